@@ -1,0 +1,228 @@
+//! What a policy means, after every check has passed.
+//!
+//! A [`Policy`] comes only from [`Policy::parse`](crate::Policy::parse), so whoever holds one need
+//! not check it again: names are unique and fit the kernel, ports and prefixes are sorted and
+//! merged, groups are resolved, and each rule can match at least one packet of its own shape.
+
+use std::collections::BTreeSet;
+
+use ipnetwork::{Ipv4Network, Ipv6Network};
+
+/// A whole policy, valid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    pub(crate) comment: Option<String>,
+    pub(crate) default: Defaults,
+    pub(crate) builtin: BTreeSet<Builtin>,
+    pub(crate) log: LogSettings,
+    pub(crate) containers: Containers,
+    pub(crate) groups: Vec<Group>,
+    pub(crate) rules: Vec<Rule>,
+}
+
+/// What happens to a new connection that no rule matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Defaults {
+    pub(crate) input: Verdict,
+    pub(crate) output: Verdict,
+    pub(crate) forward: Verdict,
+}
+
+/// What a default, a matched rule or a passed limit does with a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Accept,
+    Drop,
+    /// TCP gets a reset, everything else an ICMP port-unreachable.
+    Reject,
+}
+
+/// An allowance that every policy carries unless it is switched off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Builtin {
+    /// Everything over `lo`.
+    Loopback,
+    /// Packets of connections that were accepted before, and what is related to them.
+    Established,
+    /// Packets that conntrack can make nothing of are dropped.
+    Invalid,
+    /// Routing headers of type 0 are dropped (RFC 5095).
+    Rh0,
+    /// ICMP and ICMPv6 errors, without which path MTU discovery and traceroute break.
+    IcmpErrors,
+    /// Echo requests to this host are answered.
+    PingIn,
+    /// This host (and its containers) may send echo requests.
+    PingOut,
+    /// Neighbour and router discovery with hop limit 255.
+    NeighbourDiscovery,
+    /// Multicast listener discovery from link-local addresses.
+    MulticastListener,
+    /// DHCPv4 client: from port 67 to 68 and back.
+    Dhcpv4Client,
+    /// DHCPv6 client: from link-local port 547 to 546 and back.
+    Dhcpv6Client,
+    /// Multicast DNS to 224.0.0.251 and ff02::fb, port 5353.
+    Mdns,
+    /// UPnP discovery to 239.255.255.250 and ff02::f, port 1900.
+    Upnp,
+    /// Broadcast and multicast that no rule accepts is dropped without a log line.
+    QuietBroadcast,
+}
+
+/// Where log lines go and how many.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LogSettings {
+    /// The settings of a rule that says only `"log": true`.
+    pub(crate) defaults: LogTarget,
+    /// Directions in which a packet that falls through to a default of drop or reject is logged.
+    pub(crate) unmatched: BTreeSet<Direction>,
+}
+
+/// One place that log lines go to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LogTarget {
+    pub(crate) to: LogTo,
+    /// Put before each line; at most 127 bytes, the kernel's bound.
+    pub(crate) prefix: String,
+    /// `None`: every packet.
+    pub(crate) rate: Option<LogRate>,
+}
+
+/// The kernel log, or a group that a user-space program listens to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogTo {
+    /// Level `warning`, with TCP and IP options, as PSAD reads them.
+    Kernel,
+    /// NFLOG group.
+    Group(u16),
+}
+
+/// At most `packets` per `per`, after a burst of `burst` packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LogRate {
+    pub(crate) packets: u32,
+    pub(crate) per: RateUnit,
+    pub(crate) burst: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RateUnit {
+    Second,
+    Minute,
+    Hour,
+    Day,
+}
+
+/// The bridges that containers hang on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Containers {
+    /// Empty: this host has no containers, nothing is forwarded for them.
+    pub(crate) interfaces: Vec<Interface>,
+    /// Whether the rules for `out` hold for containers too; else they reach everything.
+    pub(crate) follow_out: bool,
+}
+
+/// A named list of prefixes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Group {
+    pub(crate) name: String,
+    pub(crate) prefixes: Prefixes,
+}
+
+/// Sorted, merged prefixes of both families; at least one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Prefixes {
+    pub(crate) v4: Vec<Ipv4Network>,
+    pub(crate) v6: Vec<Ipv6Network>,
+}
+
+/// One rule; rules are tried in order and the first that matches decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Rule {
+    /// Unique in its policy; also the name of its counter. `[a-z0-9._-]`, at most 64 bytes
+    /// (a counter's name has at most 127, and some kernel objects get a suffix).
+    pub(crate) name: String,
+    pub(crate) comment: Option<String>,
+    pub(crate) direction: Direction,
+    pub(crate) action: Action,
+    pub(crate) traffic: Traffic,
+    pub(crate) from: Addresses,
+    pub(crate) to: Addresses,
+    /// Empty: any. Never given for [`Direction::Out`].
+    pub(crate) in_interface: Vec<Interface>,
+    /// Empty: any. Never given for [`Direction::In`].
+    pub(crate) out_interface: Vec<Interface>,
+    pub(crate) log: Option<LogTarget>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Direction {
+    /// To this host, or to a port that it publishes for a container.
+    In,
+    /// From this host, or from its containers to elsewhere.
+    Out,
+    /// Routed through this host, neither from a container nor to a published port.
+    Forward,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    Allow,
+    Deny,
+    Reject,
+    /// Allow, but refuse a source that opens too many connections.
+    Limit(Limit),
+}
+
+/// UFW's meaning: the `connections`-th new connection of one source within `seconds` is refused,
+/// and goes on being refused while it keeps trying.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limit {
+    /// 2 to 32.
+    pub(crate) connections: u8,
+    /// 1 to 86,400.
+    pub(crate) seconds: u32,
+    /// How much of an IPv6 address is one source: 64 or 128.
+    pub(crate) v6_prefix: u8,
+    /// `Drop` or `Reject`, never `Accept`.
+    pub(crate) over: Verdict,
+    /// Sources that are remembered at once, per family.
+    pub(crate) sources: u32,
+}
+
+/// Which packets, apart from their addresses and interfaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Traffic {
+    /// Any protocol.
+    Any,
+    /// TCP, UDP or both, each with its destination ports (empty: any port), and source ports for
+    /// whichever is matched (empty: any). At least one of the two is `Some`.
+    Ports { tcp: Option<Ports>, udp: Option<Ports>, source: Ports },
+    /// ICMP and ICMPv6 types; an empty list is any type, `None` is not this family's protocol.
+    Icmp { v4: Option<Vec<u8>>, v6: Option<Vec<u8>> },
+    /// IP protocol numbers other than TCP, UDP, ICMP and ICMPv6; at least one.
+    Protocols(Vec<u8>),
+}
+
+/// Sorted, disjoint, not adjacent, inclusive ranges.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ports(pub(crate) Vec<(u16, u16)>);
+
+/// Which addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Addresses {
+    Any,
+    /// The group of this index in [`Policy::groups`].
+    Group(usize),
+    /// Written in the rule itself.
+    Prefixes(Prefixes),
+}
+
+/// An interface's name, or the start of one (`br-*` is `br-` with `wildcard`).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Interface {
+    /// 1 to 15 bytes; no `*`.
+    pub(crate) name: String,
+    pub(crate) wildcard: bool,
+}
