@@ -1,2 +1,56 @@
-//! To be written.
-fn main() {}
+//! The project's own tasks, run as `cargo xtask TASK`.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a task talks to the terminal")]
+
+mod bench;
+mod build;
+mod netns;
+mod report;
+mod runner;
+mod setup;
+mod test;
+
+use clap::Parser;
+use report::Report;
+use std::process::ExitCode;
+
+/// The tasks of this repository.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", arg_required_else_help = true)]
+enum Task {
+    /// Install what the tests compare with and run in
+    Setup {
+        /// Install nothing; fail if something is missing
+        #[arg(long)]
+        check: bool,
+    },
+    /// Run the tests that need the kernel, in namespaces of their own
+    NetnsTest(netns::Choice),
+    /// Run a benchmark of the `benches` package, for example `load`
+    Bench {
+        /// Its binary
+        name: String,
+        /// Arguments passed on
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Everything: set-up, style, lints, invariants, licences, all tests
+    Test {
+        /// Leave out other kernels, fuzzing and documentation
+        #[arg(long)]
+        quick: bool,
+        /// Leave out the tests that need real root
+        #[arg(long)]
+        no_root: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let mut report = Report::default();
+    match Task::parse() {
+        Task::Setup { check } => setup::steps(&mut report, check),
+        Task::NetnsTest(choice) => netns::steps(&mut report, &choice),
+        Task::Bench { name, args } => bench::steps(&mut report, &name, &args),
+        Task::Test { quick, no_root } => test::steps(&mut report, quick, no_root),
+    }
+    report.finish()
+}

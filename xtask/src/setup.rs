@@ -1,0 +1,120 @@
+//! What the tests compare with and run in: found, or installed.
+
+use crate::build;
+use crate::report::{Report, Tally};
+use crate::runner::{self, is_root};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+/// What is looked for, and the Debian package that has it.
+const TOOLS: [(&str, &str); 16] = [
+    ("nft", "nftables"),
+    ("iptables-nft", "iptables"),
+    ("ufw", "ufw"),
+    ("ip", "iproute2"),
+    ("unshare", "util-linux"),
+    ("conntrack", "conntrack"),
+    ("nmap", "nmap"),
+    ("hyperfine", "hyperfine"),
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("busybox", "busybox-static"),
+    ("depmod", "kmod"),
+    ("cpio", "cpio"),
+    ("xz", "xz-utils"),
+    ("strip", "binutils"),
+    ("/usr/include/linux/netfilter/nf_tables.h", "linux-libc-dev"),
+    ("/usr/share/keyrings/debian-archive-keyring.gpg", "debian-archive-keyring"),
+];
+
+/// Cargo's own, with the versions that are known to work here.
+const CARGO_TOOLS: [(&str, &str); 2] = [("cargo-deny", "0.20.2"), ("cargo-fuzz", "0.13.2")];
+
+const POLICY_RC: &str = "/usr/sbin/policy-rc.d";
+
+/// Installs what is missing, or with `check` only says so.
+pub(crate) fn steps(report: &mut Report, check: bool) {
+    report.step("setup: packages", || {
+        let missing = missing_packages();
+        if missing.is_empty() {
+            return Ok(Tally::DONE);
+        }
+        let list = missing.join(" ");
+        if check || !is_root() || !present("apt-get") {
+            return Err(format!(
+                "missing: {list}\n  on Debian: sudo apt-get install --no-install-recommends {list}"
+            ));
+        }
+        install(&missing)?;
+        match missing_packages() {
+            left if left.is_empty() => Ok(Tally::DONE),
+            left => Err(format!("still missing: {}", left.join(" "))),
+        }
+    });
+    for (tool, version) in CARGO_TOOLS {
+        if present(tool) {
+            continue;
+        }
+        report.step(&format!("setup: {tool}"), || {
+            if check {
+                return Err(format!("missing: cargo install --locked {tool}@{version}"));
+            }
+            let crate_name = format!("{tool}@{version}");
+            runner::run(build::cargo().args(["install", "--locked", &crate_name]))
+        });
+    }
+}
+
+fn missing_packages() -> Vec<&'static str> {
+    TOOLS.iter().filter(|(tool, _)| !present(tool)).map(|(_, package)| *package).collect()
+}
+
+fn present(tool: &str) -> bool {
+    if tool.starts_with('/') {
+        return Path::new(tool).exists();
+    }
+    std::env::split_paths(&runner::path()).any(|folder| folder.join(tool).is_file())
+}
+
+fn install(packages: &[&str]) -> Result<(), String> {
+    let _no_services = NoServices::ensure()?;
+    let apt = || {
+        let mut command = Command::new("apt-get");
+        command.env("DEBIAN_FRONTEND", "noninteractive").arg("-q");
+        command
+    };
+    runner::run(apt().arg("update"))?;
+    runner::run(
+        apt().args(["install", "--yes", "--no-install-recommends", "--no-upgrade"]).args(packages),
+    )?;
+    Ok(())
+}
+
+/// Keeps the packages' services from starting (a firewall among them) while it
+/// lives. A file that was there before is left alone.
+struct NoServices {
+    ours: bool,
+}
+
+impl NoServices {
+    fn ensure() -> Result<Self, String> {
+        if Path::new(POLICY_RC).exists() {
+            return Ok(Self { ours: false });
+        }
+        fs::write(POLICY_RC, "#!/bin/sh\nexit 101\n")
+            .and_then(|()| fs::set_permissions(POLICY_RC, fs::Permissions::from_mode(0o755)))
+            .map_err(|error| format!("{POLICY_RC}: {error}"))?;
+        Ok(Self { ours: true })
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if self.ours
+            && let Err(error) = fs::remove_file(POLICY_RC)
+        {
+            eprintln!("{POLICY_RC} could not be removed again: {error}");
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Everything that must hold before a change goes in.
+
+use crate::build::{self, cargo};
+use crate::netns::{self, Choice, PACKAGES};
+use crate::report::{Report, Tally};
+use crate::{runner, setup};
+use std::process::Command;
+
+/// Runs all checks; one that fails does not keep the others from running.
+pub(crate) fn steps(report: &mut Report, quick: bool, no_root: bool) {
+    setup::steps(report, false);
+    report.step("fmt", || runner::run(cargo().args(["fmt", "--all", "--check"])));
+    report.step("clippy", || {
+        let lints = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+        runner::run(cargo().args(lints))
+    });
+    tests(report, no_root);
+    if !quick {
+        report.step("doc", || {
+            let mut doc = cargo();
+            doc.args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");
+            runner::run(&mut doc)
+        });
+    }
+}
+
+/// Builds every test once; those that need namespaces run in some.
+fn tests(report: &mut Report, no_root: bool) {
+    let mut binaries = Vec::new();
+    report.step("build", || {
+        binaries = build::test_binaries(&["--workspace"])?;
+        Ok(Tally::DONE)
+    });
+    let (isolated, plain): (Vec<_>, Vec<_>) =
+        binaries.into_iter().partition(|binary| PACKAGES.contains(&binary.package.as_str()));
+    report.step("unit tests", || {
+        let mut total = Tally::default();
+        for binary in &plain {
+            println!("-- {}", binary.name());
+            let mut command = Command::new(&binary.path);
+            command.current_dir(&binary.dir).env("CARGO_MANIFEST_DIR", &binary.dir);
+            total.add(runner::run_tests(&mut command)?);
+        }
+        Ok(total)
+    });
+    report.step("doc tests", || {
+        let mut command = cargo();
+        command.args(["test", "--doc", "--workspace"]);
+        runner::run_tests(&mut command)
+    });
+    if !isolated.is_empty() {
+        netns::run(report, &isolated, &Choice { no_root, ..Choice::default() });
+    }
+}
