@@ -1,0 +1,91 @@
+//! Seeing what arrives, and sending what no ordinary socket would.
+
+use std::{
+    io::{self, Read},
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use nix::libc;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::{Netns, context, packet};
+
+/// Every IP packet that crosses the interfaces of a namespace from the moment
+/// it was made, before the namespace's own firewall on the way in and after it
+/// on the way out.
+#[derive(Debug)]
+pub struct Capture {
+    socket: Socket,
+}
+
+impl Netns {
+    /// Starts to capture. Make it before the packet is sent.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn capture(&self) -> io::Result<Capture> {
+        let all = (libc::ETH_P_ALL as u16).to_be();
+        let socket = self
+            .run(|| Socket::new(Domain::PACKET, Type::DGRAM, Some(Protocol::from(i32::from(all)))))
+            .map_err(context("cannot capture"))?;
+        Ok(Capture { socket })
+    }
+
+    /// Sends a whole IP packet as it is, headers included, from any source
+    /// address. `interface` is needed for link-local and multicast
+    /// destinations. See [`packet`] for ways to make one.
+    ///
+    /// # Errors
+    /// It is no IP packet, cannot be routed, or the namespace's own firewall
+    /// drops it (`PermissionDenied`).
+    pub fn send_raw(&self, interface: Option<&str>, bytes: &[u8]) -> io::Result<()> {
+        let destination = packet::destination(bytes)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not an IP packet"))?;
+        let to = SocketAddr::new(destination, 0);
+        let socket = self.run(|| {
+            // This protocol number says that the packet brings its header.
+            let raw = Protocol::from(libc::IPPROTO_RAW);
+            let socket = Socket::new(Domain::for_address(to), Type::RAW, Some(raw))?;
+            socket.bind_device(interface.map(str::as_bytes))?;
+            Ok::<_, io::Error>(socket)
+        })?;
+        if destination.is_ipv4() {
+            socket.set_broadcast(true)?;
+        }
+        socket.send_to(bytes, &to.into()).map(drop)
+    }
+}
+
+impl Capture {
+    /// Waits for an IP packet that satisfies `accept` and returns it, from the
+    /// IP header on; `None` when `timeout` is over. What did not satisfy is
+    /// gone.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn wait(
+        &mut self,
+        timeout: Duration,
+        mut accept: impl FnMut(&[u8]) -> bool,
+    ) -> io::Result<Option<Vec<u8>>> {
+        let deadline = Instant::now() + timeout;
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            let remaining = deadline.saturating_duration_since(Instant::now());
+            if remaining.is_zero() {
+                return Ok(None);
+            }
+            self.socket.set_read_timeout(Some(remaining))?;
+            let length = match self.socket.read(&mut buffer) {
+                Ok(length) => length,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(error) => return Err(error),
+            };
+            let received = buffer.get(..length).unwrap_or_default();
+            if packet::destination(received).is_some() && accept(received) {
+                return Ok(Some(received.to_vec()));
+            }
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Links, addresses and routes, over rtnetlink.
+
+use std::{
+    io::{self, Read},
+    net::IpAddr,
+    os::fd::AsRawFd,
+};
+
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+};
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    address::{AddressAttribute, AddressHeaderFlags, AddressMessage},
+    link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
+    route::{RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType},
+};
+use nix::{libc, net::if_::if_nametoindex};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::{Netns, context};
+
+/// Joins two namespaces by a cable: `a_name` in `a`, `b_name` in `b`, both up.
+/// `a` and `b` may be the same.
+///
+/// # Errors
+/// The kernel's refusal, such as a name that is taken.
+pub fn veth(a: &Netns, a_name: &str, b: &Netns, b_name: &str) -> io::Result<()> {
+    // The peer's namespace is named by a descriptor that is open in the
+    // requesting process.
+    let other = b.run(|| std::fs::File::open("/proc/thread-self/ns/net"))?;
+    let mut peer = named(b_name);
+    peer.attributes.push(LinkAttribute::NetNsFd(other.as_raw_fd()));
+    let mut link = named(a_name);
+    link.attributes.push(LinkAttribute::LinkInfo(vec![
+        LinkInfo::Kind(InfoKind::Veth),
+        LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+    ]));
+    a.create(RouteNetlinkMessage::NewLink(link))
+        .map_err(context(format_args!("cannot make the link {a_name} to {b_name}")))?;
+    // One end cannot be made already up: it has no other end yet.
+    a.up(a_name)?;
+    b.up(b_name)
+}
+
+impl Netns {
+    /// Makes a bridge that is up. Without ports it takes addresses all the same.
+    ///
+    /// # Errors
+    /// The kernel's refusal, such as a name that is taken.
+    pub fn bridge(&self, name: &str) -> io::Result<()> {
+        let mut link = named(name);
+        link.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]));
+        self.create(RouteNetlinkMessage::NewLink(link))
+            .map_err(context(format_args!("cannot make the bridge {name}")))?;
+        self.up(name)
+    }
+
+    /// Makes `link` a port of `bridge`.
+    ///
+    /// # Errors
+    /// One of the two does not exist, or cannot be joined so.
+    pub fn enslave(&self, link: &str, bridge: &str) -> io::Result<()> {
+        self.change(link, |link| {
+            let bridge = if_nametoindex(bridge)?;
+            link.attributes.push(LinkAttribute::Controller(bridge));
+            Ok(())
+        })
+        .map_err(context(format_args!("cannot make {link} a port of {bridge}")))
+    }
+
+    /// Brings an interface up.
+    ///
+    /// # Errors
+    /// It does not exist.
+    pub fn up(&self, link: &str) -> io::Result<()> {
+        self.change(link, |link| {
+            link.header.flags = LinkFlags::Up;
+            link.header.change_mask = LinkFlags::Up;
+            Ok(())
+        })
+        .map_err(context(format_args!("cannot bring {link} up")))
+    }
+
+    /// Gives `link` an address in a network of `prefix` bits. It can be used
+    /// at once, without duplicate address detection.
+    ///
+    /// # Errors
+    /// The interface does not exist or has the address already.
+    pub fn address(&self, link: &str, address: IpAddr, prefix: u8) -> io::Result<()> {
+        let mut message = AddressMessage::default();
+        message.header.family = family(address);
+        message.header.prefix_len = prefix;
+        message.attributes = vec![AddressAttribute::Address(address)];
+        if address.is_ipv4() {
+            message.attributes.push(AddressAttribute::Local(address));
+        } else {
+            message.header.flags = AddressHeaderFlags::Nodad;
+        }
+        self.run(|| {
+            message.header.index = if_nametoindex(link)?;
+            request(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL)
+        })
+        .map_err(context(format_args!("cannot give {link} the address {address}/{prefix}")))
+    }
+
+    /// Sends what goes to `destination/prefix` by way of the router `via`. A
+    /// prefix of 0 makes it the default route.
+    ///
+    /// # Errors
+    /// The router cannot be reached, or the route exists.
+    pub fn route(&self, destination: IpAddr, prefix: u8, via: IpAddr) -> io::Result<()> {
+        let mut route = to_prefix(destination, prefix);
+        route.header.kind = RouteType::Unicast;
+        route.attributes.push(RouteAttribute::Gateway(via.into()));
+        self.create(RouteNetlinkMessage::NewRoute(route))
+            .map_err(context(format_args!("cannot route {destination}/{prefix} by way of {via}")))
+    }
+
+    /// Makes every address of `destination/prefix` the namespace's own: it
+    /// answers to all of them and probes and servers may use any.
+    ///
+    /// A network that the namespace is connected to, or has a route for, stays
+    /// an exception within a wider IPv6 prefix; within an IPv4 prefix it does
+    /// not.
+    ///
+    /// # Errors
+    /// The kernel's refusal, such as a route that exists.
+    pub fn own_prefix(&self, destination: IpAddr, prefix: u8) -> io::Result<()> {
+        let mut route = to_prefix(destination, prefix);
+        route.header.kind = RouteType::Local;
+        if destination.is_ipv4() {
+            // Only what is in the local table may be a source address in IPv4.
+            route.header.table = libc::RT_TABLE_LOCAL;
+            route.header.scope = RouteScope::Host;
+        }
+        self.run(|| {
+            route.attributes.push(RouteAttribute::Oif(if_nametoindex("lo")?));
+            request(RouteNetlinkMessage::NewRoute(route), NLM_F_CREATE | NLM_F_EXCL)
+        })
+        .map_err(context(format_args!("cannot own {destination}/{prefix}")))
+    }
+
+    fn create(&self, message: RouteNetlinkMessage) -> io::Result<()> {
+        self.run(|| request(message, NLM_F_CREATE | NLM_F_EXCL))
+    }
+
+    fn change(
+        &self,
+        link: &str,
+        edit: impl FnOnce(&mut LinkMessage) -> io::Result<()> + Send,
+    ) -> io::Result<()> {
+        self.run(|| {
+            let mut message = LinkMessage::default();
+            message.header.index = if_nametoindex(link)?;
+            edit(&mut message)?;
+            request(RouteNetlinkMessage::SetLink(message), 0)
+        })
+    }
+}
+
+fn named(name: &str) -> LinkMessage {
+    let mut link = LinkMessage::default();
+    link.attributes = vec![LinkAttribute::IfName(name.to_owned())];
+    link
+}
+
+fn to_prefix(destination: IpAddr, prefix: u8) -> RouteMessage {
+    let mut route = RouteMessage::default();
+    route.header.address_family = family(destination);
+    route.header.destination_prefix_length = prefix;
+    route.header.table = RouteHeader::RT_TABLE_MAIN;
+    route.header.protocol = RouteProtocol::Static;
+    route.header.scope = RouteScope::Universe;
+    if prefix > 0 {
+        route.attributes = vec![RouteAttribute::Destination(destination.into())];
+    }
+    route
+}
+
+fn family(address: IpAddr) -> AddressFamily {
+    match address {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
+    }
+}
+
+/// Sends one request to the calling thread's namespace and reads its answer.
+/// Private to this file, so that only the methods above choose the namespace.
+fn request(message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+    let mut message = NetlinkMessage::from(message);
+    message.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+
+    let mut socket = Socket::new(
+        Domain::from(libc::AF_NETLINK),
+        Type::RAW,
+        Some(Protocol::from(libc::NETLINK_ROUTE)),
+    )?;
+    socket.send(&bytes)?;
+    let mut answer = vec![0; 16 * 1024];
+    let length = socket.read(&mut answer)?;
+    answer.truncate(length);
+    let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
+    match answer.payload {
+        NetlinkPayload::Error(error) if error.code.is_some() => Err(error.to_io()),
+        _ => Ok(()),
+    }
+}

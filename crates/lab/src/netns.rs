@@ -1,0 +1,106 @@
+//! A network namespace that lives as long as its value.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::{fd::AsFd, unix::fs::MetadataExt},
+    panic, thread,
+};
+
+use nix::sched::{CloneFlags, setns, unshare};
+
+use crate::context;
+
+/// A network namespace of its own, empty but for a loopback interface that is
+/// up.
+///
+/// The namespace ends with the value and with the last socket or child process
+/// that was made in it.
+#[derive(Debug)]
+pub struct Netns {
+    handle: File,
+    id: u64,
+}
+
+/// What makes packets in a new namespace come and go without delay or chance.
+const SETTINGS: [(&str, &str); 6] = [
+    // An address under duplicate detection cannot be used for a second or more.
+    ("ipv6/conf/all/accept_dad", "0"),
+    ("ipv6/conf/default/accept_dad", "0"),
+    ("ipv6/conf/default/dad_transmits", "0"),
+    ("ipv6/conf/default/router_solicitations", "0"),
+    // The kernel answers one destination with about one ICMP error a second
+    // otherwise, and a rejected probe would look like a dropped one.
+    ("ipv4/icmp_ratemask", "0"),
+    ("ipv6/icmp/ratelimit", "0"),
+];
+
+impl Netns {
+    /// Makes a new namespace. `CAP_SYS_ADMIN` is needed, over the user
+    /// namespace that the process is in.
+    ///
+    /// # Errors
+    /// The kernel's refusal; without the capability it says what to do.
+    pub fn new() -> io::Result<Self> {
+        let handle = in_new_thread(|| -> io::Result<File> {
+            unshare(CloneFlags::CLONE_NEWNET).map_err(io::Error::from).map_err(context(
+                "cannot make a network namespace (a user namespace must be entered first, or root)",
+            ))?;
+            File::open("/proc/thread-self/ns/net")
+        })?;
+        let id = handle.metadata()?.ino();
+        let netns = Self { handle, id };
+        for (name, value) in SETTINGS {
+            netns.sysctl(name, value)?;
+        }
+        netns.up("lo")?;
+        Ok(netns)
+    }
+
+    /// The inode by which the kernel tells network namespaces apart, as
+    /// `/proc/PID/ns/net` shows it.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Runs `f` on a new thread inside the namespace and waits for its result.
+    ///
+    /// Sockets made by `f` stay in the namespace and may be used anywhere
+    /// afterwards; child processes that `f` starts are in it as well. Calls
+    /// from several threads run side by side. A panic of `f` goes on in the
+    /// caller.
+    ///
+    /// # Panics
+    /// When `f` does, or when the process has lost the right to enter.
+    pub fn run<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
+        in_new_thread(|| {
+            setns(self.handle.as_fd(), CloneFlags::CLONE_NEWNET)
+                .expect("the namespace can be entered by the process that made it");
+            f()
+        })
+    }
+
+    /// Writes `value` to the setting `name`, a path below `/proc/sys/net` such
+    /// as `ipv4/ip_forward`.
+    ///
+    /// # Errors
+    /// The setting does not exist, does not belong to a namespace, or refuses
+    /// the value.
+    pub fn sysctl(&self, name: &str, value: &str) -> io::Result<()> {
+        if name.split('/').any(|part| part.is_empty() || part == "..") {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("{name:?} is no path below /proc/sys/net"),
+            ));
+        }
+        // /proc/sys/net shows each thread the namespace that the thread is in.
+        self.run(|| fs::write(format!("/proc/sys/net/{name}"), value))
+            .map_err(context(format_args!("cannot set net/{name} to {value}")))
+    }
+}
+
+fn in_new_thread<T: Send>(f: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| {
+        scope.spawn(f).join().unwrap_or_else(|payload| panic::resume_unwind(payload))
+    })
+}

@@ -1,0 +1,176 @@
+//! What answers the probes.
+
+use std::{
+    collections::HashMap,
+    io::{self, Write},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use socket2::{Domain, SockRef, Socket, Type};
+
+use crate::{Netns, context};
+
+/// A server on a thread of its own. Dropping it closes its port and its
+/// connections.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    socket: Arc<Socket>,
+    stop: Arc<AtomicBool>,
+    connections: Arc<Connections>,
+    thread: Option<JoinHandle<()>>,
+}
+
+type Connections = Mutex<HashMap<u64, TcpStream>>;
+
+impl Netns {
+    /// Serves TCP at `address`: the peer's address and a newline to each
+    /// connection, and then all that comes in back to its sender, until the
+    /// sender ends.
+    ///
+    /// The address may be a wildcard, and port 0 lets the kernel choose.
+    ///
+    /// # Errors
+    /// The port is taken.
+    pub fn serve_tcp(&self, address: impl Into<SocketAddr>) -> io::Result<Server> {
+        let socket = Arc::new(self.bound(Type::STREAM, address.into())?);
+        socket.listen(1024)?;
+        let listener: TcpListener = socket.try_clone()?.into();
+        Server::start(socket, move |stop, connections| {
+            accept_all(&listener, stop, connections);
+        })
+    }
+
+    /// Sends each UDP datagram that comes to `address` back to its sender.
+    ///
+    /// The address must be one that the probes send to: behind a wildcard the
+    /// answer would leave with the interface's own address and not be known as
+    /// one. Port 0 lets the kernel choose.
+    ///
+    /// # Errors
+    /// The port is taken, or the address is a wildcard.
+    pub fn serve_udp(&self, address: impl Into<SocketAddr>) -> io::Result<Server> {
+        let address = address.into();
+        if address.ip().is_unspecified() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("a UDP server needs one address to answer from, not {address}"),
+            ));
+        }
+        let socket = Arc::new(self.bound(Type::DGRAM, address)?);
+        let udp: UdpSocket = socket.try_clone()?.into();
+        Server::start(socket, move |stop, _| echo_datagrams(&udp, stop))
+    }
+
+    fn bound(&self, kind: Type, address: SocketAddr) -> io::Result<Socket> {
+        self.run(|| {
+            let socket = Socket::new(Domain::for_address(address), kind, None)?;
+            socket.set_reuse_address(true)?;
+            allow_routed_source(&socket, address)?;
+            socket.bind(&address.into())?;
+            Ok(socket)
+        })
+        .map_err(context(format_args!("cannot serve {address}")))
+    }
+}
+
+impl Server {
+    /// The address that is served, with the port that the kernel chose.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn start(
+        socket: Arc<Socket>,
+        serve: impl FnOnce(&AtomicBool, &Arc<Connections>) + Send + 'static,
+    ) -> io::Result<Self> {
+        let address =
+            socket.local_addr()?.as_socket().expect("a socket bound to an IP address has one");
+        let stop = Arc::new(AtomicBool::new(false));
+        let connections = Arc::new(Connections::default());
+        let thread = {
+            let (stop, connections) = (Arc::clone(&stop), Arc::clone(&connections));
+            thread::spawn(move || serve(&stop, &connections))
+        };
+        Ok(Self { address, socket, stop, connections, thread: Some(thread) })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        // Wakes the thread although neither socket is connected: TCP by an
+        // error from accept(2), UDP by an empty read, while this reports an
+        // error that means nothing.
+        let _ = self.socket.shutdown(Shutdown::Both);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        let connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        for connection in connections.values() {
+            let _ = connection.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+/// Lets an IPv6 socket use an address that is only routed to the namespace,
+/// not configured on an interface. IPv4 allows that by itself.
+pub(crate) fn allow_routed_source(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+    match address {
+        SocketAddr::V4(_) => Ok(()),
+        SocketAddr::V6(_) => socket.set_freebind_v6(true),
+    }
+}
+
+fn accept_all(listener: &TcpListener, stop: &AtomicBool, connections: &Arc<Connections>) {
+    for number in 0.. {
+        let accepted = listener.accept();
+        if stop.load(Ordering::SeqCst) {
+            return;
+        }
+        let accepted = accepted.and_then(|(stream, peer)| Ok((stream.try_clone()?, stream, peer)));
+        let Ok((held, stream, peer)) = accepted else {
+            // The peer has gone, or descriptors are short for a moment.
+            thread::sleep(Duration::from_millis(10));
+            continue;
+        };
+        connections.lock().unwrap_or_else(PoisonError::into_inner).insert(number, held);
+        let connections = Arc::clone(connections);
+        thread::spawn(move || {
+            // A peer that goes away in the middle is the test's business.
+            let _ = converse(&stream, peer);
+            connections.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+        });
+    }
+}
+
+fn converse(mut stream: &TcpStream, peer: SocketAddr) -> io::Result<()> {
+    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+    SockRef::from(stream).set_tcp_nodelay(true)?;
+    stream.write_all(format!("{peer}\n").as_bytes())?;
+    let mut reader = stream;
+    io::copy(&mut reader, &mut stream)?;
+    Ok(())
+}
+
+fn echo_datagrams(socket: &UdpSocket, stop: &AtomicBool) {
+    let mut datagram = vec![0; 64 * 1024];
+    loop {
+        let received = socket.recv_from(&mut datagram);
+        if stop.load(Ordering::SeqCst) {
+            return;
+        }
+        if let Ok((length, peer)) = received
+            && let Some(datagram) = datagram.get(..length)
+        {
+            // A firewall may forbid the answer: that is what the probe finds.
+            let _ = socket.send_to(datagram, peer);
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! A world for each test, or the reason why there is none.
+
+use std::{
+    io::Write,
+    process::{Command, Stdio},
+};
+
+use nfguard_lab::{Netns, World};
+
+pub(crate) fn world() -> World {
+    World::new().unwrap_or_else(|error| needs_namespaces(&error))
+}
+
+pub(crate) fn needs_namespaces(error: &std::io::Error) -> ! {
+    panic!("{error}\nrun me with `cargo xtask netns-test`")
+}
+
+/// Loads nft's own language, so that the lab is proved without our compiler.
+/// Rules are separated by semicolons.
+#[allow(dead_code, reason = "not every test program loads rules")]
+pub(crate) fn nft(netns: &Netns, hook: &str, rules: &str) {
+    let text = format!(
+        "table inet t {{\n counter seen {{}}\n chain c {{\n type filter hook {hook} priority 0\n {rules}\n }}\n}}\n"
+    );
+    let output = netns.run(|| {
+        let mut nft = Command::new("nft")
+            .args(["-f", "-"])
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("nft is installed");
+        let mut stdin = nft.stdin.take().expect("stdin is a pipe");
+        stdin.write_all(text.as_bytes()).expect("nft reads");
+        drop(stdin);
+        nft.wait_with_output().expect("nft ends")
+    });
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "nft refused {text}: {words}");
+}
