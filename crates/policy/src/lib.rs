@@ -1,1 +1,25 @@
-//! To be written.
+//! A deny-by-default firewall policy, from JSON to what it means.
+//!
+//! [`Policy::parse`] reads a policy file and reports every [`Problem`] of it at once, each with its
+//! place and what was probably meant. [`schema`] describes the language to editors.
+//!
+//! This crate is pure: no sockets, no files, no clock. It gives the same answer on every machine.
+
+mod address;
+mod check;
+mod check_rule;
+mod file;
+mod leaf;
+mod lint;
+mod policy;
+mod port;
+mod problem;
+mod read;
+mod schema;
+mod services;
+mod source;
+mod suggest;
+
+pub use policy::{Policy, RuleInfo};
+pub use problem::{Problem, Severity};
+pub use schema::schema;

@@ -20,6 +20,29 @@ pub struct Policy {
     pub(crate) rules: Vec<Rule>,
 }
 
+/// A rule as a list of rules shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RuleInfo<'p> {
+    /// Its name, which is also that of its counter.
+    pub name: &'p str,
+    /// What it is for.
+    pub comment: Option<&'p str>,
+}
+
+impl Policy {
+    /// What the policy is for.
+    pub fn comment(&self) -> Option<&str> {
+        self.comment.as_deref()
+    }
+
+    /// The rules in the order in which they are tried.
+    pub fn rules(&self) -> impl ExactSizeIterator<Item = RuleInfo<'_>> {
+        self.rules
+            .iter()
+            .map(|rule| RuleInfo { name: &rule.name, comment: rule.comment.as_deref() })
+    }
+}
+
 /// What happens to a new connection that no rule matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Defaults {
@@ -70,6 +93,72 @@ pub(crate) enum Builtin {
     QuietBroadcast,
 }
 
+impl Builtin {
+    /// All of them, in the order in which they are shown.
+    pub(crate) const ALL: [Self; 14] = [
+        Self::Loopback,
+        Self::Established,
+        Self::Invalid,
+        Self::Rh0,
+        Self::IcmpErrors,
+        Self::PingIn,
+        Self::PingOut,
+        Self::NeighbourDiscovery,
+        Self::MulticastListener,
+        Self::Dhcpv4Client,
+        Self::Dhcpv6Client,
+        Self::Mdns,
+        Self::Upnp,
+        Self::QuietBroadcast,
+    ];
+
+    /// Its key in a policy file.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Loopback => "loopback",
+            Self::Established => "established",
+            Self::Invalid => "invalid",
+            Self::Rh0 => "rh0",
+            Self::IcmpErrors => "icmp-errors",
+            Self::PingIn => "ping-in",
+            Self::PingOut => "ping-out",
+            Self::NeighbourDiscovery => "neighbour-discovery",
+            Self::MulticastListener => "multicast-listener",
+            Self::Dhcpv4Client => "dhcpv4-client",
+            Self::Dhcpv6Client => "dhcpv6-client",
+            Self::Mdns => "mdns",
+            Self::Upnp => "upnp",
+            Self::QuietBroadcast => "quiet-broadcast",
+        }
+    }
+
+    /// What it does, in one line.
+    pub(crate) fn about(self) -> &'static str {
+        match self {
+            Self::Loopback => "Accept everything over lo.",
+            Self::Established => "Accept packets of accepted connections, and what is related.",
+            Self::Invalid => "Drop packets that connection tracking can make nothing of.",
+            Self::Rh0 => "Drop IPv6 routing headers of type 0.",
+            Self::IcmpErrors => "Accept ICMP and ICMPv6 errors; path MTU discovery needs them.",
+            Self::PingIn => "Answer echo requests.",
+            Self::PingOut => "Let this host and its containers send echo requests.",
+            Self::NeighbourDiscovery => "Accept IPv6 neighbour and router discovery of the link.",
+            Self::MulticastListener => "Accept IPv6 multicast listener discovery of the link.",
+            Self::Dhcpv4Client => "Let this host be a DHCPv4 client.",
+            Self::Dhcpv6Client => "Let this host be a DHCPv6 client.",
+            Self::Mdns => "Accept multicast DNS of the link.",
+            Self::Upnp => "Accept UPnP discovery of the link.",
+            Self::QuietBroadcast => "Drop unmatched broadcast and multicast without a log line.",
+        }
+    }
+
+    /// Whether it holds when a policy says nothing about it. Only echo requests from this host
+    /// do not: a policy that denies what leaves would be weaker than it looks.
+    pub(crate) fn is_on_by_default(self) -> bool {
+        self != Self::PingOut
+    }
+}
+
 /// Where log lines go and how many.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LogSettings {
@@ -117,7 +206,8 @@ pub(crate) enum RateUnit {
 /// The bridges that containers hang on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Containers {
-    /// Empty: this host has no containers, nothing is forwarded for them.
+    /// Sorted, none within another. Empty: this host has no containers, nothing is forwarded for
+    /// them.
     pub(crate) interfaces: Vec<Interface>,
     /// Whether the rules for `out` hold for containers too; else they reach everything.
     pub(crate) follow_out: bool,
@@ -149,9 +239,9 @@ pub(crate) struct Rule {
     pub(crate) traffic: Traffic,
     pub(crate) from: Addresses,
     pub(crate) to: Addresses,
-    /// Empty: any. Never given for [`Direction::Out`].
+    /// Sorted, none within another; empty: any. Never given for [`Direction::Out`].
     pub(crate) in_interface: Vec<Interface>,
-    /// Empty: any. Never given for [`Direction::In`].
+    /// Sorted, none within another; empty: any. Never given for [`Direction::In`].
     pub(crate) out_interface: Vec<Interface>,
     pub(crate) log: Option<LogTarget>,
 }
@@ -225,4 +315,11 @@ pub(crate) struct Interface {
     /// 1 to 15 bytes; no `*`.
     pub(crate) name: String,
     pub(crate) wildcard: bool,
+}
+
+impl Interface {
+    /// Whether each interface that `other` stands for is one of this.
+    pub(crate) fn contains(&self, other: &Self) -> bool {
+        if self.wildcard { other.name.starts_with(&self.name) } else { self == other }
+    }
 }

@@ -1,0 +1,279 @@
+//! Addresses: single ones, prefixes and groups of them, as they are written and as they are meant.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::borrow::Cow;
+
+use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+use crate::policy::Prefixes;
+use crate::read::{FromJson, List, Node, shown};
+use crate::source::{Findings, Path};
+use crate::suggest::{nearest_text, quoted};
+
+const EXPECTED_NET: &str = "an address or a prefix like \"192.0.2.0/24\" or \"2001:db8::/32\"";
+const EXPECTED_PEER: &str = "an address, a prefix like \"192.0.2.0/24\", a group's name or \"any\"";
+
+/// One element of `from` or `to`.
+#[derive(Clone, Debug)]
+pub(crate) enum Peer {
+    Any,
+    Net(IpNetwork),
+    /// A group that is yet to be looked up.
+    Group(String),
+}
+
+impl FromJson for Peer {
+    fn from_json(node: Node<'_>, findings: &mut Findings) -> Option<Self> {
+        let text = node.text(findings, EXPECTED_PEER)?;
+        if text == "any" {
+            return Some(Self::Any);
+        }
+        if is_group_name(text) {
+            return Some(Self::Group(text.to_owned()));
+        }
+        net(node, text, EXPECTED_PEER, findings).map(Self::Net)
+    }
+}
+
+impl JsonSchema for Peer {
+    fn schema_name() -> Cow<'static, str> {
+        "peer".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "An address, a prefix, the name of a group, or `any`.",
+            "anyOf": [
+                { "const": "any" },
+                generator.subschema_for::<Net>(),
+                { "type": "string", "pattern": GROUP_NAME },
+            ],
+        })
+    }
+}
+
+/// An address or a prefix without host bits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Net(pub(crate) IpNetwork);
+
+impl FromJson for Net {
+    fn from_json(node: Node<'_>, findings: &mut Findings) -> Option<Self> {
+        let text = node.text(findings, EXPECTED_NET)?;
+        if is_group_name(text) {
+            let message = format!(
+                "found {}; expected {EXPECTED_NET}: a group holds no other group",
+                shown(text)
+            );
+            node.error(findings, message);
+            return None;
+        }
+        net(node, text, EXPECTED_NET, findings).map(Self)
+    }
+}
+
+impl JsonSchema for Net {
+    fn schema_name() -> Cow<'static, str> {
+        "prefix".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "An address, or a prefix without host bits.",
+            "type": "string",
+            "pattern": "^([0-9]+(\\.[0-9]+){3}|[0-9a-fA-F]*:[0-9a-fA-F:.]+)(/[0-9]{1,3})?$",
+            "examples": ["192.0.2.7", "192.0.2.0/24", "2001:db8::/32"],
+        })
+    }
+}
+
+/// The prefix of a text, or an error that says what is wrong with it.
+fn net(node: Node<'_>, text: &str, expected: &str, findings: &mut Findings) -> Option<IpNetwork> {
+    match parse_net(text) {
+        Ok(net) => Some(net),
+        Err((why, suggestion)) => {
+            let why = if why.is_empty() { why } else { format!(": {why}") };
+            let message = format!("found {}; expected {expected}{why}", shown(text));
+            node.error_suggesting(findings, message, suggestion.map(|net| quoted(&net)));
+            None
+        }
+    }
+}
+
+/// What is wrong, and what was probably meant.
+type Wrong = (String, Option<String>);
+
+fn parse_net(text: &str) -> Result<IpNetwork, Wrong> {
+    let (address, length) = match text.split_once('/') {
+        Some((address, length)) => (address, Some(length)),
+        None => (text, None),
+    };
+    if address.contains('%') {
+        return Err(("an address has no zone here; say \"in_interface\"".to_owned(), None));
+    }
+    let Ok(address) = address.parse::<IpAddr>() else {
+        return Err((String::new(), without_leading_zeros(address, length)));
+    };
+    let most = if address.is_ipv4() { 32 } else { 128 };
+    let length = match length {
+        None => most,
+        Some(text) => prefix_length(text, most).ok_or_else(|| {
+            let meant = text.parse::<Ipv4Addr>().ok().filter(|_| address.is_ipv4());
+            let meant = meant.and_then(|mask| ipnetwork::ipv4_mask_to_prefix(mask).ok());
+            (format!("a prefix is 0 to {most} bits long"), meant.map(|n| format!("{address}/{n}")))
+        })?,
+    };
+    let parsed = IpNetwork::new(address, length).map_err(|error| (error.to_string(), None))?;
+    if let IpAddr::V6(v6) = address
+        && let Some(v4) = v6.to_ipv4_mapped()
+        && length >= 96
+    {
+        let meant = if length == 128 { v4.to_string() } else { format!("{v4}/{}", length - 96) };
+        return Err(("such packets are IPv4".to_owned(), Some(meant)));
+    }
+    if parsed.network() != address {
+        let meant = format!("{}/{length}", parsed.network());
+        return Err(("it has bits after its prefix".to_owned(), Some(meant)));
+    }
+    Ok(parsed)
+}
+
+fn prefix_length(text: &str, most: u8) -> Option<u8> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit());
+    let canonical = plain && (text == "0" || !text.starts_with('0'));
+    canonical.then(|| text.parse().ok()).flatten().filter(|length| *length <= most)
+}
+
+/// `010.0.0.1` is 10.0.0.1 to some programs and 8.0.0.1 to others: refused, with the former offered.
+fn without_leading_zeros(address: &str, length: Option<&str>) -> Option<String> {
+    let parts = address.split('.').map(|part| match part.trim_start_matches('0') {
+        "" if !part.is_empty() => "0",
+        trimmed => trimmed,
+    });
+    let meant: Ipv4Addr = parts.collect::<Vec<_>>().join(".").parse().ok()?;
+    Some(length.map_or(meant.to_string(), |length| format!("{meant}/{length}")))
+}
+
+const GROUP_NAME: &str = "^[a-z][a-z0-9_-]{0,30}$";
+
+fn is_group_name(text: &str) -> bool {
+    let rest =
+        |found: char| found.is_ascii_lowercase() || found.is_ascii_digit() || "_-".contains(found);
+    text.len() <= 31
+        && text.starts_with(|first: char| first.is_ascii_lowercase())
+        && text.chars().all(rest)
+}
+
+/// The groups of a file in the order of the file.
+#[derive(Debug)]
+pub(crate) struct Groups(pub(crate) Vec<(String, Option<List<Net>>)>);
+
+impl FromJson for Groups {
+    fn from_json(node: Node<'_>, findings: &mut Findings) -> Option<Self> {
+        let properties = node.properties(findings, "an object with a list for each group")?;
+        let mut groups = Vec::new();
+        for property in properties {
+            let name = property.name.as_str();
+            let path = Path::Key(&node.path, name);
+            if !is_group_name(name) || name == "any" {
+                let why = if name == "any" {
+                    "that word is taken"
+                } else {
+                    "a-z first, then a-z, 0-9, \"_\" and \"-\", at most 31"
+                };
+                let message = format!("the name {} is not for a group: {why}", shown(name));
+                findings.error_at(property.range.start, path, message, None);
+            }
+            let nets = List::from_json(Node { value: &property.value, path }, findings);
+            if nets.as_ref().is_some_and(|nets| nets.0.is_empty()) {
+                let node = Node { value: &property.value, path };
+                node.error(
+                    findings,
+                    "found an empty group; expected at least one address or prefix",
+                );
+            }
+            groups.push((name.to_owned(), nets));
+        }
+        Some(Self(groups))
+    }
+}
+
+impl JsonSchema for Groups {
+    fn schema_name() -> Cow<'static, str> {
+        "groups".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "object",
+            "propertyNames": { "pattern": GROUP_NAME, "not": { "const": "any" } },
+            "additionalProperties": {
+                "type": "array", "items": generator.subschema_for::<Net>(), "minItems": 1
+            },
+        })
+    }
+}
+
+/// What the unknown name of a group was probably meant to be.
+pub(crate) fn suggest_group<'g>(
+    name: &str,
+    groups: impl Iterator<Item = &'g str>,
+) -> Option<String> {
+    nearest_text(name, groups.chain(["any"]))
+}
+
+impl Prefixes {
+    /// Sorts and merges: what lies in another goes, and two halves become one whole.
+    pub(crate) fn from_nets(nets: impl IntoIterator<Item = IpNetwork>) -> Self {
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        for net in nets {
+            match net {
+                IpNetwork::V4(net) => v4.push((u128::from(net.ip().to_bits()) << 96, net.prefix())),
+                IpNetwork::V6(net) => v6.push((net.ip().to_bits(), net.prefix())),
+            }
+        }
+        let v4 = merge(v4).into_iter().filter_map(|(bits, length)| {
+            let bits = u32::try_from(bits >> 96).unwrap_or(0);
+            Ipv4Network::new(Ipv4Addr::from_bits(bits), length).ok()
+        });
+        let v6 = merge(v6)
+            .into_iter()
+            .filter_map(|(bits, length)| Ipv6Network::new(Ipv6Addr::from_bits(bits), length).ok());
+        Self { v4: v4.collect(), v6: v6.collect() }
+    }
+
+    /// All prefixes of both families.
+    pub(crate) fn nets(&self) -> impl Iterator<Item = IpNetwork> {
+        let v4 = self.v4.iter().copied().map(IpNetwork::V4);
+        v4.chain(self.v6.iter().copied().map(IpNetwork::V6))
+    }
+}
+
+/// Merges prefixes whose bits stand at the top of a `u128`.
+fn merge(mut prefixes: Vec<(u128, u8)>) -> Vec<(u128, u8)> {
+    prefixes.sort_unstable();
+    let mut merged: Vec<(u128, u8)> = Vec::new();
+    for mut next in prefixes {
+        if merged.last().is_some_and(|last| next.0 & mask(last.1) == last.0) {
+            continue;
+        }
+        while let Some(last) = merged.last().copied() {
+            let is_other_half = last.1 == next.1
+                && next.1 > 0
+                && last.0 & mask(last.1 - 1) == last.0
+                && next.0 & mask(next.1 - 1) == last.0;
+            if !is_other_half {
+                break;
+            }
+            merged.pop();
+            next = (last.0, last.1 - 1);
+        }
+        merged.push(next);
+    }
+    merged
+}
+
+/// The top bits of a prefix of this length.
+fn mask(length: u8) -> u128 {
+    u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0)
+}

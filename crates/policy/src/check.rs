@@ -1,0 +1,170 @@
+//! From the file as it is written to the policy that is meant: every problem is noted.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use crate::check_rule::{self, Draft};
+use crate::file::{ContainersFile, DefaultsFile, File, LogFile};
+use crate::leaf::{Egress, Limited, LogPrefix};
+use crate::lint;
+use crate::policy::{
+    Builtin, Containers, Defaults, Direction, Group, Interface, LogRate, LogSettings, LogTarget,
+    LogTo, Policy, Prefixes, RateUnit, Rule, Verdict,
+};
+use crate::problem::Problem;
+use crate::read::{Field, FromJson, List, Node};
+use crate::source::{Findings, Path, parse_json};
+
+impl Policy {
+    /// Reads a policy file: strict JSON in the language that [`schema`](crate::schema) describes.
+    ///
+    /// # Errors
+    /// Every problem of the file, sorted by its place; only a syntax error stands alone, since
+    /// nothing after it can be read. A policy that can be used comes with its warnings, sorted too.
+    pub fn parse(text: &str) -> Result<(Self, Vec<Problem>), Vec<Problem>> {
+        let root = parse_json(text).map_err(|problem| vec![*problem])?;
+        let mut findings = Findings::default();
+        let node = Node { value: &root, path: Path::Root };
+        let file = File::from_json(node, &mut findings);
+        let policy = file.map(|file| check(file, &mut findings));
+        match policy {
+            Some(policy) if !findings.has_errors() => {
+                lint::policy(&policy, &mut findings);
+                Ok((policy, findings.into_problems(text, &root)))
+            }
+            _ => Err(findings.into_problems(text, &root)),
+        }
+    }
+}
+
+/// The policy of a file; of no use if an error has been noted.
+fn check(file: File, findings: &mut Findings) -> Policy {
+    let defaults = log_defaults(&file.log);
+    let groups = groups(file.groups.or_none().map_or(Vec::new(), |groups| groups.0));
+    let rules = file.rules.or_none().map_or(Vec::new(), |rules| rules.0);
+    let drafts: Vec<(usize, Draft)> = rules
+        .into_iter()
+        .enumerate()
+        .filter_map(|(index, rule)| {
+            let pointer = format!("/rules/{index}");
+            Some((index, check_rule::rule(rule?, &pointer, &groups, &defaults, findings)))
+        })
+        .collect();
+    Policy {
+        comment: file.comment.or_none().map(|comment| comment.0),
+        default: default_verdicts(file.default),
+        builtin: builtins(file.builtin.or_none().map_or(Vec::new(), |builtins| builtins.0)),
+        log: LogSettings { defaults, unmatched: unmatched(file.log) },
+        containers: containers(file.containers),
+        groups,
+        rules: named(drafts, findings),
+    }
+}
+
+fn default_verdicts(field: Field<DefaultsFile>) -> Defaults {
+    let Field::Given(file) = field else {
+        return Defaults { input: Verdict::Drop, output: Verdict::Drop, forward: Verdict::Drop };
+    };
+    Defaults {
+        input: file.input.unwrap_or(Verdict::Drop),
+        output: file.output.unwrap_or(Verdict::Drop),
+        forward: file.forward.unwrap_or(Verdict::Drop),
+    }
+}
+
+fn builtins(switched: Vec<(Builtin, bool)>) -> BTreeSet<Builtin> {
+    let mut on: BTreeSet<_> = Builtin::ALL.into_iter().filter(|b| b.is_on_by_default()).collect();
+    for (builtin, is_on) in switched {
+        if is_on {
+            on.insert(builtin);
+        } else {
+            on.remove(&builtin);
+        }
+    }
+    on
+}
+
+fn log_defaults(field: &Field<LogFile>) -> LogTarget {
+    let file = field.given();
+    LogTarget {
+        to: file.and_then(|log| log.to.given().copied()).unwrap_or(LogTo::Kernel),
+        prefix: match file.and_then(|log| log.prefix.given()) {
+            Some(LogPrefix(prefix)) => prefix.clone(),
+            None => "[NFGUARD] ".to_owned(),
+        },
+        rate: match file.and_then(|log| log.rate.given()) {
+            Some(Limited(rate)) => *rate,
+            None => Some(LogRate { packets: 3, per: RateUnit::Minute, burst: 10 }),
+        },
+    }
+}
+
+fn unmatched(field: Field<LogFile>) -> BTreeSet<Direction> {
+    let list = field.or_none().and_then(|log| log.unmatched.or_none());
+    list.map_or(BTreeSet::new(), |list| list.0.into_iter().flatten().collect())
+}
+
+fn containers(field: Field<ContainersFile>) -> Containers {
+    let (interfaces, egress) = match field.or_none() {
+        Some(file) => (file.interfaces.or_none(), file.egress.unwrap_or(Egress::Policy)),
+        None => (None, Egress::Policy),
+    };
+    let interfaces = match interfaces {
+        Some(List(interfaces)) => interfaces.into_iter().flatten().collect(),
+        None => [("docker0", false), ("docker_gwbridge", false), ("br-", true)]
+            .map(|(name, wildcard)| Interface { name: name.to_owned(), wildcard })
+            .to_vec(),
+    };
+    Containers { interfaces: distinct(interfaces), follow_out: egress == Egress::Policy }
+}
+
+/// Sorted, without those that another one stands for.
+pub(crate) fn distinct(mut interfaces: Vec<Interface>) -> Vec<Interface> {
+    interfaces.sort();
+    interfaces.dedup();
+    let all = interfaces.clone();
+    interfaces.retain(|one| !all.iter().any(|other| other != one && other.contains(one)));
+    interfaces
+}
+
+fn groups(written: Vec<(String, Option<List<crate::address::Net>>)>) -> Vec<Group> {
+    let group = |(name, nets): (String, Option<List<crate::address::Net>>)| {
+        let nets = nets.into_iter().flat_map(|nets| nets.0).flatten().map(|net| net.0);
+        Group { name, prefixes: Prefixes::from_nets(nets) }
+    };
+    written.into_iter().map(group).collect()
+}
+
+/// Gives every rule its name: what is written stays, the rest is made from the rules and kept apart
+/// by numbers.
+fn named(drafts: Vec<(usize, Draft)>, findings: &mut Findings) -> Vec<Rule> {
+    let mut taken = HashSet::new();
+    for (index, draft) in &drafts {
+        if let Some(name) = &draft.given_name
+            && !taken.insert(name.clone())
+        {
+            let message = format!("another rule is named \"{name}\"; expected a name of its own");
+            findings.error(format!("/rules/{index}/name"), message, None);
+        }
+    }
+    let mut last_number = HashMap::new();
+    let name_of = |draft: &Draft, taken: &mut HashSet<String>| {
+        let base = &draft.derived_name;
+        let number = last_number.entry(base.clone()).or_insert(0_u32);
+        loop {
+            *number += 1;
+            let name = if *number == 1 { base.clone() } else { format!("{base}-{number}") };
+            if taken.insert(name.clone()) {
+                return name;
+            }
+        }
+    };
+    let mut name_of = name_of;
+    drafts
+        .into_iter()
+        .map(|(_, mut draft)| {
+            let name = draft.given_name.take();
+            let name = name.unwrap_or_else(|| name_of(&draft, &mut taken));
+            Rule { name, ..draft.rule }
+        })
+        .collect()
+}

@@ -1,0 +1,166 @@
+//! The policy file as it is written: every key, its type, its description and its default.
+//!
+//! The leaves are read to typed values ([`crate::leaf`], [`crate::address`], [`crate::port`]);
+//! whether they make sense together is for [`crate::check`].
+
+use crate::address::{Groups, Peer};
+use crate::leaf::{
+    AnyText, Builtins, Comment, GroupNumber, IcmpType, Limited, LogPrefix, Name, PerSource,
+    Positive, Protocol, Seconds, V6Source, Version,
+};
+use crate::policy::{Direction, Interface, RateUnit, Verdict};
+use crate::port::PortItem;
+use crate::read::{List, OneOrMany, object};
+
+object! {
+    /// A firewall policy: what may reach this host, what may leave it, and what passes through.
+    /// Everything that is not allowed is refused.
+    File {
+        /// Where editors find this schema; without meaning for the policy.
+        "$schema" => _schema: AnyText,
+        /// Version of the policy language.
+        "version" => _version: Version [required],
+        /// What this policy is for, for whoever reads the file.
+        "comment" => comment: AnyText,
+        /// What happens to a new connection that no rule matches.
+        "default" => default: DefaultsFile = { "in": "drop", "out": "drop", "forward": "drop" },
+        /// Named lists of addresses and prefixes, for `from` and `to` of rules.
+        "groups" => groups: Groups = {},
+        /// Allowances that every policy carries; each can be switched on and off.
+        "builtin" => builtin: Builtins = {},
+        /// Where log lines go, how many, and for which unmatched packets.
+        "log" => log: LogFile = {},
+        /// The bridges of containers on this host.
+        "containers" => containers: ContainersFile = {},
+        /// Tried in order; the first rule that matches a new connection decides.
+        "rules" => rules: List<RuleFile> = [],
+    }
+}
+
+object! {
+    /// What happens to a new connection that no rule matches.
+    DefaultsFile {
+        /// To this host, and to the ports that it publishes for containers.
+        "in" => input: Verdict = "drop",
+        /// From this host, and from its containers to elsewhere.
+        "out" => output: Verdict = "drop",
+        /// Routed through this host.
+        "forward" => forward: Verdict = "drop",
+    }
+}
+
+object! {
+    /// Where log lines go, how many, and for which unmatched packets.
+    LogFile {
+        /// The kernel log, or an NFLOG group that a program listens to.
+        "to" => to: crate::policy::LogTo = "kernel",
+        /// Put before each line.
+        "prefix" => prefix: LogPrefix = "[NFGUARD] ",
+        /// At most so many lines.
+        "rate" => rate: Limited = { "packets": 3, "per": "minute", "burst": 10 },
+        /// Directions in which packets are logged that no rule matches.
+        "unmatched" => unmatched: List<Direction> = [],
+    }
+}
+
+object! {
+    /// Log settings of one rule; what is left out is as in `log` of the policy.
+    RuleLogFile {
+        /// The kernel log, or an NFLOG group that a program listens to.
+        "to" => to: crate::policy::LogTo,
+        /// Put before each line.
+        "prefix" => prefix: LogPrefix,
+        /// At most so many lines.
+        "rate" => rate: Limited,
+    }
+}
+
+object! {
+    /// An NFLOG group that a program listens to.
+    LogGroupFile {
+        /// Its number.
+        "group" => group: GroupNumber [required],
+    }
+}
+
+object! {
+    /// At most `packets` lines in each `per`, after a first burst.
+    RateFile {
+        /// Lines in each unit of time.
+        "packets" => packets: Positive = 3,
+        /// The unit of time.
+        "per" => per: RateUnit = "minute",
+        /// Lines that may come at once.
+        "burst" => burst: Positive = 10,
+    }
+}
+
+object! {
+    /// The bridges of containers on this host.
+    ContainersFile {
+        /// Their names; `*` at the end stands for anything. Empty: this host has no containers.
+        "interfaces" => interfaces: List<Interface> = ["docker0", "docker_gwbridge", "br-*"],
+        /// Whether the rules for `out` hold for containers too (`policy`), or they reach
+        /// everything (`open`).
+        "egress" => egress: crate::leaf::Egress = "policy",
+    }
+}
+
+object! {
+    /// One rule. What it leaves out is not looked at: a rule without `from` is for every source.
+    RuleFile {
+        /// Names the rule and its counter; made from the rule when it is left out.
+        "name" => name: Name,
+        /// What the rule is for.
+        "comment" => comment: Comment,
+        /// What happens to a connection that the rule matches.
+        "action" => action: crate::leaf::ActionWord [required],
+        /// Which way the connection goes.
+        "direction" => direction: Direction = "in",
+        /// The protocol, or several: TCP with UDP, ICMP with ICMPv6, or others without ports.
+        "proto" => proto: OneOrMany<Protocol>,
+        /// Destination ports. Without `proto`, a number means TCP and UDP, and a service the
+        /// protocols that it is listed for.
+        "port" => port: OneOrMany<PortItem>,
+        /// Source ports, written like `port`.
+        "from_port" => from_port: OneOrMany<PortItem>,
+        /// Source: addresses, prefixes and groups.
+        "from" => from: OneOrMany<Peer> = "any",
+        /// Destination: addresses, prefixes and groups.
+        "to" => to: OneOrMany<Peer> = "any",
+        /// The interface that packets come in on; for `in` and `forward`.
+        "in_interface" => in_interface: OneOrMany<Interface>,
+        /// The interface that packets leave by; for `out` and `forward`.
+        "out_interface" => out_interface: OneOrMany<Interface>,
+        /// ICMP and ICMPv6 types, by name or number; needs `proto`.
+        "icmp_type" => icmp_type: OneOrMany<IcmpType>,
+        /// How many connections one source may open; only for the action `limit`.
+        "limit" => limit: LimitFile = {},
+        /// Log what the rule matches.
+        "log" => log: RuleLog = false,
+    }
+}
+
+object! {
+    /// The `connections`-th new connection of one source within `seconds` is refused, and goes on
+    /// being refused while the source keeps trying.
+    LimitFile {
+        /// The first connection that is refused.
+        "connections" => connections: crate::leaf::Connections = 6,
+        /// Within so many seconds.
+        "seconds" => seconds: Seconds = 30,
+        /// How much of an IPv6 address is one source.
+        "v6_prefix" => v6_prefix: V6Source = 64,
+        /// What happens to a connection over the limit.
+        "over" => over: crate::leaf::Over = "reject",
+        /// How many sources are remembered at once, for IPv4 and IPv6 each.
+        "sources" => sources: PerSource = 65535,
+    }
+}
+
+/// `log` of a rule.
+#[derive(Debug)]
+pub(crate) enum RuleLog {
+    Switch(bool),
+    Settings(RuleLogFile),
+}

@@ -1,0 +1,563 @@
+//! The small values of a policy file, each with its reading and its schema side by side.
+
+use std::borrow::Cow;
+
+use jsonc_parser::ast::Value;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+use crate::file::{LogGroupFile, RateFile, RuleLog, RuleLogFile};
+use crate::policy::{Builtin, Direction, Interface, LogTo, RateUnit, Verdict};
+use crate::read::{Field, FromJson, Node, shown, words};
+use crate::source::Findings;
+use crate::suggest::quoted;
+
+words!(Verdict, "verdict", "`drop` is silent; `reject` answers with a TCP reset or an ICMP error.", {
+    "drop" => Verdict::Drop,
+    "reject" => Verdict::Reject,
+    "accept" => Verdict::Accept,
+});
+
+words!(Direction, "direction", "Which way a new connection goes.", {
+    "in" => Direction::In,
+    "out" => Direction::Out,
+    "forward" => Direction::Forward,
+});
+
+words!(RateUnit, "rate-unit", "A unit of time.", {
+    "second" => RateUnit::Second,
+    "minute" => RateUnit::Minute,
+    "hour" => RateUnit::Hour,
+    "day" => RateUnit::Day,
+});
+
+/// The action of a rule, without the numbers of a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ActionWord {
+    Allow,
+    Deny,
+    Reject,
+    Limit,
+}
+
+words!(
+    ActionWord, "action",
+    "`deny` is silent; `reject` answers; `limit` allows, but not too often from one source.", {
+    "allow" => ActionWord::Allow,
+    "deny" => ActionWord::Deny,
+    "reject" => ActionWord::Reject,
+    "limit" => ActionWord::Limit,
+});
+
+/// What happens over a limit.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Over(pub(crate) Verdict);
+
+words!(Over, "over-limit", "`drop` is silent; `reject` answers.", {
+    "reject" => Over(Verdict::Reject),
+    "drop" => Over(Verdict::Drop),
+});
+
+/// Whether containers follow the rules for `out`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Egress {
+    Policy,
+    Open,
+}
+
+words!(Egress, "container-egress", "`policy`: the rules for `out` hold for containers too.", {
+    "policy" => Egress::Policy,
+    "open" => Egress::Open,
+});
+
+/// An integer within bounds.
+macro_rules! integer {
+    ($(#[doc = $about:literal])* $name:ident: $what:literal, $low:literal ..= $high:expr) => {
+        $(#[doc = $about])*
+        #[derive(Clone, Copy, Debug)]
+        pub(crate) struct $name(pub(crate) u32);
+
+        impl FromJson for $name {
+            fn from_json(node: Node<'_>, findings: &mut Findings) -> Option<Self> {
+                node.integer(findings, $low..=$high, $what).map(Self)
+            }
+        }
+
+        impl JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": "integer", "minimum": $low, "maximum": $high })
+            }
+        }
+    };
+}
+
+integer! {
+    /// How many connections a limit counts to.
+    Connections: "a number", 2..=32
+}
+integer! {
+    /// The time that a limit looks back, at most a day.
+    Seconds: "a number of seconds", 1..=86_400
+}
+integer! {
+    /// A number of log lines.
+    Positive: "a number", 1..=u32::MAX
+}
+integer! {
+    /// How many sources a limit remembers.
+    PerSource: "a number", 1..=u32::MAX
+}
+integer! {
+    /// An NFLOG group.
+    GroupNumber: "a group", 0..=65_535
+}
+
+/// How much of an IPv6 address is one source.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct V6Source(pub(crate) u8);
+
+impl FromJson for V6Source {
+    fn from_json(node: Node<'_>, findings: &mut Findings) -> Option<Self> {
+        match node.value.as_number_lit().map(|literal| literal.value) {
+            Some("64") => Some(Self(64)),
+            Some("128") => Some(Self(128)),
+            _ => {
+                node.expected(findings, "64 or 128");
+                None
+            }
+        }
+    }
+}
+
+impl JsonSchema for V6Source {
+    fn schema_name() -> Cow<'static, str> {
+        "v6-prefix".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "enum": [64, 128] })
+    }
+}
+
+/// The version of the language; there is one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Version;
+
+impl FromJson for Version {
+    fn from_json(node: Node<'_>, findings: &mut Findings) -> Option<Self> {
+        let literal = node.value.as_number_lit();
+        if literal.is_some_and(|literal| literal.value == "1") {
+            return Some(Self);
+        }
+        node.expected(findings, "1, the version that this nfguard reads");
+        None
+    }
+}
+
+impl JsonSchema for Version {
+    fn schema_name() -> Cow<'static, str> {
+        "version".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "const": 1 })
+    }
+}
+
+/// Text within bounds: read by a function that says what is wrong with it.
+macro_rules! text {
+    (
+        $(#[doc = $about:literal])*
+        $name:ident: $expected:literal, $schema:tt, $wrong:expr
+    ) => {
+        $(#[doc = $about])*
+        #[derive(Clone, Debug)]
+        pub(crate) struct $name(pub(crate) String);
+
+        impl FromJson for $name {
+            fn from_json(node: Node<'_>, findings: &mut Findings) -> Option<Self> {
+                let text = node.text(findings, $expected)?;
+                let wrong: fn(&str) -> Option<String> = $wrong;
+                match wrong(text) {
+                    None => Some(Self(text.to_owned())),
+                    Some(why) => {
+                        let message = format!("found {}; expected {}: {why}", shown(text), $expected);
+                        node.error(findings, message);
+                        None
+                    }
+                }
+            }
+        }
+
+        impl JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!($schema)
+            }
+        }
+    };
+}
+
+text! {
+    /// Free text that goes nowhere but to people.
+    AnyText: "a string", { "type": "string" }, |_| None
+}
+
+text! {
+    /// The comment of a rule, which the kernel keeps and nft prints.
+    Comment: "a line of at most 120 bytes", {
+        "type": "string", "maxLength": 120, "pattern": "^[^\"\\u0000-\\u001f\\u007f]*$"
+    }, |text| too_long(text, 120).or_else(|| unprintable(text, &['"']))
+}
+
+text! {
+    /// What stands before a log line.
+    LogPrefix: "a log prefix of at most 127 bytes", {
+        "type": "string", "maxLength": 127, "pattern": "^[^\"$\\\\\\u0000-\\u001f\\u007f]*$"
+    }, |text| too_long(text, 127).or_else(|| unprintable(text, &['"', '$', '\\']))
+}
+
+text! {
+    /// The name of a rule.
+    Name: "a name of at most 48 of a-z, 0-9, \".\", \"_\" and \"-\"", {
+        "type": "string", "pattern": "^[a-z0-9][a-z0-9._-]{0,47}$"
+    }, |text| {
+        if !text.starts_with(|first: char| first.is_ascii_lowercase() || first.is_ascii_digit()) {
+            return Some("it begins with a letter or a digit".to_owned());
+        }
+        too_long(text, 48).or_else(|| text.chars().find(|found| !is_name_char(*found)).map(not_allowed))
+    }
+}
+
+fn is_name_char(found: char) -> bool {
+    found.is_ascii_lowercase() || found.is_ascii_digit() || "._-".contains(found)
+}
+
+fn too_long(text: &str, most: usize) -> Option<String> {
+    (text.len() > most).then(|| format!("it has {} bytes", text.len()))
+}
+
+fn unprintable(text: &str, refused: &[char]) -> Option<String> {
+    text.chars().find(|found| found.is_control() || refused.contains(found)).map(not_allowed)
+}
+
+fn not_allowed(found: char) -> String {
+    format!("the character {found:?} is not allowed")
+}
+
+impl FromJson for Interface {
+    fn from_json(node: Node<'_>, findings: &mut Findings) -> Option<Self> {
+        const EXPECTED: &str =
+            "an interface's name of at most 15 bytes, or its beginning and \"*\"";
+        let text = node.text(findings, EXPECTED)?;
+        let (name, wildcard) = text.strip_suffix('*').map_or((text, false), |name| (name, true));
+        let why = if text == "*" {
+            Some("leave the key out for any interface".to_owned())
+        } else if name.is_empty() {
+            Some("it is empty".to_owned())
+        } else if matches!(text, "." | "..") {
+            Some("the kernel refuses it".to_owned())
+        } else {
+            let refused = |found: &char| !found.is_ascii_graphic() || "*/:\"\\".contains(*found);
+            too_long(name, 15).or_else(|| name.chars().find(refused).map(not_allowed))
+        };
+        match why {
+            None => Some(Self { name: name.to_owned(), wildcard }),
+            Some(why) => {
+                node.error(findings, format!("found {}; expected {EXPECTED}: {why}", shown(text)));
+                None
+            }
+        }
+    }
+}
+
+impl JsonSchema for Interface {
+    fn schema_name() -> Cow<'static, str> {
+        "interface".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "An interface's name, or its beginning and `*`.",
+            "type": "string",
+            "pattern": "^[!#-)+-.0-9;-\\[\\]-~]{1,15}\\*?$",
+            "examples": ["eth0", "wg*"],
+        })
+    }
+}
+
+impl FromJson for LogTo {
+    fn from_json(node: Node<'_>, findings: &mut Findings) -> Option<Self> {
+        if let Value::Object(_) = node.value {
+            let group = LogGroupFile::from_json(node, findings)?.group.or_none()?;
+            return u16::try_from(group.0).ok().map(LogTo::Group);
+        }
+        if node.value.as_string_lit().is_some_and(|literal| literal.value == "kernel") {
+            return Some(LogTo::Kernel);
+        }
+        node.expected(findings, "\"kernel\" or an object like {\"group\": 5}");
+        None
+    }
+}
+
+impl JsonSchema for LogTo {
+    fn schema_name() -> Cow<'static, str> {
+        "log-to".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [{ "const": "kernel" }, generator.subschema_for::<LogGroupFile>()] })
+    }
+}
+
+/// How many log lines: `None` is all of them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limited(pub(crate) Option<crate::policy::LogRate>);
+
+impl FromJson for Limited {
+    fn from_json(node: Node<'_>, findings: &mut Findings) -> Option<Self> {
+        if let Value::Object(_) = node.value {
+            let rate = RateFile::from_json(node, findings)?;
+            let is_bad = rate.packets.is_bad() || rate.per.is_bad() || rate.burst.is_bad();
+            let rate = crate::policy::LogRate {
+                packets: rate.packets.unwrap_or(Positive(3)).0,
+                per: rate.per.unwrap_or(RateUnit::Minute),
+                burst: rate.burst.unwrap_or(Positive(10)).0,
+            };
+            return (!is_bad).then_some(Self(Some(rate)));
+        }
+        if node.value.as_string_lit().is_some_and(|literal| literal.value == "unlimited") {
+            return Some(Self(None));
+        }
+        node.expected(
+            findings,
+            "\"unlimited\" or an object like {\"packets\": 3, \"per\": \"minute\"}",
+        );
+        None
+    }
+}
+
+impl JsonSchema for Limited {
+    fn schema_name() -> Cow<'static, str> {
+        "log-rate".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [{ "const": "unlimited" }, generator.subschema_for::<RateFile>()] })
+    }
+}
+
+impl FromJson for RuleLog {
+    fn from_json(node: Node<'_>, findings: &mut Findings) -> Option<Self> {
+        match node.value {
+            Value::BooleanLit(literal) => Some(Self::Switch(literal.value)),
+            Value::Object(_) => RuleLogFile::from_json(node, findings).map(Self::Settings),
+            _ => {
+                node.expected(findings, "true, false or an object like {\"prefix\": \"[SSH] \"}");
+                None
+            }
+        }
+    }
+}
+
+impl JsonSchema for RuleLog {
+    fn schema_name() -> Cow<'static, str> {
+        "rule-log".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let settings = generator.subschema_for::<RuleLogFile>();
+        json_schema!({ "anyOf": [{ "type": "boolean" }, settings] })
+    }
+}
+
+/// Which built-in allowances a file switches on or off.
+#[derive(Debug)]
+pub(crate) struct Builtins(pub(crate) Vec<(Builtin, bool)>);
+
+impl FromJson for Builtins {
+    fn from_json(node: Node<'_>, findings: &mut Findings) -> Option<Self> {
+        let keys = Builtin::ALL.map(Builtin::name);
+        let object = node.object(findings, &keys)?;
+        let switch = |builtin: Builtin| match object.field(builtin.name(), findings) {
+            Field::Given(on) => Some((builtin, on)),
+            Field::Absent | Field::Bad => None,
+        };
+        Some(Self(Builtin::ALL.into_iter().filter_map(switch).collect()))
+    }
+}
+
+impl JsonSchema for Builtins {
+    fn schema_name() -> Cow<'static, str> {
+        "builtin".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let properties: serde_json::Map<_, _> = Builtin::ALL
+            .into_iter()
+            .map(|builtin| {
+                let schema = serde_json::json!({
+                    "type": "boolean",
+                    "description": builtin.about(),
+                    "default": builtin.is_on_by_default(),
+                });
+                (builtin.name().to_owned(), schema)
+            })
+            .collect();
+        json_schema!({ "type": "object", "properties": properties, "additionalProperties": false })
+    }
+}
+
+/// An IP protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Any,
+    /// By its number, which tells TCP, UDP and the two ICMPs from the rest.
+    Number(u8),
+}
+
+/// Words for protocols.
+const PROTOCOLS: [(&str, Protocol); 10] = [
+    ("tcp", Protocol::TCP),
+    ("udp", Protocol::UDP),
+    ("icmp", Protocol::ICMP),
+    ("icmpv6", Protocol::ICMPV6),
+    ("esp", Protocol::Number(50)),
+    ("ah", Protocol::Number(51)),
+    ("gre", Protocol::Number(47)),
+    ("ipv6", Protocol::Number(41)),
+    ("igmp", Protocol::Number(2)),
+    ("sctp", Protocol::Number(132)),
+];
+
+impl Protocol {
+    pub(crate) const TCP: Self = Self::Number(6);
+    pub(crate) const UDP: Self = Self::Number(17);
+    pub(crate) const ICMP: Self = Self::Number(1);
+    pub(crate) const ICMPV6: Self = Self::Number(58);
+
+    /// As a policy writes it.
+    pub(crate) fn shown(self) -> String {
+        match (PROTOCOLS.iter().find(|(_, protocol)| *protocol == self), self) {
+            (Some((name, _)), _) => (*name).to_owned(),
+            (None, Self::Number(number)) => number.to_string(),
+            (None, Self::Any) => "any".to_owned(),
+        }
+    }
+
+    fn words() -> Vec<(&'static str, Self)> {
+        PROTOCOLS.into_iter().chain([("any", Self::Any)]).collect()
+    }
+}
+
+impl FromJson for Protocol {
+    fn from_json(node: Node<'_>, findings: &mut Findings) -> Option<Self> {
+        if node.value.as_number_lit().is_some() {
+            let number = node.integer(findings, 1..=255, "a protocol number")?;
+            return u8::try_from(number).ok().map(Self::Number);
+        }
+        node.word(findings, &Self::words())
+    }
+}
+
+impl JsonSchema for Protocol {
+    fn schema_name() -> Cow<'static, str> {
+        "protocol".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let names: Vec<_> = Self::words().into_iter().map(|(name, _)| name).collect();
+        json_schema!({
+            "description": "A protocol by name or number.",
+            "anyOf": [{ "enum": names }, { "type": "integer", "minimum": 1, "maximum": 255 }],
+        })
+    }
+}
+
+/// An ICMP type: a number, or a name with its numbers in ICMP and ICMPv6.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum IcmpType {
+    Number(u8),
+    Named { name: &'static str, v4: Option<u8>, v6: Option<u8> },
+}
+
+/// The names that nft prints, with their numbers in ICMP and ICMPv6.
+const ICMP_TYPES: [(&str, Option<u8>, Option<u8>); 27] = [
+    ("destination-unreachable", Some(3), Some(1)),
+    ("packet-too-big", None, Some(2)),
+    ("time-exceeded", Some(11), Some(3)),
+    ("parameter-problem", Some(12), Some(4)),
+    ("echo-request", Some(8), Some(128)),
+    ("echo-reply", Some(0), Some(129)),
+    ("source-quench", Some(4), None),
+    ("redirect", Some(5), None),
+    ("router-advertisement", Some(9), None),
+    ("router-solicitation", Some(10), None),
+    ("timestamp-request", Some(13), None),
+    ("timestamp-reply", Some(14), None),
+    ("info-request", Some(15), None),
+    ("info-reply", Some(16), None),
+    ("address-mask-request", Some(17), None),
+    ("address-mask-reply", Some(18), None),
+    ("mld-listener-query", None, Some(130)),
+    ("mld-listener-report", None, Some(131)),
+    ("mld-listener-done", None, Some(132)),
+    ("nd-router-solicit", None, Some(133)),
+    ("nd-router-advert", None, Some(134)),
+    ("nd-neighbor-solicit", None, Some(135)),
+    ("nd-neighbor-advert", None, Some(136)),
+    ("nd-redirect", None, Some(137)),
+    ("router-renumbering", None, Some(138)),
+    ("ind-neighbor-solicit", None, Some(141)),
+    ("mld2-listener-report", None, Some(143)),
+];
+
+impl FromJson for IcmpType {
+    fn from_json(node: Node<'_>, findings: &mut Findings) -> Option<Self> {
+        if node.value.as_number_lit().is_some() {
+            let number = node.integer(findings, 0..=255, "an ICMP type")?;
+            return u8::try_from(number).ok().map(Self::Number);
+        }
+        let text = node.text(findings, "an ICMP type by name or number")?;
+        if let Some((name, v4, v6)) = ICMP_TYPES.into_iter().find(|(name, ..)| *name == text) {
+            return Some(Self::Named { name, v4, v6 });
+        }
+        let suggestion = crate::suggest::nearest(text, ICMP_TYPES.map(|(name, ..)| name));
+        let message = format!(
+            "unknown ICMP type {}; expected a number or a name like \"echo-request\"",
+            shown(text)
+        );
+        node.error_suggesting(findings, message, suggestion.map(quoted));
+        None
+    }
+}
+
+impl JsonSchema for IcmpType {
+    fn schema_name() -> Cow<'static, str> {
+        "icmp-type".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "An ICMP or ICMPv6 type by name or number.",
+            "anyOf": [
+                { "enum": ICMP_TYPES.map(|(name, ..)| name) },
+                { "type": "integer", "minimum": 0, "maximum": 255 },
+            ],
+        })
+    }
+}

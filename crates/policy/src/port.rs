@@ -1,0 +1,121 @@
+//! Ports: numbers, ranges and service names, as they are written and as they are meant.
+
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+use crate::policy::Ports;
+use crate::read::{FromJson, Node, shown};
+use crate::services::{self, Service};
+use crate::source::Findings;
+use crate::suggest::quoted;
+
+const EXPECTED: &str =
+    "a port from 1 to 65535, a range like \"8000-8100\" or a service like \"https\"";
+
+/// One element of a list of ports.
+#[derive(Clone, Debug)]
+pub(crate) enum PortItem {
+    /// From, to.
+    Range(u16, u16),
+    Service(String, Service),
+}
+
+impl PortItem {
+    /// As it is written in the name of a rule.
+    pub(crate) fn label(&self) -> String {
+        match self {
+            Self::Range(low, high) if low == high => low.to_string(),
+            Self::Range(low, high) => format!("{low}-{high}"),
+            Self::Service(name, _) => name.clone(),
+        }
+    }
+
+    /// The ports that it means in TCP and in UDP.
+    pub(crate) fn ranges(&self) -> [Option<(u16, u16)>; 2] {
+        match self {
+            Self::Range(low, high) => [Some((*low, *high)); 2],
+            Self::Service(_, service) => {
+                [service.tcp, service.udp].map(|port| port.map(|p| (p, p)))
+            }
+        }
+    }
+}
+
+impl FromJson for PortItem {
+    fn from_json(node: Node<'_>, findings: &mut Findings) -> Option<Self> {
+        if node.value.as_number_lit().is_some() {
+            let port = node.integer(findings, 1..=65_535, "a port")?;
+            return u16::try_from(port).ok().map(|port| Self::Range(port, port));
+        }
+        let text = node.text(findings, EXPECTED)?;
+        if let Some(service) = services::lookup(text) {
+            return Some(Self::Service(text.to_owned(), service));
+        }
+        let wrong = |findings: &mut Findings, suggestion| {
+            let message = format!("found {}; expected {EXPECTED}", shown(text));
+            node.error_suggesting(findings, message, suggestion);
+            None
+        };
+        // A letter that is no part of a number begins a service's name.
+        if text.starts_with(|first: char| first.is_ascii_alphabetic()) {
+            let message = format!("unknown service {}; expected {EXPECTED}", shown(text));
+            node.error_suggesting(findings, message, services::suggest(text));
+            return None;
+        }
+        let separator = text.find([':', '-']);
+        let (low, high) = match separator {
+            Some(at) => (text.get(..at).unwrap_or(""), text.get(at + 1..).unwrap_or("")),
+            None => (text, text),
+        };
+        let (Some(low), Some(high)) = (port_number(low), port_number(high)) else {
+            return wrong(findings, None);
+        };
+        if low > high {
+            return wrong(findings, Some(quoted(&format!("{high}-{low}"))));
+        }
+        if text.contains(':') {
+            return wrong(findings, Some(quoted(&format!("{low}-{high}"))));
+        }
+        Some(Self::Range(low, high))
+    }
+}
+
+/// A number without sign and leading zeros.
+fn port_number(text: &str) -> Option<u16> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
+    plain.then(|| text.parse().ok()).flatten()
+}
+
+impl JsonSchema for PortItem {
+    fn schema_name() -> Cow<'static, str> {
+        "port".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A port, a range like `8000-8100` or the name of a service.",
+            "anyOf": [
+                { "type": "integer", "minimum": 1, "maximum": 65535 },
+                { "enum": services::names().collect::<Vec<_>>() },
+                { "type": "string", "pattern": "^[1-9][0-9]{0,4}(-[1-9][0-9]{0,4})?$" },
+            ],
+        })
+    }
+}
+
+impl Ports {
+    /// Sorts and merges.
+    pub(crate) fn from_ranges(ranges: impl IntoIterator<Item = (u16, u16)>) -> Self {
+        let mut sorted: Vec<_> = ranges.into_iter().collect();
+        sorted.sort_unstable();
+        let mut merged: Vec<(u16, u16)> = Vec::new();
+        for (low, high) in sorted {
+            match merged.last_mut() {
+                Some(last) if u32::from(low) <= u32::from(last.1) + 1 => last.1 = last.1.max(high),
+                _ => merged.push((low, high)),
+            }
+        }
+        Self(merged)
+    }
+}

@@ -1,0 +1,212 @@
+//! The text of a policy file: strict JSON as a tree with byte offsets, and the problems found in it.
+
+use std::fmt;
+
+use jsonc_parser::ast::Value;
+use jsonc_parser::errors::ParseError;
+use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
+
+use crate::problem::{Problem, Severity};
+
+/// Strict JSON, as every other tool that reads the file understands it.
+const STRICT: ParseOptions = ParseOptions {
+    allow_comments: false,
+    allow_loose_object_property_names: false,
+    allow_trailing_commas: false,
+    allow_missing_commas: false,
+    allow_single_quoted_strings: false,
+    allow_hexadecimal_numbers: false,
+    allow_unary_plus_numbers: false,
+    allow_bare_decimal_point_numbers: false,
+    allow_non_finite_numbers: false,
+    allow_extended_string_escapes: false,
+};
+
+/// The JSON tree of a text, or the one syntax error that ends its reading.
+pub(crate) fn parse_json(text: &str) -> Result<Value<'_>, Box<Problem>> {
+    let error = match parse_to_ast(text, &CollectOptions::default(), &STRICT) {
+        Ok(parsed) => match parsed.value {
+            Some(value) => return Ok(value),
+            None => syntax_problem(text, 0, "found nothing; expected an object".to_owned()),
+        },
+        Err(error) => {
+            syntax_problem(text, error.range().start, format!("not JSON: {}", reason(&error)))
+        }
+    };
+    Err(Box::new(error))
+}
+
+fn reason(error: &ParseError) -> String {
+    use jsonc_parser::errors::ParseErrorKind as Kind;
+    match error.kind() {
+        Kind::CommentsNotAllowed => {
+            "it has no comments; write a \"comment\" key, which policies and rules have".to_owned()
+        }
+        kind => {
+            let text = kind.to_string();
+            let mut letters = text.chars();
+            letters.next().map_or(String::new(), |first| {
+                first.to_lowercase().chain(letters).collect::<String>()
+            })
+        }
+    }
+}
+
+fn syntax_problem(text: &str, offset: usize, message: String) -> Problem {
+    let (line, column) = Lines::of(text).position(offset);
+    let pointer = String::new();
+    Problem { severity: Severity::Error, pointer, line, column, message, suggestion: None }
+}
+
+/// Where a value hangs in the tree; printed as a JSON pointer.
+#[derive(Clone, Copy)]
+pub(crate) enum Path<'a> {
+    Root,
+    Key(&'a Path<'a>, &'a str),
+    Index(&'a Path<'a>, usize),
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Path::Root => Ok(()),
+            Path::Key(parent, key) => {
+                write!(f, "{parent}/{}", key.replace('~', "~0").replace('/', "~1"))
+            }
+            Path::Index(parent, index) => write!(f, "{parent}/{index}"),
+        }
+    }
+}
+
+/// Everything found so far, in the order in which it was found.
+#[derive(Default)]
+pub(crate) struct Findings {
+    found: Vec<Found>,
+}
+
+struct Found {
+    /// Byte offset; `None`: wherever the pointer leads.
+    offset: Option<usize>,
+    severity: Severity,
+    pointer: String,
+    message: String,
+    suggestion: Option<String>,
+}
+
+impl Findings {
+    /// An error at a place of the text that is at hand.
+    pub(crate) fn error_at(
+        &mut self,
+        offset: usize,
+        path: Path<'_>,
+        message: String,
+        suggestion: Option<String>,
+    ) {
+        let (severity, pointer) = (Severity::Error, path.to_string());
+        self.found.push(Found { offset: Some(offset), severity, pointer, message, suggestion });
+    }
+
+    /// An error at the value that a pointer leads to.
+    pub(crate) fn error(
+        &mut self,
+        pointer: impl fmt::Display,
+        message: impl Into<String>,
+        suggestion: Option<String>,
+    ) {
+        self.push(Severity::Error, pointer, message.into(), suggestion);
+    }
+
+    /// A warning at the value that a pointer leads to.
+    pub(crate) fn warn(&mut self, pointer: impl fmt::Display, message: impl Into<String>) {
+        self.push(Severity::Warning, pointer, message.into(), None);
+    }
+
+    fn push(
+        &mut self,
+        severity: Severity,
+        pointer: impl fmt::Display,
+        message: String,
+        suggestion: Option<String>,
+    ) {
+        let pointer = pointer.to_string();
+        self.found.push(Found { offset: None, severity, pointer, message, suggestion });
+    }
+
+    pub(crate) fn has_errors(&self) -> bool {
+        self.found.iter().any(|found| found.severity == Severity::Error)
+    }
+
+    /// The problems with their lines and columns, sorted by them.
+    pub(crate) fn into_problems(self, text: &str, root: &Value<'_>) -> Vec<Problem> {
+        if self.found.is_empty() {
+            return Vec::new();
+        }
+        let lines = Lines::of(text);
+        let mut placed: Vec<(usize, Problem)> = self
+            .found
+            .into_iter()
+            .map(|Found { offset, severity, pointer, message, suggestion }| {
+                let offset = offset.unwrap_or_else(|| offset_of(root, &pointer));
+                let (line, column) = lines.position(offset);
+                (offset, Problem { severity, pointer, line, column, message, suggestion })
+            })
+            .collect();
+        placed.sort_by_key(|(offset, _)| *offset);
+        placed.into_iter().map(|(_, problem)| problem).collect()
+    }
+}
+
+/// The start of the value that a pointer leads to, or of the deepest one on the way that exists.
+fn offset_of(root: &Value<'_>, pointer: &str) -> usize {
+    let mut value = root;
+    for step in pointer.split('/').skip(1) {
+        let key = step.replace("~1", "/").replace("~0", "~");
+        let next = match value {
+            Value::Object(object) => object.get(&key).map(|property| &property.value),
+            Value::Array(array) => {
+                key.parse().ok().and_then(|index: usize| array.elements.get(index))
+            }
+            _ => None,
+        };
+        match next {
+            Some(next) => value = next,
+            None => break,
+        }
+    }
+    start(value)
+}
+
+/// The byte at which a value begins.
+pub(crate) fn start(value: &Value<'_>) -> usize {
+    match value {
+        Value::StringLit(literal) => literal.range.start,
+        Value::NumberLit(literal) => literal.range.start,
+        Value::BooleanLit(literal) => literal.range.start,
+        Value::Object(object) => object.range.start,
+        Value::Array(array) => array.range.start,
+        Value::NullKeyword(keyword) => keyword.range.start,
+    }
+}
+
+/// Byte offsets to lines and columns.
+pub(crate) struct Lines<'t> {
+    text: &'t str,
+    starts: Vec<usize>,
+}
+
+impl<'t> Lines<'t> {
+    pub(crate) fn of(text: &'t str) -> Self {
+        let after_newline = text.match_indices('\n').map(|(offset, _)| offset + 1);
+        Self { text, starts: std::iter::once(0).chain(after_newline).collect() }
+    }
+
+    /// Line and column, both from 1, of a byte offset; past the end means the end.
+    pub(crate) fn position(&self, offset: usize) -> (usize, usize) {
+        let offset = offset.min(self.text.len());
+        let line = self.starts.partition_point(|start| *start <= offset);
+        let start = self.starts.get(line - 1).copied().unwrap_or(0);
+        let before = self.text.get(start..).into_iter().flat_map(str::char_indices);
+        let column = before.take_while(|(index, _)| start + index < offset).count() + 1;
+        (line, column)
+    }
+}
