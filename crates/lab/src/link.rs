@@ -4,6 +4,8 @@ use std::{
     io::{self, Read},
     net::IpAddr,
     os::fd::AsRawFd,
+    thread,
+    time::{Duration, Instant},
 };
 
 use netlink_packet_core::{
@@ -12,7 +14,7 @@ use netlink_packet_core::{
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressHeaderFlags, AddressMessage},
-    link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
+    link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, State},
     route::{RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType},
 };
 use nix::{libc, net::if_::if_nametoindex};
@@ -40,7 +42,9 @@ pub fn veth(a: &Netns, a_name: &str, b: &Netns, b_name: &str) -> io::Result<()> 
         .map_err(context(format_args!("cannot make the link {a_name} to {b_name}")))?;
     // One end cannot be made already up: it has no other end yet.
     a.up(a_name)?;
-    b.up(b_name)
+    b.up(b_name)?;
+    a.wait_until_running(a_name)?;
+    b.wait_until_running(b_name)
 }
 
 impl Netns {
@@ -141,6 +145,25 @@ impl Netns {
         .map_err(context(format_args!("cannot own {destination}/{prefix}")))
     }
 
+    /// A link that is up drops what it is given until the kernel has noticed,
+    /// in the background, that a cable is in.
+    fn wait_until_running(&self, link: &str) -> io::Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let index = self.run(|| if_nametoindex(link))?;
+        while Instant::now() < deadline {
+            let mut message = LinkMessage::default();
+            message.header.index = index;
+            let answer = self.run(|| exchange(RouteNetlinkMessage::GetLink(message), 0))?;
+            if let NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(answer)) = answer
+                && answer.attributes.contains(&LinkAttribute::OperState(State::Up))
+            {
+                return Ok(());
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        Err(io::Error::new(io::ErrorKind::TimedOut, format!("{link} has no carrier")))
+    }
+
     fn create(&self, message: RouteNetlinkMessage) -> io::Result<()> {
         self.run(|| request(message, NLM_F_CREATE | NLM_F_EXCL))
     }
@@ -185,11 +208,18 @@ fn family(address: IpAddr) -> AddressFamily {
     }
 }
 
+fn request(message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+    exchange(message, NLM_F_ACK | flags).map(drop)
+}
+
 /// Sends one request to the calling thread's namespace and reads its answer.
 /// Private to this file, so that only the methods above choose the namespace.
-fn request(message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+fn exchange(
+    message: RouteNetlinkMessage,
+    flags: u16,
+) -> io::Result<NetlinkPayload<RouteNetlinkMessage>> {
     let mut message = NetlinkMessage::from(message);
-    message.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
+    message.header.flags = NLM_F_REQUEST | flags;
     message.finalize();
     let mut bytes = vec![0; message.buffer_len()];
     message.serialize(&mut bytes);
@@ -207,6 +237,6 @@ fn request(message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
     match answer.payload {
         NetlinkPayload::Error(error) if error.code.is_some() => Err(error.to_io()),
-        _ => Ok(()),
+        payload => Ok(payload),
     }
 }

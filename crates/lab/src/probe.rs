@@ -136,8 +136,7 @@ impl<'a> Probe<'a> {
     pub fn connect(&self) -> Result<TcpStream, Outcome> {
         let probe = Self { kind: Kind::Tcp, ..*self };
         let socket = probe.socket().map_err(|error| Outcome::Failed(error.to_string()))?;
-        socket
-            .connect_timeout(&self.to.into(), self.timeout)
+        connect(&socket, self.to, self.timeout)
             .and_then(|()| socket.set_read_timeout(Some(self.timeout)))
             .map_err(|error| Outcome::from_error(&error))?;
         Ok(socket.into())
@@ -156,11 +155,12 @@ impl<'a> Probe<'a> {
         allow_routed_source(&socket, self.to)?;
         if self.kind != Kind::Tcp {
             socket.set_broadcast(true)?;
-            // Without it only some ICMP errors reach a datagram socket.
-            match self.to {
-                SocketAddr::V4(_) => setsockopt(&socket, Ipv4RecvErr, &true)?,
-                SocketAddr::V6(_) => setsockopt(&socket, Ipv6RecvErr, &true)?,
-            }
+        }
+        // Without it some ICMP errors do not reach a datagram socket, and none
+        // a TCP socket that is still busy with sending.
+        match self.to {
+            SocketAddr::V4(_) => setsockopt(&socket, Ipv4RecvErr, &true)?,
+            SocketAddr::V6(_) => setsockopt(&socket, Ipv6RecvErr, &true)?,
         }
         if self.from.is_some() || self.source_port != 0 {
             let any: IpAddr = match self.to {
@@ -177,7 +177,7 @@ impl<'a> Probe<'a> {
         // Ends the connection with a reset, so that nothing of it is left to
         // stand in the way of the next probe from the same port.
         socket.set_linger(Some(Duration::ZERO))?;
-        socket.connect_timeout(&self.to.into(), remaining(deadline)?)?;
+        connect(socket, self.to, remaining(deadline)?)?;
         wait_for(socket, deadline, |line| line.contains(&b'\n'))
     }
 
@@ -268,6 +268,18 @@ impl fmt::Display for Outcome {
             Self::Failed(reason) => return write!(f, "failed: {reason}"),
         })
     }
+}
+
+fn connect(socket: &Socket, to: SocketAddr, timeout: Duration) -> io::Result<()> {
+    socket.connect_timeout(&to.into(), timeout).map_err(|error| {
+        // An ICMP error that came while the kernel was still sending is kept
+        // aside as one that may yet pass.
+        let aside = match error.raw_os_error() {
+            Some(_) => None,
+            None => socket.take_error().ok().flatten(),
+        };
+        aside.unwrap_or(error)
+    })
 }
 
 /// Reads until something satisfies `accept`. On a stream it sees each piece.

@@ -13,6 +13,15 @@ use nix::{
 /// Call it before the first thread is started. A [`Netns`](crate::Netns) made
 /// earlier cannot be used afterwards.
 ///
+/// ```standalone_crate
+/// use nfguard_lab::{Probe, World, enter_user_namespace};
+///
+/// enter_user_namespace()?;
+/// let world = World::new()?;
+/// assert!(Probe::ping(&world.internet, World::HOST_V6).run().passed());
+/// # std::io::Result::Ok(())
+/// ```
+///
 /// # Errors
 /// The kernel's refusal, with the setting that is known to cause it where one
 /// is found.

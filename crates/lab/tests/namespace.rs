@@ -13,7 +13,7 @@ use std::{
 };
 
 use common::{needs_namespaces, nft, world};
-use nfguard_lab::{Netns, Probe, World};
+use nfguard_lab::{Netns, Probe, World, enter_user_namespace};
 
 fn netns() -> Netns {
     Netns::new().unwrap_or_else(|error| needs_namespaces(&error))
@@ -137,4 +137,12 @@ fn a_bridge_without_ports_takes_addresses() {
     world.internet.route(address, 32, World::HOST_V4).expect("a route");
     let patient = Duration::from_secs(30);
     assert!(Probe::ping(&world.internet, address).timeout(patient).run().passed());
+}
+
+#[test]
+fn a_process_with_threads_is_told_why_it_cannot_enter() {
+    let before = current();
+    let error = enter_user_namespace().expect_err("the test runs on a thread");
+    assert!(error.to_string().contains("several threads"), "{error}");
+    assert_eq!(current(), before);
 }
