@@ -1,1 +1,43 @@
-//! To be written.
+//! The nf_tables ruleset as a value: model, netlink encoding, nft text, evaluation and difference.
+//!
+//! A [`Table`] is a plain value, the same on every machine. [`load()`] makes the kernel hold it, in
+//! one transaction, and reads it back; [`text`] prints it as nft would; [`eval`] says what it does
+//! with a packet, without a kernel.
+//!
+//! Everything but `socket.rs` is pure: no sockets, no files, no clock. Without the feature
+//! `socket` nothing else is left, and [`Kernel::with`] takes any function from request to answer.
+//!
+//! Tables are of the `inet` family, which covers IPv4 and IPv6. The oldest kernel that this is
+//! tested on is Linux 6.1.
+
+#![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
+mod attr;
+mod diff;
+mod error;
+pub mod eval;
+mod expr;
+mod kernel;
+mod load;
+mod message;
+mod model;
+mod object;
+#[cfg(feature = "socket")]
+mod socket;
+pub mod text;
+mod transaction;
+mod uapi;
+mod words;
+
+pub use diff::diff;
+pub use error::{DecodeError, Error, Refusal};
+pub use expr::{
+    CmpOp, CtKey, Dynset, Expr, Header, Limit, Log, LogTo, MetaKey, Reg, Reject, Verdict,
+};
+pub use kernel::{Kernel, Loaded, Snapshot};
+pub use load::{Change, load, own_table, plan, unload};
+pub use model::{
+    Base, Chain, Counter, Counts, Element, Hook, Key, KeyType, Policy, Rule, Set, Table,
+};
+pub use transaction::{Op, Transaction};
+pub use words::{ICMP_TYPES, ICMPV6_TYPES, ct_state, ct_status, fib_type, protocol};

@@ -1,0 +1,207 @@
+//! Netlink attributes: a writer that fixes lengths by scope, a reader that cannot panic.
+//!
+//! Layout (RFC 3549, `linux/netlink.h`): a 16-bit length that counts the four-byte header, a 16-bit
+//! type whose two upper bits are flags, the value, padding to four bytes.
+
+use crate::error::DecodeError;
+
+/// The two upper bits of an attribute's type: "nested" and "network byte order".
+const TYPE_FLAGS: u16 = 0xc000;
+const NESTED: u16 = 0x8000;
+
+/// Appends attributes to one message.
+///
+/// A value or a nest longer than an attribute can be (65,535 bytes with its header) is remembered,
+/// and [`Writer::finish`] then fails, so callers need not check each step.
+#[derive(Debug, Default)]
+pub(crate) struct Writer {
+    bytes: Vec<u8>,
+    too_long: Option<u16>,
+}
+
+impl Writer {
+    pub(crate) fn raw(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    pub(crate) fn bytes(&mut self, kind: u16, value: &[u8]) {
+        let at = self.open(kind);
+        self.bytes.extend_from_slice(value);
+        self.close(at, kind);
+    }
+
+    /// A string with the NUL at its end that the kernel's own strings have.
+    pub(crate) fn string(&mut self, kind: u16, value: &str) {
+        let at = self.open(kind);
+        self.bytes.extend_from_slice(value.as_bytes());
+        self.bytes.push(0);
+        self.close(at, kind);
+    }
+
+    pub(crate) fn u8(&mut self, kind: u16, value: u8) {
+        self.bytes(kind, &[value]);
+    }
+
+    /// nf_tables numbers are big endian.
+    pub(crate) fn u16(&mut self, kind: u16, value: u16) {
+        self.bytes(kind, &value.to_be_bytes());
+    }
+
+    pub(crate) fn u32(&mut self, kind: u16, value: u32) {
+        self.bytes(kind, &value.to_be_bytes());
+    }
+
+    pub(crate) fn u64(&mut self, kind: u16, value: u64) {
+        self.bytes(kind, &value.to_be_bytes());
+    }
+
+    pub(crate) fn nest(&mut self, kind: u16, fill: impl FnOnce(&mut Writer)) {
+        let at = self.open(kind | NESTED);
+        fill(self);
+        self.close(at, kind);
+    }
+
+    /// The message's payload, or the type of the first attribute that was too long.
+    pub(crate) fn finish(self) -> Result<Vec<u8>, u16> {
+        self.too_long.map_or(Ok(self.bytes), Err)
+    }
+
+    fn open(&mut self, kind: u16) -> usize {
+        let at = self.bytes.len();
+        self.bytes.extend_from_slice(&[0, 0]);
+        self.bytes.extend_from_slice(&kind.to_ne_bytes());
+        at
+    }
+
+    fn close(&mut self, at: usize, kind: u16) {
+        let len = self.bytes.len() - at;
+        match u16::try_from(len) {
+            Ok(len) => {
+                if let Some(slot) = self.bytes.get_mut(at..at + 2) {
+                    slot.copy_from_slice(&len.to_ne_bytes());
+                }
+            }
+            Err(_) => self.too_long = self.too_long.or(Some(kind)),
+        }
+        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
+    }
+}
+
+/// One attribute, with the flags taken off its type.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attr<'a> {
+    pub(crate) kind: u16,
+    pub(crate) value: &'a [u8],
+}
+
+impl<'a> Attr<'a> {
+    pub(crate) fn u8(&self) -> Result<u8, DecodeError> {
+        self.array::<1>().map(|[byte]| byte)
+    }
+
+    pub(crate) fn u16(&self) -> Result<u16, DecodeError> {
+        self.array().map(u16::from_be_bytes)
+    }
+
+    pub(crate) fn u32(&self) -> Result<u32, DecodeError> {
+        self.array().map(u32::from_be_bytes)
+    }
+
+    /// In the machine's own byte order, as generic netlink numbers are.
+    pub(crate) fn u32_native(&self) -> Result<u32, DecodeError> {
+        self.array().map(u32::from_ne_bytes)
+    }
+
+    pub(crate) fn u64(&self) -> Result<u64, DecodeError> {
+        self.array().map(u64::from_be_bytes)
+    }
+
+    /// A string, up to its NUL. Names come from whoever made the object, so bytes that are not
+    /// UTF-8 are replaced and not an error.
+    pub(crate) fn string(&self) -> String {
+        let text = self.value.split(|byte| *byte == 0).next().unwrap_or_default();
+        String::from_utf8_lossy(text).into_owned()
+    }
+
+    pub(crate) fn nested(&self) -> Attrs<'a> {
+        Attrs(self.value)
+    }
+
+    fn array<const N: usize>(&self) -> Result<[u8; N], DecodeError> {
+        self.value.try_into().map_err(|_| DecodeError::Length {
+            kind: self.kind,
+            expected: N,
+            found: self.value.len(),
+        })
+    }
+}
+
+/// Reads attributes one after the other; ends after the first error.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attrs<'a>(pub(crate) &'a [u8]);
+
+impl<'a> Iterator for Attrs<'a> {
+    type Item = Result<Attr<'a>, DecodeError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let attr = self.split();
+        if attr.is_none() {
+            let rest = self.0.len();
+            self.0 = &[];
+            return Some(Err(DecodeError::Truncated { rest }));
+        }
+        attr.map(Ok)
+    }
+}
+
+impl<'a> Attrs<'a> {
+    fn split(&mut self) -> Option<Attr<'a>> {
+        let (len, rest) = self.0.split_first_chunk::<2>()?;
+        let (kind, _) = rest.split_first_chunk::<2>()?;
+        let len = usize::from(u16::from_ne_bytes(*len));
+        let value = self.0.get(4..len)?;
+        // The last attribute of a message may come without its padding.
+        self.0 = self.0.get(len.next_multiple_of(4)..).unwrap_or_default();
+        Some(Attr { kind: u16::from_ne_bytes(*kind) & !TYPE_FLAGS, value })
+    }
+}
+
+/// nft's own type-length-value lists inside `USERDATA` attributes (libnftnl's `udata.h`): one byte
+/// of type, one of length, the value.
+pub(crate) mod userdata {
+    /// The type of a comment, in tables, chains, rules, set elements and objects.
+    pub(crate) const COMMENT: u8 = 0;
+    /// The types that a set's user data has.
+    pub(crate) const SET_KEY_BYTEORDER: u8 = 0;
+    pub(crate) const SET_COMMENT: u8 = 7;
+
+    /// Appends a string with its NUL; what does not fit the length byte is cut off, which the
+    /// model's stated bounds rule out.
+    pub(crate) fn push_string(out: &mut Vec<u8>, kind: u8, text: &str) {
+        let text: Vec<u8> = text.bytes().take(254).chain([0]).collect();
+        out.extend([kind, u8::try_from(text.len()).unwrap_or(u8::MAX)]);
+        out.extend(text);
+    }
+
+    pub(crate) fn comment(text: &str) -> Vec<u8> {
+        let mut out = Vec::new();
+        push_string(&mut out, COMMENT, text);
+        out
+    }
+
+    /// The string of this type, if there is one; whatever else is there is not ours to judge.
+    pub(crate) fn find_string(mut bytes: &[u8], kind: u8) -> Option<String> {
+        while let Some(([found, len], rest)) = bytes.split_first_chunk::<2>() {
+            let (value, rest) = rest.split_at_checked(usize::from(*len))?;
+            if *found == kind {
+                let text = value.split(|byte| *byte == 0).next().unwrap_or_default();
+                return Some(String::from_utf8_lossy(text).into_owned());
+            }
+            bytes = rest;
+        }
+        None
+    }
+}

@@ -1,0 +1,361 @@
+//! What a table does with a packet, worked out without a kernel.
+//!
+//! The same expressions that go to the kernel are run here on the bytes of a packet's headers and
+//! on what the kernel would know of it. Sets that rules add to are kept in a [`Memory`], so that a
+//! run of packets can be played through, a limit included.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::expr::{CmpOp, CtKey, Expr, Header, MetaKey, Reject, Verdict};
+use crate::model::{Chain, Hook, Key, Policy, Rule, Table};
+use crate::words::{NFPROTO_IPV4, NFPROTO_IPV6, ct_state, ct_status, fib_type};
+
+/// A packet at one hook, and what the kernel knows of it there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Packet {
+    /// Where it came from.
+    pub source: IpAddr,
+    /// Where it goes, at this hook; of the same family.
+    pub destination: IpAddr,
+    /// Hop limit or time to live.
+    pub hop_limit: u8,
+    /// Transport protocol.
+    pub protocol: u8,
+    /// The transport header: for TCP and UDP the ports, for ICMP type and code, from its start on.
+    pub transport: Vec<u8>,
+    /// The interface that it came in by; empty if this host made it.
+    pub in_interface: String,
+    /// The interface that it leaves by; empty before routing.
+    pub out_interface: String,
+    /// One bit of [`ct_state`].
+    pub ct_state: u32,
+    /// The destination port of the connection's first packet, if DNAT changed its destination.
+    pub dnat_from: Option<u16>,
+    /// One of [`fib_type`].
+    pub fib_daddr_type: u32,
+}
+
+impl Packet {
+    /// A new connection of this protocol, from port to port.
+    #[must_use]
+    pub fn new(source: IpAddr, destination: IpAddr, protocol: u8, ports: (u16, u16)) -> Packet {
+        let transport = [ports.0.to_be_bytes(), ports.1.to_be_bytes()].concat();
+        Packet { transport, ..Packet::bare(source, destination, protocol) }
+    }
+
+    /// An ICMP or ICMPv6 packet of this type, which begins a connection.
+    #[must_use]
+    pub fn icmp(source: IpAddr, destination: IpAddr, kind: u8) -> Packet {
+        let protocol =
+            if source.is_ipv4() { crate::protocol::ICMP } else { crate::protocol::ICMPV6 };
+        Packet { transport: vec![kind, 0, 0, 0], ..Packet::bare(source, destination, protocol) }
+    }
+
+    fn bare(source: IpAddr, destination: IpAddr, protocol: u8) -> Packet {
+        Packet {
+            source,
+            destination,
+            hop_limit: 64,
+            protocol,
+            transport: Vec::new(),
+            in_interface: String::new(),
+            out_interface: String::new(),
+            ct_state: ct_state::NEW,
+            dnat_from: None,
+            fib_daddr_type: fib_type::LOCAL,
+        }
+    }
+
+    /// Only the fields that rules can load: the rest is zero.
+    fn network_header(&self) -> Vec<u8> {
+        match (self.source, self.destination) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => [
+                &[0x45, 0, 0, 0, 0, 0, 0, 0, self.hop_limit, self.protocol, 0, 0][..],
+                &source.octets(),
+                &destination.octets(),
+            ]
+            .concat(),
+            (IpAddr::V6(source), IpAddr::V6(destination)) => [
+                &[0x60, 0, 0, 0, 0, 0, self.protocol, self.hop_limit][..],
+                &source.octets(),
+                &destination.octets(),
+            ]
+            .concat(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// What rules have put into sets, and when it expires.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    /// Time since an epoch of the caller's choice.
+    pub now: Duration,
+    sets: HashMap<String, HashMap<Vec<u8>, Option<Duration>>>,
+}
+
+/// What becomes of a packet at a hook.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision<'a> {
+    /// What becomes of it.
+    pub fate: Fate,
+    /// The chain that it was decided in.
+    pub chain: &'a str,
+    /// The rule that decided and its index in the chain; `None` for the chain's policy.
+    pub rule: Option<(usize, &'a Rule)>,
+    /// The rules that matched on the way there, the deciding one included.
+    pub matched: Vec<(&'a str, usize, &'a Rule)>,
+}
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It goes on.
+    Accept,
+    /// It is gone.
+    Drop,
+    /// It is gone, and its sender is told.
+    Reject(Reject),
+}
+
+/// What the table's base chain at this hook does with the packet; `None` if it has none there.
+///
+/// One base chain a hook is all that nfguard makes; of several, the one that runs first decides.
+/// Rate limits of log lines are taken as not exhausted.
+#[must_use]
+pub fn evaluate<'a>(
+    table: &'a Table,
+    hook: Hook,
+    packet: &Packet,
+    memory: &mut Memory,
+) -> Option<Decision<'a>> {
+    let at_hook = |chain: &&Chain| chain.base.is_some_and(|base| base.hook == hook);
+    let chain = table
+        .chains
+        .iter()
+        .filter(at_hook)
+        .min_by_key(|chain| chain.base.map(|base| base.priority))?;
+    let mut run = Run {
+        table,
+        packet,
+        memory,
+        network: packet.network_header(),
+        matched: Vec::new(),
+        registers: [0; 64],
+    };
+    let decided = run.chain(chain, 0);
+    let matched = run.matched;
+    Some(match decided {
+        Some((fate, chain, index, rule)) => {
+            Decision { fate, chain, rule: Some((index, rule)), matched }
+        }
+        None => {
+            let policy = chain.base.map_or(Policy::Accept, |base| base.policy);
+            let fate = if policy == Policy::Drop { Fate::Drop } else { Fate::Accept };
+            Decision { fate, chain: &chain.name, rule: None, matched }
+        }
+    })
+}
+
+/// The kernel's bound on nested jumps (`NFT_JUMP_STACK_SIZE`).
+const JUMPS: usize = 16;
+
+struct Run<'a, 'p> {
+    table: &'a Table,
+    packet: &'p Packet,
+    memory: &'p mut Memory,
+    network: Vec<u8>,
+    matched: Vec<(&'a str, usize, &'a Rule)>,
+    registers: [u8; 64],
+}
+
+/// How a rule ended that matched to its end.
+enum Ending<'a> {
+    Decided(Fate),
+    Jump(&'a str),
+    Goto(&'a str),
+    Return,
+    NoVerdict,
+}
+
+type Decided<'a> = (Fate, &'a str, usize, &'a Rule);
+
+impl<'a> Run<'a, '_> {
+    fn chain(&mut self, chain: &'a Chain, depth: usize) -> Option<Decided<'a>> {
+        if depth > JUMPS {
+            return None;
+        }
+        for (index, rule) in chain.rules.iter().enumerate() {
+            let Some(ending) = self.rule(rule) else { continue };
+            self.matched.push((&chain.name, index, rule));
+            match ending {
+                Ending::Decided(fate) => return Some((fate, &chain.name, index, rule)),
+                Ending::Jump(to) => {
+                    let next = self.table.chain(to)?;
+                    if let Some(decided) = self.chain(next, depth + 1) {
+                        return Some(decided);
+                    }
+                }
+                Ending::Goto(to) => return self.chain(self.table.chain(to)?, depth + 1),
+                Ending::Return => return None,
+                Ending::NoVerdict => {}
+            }
+        }
+        None
+    }
+
+    /// `None` if the rule does not match.
+    fn rule(&mut self, rule: &'a Rule) -> Option<Ending<'a>> {
+        for expr in &rule.exprs {
+            match expr {
+                Expr::Verdict(verdict) => {
+                    return Some(match verdict {
+                        Verdict::Accept => Ending::Decided(Fate::Accept),
+                        Verdict::Drop => Ending::Decided(Fate::Drop),
+                        Verdict::Return => Ending::Return,
+                        Verdict::Jump(chain) => Ending::Jump(chain),
+                        Verdict::Goto(chain) => Ending::Goto(chain),
+                    });
+                }
+                Expr::Reject(how) => return Some(Ending::Decided(Fate::Reject(*how))),
+                other => self.expr(other)?,
+            }
+        }
+        Some(Ending::NoVerdict)
+    }
+
+    /// `None` if the expression does not match.
+    fn expr(&mut self, expr: &Expr) -> Option<()> {
+        match expr {
+            Expr::Meta { key, reg } => {
+                let value = match key {
+                    MetaKey::Nfproto if self.packet.source.is_ipv4() => vec![NFPROTO_IPV4],
+                    MetaKey::Nfproto => vec![NFPROTO_IPV6],
+                    MetaKey::L4proto => vec![self.packet.protocol],
+                    MetaKey::Iifname => name(&self.packet.in_interface)?,
+                    MetaKey::Oifname => name(&self.packet.out_interface)?,
+                };
+                self.store(reg.index(), &value)
+            }
+            Expr::Payload { header, offset, len, reg } => {
+                let bytes = match header {
+                    Header::Network => &self.network,
+                    Header::Transport => &self.packet.transport,
+                };
+                let (start, len) = (usize::try_from(*offset).ok()?, usize::try_from(*len).ok()?);
+                let value = bytes.get(start..start.checked_add(len)?)?.to_vec();
+                self.store(reg.index(), &value)
+            }
+            Expr::Ct { key, reg } => {
+                let value = match key {
+                    CtKey::State => self.packet.ct_state.to_ne_bytes().to_vec(),
+                    CtKey::Status => {
+                        let dnat = self.packet.dnat_from.map_or(0, |_| ct_status::DNAT);
+                        dnat.to_ne_bytes().to_vec()
+                    }
+                    CtKey::OriginalProtoDst => {
+                        let port = self.packet.transport.get(2..4)?.to_vec();
+                        self.packet.dnat_from.map_or(port, |port| port.to_be_bytes().to_vec())
+                    }
+                };
+                self.store(reg.index(), &value)
+            }
+            Expr::FibDaddrType { reg } => {
+                let value = self.packet.fib_daddr_type.to_ne_bytes();
+                self.store(reg.index(), &value)
+            }
+            Expr::Bitwise { reg, mask, xor } => {
+                let value = self.register(reg.index(), mask.len())?.to_vec();
+                let bits = value.iter().zip(mask.iter().zip(xor));
+                let value: Vec<u8> =
+                    bits.map(|(value, (mask, xor))| (value & mask) ^ xor).collect();
+                self.store(reg.index(), &value)
+            }
+            Expr::Cmp { reg, op, data } => {
+                let value = self.register(reg.index(), data.len())?;
+                let order = value.cmp(data.as_slice());
+                let matches = match op {
+                    CmpOp::Eq => order.is_eq(),
+                    CmpOp::Neq => order.is_ne(),
+                    CmpOp::Lt => order.is_lt(),
+                    CmpOp::Lte => order.is_le(),
+                    CmpOp::Gt => order.is_gt(),
+                    CmpOp::Gte => order.is_ge(),
+                };
+                matches.then_some(())
+            }
+            Expr::Lookup { reg, set, inverted } => {
+                let found = self.is_in(set, reg.index())?;
+                (found != *inverted).then_some(())
+            }
+            Expr::Dynset(dynset) => self.add(&dynset.set, dynset.reg.index(), dynset.update),
+            Expr::Counter(_) | Expr::Limit(_) | Expr::Log(_) => Some(()),
+            // No packet here has extension headers.
+            Expr::Exthdr { .. } | Expr::Unknown { .. } => None,
+            Expr::Reject(_) | Expr::Verdict(_) => Some(()),
+        }
+    }
+
+    fn key(&self, set: &crate::model::Set, reg: usize) -> Option<Vec<u8>> {
+        let len = match set.key.as_slice() {
+            [one] => one.bytes(),
+            parts => parts.iter().map(|part| part.bytes().next_multiple_of(4)).sum(),
+        };
+        self.register(reg, len).map(<[u8]>::to_vec)
+    }
+
+    fn is_in(&self, name: &str, reg: usize) -> Option<bool> {
+        let set = self.table.set(name)?;
+        let key = self.key(set, reg)?;
+        let fixed = set.elements.iter().any(|element| match &element.key {
+            Key::Value(value) => *value == key,
+            Key::Range(first, last) => (first..=last).contains(&&key),
+        });
+        let added = self.memory.sets.get(name).and_then(|added| added.get(&key));
+        let alive = added.is_some_and(|expiry| expiry.is_none_or(|at| at > self.memory.now));
+        Some(fixed || alive)
+    }
+
+    fn add(&mut self, name: &str, reg: usize, update: bool) -> Option<()> {
+        let set = self.table.set(name)?;
+        let key = self.key(set, reg)?;
+        let now = self.memory.now;
+        let expiry = set.timeout.filter(|timeout| !timeout.is_zero()).map(|timeout| now + timeout);
+        let added = self.memory.sets.entry(name.to_owned()).or_default();
+        added.retain(|_, expiry| expiry.is_none_or(|at| at > now));
+        let bound = set.size.and_then(|size| usize::try_from(size).ok()).unwrap_or(usize::MAX);
+        if added.len() >= bound && !added.contains_key(&key) {
+            return None;
+        }
+        let entry = added.entry(key).or_insert(expiry);
+        if update {
+            *entry = expiry;
+        }
+        Some(())
+    }
+
+    fn register(&self, index: usize, len: usize) -> Option<&[u8]> {
+        self.registers.get(index * 4..(index * 4).checked_add(len)?)
+    }
+
+    /// Shorter values leave zeros up to the next register, as in the kernel.
+    fn store(&mut self, index: usize, value: &[u8]) -> Option<()> {
+        let padded = value.len().next_multiple_of(4);
+        let slot = self.registers.get_mut(index * 4..(index * 4).checked_add(padded)?)?;
+        slot.fill(0);
+        slot.get_mut(..value.len())?.copy_from_slice(value);
+        Some(())
+    }
+}
+
+/// An interface's name as the kernel holds it; a packet without interface does not match.
+fn name(name: &str) -> Option<Vec<u8>> {
+    if name.is_empty() {
+        return None;
+    }
+    let mut bytes = name.as_bytes().to_vec();
+    bytes.resize(16, 0);
+    Some(bytes)
+}

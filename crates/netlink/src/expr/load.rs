@@ -1,0 +1,155 @@
+//! Expressions that load something of the packet into a register.
+
+use super::{Expr, Fields, Reg};
+use crate::attr::Writer;
+use crate::uapi::*;
+
+/// What `meta` loads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MetaKey {
+    /// 2 for IPv4, 10 for IPv6; one byte.
+    Nfproto,
+    /// The transport protocol's number, extension headers skipped; one byte.
+    L4proto,
+    /// Name of the interface that the packet came in by, 16 bytes filled up with NUL.
+    Iifname,
+    /// Name of the interface that it will leave by.
+    Oifname,
+}
+
+impl MetaKey {
+    const ALL: [MetaKey; 4] =
+        [MetaKey::Nfproto, MetaKey::L4proto, MetaKey::Iifname, MetaKey::Oifname];
+
+    fn number(self) -> u32 {
+        match self {
+            MetaKey::Nfproto => NFT_META_NFPROTO,
+            MetaKey::L4proto => NFT_META_L4PROTO,
+            MetaKey::Iifname => NFT_META_IIFNAME,
+            MetaKey::Oifname => NFT_META_OIFNAME,
+        }
+    }
+}
+
+pub(super) fn encode_meta(out: &mut Writer, key: MetaKey, reg: Reg) {
+    out.u32(NFTA_META_DREG, reg.number());
+    out.u32(NFTA_META_KEY, key.number());
+}
+
+pub(super) fn decode_meta(fields: &Fields<'_>) -> Option<Expr> {
+    fields.only(&[NFTA_META_DREG, NFTA_META_KEY])?;
+    let number = fields.u32(NFTA_META_KEY)?;
+    let key = MetaKey::ALL.into_iter().find(|key| key.number() == number)?;
+    Some(Expr::Meta { key, reg: fields.reg(NFTA_META_DREG)? })
+}
+
+/// Which header `payload` reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Header {
+    /// IPv4 or IPv6.
+    Network,
+    /// TCP, UDP, ICMP and so on; does not match a fragment that has none.
+    Transport,
+}
+
+impl Header {
+    fn number(self) -> u32 {
+        match self {
+            Header::Network => NFT_PAYLOAD_NETWORK_HEADER,
+            Header::Transport => NFT_PAYLOAD_TRANSPORT_HEADER,
+        }
+    }
+}
+
+pub(super) fn encode_payload(out: &mut Writer, header: Header, offset: u32, len: u32, reg: Reg) {
+    out.u32(NFTA_PAYLOAD_DREG, reg.number());
+    out.u32(NFTA_PAYLOAD_BASE, header.number());
+    out.u32(NFTA_PAYLOAD_OFFSET, offset);
+    out.u32(NFTA_PAYLOAD_LEN, len);
+}
+
+pub(super) fn decode_payload(fields: &Fields<'_>) -> Option<Expr> {
+    fields.only(&[NFTA_PAYLOAD_DREG, NFTA_PAYLOAD_BASE, NFTA_PAYLOAD_OFFSET, NFTA_PAYLOAD_LEN])?;
+    let number = fields.u32(NFTA_PAYLOAD_BASE)?;
+    let header = [Header::Network, Header::Transport].into_iter().find(|h| h.number() == number)?;
+    Some(Expr::Payload {
+        header,
+        offset: fields.u32(NFTA_PAYLOAD_OFFSET)?,
+        len: fields.u32(NFTA_PAYLOAD_LEN)?,
+        reg: fields.reg(NFTA_PAYLOAD_DREG)?,
+    })
+}
+
+pub(super) fn encode_exthdr(out: &mut Writer, kind: u8, offset: u32, len: u32, reg: Reg) {
+    out.u32(NFTA_EXTHDR_DREG, reg.number());
+    out.u8(NFTA_EXTHDR_TYPE, kind);
+    out.u32(NFTA_EXTHDR_OFFSET, offset);
+    out.u32(NFTA_EXTHDR_LEN, len);
+}
+
+pub(super) fn decode_exthdr(fields: &Fields<'_>) -> Option<Expr> {
+    // Flags 0 and operator 0 (an IPv6 extension header) are what the kernel adds.
+    fields.only_or_zero(
+        &[NFTA_EXTHDR_DREG, NFTA_EXTHDR_TYPE, NFTA_EXTHDR_OFFSET, NFTA_EXTHDR_LEN],
+        &[NFTA_EXTHDR_FLAGS, NFTA_EXTHDR_OP],
+    )?;
+    Some(Expr::Exthdr {
+        kind: fields.attr(NFTA_EXTHDR_TYPE)?.u8().ok()?,
+        offset: fields.u32(NFTA_EXTHDR_OFFSET)?,
+        len: fields.u32(NFTA_EXTHDR_LEN)?,
+        reg: fields.reg(NFTA_EXTHDR_DREG)?,
+    })
+}
+
+/// What `ct` loads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CtKey {
+    /// A bit of [`ct_state`](crate::ct_state), native-endian u32.
+    State,
+    /// Bits of [`ct_status`](crate::ct_status), native-endian u32.
+    Status,
+    /// The destination port of the connection's first packet, before any DNAT; big endian, 2 bytes.
+    /// Match the protocol first: nft does not print it otherwise.
+    OriginalProtoDst,
+}
+
+/// `IP_CT_DIR_ORIGINAL`.
+const ORIGINAL: u8 = 0;
+
+pub(super) fn encode_ct(out: &mut Writer, key: CtKey, reg: Reg) {
+    let (number, direction) = match key {
+        CtKey::State => (NFT_CT_STATE, None),
+        CtKey::Status => (NFT_CT_STATUS, None),
+        CtKey::OriginalProtoDst => (NFT_CT_PROTO_DST, Some(ORIGINAL)),
+    };
+    out.u32(NFTA_CT_DREG, reg.number());
+    out.u32(NFTA_CT_KEY, number);
+    if let Some(direction) = direction {
+        out.u8(NFTA_CT_DIRECTION, direction);
+    }
+}
+
+pub(super) fn decode_ct(fields: &Fields<'_>) -> Option<Expr> {
+    fields.only(&[NFTA_CT_DREG, NFTA_CT_KEY, NFTA_CT_DIRECTION])?;
+    let direction = fields.attr(NFTA_CT_DIRECTION).and_then(|attr| attr.u8().ok());
+    let key = match (fields.u32(NFTA_CT_KEY)?, direction) {
+        (NFT_CT_STATE, None) => CtKey::State,
+        (NFT_CT_STATUS, None) => CtKey::Status,
+        (NFT_CT_PROTO_DST, Some(ORIGINAL)) => CtKey::OriginalProtoDst,
+        _ => return None,
+    };
+    Some(Expr::Ct { key, reg: fields.reg(NFTA_CT_DREG)? })
+}
+
+pub(super) fn encode_fib(out: &mut Writer, reg: Reg) {
+    out.u32(NFTA_FIB_DREG, reg.number());
+    out.u32(NFTA_FIB_RESULT, NFT_FIB_RESULT_ADDRTYPE);
+    out.u32(NFTA_FIB_FLAGS, NFTA_FIB_F_DADDR);
+}
+
+pub(super) fn decode_fib(fields: &Fields<'_>) -> Option<Expr> {
+    fields.only(&[NFTA_FIB_DREG, NFTA_FIB_RESULT, NFTA_FIB_FLAGS])?;
+    let ours = fields.u32(NFTA_FIB_RESULT)? == NFT_FIB_RESULT_ADDRTYPE
+        && fields.u32(NFTA_FIB_FLAGS)? == NFTA_FIB_F_DADDR;
+    ours.then_some(Expr::FibDaddrType { reg: fields.reg(NFTA_FIB_DREG)? })
+}

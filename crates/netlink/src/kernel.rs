@@ -1,0 +1,232 @@
+//! The kernel's side of a conversation: read a table, commit a transaction.
+
+use std::collections::BTreeMap;
+
+use crate::attr::Attrs;
+use crate::error::Error;
+use crate::message::{Batch, Replies, Reply, errno, request};
+use crate::model::{Counts, Set, Table};
+use crate::object::{self, RawElements};
+use crate::transaction::Transaction;
+use crate::uapi::*;
+
+/// How often a read is tried when others change the ruleset meanwhile.
+const READS: usize = 10;
+
+/// Sends one request (a batch, or a request for a dump) and gives all that came back.
+type Exchange = Box<dyn FnMut(&[u8]) -> Result<Vec<u8>, Error> + Send>;
+
+/// nf_tables of one network namespace: the one that the socket was opened in.
+pub struct Kernel {
+    exchange: Exchange,
+    seq: u32,
+}
+
+/// One table of the ruleset at one moment.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The ruleset's generation when it was read.
+    pub generation: u32,
+    /// The table; `None` if there was none.
+    pub loaded: Option<Loaded>,
+}
+
+/// A table as the kernel holds it.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The table. Chains and sets stand in the order in which they were made.
+    pub table: Table,
+    /// What its counters have counted, by name.
+    pub counts: BTreeMap<String, Counts>,
+}
+
+impl Kernel {
+    /// Opens a socket in the network namespace of this thread.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if there is no netlink.
+    #[cfg(feature = "socket")]
+    pub fn open() -> Result<Kernel, Error> {
+        let mut socket = crate::socket::Socket::open()?;
+        Ok(Kernel::with(move |bytes| socket.exchange(bytes)))
+    }
+
+    /// Talks through this function, which sends one request and gives every byte of the answer.
+    pub fn with(exchange: impl FnMut(&[u8]) -> Result<Vec<u8>, Error> + Send + 'static) -> Kernel {
+        Kernel { exchange: Box::new(exchange), seq: 0 }
+    }
+
+    /// The ruleset's generation: a number that each commit to any table of the namespace changes.
+    ///
+    /// # Errors
+    /// Any but [`Error::Refused`].
+    pub fn generation(&mut self) -> Result<u32, Error> {
+        let mut generation = None;
+        self.read(NFT_MSG_GETGEN, NFT_MSG_NEWGEN, false, &[], |attrs| {
+            for attr in attrs {
+                let attr = attr?;
+                if attr.kind == NFTA_GEN_ID {
+                    generation = Some(attr.u32()?);
+                }
+            }
+            Ok(())
+        })?;
+        generation.ok_or(Error::Unknown)
+    }
+
+    /// The table of this name in the `inet` family, all of one generation. Elements of dynamic
+    /// sets are not read: they are state, and reading many is slow.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] if others kept changing the ruleset, [`Error::Decode`] if it holds
+    /// something that nfguard does not know.
+    pub fn table(&mut self, name: &str) -> Result<Snapshot, Error> {
+        for _ in 0..READS {
+            let generation = self.generation()?;
+            let read = self.table_once(name);
+            if matches!(read, Err(Error::Interrupted)) || self.generation()? != generation {
+                continue;
+            }
+            return read.map(|loaded| Snapshot { generation, loaded });
+        }
+        Err(Error::Interrupted)
+    }
+
+    /// Name and comment of the table, whatever it holds; `None` if there is none.
+    ///
+    /// # Errors
+    /// As [`Kernel::table`].
+    pub fn table_head(&mut self, name: &str) -> Result<Option<Table>, Error> {
+        let mut table = None;
+        self.read(
+            NFT_MSG_GETTABLE,
+            NFT_MSG_NEWTABLE,
+            false,
+            &[(NFTA_TABLE_NAME, name)],
+            |attrs| {
+                table = Some(object::decode_table(attrs)?);
+                Ok(())
+            },
+        )?;
+        Ok(table)
+    }
+
+    /// Does the transaction, whole or not at all. With a generation: only if the ruleset is still
+    /// that one.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with each operation that the kernel refused, [`Error::Interrupted`] if
+    /// the generation is another; then nothing was changed. After [`Error::Unknown`] either holds.
+    pub fn commit(
+        &mut self,
+        transaction: &Transaction,
+        generation: Option<u32>,
+    ) -> Result<(), Error> {
+        if transaction.is_empty() {
+            return Ok(());
+        }
+        let batch = Batch::encode(transaction, generation, self.seq.wrapping_add(1))?;
+        self.seq = self.seq.wrapping_add(batch.messages()).wrapping_add(2);
+        let answer = (self.exchange)(&batch.bytes)?;
+        batch.judge(&answer)
+    }
+
+    fn table_once(&mut self, name: &str) -> Result<Option<Loaded>, Error> {
+        let Some(mut table) = self.table_head(name)? else { return Ok(None) };
+
+        self.read(NFT_MSG_GETCHAIN, NFT_MSG_NEWCHAIN, true, &[], |attrs| {
+            // This dump has all tables of the family, and others' chains may be of any type.
+            if first_string(attrs, NFTA_CHAIN_TABLE) == name {
+                table.chains.push(object::decode_chain(attrs)?.1);
+            }
+            Ok(())
+        })?;
+        let rule_table = [(NFTA_RULE_TABLE, name)];
+        self.read(NFT_MSG_GETRULE, NFT_MSG_NEWRULE, true, &rule_table, |attrs| {
+            let (_, chain, rule) = object::decode_rule(attrs)?;
+            if let Some(chain) = table.chains.iter_mut().find(|known| known.name == chain) {
+                chain.rules.push(rule);
+            }
+            Ok(())
+        })?;
+        let set_table = [(NFTA_SET_TABLE, name)];
+        self.read(NFT_MSG_GETSET, NFT_MSG_NEWSET, true, &set_table, |attrs| {
+            table.sets.push(object::decode_set(attrs)?.1);
+            Ok(())
+        })?;
+        for set in table.sets.iter_mut().filter(|set| !set.dynamic) {
+            set.elements = self.elements(name, set)?;
+        }
+        let mut counts = BTreeMap::new();
+        let object_table = [(NFTA_OBJ_TABLE, name)];
+        self.read(NFT_MSG_GETOBJ, NFT_MSG_NEWOBJ, true, &object_table, |attrs| {
+            let (_, counter, count) = object::decode_counter(attrs)?;
+            counts.insert(counter.name.clone(), count);
+            table.counters.push(counter);
+            Ok(())
+        })?;
+        Ok(Some(Loaded { table, counts }))
+    }
+
+    fn elements(&mut self, table: &str, set: &Set) -> Result<Vec<crate::model::Element>, Error> {
+        let mut raw = RawElements::default();
+        let of_set = [(NFTA_SET_ELEM_LIST_TABLE, table), (NFTA_SET_ELEM_LIST_SET, &set.name)];
+        self.read(NFT_MSG_GETSETELEM, NFT_MSG_NEWSETELEM, true, &of_set, |attrs| {
+            Ok(raw.add(attrs)?)
+        })?;
+        Ok(raw.finish(set))
+    }
+
+    /// Asks, and hands the attributes of each answer of the wanted kind to `each`. Absence is an
+    /// answer without any.
+    fn read(
+        &mut self,
+        ask: u16,
+        want: u16,
+        dump: bool,
+        names: &[(u16, &str)],
+        mut each: impl FnMut(Attrs<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.seq = self.seq.wrapping_add(1);
+        let bytes = request(self.seq, ask, dump, |out| {
+            for (kind, name) in names {
+                out.string(*kind, name);
+            }
+        })?;
+        let answer = (self.exchange)(&bytes)?;
+        let replies: Vec<Reply<'_>> = Replies(&answer)
+            .filter(|reply| reply.as_ref().map_or(true, |reply| reply.seq == self.seq))
+            .collect::<Result<_, _>>()?;
+        if replies.is_empty() {
+            return Err(Error::Unknown);
+        }
+        for reply in replies {
+            if reply.interrupted() {
+                return Err(Error::Interrupted);
+            }
+            if let Some(outcome) = reply.outcome()? {
+                match outcome.errno {
+                    0 | errno::ENOENT => {}
+                    errno::EINTR => return Err(Error::Interrupted),
+                    errno::EPERM => return Err(Error::Permission),
+                    errno @ (errno::EINVAL | errno::EOPNOTSUPP) => {
+                        return Err(Error::NoNftables(std::io::Error::from_raw_os_error(errno)));
+                    }
+                    errno => return Err(std::io::Error::from_raw_os_error(errno).into()),
+                }
+            }
+            if let Some(attrs) = reply.attrs(want) {
+                each(attrs)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn first_string(attrs: Attrs<'_>, kind: u16) -> String {
+    attrs
+        .filter_map(Result::ok)
+        .find(|attr| attr.kind == kind)
+        .map(|attr| attr.string())
+        .unwrap_or_default()
+}

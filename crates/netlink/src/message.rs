@@ -1,0 +1,400 @@
+//! Netlink messages: a batch of operations, requests for dumps, and what the kernel answers.
+
+use std::ops::Range;
+
+use crate::attr::{Attrs, Writer};
+use crate::error::{DecodeError, Error, Refusal};
+use crate::expr::Expr;
+use crate::model::Element;
+use crate::object;
+use crate::transaction::{Op, Transaction};
+use crate::uapi::*;
+
+/// `NFPROTO_INET`.
+const INET: u8 = 1;
+/// `NFNL_SUBSYS_NFTABLES`.
+const SUBSYSTEM: u16 = 10;
+const BATCH_BEGIN: u16 = 16;
+const BATCH_END: u16 = 17;
+/// `NFNL_BATCH_GENID`.
+const BATCH_GENID: u16 = 1;
+
+/// `NLM_F_*` of `linux/netlink.h`.
+const REQUEST: u16 = 0x1;
+const ACK: u16 = 0x4;
+const DUMP_INTERRUPTED: u16 = 0x10;
+const ACK_TLVS: u16 = 0x200;
+const DUMP: u16 = 0x300;
+const CREATE: u16 = 0x400;
+const APPEND: u16 = 0x800;
+
+/// `NLMSG_ERROR` and `NLMSG_DONE`.
+const ERROR: u16 = 2;
+const DONE: u16 = 3;
+/// `NLMSGERR_ATTR_MSG` and `NLMSGERR_ATTR_OFFS`.
+const ERROR_MESSAGE: u16 = 1;
+const ERROR_OFFSET: u16 = 2;
+
+/// Length of `struct nlmsghdr`, and of that with `struct nfgenmsg` behind it.
+const HEADER: usize = 16;
+const PAYLOAD: usize = 20;
+
+/// Most bytes of elements in one message: what an attribute can hold, less room for its header.
+const ELEMENT_BYTES: usize = 65_500;
+
+/// `errno`s that mean more to us than their text; the same on every architecture but a few that
+/// Linux 6.1 runs no server on.
+pub(crate) mod errno {
+    pub(crate) const EPERM: i32 = 1;
+    pub(crate) const ENOENT: i32 = 2;
+    pub(crate) const EINTR: i32 = 4;
+    pub(crate) const EINVAL: i32 = 22;
+    pub(crate) const ERESTART: i32 = 85;
+    pub(crate) const EOPNOTSUPP: i32 = 95;
+    pub(crate) const ENOBUFS: i32 = 105;
+}
+
+fn message(
+    out: &mut Vec<u8>,
+    kind: u16,
+    flags: u16,
+    seq: u32,
+    family: u8,
+    res_id: u16,
+    body: &[u8],
+) {
+    let len = u32::try_from(PAYLOAD + body.len()).unwrap_or(u32::MAX);
+    out.extend(len.to_ne_bytes());
+    out.extend(kind.to_ne_bytes());
+    out.extend(flags.to_ne_bytes());
+    out.extend(seq.to_ne_bytes());
+    out.extend(0u32.to_ne_bytes());
+    out.extend([family, 0]);
+    out.extend(res_id.to_be_bytes());
+    out.extend_from_slice(body);
+}
+
+fn nft(message: u16) -> u16 {
+    SUBSYSTEM << 8 | message
+}
+
+/// A request for one object or, with `dump`, for all of a kind.
+pub(crate) fn request(
+    seq: u32,
+    kind: u16,
+    dump: bool,
+    fill: impl FnOnce(&mut Writer),
+) -> Result<Vec<u8>, Error> {
+    let mut body = Writer::default();
+    fill(&mut body);
+    let body = body
+        .finish()
+        .map_err(|attribute| Error::TooLong { operation: "a request".to_owned(), attribute })?;
+    let mut out = Vec::new();
+    let flags = REQUEST | if dump { DUMP } else { 0 };
+    message(&mut out, nft(kind), flags, seq, INET, 0, &body);
+    Ok(out)
+}
+
+/// A transaction as the bytes of one send, and which bytes are whose.
+pub(crate) struct Batch<'a> {
+    transaction: &'a Transaction,
+    pub(crate) bytes: Vec<u8>,
+    begin_seq: u32,
+    /// One for each message between begin and end: its operation and where it stands.
+    sent: Vec<(usize, Range<usize>)>,
+}
+
+impl<'a> Batch<'a> {
+    /// `generation`: commit only if the ruleset is still this one.
+    pub(crate) fn encode(
+        transaction: &'a Transaction,
+        generation: Option<u32>,
+        begin_seq: u32,
+    ) -> Result<Batch<'a>, Error> {
+        let mut batch = Batch { transaction, bytes: Vec::new(), begin_seq, sent: Vec::new() };
+        let mut begin = Writer::default();
+        if let Some(generation) = generation {
+            begin.u32(BATCH_GENID, generation);
+        }
+        let begin = begin.finish().unwrap_or_default();
+        message(&mut batch.bytes, BATCH_BEGIN, REQUEST, begin_seq, 0, SUBSYSTEM, &begin);
+
+        let mut messages = Vec::new();
+        for (index, op) in transaction.ops.iter().enumerate() {
+            let too_long =
+                |attribute| Error::TooLong { operation: transaction.describe(op), attribute };
+            for (kind, flags, body) in encode_op(&transaction.table, index, op) {
+                messages.push((index, kind, flags, body.finish().map_err(too_long)?));
+            }
+        }
+        let last = messages.len().saturating_sub(1);
+        for (at, (index, kind, flags, body)) in messages.into_iter().enumerate() {
+            let start = batch.bytes.len();
+            let seq = begin_seq.wrapping_add(1).wrapping_add(u32::try_from(at).unwrap_or(u32::MAX));
+            let ack = if at == last { ACK } else { 0 };
+            message(&mut batch.bytes, nft(kind), REQUEST | flags | ack, seq, INET, 0, &body);
+            batch.sent.push((index, start..batch.bytes.len()));
+        }
+        let end_seq = begin_seq.wrapping_add(1).wrapping_add(batch.messages());
+        message(&mut batch.bytes, BATCH_END, REQUEST, end_seq, 0, SUBSYSTEM, &[]);
+        Ok(batch)
+    }
+
+    /// How many messages stand between begin and end.
+    pub(crate) fn messages(&self) -> u32 {
+        u32::try_from(self.sent.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Whether the kernel did it: no error in the whole answer, and the last message acknowledged.
+    pub(crate) fn judge(&self, answer: &[u8]) -> Result<(), Error> {
+        let mut refusals = Vec::new();
+        let mut acknowledged = false;
+        for reply in Replies(answer) {
+            let reply = reply?;
+            let Some(outcome) = reply.outcome()? else { continue };
+            if outcome.errno == 0 {
+                acknowledged |= reply.seq == self.begin_seq.wrapping_add(self.messages());
+                continue;
+            }
+            match (outcome.errno, reply.seq == self.begin_seq) {
+                (errno::EPERM, _) => return Err(Error::Permission),
+                (errno::ERESTART, _) => return Err(Error::Interrupted),
+                (errno::EOPNOTSUPP, true) => {
+                    return Err(Error::NoNftables(std::io::Error::from_raw_os_error(
+                        outcome.errno,
+                    )));
+                }
+                _ => refusals.push(self.refusal(reply.seq, outcome)),
+            }
+        }
+        match (refusals.is_empty(), acknowledged) {
+            (false, _) => Err(Error::Refused(refusals)),
+            (true, true) => Ok(()),
+            (true, false) => Err(Error::Unknown),
+        }
+    }
+
+    fn refusal(&self, seq: u32, outcome: Outcome) -> Refusal {
+        let at = usize::try_from(seq.wrapping_sub(self.begin_seq).wrapping_sub(1)).ok();
+        let found = at.and_then(|at| self.sent.get(at)).and_then(|(index, range)| {
+            Some((self.transaction.ops.get(*index)?, self.bytes.get(range.clone())?))
+        });
+        Refusal {
+            operation: found.map(|(op, _)| self.transaction.describe(op)),
+            place: found.and_then(|(op, bytes)| place(op, bytes, outcome.offset?)),
+            errno: outcome.errno,
+            message: outcome.message,
+        }
+    }
+}
+
+/// The messages of one operation: kind, flags, payload.
+fn encode_op(table: &str, index: usize, op: &Op) -> Vec<(u16, u16, Writer)> {
+    let one = |kind: u16, flags: u16, fill: &dyn Fn(&mut Writer)| {
+        let mut body = Writer::default();
+        fill(&mut body);
+        vec![(kind, flags, body)]
+    };
+    match op {
+        Op::AddTable { comment } => one(NFT_MSG_NEWTABLE, CREATE, &|out| {
+            object::encode_table(out, table, comment.as_deref());
+        }),
+        Op::DeleteTable => one(NFT_MSG_DELTABLE, 0, &|out| out.string(NFTA_TABLE_NAME, table)),
+        Op::FlushRules => one(NFT_MSG_DELRULE, 0, &|out| out.string(NFTA_RULE_TABLE, table)),
+        Op::AddChain(chain) => {
+            one(NFT_MSG_NEWCHAIN, CREATE, &|out| object::encode_chain(out, table, chain))
+        }
+        Op::DeleteChain(chain) => one(NFT_MSG_DELCHAIN, 0, &|out| {
+            out.string(NFTA_CHAIN_TABLE, table);
+            out.string(NFTA_CHAIN_NAME, chain);
+        }),
+        Op::AddRule { chain, rule } => one(NFT_MSG_NEWRULE, CREATE | APPEND, &|out| {
+            object::encode_rule(out, table, chain, rule);
+        }),
+        Op::AddSet(set) => one(NFT_MSG_NEWSET, CREATE, &|out| {
+            object::encode_set(out, table, set, u32::try_from(index).unwrap_or(u32::MAX));
+        }),
+        Op::DeleteSet(set) => one(NFT_MSG_DELSET, 0, &|out| {
+            out.string(NFTA_SET_TABLE, table);
+            out.string(NFTA_SET_NAME, set);
+        }),
+        Op::AddElements { set, elements } => element_chunks(elements)
+            .flat_map(|chunk| {
+                one(NFT_MSG_NEWSETELEM, CREATE, &|out| {
+                    object::encode_elements(out, table, set, chunk);
+                })
+            })
+            .collect(),
+        Op::AddCounter(counter) => {
+            one(NFT_MSG_NEWOBJ, CREATE, &|out| object::encode_counter(out, table, counter))
+        }
+        Op::DeleteCounter(counter) => one(NFT_MSG_DELOBJ, 0, &|out| {
+            out.string(NFTA_OBJ_TABLE, table);
+            out.string(NFTA_OBJ_NAME, counter);
+            out.u32(NFTA_OBJ_TYPE, object::COUNTER);
+        }),
+    }
+}
+
+/// Splits elements so that each part fits one message.
+fn element_chunks(elements: &[Element]) -> impl Iterator<Item = &[Element]> {
+    let mut rest = elements;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fitting = rest
+            .iter()
+            .take_while(|element| {
+                bytes += object::encoded_len(element);
+                bytes <= ELEMENT_BYTES
+            })
+            .count();
+        let (chunk, later) = rest.split_at_checked(fitting.max(1))?;
+        rest = later;
+        Some(chunk)
+    })
+}
+
+/// Where in an operation the kernel's offset points to.
+fn place(op: &Op, bytes: &[u8], offset: u32) -> Option<String> {
+    let offset = usize::try_from(offset).ok()?;
+    let (kind, start, value) = attribute_at(bytes.get(PAYLOAD..)?, PAYLOAD, offset)?;
+    match op {
+        Op::AddRule { rule, .. } if kind == NFTA_RULE_EXPRESSIONS => {
+            let index = element_at(value, start, offset)?;
+            let expr = rule.exprs.get(index)?;
+            let name = match expr {
+                Expr::Lookup { set, .. } => format!("lookup @{set}"),
+                Expr::Counter(name) => format!("counter {name}"),
+                _ => expr.name().to_owned(),
+            };
+            Some(format!("expression {}, {name}", index + 1))
+        }
+        Op::AddElements { .. } if kind == NFTA_SET_ELEM_LIST_ELEMENTS => {
+            Some(format!("element {}", element_at(value, start, offset)? + 1))
+        }
+        _ => Some(format!("attribute {kind}")),
+    }
+}
+
+/// The attribute that holds this offset: its type, where its value starts, its value.
+fn attribute_at(attrs: &[u8], base: usize, offset: usize) -> Option<(u16, usize, &[u8])> {
+    let mut start = base;
+    for attr in Attrs(attrs) {
+        let attr = attr.ok()?;
+        let end = start + (4 + attr.value.len()).next_multiple_of(4);
+        if (start..end).contains(&offset) {
+            return Some((attr.kind, start + 4, attr.value));
+        }
+        start = end;
+    }
+    None
+}
+
+fn element_at(list: &[u8], base: usize, offset: usize) -> Option<usize> {
+    let mut start = base;
+    for (index, attr) in Attrs(list).enumerate() {
+        start += (4 + attr.ok()?.value.len()).next_multiple_of(4);
+        if offset < start {
+            return Some(index);
+        }
+    }
+    None
+}
+
+/// One message from the kernel.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reply<'a> {
+    kind: u16,
+    flags: u16,
+    pub(crate) seq: u32,
+    /// What stands behind the netlink header.
+    body: &'a [u8],
+}
+
+/// What an acknowledgement says.
+pub(crate) struct Outcome {
+    /// 0 for success.
+    pub(crate) errno: i32,
+    offset: Option<u32>,
+    message: Option<String>,
+}
+
+impl<'a> Reply<'a> {
+    /// The attributes of an nf_tables message of this kind.
+    pub(crate) fn attrs(&self, kind: u16) -> Option<Attrs<'a>> {
+        (self.kind == nft(kind)).then(|| Attrs(self.body.get(4..).unwrap_or_default()))
+    }
+
+    pub(crate) fn interrupted(&self) -> bool {
+        self.flags & DUMP_INTERRUPTED != 0
+    }
+
+    /// What it says, if it is an acknowledgement, an error or the end of a dump.
+    pub(crate) fn outcome(&self) -> Result<Option<Outcome>, DecodeError> {
+        if !matches!(self.kind, ERROR | DONE) {
+            return Ok(None);
+        }
+        let truncated = DecodeError::Truncated { rest: self.body.len() };
+        let (code, rest) = match self.body.split_first_chunk::<4>() {
+            Some((code, rest)) => (i32::from_ne_bytes(*code), rest),
+            // The end of a dump may come without a code.
+            None if self.kind == DONE => (0, self.body),
+            None => return Err(truncated),
+        };
+        let mut outcome =
+            Outcome { errno: code.checked_neg().unwrap_or(i32::MAX), offset: None, message: None };
+        if self.flags & ACK_TLVS != 0 {
+            let skip = if self.kind == ERROR { HEADER } else { 0 };
+            for attr in Attrs(rest.get(skip..).ok_or(truncated)?) {
+                let attr = attr?;
+                match attr.kind {
+                    ERROR_MESSAGE => outcome.message = Some(attr.string()),
+                    // The one number here that is in the machine's own byte order.
+                    ERROR_OFFSET => outcome.offset = Some(attr.u32_native()?),
+                    _ => {}
+                }
+            }
+        }
+        Ok(Some(outcome))
+    }
+}
+
+/// The messages of an answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Replies<'a>(pub(crate) &'a [u8]);
+
+impl<'a> Iterator for Replies<'a> {
+    type Item = Result<Reply<'a>, DecodeError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let reply = self.split();
+        if reply.is_none() {
+            let rest = self.0.len();
+            self.0 = &[];
+            return Some(Err(DecodeError::Truncated { rest }));
+        }
+        reply.map(Ok)
+    }
+}
+
+impl<'a> Replies<'a> {
+    fn split(&mut self) -> Option<Reply<'a>> {
+        let (len, rest) = self.0.split_first_chunk::<4>()?;
+        let (kind, rest) = rest.split_first_chunk::<2>()?;
+        let (flags, rest) = rest.split_first_chunk::<2>()?;
+        let (seq, _) = rest.split_first_chunk::<4>()?;
+        let len = usize::try_from(u32::from_ne_bytes(*len)).ok()?;
+        let body = self.0.get(HEADER..len)?;
+        self.0 = self.0.get(len.next_multiple_of(4)..).unwrap_or_default();
+        Some(Reply {
+            kind: u16::from_ne_bytes(*kind),
+            flags: u16::from_ne_bytes(*flags),
+            seq: u32::from_ne_bytes(*seq),
+            body,
+        })
+    }
+}

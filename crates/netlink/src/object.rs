@@ -1,0 +1,464 @@
+//! Tables, chains, rules, sets, elements and counters as netlink attributes, both ways.
+
+use std::time::Duration;
+
+use crate::attr::{Attr, Attrs, Writer, userdata};
+use crate::error::DecodeError;
+use crate::expr::Expr;
+use crate::model::{
+    Base, Chain, Counter, Counts, Element, Hook, Key, KeyType, Policy, Rule, Set, Table,
+};
+use crate::uapi::*;
+
+/// `NFT_OBJECT_COUNTER`.
+pub(crate) const COUNTER: u32 = 1;
+
+/// The type of every base chain that nfguard makes.
+const FILTER: &str = "filter";
+
+pub(crate) fn encode_table(out: &mut Writer, table: &str, comment: Option<&str>) {
+    out.string(NFTA_TABLE_NAME, table);
+    // Wakes up a table that is dormant.
+    out.u32(NFTA_TABLE_FLAGS, 0);
+    if let Some(comment) = comment {
+        out.bytes(NFTA_TABLE_USERDATA, &userdata::comment(comment));
+    }
+}
+
+/// Name, comment and flags only.
+pub(crate) fn decode_table(attrs: Attrs<'_>) -> Result<Table, DecodeError> {
+    let mut table = Table::default();
+    for attr in attrs {
+        let attr = attr?;
+        match attr.kind {
+            NFTA_TABLE_NAME => table.name = attr.string(),
+            NFTA_TABLE_FLAGS => table.dormant = attr.u32()? & NFT_TABLE_F_DORMANT != 0,
+            NFTA_TABLE_USERDATA => {
+                table.comment = userdata::find_string(attr.value, userdata::COMMENT);
+            }
+            _ => {}
+        }
+    }
+    named("table", &table.name)?;
+    Ok(table)
+}
+
+/// Everything but the rules.
+pub(crate) fn encode_chain(out: &mut Writer, table: &str, chain: &Chain) {
+    out.string(NFTA_CHAIN_TABLE, table);
+    out.string(NFTA_CHAIN_NAME, &chain.name);
+    if let Some(base) = chain.base {
+        out.nest(NFTA_CHAIN_HOOK, |out| {
+            out.u32(NFTA_HOOK_HOOKNUM, base.hook.number());
+            out.bytes(NFTA_HOOK_PRIORITY, &base.priority.to_be_bytes());
+        });
+        out.u32(NFTA_CHAIN_POLICY, base.policy.number());
+        out.string(NFTA_CHAIN_TYPE, FILTER);
+    }
+    if let Some(comment) = &chain.comment {
+        out.bytes(NFTA_CHAIN_USERDATA, &userdata::comment(comment));
+    }
+}
+
+pub(crate) fn decode_chain(attrs: Attrs<'_>) -> Result<(String, Chain), DecodeError> {
+    let mut table = String::new();
+    let mut chain = Chain::default();
+    let (mut hook, mut policy, mut kind) = (None, None, String::new());
+    for attr in attrs {
+        let attr = attr?;
+        match attr.kind {
+            NFTA_CHAIN_TABLE => table = attr.string(),
+            NFTA_CHAIN_NAME => chain.name = attr.string(),
+            NFTA_CHAIN_HOOK => hook = Some(attr),
+            NFTA_CHAIN_POLICY => policy = Some(attr.u32()?),
+            NFTA_CHAIN_TYPE => kind = attr.string(),
+            NFTA_CHAIN_USERDATA => {
+                chain.comment = userdata::find_string(attr.value, userdata::COMMENT);
+            }
+            _ => {}
+        }
+    }
+    named("chain", &chain.name)?;
+    if let Some(hook) = hook {
+        if kind != FILTER {
+            return Err(unknown("chain", "type", &kind));
+        }
+        chain.base = Some(decode_base(&hook, policy)?);
+    }
+    Ok((table, chain))
+}
+
+fn decode_base(hook: &Attr<'_>, policy: Option<u32>) -> Result<Base, DecodeError> {
+    let (mut number, mut priority) = (None, None);
+    for attr in hook.nested() {
+        let attr = attr?;
+        match attr.kind {
+            NFTA_HOOK_HOOKNUM => number = Some(attr.u32()?),
+            NFTA_HOOK_PRIORITY => priority = Some(attr.u32()?.cast_signed()),
+            _ => {}
+        }
+    }
+    let number = number.ok_or(DecodeError::Missing { object: "chain", attribute: "hook" })?;
+    Ok(Base {
+        hook: Hook::ALL
+            .into_iter()
+            .find(|hook| hook.number() == number)
+            .ok_or_else(|| unknown("chain", "hook", &number))?,
+        priority: priority
+            .ok_or(DecodeError::Missing { object: "chain", attribute: "priority" })?,
+        policy: match policy {
+            Some(0) => Policy::Drop,
+            Some(1) | None => Policy::Accept,
+            Some(other) => return Err(unknown("chain", "policy", &other)),
+        },
+    })
+}
+
+pub(crate) fn encode_rule(out: &mut Writer, table: &str, chain: &str, rule: &Rule) {
+    out.string(NFTA_RULE_TABLE, table);
+    out.string(NFTA_RULE_CHAIN, chain);
+    out.nest(NFTA_RULE_EXPRESSIONS, |out| {
+        for expr in &rule.exprs {
+            out.nest(NFTA_LIST_ELEM, |out| expr.encode(out));
+        }
+    });
+    if let Some(comment) = &rule.comment {
+        out.bytes(NFTA_RULE_USERDATA, &userdata::comment(comment));
+    }
+}
+
+/// The rule, its table and its chain.
+pub(crate) fn decode_rule(attrs: Attrs<'_>) -> Result<(String, String, Rule), DecodeError> {
+    let (mut table, mut chain, mut rule) = (String::new(), String::new(), Rule::default());
+    for attr in attrs {
+        let attr = attr?;
+        match attr.kind {
+            NFTA_RULE_TABLE => table = attr.string(),
+            NFTA_RULE_CHAIN => chain = attr.string(),
+            NFTA_RULE_EXPRESSIONS => {
+                for expr in attr.nested() {
+                    rule.exprs.push(Expr::decode(expr?.nested())?);
+                }
+            }
+            NFTA_RULE_USERDATA => {
+                rule.comment = userdata::find_string(attr.value, userdata::COMMENT);
+            }
+            _ => {}
+        }
+    }
+    named("rule's chain", &chain)?;
+    Ok((table, chain, rule))
+}
+
+/// Everything but the elements. `id` tells the sets of one transaction apart.
+pub(crate) fn encode_set(out: &mut Writer, table: &str, set: &Set, id: u32) {
+    let flag = |on: bool, flag: u32| if on { flag } else { 0 };
+    let key_len: usize = match set.key.as_slice() {
+        [one] => one.bytes(),
+        parts => parts.iter().map(|part| part.bytes().next_multiple_of(4)).sum(),
+    };
+    out.string(NFTA_SET_TABLE, table);
+    out.string(NFTA_SET_NAME, &set.name);
+    out.u32(
+        NFTA_SET_FLAGS,
+        flag(set.interval, NFT_SET_INTERVAL)
+            | flag(set.timeout.is_some(), NFT_SET_TIMEOUT)
+            | flag(set.dynamic, NFT_SET_EVAL),
+    );
+    out.u32(NFTA_SET_KEY_TYPE, set.key.iter().fold(0, |all, part| all << 6 | part.number()));
+    out.u32(NFTA_SET_KEY_LEN, u32::try_from(key_len).unwrap_or(u32::MAX));
+    out.u32(NFTA_SET_ID, id);
+    if let Some(size) = set.size {
+        out.nest(NFTA_SET_DESC, |out| out.u32(NFTA_SET_DESC_SIZE, size));
+    }
+    if let Some(timeout) = set.timeout.filter(|timeout| !timeout.is_zero()) {
+        out.u64(NFTA_SET_TIMEOUT, millis(timeout));
+    }
+    let mut data = vec![userdata::SET_KEY_BYTEORDER, 4];
+    data.extend(BIG_ENDIAN.to_ne_bytes());
+    if let Some(comment) = &set.comment {
+        userdata::push_string(&mut data, userdata::SET_COMMENT, comment);
+    }
+    out.bytes(NFTA_SET_USERDATA, &data);
+}
+
+/// nft's `BYTEORDER_BIG_ENDIAN`, by which it knows how to print keys.
+const BIG_ENDIAN: u32 = 2;
+
+pub(crate) fn decode_set(attrs: Attrs<'_>) -> Result<(String, Set), DecodeError> {
+    let (mut table, mut set) = (String::new(), Set::default());
+    let (mut flags, mut default_timeout) = (0, None);
+    for attr in attrs {
+        let attr = attr?;
+        match attr.kind {
+            NFTA_SET_TABLE => table = attr.string(),
+            NFTA_SET_NAME => set.name = attr.string(),
+            NFTA_SET_FLAGS => flags = attr.u32()?,
+            NFTA_SET_KEY_TYPE => set.key = decode_key_type(attr.u32()?)?,
+            NFTA_SET_DESC => {
+                for attr in attr.nested() {
+                    let attr = attr?;
+                    if attr.kind == NFTA_SET_DESC_SIZE {
+                        set.size = Some(attr.u32()?);
+                    }
+                }
+            }
+            NFTA_SET_TIMEOUT => default_timeout = Some(Duration::from_millis(attr.u64()?)),
+            NFTA_SET_USERDATA => {
+                set.comment = userdata::find_string(attr.value, userdata::SET_COMMENT);
+            }
+            _ => {}
+        }
+    }
+    named("set", &set.name)?;
+    let known = NFT_SET_INTERVAL | NFT_SET_TIMEOUT | NFT_SET_EVAL;
+    if flags & !known != 0 {
+        return Err(unknown("set", "flags", &flags));
+    }
+    set.interval = flags & NFT_SET_INTERVAL != 0;
+    set.dynamic = flags & NFT_SET_EVAL != 0;
+    set.timeout = (flags & NFT_SET_TIMEOUT != 0).then(|| default_timeout.unwrap_or_default());
+    Ok((table, set))
+}
+
+fn decode_key_type(number: u32) -> Result<Vec<KeyType>, DecodeError> {
+    let mut parts = Vec::new();
+    let mut rest = number;
+    while rest != 0 {
+        let part = KeyType::ALL.into_iter().find(|part| part.number() == rest & 0x3f);
+        parts.insert(0, part.ok_or_else(|| unknown("set", "key type", &number))?);
+        rest >>= 6;
+    }
+    Ok(parts)
+}
+
+pub(crate) fn encode_elements(out: &mut Writer, table: &str, set: &str, elements: &[Element]) {
+    out.string(NFTA_SET_ELEM_LIST_TABLE, table);
+    out.string(NFTA_SET_ELEM_LIST_SET, set);
+    out.nest(NFTA_SET_ELEM_LIST_ELEMENTS, |out| {
+        for element in elements {
+            let (first, end) = match &element.key {
+                Key::Value(key) => (key, None),
+                Key::Range(first, last) => (first, successor(last)),
+            };
+            out.nest(NFTA_LIST_ELEM, |out| {
+                out.nest(NFTA_SET_ELEM_KEY, |out| out.bytes(NFTA_DATA_VALUE, first));
+                if let Some(timeout) = element.timeout {
+                    out.u64(NFTA_SET_ELEM_TIMEOUT, millis(timeout));
+                }
+                if let Some(comment) = &element.comment {
+                    out.bytes(NFTA_SET_ELEM_USERDATA, &userdata::comment(comment));
+                }
+            });
+            // An interval is two elements: its first key, and the one after its last. One that
+            // reaches to the end of the key's range has no second.
+            if let Some(end) = end {
+                out.nest(NFTA_LIST_ELEM, |out| {
+                    out.nest(NFTA_SET_ELEM_KEY, |out| out.bytes(NFTA_DATA_VALUE, &end));
+                    out.u32(NFTA_SET_ELEM_FLAGS, NFT_SET_ELEM_INTERVAL_END);
+                });
+            }
+        }
+    });
+}
+
+/// Bytes that [`encode_elements`] writes for one element, at most.
+pub(crate) fn encoded_len(element: &Element) -> usize {
+    let (key, ends) = match &element.key {
+        Key::Value(key) => (key, 0),
+        Key::Range(key, _) => (key, 1),
+    };
+    let key = 12 + key.len().next_multiple_of(4);
+    let comment = element.comment.as_ref().map_or(0, |text| text.len() + 10);
+    key + 12 + comment + ends * (key + 8)
+}
+
+/// What the kernel holds in one set; the last `NFTA_SET_ELEM_LIST_ELEMENTS` of each message.
+#[derive(Debug, Default)]
+pub(crate) struct RawElements(Vec<RawElement>);
+
+impl RawElements {
+    pub(crate) fn add(&mut self, attrs: Attrs<'_>) -> Result<(), DecodeError> {
+        for attr in attrs {
+            let attr = attr?;
+            if attr.kind == NFTA_SET_ELEM_LIST_ELEMENTS {
+                for element in attr.nested() {
+                    self.0.push(decode_element(element?.nested())?);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// As the model has them: in an interval set a start and the next end are one range.
+    pub(crate) fn finish(mut self, set: &Set) -> Vec<Element> {
+        // Where one range ends as the next begins, the end comes first.
+        self.0.sort_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1)));
+        self.0.dedup();
+        let mut elements: Vec<Element> = Vec::new();
+        let mut open = false;
+        for (key, is_end, timeout, comment) in self.0 {
+            match (is_end, elements.last_mut().map(|last| &mut last.key)) {
+                (true, Some(Key::Range(_, last))) if open => {
+                    *last = predecessor(&key);
+                    open = false;
+                }
+                // nft marks the keys below the first range by an end of their own.
+                (true, _) => {}
+                (false, _) => {
+                    let key = if set.interval {
+                        let end = vec![0xff; key.len()];
+                        Key::Range(key, end)
+                    } else {
+                        Key::Value(key)
+                    };
+                    elements.push(Element { key, timeout, comment });
+                    open = set.interval;
+                }
+            }
+        }
+        elements
+    }
+}
+
+/// Key, whether it is the end of an interval, timeout, comment.
+type RawElement = (Vec<u8>, bool, Option<Duration>, Option<String>);
+
+fn decode_element(attrs: Attrs<'_>) -> Result<RawElement, DecodeError> {
+    let (mut key, mut flags, mut timeout, mut comment) = (None, 0, None, None);
+    for attr in attrs {
+        let attr = attr?;
+        match attr.kind {
+            NFTA_SET_ELEM_KEY => {
+                for part in attr.nested() {
+                    let part = part?;
+                    if part.kind == NFTA_DATA_VALUE {
+                        key = Some(part.value.to_vec());
+                    }
+                }
+            }
+            NFTA_SET_ELEM_FLAGS => flags = attr.u32()?,
+            NFTA_SET_ELEM_TIMEOUT => timeout = Some(Duration::from_millis(attr.u64()?)),
+            NFTA_SET_ELEM_USERDATA => {
+                comment = userdata::find_string(attr.value, userdata::COMMENT);
+            }
+            _ => {}
+        }
+    }
+    let key = key.ok_or(DecodeError::Missing { object: "element", attribute: "key" })?;
+    Ok((key, flags & NFT_SET_ELEM_INTERVAL_END != 0, timeout, comment))
+}
+
+pub(crate) fn encode_counter(out: &mut Writer, table: &str, counter: &Counter) {
+    out.string(NFTA_OBJ_TABLE, table);
+    out.string(NFTA_OBJ_NAME, &counter.name);
+    out.u32(NFTA_OBJ_TYPE, COUNTER);
+    out.nest(NFTA_OBJ_DATA, |out| {
+        out.u64(NFTA_COUNTER_BYTES, 0);
+        out.u64(NFTA_COUNTER_PACKETS, 0);
+    });
+    if let Some(comment) = &counter.comment {
+        out.bytes(NFTA_OBJ_USERDATA, &userdata::comment(comment));
+    }
+}
+
+/// The table's name, the counter and its state.
+pub(crate) fn decode_counter(attrs: Attrs<'_>) -> Result<(String, Counter, Counts), DecodeError> {
+    let (mut table, mut kind) = (String::new(), 0);
+    let mut counter = Counter { name: String::new(), comment: None };
+    let mut counts = Counts::default();
+    for attr in attrs {
+        let attr = attr?;
+        match attr.kind {
+            NFTA_OBJ_TABLE => table = attr.string(),
+            NFTA_OBJ_NAME => counter.name = attr.string(),
+            NFTA_OBJ_TYPE => kind = attr.u32()?,
+            NFTA_OBJ_USERDATA => {
+                counter.comment = userdata::find_string(attr.value, userdata::COMMENT);
+            }
+            NFTA_OBJ_DATA => {
+                for attr in attr.nested() {
+                    let attr = attr?;
+                    match attr.kind {
+                        NFTA_COUNTER_BYTES => counts.bytes = attr.u64()?,
+                        NFTA_COUNTER_PACKETS => counts.packets = attr.u64()?,
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    named("counter", &counter.name)?;
+    if kind != COUNTER {
+        return Err(unknown("stateful object", "type", &kind));
+    }
+    Ok((table, counter, counts))
+}
+
+impl Hook {
+    const ALL: [Hook; 5] =
+        [Hook::Prerouting, Hook::Input, Hook::Forward, Hook::Output, Hook::Postrouting];
+
+    /// `NF_INET_*` of `linux/netfilter.h`.
+    pub(crate) fn number(self) -> u32 {
+        match self {
+            Hook::Prerouting => 0,
+            Hook::Input => 1,
+            Hook::Forward => 2,
+            Hook::Output => 3,
+            Hook::Postrouting => 4,
+        }
+    }
+}
+
+impl Policy {
+    fn number(self) -> u32 {
+        match self {
+            Policy::Drop => 0,
+            Policy::Accept => 1,
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The key after this one in big-endian order; `None` after the last.
+fn successor(key: &[u8]) -> Option<Vec<u8>> {
+    let mut key = key.to_vec();
+    for byte in key.iter_mut().rev() {
+        *byte = byte.wrapping_add(1);
+        if *byte != 0 {
+            return Some(key);
+        }
+    }
+    None
+}
+
+fn predecessor(key: &[u8]) -> Vec<u8> {
+    let mut key = key.to_vec();
+    for byte in key.iter_mut().rev() {
+        *byte = byte.wrapping_sub(1);
+        if *byte != 0xff {
+            break;
+        }
+    }
+    key
+}
+
+fn named(object: &'static str, name: &str) -> Result<(), DecodeError> {
+    if name.is_empty() {
+        return Err(DecodeError::Missing { object, attribute: "name" });
+    }
+    Ok(())
+}
+
+fn unknown(
+    object: &'static str,
+    attribute: &'static str,
+    value: &dyn std::fmt::Display,
+) -> DecodeError {
+    DecodeError::Unknown { object, attribute, value: value.to_string() }
+}

@@ -1,0 +1,125 @@
+//! The netlink socket: the one file of this crate that talks to the kernel.
+
+#![allow(unsafe_code, reason = "socket calls")]
+
+use std::io;
+use std::mem::size_of;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use crate::error::Error;
+use crate::message::errno;
+
+/// Larger than any single message that the kernel sends (dumps come in parts of at most 32 KiB,
+/// one message with an attribute is at most 64 KiB).
+const RECEIVE: usize = 256 * 1024;
+/// What netlink itself takes from the send buffer (`netlink_sendmsg`).
+const OVERHEAD: usize = 32;
+
+pub(crate) struct Socket {
+    fd: OwnedFd,
+    buffer: Vec<u8>,
+}
+
+impl Socket {
+    pub(crate) fn open() -> io::Result<Socket> {
+        let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
+        // SAFETY: no pointers.
+        let fd = unsafe { libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_NETFILTER) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the call succeeded, so the descriptor is open and nobody else's.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        let socket = Socket { fd, buffer: vec![0; RECEIVE] };
+        // Errors say where, and do not repeat what was sent.
+        socket.set(libc::SOL_NETLINK, libc::NETLINK_EXT_ACK, 1)?;
+        socket.set(libc::SOL_NETLINK, libc::NETLINK_CAP_ACK, 1)?;
+        // A table's worth of errors must fit; without privilege the default has to do.
+        let _ = socket.set(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, 4 << 20);
+        Ok(socket)
+    }
+
+    /// Sends once, then takes all that has come back: the kernel has queued its answers, or the
+    /// next part of a dump, before a call returns.
+    pub(crate) fn exchange(&mut self, request: &[u8]) -> Result<Vec<u8>, Error> {
+        self.make_room(request.len())?;
+        // SAFETY: the pointer and length are of one slice.
+        let sent =
+            unsafe { libc::send(self.fd.as_raw_fd(), request.as_ptr().cast(), request.len(), 0) };
+        if sent < 0 {
+            let error = io::Error::last_os_error();
+            return Err(match error.raw_os_error() {
+                Some(errno::EPERM) => Error::Permission,
+                _ => Error::Io(error),
+            });
+        }
+        let mut answer = Vec::new();
+        loop {
+            match self.receive() {
+                Ok(len) => answer.extend_from_slice(self.buffer.get(..len).unwrap_or_default()),
+                Err(error) => match error.raw_os_error() {
+                    _ if error.kind() == io::ErrorKind::WouldBlock => return Ok(answer),
+                    // Answers did not fit the receive buffer; the batch may be committed.
+                    Some(errno::ENOBUFS) => return Err(Error::Unknown),
+                    Some(errno::EINTR) => {}
+                    _ => return Err(error.into()),
+                },
+            }
+        }
+    }
+
+    fn receive(&mut self) -> io::Result<usize> {
+        let (fd, flags) = (self.fd.as_raw_fd(), libc::MSG_DONTWAIT);
+        // SAFETY: the pointer and length are of one buffer, which outlives the call.
+        let len =
+            unsafe { libc::recv(fd, self.buffer.as_mut_ptr().cast(), self.buffer.len(), flags) };
+        usize::try_from(len).map_err(|_| io::Error::last_os_error())
+    }
+
+    /// Makes the send buffer large enough for one send of `bytes`.
+    fn make_room(&self, bytes: usize) -> Result<(), Error> {
+        if bytes + OVERHEAD <= self.send_buffer()? {
+            return Ok(());
+        }
+        // The kernel doubles what it is given. Forcing needs privilege outside of a user
+        // namespace; asking gets at most net.core.wmem_max.
+        let wanted = i32::try_from(bytes).unwrap_or(i32::MAX / 2);
+        if self.set(libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, wanted).is_err() {
+            self.set(libc::SOL_SOCKET, libc::SO_SNDBUF, wanted)?;
+        }
+        let limit = self.send_buffer()?.saturating_sub(OVERHEAD);
+        if bytes > limit { Err(Error::TooLarge { bytes, limit }) } else { Ok(()) }
+    }
+
+    fn send_buffer(&self) -> io::Result<usize> {
+        let (mut value, mut len) = (0i32, socklen::<i32>());
+        let pointer = (&raw mut value).cast();
+        // SAFETY: the pointer is to an i32, and `len` says so.
+        let result = unsafe {
+            libc::getsockopt(
+                self.fd.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_SNDBUF,
+                pointer,
+                &raw mut len,
+            )
+        };
+        if result < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(usize::try_from(value).unwrap_or(0))
+    }
+
+    fn set(&self, level: i32, option: i32, value: i32) -> io::Result<()> {
+        let pointer = (&raw const value).cast();
+        // SAFETY: the pointer is to an i32, and the length says so.
+        let result = unsafe {
+            libc::setsockopt(self.fd.as_raw_fd(), level, option, pointer, socklen::<i32>())
+        };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+}
+
+fn socklen<T>() -> libc::socklen_t {
+    libc::socklen_t::try_from(size_of::<T>()).unwrap_or(0)
+}

@@ -1,0 +1,309 @@
+//! Expressions back to the words of a rule.
+//!
+//! The kernel's rule says "load, mask, compare"; nft's says `ip saddr 192.0.2.0/24`. So this walks
+//! over the expressions and remembers, for each register, in which words it was loaded.
+
+use std::collections::BTreeMap;
+
+use super::{comment_line, duration, hex, leading_zeros, quoted, value};
+use crate::expr::{CmpOp, CtKey, Expr, Header, LogTo, MetaKey, Reg, Reject, Verdict};
+use crate::model::{KeyType, Rule};
+use crate::words::{
+    NFPROTO_IPV4, NFPROTO_IPV6, PROTOCOLS, ct_state, ct_status, fib_type, protocol,
+};
+
+/// One rule in one line, with its comment.
+#[must_use]
+pub fn rule(rule: &Rule) -> String {
+    let mut printer = Printer::default();
+    for expr in &rule.exprs {
+        printer.expr(expr);
+    }
+    printer.flush();
+    printer.words.extend(rule.comment.as_deref().map(comment_line));
+    printer.words.join(" ")
+}
+
+#[derive(Default)]
+struct Printer {
+    words: Vec<String>,
+    registers: BTreeMap<Reg, Loaded>,
+    family: Option<u8>,
+    protocol: Option<u8>,
+    /// Protocol matches that nft would not print, because the next match implies them.
+    implied: Vec<(Layer, String)>,
+    /// Set by `>=`, so that a following `<=` of the same register makes a range.
+    range_of: Option<Reg>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Layer {
+    Network,
+    Transport,
+}
+
+/// What a register was loaded with.
+#[derive(Clone)]
+struct Loaded {
+    words: String,
+    kind: Kind,
+    mask: Option<Vec<u8>>,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Key(KeyType),
+    Family,
+    Protocol,
+    Name,
+    Number,
+    Words(&'static [(&'static str, u32)]),
+}
+
+impl Printer {
+    fn expr(&mut self, expr: &Expr) {
+        let range_of = self.range_of.take();
+        match expr {
+            Expr::Meta { key, reg } => self.load(*reg, meta(*key)),
+            Expr::Payload { header, offset, len, reg } => {
+                let loaded = self.payload(*header, *offset, *len);
+                self.load(*reg, loaded);
+            }
+            Expr::Exthdr { kind: 43, offset: 2, len: 1, reg } => {
+                self.implied.retain(|(layer, _)| *layer != Layer::Network);
+                self.load(*reg, ("rt type".to_owned(), Kind::Number));
+            }
+            Expr::Exthdr { kind, offset, len, reg } => {
+                self.load(*reg, (format!("exthdr {kind} @{offset},{len}"), Kind::Number));
+            }
+            Expr::Ct { key, reg } => self.load(*reg, ct(*key)),
+            Expr::FibDaddrType { reg } => {
+                self.load(*reg, ("fib daddr type".to_owned(), Kind::Words(&fib_type::WORDS)));
+            }
+            Expr::Bitwise { reg, mask, .. } => {
+                if let Some(loaded) = self.registers.get_mut(reg) {
+                    loaded.mask = Some(mask.clone());
+                }
+            }
+            Expr::Cmp { reg, op, data } => self.cmp(*reg, *op, data, range_of == Some(*reg)),
+            Expr::Lookup { reg, set, inverted } => {
+                let not = if *inverted { "!= " } else { "" };
+                let left = self.left(*reg);
+                self.word(format!("{left} {not}@{set}"));
+            }
+            Expr::Counter(name) => self.word(format!("counter name {}", quoted(name))),
+            Expr::Limit(limit) => {
+                let per = match limit.seconds {
+                    1 => "second".to_owned(),
+                    60 => "minute".to_owned(),
+                    3600 => "hour".to_owned(),
+                    86_400 => "day".to_owned(),
+                    604_800 => "week".to_owned(),
+                    other => duration(std::time::Duration::from_secs(other)),
+                };
+                let (packets, burst) = (limit.packets, limit.burst);
+                self.word(format!("limit rate {packets}/{per} burst {burst} packets"));
+            }
+            Expr::Dynset(dynset) => {
+                let verb = if dynset.update { "update" } else { "add" };
+                let left = self.left(dynset.reg);
+                self.word(format!("{verb} @{} {{ {left} }}", dynset.set));
+            }
+            Expr::Log(log) => {
+                let to = match log.to {
+                    LogTo::Kernel => "flags tcp options flags ip options".to_owned(),
+                    LogTo::Group(group) => format!("group {group}"),
+                };
+                self.word(format!("log prefix {} {to}", quoted(&log.prefix)));
+            }
+            Expr::Reject(Reject::TcpReset) => self.word("reject with tcp reset".to_owned()),
+            Expr::Reject(Reject::PortUnreachable) => self.word("reject".to_owned()),
+            Expr::Verdict(verdict) => self.word(match verdict {
+                Verdict::Accept => "accept".to_owned(),
+                Verdict::Drop => "drop".to_owned(),
+                Verdict::Return => "return".to_owned(),
+                Verdict::Jump(chain) => format!("jump {chain}"),
+                Verdict::Goto(chain) => format!("goto {chain}"),
+            }),
+            Expr::Unknown { name, .. } => self.word(format!("[{name}: unknown]")),
+        }
+    }
+
+    fn load(&mut self, reg: Reg, (words, kind): (String, Kind)) {
+        self.registers.insert(reg, Loaded { words, kind, mask: None });
+    }
+
+    /// A header's field by its place, given the protocols that were matched before. Its own match
+    /// then implies theirs.
+    fn payload(&mut self, header: Header, offset: u32, len: u32) -> (String, Kind) {
+        let address = |words: &str, kind| Some((words.to_owned(), Kind::Key(kind)));
+        let known = match (header, self.family, self.protocol, offset, len) {
+            (Header::Network, Some(NFPROTO_IPV4), _, 12, 4) => {
+                address("ip saddr", KeyType::Ipv4Addr)
+            }
+            (Header::Network, Some(NFPROTO_IPV4), _, 16, 4) => {
+                address("ip daddr", KeyType::Ipv4Addr)
+            }
+            (Header::Network, Some(NFPROTO_IPV6), _, 8, 16) => {
+                address("ip6 saddr", KeyType::Ipv6Addr)
+            }
+            (Header::Network, Some(NFPROTO_IPV6), _, 24, 16) => {
+                address("ip6 daddr", KeyType::Ipv6Addr)
+            }
+            (Header::Network, Some(NFPROTO_IPV6), _, 7, 1) => {
+                Some(("ip6 hoplimit".to_owned(), Kind::Number))
+            }
+            (Header::Transport, _, Some(number @ (protocol::TCP | protocol::UDP)), 0 | 2, 2) => {
+                let name = if number == protocol::TCP { "tcp" } else { "udp" };
+                let field = if offset == 0 { "sport" } else { "dport" };
+                address(&format!("{name} {field}"), KeyType::InetService)
+            }
+            (Header::Transport, _, Some(protocol::ICMP), 0, 1) => {
+                address("icmp type", KeyType::IcmpType)
+            }
+            (Header::Transport, _, Some(protocol::ICMPV6), 0, 1) => {
+                address("icmpv6 type", KeyType::Icmpv6Type)
+            }
+            _ => None,
+        };
+        let Some(known) = known else {
+            let base = if header == Header::Network { "nh" } else { "th" };
+            return (format!("@{base},{},{}", offset * 8, len * 8), Kind::Number);
+        };
+        let is_icmp = matches!(known.1, Kind::Key(KeyType::IcmpType | KeyType::Icmpv6Type));
+        self.implied.retain(|(layer, _)| match header {
+            Header::Network => *layer != Layer::Network,
+            Header::Transport => *layer != Layer::Transport && !is_icmp,
+        });
+        known
+    }
+
+    fn cmp(&mut self, reg: Reg, op: CmpOp, data: &[u8], closes_range: bool) {
+        let Some(loaded) = self.registers.get(&reg).cloned() else {
+            return self.word(format!("[register {}] {}", reg.index(), hex(data)));
+        };
+        match (loaded.kind, op, data, &loaded.mask) {
+            (Kind::Family, CmpOp::Eq, [family], None) => {
+                self.family = Some(*family);
+                self.implied.push((Layer::Network, family_words(*family)));
+            }
+            (Kind::Protocol, CmpOp::Eq, [number], None) => {
+                self.protocol = Some(*number);
+                let words = format!("meta l4proto {}", protocol_word(*number));
+                self.implied.push((Layer::Transport, words));
+            }
+            (Kind::Words(words), CmpOp::Neq, [0, 0, 0, 0], Some(mask)) => {
+                let bits = mask.as_slice().try_into().map_or(0, u32::from_ne_bytes);
+                let names: Vec<&str> = words
+                    .iter()
+                    .filter(|(_, bit)| bits & bit != 0)
+                    .map(|(name, _)| *name)
+                    .collect();
+                self.word(format!("{} {}", loaded.words, names.join(",")));
+            }
+            (kind, CmpOp::Lte, _, None) if closes_range => {
+                if let Some(first) = self.words.last_mut() {
+                    *first = format!("{}-{}", first.replacen(">= ", "", 1), right(kind, data));
+                }
+            }
+            (kind, ..) => {
+                let op_words = match op {
+                    CmpOp::Eq => "",
+                    CmpOp::Neq => "!= ",
+                    CmpOp::Lt => "< ",
+                    CmpOp::Lte => "<= ",
+                    CmpOp::Gt => "> ",
+                    CmpOp::Gte => ">= ",
+                };
+                let prefix = match &loaded.mask {
+                    Some(mask) => format!("/{}", prefix_of(mask)),
+                    None => String::new(),
+                };
+                self.word(format!("{} {op_words}{}{prefix}", loaded.words, right(kind, data)));
+                self.range_of = (op == CmpOp::Gte).then_some(reg);
+            }
+        }
+    }
+
+    /// The left side of a lookup: all that was loaded, with its mask.
+    fn left(&self, reg: Reg) -> String {
+        let Some(loaded) = self.registers.get(&reg) else {
+            return format!("[register {}]", reg.index());
+        };
+        match (&loaded.mask, loaded.kind) {
+            (Some(mask), Kind::Key(kind)) => format!("{} & {}", loaded.words, value(kind, mask)),
+            (Some(mask), _) => format!("{} & {}", loaded.words, hex(mask)),
+            (None, _) => loaded.words.clone(),
+        }
+    }
+
+    fn word(&mut self, word: String) {
+        self.flush();
+        self.words.push(word);
+    }
+
+    fn flush(&mut self) {
+        self.words.extend(self.implied.drain(..).map(|(_, words)| words));
+    }
+}
+
+fn meta(key: MetaKey) -> (String, Kind) {
+    let (words, kind) = match key {
+        MetaKey::Nfproto => ("meta nfproto", Kind::Family),
+        MetaKey::L4proto => ("meta l4proto", Kind::Protocol),
+        MetaKey::Iifname => ("iifname", Kind::Name),
+        MetaKey::Oifname => ("oifname", Kind::Name),
+    };
+    (words.to_owned(), kind)
+}
+
+fn ct(key: CtKey) -> (String, Kind) {
+    let (words, kind) = match key {
+        CtKey::State => ("ct state", Kind::Words(&ct_state::WORDS)),
+        CtKey::Status => ("ct status", Kind::Words(&ct_status::WORDS)),
+        CtKey::OriginalProtoDst => ("ct original proto-dst", Kind::Key(KeyType::InetService)),
+    };
+    (words.to_owned(), kind)
+}
+
+fn right(kind: Kind, data: &[u8]) -> String {
+    match (kind, data) {
+        (Kind::Key(kind), _) => value(kind, data),
+        (Kind::Family, [family]) => {
+            family_words(*family).trim_start_matches("meta nfproto ").to_owned()
+        }
+        (Kind::Protocol, [number]) => protocol_word(*number),
+        // A name that is not filled up with NUL is the start of one.
+        (Kind::Name, _) => {
+            let text = String::from_utf8_lossy(data);
+            let name = text.trim_end_matches('\0');
+            quoted(&if data.len() < 16 { format!("{name}*") } else { name.to_owned() })
+        }
+        (Kind::Number, [byte]) => byte.to_string(),
+        (Kind::Words(words), _) => {
+            let number = data.try_into().map_or(0, u32::from_ne_bytes);
+            let word = words.iter().find(|(_, value)| *value == number);
+            word.map_or_else(|| number.to_string(), |(word, _)| (*word).to_owned())
+        }
+        _ => hex(data),
+    }
+}
+
+fn family_words(family: u8) -> String {
+    let name = match family {
+        NFPROTO_IPV4 => "ipv4".to_owned(),
+        NFPROTO_IPV6 => "ipv6".to_owned(),
+        other => other.to_string(),
+    };
+    format!("meta nfproto {name}")
+}
+
+fn protocol_word(number: u8) -> String {
+    let known = PROTOCOLS.iter().find(|(_, protocol)| *protocol == number);
+    known.map_or_else(|| number.to_string(), |(name, _)| (*name).to_owned())
+}
+
+fn prefix_of(mask: &[u8]) -> usize {
+    let inverted: Vec<u8> = mask.iter().map(|byte| !byte).collect();
+    leading_zeros(&inverted)
+}
