@@ -60,7 +60,7 @@ impl Netns {
         self.up(name)
     }
 
-    /// Makes `link` a port of `bridge`.
+    /// Makes `link`, one end of a [`veth`], a port of `bridge`.
     ///
     /// # Errors
     /// One of the two does not exist, or cannot be joined so.
@@ -70,6 +70,7 @@ impl Netns {
             link.attributes.push(LinkAttribute::Controller(bridge));
             Ok(())
         })
+        .and_then(|()| self.wait_until_running(bridge))
         .map_err(context(format_args!("cannot make {link} a port of {bridge}")))
     }
 
