@@ -3,6 +3,8 @@
 
 mod bench;
 mod build;
+mod initramfs;
+mod kernels;
 mod netns;
 mod report;
 mod runner;
@@ -25,6 +27,11 @@ enum Task {
     },
     /// Run the tests that need the kernel, in namespaces of their own
     NetnsTest(netns::Choice),
+    /// Run the kernel tests on Debian's own kernels, in a virtual machine
+    Kernels {
+        /// Kernel versions, such as 6.1; all if none is given
+        versions: Vec<String>,
+    },
     /// Run a benchmark of the `benches` package, for example `load`
     Bench {
         /// Its binary
@@ -49,6 +56,7 @@ fn main() -> ExitCode {
     match Task::parse() {
         Task::Setup { check } => setup::steps(&mut report, check),
         Task::NetnsTest(choice) => netns::steps(&mut report, &choice),
+        Task::Kernels { versions } => kernels::steps(&mut report, &versions),
         Task::Bench { name, args } => bench::steps(&mut report, &name, &args),
         Task::Test { quick, no_root } => test::steps(&mut report, quick, no_root),
     }

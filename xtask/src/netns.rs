@@ -136,7 +136,7 @@ impl Isolation {
 }
 
 /// Programs without a matching test are not worth a line of the report.
-fn has_tests(binary: &TestBinary, filter: Option<&str>) -> bool {
+pub(crate) fn has_tests(binary: &TestBinary, filter: Option<&str>) -> bool {
     let mut command = Command::new(&binary.path);
     command.args(["--list", "--format", "terse"]).args(filter).current_dir(&binary.dir);
     // What cannot list its tests is run, so that its failure is seen.

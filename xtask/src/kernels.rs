@@ -1,0 +1,220 @@
+//! The kernel tests on Debian's own kernels, in a virtual machine.
+
+use crate::build::{self, TestBinary};
+use crate::initramfs;
+use crate::netns::{self, PACKAGES};
+use crate::report::{Report, Tally};
+use crate::runner::{self, harness_result};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// A kernel version and the Debian release that has it.
+const KERNELS: [(&str, &str); 2] = [("6.1", "bookworm"), ("6.12", "trixie")];
+
+/// Test targets of the end-to-end package that are run: those named so.
+const PREFIX: &str = "kernel";
+
+/// A boot takes seconds; the tests may be many.
+const LIMIT: Duration = Duration::from_secs(15 * 60);
+
+/// Builds the tests and runs them on the kernels named, or on all.
+pub(crate) fn steps(report: &mut Report, versions: &[String]) {
+    let mut binaries = Vec::new();
+    report.step("build the tests", || {
+        let [lab, tests] = PACKAGES;
+        binaries = build::test_binaries(&["--package", lab, "--package", tests])?;
+        Ok(Tally::DONE)
+    });
+    if report.clean() {
+        run(report, &binaries, versions);
+    }
+}
+
+/// Runs test programs that are already built.
+pub(crate) fn run(report: &mut Report, binaries: &[TestBinary], versions: &[String]) {
+    let programs: Vec<_> = binaries
+        .iter()
+        .filter(|binary| binary.package != PACKAGES[1] || binary.target.starts_with(PREFIX))
+        .filter(|binary| netns::has_tests(binary, None))
+        .cloned()
+        .collect();
+    for version in versions.iter().filter(|v| KERNELS.iter().all(|(known, _)| known != v)) {
+        report.step(&format!("kernel {version}"), || {
+            Err(format!("not among {}", KERNELS.map(|(known, _)| known).join(", ")))
+        });
+    }
+    for (version, release) in KERNELS {
+        if !versions.is_empty() && versions.iter().all(|wanted| wanted != version) {
+            continue;
+        }
+        report.step(&format!("kernel {version}"), || {
+            let folder = build::target_dir().join("kernels").join(version);
+            let kernel = fetch(&folder, release)?;
+            let nfguard = build::binary("nfguard", "nfguard", false)?;
+            let image = initramfs::build(&folder, &programs, &nfguard)?;
+            boot(&kernel, &image)
+        });
+    }
+}
+
+/// The kernel's package unpacked below `folder`, downloaded if it is not there.
+/// Nothing is installed, and apt's own lists are left alone.
+fn fetch(folder: &Path, release: &str) -> Result<PathBuf, String> {
+    if let Some(kernel) = unpacked(folder) {
+        return Ok(kernel);
+    }
+    let apt = folder.join("apt");
+    for part in ["lists/partial", "cache/archives/partial"] {
+        fs::create_dir_all(apt.join(part)).map_err(|error| error.to_string())?;
+    }
+    let source = format!(
+        "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {} {release} main\n",
+        mirror()
+    );
+    fs::write(apt.join("sources.list"), source).map_err(|error| error.to_string())?;
+    let apt_tool = |tool: &str| {
+        let mut command = Command::new(tool);
+        command.current_dir(&apt).arg("-q");
+        for (key, value) in [
+            ("Dir::Etc::sourcelist", apt.join("sources.list")),
+            ("Dir::Etc::sourceparts", PathBuf::from("/dev/null")),
+            ("Dir::State::lists", apt.join("lists")),
+            ("Dir::Cache", apt.join("cache")),
+        ] {
+            command.arg("-o").arg(format!("{key}={}", value.display()));
+        }
+        command
+    };
+    runner::run(apt_tool("apt-get").arg("update"))?;
+    let meta = runner::output(apt_tool("apt-cache").args(["show", "linux-image-cloud-amd64"]))?;
+    let package = image_package(&meta).ok_or("no kernel image in the package's dependencies")?;
+    runner::run(apt_tool("apt-get").args(["download", package]))?;
+    let deb = entries(&apt)
+        .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
+        .ok_or("apt-get left no package")?;
+    runner::run(Command::new("dpkg-deb").arg("-x").arg(deb).arg(folder))?;
+    fs::remove_dir_all(&apt).map_err(|error| error.to_string())?;
+    unpacked(folder).ok_or_else(|| "the package has no kernel".to_owned())
+}
+
+fn unpacked(folder: &Path) -> Option<PathBuf> {
+    entries(&folder.join("boot")).find(|path| {
+        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("vmlinuz-"))
+    })
+}
+
+fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
+}
+
+/// The Debian mirror that this machine uses.
+fn mirror() -> String {
+    let mut command = Command::new("apt-get");
+    command.args(["indextargets", "--format", "$(ORIGIN) $(LABEL) $(REPO_URI)"]);
+    let targets = runner::output(command.arg("Created-By: Packages")).unwrap_or_default();
+    let mirror = targets.lines().find_map(|line| line.strip_prefix("Debian Debian "));
+    mirror.unwrap_or("http://deb.debian.org/debian").to_owned()
+}
+
+/// `Depends: linux-image-6.1.0-50-cloud-amd64 (= 6.1.176-1)` of the package
+/// that always depends on the newest.
+fn image_package(meta: &str) -> Option<&str> {
+    let depends = meta.lines().find_map(|line| line.strip_prefix("Depends: "))?;
+    depends.split([' ', ',']).find(|name| name.starts_with("linux-image-"))
+}
+
+/// Boots and reads the verdict from the console.
+fn boot(kernel: &Path, image: &Path) -> Result<Tally, String> {
+    let mut command = Command::new("qemu-system-x86_64");
+    // Emulated: nested virtualisation, where it exists at all, may hang the
+    // guest, and the boot is quick enough without.
+    command
+        .args(["-M", "q35", "-accel", "tcg", "-cpu", "max", "-smp", "2"])
+        .args(["-m", "1G", "-nic", "none", "-no-reboot"])
+        .args(["-display", "none", "-monitor", "none", "-serial", "stdio"])
+        .arg("-kernel")
+        .arg(kernel)
+        .arg("-initrd")
+        .arg(image)
+        .args(["-append", "console=ttyS0 quiet panic=-1"]);
+    let mut console = Console::default();
+    let ended = runner::run_lines(&mut command, LIMIT, |line| console.line(line));
+    let verdict = ended.and_then(|_| console.verdict());
+    if verdict.is_err() && !console.greeted {
+        let start = console.lines.len().saturating_sub(40);
+        println!("{}", console.lines[start..].join("\n"));
+    }
+    verdict
+}
+
+/// What the virtual machine says: see the init script in `initramfs`.
+#[derive(Debug, Default)]
+struct Console {
+    lines: Vec<String>,
+    greeted: bool,
+    tally: Tally,
+    /// The tests of the program that is running.
+    program: Tally,
+    done: bool,
+}
+
+impl Console {
+    fn line(&mut self, line: &str) {
+        // The firmware's escape sequences stay out of the terminal.
+        self.greeted |= line.contains(initramfs::GREETING);
+        if self.greeted {
+            println!("{line}");
+        }
+        self.lines.push(line.to_owned());
+        if let Some(tally) = harness_result(line) {
+            self.program.add(tally);
+        } else if let Some(status) = line.strip_prefix(initramfs::EXIT) {
+            let mut program = std::mem::take(&mut self.program);
+            if program.failed == 0 && (status != "0" || program.passed == 0) {
+                program.failed = 1;
+            }
+            self.tally.add(program);
+        }
+        self.done |= line == initramfs::DONE;
+    }
+
+    fn verdict(&self) -> Result<Tally, String> {
+        match self.tally {
+            _ if !self.done => Err("the machine ended without a verdict".to_owned()),
+            Tally { passed: 0, failed: 0 } => Err("no test was run".to_owned()),
+            tally => Ok(tally),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Console, Tally, image_package};
+
+    fn verdict(lines: &[&str]) -> Result<Tally, String> {
+        let mut console = Console::default();
+        lines.iter().for_each(|line| console.line(line));
+        console.verdict()
+    }
+
+    #[test]
+    fn the_image_is_what_the_meta_package_depends_on() {
+        let meta = "Version: 6.1.176-1\nDepends: linux-image-6.1.0-50-cloud-amd64 (= 6.1.176-1)\n";
+        assert_eq!(image_package(meta), Some("linux-image-6.1.0-50-cloud-amd64"));
+    }
+
+    #[test]
+    fn a_boot_without_its_last_line_is_no_verdict() {
+        let lines = ["test result: ok. 3 passed; 0 failed; 0 ignored", "nfguard-exit 0"];
+        assert!(verdict(&lines).is_err());
+    }
+
+    #[test]
+    fn a_program_that_crashes_fails_the_boot() {
+        let good = "test result: ok. 3 passed; 0 failed; 0 ignored";
+        let lines = [good, "nfguard-exit 0", "nfguard-exit 139", "nfguard-done"];
+        assert_eq!(verdict(&lines), Ok(Tally { passed: 3, failed: 1 }));
+    }
+}
