@@ -217,7 +217,7 @@ impl JsonSchema for Groups {
 /// What the unknown name of a group was probably meant to be.
 pub(crate) fn suggest_group<'g>(
     name: &str,
-    groups: impl Iterator<Item = &'g str>,
+    groups: impl Iterator<Item = &'g str> + Clone,
 ) -> Option<String> {
     nearest_text(name, groups.chain(["any"]))
 }

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+use crate::address::Peer;
 use crate::check_rule::{self, Draft};
-use crate::file::{ContainersFile, DefaultsFile, File, LogFile};
+use crate::file::{ContainersFile, DefaultsFile, File, LogFile, RuleFile};
 use crate::leaf::{Egress, Limited, LogPrefix};
 use crate::lint;
 use crate::policy::{
@@ -41,6 +42,7 @@ fn check(file: File, findings: &mut Findings) -> Policy {
     let defaults = log_defaults(&file.log);
     let groups = groups(file.groups.or_none().map_or(Vec::new(), |groups| groups.0));
     let rules = file.rules.or_none().map_or(Vec::new(), |rules| rules.0);
+    let used = used_groups(&rules);
     let drafts: Vec<(usize, Draft)> = rules
         .into_iter()
         .enumerate()
@@ -49,6 +51,13 @@ fn check(file: File, findings: &mut Findings) -> Policy {
             Some((index, check_rule::rule(rule?, &pointer, &groups, &defaults, findings)))
         })
         .collect();
+    // A rule with an error may be the one that uses a group.
+    if !findings.has_errors() {
+        for group in groups.iter().filter(|group| !used.contains(&group.name)) {
+            let message = format!("no rule uses the group \"{}\"", group.name);
+            findings.warn(format!("/groups/{}", group.name), message);
+        }
+    }
     Policy {
         comment: file.comment.or_none().map(|comment| comment.0),
         default: default_verdicts(file.default),
@@ -132,6 +141,17 @@ fn groups(written: Vec<(String, Option<List<crate::address::Net>>)>) -> Vec<Grou
         Group { name, prefixes: Prefixes::from_nets(nets) }
     };
     written.into_iter().map(group).collect()
+}
+
+fn used_groups(rules: &[Option<RuleFile>]) -> HashSet<String> {
+    let sides = rules.iter().flatten().flat_map(|rule| [&rule.from, &rule.to]);
+    let peers = sides.filter_map(Field::given).flat_map(|list| list.values.iter().flatten());
+    peers
+        .filter_map(|peer| match peer {
+            Peer::Group(name) => Some(name.clone()),
+            Peer::Any | Peer::Net(_) => None,
+        })
+        .collect()
 }
 
 /// Gives every rule its name: what is written stays, the rest is made from the rules and kept apart

@@ -5,11 +5,12 @@
 
 use crate::address::{Groups, Peer};
 use crate::leaf::{
-    AnyText, Builtins, Comment, GroupNumber, IcmpType, Limited, LogPrefix, Name, PerSource,
-    Positive, Protocol, Seconds, V6Source, Version,
+    AnyText, Builtins, Comment, GroupNumber, Limited, LogPrefix, Name, PerSource, Positive,
+    Seconds, V6Source, Version,
 };
 use crate::policy::{Direction, Interface, RateUnit, Verdict};
 use crate::port::PortItem;
+use crate::protocol::{IcmpType, Protocol};
 use crate::read::{List, OneOrMany, object};
 
 object! {

@@ -8,12 +8,16 @@
 mod address;
 mod check;
 mod check_rule;
+mod check_traffic;
+mod cover;
 mod file;
 mod leaf;
 mod lint;
+mod nearby;
 mod policy;
 mod port;
 mod problem;
+mod protocol;
 mod read;
 mod schema;
 mod services;

@@ -1,12 +1,21 @@
 //! What is allowed in a policy file, but probably not what was meant. A lint that is not true is a
 //! bug.
 
-use crate::policy::{Builtin, Policy};
+use crate::cover::{Class, Packets, TCP, UDP};
+use crate::nearby::Nearby;
+use crate::policy::{
+    Action, Addresses, Builtin, Direction, Interface, Policy, Rule, Traffic, Verdict,
+};
 use crate::source::Findings;
 
 /// Notes a warning for each.
 pub(crate) fn policy(policy: &Policy, findings: &mut Findings) {
     builtins(policy, findings);
+    for direction in [Direction::In, Direction::Out, Direction::Forward] {
+        dead_rules(policy, direction, findings);
+    }
+    no_way_in_for_ssh(policy, findings);
+    egress_without_dns(policy, findings);
 }
 
 fn builtins(policy: &Policy, findings: &mut Findings) {
@@ -16,8 +25,128 @@ fn builtins(policy: &Policy, findings: &mut Findings) {
         (Builtin::NeighbourDiscovery, "IPv6 does not work on most links"),
     ] {
         if !policy.builtin.contains(&builtin) {
-            findings
-                .warn(format!("/builtin/{}", builtin.name()), format!("without it, {consequence}"));
+            let message = format!("without it, {consequence}");
+            findings.warn(format!("/builtin/{}", builtin.name()), message);
         }
     }
+}
+
+/// Rules of which earlier ones, or the loopback allowance, leave nothing.
+fn dead_rules(policy: &Policy, direction: Direction, findings: &mut Findings) {
+    let mut earlier = Nearby::default();
+    for (index, rule) in policy.rules.iter().enumerate() {
+        if rule.direction != direction {
+            continue;
+        }
+        if is_all_loopback(rule, policy) {
+            let message = "the rule can never match: the built-in \"loopback\" accepts all of lo";
+            findings.warn(format!("/rules/{index}"), message);
+            continue;
+        }
+        let packets = Packets::of(rule, policy);
+        let mut takers = Vec::new();
+        let is_dead = packets.iter().all(|packets| {
+            let near = earlier.of(packets);
+            let found = packets.covered_by(near.into_iter());
+            takers.extend(found.iter().flatten().copied());
+            found.is_some()
+        });
+        if is_dead && !packets.is_empty() {
+            takers.sort_unstable();
+            takers.dedup();
+            let takers: Vec<&Rule> =
+                takers.iter().filter_map(|index| policy.rules.get(*index)).collect();
+            findings.warn(format!("/rules/{index}"), never(rule, &takers));
+        }
+        for packets in packets {
+            earlier.add(index, packets);
+        }
+    }
+}
+
+fn is_all_loopback(rule: &Rule, policy: &Policy) -> bool {
+    let interfaces = match rule.direction {
+        Direction::In => &rule.in_interface,
+        Direction::Out => &rule.out_interface,
+        Direction::Forward => return false,
+    };
+    let is_lo = |one: &Interface| one.name == "lo" && !one.wildcard;
+    policy.builtin.contains(&Builtin::Loopback)
+        && !interfaces.is_empty()
+        && interfaces.iter().all(is_lo)
+}
+
+fn never(rule: &Rule, takers: &[&Rule]) -> String {
+    const MOST: usize = 4;
+    let mut names: Vec<String> =
+        takers.iter().take(MOST).map(|taker| format!("\"{}\"", taker.name)).collect();
+    if takers.len() > MOST {
+        names.push("more".to_owned());
+    }
+    let last = names.pop().unwrap_or_default();
+    let (names, verb) = match names.as_slice() {
+        [] => (format!("rule {last}"), "takes"),
+        names => (format!("rules {} and {last}", names.join(", ")), "take"),
+    };
+    let what = match rule.action {
+        Action::Limit(_) => "the limit can never trigger",
+        Action::Allow | Action::Deny | Action::Reject => "the rule can never match",
+    };
+    format!("{what}: {names} before it {verb} all its packets")
+}
+
+fn no_way_in_for_ssh(policy: &Policy, findings: &mut Findings) {
+    let is_named = policy.rules.iter().any(|rule| {
+        rule.direction == Direction::In && lets_through(rule) && rule.name.contains("ssh")
+    });
+    let is_closed = policy.default.input != Verdict::Accept;
+    if is_closed && !is_named && !is_reachable(policy, Direction::In, &[(TCP, 22)]) {
+        let message = "no way in for SSH: no rule lets TCP port 22 in; if sshd listens on another \
+                       port, call that rule \"ssh\"";
+        findings.warn("/rules", message);
+    }
+}
+
+fn egress_without_dns(policy: &Policy, findings: &mut Findings) {
+    // Whoever names the addresses that may be reached needs no names for them.
+    let has_egress = policy.rules.iter().any(|rule| {
+        rule.direction == Direction::Out
+            && lets_through(rule)
+            && rule.to == Addresses::Any
+            && matches!(rule.traffic, Traffic::Any | Traffic::Ports { .. })
+    });
+    let ways = [(UDP, 53), (TCP, 53), (TCP, 853), (UDP, 853)];
+    let is_closed = policy.default.output != Verdict::Accept;
+    if is_closed && has_egress && !is_reachable(policy, Direction::Out, &ways) {
+        let message = "egress without DNS: rules let connections out, but none to port 53, so \
+                       names do not resolve";
+        findings.warn("/rules", message);
+    }
+}
+
+fn lets_through(rule: &Rule) -> bool {
+    matches!(rule.action, Action::Allow | Action::Limit(_))
+}
+
+/// Whether some rule lets some packets to one of these ports through that no earlier rule refuses.
+fn is_reachable(policy: &Policy, direction: Direction, ports: &[(Class, u16)]) -> bool {
+    let mut refused: Vec<Vec<(usize, Packets<'_>)>> = vec![Vec::new(); ports.len()];
+    for rule in policy.rules.iter().filter(|rule| rule.direction == direction) {
+        let packets = Packets::of(rule, policy);
+        for ((class, port), refused) in ports.iter().zip(&mut refused) {
+            let to_port = packets.iter().filter_map(|packets| packets.to_port(*class, *port));
+            if !lets_through(rule) {
+                refused.extend(to_port.map(|packets| (0, packets)));
+                continue;
+            }
+            let is_open = |packets: Packets<'_>| {
+                let refused = refused.iter().map(|(place, packets)| (*place, packets));
+                packets.covered_by(refused).is_none()
+            };
+            if to_port.into_iter().any(is_open) {
+                return true;
+            }
+        }
+    }
+    false
 }

@@ -166,7 +166,9 @@ impl<'a> Node<'a> {
                 let path = Path::Key(&self.path, key);
                 let known = suggest::any_of(keys.iter().copied().filter(|key| *key != "$schema"));
                 let message = format!("unknown key {}; expected {known}", shown(key));
-                let suggestion = suggest::nearest_text(key, keys.iter().copied());
+                let is_given = |key: &str| properties.iter().any(|it| it.name.as_str() == key);
+                let missing = keys.iter().copied().filter(|key| !is_given(key));
+                let suggestion = suggest::nearest_text(key, missing);
                 findings.error_at(property.range.start, path, message, suggestion);
             }
         }

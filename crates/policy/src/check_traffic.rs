@@ -1,0 +1,242 @@
+//! Which packets a rule is for: its protocols, ports and ICMP types together.
+
+use crate::check_rule::Check;
+use crate::file::RuleFile;
+use crate::policy::{Ports, Traffic};
+use crate::port::PortItem;
+use crate::protocol::{IcmpType, Protocol};
+use crate::read::{Field, OneOrMany, shown};
+use crate::source::Findings;
+
+impl Check<'_> {
+    /// `None` after an error has been noted, here or while reading.
+    pub(crate) fn traffic(&self, file: &RuleFile, findings: &mut Findings) -> Option<Traffic> {
+        let has_ports = !matches!((&file.port, &file.from_port), (Field::Absent, Field::Absent));
+        let has_types = !matches!(file.icmp_type, Field::Absent);
+        let protocols = match &file.proto {
+            Field::Bad => return None,
+            Field::Absent => None,
+            Field::Given(list) => Some(self.protocols(list, findings)?),
+        };
+        let kind = protocols.as_deref().map_or(Kind::Any, kind);
+        let may_have_ports = kind == Kind::Ports || protocols.is_none();
+        if has_types && kind != Kind::Icmp {
+            let message = "an ICMP type needs a \"proto\" of \"icmp\", \"icmpv6\" or both";
+            self.error(findings, "icmp_type", message);
+        }
+        if has_ports && !may_have_ports {
+            for (key, is_given) in [
+                ("port", !matches!(file.port, Field::Absent)),
+                ("from_port", !matches!(file.from_port, Field::Absent)),
+            ] {
+                if is_given {
+                    self.error(findings, key, "only TCP and UDP have ports here");
+                }
+            }
+        }
+        if (has_types && kind != Kind::Icmp) || (has_ports && !may_have_ports) {
+            return None;
+        }
+        let protocols = protocols.unwrap_or_default();
+        match kind {
+            Kind::Any if has_ports => self.ports(file, None, findings),
+            Kind::Any => Some(Traffic::Any),
+            Kind::Ports => self.ports(file, Some(&protocols), findings),
+            Kind::Icmp => self.icmp(file, &protocols, findings),
+            Kind::Other => {
+                let mut numbers: Vec<u8> = protocols
+                    .iter()
+                    .filter_map(|protocol| match protocol {
+                        Protocol::Number(number) => Some(*number),
+                        Protocol::Any => None,
+                    })
+                    .collect();
+                numbers.sort_unstable();
+                numbers.dedup();
+                Some(Traffic::Protocols(numbers))
+            }
+        }
+    }
+
+    /// The protocols of a rule, all of one kind.
+    fn protocols(
+        &self,
+        list: &OneOrMany<Protocol>,
+        findings: &mut Findings,
+    ) -> Option<Vec<Protocol>> {
+        let mut protocols: Vec<Protocol> = Vec::new();
+        for (step, protocol) in list.iter() {
+            if let Some(first) = protocols.first()
+                && kind(&[*first]) != kind(&[*protocol])
+            {
+                let message = format!(
+                    "\"{}\" and \"{}\" do not go into one rule; expected TCP with UDP, ICMP with \
+                     ICMPv6, or other protocols",
+                    first.shown(),
+                    protocol.shown()
+                );
+                self.error(findings, &format!("proto{step}"), message);
+                return None;
+            }
+            protocols.push(*protocol);
+        }
+        list.is_whole().then_some(protocols)
+    }
+
+    fn ports(
+        &self,
+        file: &RuleFile,
+        explicit: Option<&[Protocol]>,
+        findings: &mut Findings,
+    ) -> Option<Traffic> {
+        if file.port.is_bad() || file.from_port.is_bad() {
+            return None;
+        }
+        let mut wanted = explicit.map_or([true; 2], |protocols| {
+            [Protocol::TCP, Protocol::UDP].map(|protocol| protocols.contains(&protocol))
+        });
+        let destination = match file.port.given() {
+            Some(list) => Some(self.port_list("port", list, wanted, findings)?),
+            None => None,
+        };
+        if explicit.is_none()
+            && let Some(ports) = &destination
+        {
+            wanted = [0, 1].map(|protocol| !ports[protocol].is_empty());
+        }
+        let mut source = Vec::new();
+        if let Some(list) = file.from_port.given() {
+            let lists = self.port_list("from_port", list, wanted, findings)?;
+            let matched = [0, 1].map(|protocol| wanted[protocol] && !lists[protocol].is_empty());
+            if explicit.is_none() {
+                wanted = matched;
+            }
+            // One list of source ports serves both protocols.
+            let differ = wanted == [true; 2] && lists[0] != lists[1];
+            if differ || wanted == [false; 2] {
+                let message = "these services have different ports in TCP and UDP; expected \
+                               numbers, or a rule for each protocol";
+                self.error(findings, "from_port", message);
+                return None;
+            }
+            source.clone_from(&lists[usize::from(!wanted[0])]);
+        }
+        let mut lists = destination.unwrap_or_default();
+        if explicit.is_some() && file.port.given().is_some() {
+            for (protocol, name) in ["tcp", "udp"].into_iter().enumerate() {
+                if wanted[protocol] && lists[protocol].is_empty() {
+                    let message = format!(
+                        "none of these services is listed for {name}, which \"proto\" names"
+                    );
+                    self.error(findings, "port", message);
+                    return None;
+                }
+            }
+        }
+        let mut ports = |protocol: usize| {
+            wanted[protocol].then(|| Ports::from_ranges(std::mem::take(&mut lists[protocol])))
+        };
+        Some(Traffic::Ports { tcp: ports(0), udp: ports(1), source: Ports::from_ranges(source) })
+    }
+
+    /// The ranges of a list in TCP and UDP, for whichever is wanted.
+    fn port_list(
+        &self,
+        key: &str,
+        list: &OneOrMany<PortItem>,
+        wanted: [bool; 2],
+        findings: &mut Findings,
+    ) -> Option<[Vec<(u16, u16)>; 2]> {
+        let mut lists = [Vec::new(), Vec::new()];
+        let mut fits = list.is_whole();
+        for (step, item) in list.iter() {
+            let ranges = item.ranges();
+            let mut is_used = false;
+            for protocol in [0, 1] {
+                if let (true, Some(range)) = (wanted[protocol], ranges[protocol]) {
+                    lists[protocol].push(range);
+                    is_used = true;
+                }
+            }
+            if !is_used {
+                let listed = if ranges[0].is_some() { "tcp" } else { "udp" };
+                let message = format!(
+                    "the service {} is listed for {listed} only; expected one of the rule's \
+                     protocol, or a number",
+                    shown(&item.label())
+                );
+                self.error(findings, &format!("{key}{step}"), message);
+                fits = false;
+            }
+        }
+        fits.then_some(lists)
+    }
+
+    fn icmp(
+        &self,
+        file: &RuleFile,
+        protocols: &[Protocol],
+        findings: &mut Findings,
+    ) -> Option<Traffic> {
+        let has_v4 = protocols.contains(&Protocol::ICMP);
+        let has_v6 = protocols.contains(&Protocol::ICMPV6);
+        let list = match &file.icmp_type {
+            Field::Bad => return None,
+            Field::Absent => {
+                let any = |is_wanted: bool| is_wanted.then(Vec::new);
+                return Some(Traffic::Icmp { v4: any(has_v4), v6: any(has_v6) });
+            }
+            Field::Given(list) => list,
+        };
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        let mut fits = list.is_whole();
+        for (step, item) in list.iter() {
+            let (in_v4, in_v6) = match *item {
+                IcmpType::Number(_) if has_v4 && has_v6 => {
+                    let message = "a number means different things in ICMP and ICMPv6; expected \
+                                   a name, or a rule for each protocol";
+                    self.error(findings, &format!("icmp_type{step}"), message);
+                    fits = false;
+                    continue;
+                }
+                IcmpType::Number(number) => (Some(number), Some(number)),
+                IcmpType::Named { v4, v6, .. } => (v4, v6),
+            };
+            let (in_v4, in_v6) = (in_v4.filter(|_| has_v4), in_v6.filter(|_| has_v6));
+            if let (None, None, IcmpType::Named { name, .. }) = (in_v4, in_v6, *item) {
+                let (here, there) = if has_v4 { ("ICMP", "icmpv6") } else { ("ICMPv6", "icmp") };
+                let message =
+                    format!("{here} has no type \"{name}\"; expected a \"proto\" of \"{there}\"");
+                self.error(findings, &format!("icmp_type{step}"), message);
+                fits = false;
+            }
+            v4.extend(in_v4);
+            v6.extend(in_v6);
+        }
+        let types = |mut types: Vec<u8>| {
+            types.sort_unstable();
+            types.dedup();
+            (!types.is_empty()).then_some(types)
+        };
+        fits.then(|| Traffic::Icmp { v4: types(v4), v6: types(v6) })
+    }
+}
+
+/// What goes together in one rule.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Any,
+    Ports,
+    Icmp,
+    Other,
+}
+
+/// The kind of the first, which is that of all.
+fn kind(protocols: &[Protocol]) -> Kind {
+    match protocols.first() {
+        None | Some(Protocol::Any) => Kind::Any,
+        Some(&Protocol::TCP | &Protocol::UDP) => Kind::Ports,
+        Some(&Protocol::ICMP | &Protocol::ICMPV6) => Kind::Icmp,
+        Some(Protocol::Number(_)) => Kind::Other,
+    }
+}

@@ -1,0 +1,330 @@
+//! From a valid policy to a table, total: whatever parses, compiles.
+//!
+//! | Chain | Hook, priority | What it judges |
+//! |---|---|---|
+//! | `ingress` | prerouting, mangle (−150) | what is for this host, by the port that the sender sees: after conntrack, before any DNAT |
+//! | `forward` | forward, filter − 10 | what passes through, ahead of Docker's own chains |
+//! | `published` | from `forward` | what `ingress` let in and DNAT then sent on to a container |
+//! | `containers` | from `forward` | what containers send |
+//! | `output` | output, filter − 10 | what this host sends |
+//! | `egress` | from `output`, `containers` | the rules for `out`, for host and containers alike |
+//!
+//! Base chains are the same for every policy and all have the policy `drop`: the kernel swaps
+//! rules atomically, but not the hooks they hang on. What the default does, a last rule says.
+
+mod builtin;
+mod expr;
+mod rule;
+
+use nfguard_netlink::{
+    Base, Chain, Counter, Expr, Hook, Policy as ChainPolicy, Rule as NftRule, Set, Table,
+    Verdict as NftVerdict, ct_status, fib_type,
+};
+
+use crate::policy::{Builtin, Direction, Interface, LogTarget, Policy, Verdict};
+
+/// The table that policies are loaded into.
+pub const TABLE: &str = "nfguard";
+
+/// The table's comment, by which nfguard knows it as its own. The number is that of the table's
+/// layout, and changes when a newer nfguard could not replace an older one's table.
+pub const MARK: &str = "nfguard policy, format 1";
+
+/// The most bytes of a comment: nft reads at most 128 with the NUL.
+const COMMENT: usize = 127;
+
+impl Policy {
+    /// The table that does what the policy says; the same value on every machine.
+    #[must_use]
+    pub fn compile(&self) -> Table {
+        let mut compiler = Compiler {
+            policy: self,
+            table: Table {
+                name: TABLE.to_owned(),
+                comment: Some(MARK.to_owned()),
+                ..Table::default()
+            },
+        };
+        compiler.groups();
+        compiler.ingress();
+        compiler.forward();
+        compiler.published();
+        compiler.containers();
+        compiler.output();
+        compiler.egress();
+        compiler.table
+    }
+}
+
+struct Compiler<'p> {
+    policy: &'p Policy,
+    table: Table,
+}
+
+impl Compiler<'_> {
+    fn groups(&mut self) {
+        for group in &self.policy.groups {
+            for (family, set) in rule::prefix_sets(&rule::group_set(&group.name), &group.prefixes) {
+                let _ = family;
+                self.table.sets.push(set);
+            }
+        }
+    }
+
+    fn ingress(&mut self) {
+        let mut chain = base("ingress", Hook::Prerouting, -150);
+        self.early(&mut chain, "iifname");
+        chain.rules.push(commented(
+            [expr::fib_type(fib_type::UNICAST), vec![accept()]],
+            "not for this host: forward decides",
+        ));
+        self.builtins(&mut chain, builtin::INGRESS);
+        self.rules(&mut chain, Direction::In);
+        if self.policy.default.input != Verdict::Accept && self.is_on(Builtin::QuietBroadcast) {
+            for (kind, what) in
+                [(fib_type::BROADCAST, "broadcast"), (fib_type::MULTICAST, "multicast")]
+            {
+                let counter = self.counter(&format!("in_{what}"), None);
+                chain.rules.push(commented(
+                    [expr::fib_type(kind), counter, vec![drop()]],
+                    &format!("builtin: quiet-broadcast, unwanted {what}"),
+                ));
+            }
+        }
+        self.default(&mut chain, Direction::In, self.policy.default.input);
+        self.table.chains.push(chain);
+    }
+
+    fn forward(&mut self) {
+        let mut chain = base("forward", Hook::Forward, -10);
+        self.early(&mut chain, "");
+        self.builtins(&mut chain, builtin::FORWARD);
+        chain.rules.push(commented(
+            [expr::ct_status(ct_status::DNAT), vec![goto("published")]],
+            "sent on to a container by its published port",
+        ));
+        for interface in &self.policy.containers.interfaces {
+            chain.rules.push(plain([expr::iifname(interface), vec![goto("containers")]]));
+        }
+        self.rules(&mut chain, Direction::Forward);
+        self.default(&mut chain, Direction::Forward, self.policy.default.forward);
+        self.table.chains.push(chain);
+    }
+
+    /// The openings of `ingress` once more, by the connection's original port. Whoever comes here
+    /// has passed `ingress`, unless something else than Docker rewrote an address that is not ours.
+    fn published(&mut self) {
+        let mut chain = Chain { name: "published".to_owned(), ..Chain::default() };
+        for rule in &self.policy.rules {
+            chain.rules.extend(rule::published(self.policy, rule));
+        }
+        self.default_verdict(&mut chain, "published_default", self.policy.default.input);
+        self.table.chains.push(chain);
+    }
+
+    fn containers(&mut self) {
+        let containers = &self.policy.containers;
+        if containers.interfaces.is_empty() {
+            return;
+        }
+        let mut chain = Chain { name: "containers".to_owned(), ..Chain::default() };
+        for interface in &containers.interfaces {
+            chain.rules.push(commented(
+                [expr::oifname(interface), vec![accept()]],
+                "container to container: left to Docker",
+            ));
+        }
+        chain.rules.push(if containers.follow_out {
+            plain([vec![goto("egress")]])
+        } else {
+            commented([vec![accept()]], "containers reach everything")
+        });
+        self.table.chains.push(chain);
+    }
+
+    fn output(&mut self) {
+        let mut chain = base("output", Hook::Output, -10);
+        self.early(&mut chain, "oifname");
+        self.builtins(&mut chain, builtin::OUTPUT);
+        for interface in &self.policy.containers.interfaces {
+            chain.rules.push(commented(
+                [expr::oifname(interface), vec![accept()]],
+                "host to its containers",
+            ));
+        }
+        chain.rules.push(plain([vec![goto("egress")]]));
+        self.table.chains.push(chain);
+    }
+
+    fn egress(&mut self) {
+        let mut chain = Chain { name: "egress".to_owned(), ..Chain::default() };
+        self.builtins(&mut chain, builtin::EGRESS);
+        self.rules(&mut chain, Direction::Out);
+        self.default(&mut chain, Direction::Out, self.policy.default.output);
+        self.table.chains.push(chain);
+    }
+
+    /// What comes before all rules, cheapest for the packets that are most frequent: those of
+    /// established connections.
+    fn early(&mut self, chain: &mut Chain, loopback: &str) {
+        if self.is_on(Builtin::Rh0) {
+            let counter = self.counter("builtin_rh0", None);
+            chain.rules.push(commented([expr::rh0(), counter, vec![drop()]], "builtin: rh0"));
+        }
+        if self.is_on(Builtin::Established) {
+            chain.rules.push(commented(
+                [expr::established(), vec![accept()]],
+                "builtin: established",
+            ));
+        }
+        let lo = Interface { name: "lo".to_owned(), wildcard: false };
+        let on_loopback = match loopback {
+            "iifname" => Some(expr::iifname(&lo)),
+            "oifname" => Some(expr::oifname(&lo)),
+            _ => None,
+        };
+        if let Some(on_loopback) = on_loopback.filter(|_| self.is_on(Builtin::Loopback)) {
+            chain.rules.push(commented([on_loopback, vec![accept()]], "builtin: loopback"));
+        }
+        // This host's own packets are never wrong enough to hide them from the rules.
+        if self.is_on(Builtin::Invalid) && loopback != "oifname" {
+            let counter = self.counter("builtin_invalid", None);
+            chain
+                .rules
+                .push(commented([expr::invalid(), counter, vec![drop()]], "builtin: invalid"));
+        }
+    }
+
+    fn builtins(&mut self, chain: &mut Chain, wanted: &[Builtin]) {
+        for which in wanted.iter().filter(|which| self.is_on(**which)) {
+            let rules = builtin::rules(*which, &chain.name, &mut self.table.sets);
+            let comment = format!("builtin: {}", which.name());
+            let rules = rules
+                .into_iter()
+                .map(|matches| commented([matches, vec![accept()]], &comment));
+            chain.rules.extend(rules);
+        }
+    }
+
+    fn rules(&mut self, chain: &mut Chain, direction: Direction) {
+        let rules = self.policy.rules.iter().filter(|rule| rule.direction == direction);
+        for rule in rules {
+            let counter = self.counter(&rule::object(rule), rule.comment.as_deref());
+            let compiled = rule::compile(self.policy, rule, &counter);
+            self.table.sets.extend(compiled.sets);
+            self.table.chains.extend(compiled.chains);
+            chain.rules.extend(compiled.rules);
+        }
+    }
+
+    fn default(&mut self, chain: &mut Chain, direction: Direction, verdict: Verdict) {
+        let log = &self.policy.log;
+        if verdict != Verdict::Accept && log.unmatched.contains(&direction) {
+            chain.rules.push(commented([log_line(&log.defaults)], "default: log"));
+        }
+        let name = match direction {
+            Direction::In => "in_default",
+            Direction::Out => "out_default",
+            Direction::Forward => "forward_default",
+        };
+        self.default_verdict(chain, name, verdict);
+    }
+
+    fn default_verdict(&mut self, chain: &mut Chain, counter: &str, verdict: Verdict) {
+        let counter = self.counter(counter, None);
+        for (matches, end) in verdicts(verdict, None) {
+            chain
+                .rules
+                .push(commented([matches, counter.clone(), vec![end]], "default"));
+        }
+    }
+
+    /// A named counter, made with its first use.
+    fn counter(&mut self, name: &str, comment: Option<&str>) -> Vec<Expr> {
+        if !self.table.counters.iter().any(|counter| counter.name == name) {
+            let comment = comment.map(|comment| clean(comment, COMMENT));
+            self.table.counters.push(Counter { name: name.to_owned(), comment });
+        }
+        vec![Expr::Counter(name.to_owned())]
+    }
+
+    fn is_on(&self, which: Builtin) -> bool {
+        self.policy.builtin.contains(&which)
+    }
+}
+
+fn base(name: &str, hook: Hook, priority: i32) -> Chain {
+    let base = Base { hook, priority, policy: ChainPolicy::Drop };
+    Chain { name: name.to_owned(), base: Some(base), ..Chain::default() }
+}
+
+fn plain<const N: usize>(parts: [Vec<Expr>; N]) -> NftRule {
+    NftRule { exprs: parts.concat(), comment: None }
+}
+
+fn commented<const N: usize>(parts: [Vec<Expr>; N], comment: &str) -> NftRule {
+    NftRule { exprs: parts.concat(), comment: Some(clean(comment, COMMENT)) }
+}
+
+/// nft has no escapes in quoted strings, so quotes become apostrophes.
+fn clean(text: &str, bytes: usize) -> String {
+    let text: String = text
+        .chars()
+        .map(|char| match char {
+            '"' => '\'',
+            char if char.is_control() => ' ',
+            char => char,
+        })
+        .collect();
+    let end = (0..=bytes.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
+    text.get(..end.unwrap_or(0)).unwrap_or_default().to_owned()
+}
+
+fn accept() -> Expr {
+    Expr::Verdict(NftVerdict::Accept)
+}
+
+fn drop() -> Expr {
+    Expr::Verdict(NftVerdict::Drop)
+}
+
+fn goto(chain: &str) -> Expr {
+    Expr::Verdict(NftVerdict::Goto(chain.to_owned()))
+}
+
+/// How to end rules with this verdict: what else to match, and the end. A rejection differs by
+/// protocol; `protocol` is the one that was matched already.
+fn verdicts(verdict: Verdict, protocol: Option<u8>) -> Vec<(Vec<Expr>, Expr)> {
+    use nfguard_netlink::{Reject, protocol::TCP};
+    let reset = Expr::Reject(Reject::TcpReset);
+    let unreachable = Expr::Reject(Reject::PortUnreachable);
+    match (verdict, protocol) {
+        (Verdict::Accept, _) => vec![(Vec::new(), accept())],
+        (Verdict::Drop, _) => vec![(Vec::new(), drop())],
+        (Verdict::Reject, Some(TCP)) => vec![(Vec::new(), reset)],
+        (Verdict::Reject, Some(_)) => vec![(Vec::new(), unreachable)],
+        (Verdict::Reject, None) => {
+            vec![(expr::protocol(TCP), reset), (Vec::new(), unreachable)]
+        }
+    }
+}
+
+fn log_line(target: &LogTarget) -> Vec<Expr> {
+    use crate::policy::{LogTo, RateUnit};
+    let rate = target.rate.map(|rate| {
+        let seconds = match rate.per {
+            RateUnit::Second => 1,
+            RateUnit::Minute => 60,
+            RateUnit::Hour => 3600,
+            RateUnit::Day => 86_400,
+        };
+        let (packets, burst) = (u64::from(rate.packets), rate.burst);
+        Expr::Limit(nfguard_netlink::Limit { packets, seconds, burst })
+    });
+    let to = match target.to {
+        LogTo::Kernel => nfguard_netlink::LogTo::Kernel,
+        LogTo::Group(group) => nfguard_netlink::LogTo::Group(group),
+    };
+    let log = Expr::Log(nfguard_netlink::Log { prefix: clean(&target.prefix, COMMENT), to });
+    rate.into_iter().chain([log]).collect()
+}

@@ -1,0 +1,142 @@
+//! The allowances that every policy carries unless it switches them off.
+//!
+//! UFW's `before.rules` and `before6.rules` are the reference; where this differs, it is because a
+//! host that denies what leaves could not get an address (DHCP), or because nobody has used the
+//! protocol for years (SEND, mobile IPv6).
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use nfguard_netlink::{Expr, KeyType, Set, protocol};
+
+use super::expr::{self, End, Family};
+use super::rule;
+use crate::policy::Builtin;
+
+/// In the order in which they are tried.
+pub(super) const INGRESS: &[Builtin] = &[
+    Builtin::IcmpErrors,
+    Builtin::PingIn,
+    Builtin::NeighbourDiscovery,
+    Builtin::MulticastListener,
+    Builtin::Dhcpv4Client,
+    Builtin::Dhcpv6Client,
+    Builtin::Mdns,
+    Builtin::Upnp,
+];
+pub(super) const FORWARD: &[Builtin] = &[Builtin::IcmpErrors];
+pub(super) const OUTPUT: &[Builtin] = &[
+    Builtin::IcmpErrors,
+    Builtin::NeighbourDiscovery,
+    Builtin::MulticastListener,
+    Builtin::Dhcpv4Client,
+    Builtin::Dhcpv6Client,
+];
+pub(super) const EGRESS: &[Builtin] = &[Builtin::PingOut];
+
+const ICMP_ERRORS: [u8; 3] = [3, 11, 12];
+const ICMPV6_ERRORS: [u8; 4] = [1, 2, 3, 4];
+/// Router and neighbour solicitation and advertisement, and their inverse (RFC 3122).
+const NEIGHBOUR_DISCOVERY: [u8; 6] = [133, 134, 135, 136, 141, 142];
+/// Query, report, done, version 2 report.
+const MULTICAST_LISTENER: [u8; 4] = [130, 131, 132, 143];
+const ECHO_REQUEST: (u8, u8) = (8, 128);
+/// All DHCP servers and relays (RFC 8415).
+const DHCPV6_SERVERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
+const MDNS: (Ipv4Addr, Ipv6Addr, u16) =
+    (Ipv4Addr::new(224, 0, 0, 251), Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xfb), 5353);
+const UPNP: (Ipv4Addr, Ipv6Addr, u16) =
+    (Ipv4Addr::new(239, 255, 255, 250), Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xf), 1900);
+
+/// What a built-in accepts in this chain: one match a rule. Sets that it needs are added once.
+pub(super) fn rules(which: Builtin, chain: &str, sets: &mut Vec<Set>) -> Vec<Vec<Expr>> {
+    let mut types = |name: &str, family, types: &[u8]| icmp_types(sets, name, family, types);
+    let incoming = chain == "ingress";
+    match which {
+        Builtin::IcmpErrors => vec![
+            types("icmp_errors", Family::V4, &ICMP_ERRORS),
+            types("icmpv6_errors", Family::V6, &ICMPV6_ERRORS),
+        ],
+        Builtin::PingIn | Builtin::PingOut => vec![
+            icmp_type(Family::V4, ECHO_REQUEST.0),
+            icmp_type(Family::V6, ECHO_REQUEST.1),
+        ],
+        // The hop limit shows that no router passed it on.
+        Builtin::NeighbourDiscovery => {
+            let discovery = types("neighbour_discovery", Family::V6, &NEIGHBOUR_DISCOVERY);
+            vec![[discovery, expr::hop_limit_255()].concat()]
+        }
+        Builtin::MulticastListener => {
+            let listener = types("multicast_listener", Family::V6, &MULTICAST_LISTENER);
+            let from = if incoming { from_link_local() } else { Vec::new() };
+            vec![[listener, from].concat()]
+        }
+        Builtin::Dhcpv4Client => {
+            let ports = if incoming { (67, 68) } else { (68, 67) };
+            vec![[expr::family(Family::V4), udp(ports)].concat()]
+        }
+        Builtin::Dhcpv6Client if incoming => {
+            vec![[expr::family(Family::V6), from_link_local(), udp((547, 546))].concat()]
+        }
+        Builtin::Dhcpv6Client => {
+            let to = expr::in_prefix(
+                Family::V6,
+                End::Destination,
+                &DHCPV6_SERVERS.octets(),
+                128,
+            );
+            vec![[expr::family(Family::V6), to, udp((546, 547))].concat()]
+        }
+        Builtin::Mdns => multicast_service(MDNS),
+        Builtin::Upnp => multicast_service(UPNP),
+        Builtin::Loopback
+        | Builtin::Established
+        | Builtin::Invalid
+        | Builtin::Rh0
+        | Builtin::QuietBroadcast => Vec::new(),
+    }
+}
+
+fn icmp_type(family: Family, kind: u8) -> Vec<Expr> {
+    [expr::icmp(family), expr::equals(expr::icmp_type(), vec![kind])].concat()
+}
+
+fn icmp_types(sets: &mut Vec<Set>, name: &str, family: Family, types: &[u8]) -> Vec<Expr> {
+    if !sets.iter().any(|set| set.name == name) {
+        let key = if family == Family::V4 { KeyType::IcmpType } else { KeyType::Icmpv6Type };
+        sets.push(rule::value_set(name, key, types.iter().map(|kind| vec![*kind])));
+    }
+    [expr::icmp(family), vec![expr::icmp_type(), expr::lookup(name, false)]].concat()
+}
+
+/// The family must have been matched.
+fn from_link_local() -> Vec<Expr> {
+    let network = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0);
+    expr::in_prefix(Family::V6, End::Source, &network.octets(), 10)
+}
+
+fn udp((source, destination): (u16, u16)) -> Vec<Expr> {
+    [
+        expr::protocol(protocol::UDP),
+        expr::in_range(expr::port(End::Source), (source, source)),
+        expr::in_range(expr::port(End::Destination), (destination, destination)),
+    ]
+    .concat()
+}
+
+fn multicast_service((v4, v6, port): (Ipv4Addr, Ipv6Addr, u16)) -> Vec<Vec<Expr>> {
+    let groups: [(Family, &[u8]); 2] =
+        [(Family::V4, &v4.octets()), (Family::V6, &v6.octets())];
+    groups
+        .into_iter()
+        .map(|(family, group)| {
+            let len = u8::try_from(group.len() * 8).unwrap_or(128);
+            [
+                expr::family(family),
+                expr::in_prefix(family, End::Destination, group, len),
+                expr::protocol(protocol::UDP),
+                expr::in_range(expr::port(End::Destination), (port, port)),
+            ]
+            .concat()
+        })
+        .collect()
+}

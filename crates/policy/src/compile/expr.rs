@@ -1,0 +1,167 @@
+//! Short words for the expressions that rules are put together from.
+
+use nfguard_netlink::{
+    CmpOp, CtKey, Expr, Header, MetaKey, Reg, ct_state, protocol as number,
+};
+
+use crate::policy::Interface;
+
+/// Every match here loads into the first register and compares it at once.
+const REG: Reg = Reg::FIRST;
+
+/// One of the two families of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Family {
+    V4,
+    V6,
+}
+
+/// Source or destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    Source,
+    Destination,
+}
+
+pub(super) fn family(family: Family) -> Vec<Expr> {
+    // AF_INET and AF_INET6.
+    let number = if family == Family::V4 { 2 } else { 10 };
+    compare(meta(MetaKey::Nfproto), CmpOp::Eq, vec![number])
+}
+
+pub(super) fn protocol(number: u8) -> Vec<Expr> {
+    compare(meta(MetaKey::L4proto), CmpOp::Eq, vec![number])
+}
+
+pub(super) fn iifname(interface: &Interface) -> Vec<Expr> {
+    compare(meta(MetaKey::Iifname), CmpOp::Eq, name(interface))
+}
+
+pub(super) fn oifname(interface: &Interface) -> Vec<Expr> {
+    compare(meta(MetaKey::Oifname), CmpOp::Eq, name(interface))
+}
+
+/// A name in full is compared with the NULs behind it, the start of one without.
+fn name(interface: &Interface) -> Vec<u8> {
+    let mut bytes = interface.name.clone().into_bytes();
+    if !interface.wildcard {
+        bytes.resize(16, 0);
+    }
+    bytes
+}
+
+pub(super) fn established() -> Vec<Expr> {
+    bits(CtKey::State, ct_state::ESTABLISHED | ct_state::RELATED)
+}
+
+pub(super) fn invalid() -> Vec<Expr> {
+    bits(CtKey::State, ct_state::INVALID)
+}
+
+pub(super) fn ct_status(status: u32) -> Vec<Expr> {
+    bits(CtKey::Status, status)
+}
+
+fn bits(key: CtKey, bits: u32) -> Vec<Expr> {
+    let zero = vec![0; 4];
+    vec![
+        Expr::Ct { key, reg: REG },
+        Expr::Bitwise { reg: REG, mask: bits.to_ne_bytes().to_vec(), xor: zero.clone() },
+        Expr::Cmp { reg: REG, op: CmpOp::Neq, data: zero },
+    ]
+}
+
+pub(super) fn fib_type(kind: u32) -> Vec<Expr> {
+    compare(Expr::FibDaddrType { reg: REG }, CmpOp::Eq, kind.to_ne_bytes().to_vec())
+}
+
+/// An IPv6 routing header of type 0.
+pub(super) fn rh0() -> Vec<Expr> {
+    let kind = Expr::Exthdr { kind: 43, offset: 2, len: 1, reg: REG };
+    [family(Family::V6), compare(kind, CmpOp::Eq, vec![0])].concat()
+}
+
+/// The address itself; its family must have been matched.
+pub(super) fn address(of: Family, end: End) -> Expr {
+    let (offset, len) = match (of, end) {
+        (Family::V4, End::Source) => (12, 4),
+        (Family::V4, End::Destination) => (16, 4),
+        (Family::V6, End::Source) => (8, 16),
+        (Family::V6, End::Destination) => (24, 16),
+    };
+    Expr::Payload { header: Header::Network, offset, len, reg: REG }
+}
+
+/// An address within a prefix, given as its network's bytes and its length.
+pub(super) fn in_prefix(of: Family, end: End, network: &[u8], len: u8) -> Vec<Expr> {
+    let mut exprs = vec![address(of, end)];
+    if usize::from(len) < network.len() * 8 {
+        exprs.push(mask(network.len(), len));
+    }
+    exprs.push(Expr::Cmp { reg: REG, op: CmpOp::Eq, data: network.to_vec() });
+    exprs
+}
+
+/// Keeps the first `len` bits of the register's `bytes`.
+pub(super) fn mask(bytes: usize, len: u8) -> Expr {
+    let mask = (0..bytes)
+        .map(|at| {
+            let ones = usize::from(len).saturating_sub(at * 8).min(8);
+            u8::try_from(0xff00 >> ones & 0xff).unwrap_or(0)
+        })
+        .collect();
+    Expr::Bitwise { reg: REG, mask, xor: vec![0; bytes] }
+}
+
+pub(super) fn hop_limit_255() -> Vec<Expr> {
+    let field = Expr::Payload { header: Header::Network, offset: 7, len: 1, reg: REG };
+    compare(field, CmpOp::Eq, vec![255])
+}
+
+/// The source or destination port in the packet; its protocol must have been matched.
+pub(super) fn port(end: End) -> Expr {
+    let offset = if end == End::Source { 0 } else { 2 };
+    Expr::Payload { header: Header::Transport, offset, len: 2, reg: REG }
+}
+
+/// The destination port before DNAT; its protocol must have been matched.
+pub(super) fn original_port() -> Expr {
+    Expr::Ct { key: CtKey::OriginalProtoDst, reg: REG }
+}
+
+/// A loaded port within a range.
+pub(super) fn in_range(field: Expr, (first, last): (u16, u16)) -> Vec<Expr> {
+    let cmp = |op, port: u16| Expr::Cmp { reg: REG, op, data: port.to_be_bytes().to_vec() };
+    if first == last {
+        vec![field, cmp(CmpOp::Eq, first)]
+    } else {
+        vec![field, cmp(CmpOp::Gte, first), cmp(CmpOp::Lte, last)]
+    }
+}
+
+/// The protocol of a family's ICMP, family included.
+pub(super) fn icmp(of: Family) -> Vec<Expr> {
+    let number = if of == Family::V4 { number::ICMP } else { number::ICMPV6 };
+    [family(of), protocol(number)].concat()
+}
+
+/// The ICMP type; its protocol must have been matched.
+pub(super) fn icmp_type() -> Expr {
+    Expr::Payload { header: Header::Transport, offset: 0, len: 1, reg: REG }
+}
+
+pub(super) fn equals(field: Expr, data: Vec<u8>) -> Vec<Expr> {
+    compare(field, CmpOp::Eq, data)
+}
+
+pub(super) fn lookup(set: &str, inverted: bool) -> Expr {
+    Expr::Lookup { reg: REG, set: set.to_owned(), inverted }
+}
+
+fn meta(key: MetaKey) -> Expr {
+    Expr::Meta { key, reg: REG }
+}
+
+fn compare(load: Expr, op: CmpOp, data: Vec<u8>) -> Vec<Expr> {
+    vec![load, Expr::Cmp { reg: REG, op, data }]
+}

@@ -1,0 +1,234 @@
+//! Which rules leave nothing for a later one.
+//!
+//! The packets of a rule are boxes: one for each address family and protocol, each a product of
+//! ports, addresses and interfaces. A box is covered when the earlier boxes that hold it in all
+//! dimensions but one hold it in that one together. This says "covered" only when it is true; it
+//! may miss a cover that is patched together in two dimensions.
+
+use crate::policy::{Addresses, Interface, Policy, Ports, Prefixes, Rule, Traffic};
+
+/// Sorted, disjoint, not adjacent, inclusive; ports and addresses alike.
+pub(crate) type Ranges = Vec<(u128, u128)>;
+
+const ALL: (u128, u128) = (0, u128::MAX);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Family {
+    V4,
+    V6,
+}
+
+/// What tells boxes apart whose other dimensions cannot be compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Class {
+    /// Every protocol.
+    Any,
+    /// One protocol.
+    Protocol(u8),
+}
+
+pub(crate) const TCP: Class = Class::Protocol(6);
+pub(crate) const UDP: Class = Class::Protocol(17);
+
+/// The packets of a rule in one family and one protocol.
+#[derive(Clone, Debug)]
+pub(crate) struct Packets<'p> {
+    pub(crate) family: Family,
+    pub(crate) class: Class,
+    /// Destination ports or ICMP types, source ports, source and destination addresses.
+    pub(crate) ranges: [Ranges; 4],
+    /// In and out; empty: any.
+    interfaces: [&'p [Interface]; 2],
+}
+
+/// Indexes of [`Packets::ranges`].
+pub(crate) const PORT: usize = 0;
+pub(crate) const FROM: usize = 2;
+pub(crate) const TO: usize = 3;
+
+/// Ranges and interfaces together.
+const DIMENSIONS: usize = 6;
+
+impl<'p> Packets<'p> {
+    /// All boxes of a rule.
+    pub(crate) fn of(rule: &'p Rule, policy: &'p Policy) -> Vec<Self> {
+        let interfaces = [rule.in_interface.as_slice(), rule.out_interface.as_slice()];
+        let mut all = Vec::new();
+        for family in [Family::V4, Family::V6] {
+            let [from, to] = [&rule.from, &rule.to].map(|side| addresses(side, family, policy));
+            if from.is_empty() || to.is_empty() {
+                continue;
+            }
+            for (class, ports, source) in classes(&rule.traffic, family) {
+                let ranges = [ports, source, from.clone(), to.clone()];
+                all.push(Self { family, class, ranges, interfaces });
+            }
+        }
+        all
+    }
+
+    /// The part that goes to one TCP or UDP port, if there is any.
+    pub(crate) fn to_port(&self, class: Class, port: u16) -> Option<Self> {
+        let point = (u128::from(port), u128::from(port));
+        let may = self.class == class || self.class == Class::Any;
+        (may && contains(&self.ranges[PORT], &[point])).then(|| {
+            let [_, source, from, to] = self.ranges.clone();
+            Self { class, ranges: [vec![point], source, from, to], ..*self }
+        })
+    }
+
+    /// The dimensions in which `self` does not hold all of `other`; `None` for another kind.
+    fn misses(&self, other: &Self) -> Option<[bool; DIMENSIONS]> {
+        let is_comparable =
+            self.family == other.family && (self.class == other.class || self.class == Class::Any);
+        is_comparable.then(|| {
+            let ranges = [0, 1, 2, 3].map(|d: usize| !contains(&self.ranges[d], &other.ranges[d]));
+            let interfaces =
+                [0, 1].map(|d: usize| !contains_all(self.interfaces[d], other.interfaces[d]));
+            let ([a, b, c, d], [e, f]) = (ranges, interfaces);
+            [a, b, c, d, e, f]
+        })
+    }
+
+    /// Which of the earlier boxes leave nothing of this one: their places, or `None` if
+    /// something is left.
+    pub(crate) fn covered_by<'e>(
+        &self,
+        earlier: impl Iterator<Item = (usize, &'e Packets<'e>)>,
+    ) -> Option<Vec<usize>>
+    where
+        'p: 'e,
+    {
+        let mut partial: [Vec<(usize, &Packets<'_>)>; DIMENSIONS] = Default::default();
+        for (place, packets) in earlier {
+            let Some(misses) = packets.misses(self) else { continue };
+            let mut missed = (0..DIMENSIONS).filter(|dimension| misses[*dimension]);
+            match (missed.next(), missed.next()) {
+                (None, _) => return Some(vec![place]),
+                (Some(only), None) => partial[only].push((place, packets)),
+                _ => {}
+            }
+        }
+        (0..DIMENSIONS).find_map(|dimension| self.covered_in(dimension, &partial[dimension]))
+    }
+
+    /// Whether boxes that hold this one in all other dimensions hold it in this one together.
+    fn covered_in(&self, dimension: usize, parts: &[(usize, &Packets<'_>)]) -> Option<Vec<usize>> {
+        if parts.len() < 2 {
+            return None;
+        }
+        let is_part: Vec<bool> = if let Some(own) = self.ranges.get(dimension) {
+            let union = merge(parts.iter().flat_map(|(_, part)| &part.ranges[dimension]).copied());
+            if !contains(&union, own) {
+                return None;
+            }
+            parts.iter().map(|(_, part)| overlaps(&part.ranges[dimension], own)).collect()
+        } else {
+            let side = dimension - self.ranges.len();
+            let own = self.interfaces[side];
+            let holds = |part: &Packets<'_>, one: &Interface| {
+                part.interfaces[side].iter().any(|other| other.contains(one))
+            };
+            let is_held = |one| parts.iter().any(|(_, part)| holds(part, one));
+            if own.is_empty() || !own.iter().all(is_held) {
+                return None;
+            }
+            parts.iter().map(|(_, part)| own.iter().any(|one| holds(part, one))).collect()
+        };
+        let parts = parts.iter().zip(is_part).filter(|(_, is_part)| *is_part);
+        let mut places: Vec<usize> = parts.map(|((place, _), _)| *place).collect();
+        places.dedup();
+        Some(places)
+    }
+}
+
+fn addresses(side: &Addresses, family: Family, policy: &Policy) -> Ranges {
+    let prefixes: &Prefixes = match side {
+        Addresses::Any => return vec![ALL],
+        Addresses::Prefixes(prefixes) => prefixes,
+        Addresses::Group(index) => match policy.groups.get(*index) {
+            Some(group) => &group.prefixes,
+            None => return Vec::new(),
+        },
+    };
+    let range = |bits: u128, length: u8, width: u32| {
+        let rest = 128 - width + (width - u32::from(length));
+        (bits, bits | 1_u128.checked_shl(rest).map_or(u128::MAX, |bit| bit - 1))
+    };
+    match family {
+        // At the top of the number, so that 0.0.0.0/0 is everything here too.
+        Family::V4 => merge(
+            prefixes
+                .v4
+                .iter()
+                .map(|net| range(u128::from(net.ip().to_bits()) << 96, net.prefix(), 32)),
+        ),
+        Family::V6 => {
+            merge(prefixes.v6.iter().map(|net| range(net.ip().to_bits(), net.prefix(), 128)))
+        }
+    }
+}
+
+/// The classes of a rule in one family, with their destination ports (or types) and source ports.
+fn classes(traffic: &Traffic, family: Family) -> Vec<(Class, Ranges, Ranges)> {
+    let all = || vec![ALL];
+    match traffic {
+        Traffic::Any => vec![(Class::Any, all(), all())],
+        Traffic::Ports { tcp, udp, source } => [(TCP, tcp), (UDP, udp)]
+            .into_iter()
+            .filter_map(|(class, ports)| {
+                Some((class, port_ranges(ports.as_ref()?), port_ranges(source)))
+            })
+            .collect(),
+        Traffic::Icmp { v4, v6 } => {
+            let (protocol, types) = match family {
+                Family::V4 => (1, v4),
+                Family::V6 => (58, v6),
+            };
+            let Some(types) = types else { return Vec::new() };
+            let ranges = types.iter().map(|kind| (u128::from(*kind), u128::from(*kind)));
+            let ranges = if types.is_empty() { all() } else { merge(ranges) };
+            vec![(Class::Protocol(protocol), ranges, all())]
+        }
+        Traffic::Protocols(numbers) => {
+            numbers.iter().map(|number| (Class::Protocol(*number), all(), all())).collect()
+        }
+    }
+}
+
+fn port_ranges(ports: &Ports) -> Ranges {
+    match ports.0.as_slice() {
+        [] => vec![ALL],
+        ranges => ranges.iter().map(|(low, high)| (u128::from(*low), u128::from(*high))).collect(),
+    }
+}
+
+fn merge(ranges: impl IntoIterator<Item = (u128, u128)>) -> Ranges {
+    let mut sorted: Ranges = ranges.into_iter().collect();
+    sorted.sort_unstable();
+    let mut merged = Ranges::new();
+    for (low, high) in sorted {
+        match merged.last_mut() {
+            Some(last) if low <= last.1.saturating_add(1) => last.1 = last.1.max(high),
+            _ => merged.push((low, high)),
+        }
+    }
+    merged
+}
+
+/// Whether merged ranges hold each of the others.
+fn contains(ranges: &[(u128, u128)], others: &[(u128, u128)]) -> bool {
+    others.iter().all(|other| {
+        let after = ranges.partition_point(|range| range.0 <= other.0);
+        after.checked_sub(1).and_then(|at| ranges.get(at)).is_some_and(|range| range.1 >= other.1)
+    })
+}
+
+fn overlaps(ranges: &[(u128, u128)], others: &[(u128, u128)]) -> bool {
+    ranges.iter().any(|range| others.iter().any(|other| range.0 <= other.1 && other.0 <= range.1))
+}
+
+fn contains_all(interfaces: &[Interface], others: &[Interface]) -> bool {
+    let holds = |other: &Interface| interfaces.iter().any(|one| one.contains(other));
+    interfaces.is_empty() || (!others.is_empty() && others.iter().all(holds))
+}

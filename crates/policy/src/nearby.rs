@@ -1,0 +1,94 @@
+//! Finds the earlier rules that may cover a later one without asking each: ten thousand rules are
+//! ten thousand look-ups, not fifty million comparisons.
+//!
+//! A box is filed under its few source prefixes, else under its few destination prefixes, else
+//! under its single ports; what has none of these is offered to everybody.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::cover::{Class, FROM, Family, PORT, Packets, TO};
+
+/// More prefixes than this are not worth filing.
+const FEW: usize = 16;
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Key {
+    /// The dimension, and the prefix by its first address and the number of bits after it.
+    Prefix(Family, usize, u128, u32),
+    Port(Family, Class, u128),
+}
+
+/// Boxes of earlier rules, each with a number that says whose it is.
+#[derive(Default)]
+pub(crate) struct Nearby<'p> {
+    boxes: Vec<(usize, Packets<'p>)>,
+    filed: HashMap<Key, Vec<usize>>,
+    /// Bits after the prefix, for each family and dimension in which something is filed.
+    widths: HashSet<(Family, usize, u32)>,
+    others: Vec<usize>,
+}
+
+impl<'p> Nearby<'p> {
+    /// Adds a box of the rule of this number.
+    pub(crate) fn add(&mut self, rule: usize, packets: Packets<'p>) {
+        let at = self.boxes.len();
+        let by_prefix = [FROM, TO].into_iter().find_map(|d| self.prefix_keys(&packets, d));
+        match by_prefix.or_else(|| port_keys(&packets)) {
+            Some(keys) => {
+                for key in keys {
+                    self.filed.entry(key).or_default().push(at);
+                }
+            }
+            None => self.others.push(at),
+        }
+        self.boxes.push((rule, packets));
+    }
+
+    fn prefix_keys(&mut self, packets: &Packets<'_>, dimension: usize) -> Option<Vec<Key>> {
+        let (family, ranges) = (packets.family, &packets.ranges[dimension]);
+        if ranges.len() > FEW {
+            return None;
+        }
+        let widths: Vec<u32> = ranges.iter().map(|range| width(*range)).collect::<Option<_>>()?;
+        self.widths.extend(widths.iter().map(|width| (family, dimension, *width)));
+        let keys = ranges.iter().zip(widths);
+        Some(keys.map(|((low, _), width)| Key::Prefix(family, dimension, *low, width)).collect())
+    }
+
+    /// The boxes that may cover this one, in their order, each with the number of its rule.
+    pub(crate) fn of(&self, packets: &Packets<'_>) -> Vec<(usize, &Packets<'p>)> {
+        let family = packets.family;
+        let single = packets.ranges[PORT].iter().filter(|(low, high)| low == high);
+        let by_port = single.map(|(port, _)| Key::Port(family, packets.class, *port));
+        let by_prefix = self
+            .widths
+            .iter()
+            .filter(|(of, dimension, _)| *of == family && packets.ranges[*dimension].len() <= FEW)
+            .flat_map(|(_, dimension, width)| {
+                let first = u128::MAX.checked_shl(*width).unwrap_or(0);
+                let ranges = &packets.ranges[*dimension];
+                ranges
+                    .iter()
+                    .map(move |(low, _)| Key::Prefix(family, *dimension, low & first, *width))
+            });
+        let filed = by_port.chain(by_prefix).filter_map(|key| self.filed.get(&key)).flatten();
+        let mut found: Vec<usize> = self.others.iter().chain(filed).copied().collect();
+        found.sort_unstable();
+        found.dedup();
+        found.iter().filter_map(|at| self.boxes.get(*at)).map(|(rule, it)| (*rule, it)).collect()
+    }
+}
+
+/// The bits after the prefix that a range is; `None` if it is none, or everything.
+fn width((low, high): (u128, u128)) -> Option<u32> {
+    let rest = low ^ high;
+    let is_prefix = rest.checked_add(1)?.is_power_of_two() && low & rest == 0;
+    is_prefix.then(|| rest.count_ones())
+}
+
+fn port_keys(packets: &Packets<'_>) -> Option<Vec<Key>> {
+    let ranges = packets.ranges[PORT].iter();
+    ranges
+        .map(|(low, high)| (low == high).then_some(Key::Port(packets.family, packets.class, *low)))
+        .collect()
+}
