@@ -1,6 +1,7 @@
 //! Links, addresses and routes, over rtnetlink.
 
 use std::{
+    fs,
     io::{self, Read},
     net::IpAddr,
     os::fd::AsRawFd,
@@ -30,7 +31,7 @@ use crate::{Netns, context};
 pub fn veth(a: &Netns, a_name: &str, b: &Netns, b_name: &str) -> io::Result<()> {
     // The peer's namespace is named by a descriptor that is open in the
     // requesting process.
-    let other = b.run(|| std::fs::File::open("/proc/thread-self/ns/net"))?;
+    let other = b.run(|| fs::File::open("/proc/thread-self/ns/net"))?;
     let mut peer = named(b_name);
     peer.attributes.push(LinkAttribute::NetNsFd(other.as_raw_fd()));
     let mut link = named(a_name);
@@ -104,7 +105,10 @@ impl Netns {
         }
         self.run(|| {
             message.header.index = if_nametoindex(link)?;
-            request(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL)
+            request(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL)?;
+            // The kernel takes the address at once, but packets for an IPv6 one
+            // only after some work in the background.
+            wait_until("address", || is_local(address))
         })
         .map_err(context(format_args!("cannot give {link} the address {address}/{prefix}")))
     }
@@ -146,23 +150,12 @@ impl Netns {
         .map_err(context(format_args!("cannot own {destination}/{prefix}")))
     }
 
-    /// A link that is up drops what it is given until the kernel has noticed,
-    /// in the background, that a cable is in.
+    /// Some things follow in the background when a link comes up. Until then it
+    /// drops what it is given, and asks for no IPv6 neighbour on behalf of
+    /// packets that are only forwarded: for those it needs its link-local
+    /// address.
     fn wait_until_running(&self, link: &str) -> io::Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(60);
-        let index = self.run(|| if_nametoindex(link))?;
-        while Instant::now() < deadline {
-            let mut message = LinkMessage::default();
-            message.header.index = index;
-            let answer = self.run(|| exchange(RouteNetlinkMessage::GetLink(message), 0))?;
-            if let NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(answer)) = answer
-                && answer.attributes.contains(&LinkAttribute::OperState(State::Up))
-            {
-                return Ok(());
-            }
-            thread::sleep(Duration::from_millis(1));
-        }
-        Err(io::Error::new(io::ErrorKind::TimedOut, format!("{link} has no carrier")))
+        self.run(|| wait_until("carrier", || Ok(has_link_local(link)? && has_carrier(link)?)))
     }
 
     fn create(&self, message: RouteNetlinkMessage) -> io::Result<()> {
@@ -207,6 +200,56 @@ fn family(address: IpAddr) -> AddressFamily {
         IpAddr::V4(_) => AddressFamily::Inet,
         IpAddr::V6(_) => AddressFamily::Inet6,
     }
+}
+
+fn wait_until(what: &str, condition: impl Fn() -> io::Result<bool>) -> io::Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !condition()? {
+        if Instant::now() > deadline {
+            let message = format!("the {what} does not become ready");
+            return Err(io::Error::new(io::ErrorKind::TimedOut, message));
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
+fn is_local(address: IpAddr) -> io::Result<bool> {
+    let mut question = to_prefix(address, if address.is_ipv4() { 32 } else { 128 });
+    question.header.table = RouteHeader::RT_TABLE_UNSPEC;
+    let answer = exchange(RouteNetlinkMessage::GetRoute(question), 0)?;
+    Ok(matches!(
+        answer,
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(route))
+            if route.header.kind == RouteType::Local
+    ))
+}
+
+fn has_carrier(link: &str) -> io::Result<bool> {
+    let mut message = LinkMessage::default();
+    message.header.index = if_nametoindex(link)?;
+    let answer = exchange(RouteNetlinkMessage::GetLink(message), 0)?;
+    Ok(matches!(
+        answer,
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(answer))
+            if answer.attributes.contains(&LinkAttribute::OperState(State::Up))
+    ))
+}
+
+fn has_link_local(link: &str) -> io::Result<bool> {
+    const TENTATIVE: u32 = 0x40;
+    let addresses = fs::read_to_string("/proc/thread-self/net/if_inet6")?;
+    // Address, interface index, prefix length, scope, flags, interface name.
+    Ok(addresses.lines().any(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        matches!(
+            fields[..],
+            [address, _, _, _, flags, name]
+                if name == link
+                    && address.starts_with("fe80")
+                    && u32::from_str_radix(flags, 16).is_ok_and(|flags| flags & TENTATIVE == 0)
+        )
+    }))
 }
 
 fn request(message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {

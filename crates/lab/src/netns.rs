@@ -23,7 +23,11 @@ pub struct Netns {
 }
 
 /// What makes packets in a new namespace come and go without delay or chance.
-const SETTINGS: [(&str, &str); 6] = [
+const SETTINGS: [(&str, &str); 9] = [
+    // The operator's own defaults may have been inherited.
+    ("ipv6/conf/all/disable_ipv6", "0"),
+    ("ipv6/conf/default/disable_ipv6", "0"),
+    ("ipv6/conf/default/addr_gen_mode", "0"),
     // An address under duplicate detection cannot be used for a second or more.
     ("ipv6/conf/all/accept_dad", "0"),
     ("ipv6/conf/default/accept_dad", "0"),
