@@ -22,6 +22,9 @@ use crate::uapi::*;
 pub struct Reg(pub(crate) u8);
 
 impl Reg {
+    /// The register that a rule uses when one is enough.
+    pub const FIRST: Reg = Reg(0);
+
     /// The register of this index, if there is one.
     #[must_use]
     pub fn new(index: u8) -> Option<Reg> {

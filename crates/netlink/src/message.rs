@@ -51,7 +51,6 @@ pub(crate) mod errno {
     pub(crate) const EINVAL: i32 = 22;
     pub(crate) const ERESTART: i32 = 85;
     pub(crate) const EOPNOTSUPP: i32 = 95;
-    pub(crate) const ENOBUFS: i32 = 105;
 }
 
 fn message(

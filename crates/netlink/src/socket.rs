@@ -7,7 +7,6 @@ use std::mem::size_of;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use crate::error::Error;
-use crate::message::errno;
 
 /// Larger than any single message that the kernel sends (dumps come in parts of at most 32 KiB,
 /// one message with an attribute is at most 64 KiB).
@@ -49,7 +48,7 @@ impl Socket {
         if sent < 0 {
             let error = io::Error::last_os_error();
             return Err(match error.raw_os_error() {
-                Some(errno::EPERM) => Error::Permission,
+                Some(libc::EPERM) => Error::Permission,
                 _ => Error::Io(error),
             });
         }
@@ -60,8 +59,8 @@ impl Socket {
                 Err(error) => match error.raw_os_error() {
                     _ if error.kind() == io::ErrorKind::WouldBlock => return Ok(answer),
                     // Answers did not fit the receive buffer; the batch may be committed.
-                    Some(errno::ENOBUFS) => return Err(Error::Unknown),
-                    Some(errno::EINTR) => {}
+                    Some(libc::ENOBUFS) => return Err(Error::Unknown),
+                    Some(libc::EINTR) => {}
                     _ => return Err(error.into()),
                 },
             }

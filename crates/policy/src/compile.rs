@@ -17,11 +17,11 @@ mod expr;
 mod rule;
 
 use nfguard_netlink::{
-    Base, Chain, Counter, Expr, Hook, Policy as ChainPolicy, Rule as NftRule, Set, Table,
+    Base, Chain, Counter, Expr, Hook, Policy as ChainPolicy, Rule as NftRule, Table,
     Verdict as NftVerdict, ct_status, fib_type,
 };
 
-use crate::policy::{Builtin, Direction, Interface, LogTarget, Policy, Verdict};
+use crate::policy::{Action, Builtin, Direction, Interface, LogTarget, Policy, Verdict};
 
 /// The table that policies are loaded into.
 pub const TABLE: &str = "nfguard";
@@ -52,6 +52,8 @@ impl Policy {
         compiler.containers();
         compiler.output();
         compiler.egress();
+        // Read from the top: first where packets enter.
+        compiler.table.chains.sort_by_key(|chain| chain.base.is_none());
         compiler.table
     }
 }
@@ -64,10 +66,8 @@ struct Compiler<'p> {
 impl Compiler<'_> {
     fn groups(&mut self) {
         for group in &self.policy.groups {
-            for (family, set) in rule::prefix_sets(&rule::group_set(&group.name), &group.prefixes) {
-                let _ = family;
-                self.table.sets.push(set);
-            }
+            let sets = rule::prefix_sets(&rule::group_set(&group.name), &group.prefixes);
+            self.table.sets.extend(sets);
         }
     }
 
@@ -84,9 +84,9 @@ impl Compiler<'_> {
             for (kind, what) in
                 [(fib_type::BROADCAST, "broadcast"), (fib_type::MULTICAST, "multicast")]
             {
-                let counter = self.counter(&format!("in_{what}"), None);
+                let counter = self.counter(&format!("builtin/{what}"), None);
                 chain.rules.push(commented(
-                    [expr::fib_type(kind), counter, vec![drop()]],
+                    [expr::fib_type(kind), counter, vec![discard()]],
                     &format!("builtin: quiet-broadcast, unwanted {what}"),
                 ));
             }
@@ -118,7 +118,7 @@ impl Compiler<'_> {
         for rule in &self.policy.rules {
             chain.rules.extend(rule::published(self.policy, rule));
         }
-        self.default_verdict(&mut chain, "published_default", self.policy.default.input);
+        self.default_verdict(&mut chain, "default/published", self.policy.default.input);
         self.table.chains.push(chain);
     }
 
@@ -168,14 +168,13 @@ impl Compiler<'_> {
     /// established connections.
     fn early(&mut self, chain: &mut Chain, loopback: &str) {
         if self.is_on(Builtin::Rh0) {
-            let counter = self.counter("builtin_rh0", None);
-            chain.rules.push(commented([expr::rh0(), counter, vec![drop()]], "builtin: rh0"));
+            let counter = self.counter("builtin/rh0", None);
+            chain.rules.push(commented([expr::rh0(), counter, vec![discard()]], "builtin: rh0"));
         }
         if self.is_on(Builtin::Established) {
-            chain.rules.push(commented(
-                [expr::established(), vec![accept()]],
-                "builtin: established",
-            ));
+            chain
+                .rules
+                .push(commented([expr::established(), vec![accept()]], "builtin: established"));
         }
         let lo = Interface { name: "lo".to_owned(), wildcard: false };
         let on_loopback = match loopback {
@@ -188,20 +187,22 @@ impl Compiler<'_> {
         }
         // This host's own packets are never wrong enough to hide them from the rules.
         if self.is_on(Builtin::Invalid) && loopback != "oifname" {
-            let counter = self.counter("builtin_invalid", None);
+            let counter = self.counter("builtin/invalid", None);
             chain
                 .rules
-                .push(commented([expr::invalid(), counter, vec![drop()]], "builtin: invalid"));
+                .push(commented([expr::invalid(), counter, vec![discard()]], "builtin: invalid"));
         }
     }
 
     fn builtins(&mut self, chain: &mut Chain, wanted: &[Builtin]) {
-        for which in wanted.iter().filter(|which| self.is_on(**which)) {
+        for which in wanted {
+            if !self.is_on(*which) {
+                continue;
+            }
             let rules = builtin::rules(*which, &chain.name, &mut self.table.sets);
             let comment = format!("builtin: {}", which.name());
-            let rules = rules
-                .into_iter()
-                .map(|matches| commented([matches, vec![accept()]], &comment));
+            let rules =
+                rules.into_iter().map(|matches| commented([matches, vec![accept()]], &comment));
             chain.rules.extend(rules);
         }
     }
@@ -211,6 +212,9 @@ impl Compiler<'_> {
         for rule in rules {
             let counter = self.counter(&rule::object(rule), rule.comment.as_deref());
             let compiled = rule::compile(self.policy, rule, &counter);
+            if matches!(rule.action, Action::Limit(_)) {
+                self.counter(&rule::over_counter(&rule::object(rule)), None);
+            }
             self.table.sets.extend(compiled.sets);
             self.table.chains.extend(compiled.chains);
             chain.rules.extend(compiled.rules);
@@ -223,9 +227,9 @@ impl Compiler<'_> {
             chain.rules.push(commented([log_line(&log.defaults)], "default: log"));
         }
         let name = match direction {
-            Direction::In => "in_default",
-            Direction::Out => "out_default",
-            Direction::Forward => "forward_default",
+            Direction::In => "default/in",
+            Direction::Out => "default/out",
+            Direction::Forward => "default/forward",
         };
         self.default_verdict(chain, name, verdict);
     }
@@ -233,9 +237,7 @@ impl Compiler<'_> {
     fn default_verdict(&mut self, chain: &mut Chain, counter: &str, verdict: Verdict) {
         let counter = self.counter(counter, None);
         for (matches, end) in verdicts(verdict, None) {
-            chain
-                .rules
-                .push(commented([matches, counter.clone(), vec![end]], "default"));
+            chain.rules.push(commented([matches, counter.clone(), vec![end]], "default"));
         }
     }
 
@@ -284,7 +286,7 @@ fn accept() -> Expr {
     Expr::Verdict(NftVerdict::Accept)
 }
 
-fn drop() -> Expr {
+fn discard() -> Expr {
     Expr::Verdict(NftVerdict::Drop)
 }
 
@@ -300,7 +302,7 @@ fn verdicts(verdict: Verdict, protocol: Option<u8>) -> Vec<(Vec<Expr>, Expr)> {
     let unreachable = Expr::Reject(Reject::PortUnreachable);
     match (verdict, protocol) {
         (Verdict::Accept, _) => vec![(Vec::new(), accept())],
-        (Verdict::Drop, _) => vec![(Vec::new(), drop())],
+        (Verdict::Drop, _) => vec![(Vec::new(), discard())],
         (Verdict::Reject, Some(TCP)) => vec![(Vec::new(), reset)],
         (Verdict::Reject, Some(_)) => vec![(Vec::new(), unreachable)],
         (Verdict::Reject, None) => {

@@ -6,10 +6,14 @@
 //! This crate is pure: no sockets, no files, no clock. It gives the same answer on every machine.
 
 mod address;
+#[cfg(feature = "arbitrary")]
+pub mod arbitrary;
 mod check;
 mod check_rule;
 mod check_traffic;
+mod compile;
 mod cover;
+mod explain;
 mod file;
 mod leaf;
 mod lint;
@@ -24,6 +28,8 @@ mod services;
 mod source;
 mod suggest;
 
+pub use compile::{MARK, TABLE};
+pub use explain::{Explanation, Flow, Path, Payload, explain};
 pub use policy::{Policy, RuleInfo};
 pub use problem::{Problem, Severity};
 pub use schema::schema;

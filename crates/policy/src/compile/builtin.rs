@@ -56,10 +56,9 @@ pub(super) fn rules(which: Builtin, chain: &str, sets: &mut Vec<Set>) -> Vec<Vec
             types("icmp_errors", Family::V4, &ICMP_ERRORS),
             types("icmpv6_errors", Family::V6, &ICMPV6_ERRORS),
         ],
-        Builtin::PingIn | Builtin::PingOut => vec![
-            icmp_type(Family::V4, ECHO_REQUEST.0),
-            icmp_type(Family::V6, ECHO_REQUEST.1),
-        ],
+        Builtin::PingIn | Builtin::PingOut => {
+            vec![icmp_type(Family::V4, ECHO_REQUEST.0), icmp_type(Family::V6, ECHO_REQUEST.1)]
+        }
         // The hop limit shows that no router passed it on.
         Builtin::NeighbourDiscovery => {
             let discovery = types("neighbour_discovery", Family::V6, &NEIGHBOUR_DISCOVERY);
@@ -78,12 +77,7 @@ pub(super) fn rules(which: Builtin, chain: &str, sets: &mut Vec<Set>) -> Vec<Vec
             vec![[expr::family(Family::V6), from_link_local(), udp((547, 546))].concat()]
         }
         Builtin::Dhcpv6Client => {
-            let to = expr::in_prefix(
-                Family::V6,
-                End::Destination,
-                &DHCPV6_SERVERS.octets(),
-                128,
-            );
+            let to = expr::in_prefix(Family::V6, End::Destination, &DHCPV6_SERVERS.octets(), 128);
             vec![[expr::family(Family::V6), to, udp((546, 547))].concat()]
         }
         Builtin::Mdns => multicast_service(MDNS),
@@ -124,8 +118,7 @@ fn udp((source, destination): (u16, u16)) -> Vec<Expr> {
 }
 
 fn multicast_service((v4, v6, port): (Ipv4Addr, Ipv6Addr, u16)) -> Vec<Vec<Expr>> {
-    let groups: [(Family, &[u8]); 2] =
-        [(Family::V4, &v4.octets()), (Family::V6, &v6.octets())];
+    let groups: [(Family, &[u8]); 2] = [(Family::V4, &v4.octets()), (Family::V6, &v6.octets())];
     groups
         .into_iter()
         .map(|(family, group)| {

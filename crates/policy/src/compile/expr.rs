@@ -1,8 +1,6 @@
 //! Short words for the expressions that rules are put together from.
 
-use nfguard_netlink::{
-    CmpOp, CtKey, Expr, Header, MetaKey, Reg, ct_state, protocol as number,
-};
+use nfguard_netlink::{CmpOp, CtKey, Expr, Header, MetaKey, Reg, ct_state, protocol as number};
 
 use crate::policy::Interface;
 
