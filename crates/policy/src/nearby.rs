@@ -11,6 +11,10 @@ use crate::cover::{Class, FROM, Family, PORT, Packets, TO};
 /// More prefixes than this are not worth filing.
 const FEW: usize = 16;
 
+/// More boxes than this are not compared with one, so that no file takes long. What is beyond goes
+/// unsaid.
+const MOST: usize = 500;
+
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Key {
     /// The dimension, and the prefix by its first address and the number of bits after it.
@@ -55,7 +59,7 @@ impl<'p> Nearby<'p> {
         Some(keys.map(|((low, _), width)| Key::Prefix(family, dimension, *low, width)).collect())
     }
 
-    /// The boxes that may cover this one, in their order, each with the number of its rule.
+    /// Boxes that may cover this one, in their order, each with the number of its rule.
     pub(crate) fn of(&self, packets: &Packets<'_>) -> Vec<(usize, &Packets<'p>)> {
         let family = packets.family;
         let single = packets.ranges[PORT].iter().filter(|(low, high)| low == high);
@@ -72,7 +76,8 @@ impl<'p> Nearby<'p> {
                     .map(move |(low, _)| Key::Prefix(family, *dimension, low & first, *width))
             });
         let filed = by_port.chain(by_prefix).filter_map(|key| self.filed.get(&key)).flatten();
-        let mut found: Vec<usize> = self.others.iter().chain(filed).copied().collect();
+        let mut found: Vec<usize> =
+            self.others.iter().take(MOST).chain(filed.take(MOST)).copied().collect();
         found.sort_unstable();
         found.dedup();
         found.iter().filter_map(|at| self.boxes.get(*at)).map(|(rule, it)| (*rule, it)).collect()

@@ -24,16 +24,39 @@ const STRICT: ParseOptions = ParseOptions {
 
 /// The JSON tree of a text, or the one syntax error that ends its reading.
 pub(crate) fn parse_json(text: &str) -> Result<Value<'_>, Box<Problem>> {
-    let error = match parse_to_ast(text, &CollectOptions::default(), &STRICT) {
-        Ok(parsed) => match parsed.value {
-            Some(value) => return Ok(value),
-            None => syntax_problem(text, 0, "found nothing; expected an object".to_owned()),
+    match parse_to_ast(text, &CollectOptions::default(), &STRICT) {
+        Ok(parsed) => match (parsed.value, control_character(text)) {
+            (_, Some(problem)) => Err(Box::new(problem)),
+            (Some(value), None) => Ok(value),
+            (None, None) => {
+                let message = "found nothing; expected an object".to_owned();
+                Err(Box::new(syntax_problem(text, 0, message)))
+            }
         },
         Err(error) => {
-            syntax_problem(text, error.range().start, format!("not JSON: {}", reason(&error)))
+            let message = format!("not JSON: {}", reason(&error));
+            Err(Box::new(syntax_problem(text, error.range().start, message)))
         }
-    };
-    Err(Box::new(error))
+    }
+}
+
+/// The parser lets a control character stand in a string, which JSON does not. Outside of strings
+/// it has refused all but white space.
+fn control_character(text: &str) -> Option<Problem> {
+    let mut is_string = false;
+    let mut bytes = text.bytes().enumerate();
+    while let Some((offset, byte)) = bytes.next() {
+        match byte {
+            b'"' => is_string = !is_string,
+            b'\\' => drop(bytes.next()),
+            0..=0x1f if is_string => {
+                let message = "not JSON: a string ends on its line and has no control characters";
+                return Some(syntax_problem(text, offset, message.to_owned()));
+            }
+            _ => {}
+        }
+    }
+    None
 }
 
 fn reason(error: &ParseError) -> String {
