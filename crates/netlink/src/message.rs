@@ -157,7 +157,8 @@ impl<'a> Batch<'a> {
                 continue;
             }
             match (outcome.errno, reply.seq == self.begin_seq) {
-                (errno::EPERM, _) => return Err(Error::Permission),
+                // Of one operation it means a table that another process owns.
+                (errno::EPERM, true) => return Err(Error::Permission),
                 (errno::ERESTART, _) => return Err(Error::Interrupted),
                 (errno::EOPNOTSUPP, true) => {
                     return Err(Error::NoNftables(std::io::Error::from_raw_os_error(

@@ -49,12 +49,14 @@ pub fn table(table: &Table) -> String {
 }
 
 /// A chain's properties in one line.
-pub(crate) fn chain_head(chain: &Chain) -> String {
+#[must_use]
+pub fn chain_head(chain: &Chain) -> String {
     chain_lines(chain).join("; ").replace(";;", ";")
 }
 
 /// A set's properties in one line, without its elements.
-pub(crate) fn set_head(set: &Set) -> String {
+#[must_use]
+pub fn set_head(set: &Set) -> String {
     set_lines(&Set { elements: Vec::new(), ..set.clone() }).join("; ")
 }
 
@@ -85,7 +87,8 @@ fn chain_lines(chain: &Chain) -> Vec<String> {
 }
 
 /// nft's word for a hook.
-pub(crate) fn hook_word(hook: Hook) -> &'static str {
+#[must_use]
+pub fn hook_word(hook: Hook) -> &'static str {
     match hook {
         Hook::Prerouting => "prerouting",
         Hook::Input => "input",
@@ -100,7 +103,7 @@ fn priority_words(priority: i32) -> String {
     const NAMES: [(&str, i32); 4] =
         [("raw", -300), ("mangle", -150), ("filter", 0), ("security", 50)];
     for (name, at) in NAMES {
-        match priority - at {
+        match priority.saturating_sub(at) {
             0 => return name.to_owned(),
             above @ 1..=10 => return format!("{name} + {above}"),
             below @ -10..=-1 => return format!("{name} - {}", -below),

@@ -86,7 +86,7 @@ impl Dynset {
 /// A log line, always with this prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
-    /// At most 127 bytes.
+    /// At most 127 bytes. nft's text has no way to say a quote or a dollar sign in it.
     pub prefix: String,
     /// Where it goes.
     pub to: LogTo,

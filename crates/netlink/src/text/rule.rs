@@ -28,6 +28,8 @@ pub fn rule(rule: &Rule) -> String {
 struct Printer {
     words: Vec<String>,
     registers: BTreeMap<Reg, Loaded>,
+    /// Loaded since the last match: more than one is a concatenation.
+    fresh: Vec<Reg>,
     family: Option<u8>,
     protocol: Option<u8>,
     /// Protocol matches that nft would not print, because the next match implies them.
@@ -117,6 +119,10 @@ impl Printer {
                 self.word(format!("log prefix {} {to}", quoted(&log.prefix)));
             }
             Expr::Reject(Reject::TcpReset) => self.word("reject with tcp reset".to_owned()),
+            // Where the family is known, nft would take the bare word for that family's own code.
+            Expr::Reject(Reject::PortUnreachable) if self.family.is_some() => {
+                self.word("reject with icmpx port-unreachable".to_owned());
+            }
             Expr::Reject(Reject::PortUnreachable) => self.word("reject".to_owned()),
             Expr::Verdict(verdict) => self.word(match verdict {
                 Verdict::Accept => "accept".to_owned(),
@@ -131,6 +137,7 @@ impl Printer {
 
     fn load(&mut self, reg: Reg, (words, kind): (String, Kind)) {
         self.registers.insert(reg, Loaded { words, kind, mask: None });
+        self.fresh.push(reg);
     }
 
     /// A header's field by its place, given the protocols that were matched before. Its own match
@@ -179,18 +186,19 @@ impl Printer {
     }
 
     fn cmp(&mut self, reg: Reg, op: CmpOp, data: &[u8], closes_range: bool) {
+        self.fresh.clear();
         let Some(loaded) = self.registers.get(&reg).cloned() else {
             return self.word(format!("[register {}] {}", reg.index(), hex(data)));
         };
         match (loaded.kind, op, data, &loaded.mask) {
             (Kind::Family, CmpOp::Eq, [family], None) => {
                 self.family = Some(*family);
-                self.implied.push((Layer::Network, family_words(*family)));
+                self.imply(Layer::Network, family_words(*family));
             }
             (Kind::Protocol, CmpOp::Eq, [number], None) => {
                 self.protocol = Some(*number);
                 let words = format!("meta l4proto {}", protocol_word(*number));
-                self.implied.push((Layer::Transport, words));
+                self.imply(Layer::Transport, words);
             }
             (Kind::Words(words), CmpOp::Neq, [0, 0, 0, 0], Some(mask)) => {
                 let bits = mask.as_slice().try_into().map_or(0, u32::from_ne_bytes);
@@ -225,8 +233,16 @@ impl Printer {
         }
     }
 
-    /// The left side of a lookup: all that was loaded, with its mask.
+    /// The left side of a lookup: all that was loaded for it, with its masks.
     fn left(&self, reg: Reg) -> String {
+        let fresh: Vec<_> = self.fresh.iter().filter(|fresh| **fresh >= reg).collect();
+        match fresh.as_slice() {
+            [] => self.loaded(reg),
+            several => several.iter().map(|reg| self.loaded(**reg)).collect::<Vec<_>>().join(" . "),
+        }
+    }
+
+    fn loaded(&self, reg: Reg) -> String {
         let Some(loaded) = self.registers.get(&reg) else {
             return format!("[register {}]", reg.index());
         };
@@ -237,8 +253,17 @@ impl Printer {
         }
     }
 
+    /// Only the last match of a layer is implied by what comes after it.
+    fn imply(&mut self, layer: Layer, words: String) {
+        if self.implied.iter().any(|(implied, _)| *implied == layer) {
+            self.flush();
+        }
+        self.implied.push((layer, words));
+    }
+
     fn word(&mut self, word: String) {
         self.flush();
+        self.fresh.clear();
         self.words.push(word);
     }
 
