@@ -1,1 +1,4 @@
-//! To be written.
+//! What the end-to-end tests share.
+
+pub mod nft;
+pub mod tables;

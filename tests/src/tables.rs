@@ -1,0 +1,502 @@
+//! Tables of every shape that nfguard's model has and that nft has words for.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::time::Duration;
+
+use nfguard_netlink::{
+    Base, Chain, CmpOp, Counter, CtKey, Dynset, Element, Expr, Header, Hook, Key, KeyType, Limit,
+    Log, LogTo, MetaKey, Policy, Reg, Reject, Rule, Set, Table, Verdict, protocol,
+};
+use proptest::collection::{btree_set, vec};
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+
+use KeyType::{IcmpType, Icmpv6Type, InetProto, InetService, Ipv4Addr, Ipv6Addr};
+
+const REG: Reg = Reg::FIRST;
+
+/// A table that a failed test prints as nft would.
+#[derive(Clone)]
+pub struct AnyTable(pub Table);
+
+impl fmt::Debug for AnyTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\n{}", nfguard_netlink::text::table(&self.0))
+    }
+}
+
+/// Any table of this name and comment.
+pub fn table(name: &'static str, comment: &'static str) -> impl Strategy<Value = AnyTable> {
+    (vec(text(), 0..4), sets())
+        .prop_flat_map(|(comments, sets)| {
+            let counters = named("n", comments).map(|(name, comment)| Counter { name, comment });
+            let counters: Vec<_> = counters.collect();
+            (chains(&counters, &sets), Just(counters), Just(sets))
+        })
+        .prop_map(move |(chains, counters, sets)| Table {
+            name: name.to_owned(),
+            comment: Some(comment.to_owned()),
+            dormant: false,
+            counters,
+            sets,
+            chains,
+        })
+        .prop_map(AnyTable)
+}
+
+fn named<T>(letter: &str, items: Vec<T>) -> impl Iterator<Item = (String, T)> {
+    items.into_iter().enumerate().map(move |(at, item)| (format!("{letter}{at}"), item))
+}
+
+/// A comment: 1 to 127 bytes without quotes, for which nft has no escape.
+fn text() -> impl Strategy<Value = Option<String>> {
+    option::of(prop_oneof!["[ !#-~]{1,127}", "[a-zäß€ ]{1,40}", Just("x".repeat(127))])
+}
+
+fn seconds() -> impl Strategy<Value = Duration> {
+    // Long enough not to end during a test.
+    (3600..4_000_000u64).prop_map(Duration::from_secs)
+}
+
+fn sets() -> impl Strategy<Value = Vec<Set>> {
+    let key = prop_oneof![
+        4 => select(vec![Ipv4Addr, Ipv6Addr, InetService, InetProto, IcmpType, Icmpv6Type])
+            .prop_map(|key| vec![key]),
+        1 => select(vec![vec![Ipv4Addr, InetService], vec![Ipv6Addr, InetService]]),
+    ];
+    let set = (key, any::<u8>()).prop_flat_map(|(key, kind)| match (kind % 4, key.as_slice()) {
+        (0, [Ipv4Addr | Ipv6Addr | InetService]) => interval_set(key).boxed(),
+        (1 | 2, [Ipv4Addr | Ipv6Addr] | [_, _]) => dynamic_set(key).boxed(),
+        _ => hash_set(key).boxed(),
+    });
+    vec(set, 0..6)
+        .prop_map(|sets| named("s", sets).map(|(name, set)| Set { name, ..set }).collect())
+}
+
+fn hash_set(key: Vec<KeyType>) -> impl Strategy<Value = Set> {
+    let timeout = option::of(prop_oneof![Just(Duration::ZERO), seconds()]);
+    (btree_set(key_bytes(&key), 0..20), timeout, size(), text()).prop_flat_map(
+        move |(keys, timeout, size, comment)| {
+            let may_expire = timeout.is_some();
+            let own_timeout = option::of(seconds()).prop_map(move |own| own.filter(|_| may_expire));
+            let extras = (own_timeout, text());
+            let set = Set { key: key.clone(), timeout, size, comment, ..Set::default() };
+            vec(extras, keys.len()).prop_map(move |extras| {
+                let elements = keys.iter().zip(extras).map(|(key, (timeout, comment))| Element {
+                    key: Key::Value(key.clone()),
+                    timeout,
+                    comment,
+                });
+                Set { elements: elements.collect(), ..set.clone() }
+            })
+        },
+    )
+}
+
+/// Ranges that do not overlap, some of them one key long or side by side with the next.
+fn interval_set(key: Vec<KeyType>) -> impl Strategy<Value = Set> {
+    (btree_set(key_bytes(&key), 0..16), text(), vec(text(), 16)).prop_map(
+        move |(bounds, comment, comments)| {
+            let bounds: Vec<_> = bounds.into_iter().collect();
+            let elements = bounds.chunks_exact(2).zip(comments).map(|(pair, comment)| Element {
+                key: Key::Range(pair[0].clone(), pair[1].clone()),
+                timeout: None,
+                comment,
+            });
+            let elements = elements.collect();
+            Set { key: key.clone(), interval: true, comment, elements, ..Set::default() }
+        },
+    )
+}
+
+fn dynamic_set(key: Vec<KeyType>) -> impl Strategy<Value = Set> {
+    (seconds(), 1..200_000u32, text()).prop_map(move |(timeout, size, comment)| Set {
+        key: key.clone(),
+        dynamic: true,
+        timeout: Some(timeout),
+        size: Some(size),
+        comment,
+        ..Set::default()
+    })
+}
+
+fn size() -> impl Strategy<Value = Option<u32>> {
+    option::of(prop_oneof![Just(65_535), Just(65_536), Just(131_071)])
+}
+
+/// The bytes of a key, its parts padded to registers where there are several.
+fn key_bytes(key: &[KeyType]) -> impl Strategy<Value = Vec<u8>> + use<> {
+    let several = key.len() > 1;
+    let parts: Vec<_> = key
+        .iter()
+        .map(|part| {
+            let len = width(*part);
+            let padding = if several { len.next_multiple_of(4) - len } else { 0 };
+            vec(edge_byte(), len).prop_map(move |mut bytes| {
+                bytes.resize(bytes.len() + padding, 0);
+                bytes
+            })
+        })
+        .collect();
+    parts.prop_map(|parts| parts.concat())
+}
+
+fn edge_byte() -> impl Strategy<Value = u8> {
+    prop_oneof![Just(0), Just(1), Just(0xff), any::<u8>()]
+}
+
+fn width(key: KeyType) -> usize {
+    match key {
+        Ipv4Addr => 4,
+        Ipv6Addr => 16,
+        InetService => 2,
+        InetProto | IcmpType | Icmpv6Type => 1,
+    }
+}
+
+/// Chains that jump only to plain chains before them.
+fn chains(counters: &[Counter], sets: &[Set]) -> impl Strategy<Value = Vec<Chain>> + use<> {
+    let (counters, sets) = (counters.to_vec(), sets.to_vec());
+    let heads = vec((option::of(base()), text()), 0..6);
+    heads.prop_flat_map(move |heads| {
+        let mut plain = Vec::new();
+        let chains: Vec<_> = named("c", heads)
+            .map(|(name, (base, comment))| {
+                let last = base.is_some_and(|base| base.hook == Hook::Postrouting);
+                let rule = if last {
+                    // The kernel refuses a reject that postrouting can reach.
+                    match_rule(&counters, &sets).boxed()
+                } else {
+                    rule(&counters, &sets, &plain).boxed()
+                };
+                if base.is_none() {
+                    plain.push(name.clone());
+                }
+                vec(rule, 0..8).prop_map(move |rules| Chain {
+                    name: name.clone(),
+                    base,
+                    comment: comment.clone(),
+                    rules,
+                })
+            })
+            .collect();
+        chains
+    })
+}
+
+fn base() -> impl Strategy<Value = Base> {
+    let hooks =
+        [Hook::Prerouting, Hook::Input, Hook::Forward, Hook::Output, Hook::Postrouting].to_vec();
+    let priority = prop_oneof![-320..320i32, Just(i32::MIN + 1), Just(i32::MAX)];
+    (select(hooks), priority, select(vec![Policy::Accept, Policy::Drop]))
+        .prop_map(|(hook, priority, policy)| Base { hook, priority, policy })
+}
+
+/// A part of a rule, and what the packet must be before it makes sense.
+#[derive(Clone, Debug)]
+struct Part {
+    family: Option<u8>,
+    protocol: Option<u8>,
+    exprs: Vec<Expr>,
+}
+
+const V4: Option<u8> = Some(2);
+const V6: Option<u8> = Some(10);
+
+fn rule(
+    counters: &[Counter],
+    sets: &[Set],
+    chains: &[String],
+) -> impl Strategy<Value = Rule> + use<> {
+    (parts(counters, sets), last(chains), text()).prop_map(|(mut parts, last, comment)| {
+        parts.extend(last);
+        join(parts, comment)
+    })
+}
+
+fn match_rule(counters: &[Counter], sets: &[Set]) -> impl Strategy<Value = Rule> + use<> {
+    (parts(counters, sets), text()).prop_map(|(parts, comment)| join(parts, comment))
+}
+
+/// Puts a match of the family or the protocol before what needs it; leaves out what contradicts
+/// what stands before it.
+fn join(parts: Vec<Part>, comment: Option<String>) -> Rule {
+    let (mut family, mut protocol) = (None, None);
+    let mut exprs = Vec::new();
+    for part in parts {
+        let fits =
+            |need: Option<u8>, have: Option<u8>| need.is_none() || have.is_none() || need == have;
+        if !fits(part.family, family) || !fits(part.protocol, protocol) {
+            continue;
+        }
+        if let (Some(need), None) = (part.family, family) {
+            exprs.extend(meta(MetaKey::Nfproto, CmpOp::Eq, vec![need]));
+            family = part.family;
+        }
+        if let (Some(need), None) = (part.protocol, protocol) {
+            exprs.extend(meta(MetaKey::L4proto, CmpOp::Eq, vec![need]));
+            protocol = part.protocol;
+        }
+        exprs.extend(part.exprs);
+    }
+    if exprs.is_empty() {
+        exprs.push(Expr::Verdict(Verdict::Accept));
+    }
+    Rule { exprs, comment }
+}
+
+fn meta(key: MetaKey, op: CmpOp, data: Vec<u8>) -> Vec<Expr> {
+    vec![Expr::Meta { key, reg: REG }, Expr::Cmp { reg: REG, op, data }]
+}
+
+fn parts(counters: &[Counter], sets: &[Set]) -> impl Strategy<Value = Vec<Part>> + use<> {
+    let counters: Vec<_> = counters.iter().map(|counter| counter.name.clone()).collect();
+    let kinds = vec![
+        field(V4, None, Header::Network, 12, Ipv4Addr, sets),
+        field(V4, None, Header::Network, 16, Ipv4Addr, sets),
+        field(V6, None, Header::Network, 8, Ipv6Addr, sets),
+        field(V6, None, Header::Network, 24, Ipv6Addr, sets),
+        field(None, Some(protocol::TCP), Header::Transport, 0, InetService, sets),
+        field(None, Some(protocol::TCP), Header::Transport, 2, InetService, sets),
+        field(None, Some(protocol::UDP), Header::Transport, 2, InetService, sets),
+        field(V4, Some(protocol::ICMP), Header::Transport, 0, IcmpType, sets),
+        field(V6, Some(protocol::ICMPV6), Header::Transport, 0, Icmpv6Type, sets),
+        loaded(None, None, vec![Expr::Meta { key: MetaKey::L4proto, reg: REG }], InetProto, sets),
+        loaded(None, Some(protocol::TCP), original_port(), InetService, sets),
+        concatenated(V4, 12, Ipv4Addr, sets),
+        concatenated(V6, 8, Ipv6Addr, sets),
+        interface().boxed(),
+        conntrack().boxed(),
+        fixed().boxed(),
+    ];
+    let matches = vec(proptest::strategy::Union::new(kinds), 0..5);
+    let mut kinds = vec![statement().boxed()];
+    if !counters.is_empty() {
+        kinds.push(select(counters).prop_map(|name| plain(vec![Expr::Counter(name)])).boxed());
+    }
+    let statements = vec(proptest::strategy::Union::new(kinds), 0..3);
+    (matches, statements).prop_map(|(matches, statements)| [matches, statements].concat())
+}
+
+fn plain(exprs: Vec<Expr>) -> Part {
+    Part { family: None, protocol: None, exprs }
+}
+
+fn original_port() -> Vec<Expr> {
+    vec![Expr::Ct { key: CtKey::OriginalProtoDst, reg: REG }]
+}
+
+fn field(
+    family: Option<u8>,
+    protocol: Option<u8>,
+    header: Header,
+    offset: u32,
+    key: KeyType,
+    sets: &[Set],
+) -> BoxedStrategy<Part> {
+    let len = u32::try_from(width(key)).expect("keys are short");
+    let load = Expr::Payload { header, offset, len, reg: REG };
+    loaded(family, protocol, vec![load], key, sets)
+}
+
+/// What can be done with a value of this type, once `load` has put it into the register.
+fn loaded(
+    family: Option<u8>,
+    protocol: Option<u8>,
+    load: Vec<Expr>,
+    key: KeyType,
+    sets: &[Set],
+) -> BoxedStrategy<Part> {
+    let cmp = |op, data| Expr::Cmp { reg: REG, op, data };
+    let word = matches!(key, InetProto | IcmpType | Icmpv6Type);
+    let ops = match key {
+        InetService => {
+            vec![CmpOp::Eq, CmpOp::Neq, CmpOp::Lt, CmpOp::Lte, CmpOp::Gt, CmpOp::Gte]
+        }
+        // A rule says only once what its protocol is, see `join`.
+        InetProto => vec![CmpOp::Neq],
+        _ => vec![CmpOp::Eq, CmpOp::Neq],
+    };
+    let compare =
+        (select(ops), key_bytes(&[key])).prop_map(move |(op, data)| vec![cmp(op, data)]).boxed();
+    let range = btree_set(key_bytes(&[key]), 2).prop_map(move |bounds| {
+        bounds.into_iter().zip([CmpOp::Gte, CmpOp::Lte]).map(|(data, op)| cmp(op, data)).collect()
+    });
+    let mut tests = vec![compare];
+    if !word {
+        tests.push(range.boxed());
+    }
+    if matches!(key, Ipv4Addr | Ipv6Addr) {
+        tests.push(prefix(width(key)).boxed());
+    }
+    let fitting: Vec<Set> = sets.iter().filter(|set| set.key == [key]).cloned().collect();
+    if !fitting.is_empty() {
+        tests.push(with_set(fitting, key).boxed());
+    }
+    proptest::strategy::Union::new(tests)
+        .prop_map(move |exprs| Part { family, protocol, exprs: [load.clone(), exprs].concat() })
+        .boxed()
+}
+
+fn prefix(width: usize) -> impl Strategy<Value = Vec<Expr>> {
+    (vec(any::<u8>(), width), 1..width * 8, any::<bool>()).prop_map(move |(bytes, len, equal)| {
+        let mask = mask(width, len);
+        let data = bytes.iter().zip(&mask).map(|(byte, mask)| byte & mask).collect();
+        let op = if equal { CmpOp::Eq } else { CmpOp::Neq };
+        vec![
+            Expr::Bitwise { reg: REG, mask, xor: vec![0; width] },
+            Expr::Cmp { reg: REG, op, data },
+        ]
+    })
+}
+
+/// The mask of a prefix of this many bits.
+fn mask(width: usize, len: usize) -> Vec<u8> {
+    (0..width)
+        .map(|at| match len.saturating_sub(at * 8) {
+            0 => 0,
+            bits @ 1..8 => 0xff << (8 - bits),
+            _ => 0xff,
+        })
+        .collect()
+}
+
+/// A lookup, or an addition where the set takes some, with or without a mask.
+fn with_set(sets: Vec<Set>, key: KeyType) -> impl Strategy<Value = Vec<Expr>> {
+    let width = width(key);
+    let address = matches!(key, Ipv4Addr | Ipv6Addr);
+    (select(sets), any::<(bool, bool)>(), option::of(1..width * 8)).prop_map(
+        move |(set, (first, second), len)| {
+            let bitwise = len.filter(|_| address && !set.interval).map(|len| Expr::Bitwise {
+                reg: REG,
+                mask: mask(width, len),
+                xor: vec![0; width],
+            });
+            bitwise.into_iter().chain([use_set(set, first, second)]).collect()
+        },
+    )
+}
+
+fn use_set(set: Set, first: bool, second: bool) -> Expr {
+    if set.dynamic && first {
+        Expr::Dynset(Dynset { reg: REG, set: set.name, update: second })
+    } else {
+        Expr::Lookup { reg: REG, set: set.name, inverted: second }
+    }
+}
+
+/// An address and a port, looked up together.
+fn concatenated(
+    family: Option<u8>,
+    offset: u32,
+    address: KeyType,
+    sets: &[Set],
+) -> BoxedStrategy<Part> {
+    let fitting: Vec<Set> =
+        sets.iter().filter(|set| set.key == [address, InetService]).cloned().collect();
+    let len = u32::try_from(width(address)).expect("keys are short");
+    let port = Reg::new(u8::try_from(len / 4).expect("registers are few")).expect("below 16");
+    let load = vec![
+        Expr::Payload { header: Header::Network, offset, len, reg: REG },
+        Expr::Payload { header: Header::Transport, offset: 2, len: 2, reg: port },
+    ];
+    if fitting.is_empty() {
+        return Just(plain(Vec::new())).boxed();
+    }
+    (select(fitting), any::<(bool, bool)>())
+        .prop_map(move |(set, (first, second))| Part {
+            family,
+            protocol: Some(protocol::TCP),
+            exprs: [load.clone(), vec![use_set(set, first, second)]].concat(),
+        })
+        .boxed()
+}
+
+fn interface() -> impl Strategy<Value = Part> {
+    let key = select(vec![MetaKey::Iifname, MetaKey::Oifname]);
+    let op = select(vec![CmpOp::Eq, CmpOp::Neq]);
+    (key, op, "[a-z][a-z0-9.-]{0,12}[a-z0-9]", any::<bool>()).prop_map(|(key, op, name, whole)| {
+        let mut data = name.into_bytes();
+        if whole {
+            data.resize(16, 0);
+        }
+        plain(meta(key, op, data))
+    })
+}
+
+fn conntrack() -> impl Strategy<Value = Part> {
+    let state = (Just(CtKey::State), subsequence(vec![1, 2, 4, 8, 64], 1..=5));
+    let status = (Just(CtKey::Status), subsequence(vec![1, 2, 4, 8, 16, 32], 1..=6));
+    prop_oneof![state, status].prop_map(|(key, bits): (CtKey, Vec<u32>)| {
+        let mask: u32 = bits.into_iter().sum();
+        plain(vec![
+            Expr::Ct { key, reg: REG },
+            Expr::Bitwise { reg: REG, mask: mask.to_ne_bytes().to_vec(), xor: vec![0; 4] },
+            Expr::Cmp { reg: REG, op: CmpOp::Neq, data: vec![0; 4] },
+        ])
+    })
+}
+
+fn fixed() -> impl Strategy<Value = Part> {
+    let fib = (1..=5u32, any::<bool>()).prop_map(|(kind, equal)| {
+        let op = if equal { CmpOp::Eq } else { CmpOp::Neq };
+        let data = kind.to_ne_bytes().to_vec();
+        plain(vec![Expr::FibDaddrType { reg: REG }, Expr::Cmp { reg: REG, op, data }])
+    });
+    let family =
+        select(vec![2u8, 10]).prop_map(|family| Part { family: Some(family), ..plain(Vec::new()) });
+    let number = select(vec![1u8, 2, 6, 17, 33, 50, 58, 132, 200]);
+    let protocol = number.prop_map(|number| Part { protocol: Some(number), ..plain(Vec::new()) });
+    let routing_header = any::<u8>().prop_map(|kind| Part {
+        family: V6,
+        protocol: None,
+        exprs: vec![
+            Expr::Exthdr { kind: 43, offset: 2, len: 1, reg: REG },
+            Expr::Cmp { reg: REG, op: CmpOp::Eq, data: vec![kind] },
+        ],
+    });
+    let hop_limit = any::<u8>().prop_map(|hops| Part {
+        family: V6,
+        protocol: None,
+        exprs: vec![
+            Expr::Payload { header: Header::Network, offset: 7, len: 1, reg: REG },
+            Expr::Cmp { reg: REG, op: CmpOp::Eq, data: vec![hops] },
+        ],
+    });
+    prop_oneof![fib, family, protocol, routing_header, hop_limit]
+}
+
+fn statement() -> impl Strategy<Value = Part> {
+    let unit = select(vec![1u64, 60, 3600, 86_400, 604_800]);
+    let limit = (1..5000u64, unit, 1..5000u32)
+        .prop_map(|(packets, seconds, burst)| Expr::Limit(Limit { packets, seconds, burst }));
+    let to = prop_oneof![Just(LogTo::Kernel), any::<u16>().prop_map(LogTo::Group)];
+    // In a prefix, nft takes a dollar sign for the start of a variable.
+    let log = ("[ !#%-~]{1,127}", to).prop_map(|(prefix, to)| Expr::Log(Log { prefix, to }));
+    prop_oneof![limit, log].prop_map(|expr| plain(vec![expr]))
+}
+
+/// What a rule ends with, if it ends with anything.
+fn last(chains: &[String]) -> impl Strategy<Value = Option<Part>> + use<> {
+    let part = |expr: Expr| plain(vec![expr]);
+    let mut ends = vec![
+        part(Expr::Verdict(Verdict::Accept)),
+        part(Expr::Verdict(Verdict::Drop)),
+        part(Expr::Verdict(Verdict::Return)),
+        part(Expr::Reject(Reject::PortUnreachable)),
+        Part { protocol: Some(protocol::TCP), ..part(Expr::Reject(Reject::TcpReset)) },
+    ];
+    ends.extend(chains.iter().map(|chain| part(Expr::Verdict(Verdict::Jump(chain.clone())))));
+    ends.extend(chains.iter().map(|chain| part(Expr::Verdict(Verdict::Goto(chain.clone())))));
+    option::weighted(0.8, select(ends))
+}
+
+/// The names of a table's objects, each once.
+pub fn names(table: &Table) -> BTreeSet<String> {
+    let counters = table.counters.iter().map(|counter| &counter.name);
+    let sets = table.sets.iter().map(|set| &set.name);
+    let chains = table.chains.iter().map(|chain| &chain.name);
+    counters.chain(sets).chain(chains).cloned().collect()
+}
