@@ -3,13 +3,16 @@
 
 mod bench;
 mod build;
+mod fuzz;
 mod initramfs;
 mod kernels;
 mod netns;
 mod report;
 mod runner;
 mod setup;
+mod source;
 mod test;
+mod tidy;
 
 use clap::Parser;
 use report::Report;
@@ -31,6 +34,14 @@ enum Task {
     Kernels {
         /// Kernel versions, such as 6.1; all if none is given
         versions: Vec<String>,
+    },
+    /// Check the repository's invariants
+    Tidy,
+    /// Run the fuzz targets for a while
+    Fuzz {
+        /// For each target
+        #[arg(long, default_value_t = 20)]
+        seconds: u32,
     },
     /// Run a benchmark of the `benches` package, for example `load`
     Bench {
@@ -57,6 +68,8 @@ fn main() -> ExitCode {
         Task::Setup { check } => setup::steps(&mut report, check),
         Task::NetnsTest(choice) => netns::steps(&mut report, &choice),
         Task::Kernels { versions } => kernels::steps(&mut report, &versions),
+        Task::Tidy => tidy::steps(&mut report),
+        Task::Fuzz { seconds } => fuzz::steps(&mut report, seconds),
         Task::Bench { name, args } => bench::steps(&mut report, &name, &args),
         Task::Test { quick, no_root } => test::steps(&mut report, quick, no_root),
     }

@@ -3,8 +3,11 @@
 use crate::build::{self, cargo};
 use crate::netns::{self, Choice, PACKAGES};
 use crate::report::{Report, Tally};
-use crate::{runner, setup};
+use crate::{fuzz, kernels, runner, setup, tidy};
 use std::process::Command;
+
+/// Enough to see that the targets work and to find what is easy to find.
+const FUZZ_SECONDS: u32 = 20;
 
 /// Runs all checks; one that fails does not keep the others from running.
 pub(crate) fn steps(report: &mut Report, quick: bool, no_root: bool) {
@@ -14,8 +17,19 @@ pub(crate) fn steps(report: &mut Report, quick: bool, no_root: bool) {
         let lints = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
         runner::run(cargo().args(lints))
     });
-    tests(report, no_root);
+    tidy::steps(report);
+    report.step("licences and sources", || {
+        let mut deny = cargo();
+        deny.args(["deny", "check", "bans", "licenses", "sources"]);
+        // Its database comes from the net.
+        if std::env::var_os("NFGUARD_ADVISORIES").is_some_and(|wanted| wanted == "1") {
+            deny.arg("advisories");
+        }
+        runner::run(&mut deny)
+    });
+    tests(report, quick, no_root);
     if !quick {
+        fuzz::steps(report, FUZZ_SECONDS);
         report.step("doc", || {
             let mut doc = cargo();
             doc.args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");
@@ -25,7 +39,7 @@ pub(crate) fn steps(report: &mut Report, quick: bool, no_root: bool) {
 }
 
 /// Builds every test once; those that need namespaces run in some.
-fn tests(report: &mut Report, no_root: bool) {
+fn tests(report: &mut Report, quick: bool, no_root: bool) {
     let mut binaries = Vec::new();
     report.step("build", || {
         binaries = build::test_binaries(&["--workspace"])?;
@@ -50,5 +64,8 @@ fn tests(report: &mut Report, no_root: bool) {
     });
     if !isolated.is_empty() {
         netns::run(report, &isolated, &Choice { no_root, ..Choice::default() });
+        if !quick {
+            kernels::run(report, &isolated, &[]);
+        }
     }
 }
