@@ -188,3 +188,6 @@ fn named(drafts: Vec<(usize, Draft)>, findings: &mut Findings) -> Vec<Rule> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@
 //! This crate is pure: no sockets, no files, no clock. It gives the same answer on every machine.
 
 mod address;
-#[cfg(feature = "arbitrary")]
+#[cfg(any(test, feature = "arbitrary"))]
 pub mod arbitrary;
 mod check;
 mod check_rule;
@@ -32,4 +32,5 @@ pub use compile::{MARK, TABLE};
 pub use explain::{Explanation, Flow, Path, Payload, explain};
 pub use policy::{Policy, RuleInfo};
 pub use problem::{Problem, Severity};
+pub use protocol::protocol_number;
 pub use schema::schema;

@@ -150,3 +150,6 @@ fn is_reachable(policy: &Policy, direction: Direction, ports: &[(Class, u16)]) -
     }
     false
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,154 @@
+//! A rule that is called dead is dead: held against a matcher that knows nothing of boxes.
+
+use core::net::IpAddr;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use serde_json::json;
+
+use crate::policy::{Addresses, Interface, Policy, Ports, Rule, Traffic};
+
+#[derive(Clone, Debug)]
+struct Packet {
+    protocol: u8,
+    /// Port or ICMP type.
+    to_port: u16,
+    from_port: u16,
+    from: IpAddr,
+    to: IpAddr,
+    in_interface: &'static str,
+}
+
+/// Rules of a world so small that all its packets can be tried.
+fn policies() -> impl Strategy<Value = String> {
+    let port =
+        || (20_u16..26, 0_u16..4).prop_map(|(low, more)| json!(format!("{low}-{}", low + more)));
+    let ports =
+        move || prop_oneof![1 => Just(json!(null)), 3 => vec(port(), 1..3).prop_map(Into::into)];
+    let nets = [
+        "192.0.2.0/24",
+        "192.0.2.0/25",
+        "192.0.2.128/25",
+        "192.0.2.7",
+        "0.0.0.0/0",
+        "::/0",
+        "2001:db8::7",
+    ];
+    let peers = move || {
+        prop_oneof![
+            2 => Just(json!("any")),
+            3 => vec(prop::sample::select(nets.to_vec()), 1..3).prop_map(|nets| json!(nets)),
+        ]
+    };
+    let interfaces = ["eth*", "eth0", "eth1", "wg0"];
+    let interface = prop_oneof![
+        2 => Just(json!(null)),
+        2 => vec(prop::sample::select(interfaces.to_vec()), 1..3).prop_map(|it| json!(it)),
+    ];
+    let protocol = prop_oneof![
+        4 => Just(json!(["tcp"])), 2 => Just(json!(["tcp", "udp"])), 1 => Just(json!("gre")),
+        1 => Just(json!("any")), 1 => Just(json!("icmp")),
+    ];
+    let rule = (protocol, ports(), ports(), peers(), peers(), interface).prop_map(
+        |(proto, port, from_port, from, to, in_interface)| {
+            let mut rule = json!({ "action": "allow", "proto": proto, "from": from, "to": to });
+            let optional =
+                [("port", port), ("from_port", from_port), ("in_interface", in_interface)];
+            for (key, value) in optional {
+                let fits = key == "in_interface" || proto.is_array();
+                if fits && !value.is_null() {
+                    rule[key] = value;
+                }
+            }
+            rule
+        },
+    );
+    vec(rule, 2..7).prop_map(|rules| json!({ "version": 1, "rules": rules }).to_string())
+}
+
+fn packets() -> Vec<Packet> {
+    let addresses = ["192.0.2.7", "192.0.2.200", "10.1.2.3", "2001:db8::7", "fd00::1"];
+    let addresses = addresses.map(|it| it.parse::<IpAddr>().unwrap());
+    let mut packets = Vec::new();
+    for (from, to) in addresses.iter().flat_map(|from| addresses.iter().map(move |to| (*from, *to)))
+    {
+        for in_interface in ["eth0", "eth1", "eth2", "wg0"] {
+            for (protocol, ports) in [(6, 19..30), (17, 19..30), (47, 0..1), (1, 0..1), (99, 0..1)]
+            {
+                for to_port in ports.clone() {
+                    for from_port in ports.clone().step_by(2) {
+                        packets.push(Packet {
+                            protocol,
+                            to_port,
+                            from_port,
+                            from,
+                            to,
+                            in_interface,
+                        });
+                    }
+                }
+            }
+        }
+    }
+    packets.retain(|it| {
+        it.from.is_ipv4() == it.to.is_ipv4() && (it.protocol != 1 || it.from.is_ipv4())
+    });
+    packets
+}
+
+fn matches(rule: &Rule, packet: &Packet, policy: &Policy) -> bool {
+    let within = |ports: &Ports, port: u16| {
+        ports.0.is_empty() || ports.0.iter().any(|(low, high)| (*low..=*high).contains(&port))
+    };
+    let is_type = |types: &Option<Vec<u8>>| {
+        types.as_ref().is_some_and(|types| {
+            types.is_empty() || types.iter().any(|it| u16::from(*it) == packet.to_port)
+        })
+    };
+    let traffic = match (&rule.traffic, packet.protocol) {
+        (Traffic::Any, _) => true,
+        (Traffic::Ports { tcp: Some(ports), source, .. }, 6)
+        | (Traffic::Ports { udp: Some(ports), source, .. }, 17) => {
+            within(ports, packet.to_port) && within(source, packet.from_port)
+        }
+        (Traffic::Icmp { v4, .. }, 1) => is_type(v4),
+        (Traffic::Icmp { v6, .. }, 58) => is_type(v6),
+        (Traffic::Protocols(numbers), protocol) => numbers.contains(&protocol),
+        _ => false,
+    };
+    let side = |addresses: &Addresses, address: IpAddr| {
+        let prefixes = match addresses {
+            Addresses::Any => return true,
+            Addresses::Group(index) => &policy.groups[*index].prefixes,
+            Addresses::Prefixes(prefixes) => prefixes,
+        };
+        prefixes.nets().any(|net| net.contains(address))
+    };
+    let over = |interfaces: &[Interface], name: &str| {
+        let is =
+            |it: &Interface| if it.wildcard { name.starts_with(&it.name) } else { name == it.name };
+        interfaces.is_empty() || interfaces.iter().any(is)
+    };
+    traffic
+        && side(&rule.from, packet.from)
+        && side(&rule.to, packet.to)
+        && over(&rule.in_interface, packet.in_interface)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_rule_that_can_never_match_never_does(text in policies()) {
+        let Ok((policy, warnings)) = Policy::parse(&text) else { return Ok(()) };
+        for warning in warnings.iter().filter(|it| it.message.contains("never")) {
+            let index: usize = warning.pointer.rsplit('/').next().unwrap().parse().unwrap();
+            let (dead, earlier) = (&policy.rules[index], &policy.rules[..index]);
+            for packet in packets().iter().filter(|packet| matches(dead, packet, &policy)) {
+                let is_taken = earlier.iter().any(|rule| matches(rule, packet, &policy));
+                prop_assert!(is_taken, "{warning}: {packet:?}");
+            }
+        }
+    }
+}
