@@ -20,7 +20,12 @@ pub(crate) fn steps(report: &mut Report, seconds: u32) {
             // The sanitizers need a nightly compiler; coverage does not.
             fuzz.args(["fuzz", "run", "--sanitizer", "none", "--fuzz-dir"]).arg(&folder);
             fuzz.arg(target).arg(&corpus).arg(root().join(seeds));
-            fuzz.args(["--", &format!("-max_total_time={seconds}"), "-max_len=65536"]);
+            fuzz.args([
+                "--",
+                &format!("-max_total_time={seconds}"),
+                "-max_len=65536",
+                "-verbosity=0",
+            ]);
             runner::run(&mut fuzz)
         });
     }

@@ -1,0 +1,28 @@
+//! Writes the seeds of `netlink_decode`: what would be sent for each example
+//! policy. Run it again when the encoding changes:
+//! `cargo run --manifest-path tests/fuzz/Cargo.toml --example seeds`
+
+use nfguard_netlink::{Error, Kernel, diff};
+use nfguard_policy::Policy;
+use std::fs;
+use std::path::Path;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for entry in fs::read_dir(folder.join("../../policies"))? {
+        let path = entry?.path();
+        let Ok((policy, _)) = Policy::parse(&fs::read_to_string(&path)?) else { continue };
+        let name = path.file_stem().ok_or("a file without a name")?.to_owned();
+        let seed = folder.join("seeds/netlink_decode").join(name);
+        let mut kernel = Kernel::with(move |bytes| {
+            fs::write(&seed, [&[0], bytes].concat())?;
+            Ok(Vec::new())
+        });
+        match kernel.commit(&diff(None, &policy.compile()), None) {
+            // Nobody answered.
+            Ok(()) | Err(Error::Unknown) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
