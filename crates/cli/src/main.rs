@@ -1,2 +1,61 @@
-//! To be written.
-fn main() {}
+//! `nfguard`: arguments, files and printing. What it prints comes from the libraries.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program prints")]
+
+mod args;
+mod explain;
+mod failure;
+mod load;
+mod output;
+mod policy_file;
+mod rehearse;
+mod show;
+mod stamp;
+mod status;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Args, Verb};
+use crate::failure::Failure;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let json = args.json;
+    let done = match args.verb {
+        Verb::Check { file } => policy_file::check(&file, json),
+        Verb::Load { file, dry_run } => load::load(&file, dry_run, json),
+        Verb::Diff { file } => load::diff(&file, json),
+        Verb::Unload => load::unload(json),
+        Verb::Show { file } => show::show(file.as_deref(), json),
+        Verb::Explain(question) => explain::explain(&question, json),
+        Verb::Status => status::status(json),
+        Verb::Try { file } => rehearse::rehearse(&file, json),
+    };
+    match done {
+        Ok(Answer::Yes) => ExitCode::SUCCESS,
+        Ok(Answer::No) => ExitCode::from(1),
+        Err(failure) => {
+            failure.print(json);
+            failure.exit_code()
+        }
+    }
+}
+
+/// What a verb that was done has to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    /// Done, or "yes".
+    Yes,
+    /// "No", or "differs".
+    No,
+}
+
+impl From<bool> for Answer {
+    fn from(yes: bool) -> Answer {
+        if yes { Answer::Yes } else { Answer::No }
+    }
+}
+
+type Done = Result<Answer, Failure>;

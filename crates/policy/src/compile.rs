@@ -84,7 +84,7 @@ impl Compiler<'_> {
             for (kind, what) in
                 [(fib_type::BROADCAST, "broadcast"), (fib_type::MULTICAST, "multicast")]
             {
-                let counter = self.counter(&format!("builtin/{what}"), None);
+                let counter = self.counter(&format!("builtin/{what}"));
                 chain.rules.push(commented(
                     [expr::fib_type(kind), counter, vec![discard()]],
                     &format!("builtin: quiet-broadcast, unwanted {what}"),
@@ -168,7 +168,7 @@ impl Compiler<'_> {
     /// established connections.
     fn early(&mut self, chain: &mut Chain, loopback: &str) {
         if self.is_on(Builtin::Rh0) {
-            let counter = self.counter("builtin/rh0", None);
+            let counter = self.counter("builtin/rh0");
             chain.rules.push(commented([expr::rh0(), counter, vec![discard()]], "builtin: rh0"));
         }
         if self.is_on(Builtin::Established) {
@@ -187,7 +187,7 @@ impl Compiler<'_> {
         }
         // This host's own packets are never wrong enough to hide them from the rules.
         if self.is_on(Builtin::Invalid) && loopback != "oifname" {
-            let counter = self.counter("builtin/invalid", None);
+            let counter = self.counter("builtin/invalid");
             chain
                 .rules
                 .push(commented([expr::invalid(), counter, vec![discard()]], "builtin: invalid"));
@@ -210,10 +210,10 @@ impl Compiler<'_> {
     fn rules(&mut self, chain: &mut Chain, direction: Direction) {
         let rules = self.policy.rules.iter().filter(|rule| rule.direction == direction);
         for rule in rules {
-            let counter = self.counter(&rule::object(rule), rule.comment.as_deref());
+            let counter = self.counter(&rule::object(rule));
             let compiled = rule::compile(self.policy, rule, &counter);
             if matches!(rule.action, Action::Limit(_)) {
-                self.counter(&rule::over_counter(&rule::object(rule)), None);
+                self.counter(&rule::over_counter(&rule::object(rule)));
             }
             self.table.sets.extend(compiled.sets);
             self.table.chains.extend(compiled.chains);
@@ -235,17 +235,17 @@ impl Compiler<'_> {
     }
 
     fn default_verdict(&mut self, chain: &mut Chain, counter: &str, verdict: Verdict) {
-        let counter = self.counter(counter, None);
+        let counter = self.counter(counter);
         for (matches, end) in verdicts(verdict, None) {
             chain.rules.push(commented([matches, counter.clone(), vec![end]], "default"));
         }
     }
 
-    /// A named counter, made with its first use.
-    fn counter(&mut self, name: &str, comment: Option<&str>) -> Vec<Expr> {
+    /// A named counter, made with its first use. It has no comment: a new one would have to
+    /// start at zero.
+    fn counter(&mut self, name: &str) -> Vec<Expr> {
         if !self.table.counters.iter().any(|counter| counter.name == name) {
-            let comment = comment.map(|comment| clean(comment, COMMENT));
-            self.table.counters.push(Counter { name: name.to_owned(), comment });
+            self.table.counters.push(Counter { name: name.to_owned(), comment: None });
         }
         vec![Expr::Counter(name.to_owned())]
     }

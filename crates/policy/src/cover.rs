@@ -5,12 +5,13 @@
 //! dimensions but one hold it in that one together. This says "covered" only when it is true; it
 //! may miss a cover that is patched together in two dimensions.
 
+use std::rc::Rc;
+
 use crate::policy::{Addresses, Interface, Policy, Ports, Prefixes, Rule, Traffic};
 
-/// Sorted, disjoint, not adjacent, inclusive; ports and addresses alike.
-pub(crate) type Ranges = Vec<(u128, u128)>;
-
-const ALL: (u128, u128) = (0, u128::MAX);
+/// Sorted, disjoint, not adjacent, inclusive; ports and addresses alike. Shared, since a group may
+/// be long and stand in many rules.
+pub(crate) type Ranges = Rc<[(u128, u128)]>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Family {
@@ -51,11 +52,11 @@ const DIMENSIONS: usize = 6;
 
 impl<'p> Packets<'p> {
     /// All boxes of a rule.
-    pub(crate) fn of(rule: &'p Rule, policy: &'p Policy) -> Vec<Self> {
+    pub(crate) fn of(rule: &'p Rule, groups: &GroupRanges) -> Vec<Self> {
         let interfaces = [rule.in_interface.as_slice(), rule.out_interface.as_slice()];
         let mut all = Vec::new();
         for family in [Family::V4, Family::V6] {
-            let [from, to] = [&rule.from, &rule.to].map(|side| addresses(side, family, policy));
+            let [from, to] = [&rule.from, &rule.to].map(|side| groups.addresses(side, family));
             if from.is_empty() || to.is_empty() {
                 continue;
             }
@@ -73,7 +74,7 @@ impl<'p> Packets<'p> {
         let may = self.class == class || self.class == Class::Any;
         (may && contains(&self.ranges[PORT], &[point])).then(|| {
             let [_, source, from, to] = self.ranges.clone();
-            Self { class, ranges: [vec![point], source, from, to], ..*self }
+            Self { class, ranges: [Rc::from([point]), source, from, to], ..*self }
         })
     }
 
@@ -118,7 +119,8 @@ impl<'p> Packets<'p> {
             return None;
         }
         let is_part: Vec<bool> = if let Some(own) = self.ranges.get(dimension) {
-            let union = merge(parts.iter().flat_map(|(_, part)| &part.ranges[dimension]).copied());
+            let union =
+                merge(parts.iter().flat_map(|(_, part)| part.ranges[dimension].iter()).copied());
             if !contains(&union, own) {
                 return None;
             }
@@ -142,15 +144,30 @@ impl<'p> Packets<'p> {
     }
 }
 
-fn addresses(side: &Addresses, family: Family, policy: &Policy) -> Ranges {
-    let prefixes: &Prefixes = match side {
-        Addresses::Any => return vec![ALL],
-        Addresses::Prefixes(prefixes) => prefixes,
-        Addresses::Group(index) => match policy.groups.get(*index) {
-            Some(group) => &group.prefixes,
-            None => return Vec::new(),
-        },
-    };
+/// The addresses of each group, IPv4 and IPv6.
+pub(crate) struct GroupRanges(Vec<[Ranges; 2]>);
+
+impl GroupRanges {
+    pub(crate) fn of(policy: &Policy) -> Self {
+        let both = |prefixes| [Family::V4, Family::V6].map(|it| prefix_ranges(prefixes, it));
+        Self(policy.groups.iter().map(|group| both(&group.prefixes)).collect())
+    }
+
+    fn addresses(&self, side: &Addresses, family: Family) -> Ranges {
+        match (side, family) {
+            (Addresses::Any, _) => all(),
+            (Addresses::Prefixes(prefixes), _) => prefix_ranges(prefixes, family),
+            (Addresses::Group(index), Family::V4) => self.0[*index][0].clone(),
+            (Addresses::Group(index), Family::V6) => self.0[*index][1].clone(),
+        }
+    }
+}
+
+fn all() -> Ranges {
+    Rc::from([(0, u128::MAX)])
+}
+
+fn prefix_ranges(prefixes: &Prefixes, family: Family) -> Ranges {
     let range = |bits: u128, length: u8, width: u32| {
         let rest = 128 - width + (width - u32::from(length));
         (bits, bits | 1_u128.checked_shl(rest).map_or(u128::MAX, |bit| bit - 1))
@@ -171,7 +188,6 @@ fn addresses(side: &Addresses, family: Family, policy: &Policy) -> Ranges {
 
 /// The classes of a rule in one family, with their destination ports (or types) and source ports.
 fn classes(traffic: &Traffic, family: Family) -> Vec<(Class, Ranges, Ranges)> {
-    let all = || vec![ALL];
     match traffic {
         Traffic::Any => vec![(Class::Any, all(), all())],
         Traffic::Ports { tcp, udp, source } => [(TCP, tcp), (UDP, udp)]
@@ -198,30 +214,34 @@ fn classes(traffic: &Traffic, family: Family) -> Vec<(Class, Ranges, Ranges)> {
 
 fn port_ranges(ports: &Ports) -> Ranges {
     match ports.0.as_slice() {
-        [] => vec![ALL],
+        [] => all(),
         ranges => ranges.iter().map(|(low, high)| (u128::from(*low), u128::from(*high))).collect(),
     }
 }
 
 fn merge(ranges: impl IntoIterator<Item = (u128, u128)>) -> Ranges {
-    let mut sorted: Ranges = ranges.into_iter().collect();
+    let mut sorted: Vec<(u128, u128)> = ranges.into_iter().collect();
     sorted.sort_unstable();
-    let mut merged = Ranges::new();
-    for (low, high) in sorted {
-        match merged.last_mut() {
-            Some(last) if low <= last.1.saturating_add(1) => last.1 = last.1.max(high),
-            _ => merged.push((low, high)),
+    sorted.dedup_by(|next, last| {
+        let meets = next.0 <= last.1.saturating_add(1);
+        if meets {
+            last.1 = last.1.max(next.1);
         }
-    }
-    merged
+        meets
+    });
+    sorted.into()
 }
 
 /// Whether merged ranges hold each of the others.
 fn contains(ranges: &[(u128, u128)], others: &[(u128, u128)]) -> bool {
-    others.iter().all(|other| {
-        let after = ranges.partition_point(|range| range.0 <= other.0);
-        after.checked_sub(1).and_then(|at| ranges.get(at)).is_some_and(|range| range.1 >= other.1)
-    })
+    std::ptr::eq(ranges, others)
+        || others.iter().all(|other| {
+            let after = ranges.partition_point(|range| range.0 <= other.0);
+            after
+                .checked_sub(1)
+                .and_then(|at| ranges.get(at))
+                .is_some_and(|range| range.1 >= other.1)
+        })
 }
 
 fn overlaps(ranges: &[(u128, u128)], others: &[(u128, u128)]) -> bool {

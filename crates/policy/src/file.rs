@@ -155,7 +155,7 @@ object! {
         /// What happens to a connection over the limit.
         "over" => over: crate::leaf::Over = "reject",
         /// How many sources are remembered at once, for IPv4 and IPv6 each.
-        "sources" => sources: PerSource = 65535,
+        "sources" => sources: PerSource = 65536,
     }
 }
 

@@ -1,7 +1,7 @@
 //! What is allowed in a policy file, but probably not what was meant. A lint that is not true is a
 //! bug.
 
-use crate::cover::{Class, Packets, TCP, UDP};
+use crate::cover::{Class, GroupRanges, Packets, TCP, UDP};
 use crate::nearby::Nearby;
 use crate::policy::{
     Action, Addresses, Builtin, Direction, Interface, Policy, Rule, Traffic, Verdict,
@@ -10,12 +10,13 @@ use crate::source::Findings;
 
 /// Notes a warning for each.
 pub(crate) fn policy(policy: &Policy, findings: &mut Findings) {
+    let groups = GroupRanges::of(policy);
     builtins(policy, findings);
     for direction in [Direction::In, Direction::Out, Direction::Forward] {
-        dead_rules(policy, direction, findings);
+        dead_rules(policy, &groups, direction, findings);
     }
-    no_way_in_for_ssh(policy, findings);
-    egress_without_dns(policy, findings);
+    no_way_in_for_ssh(policy, &groups, findings);
+    egress_without_dns(policy, &groups, findings);
 }
 
 fn builtins(policy: &Policy, findings: &mut Findings) {
@@ -32,7 +33,12 @@ fn builtins(policy: &Policy, findings: &mut Findings) {
 }
 
 /// Rules of which earlier ones, or the loopback allowance, leave nothing.
-fn dead_rules(policy: &Policy, direction: Direction, findings: &mut Findings) {
+fn dead_rules(
+    policy: &Policy,
+    groups: &GroupRanges,
+    direction: Direction,
+    findings: &mut Findings,
+) {
     let mut earlier = Nearby::default();
     for (index, rule) in policy.rules.iter().enumerate() {
         if rule.direction != direction {
@@ -43,7 +49,7 @@ fn dead_rules(policy: &Policy, direction: Direction, findings: &mut Findings) {
             findings.warn(format!("/rules/{index}"), message);
             continue;
         }
-        let packets = Packets::of(rule, policy);
+        let packets = Packets::of(rule, groups);
         let mut takers = Vec::new();
         let is_dead = packets.iter().all(|packets| {
             let near = earlier.of(packets);
@@ -95,19 +101,19 @@ fn never(rule: &Rule, takers: &[&Rule]) -> String {
     format!("{what}: {names} before it {verb} all its packets")
 }
 
-fn no_way_in_for_ssh(policy: &Policy, findings: &mut Findings) {
+fn no_way_in_for_ssh(policy: &Policy, groups: &GroupRanges, findings: &mut Findings) {
     let is_named = policy.rules.iter().any(|rule| {
         rule.direction == Direction::In && lets_through(rule) && rule.name.contains("ssh")
     });
     let is_closed = policy.default.input != Verdict::Accept;
-    if is_closed && !is_named && !is_reachable(policy, Direction::In, &[(TCP, 22)]) {
+    if is_closed && !is_named && !is_reachable(policy, groups, Direction::In, &[(TCP, 22)]) {
         let message = "no way in for SSH: no rule lets TCP port 22 in; if sshd listens on another \
                        port, call that rule \"ssh\"";
         findings.warn("/rules", message);
     }
 }
 
-fn egress_without_dns(policy: &Policy, findings: &mut Findings) {
+fn egress_without_dns(policy: &Policy, groups: &GroupRanges, findings: &mut Findings) {
     // Whoever names the addresses that may be reached needs no names for them.
     let has_egress = policy.rules.iter().any(|rule| {
         rule.direction == Direction::Out
@@ -117,7 +123,7 @@ fn egress_without_dns(policy: &Policy, findings: &mut Findings) {
     });
     let ways = [(UDP, 53), (TCP, 53), (TCP, 853), (UDP, 853)];
     let is_closed = policy.default.output != Verdict::Accept;
-    if is_closed && has_egress && !is_reachable(policy, Direction::Out, &ways) {
+    if is_closed && has_egress && !is_reachable(policy, groups, Direction::Out, &ways) {
         let message = "egress without DNS: rules let connections out, but none to port 53, so \
                        names do not resolve";
         findings.warn("/rules", message);
@@ -129,10 +135,15 @@ fn lets_through(rule: &Rule) -> bool {
 }
 
 /// Whether some rule lets some packets to one of these ports through that no earlier rule refuses.
-fn is_reachable(policy: &Policy, direction: Direction, ports: &[(Class, u16)]) -> bool {
+fn is_reachable(
+    policy: &Policy,
+    groups: &GroupRanges,
+    direction: Direction,
+    ports: &[(Class, u16)],
+) -> bool {
     let mut refused: Vec<Vec<(usize, Packets<'_>)>> = vec![Vec::new(); ports.len()];
     for rule in policy.rules.iter().filter(|rule| rule.direction == direction) {
-        let packets = Packets::of(rule, policy);
+        let packets = Packets::of(rule, groups);
         for ((class, port), refused) in ports.iter().zip(&mut refused) {
             let to_port = packets.iter().filter_map(|packets| packets.to_port(*class, *port));
             if !lets_through(rule) {

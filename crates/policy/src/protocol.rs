@@ -30,6 +30,16 @@ const PROTOCOLS: [(&str, Protocol); 10] = [
     ("sctp", Protocol::Number(132)),
 ];
 
+/// The number of a protocol that policies call by this word, or of one written as a number.
+#[must_use]
+pub fn protocol_number(word: &str) -> Option<u8> {
+    let named = PROTOCOLS.iter().find(|(name, _)| *name == word).map(|(_, protocol)| *protocol);
+    match named {
+        Some(Protocol::Number(number)) => Some(number),
+        Some(Protocol::Any) | None => word.parse().ok(),
+    }
+}
+
 impl Protocol {
     pub(crate) const TCP: Self = Self::Number(6);
     pub(crate) const UDP: Self = Self::Number(17);

@@ -1,0 +1,105 @@
+//! The command line.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Args as ClapArgs, Parser, Subcommand};
+
+/// A deny-by-default nftables firewall for servers that run Docker behind a reverse proxy.
+#[derive(Debug, Parser)]
+#[command(name = "nfguard", version, max_term_width = 100, after_help = EXIT_STATUS)]
+pub(crate) struct Args {
+    /// Print machine-readable JSON, with a `schema` number
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+const EXIT_STATUS: &str = "Exit status: 0 done, 1 the answer is \"no\" or \"differs\", 2 bad usage \
+or bad input, 3 the kernel refused, 4 no permission.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Validate a policy file and say everything that is wrong with it
+    Check {
+        /// The policy; `-` is standard input
+        file: PathBuf,
+    },
+    /// Put a policy into the kernel, in one transaction
+    Load {
+        /// The policy; `-` is standard input
+        file: PathBuf,
+        /// Only say what would change
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Say what `load` would change; exit status 1 if anything
+    Diff {
+        /// The policy; `-` is standard input
+        file: PathBuf,
+    },
+    /// Print a policy as nftables text, or what the kernel holds
+    Show {
+        /// The policy; without it, what is loaded
+        file: Option<PathBuf>,
+    },
+    /// Say which rule decides about a connection, without a kernel; exit status 1 if it is refused
+    Explain(Question),
+    /// Rehearse a policy with real packets in a throw-away network namespace; needs no root
+    Try {
+        /// The policy; `-` is standard input
+        file: PathBuf,
+    },
+    /// Say whether a policy is loaded and intact, and what its rules have counted
+    Status,
+    /// Remove our policy from the kernel; other tables stay
+    Unload,
+}
+
+/// A connection to ask about.
+#[derive(Debug, ClapArgs)]
+#[command(group = ArgGroup::new("way").required(true))]
+pub(crate) struct Question {
+    /// The policy; `-` is standard input
+    pub(crate) file: PathBuf,
+
+    /// To this host
+    #[arg(long = "in", group = "way")]
+    pub(crate) input: bool,
+    /// From this host
+    #[arg(long, group = "way")]
+    pub(crate) out: bool,
+    /// Through this host
+    #[arg(long, group = "way")]
+    pub(crate) forward: bool,
+    /// To a port that this host publishes for a container, which listens at PORT inside
+    #[arg(long, group = "way", value_name = "PORT")]
+    pub(crate) published: Option<u16>,
+
+    /// Who begins it: an address, or an address and a port [default: a documentation address]
+    #[arg(long, value_name = "ADDR[:PORT]", value_parser = parse_from)]
+    pub(crate) from: Option<(IpAddr, Option<u16>)>,
+    /// To what: 443/tcp, 203.0.113.7:53/udp, [2001:db8::1]:22/tcp, echo-request, 203.0.113.7, gre
+    #[arg(long, value_name = "[ADDR:]PORT/PROTO")]
+    pub(crate) to: String,
+    /// The interface that it comes in by
+    #[arg(long, default_value = "eth0", value_name = "NAME")]
+    pub(crate) iif: String,
+    /// The interface that it leaves by
+    #[arg(long, default_value = "eth0", value_name = "NAME")]
+    pub(crate) oif: String,
+    /// Ask about the Nth such connection at once, for rules that limit
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) nth: u32,
+}
+
+fn parse_from(text: &str) -> Result<(IpAddr, Option<u16>), String> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok((address, None));
+    }
+    text.parse::<std::net::SocketAddr>()
+        .map(|both| (both.ip(), Some(both.port())))
+        .map_err(|_| "expected an address, ADDR:PORT or [ADDR]:PORT".to_owned())
+}

@@ -1,0 +1,65 @@
+//! Why a verb could not be done, and the exit status that says so.
+
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+
+use nfguard_netlink::Error;
+use nfguard_policy::Problem;
+use serde_json::json;
+
+use crate::output;
+
+/// Why a verb could not be done.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// A file could not be read or written.
+    File(String, io::Error),
+    /// A policy with mistakes: its name and all of them, warnings too.
+    Policy(String, Vec<Problem>),
+    /// An argument that only makes sense or not with others.
+    Usage(String),
+    /// A rehearsal could not be set up.
+    Rehearsal(io::Error),
+    /// The kernel, or the way to it.
+    Kernel(Error),
+}
+
+impl Failure {
+    pub(crate) fn file(path: &Path) -> impl FnOnce(io::Error) -> Failure {
+        let name = path.display().to_string();
+        move |error| Failure::File(name, error)
+    }
+
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Failure::File(..) | Failure::Policy(..) | Failure::Usage(_) => 2,
+            Failure::Kernel(Error::Permission) => 4,
+            Failure::Rehearsal(error) if error.kind() == io::ErrorKind::PermissionDenied => 4,
+            Failure::Kernel(_) | Failure::Rehearsal(_) => 3,
+        })
+    }
+
+    pub(crate) fn print(&self, json: bool) {
+        if let Failure::Policy(name, problems) = self {
+            return output::problems(name, problems, json);
+        }
+        let message = match self {
+            Failure::File(name, error) => format!("{name}: {error}"),
+            Failure::Usage(message) => message.clone(),
+            Failure::Rehearsal(error) => error.to_string(),
+            Failure::Kernel(error) => error.to_string(),
+            Failure::Policy(..) => String::new(),
+        };
+        if json {
+            output::json(&json!({ "error": message }));
+        }
+        eprintln!("nfguard: {message}");
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure::Kernel(error)
+    }
+}

@@ -1,0 +1,93 @@
+//! `load`, `diff` and `unload`.
+
+use std::path::Path;
+
+use nfguard_netlink::{Kernel, Table};
+use nfguard_policy::{MARK, TABLE};
+use serde_json::json;
+
+use crate::policy_file::PolicyFile;
+use crate::{Answer, Done, output};
+
+/// How long a list of changes `load` prints; all of it is for `diff`.
+const SHORT: usize = 40;
+
+pub(crate) fn load(path: &Path, dry_run: bool, json: bool) -> Done {
+    if dry_run {
+        compare(path, json)?;
+        return Ok(Answer::Yes);
+    }
+    let file = PolicyFile::read_and_warn(path)?;
+    let table = file.table();
+    let change = nfguard_netlink::load(&mut Kernel::open()?, &table)?;
+    let changed = !change.transaction.is_empty();
+    let lines = output::changes(change.before.as_ref(), Some(&table));
+    if json {
+        output::json(&json!({
+            "file": file.name,
+            "changed": changed,
+            "verified": change.verified,
+            "changes": lines,
+        }));
+        return Ok(Answer::Yes);
+    }
+    if !changed {
+        output::line(&format!("{}: loaded already, nothing changed", file.name));
+        return Ok(Answer::Yes);
+    }
+    match &change.before {
+        Some(_) if lines.len() <= SHORT => output::print_changes(&lines),
+        Some(_) => output::line(&format!("{} lines of the ruleset changed", lines.len())),
+        None => {}
+    }
+    let rules: usize = table.chains.iter().map(|chain| chain.rules.len()).sum();
+    output::line(&format!(
+        "{}: loaded into table inet {TABLE} ({} rules of policy, {rules} of nftables){}",
+        file.name,
+        file.policy.rules().len(),
+        if change.verified { " and read back" } else { "" },
+    ));
+    if !change.verified {
+        output::line("another process changed the table before it could be read back");
+    }
+    Ok(Answer::Yes)
+}
+
+pub(crate) fn diff(path: &Path, json: bool) -> Done {
+    compare(path, json).map(|differs| Answer::from(!differs))
+}
+
+/// Prints what a load would change; whether that is anything.
+fn compare(path: &Path, json: bool) -> Result<bool, crate::Failure> {
+    let file = PolicyFile::read_and_warn(path)?;
+    let table = file.table();
+    let (snapshot, transaction) = nfguard_netlink::plan(&mut Kernel::open()?, &table)?;
+    let differs = !transaction.is_empty();
+    let before = snapshot.loaded.map(|loaded| loaded.table);
+    let lines = if differs { output::changes(before.as_ref(), Some(&table)) } else { Vec::new() };
+    if json {
+        output::json(&json!({ "file": file.name, "differs": differs, "changes": lines }));
+    } else if differs {
+        output::print_changes(&lines);
+    } else {
+        output::line(&format!("{}: no difference", file.name));
+    }
+    Ok(differs)
+}
+
+pub(crate) fn unload(json: bool) -> Done {
+    let removed = nfguard_netlink::unload(&mut Kernel::open()?, &ours())?;
+    if json {
+        output::json(&json!({ "removed": removed }));
+    } else if removed {
+        output::line(&format!("removed table inet {TABLE}"));
+    } else {
+        output::line("no policy was loaded");
+    }
+    Ok(Answer::Yes)
+}
+
+/// What our table is known by.
+pub(crate) fn ours() -> Table {
+    Table { name: TABLE.to_owned(), comment: Some(MARK.to_owned()), ..Table::default() }
+}

@@ -1,0 +1,111 @@
+//! What every verb prints alike.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
+
+use anstyle::{AnsiColor, Style};
+use nfguard_netlink::Table;
+use nfguard_netlink::text;
+use nfguard_policy::{Problem, Severity};
+use serde_json::{Value, json};
+use similar::{ChangeTag, TextDiff};
+
+/// The number that each JSON answer carries. It changes when a reader of the old form would
+/// misread the new one; new keys do not change it.
+const SCHEMA: u32 = 1;
+
+pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
+pub(crate) const BAD: Style = AnsiColor::Red.on_default();
+pub(crate) const NOTE: Style = AnsiColor::Yellow.on_default();
+
+/// Prints an object with the schema's number.
+pub(crate) fn json(value: &Value) {
+    let mut object = value.clone();
+    if let Some(object) = object.as_object_mut() {
+        object.insert("schema".to_owned(), json!(SCHEMA));
+    }
+    line(&format!("{object:#}"));
+}
+
+/// Prints to standard output with colours where they are wanted. A reader that has gone away is no
+/// error: `nfguard show | head` must not panic.
+pub(crate) fn line(text: &str) {
+    let _ = writeln!(anstream::stdout(), "{text}");
+}
+
+/// Every problem of a policy, to standard error or as JSON.
+pub(crate) fn problems(name: &str, problems: &[Problem], as_json: bool) {
+    if as_json {
+        json(&json!({ "file": name, "problems": problems }));
+        return;
+    }
+    let mut out = anstream::stderr();
+    for problem in problems {
+        let style = match problem.severity {
+            Severity::Error => BAD,
+            Severity::Warning => NOTE,
+        };
+        let _ = writeln!(out, "{style}{name}:{problem}{style:#}");
+    }
+}
+
+/// What differs between two tables: each line with its mark, under the counter, set or chain that
+/// it stands in.
+pub(crate) fn changes(before: Option<&Table>, after: Option<&Table>) -> Vec<String> {
+    let (before, after) = (blocks(before), blocks(after));
+    let headings: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    let mut lines = Vec::new();
+    for heading in headings {
+        match (before.get(heading), after.get(heading)) {
+            (Some(old), Some(new)) if old == new => {}
+            (Some(old), Some(new)) => {
+                lines.push(format!(" {heading}"));
+                let changes = TextDiff::from_lines(old, new);
+                lines.extend(changes.iter_all_changes().filter_map(|change| {
+                    let mark = match change.tag() {
+                        ChangeTag::Equal => return None,
+                        ChangeTag::Delete => '-',
+                        ChangeTag::Insert => '+',
+                    };
+                    Some(format!("{mark}{}", change.value().trim_end()))
+                }));
+            }
+            (old, new) => {
+                let mark = if new.is_some() { '+' } else { '-' };
+                lines.push(format!("{mark}{heading}"));
+                let body = old.or(new).map(String::as_str).unwrap_or_default();
+                lines.extend(body.lines().map(|line| format!("{mark}{line}")));
+            }
+        }
+    }
+    lines
+}
+
+/// A table's counters, sets and chains: heading to body.
+fn blocks(table: Option<&Table>) -> BTreeMap<String, String> {
+    let text = table.map(|table| text::table(&table.clone().normalized())).unwrap_or_default();
+    let mut blocks = BTreeMap::new();
+    let mut heading = String::new();
+    for line in text.lines() {
+        if let Some(start) = line.strip_suffix(" {").filter(|start| start.starts_with('\t')) {
+            heading = start.trim().to_owned();
+            blocks.insert(heading.clone(), String::new());
+        } else if line.starts_with("\t\t") {
+            let body = blocks.entry(heading.clone()).or_default();
+            body.push_str(&format!("    {}\n", line.trim()));
+        }
+    }
+    blocks
+}
+
+/// [`changes`] in colour.
+pub(crate) fn print_changes(lines: &[String]) {
+    for text in lines {
+        let style = match text.as_bytes().first() {
+            Some(b'-') => BAD,
+            Some(b'+') => GOOD,
+            _ => Style::new(),
+        };
+        line(&format!("{style}{text}{style:#}"));
+    }
+}

@@ -1,0 +1,65 @@
+//! `show`: a policy, or what is loaded, as nft text.
+
+use std::path::Path;
+
+use nfguard_netlink::{Kernel, Table, text};
+use serde_json::{Value, json};
+
+use crate::load::ours;
+use crate::policy_file::PolicyFile;
+use crate::{Answer, Done, output};
+
+pub(crate) fn show(path: Option<&Path>, as_json: bool) -> Done {
+    let table = match path {
+        Some(path) => PolicyFile::read_and_warn(path)?.policy.compile(),
+        None => {
+            let mut kernel = Kernel::open()?;
+            match nfguard_netlink::own_table(&mut kernel, &ours())?.loaded {
+                Some(loaded) => loaded.table,
+                None => {
+                    if as_json {
+                        output::json(&json!({ "table": null }));
+                    } else {
+                        output::line("no policy is loaded");
+                    }
+                    return Ok(Answer::No);
+                }
+            }
+        }
+    };
+    if as_json {
+        output::json(&json!({ "table": describe(&table), "nft": text::table(&table) }));
+    } else {
+        output::line(text::table(&table).trim_end());
+    }
+    Ok(Answer::Yes)
+}
+
+fn describe(table: &Table) -> Value {
+    let chains: Vec<Value> = table
+        .chains
+        .iter()
+        .map(|chain| {
+            let rules: Vec<Value> = chain
+                .rules
+                .iter()
+                .map(|rule| json!({ "nft": text::rule(rule), "comment": rule.comment }))
+                .collect();
+            json!({ "name": chain.name, "head": text::chain_head(chain), "rules": rules })
+        })
+        .collect();
+    let sets: Vec<Value> = table
+        .sets
+        .iter()
+        .map(|set| json!({ "name": set.name, "nft": text::set_head(set), "elements": set.elements.len() }))
+        .collect();
+    let counters: Vec<&str> = table.counters.iter().map(|counter| counter.name.as_str()).collect();
+    json!({
+        "family": "inet",
+        "name": table.name,
+        "comment": table.comment,
+        "chains": chains,
+        "sets": sets,
+        "counters": counters,
+    })
+}

@@ -1,0 +1,36 @@
+//! What was loaded, written into the table itself, so that the kernel alone can tell whether it
+//! still holds it.
+
+use std::path::Path;
+
+use nfguard_netlink::{Chain, Table, text};
+use sha2::{Digest as _, Sha256};
+
+/// The chain whose comment is the stamp. It has no rules and nothing jumps to it.
+const CHAIN: &str = "loaded";
+
+/// Adds the file's name and the table's digest.
+pub(crate) fn stamp(mut table: Table, file: &Path) -> Table {
+    let name = file.file_name().map_or_else(|| "-".into(), |name| name.to_string_lossy());
+    let name: String = name.chars().filter(|char| !char.is_control() && *char != '"').collect();
+    let name: String = name.chars().take(40).collect();
+    let comment = format!("{} {name}", digest(&table));
+    table.chains.push(Chain { name: CHAIN.to_owned(), comment: Some(comment), ..Chain::default() });
+    table
+}
+
+/// The name of the file that was loaded, and whether the table is still as it was then.
+pub(crate) fn verify(table: &Table) -> (String, bool) {
+    let comment = table.chain(CHAIN).and_then(|chain| chain.comment.clone()).unwrap_or_default();
+    let (stamped, name) = comment.split_once(' ').unwrap_or_default();
+    let mut bare = table.clone();
+    bare.chains.retain(|chain| chain.name != CHAIN);
+    (name.to_owned(), digest(&bare) == stamped)
+}
+
+/// SHA-256 of the table's text, whatever the order that the kernel lists it in.
+fn digest(table: &Table) -> String {
+    let text = text::table(&table.clone().normalized());
+    let digest = Sha256::digest(text.as_bytes());
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,64 @@
+//! `status`: is it loaded, is it intact, what has it counted.
+
+use std::collections::BTreeMap;
+
+use nfguard_netlink::{Counts, Expr, Kernel, Rule, Table};
+use serde_json::{Value, json};
+
+use crate::load::ours;
+use crate::output::{self, BAD, GOOD};
+use crate::{Answer, Done, stamp};
+
+pub(crate) fn status(as_json: bool) -> Done {
+    let mut kernel = Kernel::open()?;
+    let Some(loaded) = nfguard_netlink::own_table(&mut kernel, &ours())?.loaded else {
+        if as_json {
+            output::json(&json!({ "loaded": false }));
+        } else {
+            output::line(&format!("{BAD}no policy is loaded: everything is open{BAD:#}"));
+        }
+        return Ok(Answer::No);
+    };
+    let (file, intact) = stamp::verify(&loaded.table);
+    if as_json {
+        let counters: BTreeMap<&String, Value> = loaded
+            .counts
+            .iter()
+            .map(|(name, counts)| {
+                (name, json!({ "packets": counts.packets, "bytes": counts.bytes }))
+            })
+            .collect();
+        output::json(&json!({
+            "loaded": true, "file": file, "intact": intact, "counters": counters,
+        }));
+    } else {
+        if intact {
+            output::line(&format!("{GOOD}{file} is loaded, and intact{GOOD:#}"));
+        } else {
+            output::line(&format!(
+                "{BAD}{file} was loaded, but the table was changed since then; `nfguard diff` \
+                 with the file shows where{BAD:#}"
+            ));
+        }
+        print_counters(&loaded.table, &loaded.counts);
+    }
+    Ok(Answer::from(intact))
+}
+
+fn print_counters(table: &Table, counts: &BTreeMap<String, Counts>) {
+    output::line(&format!("\n{:>12} {:>14}  {:<24} {}", "packets", "bytes", "counter", "rule"));
+    for counter in &table.counters {
+        let Counts { packets, bytes } = counts.get(&counter.name).copied().unwrap_or_default();
+        let (name, comment) = (&counter.name, comment(table, &counter.name));
+        output::line(&format!("{packets:>12} {bytes:>14}  {name:<24} {comment}"));
+    }
+}
+
+/// What the first rule that counts here says of itself.
+fn comment<'t>(table: &'t Table, counter: &str) -> &'t str {
+    let counts = |rule: &&Rule| {
+        rule.exprs.iter().any(|expr| matches!(expr, Expr::Counter(name) if name == counter))
+    };
+    let rule = table.chains.iter().flat_map(|chain| &chain.rules).find(counts);
+    rule.and_then(|rule| rule.comment.as_deref()).unwrap_or_default()
+}
