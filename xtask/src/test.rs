@@ -40,11 +40,12 @@ pub(crate) fn steps(report: &mut Report, quick: bool, no_root: bool) {
 
 /// Builds every test once; those that need namespaces run in some.
 fn tests(report: &mut Report, quick: bool, no_root: bool) {
-    let mut binaries = Vec::new();
+    let mut built = None;
     report.step("build", || {
-        binaries = build::test_binaries(&["--workspace"])?;
+        built = Some(build::test_binaries(&["--workspace"])?);
         Ok(Tally::DONE)
     });
+    let Some(binaries) = built else { return };
     let (isolated, plain): (Vec<_>, Vec<_>) =
         binaries.into_iter().partition(|binary| PACKAGES.contains(&binary.package.as_str()));
     report.step("unit tests", || {
@@ -62,10 +63,8 @@ fn tests(report: &mut Report, quick: bool, no_root: bool) {
         command.args(["test", "--doc", "--workspace"]);
         runner::run_tests(&mut command)
     });
-    if !isolated.is_empty() {
-        netns::run(report, &isolated, &Choice { no_root, ..Choice::default() });
-        if !quick {
-            kernels::run(report, &isolated, &[]);
-        }
+    netns::run(report, &isolated, &Choice { no_root, ..Choice::default() });
+    if !quick {
+        kernels::run(report, &isolated, &[]);
     }
 }
