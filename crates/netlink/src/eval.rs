@@ -249,7 +249,9 @@ impl<'a> Run<'a, '_> {
                 self.store(reg.index(), &value)
             }
             Expr::Ct { key, reg } => {
+                let tracked = self.packet.ct_state & (ct_state::INVALID | ct_state::UNTRACKED) == 0;
                 let value = match key {
+                    CtKey::Status | CtKey::OriginalProtoDst if !tracked => return None,
                     CtKey::State => self.packet.ct_state.to_ne_bytes().to_vec(),
                     CtKey::Status => {
                         let dnat = self.packet.dnat_from.map_or(0, |_| ct_status::DNAT);

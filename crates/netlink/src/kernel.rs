@@ -57,10 +57,31 @@ impl Kernel {
     }
 
     /// The ruleset's generation: a number that each commit to any table of the namespace changes.
+    /// What is read after this is of that generation or a later one.
     ///
     /// # Errors
-    /// Any but [`Error::Refused`].
+    /// [`Error::Interrupted`] if others kept changing the ruleset; any but [`Error::Refused`].
     pub fn generation(&mut self) -> Result<u32, Error> {
+        for _ in 0..READS {
+            let generation = self.announced_generation()?;
+            match self.settled(generation) {
+                Err(Error::Interrupted) => {}
+                settled => return settled.map(|()| generation),
+            }
+        }
+        Err(Error::Interrupted)
+    }
+
+    /// Fails if the ruleset is, or is just about to be, of another generation.
+    ///
+    /// The kernel changes the number and the rules one after the other (which first depends on its
+    /// version), so a number read in between says nothing. A batch waits for the commit that is
+    /// under way; one without operations changes nothing.
+    fn settled(&mut self, generation: u32) -> Result<(), Error> {
+        self.send(&Transaction::default(), Some(generation))
+    }
+
+    fn announced_generation(&mut self) -> Result<u32, Error> {
         let mut generation = None;
         self.read(NFT_MSG_GETGEN, NFT_MSG_NEWGEN, false, &[], |attrs| {
             for attr in attrs {
@@ -84,10 +105,13 @@ impl Kernel {
         for _ in 0..READS {
             let generation = self.generation()?;
             let read = self.table_once(name);
-            if matches!(read, Err(Error::Interrupted)) || self.generation()? != generation {
+            if matches!(read, Err(Error::Interrupted)) {
                 continue;
             }
-            return read.map(|loaded| Snapshot { generation, loaded });
+            match self.settled(generation) {
+                Err(Error::Interrupted) => {}
+                settled => return settled.and(read).map(|loaded| Snapshot { generation, loaded }),
+            }
         }
         Err(Error::Interrupted)
     }
@@ -122,9 +146,10 @@ impl Kernel {
         transaction: &Transaction,
         generation: Option<u32>,
     ) -> Result<(), Error> {
-        if transaction.is_empty() {
-            return Ok(());
-        }
+        if transaction.is_empty() { Ok(()) } else { self.send(transaction, generation) }
+    }
+
+    fn send(&mut self, transaction: &Transaction, generation: Option<u32>) -> Result<(), Error> {
         let batch = Batch::encode(transaction, generation, self.seq.wrapping_add(1))?;
         self.seq = self.seq.wrapping_add(batch.messages()).wrapping_add(2);
         let answer = (self.exchange)(&batch.bytes)?;
@@ -137,13 +162,13 @@ impl Kernel {
         self.read(NFT_MSG_GETCHAIN, NFT_MSG_NEWCHAIN, true, &[], |attrs| {
             // This dump has all tables of the family, and others' chains may be of any type.
             if first_string(attrs, NFTA_CHAIN_TABLE) == name {
-                table.chains.push(object::decode_chain(attrs)?.1);
+                table.chains.push(object::decode_chain(attrs)?);
             }
             Ok(())
         })?;
         let rule_table = [(NFTA_RULE_TABLE, name)];
         self.read(NFT_MSG_GETRULE, NFT_MSG_NEWRULE, true, &rule_table, |attrs| {
-            let (_, chain, rule) = object::decode_rule(attrs)?;
+            let (chain, rule) = object::decode_rule(attrs)?;
             if let Some(chain) = table.chains.iter_mut().find(|known| known.name == chain) {
                 chain.rules.push(rule);
             }
@@ -151,7 +176,7 @@ impl Kernel {
         })?;
         let set_table = [(NFTA_SET_TABLE, name)];
         self.read(NFT_MSG_GETSET, NFT_MSG_NEWSET, true, &set_table, |attrs| {
-            table.sets.push(object::decode_set(attrs)?.1);
+            table.sets.extend(object::decode_set(attrs)?);
             Ok(())
         })?;
         for set in table.sets.iter_mut().filter(|set| !set.dynamic) {
@@ -160,7 +185,7 @@ impl Kernel {
         let mut counts = BTreeMap::new();
         let object_table = [(NFTA_OBJ_TABLE, name)];
         self.read(NFT_MSG_GETOBJ, NFT_MSG_NEWOBJ, true, &object_table, |attrs| {
-            let (_, counter, count) = object::decode_counter(attrs)?;
+            let (counter, count) = object::decode_counter(attrs)?;
             counts.insert(counter.name.clone(), count);
             table.counters.push(counter);
             Ok(())
@@ -197,7 +222,8 @@ impl Kernel {
         let replies: Vec<Reply<'_>> = Replies(&answer)
             .filter(|reply| reply.as_ref().map_or(true, |reply| reply.seq == self.seq))
             .collect::<Result<_, _>>()?;
-        if replies.is_empty() {
+        let ended = replies.last().is_some_and(|last| !dump || last.ends());
+        if !ended {
             return Err(Error::Unknown);
         }
         for reply in replies {

@@ -24,7 +24,8 @@ pub struct Change {
 /// Makes the kernel hold exactly this table, in one transaction.
 ///
 /// A table of the same name counts as an earlier load if it has the same comment; any other is
-/// left alone.
+/// left alone. If somebody put things into ours that nfguard has no words for (a map, a chain that
+/// does address translation), the whole table is made anew, and what it had counted is lost.
 ///
 /// # Errors
 /// Nothing was changed unless it is [`Error::ReadBack`].
@@ -37,9 +38,13 @@ pub fn load(kernel: &mut Kernel, desired: &Table) -> Result<Change, Error> {
         }
         match kernel.commit(&transaction, Some(snapshot.generation)) {
             Err(Error::Interrupted) => {}
-            // Whether it was committed is seen below.
-            Ok(()) | Err(Error::Unknown) => {
-                let verified = verify(kernel, desired, snapshot.generation)?;
+            // Whether it was committed is seen from what the kernel holds.
+            outcome @ (Ok(()) | Err(Error::Unknown)) => {
+                let verified = match verify(kernel, desired, snapshot.generation) {
+                    Err(Error::Interrupted) => outcome.map(|()| false)?,
+                    Err(Error::Decode(error)) => return Err(Error::ReadBack(error.to_string())),
+                    verified => verified?,
+                };
                 return Ok(Change { before, transaction, verified });
             }
             Err(error) => return Err(error),
@@ -53,7 +58,15 @@ pub fn load(kernel: &mut Kernel, desired: &Table) -> Result<Change, Error> {
 /// # Errors
 /// [`Error::Foreign`] if a table of that name is not ours.
 pub fn plan(kernel: &mut Kernel, desired: &Table) -> Result<(Snapshot, Transaction), Error> {
-    let snapshot = own_table(kernel, desired)?;
+    let generation = kernel.generation()?;
+    let snapshot = match own_table(kernel, desired) {
+        Err(Error::Decode(_)) => {
+            let mut transaction = diff(None, desired);
+            transaction.ops.insert(0, Op::DeleteTable);
+            return Ok((Snapshot { generation, loaded: None }, transaction));
+        }
+        snapshot => snapshot?,
+    };
     let current = snapshot.loaded.as_ref().map(|loaded| &loaded.table);
     let transaction = diff(current, desired);
     Ok((snapshot, transaction))
@@ -83,45 +96,73 @@ pub fn unload(kernel: &mut Kernel, ours: &Table) -> Result<bool, Error> {
 /// # Errors
 /// [`Error::Foreign`] if a table of that name is not ours.
 pub fn own_table(kernel: &mut Kernel, ours: &Table) -> Result<Snapshot, Error> {
+    // Before the look at the table: a commit for this generation then fails if one was made since.
+    let generation = kernel.generation()?;
     if own_head(kernel, ours)?.is_none() {
-        let generation = kernel.generation()?;
         return Ok(Snapshot { generation, loaded: None });
     }
-    kernel.table(&ours.name)
+    let snapshot = kernel.table(&ours.name)?;
+    // The name may have got a new owner between the two reads.
+    if let Some(loaded) = &snapshot.loaded {
+        own(&loaded.table, ours)?;
+    }
+    Ok(snapshot)
 }
 
 fn own_head(kernel: &mut Kernel, ours: &Table) -> Result<Option<Table>, Error> {
     let head = kernel.table_head(&ours.name)?;
-    match &head {
-        Some(found) if found.comment != ours.comment => Err(Error::Foreign {
-            table: ours.name.clone(),
-            reason: match &found.comment {
-                Some(comment) => format!("its comment is {comment:?}"),
-                None => "it has no comment".to_owned(),
-            },
-        }),
-        _ => Ok(head),
+    if let Some(found) = &head {
+        own(found, ours)?;
     }
+    Ok(head)
 }
+
+fn own(found: &Table, ours: &Table) -> Result<(), Error> {
+    if found.comment == ours.comment {
+        return Ok(());
+    }
+    Err(Error::Foreign {
+        table: ours.name.clone(),
+        reason: match &found.comment {
+            Some(comment) => format!("its comment is {comment:?}"),
+            None => "it has no comment".to_owned(),
+        },
+    })
+}
+
+/// How often the table is read back before it counts as another: a dump of a large set that was
+/// only just filled may leave elements out, because its hash table is still growing.
+const READS_BACK: usize = 3;
 
 /// Whether the kernel holds the table; an error if it does not and nobody else was at it.
 fn verify(kernel: &mut Kernel, desired: &Table, before: u32) -> Result<bool, Error> {
-    let Snapshot { generation, loaded } = kernel.table(&desired.name)?;
-    let found = loaded.map(|Loaded { table, .. }| table.normalized());
-    if found.as_ref() == Some(&desired.clone().normalized()) {
-        return Ok(true);
+    let desired = desired.clone().normalized();
+    let mut found = None;
+    for _ in 0..READS_BACK {
+        let Snapshot { generation, loaded } = kernel.table(&desired.name)?;
+        found = loaded.map(|Loaded { table, .. }| table.normalized());
+        if found.as_ref() == Some(&desired) {
+            return Ok(true);
+        }
+        if generation == before {
+            return Err(Error::Unknown);
+        }
+        if generation != before.wrapping_add(1) {
+            return Ok(false);
+        }
     }
-    if generation == before {
-        return Err(Error::Unknown);
-    }
-    if generation == before.wrapping_add(1) {
-        let found = found.as_ref().map_or_else(String::new, crate::text::table);
-        let meant = crate::text::table(&desired.clone().normalized());
-        let line = meant.lines().zip(found.lines()).find(|(meant, found)| meant != found);
-        return Err(Error::ReadBack(match line {
-            Some((meant, found)) => format!("`{}` instead of `{}`", found.trim(), meant.trim()),
-            None => "something is missing or was added".to_owned(),
-        }));
-    }
-    Ok(false)
+    let found = found.as_ref().map_or_else(String::new, crate::text::table);
+    Err(Error::ReadBack(first_difference(&crate::text::table(&desired), &found)))
+}
+
+fn first_difference(meant: &str, found: &str) -> String {
+    let differs = |(meant, found): &(&str, &str)| meant != found;
+    let Some((meant, found)) = meant.lines().zip(found.lines()).find(differs) else {
+        return "something is missing or was added".to_owned();
+    };
+    let same = meant.chars().zip(found.chars()).take_while(|(meant, found)| meant == found).count();
+    // A set's elements stand in one line, however many they are.
+    let excerpt =
+        |line: &str| line.chars().skip(same.saturating_sub(60)).take(120).collect::<String>();
+    format!("`{}` instead of `{}`", excerpt(found).trim(), excerpt(meant).trim())
 }

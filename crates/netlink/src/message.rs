@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::attr::{Attrs, Writer};
 use crate::error::{DecodeError, Error, Refusal};
-use crate::expr::Expr;
+use crate::expr::{Expr, Verdict};
 use crate::model::Element;
 use crate::object;
 use crate::transaction::{Op, Transaction};
@@ -145,10 +145,11 @@ impl<'a> Batch<'a> {
         u32::try_from(self.sent.len()).unwrap_or(u32::MAX)
     }
 
-    /// Whether the kernel did it: no error in the whole answer, and the last message acknowledged.
+    /// Whether the kernel did it: no error in the whole answer, and the last message, if there is
+    /// one, acknowledged.
     pub(crate) fn judge(&self, answer: &[u8]) -> Result<(), Error> {
         let mut refusals = Vec::new();
-        let mut acknowledged = false;
+        let mut acknowledged = self.sent.is_empty();
         for reply in Replies(answer) {
             let reply = reply?;
             let Some(outcome) = reply.outcome()? else { continue };
@@ -266,6 +267,9 @@ fn place(op: &Op, bytes: &[u8], offset: u32) -> Option<String> {
             let name = match expr {
                 Expr::Lookup { set, .. } => format!("lookup @{set}"),
                 Expr::Counter(name) => format!("counter {name}"),
+                Expr::Dynset(dynset) => format!("dynset @{}", dynset.set),
+                Expr::Verdict(Verdict::Jump(chain)) => format!("jump {chain}"),
+                Expr::Verdict(Verdict::Goto(chain)) => format!("goto {chain}"),
                 _ => expr.name().to_owned(),
             };
             Some(format!("expression {}, {name}", index + 1))
@@ -330,9 +334,14 @@ impl<'a> Reply<'a> {
         self.flags & DUMP_INTERRUPTED != 0
     }
 
+    /// Whether nothing more comes after it.
+    pub(crate) fn ends(&self) -> bool {
+        matches!(self.kind, ERROR | DONE)
+    }
+
     /// What it says, if it is an acknowledgement, an error or the end of a dump.
     pub(crate) fn outcome(&self) -> Result<Option<Outcome>, DecodeError> {
-        if !matches!(self.kind, ERROR | DONE) {
+        if !self.ends() {
             return Ok(None);
         }
         let truncated = DecodeError::Truncated { rest: self.body.len() };

@@ -37,8 +37,9 @@ impl Table {
         self.sets.iter().find(|set| set.name == name)
     }
 
-    /// The same table with everything that has no order of its own put in order of names, and the
-    /// elements of dynamic sets left out, for they are state and not definition.
+    /// The same table with everything that has no order of its own put in order of names, the
+    /// elements of dynamic sets left out, for they are state and not definition, and no timeout
+    /// said twice, for the kernel tells an element's own only if it is not the set's.
     #[must_use]
     pub fn normalized(mut self) -> Table {
         self.counters.sort_by(|a, b| a.name.cmp(&b.name));
@@ -48,6 +49,9 @@ impl Table {
             set.elements.sort_by(|a, b| a.key.cmp(&b.key));
             if set.dynamic {
                 set.elements.clear();
+            }
+            for element in &mut set.elements {
+                element.timeout = element.timeout.filter(|own| Some(*own) != set.timeout);
             }
         }
         self

@@ -60,14 +60,12 @@ pub(crate) fn encode_chain(out: &mut Writer, table: &str, chain: &Chain) {
     }
 }
 
-pub(crate) fn decode_chain(attrs: Attrs<'_>) -> Result<(String, Chain), DecodeError> {
-    let mut table = String::new();
+pub(crate) fn decode_chain(attrs: Attrs<'_>) -> Result<Chain, DecodeError> {
     let mut chain = Chain::default();
     let (mut hook, mut policy, mut kind) = (None, None, String::new());
     for attr in attrs {
         let attr = attr?;
         match attr.kind {
-            NFTA_CHAIN_TABLE => table = attr.string(),
             NFTA_CHAIN_NAME => chain.name = attr.string(),
             NFTA_CHAIN_HOOK => hook = Some(attr),
             NFTA_CHAIN_POLICY => policy = Some(attr.u32()?),
@@ -85,7 +83,7 @@ pub(crate) fn decode_chain(attrs: Attrs<'_>) -> Result<(String, Chain), DecodeEr
         }
         chain.base = Some(decode_base(&hook, policy)?);
     }
-    Ok((table, chain))
+    Ok(chain)
 }
 
 fn decode_base(hook: &Attr<'_>, policy: Option<u32>) -> Result<Base, DecodeError> {
@@ -127,13 +125,12 @@ pub(crate) fn encode_rule(out: &mut Writer, table: &str, chain: &str, rule: &Rul
     }
 }
 
-/// The rule, its table and its chain.
-pub(crate) fn decode_rule(attrs: Attrs<'_>) -> Result<(String, String, Rule), DecodeError> {
-    let (mut table, mut chain, mut rule) = (String::new(), String::new(), Rule::default());
+/// The rule and its chain.
+pub(crate) fn decode_rule(attrs: Attrs<'_>) -> Result<(String, Rule), DecodeError> {
+    let (mut chain, mut rule) = (String::new(), Rule::default());
     for attr in attrs {
         let attr = attr?;
         match attr.kind {
-            NFTA_RULE_TABLE => table = attr.string(),
             NFTA_RULE_CHAIN => chain = attr.string(),
             NFTA_RULE_EXPRESSIONS => {
                 for expr in attr.nested() {
@@ -147,7 +144,7 @@ pub(crate) fn decode_rule(attrs: Attrs<'_>) -> Result<(String, String, Rule), De
         }
     }
     named("rule's chain", &chain)?;
-    Ok((table, chain, rule))
+    Ok((chain, rule))
 }
 
 /// Everything but the elements. `id` tells the sets of one transaction apart.
@@ -185,16 +182,16 @@ pub(crate) fn encode_set(out: &mut Writer, table: &str, set: &Set, id: u32) {
 /// nft's `BYTEORDER_BIG_ENDIAN`, by which it knows how to print keys.
 const BIG_ENDIAN: u32 = 2;
 
-pub(crate) fn decode_set(attrs: Attrs<'_>) -> Result<(String, Set), DecodeError> {
-    let (mut table, mut set) = (String::new(), Set::default());
-    let (mut flags, mut default_timeout) = (0, None);
+/// `None` for a set without a name of its own, which is a part of the rule that uses it.
+pub(crate) fn decode_set(attrs: Attrs<'_>) -> Result<Option<Set>, DecodeError> {
+    let mut set = Set::default();
+    let (mut flags, mut key, mut default_timeout) = (0, 0, None);
     for attr in attrs {
         let attr = attr?;
         match attr.kind {
-            NFTA_SET_TABLE => table = attr.string(),
             NFTA_SET_NAME => set.name = attr.string(),
             NFTA_SET_FLAGS => flags = attr.u32()?,
-            NFTA_SET_KEY_TYPE => set.key = decode_key_type(attr.u32()?)?,
+            NFTA_SET_KEY_TYPE => key = attr.u32()?,
             NFTA_SET_DESC => {
                 for attr in attr.nested() {
                     let attr = attr?;
@@ -211,14 +208,18 @@ pub(crate) fn decode_set(attrs: Attrs<'_>) -> Result<(String, Set), DecodeError>
         }
     }
     named("set", &set.name)?;
+    if flags & NFT_SET_ANONYMOUS != 0 {
+        return Ok(None);
+    }
     let known = NFT_SET_INTERVAL | NFT_SET_TIMEOUT | NFT_SET_EVAL;
     if flags & !known != 0 {
         return Err(unknown("set", "flags", &flags));
     }
+    set.key = decode_key_type(key)?;
     set.interval = flags & NFT_SET_INTERVAL != 0;
     set.dynamic = flags & NFT_SET_EVAL != 0;
     set.timeout = (flags & NFT_SET_TIMEOUT != 0).then(|| default_timeout.unwrap_or_default());
-    Ok((table, set))
+    Ok(Some(set))
 }
 
 fn decode_key_type(number: u32) -> Result<Vec<KeyType>, DecodeError> {
@@ -362,15 +363,14 @@ pub(crate) fn encode_counter(out: &mut Writer, table: &str, counter: &Counter) {
     }
 }
 
-/// The table's name, the counter and its state.
-pub(crate) fn decode_counter(attrs: Attrs<'_>) -> Result<(String, Counter, Counts), DecodeError> {
-    let (mut table, mut kind) = (String::new(), 0);
+/// The counter and its state.
+pub(crate) fn decode_counter(attrs: Attrs<'_>) -> Result<(Counter, Counts), DecodeError> {
+    let mut kind = 0;
     let mut counter = Counter { name: String::new(), comment: None };
     let mut counts = Counts::default();
     for attr in attrs {
         let attr = attr?;
         match attr.kind {
-            NFTA_OBJ_TABLE => table = attr.string(),
             NFTA_OBJ_NAME => counter.name = attr.string(),
             NFTA_OBJ_TYPE => kind = attr.u32()?,
             NFTA_OBJ_USERDATA => {
@@ -393,7 +393,7 @@ pub(crate) fn decode_counter(attrs: Attrs<'_>) -> Result<(String, Counter, Count
     if kind != COUNTER {
         return Err(unknown("stateful object", "type", &kind));
     }
-    Ok((table, counter, counts))
+    Ok((counter, counts))
 }
 
 impl Hook {

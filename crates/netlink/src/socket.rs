@@ -53,18 +53,14 @@ impl Socket {
             });
         }
         let mut answer = Vec::new();
-        let mut lost = false;
         loop {
             match self.receive() {
                 Ok(len) => answer.extend_from_slice(self.buffer.get(..len).unwrap_or_default()),
                 Err(error) => match error.raw_os_error() {
-                    _ if error.kind() == io::ErrorKind::WouldBlock => {
-                        return if lost { Err(Error::Unknown) } else { Ok(answer) };
-                    }
-                    // Answers did not fit the receive buffer; the batch may be committed. What
-                    // did fit must not be taken for the answer to the next request.
-                    Some(libc::ENOBUFS) => lost = true,
-                    Some(libc::EINTR) => {}
+                    _ if error.kind() == io::ErrorKind::WouldBlock => return Ok(answer),
+                    // The last answers did not fit the receive buffer. Whoever reads the first
+                    // ones sees from them that something is missing.
+                    Some(libc::ENOBUFS | libc::EINTR) => {}
                     _ => return Err(error.into()),
                 },
             }
