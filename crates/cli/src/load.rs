@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use nfguard_netlink::{Kernel, Table};
+use nfguard_netlink::{Change, Error, Kernel, Table};
 use nfguard_policy::{MARK, TABLE};
 use serde_json::json;
 
@@ -19,7 +19,7 @@ pub(crate) fn load(path: &Path, dry_run: bool, json: bool) -> Done {
     }
     let file = PolicyFile::read_and_warn(path)?;
     let table = file.table();
-    let change = nfguard_netlink::load(&mut Kernel::open()?, &table)?;
+    let change = apply(&table)?;
     let changed = !change.transaction.is_empty();
     let lines = output::changes(change.before.as_ref(), Some(&table));
     if json {
@@ -51,6 +51,11 @@ pub(crate) fn load(path: &Path, dry_run: bool, json: bool) -> Done {
         output::line("another process changed the table before it could be read back");
     }
     Ok(Answer::Yes)
+}
+
+/// Makes the kernel of this thread's network namespace hold the table.
+pub(crate) fn apply(table: &Table) -> Result<Change, Error> {
+    nfguard_netlink::load(&mut Kernel::open()?, table)
 }
 
 pub(crate) fn diff(path: &Path, json: bool) -> Done {

@@ -1,6 +1,304 @@
-//! `try`.
-use crate::{Answer, Done};
+//! `try`: a policy rehearsed with real packets where it can do no harm.
+//!
+//! A user namespace gives the rights that this needs over network namespaces of its own and over
+//! nothing else. One of them is the host, one the internet.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
-pub(crate) fn rehearse(_path: &Path, _json: bool) -> Done {
-    Ok(Answer::Yes)
+use std::time::Duration;
+
+use nfguard_lab::{
+    DEFAULT_TIMEOUT, Outcome, Probe, Refusal, Server, World, enter_user_namespace, run_all,
+};
+use nfguard_netlink::eval::{Fate, Memory};
+use nfguard_netlink::{Table, protocol};
+use nfguard_policy::{Flow, Ground, Path as Way, Payload, Sample, explain};
+use serde_json::{Value, json};
+
+use crate::explain::fate_word;
+use crate::failure::Failure;
+use crate::output::{self, BAD, GOOD};
+use crate::policy_file::PolicyFile;
+use crate::{Answer, Done, load};
+
+/// Long enough for a loaded machine: a probe that passes does not wait for it.
+const PASSING: Duration = Duration::from_secs(30);
+/// An address of the world's internet (RFC 5737, RFC 3849).
+const FAR: (Ipv4Addr, Ipv6Addr) =
+    (Ipv4Addr::new(203, 0, 113, 7), Ipv6Addr::new(0x2001, 0xdb8, 7, 0, 0, 0, 0, 7));
+/// What containers are tried with: a port that most policies let out, one that few do, and one to
+/// reach a container past its published ports.
+const CONTAINER_OUT: [u16; 2] = [443, 25];
+const CONTAINER_IN: u16 = 8080;
+
+pub(crate) fn rehearse(path: &Path, as_json: bool) -> Done {
+    let file = PolicyFile::read_and_warn(path)?;
+    let table = file.table();
+    let world = world().map_err(Failure::Rehearsal)?;
+    world.host.run(|| load::apply(&table))?;
+
+    let ground = ground().map_err(Failure::Rehearsal)?;
+    let mut samples = file.policy.samples(&ground);
+    samples.extend(container_samples());
+    let rows = run(&world, &table, &samples).map_err(Failure::Rehearsal)?;
+
+    let wrong = rows.iter().filter(|row| !row.agrees()).count();
+    if as_json {
+        let rows: Vec<Value> = rows.iter().map(Row::json).collect();
+        output::json(&json!({ "file": file.name, "agrees": wrong == 0, "probes": rows }));
+    } else {
+        print(&rows);
+        let passed = rows.iter().filter(|row| row.seen.passed()).count();
+        let stopped = rows.len() - passed;
+        output::line(&format!(
+            "\n{}: {passed} kinds of connection passed and {stopped} were stopped, in a network \
+             namespace of their own; this machine's firewall was not touched",
+            file.name
+        ));
+        if wrong > 0 {
+            output::line(&format!("{BAD}{wrong} did not go as explain foretold{BAD:#}"));
+        }
+    }
+    Ok(Answer::from(wrong == 0))
+}
+
+/// The world, in a user namespace if one can be had. Root can do without.
+fn world() -> io::Result<World> {
+    match enter_user_namespace() {
+        Ok(()) => World::with_container(),
+        Err(refused) => World::with_container().map_err(|_| refused),
+    }
+}
+
+fn ground() -> io::Result<Ground> {
+    let (IpAddr::V4(v4), IpAddr::V6(v6)) = (World::HOST_V4, World::HOST_V6) else {
+        return Err(io::Error::other("the host's addresses are of the wrong families"));
+    };
+    Ok(Ground { host: (v4, v6), far: FAR, interface: "eth0".to_owned() })
+}
+
+/// From the container out, and to it by its own address.
+fn container_samples() -> Vec<Sample> {
+    let families = [(World::CONTAINER_V4, FAR.0.into()), (World::CONTAINER_V6, FAR.1.into())];
+    let sample = |source, destination, port, in_interface: &str, out_interface: &str| Sample {
+        flow: Flow {
+            path: Way::Forward,
+            source,
+            destination,
+            payload: Payload::Ports { protocol: protocol::TCP, source: 40_000, destination: port },
+            in_interface: in_interface.to_owned(),
+            out_interface: out_interface.to_owned(),
+        },
+        rule: None,
+        times: 1,
+    };
+    families
+        .into_iter()
+        .flat_map(|(container, far): (IpAddr, IpAddr)| {
+            let outs = CONTAINER_OUT.map(|port| sample(container, far, port, "docker0", "eth0"));
+            let past = sample(far, container, CONTAINER_IN, "eth0", "docker0");
+            outs.into_iter().chain([past])
+        })
+        .collect()
+}
+
+/// One line of the table: a connection, tried once or as the last of several.
+struct Row {
+    flow: Flow,
+    rule: Option<String>,
+    /// Which of several, from and to, if it was tried more than once.
+    nth: Option<(u8, u8)>,
+    foretold: Fate,
+    decided_by: String,
+    seen: Outcome,
+}
+
+/// Sends everything: what can go at once first, then each limit's connections in turn.
+fn run(world: &World, table: &Table, samples: &[Sample]) -> io::Result<Vec<Row>> {
+    let servers = serve(world, samples)?;
+    let mut memory = Memory::default();
+    let (once, repeated): (Vec<&Sample>, Vec<&Sample>) =
+        samples.iter().partition(|sample| sample.times == 1);
+
+    let foretold: Vec<_> =
+        once.iter().map(|sample| explain(table, &sample.flow, &mut memory)).collect();
+    let probes: Vec<Probe<'_>> = once
+        .iter()
+        .zip(&foretold)
+        .map(|(sample, foretold)| probe(world, &sample.flow, foretold.fate, true))
+        .collect();
+    let mut rows: Vec<Row> = Vec::new();
+    for ((sample, foretold), seen) in once.iter().zip(&foretold).zip(run_all(&probes)) {
+        rows.push(row(sample, None, foretold, seen));
+    }
+    for sample in repeated {
+        for nth in 1..=sample.times {
+            let foretold = explain(table, &sample.flow, &mut memory);
+            // Each is a new connection, so the port that it comes from is left to the kernel.
+            let seen = probe(world, &sample.flow, foretold.fate, false).run();
+            let row = row(sample, Some((nth, nth)), &foretold, seen);
+            let alike = |last: &&mut Row| {
+                (&last.flow, last.foretold, &last.seen) == (&row.flow, row.foretold, &row.seen)
+            };
+            match rows.last_mut().filter(alike) {
+                Some(last) => {
+                    last.nth = last.nth.map(|(from, _)| (from, nth));
+                    last.decided_by = row.decided_by;
+                }
+                None => rows.push(row),
+            }
+        }
+    }
+    drop(servers);
+    Ok(rows)
+}
+
+fn row(
+    sample: &Sample,
+    nth: Option<(u8, u8)>,
+    foretold: &nfguard_policy::Explanation<'_>,
+    seen: Outcome,
+) -> Row {
+    let decided_by = foretold.hooks.last().map_or_else(String::new, |(_, decision)| {
+        let comment = decision.rule.and_then(|(_, rule)| rule.comment.clone());
+        comment.unwrap_or_else(|| decision.chain.to_owned())
+    });
+    let (flow, rule) = (sample.flow.clone(), sample.rule.clone());
+    Row { flow, rule, nth, foretold: foretold.fate, decided_by, seen }
+}
+
+/// Somebody who answers at the far end of each connection, and the addresses for both ends.
+fn serve(world: &World, samples: &[Sample]) -> io::Result<Vec<Server>> {
+    let mut servers = Vec::new();
+    let mut done = BTreeSet::new();
+    let mut own = BTreeSet::new();
+    for Sample { flow, .. } in samples {
+        let (near, far) = match flow.path {
+            Way::Out => (&world.host, &world.internet),
+            _ => (&world.internet, &world.host),
+        };
+        if flow.path != Way::Forward {
+            for (netns, address, side) in [(near, flow.source, 0), (far, flow.destination, 1)] {
+                if own.insert((address, flow.path == Way::Out, side)) && !is_known(address) {
+                    let prefix = if address.is_ipv4() { 32 } else { 128 };
+                    netns.own_prefix(address, prefix)?;
+                }
+            }
+        }
+        let far = match (flow.path, world.container.as_ref()) {
+            (Way::Forward, _) if flow.in_interface == "docker0" => &world.internet,
+            (Way::Forward, Some(container)) => container,
+            _ => far,
+        };
+        let Payload::Ports { protocol, destination, .. } = flow.payload else { continue };
+        let address = SocketAddr::new(flow.destination, destination);
+        if !done.insert((far.id(), protocol, address)) {
+            continue;
+        }
+        servers.push(match protocol {
+            protocol::UDP => far.serve_udp(address)?,
+            _ => far.serve_tcp(address)?,
+        });
+    }
+    Ok(servers)
+}
+
+/// Whether the world has this address from the start.
+fn is_known(address: IpAddr) -> bool {
+    [World::HOST_V4, World::HOST_V6, FAR.0.into(), FAR.1.into()].contains(&address)
+}
+
+fn probe<'w>(world: &'w World, flow: &Flow, foretold: Fate, fixed_port: bool) -> Probe<'w> {
+    let netns = match (flow.path, world.container.as_ref()) {
+        (Way::Out, _) => &world.host,
+        (Way::Forward, Some(container)) if flow.in_interface == "docker0" => container,
+        _ => &world.internet,
+    };
+    let probe = match flow.payload {
+        Payload::Ports { protocol, source, destination } => {
+            let to = SocketAddr::new(flow.destination, destination);
+            let probe = match protocol {
+                protocol::UDP => Probe::udp(netns, to),
+                _ => Probe::tcp(netns, to),
+            };
+            if fixed_port { probe.source_port(source) } else { probe }
+        }
+        Payload::Icmp { .. } | Payload::Protocol(_) => Probe::ping(netns, flow.destination),
+    };
+    let timeout = if foretold == Fate::Accept { PASSING } else { DEFAULT_TIMEOUT };
+    probe.from(flow.source).timeout(timeout)
+}
+
+impl Row {
+    /// Whether what was seen is what was foretold. A packet that this host's own rules drop is
+    /// refused by the system call.
+    fn agrees(&self) -> bool {
+        match (self.foretold, &self.seen) {
+            (Fate::Accept, seen) => seen.passed(),
+            (Fate::Drop, Outcome::TimedOut | Outcome::Refused(Refusal::NotPermitted)) => true,
+            (Fate::Drop, _) => false,
+            (Fate::Reject(_), Outcome::Refused(_)) => true,
+            (Fate::Reject(_), _) => false,
+        }
+    }
+
+    fn way(&self) -> &'static str {
+        match (self.flow.path, self.flow.in_interface.as_str()) {
+            (Way::Out, _) => "out",
+            (Way::Forward, "docker0") => "container out",
+            (Way::Forward, _) => "to container",
+            (Way::In | Way::Published(_), _) => "in",
+        }
+    }
+
+    fn what(&self) -> String {
+        let what = match self.flow.payload {
+            Payload::Ports { protocol, destination, .. } => {
+                let name = if protocol == protocol::UDP { "udp" } else { "tcp" };
+                format!("{destination}/{name}")
+            }
+            Payload::Icmp { .. } | Payload::Protocol(_) => "ping".to_owned(),
+        };
+        match self.nth {
+            Some((from, to)) if from != to => format!("{what} {from} to {to}"),
+            Some((nth, _)) => format!("{what} no. {nth}"),
+            None => what,
+        }
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "way": self.way(),
+            "what": self.what(),
+            "from": self.flow.source.to_string(),
+            "to": self.flow.destination.to_string(),
+            "rule": self.rule,
+            "foretold": fate_word(self.foretold),
+            "seen": self.seen.to_string(),
+            "decided_by": self.decided_by,
+            "agrees": self.agrees(),
+        })
+    }
+}
+
+fn print(rows: &[Row]) {
+    output::line(&format!(
+        "  {:<13} {:<14} {:<20} {:<20} {:<8} {:<14} decided by",
+        "way", "what", "from", "to", "foretold", "seen"
+    ));
+    for row in rows {
+        let (mark, style) = if row.agrees() { ("✓", GOOD) } else { ("✗", BAD) };
+        output::line(&format!(
+            "{style}{mark}{style:#} {:<13} {:<14} {:<20} {:<20} {:<8} {:<14} {}",
+            row.way(),
+            row.what(),
+            row.flow.source.to_string(),
+            row.flow.destination.to_string(),
+            fate_word(row.foretold),
+            row.seen.to_string(),
+            row.decided_by,
+        ));
+    }
 }

@@ -359,11 +359,9 @@ fn limit_chain(rule: &Rule, object: &str, limit: &Limit, families: &[Family]) ->
         let source = source(*family, limit);
         for slot in slots.clone() {
             let set = slot_set(object, *family, slot);
-            rules.push(NftRule {
-                exprs: [source.clone(), vec![expr::lookup(&set, true), add(set, false), accept()]]
-                    .concat(),
-                comment: None,
-            });
+            let take = vec![expr::lookup(&set, true), add(set, false), accept()];
+            let text = format!("{}: {slot} of {} in {} s", rule.name, slots.end - 1, limit.seconds);
+            rules.push(commented([source.clone(), take], &text));
         }
         let last = expr::lookup(&slot_set(object, *family, limit.connections - 1), false);
         let again = slots.map(|slot| add(slot_set(object, *family, slot), true)).collect();
