@@ -220,7 +220,7 @@ fn limit_numbers(field: Field<LimitFile>) -> Limit {
         seconds: 30,
         v6_prefix: 64,
         over: Verdict::Reject,
-        sources: 65_535,
+        sources: 65_536,
     };
     let Field::Given(file) = field else {
         return UFW;

@@ -152,7 +152,7 @@ fn a_limit_is_that_of_ufw_unless_it_says_otherwise() {
         seconds: 30,
         v6_prefix: 64,
         over: Verdict::Reject,
-        sources: 65_535,
+        sources: 65_536,
     };
     assert_eq!(policy.rules[0].action, Action::Limit(ufw));
     let other = Limit { v6_prefix: 128, over: Verdict::Drop, ..ufw };
