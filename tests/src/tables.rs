@@ -225,15 +225,18 @@ fn match_rule(counters: &[Counter], sets: &[Set]) -> impl Strategy<Value = Rule>
 fn join(parts: Vec<Part>, comment: Option<String>) -> Rule {
     let (mut family, mut protocol) = (None, None);
     let mut exprs = Vec::new();
+    let first_family = parts.iter().find_map(|part| part.family);
     for part in parts {
         let fits =
             |need: Option<u8>, have: Option<u8>| need.is_none() || have.is_none() || need == have;
         if !fits(part.family, family) || !fits(part.protocol, protocol) {
             continue;
         }
-        if let (Some(need), None) = (part.family, family) {
+        // The family first: nft knows the protocol's match as implied only behind it.
+        let early = part.protocol.and(first_family);
+        if let (Some(need), None) = (part.family.or(early), family) {
             exprs.extend(meta(MetaKey::Nfproto, CmpOp::Eq, vec![need]));
-            family = part.family;
+            family = Some(need);
         }
         if let (Some(need), None) = (part.protocol, protocol) {
             exprs.extend(meta(MetaKey::L4proto, CmpOp::Eq, vec![need]));

@@ -1,0 +1,121 @@
+//! What goes out comes back: the bytes of a load, given as the kernel's answer, are the table.
+
+use std::sync::{Arc, Mutex};
+
+use nfguard_netlink::{Error, Kernel, Table, diff};
+use nfguard_tests::tables::{self, AnyTable};
+use proptest::prelude::*;
+
+const NAME: &str = "nfguard";
+const HEADER: usize = 16;
+/// `NLMSG_DONE`, and the subsystem in the upper byte of an nf_tables message's type.
+const DONE: u16 = 3;
+const NFTABLES: u16 = 10 << 8;
+const GETGEN: u16 = NFTABLES | 16;
+const NEWGEN: u16 = NFTABLES | 15;
+const DUMP: u16 = 0x300;
+
+/// The bytes that would load the table into an empty kernel, message by message.
+fn sent(table: &Table) -> Vec<Vec<u8>> {
+    let bytes = Arc::new(Mutex::new(Vec::new()));
+    let record = Arc::clone(&bytes);
+    let mut kernel = Kernel::with(move |request| {
+        record.lock().expect("no panic").extend_from_slice(request);
+        Ok(Vec::new())
+    });
+    let outcome = kernel.commit(&diff(None, table), None);
+    assert!(matches!(outcome, Err(Error::Unknown)), "no answer is no success: {outcome:?}");
+    let bytes = bytes.lock().expect("no panic");
+    let mut rest = bytes.as_slice();
+    let mut messages = Vec::new();
+    while let Some(len) = rest.first_chunk::<4>() {
+        let len = usize::try_from(u32::from_ne_bytes(*len)).expect("small");
+        let (message, later) = rest.split_at(len);
+        messages.push(message.to_vec());
+        rest = later;
+    }
+    messages
+}
+
+fn kind(message: &[u8]) -> u16 {
+    u16::from_ne_bytes([message[4], message[5]])
+}
+
+fn message(kind: u16, seq: &[u8], body: &[u8]) -> Vec<u8> {
+    let len = u32::try_from(HEADER + body.len()).expect("small");
+    [&len.to_ne_bytes()[..], &kind.to_ne_bytes(), &[2, 0], seq, &[0; 4], body].concat()
+}
+
+/// Answers as a kernel that holds what these messages made.
+fn answer(held: &[Vec<u8>], request: &[u8]) -> Vec<u8> {
+    let (asked, seq) = (kind(request), &request[8..12]);
+    let flags = u16::from_ne_bytes([request[6], request[7]]);
+    if asked == GETGEN {
+        return message(NEWGEN, seq, &[0, 0, 0, 0, 8, 0, 1, 0, 0, 0, 0, 7]);
+    }
+    // What a GET asks for is made by the NEW before it; its attributes, if any, are the first.
+    let names = &request[HEADER + 4..];
+    let made_by = |message: &&Vec<u8>| {
+        asked > NFTABLES && kind(message) == asked - 1 && message[HEADER + 4..].starts_with(names)
+    };
+    let mut answer: Vec<u8> = held
+        .iter()
+        .filter(made_by)
+        .flat_map(|held| message(kind(held), seq, &held[HEADER..]))
+        .collect();
+    if flags & DUMP == DUMP {
+        answer.extend(message(DONE, seq, &[0; 4]));
+    }
+    answer
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_table_reads_back_from_its_own_bytes(AnyTable(table) in tables::table(NAME, "ours")) {
+        let held = sent(&table);
+        let mut kernel = Kernel::with(move |request| Ok(answer(&held, request)));
+        let read = kernel.table(NAME).map_err(|error| TestCaseError::fail(error.to_string()))?;
+        prop_assert_eq!(read.generation, 7);
+        let read = read.loaded.map(|loaded| loaded.table.normalized());
+        prop_assert_eq!(read, Some(table.normalized()));
+    }
+
+    #[test]
+    fn any_answer_is_a_value_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let mut kernel = Kernel::with(move |_| Ok(bytes.clone()));
+        let _ = kernel.generation();
+        let _ = kernel.table_head(NAME);
+        let _ = kernel.table(NAME);
+        let _ = kernel.commit(&diff(None, &Table::default()), Some(1));
+    }
+
+    #[test]
+    fn a_damaged_answer_is_a_value_or_an_error(
+        AnyTable(table) in tables::table(NAME, "ours"),
+        damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        cut in any::<prop::sample::Index>(),
+        cuts in any::<bool>(),
+    ) {
+        let held = sent(&table);
+        let mut kernel = Kernel::with(move |request| {
+            let mut answer = answer(&held, request);
+            if answer.len() > HEADER && kind(request) != GETGEN {
+                for (at, byte) in &damage {
+                    let at = HEADER + at.index(answer.len() - HEADER);
+                    answer[at] = *byte;
+                }
+                if cuts {
+                    answer.truncate(cut.index(answer.len()));
+                }
+            }
+            Ok(answer)
+        });
+        // What was read can be printed and compared, whatever it is.
+        if let Some(loaded) = kernel.table(NAME).ok().and_then(|read| read.loaded) {
+            let _ = nfguard_netlink::text::table(&loaded.table);
+            let _ = diff(Some(&loaded.table), &table).to_string();
+        }
+    }
+}
