@@ -123,11 +123,14 @@ fn parse_target(text: &str) -> Result<(Option<IpAddr>, What), String> {
     let expected = || {
         format!(
             "--to {text}: expected PORT/tcp, PORT/udp, ADDR:PORT/tcp, [ADDR]:PORT/udp, an address, \
-             an ICMP type (echo-request) or a protocol's name or number"
+             an ICMP type (echo-request) or a protocol's name (gre)"
         )
     };
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok((Some(address), echo_request()));
+    }
+    if text.parse::<u16>().is_ok() {
+        return Err(format!("--to {text}: of which protocol? {text}/tcp or {text}/udp"));
     }
     let Some((head, tail)) = text.rsplit_once('/') else {
         return Ok((None, parse_word(text).ok_or_else(expected)?));
