@@ -225,12 +225,21 @@ fn match_rule(counters: &[Counter], sets: &[Set]) -> impl Strategy<Value = Rule>
 fn join(parts: Vec<Part>, comment: Option<String>) -> Rule {
     let (mut family, mut protocol) = (None, None);
     let mut exprs = Vec::new();
+    let mut fields = [0; 2];
     let first_family = parts.iter().find_map(|part| part.family);
     for part in parts {
         let fits =
             |need: Option<u8>, have: Option<u8>| need.is_none() || have.is_none() || need == have;
         if !fits(part.family, family) || !fits(part.protocol, protocol) {
             continue;
+        }
+        // nft joins neighbouring fields into one, and lists them in the header's order.
+        if let Some(Expr::Payload { header, offset, .. }) = part.exprs.first() {
+            let at = &mut fields[usize::from(*header == Header::Transport)];
+            if *at > *offset {
+                continue;
+            }
+            *at = *offset;
         }
         // The family first: nft knows the protocol's match as implied only behind it.
         let early = part.protocol.and(first_family);

@@ -25,8 +25,11 @@ fn sent(table: &Table) -> Vec<Vec<u8>> {
     });
     let outcome = kernel.commit(&diff(None, table), None);
     assert!(matches!(outcome, Err(Error::Unknown)), "no answer is no success: {outcome:?}");
-    let bytes = bytes.lock().expect("no panic");
-    let mut rest = bytes.as_slice();
+    messages(&bytes.lock().expect("no panic"))
+}
+
+fn messages(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut rest = bytes;
     let mut messages = Vec::new();
     while let Some(len) = rest.first_chunk::<4>() {
         let len = usize::try_from(u32::from_ne_bytes(*len)).expect("small");
@@ -118,4 +121,70 @@ proptest! {
             let _ = diff(Some(&loaded.table), &table).to_string();
         }
     }
+}
+
+/// The batch that nft 1.0.6 sent for `fixtures/nft-1.0.6.nft`, as
+/// `unshare -Urn strace -e trace=sendmsg -e write=3 nft -f nft-1.0.6.nft` shows it.
+fn sent_by_nft() -> Vec<Vec<u8>> {
+    let digits: String = include_str!("../fixtures/nft-1.0.6.hex").split_whitespace().collect();
+    let pairs = digits.as_bytes().chunks_exact(2);
+    let byte = |pair: &[u8]| {
+        let pair = std::str::from_utf8(pair).expect("digits");
+        u8::from_str_radix(pair, 16).expect("hexadecimal")
+    };
+    messages(&pairs.map(byte).collect::<Vec<_>>())
+}
+
+#[test]
+fn the_bytes_of_nft_read_back_as_the_text_that_it_was_given() {
+    let held = sent_by_nft();
+    let mut kernel = Kernel::with(move |request| Ok(answer(&held, request)));
+    let loaded = kernel.table("t").expect("can be read").loaded.expect("is there");
+    let lines = |text: &str| {
+        let mut lines: Vec<_> = text.lines().map(|line| line.trim().to_owned()).collect();
+        lines.retain(|line| !line.is_empty() && !line.starts_with("packets "));
+        lines.sort();
+        lines
+    };
+    let text = nfguard_netlink::text::table(&loaded.table);
+    assert_eq!(lines(&text), lines(include_str!("../fixtures/nft-1.0.6.nft")), "{text}");
+}
+
+#[test]
+fn our_rules_are_the_bytes_of_nft_but_for_order_and_defaults() {
+    let theirs = sent_by_nft();
+    let held = theirs.clone();
+    let mut kernel = Kernel::with(move |request| Ok(answer(&held, request)));
+    let loaded = kernel.table("t").expect("can be read").loaded.expect("is there");
+    let bodies = |messages: &[Vec<u8>]| -> Vec<_> {
+        let rules = messages.iter().filter(|message| kind(message) == NFTABLES | 6);
+        rules.map(|message| in_order(&message[HEADER + 4..])).collect()
+    };
+    let ours = sent(&loaded.table);
+    assert_eq!(bodies(&ours), bodies(&theirs));
+}
+
+/// Attributes of one message, each list of different ones put in order of their numbers.
+fn in_order(mut attrs: &[u8]) -> Vec<u8> {
+    const NESTED: u16 = 0x8000;
+    let mut list = Vec::new();
+    while let Some([a, b, c, d]) = attrs.first_chunk() {
+        let (len, kind) = (u16::from_ne_bytes([*a, *b]), u16::from_ne_bytes([*c, *d]));
+        let len = usize::from(len);
+        let value = &attrs[4..len];
+        // nft also sends what is zero by default, and some strings without the NUL at their end.
+        let value = match value.strip_suffix(&[0]) {
+            _ if kind & NESTED != 0 => in_order(value),
+            _ if value.iter().all(|byte| *byte == 0) => Vec::new(),
+            Some(text) => text.to_vec(),
+            None => value.to_vec(),
+        };
+        if !value.is_empty() {
+            list.push((kind, value));
+        }
+        attrs = attrs.get(len.next_multiple_of(4)..).unwrap_or_default();
+    }
+    list.sort_by_key(|(kind, _)| *kind);
+    let join = |(kind, value): (u16, Vec<u8>)| [kind.to_ne_bytes().to_vec(), value].concat();
+    list.into_iter().flat_map(join).collect()
 }
