@@ -3,7 +3,7 @@
 //! libraries they need.
 
 use crate::build::{self, TestBinary};
-use crate::runner;
+use crate::{netns, runner};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
@@ -100,10 +100,12 @@ fn init_script(programs: &[TestBinary]) -> String {
     );
     for binary in programs {
         let (dir, name) = (binary.dir.display(), binary.name());
+        // As on the host: no more privilege than needed.
+        let user = if netns::needs_root(binary) { "" } else { "-U -r " };
         script += &format!(
             "echo '-- {name}'\n\
              cd '{dir}'\n\
-             CARGO_MANIFEST_DIR='{dir}' unshare -n -m '/tests/{name}' </dev/null 2>&1\n\
+             CARGO_MANIFEST_DIR='{dir}' unshare {user}-n -m '/tests/{name}' </dev/null 2>&1\n\
              echo \"{EXIT}$?\"\n"
         );
     }

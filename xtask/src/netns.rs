@@ -58,7 +58,7 @@ pub(crate) fn run(report: &mut Report, binaries: &[TestBinary], choice: &Choice)
         if !has_tests(binary, filter) {
             continue;
         }
-        let needs_root = binary.target.ends_with(ROOT_SUFFIX);
+        let needs_root = needs_root(binary);
         if needs_root && choice.no_root && !is_root() {
             report.left_out(format!("{} needs root", binary.name()));
             continue;
@@ -133,6 +133,11 @@ impl Isolation {
         command.args(["--net", "--mount", "--"]);
         command
     }
+}
+
+/// Whether the program says by its name that a user namespace is not enough.
+pub(crate) fn needs_root(binary: &TestBinary) -> bool {
+    binary.target.ends_with(ROOT_SUFFIX)
 }
 
 /// Programs without a matching test are not worth a line of the report.
