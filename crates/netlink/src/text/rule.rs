@@ -175,7 +175,8 @@ impl Printer {
         };
         let Some(known) = known else {
             let base = if header == Header::Network { "nh" } else { "th" };
-            return (format!("@{base},{},{}", offset * 8, len * 8), Kind::Number);
+            let bits = |bytes: u32| u64::from(bytes) * 8;
+            return (format!("@{base},{},{}", bits(offset), bits(len)), Kind::Number);
         };
         let is_icmp = matches!(known.1, Kind::Key(KeyType::IcmpType | KeyType::Icmpv6Type));
         self.implied.retain(|(layer, _)| match header {
