@@ -81,8 +81,7 @@ pub(crate) struct Question {
     /// Who begins it: an address, or an address and a port [default: a documentation address]
     #[arg(long, value_name = "ADDR[:PORT]", value_parser = parse_from)]
     pub(crate) from: Option<(IpAddr, Option<u16>)>,
-    /// To what: 443/tcp, 203.0.113.7:53/udp, [2001:db8::1]:22/tcp, echo-request, 203.0.113.7, gre
-    #[arg(long, value_name = "[ADDR:]PORT/PROTO")]
+    #[arg(long, value_name = "[ADDR:]PORT/PROTO", help = TO_HELP)]
     pub(crate) to: String,
     /// The interface that it comes in by
     #[arg(long, default_value = "eth0", value_name = "NAME")]
@@ -94,6 +93,10 @@ pub(crate) struct Question {
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) nth: u32,
 }
+
+/// Not a doc comment, in which brackets are links.
+const TO_HELP: &str =
+    "To what: 443/tcp, 203.0.113.7:53/udp, [2001:db8::1]:22/tcp, echo-request, 203.0.113.7, gre";
 
 fn parse_from(text: &str) -> Result<(IpAddr, Option<u16>), String> {
     if let Ok(address) = text.parse::<IpAddr>() {
