@@ -1,0 +1,79 @@
+//! The real UFW, just installed, on files that only this process and its children see.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use nfguard_benches::{Result, Sample, run};
+use nfguard_lab::Netns;
+use nix::mount::{MsFlags, mount};
+
+/// `policies/traefik.json`, as UFW is told it.
+const COMMANDS: [&str; 9] = [
+    "default deny incoming",
+    "default deny outgoing",
+    "limit ssh",
+    "allow 80/tcp",
+    "allow 443/tcp",
+    "allow out 53",
+    "allow out 123/udp",
+    "allow out 80/tcp",
+    "allow out 443/tcp",
+];
+
+pub(crate) struct Ufw {
+    settings: PathBuf,
+}
+
+impl Ufw {
+    /// Gives UFW its nine rules without enabling it. The mount namespace must be our own.
+    pub(crate) fn configured(dir: &Path) -> Result<Ufw> {
+        let (files, defaults) = (dir.join("ufw"), dir.join("ufw-defaults"));
+        copy("/usr/share/ufw/iptables", &files)?;
+        for file in ["ufw.conf", "before.init", "after.init"] {
+            fs::copy(Path::new("/usr/share/ufw").join(file), files.join(file))?;
+        }
+        copy("/etc/ufw/applications.d", &files.join("applications.d"))?;
+        // No modules are loaded into the machine's kernel, and no settings changed: that part of
+        // its work nfguard does not do.
+        let text = fs::read_to_string("/etc/default/ufw")?;
+        let is_kept =
+            |line: &&str| !line.starts_with("IPT_SYSCTL=") && !line.starts_with("IPT_MODULES=");
+        let kept: Vec<&str> = text.lines().filter(is_kept).collect();
+        fs::write(&defaults, kept.join("\n") + "\nIPT_SYSCTL=\nIPT_MODULES=\n")?;
+        for (copy, over) in [(&files, "/etc/ufw"), (&defaults, "/etc/default/ufw")] {
+            mount(Some(copy), over, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+        }
+        // For its lock.
+        mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), None::<&str>)?;
+        let ufw = Ufw { settings: files.join("ufw.conf") };
+        ufw.forget()?;
+        let netns = Netns::new()?;
+        for command in COMMANDS {
+            run(&netns, Command::new("ufw").args(command.split(' ')))?;
+        }
+        Ok(ufw)
+    }
+
+    /// Enables it in a namespace that has no rules yet, as at boot.
+    pub(crate) fn enable(&self, netns: &Netns) -> Result<Sample> {
+        self.forget()?;
+        run(netns, Command::new("ufw").args(["--force", "enable"]))
+    }
+
+    /// So that it does not think that it is enabled already.
+    fn forget(&self) -> Result<()> {
+        let text = fs::read_to_string(&self.settings)?;
+        fs::write(&self.settings, text.replace("ENABLED=yes", "ENABLED=no"))?;
+        Ok(())
+    }
+}
+
+fn copy(from: &str, to: &Path) -> Result<()> {
+    let done = Command::new("cp").arg("-r").arg(from).arg(to).status()?;
+    if done.success() {
+        Ok(())
+    } else {
+        Err(format!("no copy of {from}: is ufw installed?").into())
+    }
+}

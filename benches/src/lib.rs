@@ -1,0 +1,17 @@
+//! What the benchmarks share: where they may run, how they measure, what they print.
+//!
+//! Every number is a median of runs that took turns with those of the peers, so that a neighbour
+//! on the machine slows all alike. Quote ratios of one run, never one number.
+
+mod machine;
+mod place;
+mod sample;
+mod table;
+
+pub use machine::{Program, header};
+pub use place::enter;
+pub use sample::{Sample, Samples, in_turns, run, timed};
+pub use table::{millis, table};
+
+/// A benchmark stops at the first thing that does not work.
+pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
