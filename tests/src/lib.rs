@@ -1,4 +1,7 @@
 //! What the end-to-end tests share.
 
+pub mod judge;
 pub mod nft;
+pub mod program;
 pub mod tables;
+pub mod ufw;

@@ -1,0 +1,90 @@
+//! The `nfguard` program, run inside a namespace.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::{env, fs};
+
+use nfguard_lab::Netns;
+
+/// What a run of `nfguard` said.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its exit status; `None` if a signal ended it.
+    pub status: Option<i32>,
+    /// Data.
+    pub stdout: String,
+    /// Warnings and errors.
+    pub stderr: String,
+}
+
+impl From<Output> for Answer {
+    fn from(output: Output) -> Answer {
+        Answer {
+            status: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+/// `nfguard` with these arguments, not started yet. Start it inside a namespace.
+///
+/// # Panics
+/// If nobody has said where `nfguard` is.
+pub fn command<A: AsRef<OsStr>>(arguments: &[A]) -> Command {
+    let program = env::var_os("NFGUARD_BIN").filter(|program| !program.is_empty());
+    let program = program.expect("run me with `cargo xtask netns-test`: it sets NFGUARD_BIN");
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null());
+    for variable in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE"] {
+        command.env_remove(variable);
+    }
+    command
+}
+
+/// Runs `nfguard` to its end.
+///
+/// # Panics
+/// If it does not start.
+pub fn nfguard<A: AsRef<OsStr> + Sync>(netns: &Netns, arguments: &[A]) -> Answer {
+    netns.run(|| command(arguments).output().expect("nfguard starts").into())
+}
+
+/// A file that goes when its value goes.
+#[derive(Debug)]
+pub struct TempFile(PathBuf);
+
+impl TempFile {
+    /// Writes `text` to a new file whose name ends in `name`.
+    ///
+    /// # Panics
+    /// If there is no room for it.
+    pub fn new(name: &str, text: &str) -> TempFile {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let folder = env::temp_dir();
+        let path = folder.join(format!("nfguard-{}-{number}-{name}", std::process::id()));
+        fs::write(&path, text).expect("the temporary folder is writable");
+        TempFile(path)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl AsRef<OsStr> for TempFile {
+    fn as_ref(&self) -> &OsStr {
+        self.0.as_os_str()
+    }
+}
+
+impl Drop for TempFile {
+    fn drop(&mut self) {
+        // Nobody is hurt by a file that stays.
+        let _ = fs::remove_file(&self.0);
+    }
+}

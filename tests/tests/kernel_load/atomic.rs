@@ -1,0 +1,232 @@
+//! The old policy or the new one, and never anything between.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::process::Child;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nfguard_lab::{Netns, Probe, World};
+use nfguard_netlink::load as load_table;
+use nfguard_tests::nft::nft;
+use nfguard_tests::program::{command, nfguard};
+
+use super::{A, B, compiled, file, held, kernel, load, netns, world};
+
+/// After this a test has done enough on a machine that is slow. Machines that are not are done long
+/// before.
+const ENOUGH: Duration = Duration::from_secs(90);
+
+/// Counts what comes to the policy's hooks and what gets past them, both ways, by port.
+const WATCH: &str = "table inet watch {
+    counter in443came {}; counter in443got {}; counter in9999came {}; counter in9999got {};
+    counter out443came {}; counter out443got {}; counter out9999came {}; counter out9999got {};
+    chain a { type filter hook prerouting priority -400; iifname eth0 jump in1; }
+    chain b { type filter hook input priority 400; iifname eth0 jump in2; }
+    chain c { type filter hook output priority -400; oifname eth0 jump out1; }
+    chain d { type filter hook postrouting priority 400; oifname eth0 jump out2; }
+    chain in1 { udp dport 443 counter name in443came; udp dport 9999 counter name in9999came; }
+    chain in2 { udp dport 443 counter name in443got; udp dport 9999 counter name in9999got; }
+    chain out1 { udp dport 443 counter name out443came; udp dport 9999 counter name out9999came; }
+    chain out2 { udp dport 443 counter name out443got; udp dport 9999 counter name out9999got; }
+}
+";
+
+/// Sends datagrams that nobody answers, so that each is judged by the rules and none by what went
+/// before it, until told to stop.
+fn send(from: &Netns, to: [SocketAddr; 2], stop: &AtomicBool) {
+    let any = if to[0].is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let open = || UdpSocket::bind(any).expect("binds");
+    let sockets: Vec<UdpSocket> = from.run(|| (0..16).map(|_| open()).collect());
+    while !stop.load(Ordering::Relaxed) {
+        for socket in &sockets {
+            for to in to {
+                // The sender's own firewall says no to some: the counters tell.
+                let _ = socket.send_to(b"x", to);
+            }
+        }
+        // A few thousand a second from each of four senders.
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// What came and what got past, while it all settles.
+fn settled(host: &Netns, name: &str) -> (u64, u64) {
+    let count = || {
+        let loaded = kernel(host).table("watch").expect("reads").loaded.expect("is there");
+        let packets = |what: &str| loaded.counts[&format!("{name}{what}")].packets;
+        (packets("came"), packets("got"))
+    };
+    let mut last = count();
+    for _ in 0..200 {
+        thread::sleep(Duration::from_millis(20));
+        let now = count();
+        if now == last {
+            break;
+        }
+        last = now;
+    }
+    last
+}
+
+fn under_fire(host: &Netns, internet: &Netns, reload: impl FnOnce()) {
+    nft(host, WATCH);
+    let stop = AtomicBool::new(false);
+    let targets = |v4, v6| [v4, v6].map(|ip| [443, 9999].map(|port| SocketAddr::new(ip, port)));
+    thread::scope(|scope| {
+        let stop = &stop;
+        for to in targets(World::HOST_V4, World::HOST_V6) {
+            scope.spawn(move || send(internet, to, stop));
+        }
+        for to in targets(World::INTERNET_V4, World::INTERNET_V6) {
+            scope.spawn(move || send(host, to, stop));
+        }
+        let reloaded = std::panic::catch_unwind(std::panic::AssertUnwindSafe(reload));
+        stop.store(true, Ordering::Relaxed);
+        if let Err(panic) = reloaded {
+            std::panic::resume_unwind(panic);
+        }
+    });
+    for way in ["in", "out"] {
+        let (came, got) = settled(host, &format!("{way}443"));
+        assert!(came > 500, "only {came} packets {way}");
+        assert_eq!(came, got, "packets that both policies allow were lost on the way {way}");
+        let (came, got) = settled(host, &format!("{way}9999"));
+        assert!(came > 500, "only {came} packets {way}");
+        assert_eq!(got, 0, "of {came} packets that both policies deny, on the way {way}");
+    }
+}
+
+#[test]
+fn a_thousand_reloads_lose_no_allowed_packet_and_let_no_denied_one_through() {
+    let world = world();
+    let (a, b) = (compiled(A), compiled(B));
+    let mut kernel = kernel(&world.host);
+    load_table(&mut kernel, &a).expect("loads");
+    // An open connection must not notice either.
+    let server = world.host.serve_tcp((World::HOST_V4, 443)).expect("serves");
+    let mut talk = Conversation::open(&world.internet, server.address());
+    let mut reloads = 0;
+    under_fire(&world.host, &world.internet, || {
+        let start = Instant::now();
+        while reloads < 1000 && (reloads < 20 || start.elapsed() < ENOUGH) {
+            let next = if reloads % 2 == 0 { &b } else { &a };
+            let change = load_table(&mut kernel, next).expect("loads");
+            assert!(change.verified && !change.transaction.is_empty());
+            talk.say_and_hear();
+            reloads += 1;
+        }
+    });
+    eprintln!("{reloads} reloads");
+    let last = if reloads % 2 == 0 { a } else { b };
+    assert_eq!(held(&world.host), Some(last));
+}
+
+struct Conversation(std::io::BufReader<std::net::TcpStream>);
+
+impl Conversation {
+    fn open(netns: &Netns, to: SocketAddr) -> Conversation {
+        let probe = Probe::tcp(netns, to).timeout(Duration::from_secs(60));
+        let mut talk = Conversation(std::io::BufReader::new(probe.connect().expect("connects")));
+        talk.hear();
+        talk
+    }
+
+    fn say_and_hear(&mut self) {
+        std::io::Write::write_all(self.0.get_mut(), b"still there?\n").expect("sends");
+        assert_eq!(self.hear(), "still there?\n");
+    }
+
+    fn hear(&mut self) -> String {
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut self.0, &mut line).expect("is answered");
+        line
+    }
+}
+
+#[test]
+fn reloads_by_the_program_lose_nothing_either() {
+    let world = world();
+    let files = [file(A), file(B)];
+    load(&world.host, &files[0]);
+    under_fire(&world.host, &world.internet, || {
+        let start = Instant::now();
+        for round in 1..=200 {
+            let answer = nfguard(&world.host, &["load".as_ref(), files[round % 2].path()]);
+            assert_eq!(answer.status, Some(0), "{answer:?}");
+            assert!(answer.stdout.contains("loaded into table inet nfguard"), "{answer:?}");
+            if round >= 10 && start.elapsed() > ENOUGH {
+                break;
+            }
+        }
+    });
+}
+
+fn start_load(netns: &Netns, file: &std::path::Path) -> Child {
+    netns.run(|| {
+        let mut command = command(&["load".as_ref(), file]);
+        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped());
+        command.spawn().expect("nfguard starts")
+    })
+}
+
+#[test]
+fn a_load_that_is_killed_leaves_the_old_policy_or_the_new_one() {
+    let netns = netns();
+    let files = [file(A), file(B)];
+    let tables = [compiled(A), compiled(B)];
+    load(&netns, &files[1]);
+    let start = Instant::now();
+    load(&netns, &files[0]);
+    let usual = start.elapsed();
+
+    let (mut current, mut killed, mut changed) = (0, 0, 0);
+    for round in 0..300_u32 {
+        let next = 1 - current;
+        let mut child = start_load(&netns, files[next].path());
+        // Every moment from the first instruction to after the end, in an order without pattern.
+        let moment = usual.mul_f64(f64::from(round * 377 % 300) / 250.0);
+        thread::sleep(moment);
+        child.kill().expect("can be killed, or has ended");
+        let status = child.wait().expect("ends");
+        killed += u32::from(status.code().is_none());
+        let held = held(&netns).expect("a policy stays loaded");
+        let found = tables.iter().position(|table| *table == held);
+        let found = found.unwrap_or_else(|| panic!("neither policy, but {held:#?}"));
+        assert!(found == next || status.code().is_none(), "a load that ended well did nothing");
+        changed += u32::from(found == next);
+        current = found;
+        // The stamp came with its policy.
+        if round % 10 == 0 {
+            let status = nfguard(&netns, &["status"]);
+            assert_eq!(status.status, Some(0), "{status:?}");
+        }
+    }
+    eprintln!("{killed} killed, {changed} of 300 loads were done");
+    assert!(killed >= 20 && changed >= 5, "{killed} were killed, {changed} loaded");
+}
+
+#[test]
+fn two_loads_at_once_both_end_well_and_one_policy_holds() {
+    let netns = netns();
+    let files = [file(A), file(B)];
+    let tables = [compiled(A), compiled(B)].map(Some);
+    let start = Instant::now();
+    for round in 0..100 {
+        let children = [0, 1].map(|which| start_load(&netns, files[(round + which) % 2].path()));
+        for child in children {
+            let output = child.wait_with_output().expect("ends");
+            let words = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(0), "{words}");
+        }
+        assert!(tables.contains(&held(&netns)), "neither policy");
+        let status = nfguard(&netns, &["status"]);
+        assert_eq!(status.status, Some(0), "{status:?}");
+        if round % 3 == 0 {
+            assert_eq!(nfguard(&netns, &["unload"]).status, Some(0));
+        }
+        if round >= 10 && start.elapsed() > ENOUGH {
+            break;
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! What `limit` promises, with real connections.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use nfguard_lab::{Outcome, Probe, Server, World};
+
+use super::{file, load, world};
+
+struct Ssh {
+    world: World,
+    _servers: [Server; 2],
+}
+
+/// A host that limits SSH so.
+fn limited(limit: &str) -> Ssh {
+    let world = world();
+    let text = format!(
+        r#"{{ "version": 1, "rules": [
+            {{ "name": "ssh", "action": "limit", "port": "ssh", "limit": {limit} }} ] }}"#
+    );
+    load(&world.host, &file(&text));
+    let servers = [World::HOST_V4, World::HOST_V6]
+        .map(|address| world.host.serve_tcp((address, 22)).expect("serves"));
+    Ssh { world, _servers: servers }
+}
+
+impl Ssh {
+    fn connect(&self, from: &str) -> Outcome {
+        // Long enough for a slow machine.
+        self.connect_within(from, Duration::from_secs(30))
+    }
+
+    fn connect_within(&self, from: &str, timeout: Duration) -> Outcome {
+        let from: IpAddr = from.parse().expect("an address");
+        let to = if from.is_ipv4() { World::HOST_V4 } else { World::HOST_V6 };
+        Probe::tcp(&self.world.internet, (to, 22)).from(from).timeout(timeout).run()
+    }
+
+    #[track_caller]
+    fn passes(&self, from: &str) {
+        assert_eq!(self.connect(from), Outcome::Passed, "{from}");
+    }
+
+    #[track_caller]
+    fn is_refused(&self, from: &str) {
+        let outcome = self.connect(from);
+        assert!(matches!(outcome, Outcome::Refused(_)), "{from}: {outcome}");
+    }
+}
+
+/// As the default, but for the time, which a slow machine must not use up.
+const USUAL: &str = r#"{ "seconds": 3600 }"#;
+
+#[test]
+fn the_sixth_connection_of_a_source_is_refused_and_others_are_not() {
+    let ssh = limited(USUAL);
+    for _ in 0..5 {
+        ssh.passes("192.0.2.7");
+    }
+    ssh.is_refused("192.0.2.7");
+    ssh.is_refused("192.0.2.7");
+    ssh.passes("192.0.2.8");
+    ssh.passes("2001:db8:7::1");
+}
+
+#[test]
+fn a_v6_source_is_its_64_network() {
+    let ssh = limited(USUAL);
+    for host in 1..=5 {
+        ssh.passes(&format!("2001:db8:7::{host}"));
+    }
+    ssh.is_refused("2001:db8:7::6");
+    ssh.is_refused("2001:db8:7:0:ffff::1");
+    ssh.passes("2001:db8:7:1::1");
+    ssh.passes("192.0.2.7");
+}
+
+#[test]
+fn a_v6_source_is_one_address_where_asked() {
+    let ssh = limited(r#"{ "seconds": 3600, "v6_prefix": 128, "connections": 3 }"#);
+    for _ in 0..2 {
+        ssh.passes("2001:db8:7::1");
+    }
+    ssh.is_refused("2001:db8:7::1");
+    ssh.passes("2001:db8:7::2");
+}
+
+#[test]
+fn what_is_over_the_limit_is_dropped_where_asked() {
+    let ssh = limited(r#"{ "seconds": 3600, "over": "drop", "connections": 3 }"#);
+    for _ in 0..2 {
+        ssh.passes("192.0.2.7");
+    }
+    let outcome = ssh.connect_within("192.0.2.7", Duration::from_secs(3));
+    assert_eq!(outcome, Outcome::TimedOut);
+    ssh.passes("192.0.2.8");
+}
+
+#[test]
+fn a_source_for_which_there_is_no_room_passes() {
+    let ssh = limited(r#"{ "seconds": 3600, "sources": 2, "connections": 3 }"#);
+    for source in ["192.0.2.1", "192.0.2.2"] {
+        ssh.passes(source);
+        ssh.passes(source);
+    }
+    for _ in 0..5 {
+        ssh.passes("192.0.2.3");
+    }
+    ssh.is_refused("192.0.2.1");
+    ssh.is_refused("192.0.2.2");
+}
+
+#[test]
+fn a_source_that_keeps_quiet_is_heard_again() {
+    let ssh = limited(r#"{ "seconds": 4, "connections": 2 }"#);
+    ssh.passes("192.0.2.7");
+    // Refused at least once, unless the machine took four seconds from one to the next.
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    while ssh.connect("192.0.2.7").passed() {
+        assert!(std::time::Instant::now() < deadline, "never refused");
+    }
+    let mut pause = Duration::from_secs(4);
+    loop {
+        std::thread::sleep(pause);
+        if ssh.connect("192.0.2.7").passed() {
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline, "never heard again");
+        pause += Duration::from_secs(1);
+    }
+}

@@ -1,0 +1,77 @@
+//! `load` and what looks at its result, while packets flow, others write, and things go wrong.
+
+mod atomic;
+mod errors;
+mod limit;
+mod others;
+mod status;
+
+use nfguard_lab::{Netns, World};
+use nfguard_netlink::{Kernel, Table};
+use nfguard_policy::{Policy, TABLE};
+use nfguard_tests::nft::nft;
+use nfguard_tests::program::{Answer, TempFile, nfguard};
+
+/// Opens 80 and 443.
+const A: &str = r#"{ "version": 1, "groups": { "friends": ["192.0.2.0/24", "2001:db8:7::/48"] }, "rules": [
+    { "name": "both", "action": "allow", "port": 443 },
+    { "name": "old", "action": "allow", "port": [80, 81], "from": "friends" },
+    { "name": "both-out", "action": "allow", "direction": "out", "port": 443 },
+    { "name": "dns-out", "action": "allow", "direction": "out", "port": 53 },
+    { "name": "ssh", "action": "allow", "port": 22 } ] }"#;
+/// Opens 443 and 8080.
+const B: &str = r#"{ "version": 1, "rules": [
+    { "name": "new", "action": "allow", "port": 8080 },
+    { "name": "both", "action": "allow", "port": 443 },
+    { "name": "new-out", "action": "allow", "direction": "out", "port": "8080-8090" },
+    { "name": "both-out", "action": "allow", "direction": "out", "port": 443 },
+    { "name": "dns-out", "action": "allow", "direction": "out", "port": 53 },
+    { "name": "ssh", "action": "allow", "port": 22 } ] }"#;
+
+fn world() -> World {
+    World::new().unwrap_or_else(|error| panic!("{error}\nrun me with `cargo xtask netns-test`"))
+}
+
+fn netns() -> Netns {
+    Netns::new().unwrap_or_else(|error| panic!("{error}\nrun me with `cargo xtask netns-test`"))
+}
+
+fn kernel(netns: &Netns) -> Kernel {
+    netns.run(|| Kernel::open().expect("netlink is there"))
+}
+
+fn compiled(text: &str) -> Table {
+    let (policy, _) = Policy::parse(text).expect("a valid policy");
+    policy.compile().normalized()
+}
+
+/// What the kernel holds, without the chain that says what was loaded.
+fn held(netns: &Netns) -> Option<Table> {
+    let loaded = kernel(netns).table(TABLE).expect("the table can be read").loaded;
+    loaded.map(|loaded| {
+        let mut table = loaded.table.normalized();
+        table.chains.retain(|chain| chain.name != "loaded");
+        table
+    })
+}
+
+fn ruleset(netns: &Netns) -> String {
+    nft(netns, "list ruleset\n")
+}
+
+fn file(text: &str) -> TempFile {
+    TempFile::new("policy.json", text)
+}
+
+/// Loads by the program, which must not complain.
+fn load(netns: &Netns, file: &TempFile) -> Answer {
+    let answer = nfguard(netns, &["load".as_ref(), file.path()]);
+    assert_eq!(answer.status, Some(0), "{answer:?}");
+    answer
+}
+
+/// Whether real root runs this, and not only the root of a user namespace.
+fn is_real_root() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").expect("/proc is mounted");
+    map.split_whitespace().last() == Some("4294967295")
+}

@@ -1,0 +1,155 @@
+//! `status`, `diff`, `check` and `show`: what they see and how they say it.
+
+use nfguard_lab::Netns;
+use nfguard_tests::nft::nft;
+use nfguard_tests::program::{Answer, command, nfguard};
+use serde_json::Value;
+
+use super::{A, B, file, load, netns, ruleset};
+
+/// A mistake in two places, and a near miss.
+const BROKEN: &str = r#"{ "version": 1, "rules": [
+    { "action": "alow", "port": 22 }, { "action": "allow", "port": 70000 } ] }"#;
+
+#[track_caller]
+fn json(netns: &Netns, arguments: &[&str], status: i32) -> Value {
+    let answer = nfguard(netns, &[arguments, &["--json"]].concat());
+    assert_eq!(answer.status, Some(status), "{arguments:?}: {answer:?}");
+    let value: Value = serde_json::from_str(&answer.stdout).expect("JSON");
+    assert_eq!(value["schema"], 1, "{arguments:?}");
+    value
+}
+
+#[test]
+fn status_and_diff_see_what_was_changed_by_hand_and_load_mends_it() {
+    let netns = netns();
+    let a = file(A);
+    let path = a.path().to_str().expect("plain letters");
+    assert_eq!(json(&netns, &["status"], 1)["loaded"], false);
+    assert_eq!(json(&netns, &["diff", path], 1)["differs"], true);
+    let by_hand = [
+        "add rule inet nfguard egress accept",
+        "insert rule inet nfguard ingress tcp dport 22 accept",
+        "flush chain inet nfguard egress",
+        "add table inet nfguard { flags dormant; }",
+        "add element inet nfguard group/friends/v4 { 198.51.100.0/24 }",
+        "delete element inet nfguard group/friends/v4 { 192.0.2.0/24 }",
+        "add chain inet nfguard more { type filter hook input priority 0; policy drop; }",
+        "add chain inet nfguard output { policy accept; }",
+    ];
+    load(&netns, &a);
+    for change in by_hand {
+        let status = json(&netns, &["status"], 0);
+        assert_eq!((&status["loaded"], &status["intact"]), (&true.into(), &true.into()));
+        assert_eq!(json(&netns, &["diff", path], 0)["differs"], false, "before {change}");
+        nft(&netns, &format!("{change}\n"));
+        let status = json(&netns, &["status"], 1);
+        assert_eq!(status["loaded"], true, "{change}");
+        assert_eq!(status["intact"], false, "{change}");
+        let diff = json(&netns, &["diff", path], 1);
+        assert_eq!(diff["differs"], true, "{change}");
+        let before = ruleset(&netns);
+        let rehearsed = json(&netns, &["load", "--dry-run", path], 0);
+        assert_eq!(rehearsed["differs"], true, "{change}");
+        assert_eq!(ruleset(&netns), before, "a dry run changes nothing");
+        load(&netns, &a);
+    }
+}
+
+#[test]
+fn a_load_says_whether_it_changed_anything() {
+    let netns = netns();
+    let (a, b) = (file(A), file(B));
+    let [a, b] = [&a, &b].map(|file| file.path().to_str().expect("plain letters"));
+    for (file, changed) in [(a, true), (a, false), (b, true), (b, false)] {
+        let loaded = json(&netns, &["load", file], 0);
+        assert_eq!((&loaded["changed"], &loaded["verified"]), (&changed.into(), &true.into()));
+        assert_eq!(loaded["changes"].as_array().map(Vec::is_empty), Some(!changed));
+    }
+    let before = ruleset(&netns);
+    let again = nfguard(&netns, &["load", b]);
+    assert!(again.stdout.ends_with(": loaded already, nothing changed\n"), "{again:?}");
+    assert_eq!(again.stderr, "");
+    assert_eq!(ruleset(&netns), before);
+    let diff = nfguard(&netns, &["diff", a]);
+    assert_eq!(diff.status, Some(1));
+    assert!(diff.stdout.lines().any(|line| line.starts_with('-') && line.contains("8080")));
+    assert!(diff.stdout.lines().any(|line| line.starts_with('+') && line.contains("in/old")));
+}
+
+#[test]
+fn check_finds_all_mistakes_and_needs_no_kernel() {
+    let netns = netns();
+    let (good, broken) = (file(A), file(BROKEN));
+    let [good, broken] = [&good, &broken].map(|file| file.path().to_str().expect("plain letters"));
+    let answer = nfguard(&netns, &["check", good]);
+    assert_eq!(answer.status, Some(0), "{answer:?}");
+    assert!(answer.stdout.ends_with(": valid, 5 rules\n"), "{answer:?}");
+    json(&netns, &["check", good], 0);
+    for verb in ["check", "load", "diff", "show"] {
+        let answer = nfguard(&netns, &[verb, broken]);
+        assert_eq!(answer.status, Some(2), "{verb}: {answer:?}");
+        assert_eq!(answer.stdout, "", "{verb}");
+        assert!(answer.stderr.contains(&format!("{broken}:2:")), "{verb}: {answer:?}");
+        assert!(answer.stderr.contains("allow") && answer.stderr.contains("70000"), "{answer:?}");
+        let problems = json(&netns, &[verb, broken], 2);
+        assert_eq!(problems["problems"].as_array().map(Vec::len), Some(2), "{problems}");
+        let absent = nfguard(&netns, &[verb, "/nowhere/policy.json"]);
+        assert_eq!((absent.status, absent.stdout.as_str()), (Some(2), ""), "{absent:?}");
+        assert!(absent.stderr.contains("/nowhere/policy.json"), "{absent:?}");
+    }
+    assert_eq!(nfguard(&netns, &["load"]).status, Some(2), "no file");
+    assert_eq!(ruleset(&netns), "");
+}
+
+#[test]
+fn what_is_loaded_shows_as_its_file_does() {
+    let netns = netns();
+    for text in [A, B] {
+        let file = file(text);
+        load(&netns, &file);
+        let loaded = nfguard(&netns, &["show"]);
+        let from_file = nfguard(&netns, &["show".as_ref(), file.path()]);
+        assert_eq!((loaded.status, from_file.status), (Some(0), Some(0)));
+        assert_eq!(blocks(&loaded.stdout), blocks(&from_file.stdout));
+        let shown = json(&netns, &["show"], 0);
+        assert_eq!(shown["table"]["name"], "nfguard");
+        assert_eq!(nfguard(&netns, &["unload"]).status, Some(0));
+        assert_eq!(json(&netns, &["show"], 1)["table"], Value::Null);
+    }
+}
+
+/// The parts of a table without the chain that says what was loaded, which no file has.
+fn blocks(text: &str) -> Vec<&str> {
+    let body = text.trim_end().strip_suffix('}').expect("a table");
+    let mut blocks: Vec<&str> = body.split("\n\n").map(str::trim).collect();
+    blocks.retain(|block| !block.starts_with("chain loaded {"));
+    blocks
+}
+
+#[test]
+fn colour_is_for_those_who_want_it() {
+    let netns = netns();
+    let (a, b, broken) = (file(A), file(B), file(BROKEN));
+    let [a, b, broken] = [&a, &b, &broken].map(|file| file.path().to_str().expect("plain letters"));
+    let run = |arguments: &[&str], variables: &[(&str, &str)]| -> Answer {
+        netns.run(|| {
+            let mut command = command(arguments);
+            command.envs(variables.iter().copied()).output().expect("nfguard starts").into()
+        })
+    };
+    let coloured = |answer: &Answer| [&answer.stdout, &answer.stderr].map(|it| it.contains('\x1b'));
+    nfguard(&netns, &["load", a]);
+    let force = ("CLICOLOR_FORCE", "1");
+    for (arguments, wanted) in [
+        (&["diff", b][..], [true, false]),
+        (&["status"], [true, false]),
+        (&["check", broken], [false, true]),
+        (&["explain", a, "--in", "--to", "443/tcp"], [true, false]),
+    ] {
+        assert_eq!(coloured(&run(arguments, &[force])), wanted, "{arguments:?}, forced");
+        assert_eq!(coloured(&run(arguments, &[])), [false; 2], "{arguments:?}, into pipes");
+        let never = run(arguments, &[force, ("NO_COLOR", "1")]);
+        assert_eq!(coloured(&never), [false; 2], "{arguments:?}, NO_COLOR");
+    }
+}
