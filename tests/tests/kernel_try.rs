@@ -1,44 +1,37 @@
 //! The rehearsal, and what a load does to whoever is connected.
 
+use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
-use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use nfguard_lab::{Netns, Probe, World};
 use nfguard_tests::nft::nft;
+use nfguard_tests::program::{TempFile, nfguard};
 
 const TRAEFIK: &str = include_str!("../../policies/traefik.json");
 /// A probe that passes does not wait so long.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Runs `nfguard` in a namespace, with a policy on its standard input.
-fn nfguard(netns: &Netns, args: &[&str], policy: &str) -> Output {
-    let program = std::env::var_os("NFGUARD_BIN").expect("run me with `cargo xtask netns-test`");
-    netns.run(|| {
-        let mut child = Command::new(program)
-            .args(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("nfguard starts");
-        let mut input = child.stdin.take().expect("a pipe");
-        input.write_all(policy.as_bytes()).expect("nfguard reads");
-        drop(input);
-        child.wait_with_output().expect("nfguard ends")
-    })
+/// What `nfguard` prints that goes well with a policy.
+fn stdout(netns: &Netns, verb: &str, more: &[&str]) -> String {
+    let file = TempFile::new("traefik.json", TRAEFIK);
+    let arguments: Vec<&OsStr> =
+        [verb.as_ref(), file.as_ref()].into_iter().chain(more.iter().map(AsRef::as_ref)).collect();
+    let answer = nfguard(netns, &arguments);
+    assert_eq!(answer.status, Some(0), "{answer:?}");
+    answer.stdout
 }
 
-fn stdout(output: &Output) -> String {
-    assert!(output.status.success(), "{output:?}");
-    String::from_utf8(output.stdout.clone()).expect("text")
+fn unload(netns: &Netns) {
+    let answer = nfguard(netns, &["unload"]);
+    assert_eq!(answer.status, Some(0), "{answer:?}");
 }
 
 #[test]
 fn a_rehearsal_sees_what_explain_foretells_and_leaves_the_namespace_alone() {
     let netns = Netns::new().expect("run me with `cargo xtask netns-test`");
-    let report = stdout(&nfguard(&netns, &["try", "-"], TRAEFIK));
+    let report = stdout(&netns, "try", &[]);
     let row = |words: &[&str]| {
         report.lines().any(|line| line.starts_with('✓') && words.iter().all(|w| line.contains(w)))
     };
@@ -62,7 +55,7 @@ fn a_rehearsal_sees_what_explain_foretells_and_leaves_the_namespace_alone() {
 #[test]
 fn a_rehearsal_in_json_tells_each_probe() {
     let netns = Netns::new().expect("run me with `cargo xtask netns-test`");
-    let report = stdout(&nfguard(&netns, &["try", "-", "--json"], TRAEFIK));
+    let report = stdout(&netns, "try", &["--json"]);
     let report: serde_json::Value = serde_json::from_str(&report).expect("JSON");
     assert_eq!(report["schema"], 1);
     assert_eq!(report["agrees"], true);
@@ -72,10 +65,10 @@ fn a_rehearsal_in_json_tells_each_probe() {
 #[test]
 fn a_policy_with_a_mistake_is_not_rehearsed() {
     let netns = Netns::new().expect("run me with `cargo xtask netns-test`");
-    let output = nfguard(&netns, &["try", "-"], &TRAEFIK.replace("\"ssh\"\n", "\"shs\"\n"));
-    assert_eq!(output.status.code(), Some(2), "{output:?}");
-    let message = String::from_utf8_lossy(&output.stderr);
-    assert!(message.contains("did you mean \"ssh\"?"), "{message}");
+    let file = TempFile::new("mistake.json", &TRAEFIK.replace("\"ssh\"\n", "\"shs\"\n"));
+    let answer = nfguard(&netns, &["try".as_ref(), file.as_ref()]);
+    assert_eq!(answer.status, Some(2), "{answer:?}");
+    assert!(answer.stderr.contains("did you mean \"ssh\"?"), "{answer:?}");
 }
 
 /// Before the first load nothing in the namespace asked for connection tracking, so the operator's
@@ -93,13 +86,16 @@ fn an_ssh_session_from_before_the_first_load_goes_on() {
         let mut line = String::new();
         answers.read_line(&mut line).expect("a greeting");
 
-        for verb in [&["load", "-"][..], &["unload"], &["load", "-"], &["load", "-"]] {
-            stdout(&nfguard(&world.host, verb, TRAEFIK));
+        for verb in ["load", "unload", "load", "load"] {
+            match verb {
+                "unload" => unload(&world.host),
+                verb => drop(stdout(&world.host, verb, &[])),
+            }
             session.write_all(b"still here\n").expect("the session is open");
             line.clear();
             answers.read_line(&mut line).expect("an answer");
-            assert_eq!(line, "still here\n", "after {verb:?}");
+            assert_eq!(line, "still here\n", "after {verb}");
         }
-        stdout(&nfguard(&world.host, &["unload"], ""));
+        unload(&world.host);
     }
 }
