@@ -66,7 +66,7 @@ pub(super) fn rules(which: Builtin, chain: &str, sets: &mut Vec<Set>) -> Vec<Vec
         }
         Builtin::MulticastListener => {
             let listener = types("multicast_listener", Family::V6, &MULTICAST_LISTENER);
-            let from = if incoming { from_link_local() } else { Vec::new() };
+            let from = if incoming { link_local(End::Source) } else { Vec::new() };
             vec![[listener, from].concat()]
         }
         Builtin::Dhcpv4Client => {
@@ -74,7 +74,8 @@ pub(super) fn rules(which: Builtin, chain: &str, sets: &mut Vec<Set>) -> Vec<Vec
             vec![[expr::family(Family::V4), udp(ports)].concat()]
         }
         Builtin::Dhcpv6Client if incoming => {
-            vec![[expr::family(Family::V6), from_link_local(), udp((547, 546))].concat()]
+            let to = link_local(End::Destination);
+            vec![[expr::family(Family::V6), link_local(End::Source), to, udp((547, 546))].concat()]
         }
         Builtin::Dhcpv6Client => {
             let to = expr::in_prefix(Family::V6, End::Destination, &DHCPV6_SERVERS.octets(), 128);
@@ -103,9 +104,9 @@ fn icmp_types(sets: &mut Vec<Set>, name: &str, family: Family, types: &[u8]) -> 
 }
 
 /// The family must have been matched.
-fn from_link_local() -> Vec<Expr> {
+fn link_local(end: End) -> Vec<Expr> {
     let network = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0);
-    expr::in_prefix(Family::V6, End::Source, &network.octets(), 10)
+    expr::in_prefix(Family::V6, end, &network.octets(), 10)
 }
 
 fn udp((source, destination): (u16, u16)) -> Vec<Expr> {
