@@ -1,0 +1,41 @@
+//! The real `ufw`, with files of its own, inside a namespace.
+
+use std::process::Command;
+
+use nfguard_lab::Netns;
+
+/// Files as they are after Debian's installation, where a plain user may read them. Settings of
+/// the kernel are left as they are, so that two worlds differ in nothing but their rules.
+const FRESH: &str = r"
+set -e
+dir=$(mktemp -d)
+mount -t tmpfs none $dir
+cp -r /usr/share/ufw/iptables $dir/ufw
+cp /usr/share/ufw/ufw.conf $dir/ufw
+cp -r /etc/ufw/applications.d $dir/ufw
+for init in before after; do cp /usr/share/ufw/$init.init $dir/ufw; done
+sed 's/^IPT_SYSCTL=.*/IPT_SYSCTL=/; s/^IPT_MODULES=.*/IPT_MODULES=/' /etc/default/ufw > $dir/default
+mount --bind $dir/ufw /etc/ufw
+mount --bind $dir/default /etc/default/ufw
+mount -t tmpfs none /run
+";
+
+/// Gives these commands to a `ufw` that has just been installed, in this order, and enables it.
+///
+/// # Panics
+/// If ufw is not installed, or refuses a command.
+pub fn ufw(netns: &Netns, commands: &[&str]) {
+    let commands = commands.iter().map(|command| format!("ufw {command}\n"));
+    let script = FRESH.to_owned() + &commands.collect::<String>() + "ufw --force enable\n";
+    let output = netns.run(|| {
+        Command::new("unshare")
+            .args(["--mount", "sh", "-c", &script])
+            .output()
+            .expect("unshare is installed")
+    });
+    let words = [output.stdout, output.stderr].concat();
+    let words = String::from_utf8_lossy(&words);
+    assert!(output.status.success(), "{script}\n{words}");
+    assert!(words.contains("Firewall is active"), "{words}");
+    assert!(!words.contains("Skipping"), "a command did nothing:\n{script}\n{words}");
+}

@@ -1,0 +1,120 @@
+//! `limit ssh`: the 6th connection of a source within 30 seconds.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv6Addr};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nfguard_lab::{Outcome, Probe, Refusal, World};
+use nfguard_tests::ufw::ufw;
+
+use crate::{WRITE_UP, nfguard_load, traefik};
+
+/// What each source found, attempt by attempt.
+type Stories = BTreeMap<&'static str, Vec<bool>>;
+
+const BURST: [bool; 6] = [true, true, true, true, true, false];
+
+/// A second more than a limit looks back.
+const SILENCE: Duration = Duration::from_secs(31);
+
+#[test]
+fn the_sixth_connection_of_a_source_in_30_seconds_is_refused() {
+    let [judge, ours] = [crate::world(), crate::world()];
+    ufw(&judge.host, &WRITE_UP);
+    nfguard_load(&ours.host, traefik());
+    // A machine that stands still for seconds may spoil a try; the next has other sources.
+    let tries = (1..=3).find_map(|number| {
+        thread::scope(|scope| {
+            let by_ufw = scope.spawn(|| stories(&judge, number));
+            let by_us = stories(&ours, number);
+            by_ufw.join().unwrap().zip(by_us)
+        })
+    });
+    let (by_ufw, by_us) = tries.expect("30 seconds were enough for a few connections");
+
+    let mut expected = Stories::from([
+        ("v4, silent after six", [&BURST[..], &[true]].concat()),
+        ("v6, silent after six", [&BURST[..], &[true]].concat()),
+        ("v4, five and a later one", BURST.to_vec()),
+        ("v4, an open connection, five more, a word over the open one", {
+            [&BURST[1..], &[true]].concat()
+        }),
+        ("v4, another source", vec![true]),
+        ("v6, another source", vec![true]),
+        // ufw counts attempts of the last 30 seconds: fewer than six of them are fine again.
+        ("v4, six, one after 12 s and one after 31 s", [&BURST[..], &[false, true]].concat()),
+        ("v6, six, the last from a neighbour", vec![true; 6]),
+    ]);
+    assert_eq!(by_ufw, expected, "ufw");
+    // nfguard refuses a source until it has been silent for the whole time.
+    expected.insert(
+        "v4, six, one after 12 s and one after 31 s",
+        [&BURST[..], &[false, false]].concat(),
+    );
+    // Whoever has one IPv6 address has the other 2^64 of its network too.
+    expected.insert("v6, six, the last from a neighbour", BURST.to_vec());
+    assert_eq!(by_us, expected, "nfguard");
+}
+
+/// `None` if it took so long that time alone may have changed a verdict.
+fn stories(world: &World, number: u8) -> Option<Stories> {
+    let v4 = |last: u8| IpAddr::from([203, 0, 113, number * 16 + last]);
+    let v6 = |network: u16, host: u16| {
+        IpAddr::from(Ipv6Addr::new(0x2001, 0xdb8, network, u16::from(number), 0, 0, 0, host))
+    };
+    let _server = world.host.serve_tcp((Ipv6Addr::UNSPECIFIED, 22)).expect("the port is free");
+    let attempts =
+        |from, count| -> Vec<bool> { (0..count).map(|_| attempt(world, from)).collect() };
+    let mut stories = Stories::new();
+    let start = Instant::now();
+
+    stories.insert("v4, five and a later one", attempts(v4(1), 5));
+    stories.insert("v4, six, one after 12 s and one after 31 s", attempts(v4(2), 6));
+    stories.insert("v4, silent after six", attempts(v4(3), 6));
+    stories.insert("v6, silent after six", attempts(v6(3, 1), 6));
+    stories.insert("v4, another source", attempts(v4(4), 1));
+    stories.insert("v6, another source", attempts(v6(4, 1), 1));
+    let neighbours = [attempts(v6(5, 1), 5), attempts(v6(5, 2), 1)].concat();
+    stories.insert("v6, six, the last from a neighbour", neighbours);
+    let open = Probe::tcp(&world.internet, (World::HOST_V4, 22)).from(v4(6)).timeout(SILENCE);
+    let mut open = open.connect().expect("the first is let in");
+    let mut story = attempts(v4(6), 5);
+    story.push(is_answered(&mut open));
+    stories.insert("v4, an open connection, five more, a word over the open one", story);
+    let burst_end = Instant::now();
+
+    thread::sleep(Duration::from_secs(12));
+    let mut again = |name, from| stories.get_mut(name).unwrap().push(attempt(world, from));
+    again("v4, five and a later one", v4(1));
+    let second = Instant::now();
+    again("v4, six, one after 12 s and one after 31 s", v4(2));
+    let early_enough = start.elapsed() < Duration::from_secs(28);
+
+    thread::sleep(SILENCE.saturating_sub(burst_end.elapsed()));
+    again("v4, six, one after 12 s and one after 31 s", v4(2));
+    let early_enough = early_enough && second.elapsed() < Duration::from_secs(28);
+    again("v4, silent after six", v4(3));
+    again("v6, silent after six", v6(3, 1));
+    early_enough.then_some(stories)
+}
+
+/// Whether a connection is let in. Over the limit there is an answer too, so nothing depends on
+/// how long one waits.
+fn attempt(world: &World, from: IpAddr) -> bool {
+    let host = if from.is_ipv4() { World::HOST_V4 } else { World::HOST_V6 };
+    match Probe::tcp(&world.internet, (host, 22)).from(from).timeout(SILENCE).run() {
+        Outcome::Passed => true,
+        Outcome::Refused(Refusal::Closed) => false,
+        other => panic!("{from}: {other}"),
+    }
+}
+
+fn is_answered(connection: &mut std::net::TcpStream) -> bool {
+    let mut bytes = [0; 256];
+    // The server speaks first.
+    connection.read(&mut bytes).expect("the greeting comes");
+    connection.write_all(b"?").expect("the connection is open");
+    connection.read(&mut bytes).is_ok_and(|length| bytes[..length] == *b"?")
+}

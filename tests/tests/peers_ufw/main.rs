@@ -1,0 +1,43 @@
+//! The real `ufw` is the judge of what policies do.
+
+mod cases;
+mod limit;
+mod pairs;
+mod shots;
+mod write_up;
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use nfguard_lab::{Netns, World};
+use nfguard_tests::program::nfguard;
+
+/// What the write-up on securing Traefik in Docker tells its readers to type.
+const WRITE_UP: [&str; 9] = [
+    "default deny incoming",
+    "default deny outgoing",
+    "limit ssh",
+    "allow 80/tcp",
+    "allow 443/tcp",
+    "allow out 53",
+    "allow out 123/udp",
+    "allow out 80/tcp",
+    "allow out 443/tcp",
+];
+
+fn traefik() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../policies/traefik.json")
+}
+
+fn world() -> World {
+    World::new().unwrap_or_else(|error| needs_namespaces(&error))
+}
+
+fn needs_namespaces(error: &std::io::Error) -> ! {
+    panic!("{error}\nrun me with `cargo xtask netns-test`")
+}
+
+fn nfguard_load(netns: &Netns, policy: impl AsRef<OsStr>) {
+    let answer = nfguard(netns, &[OsStr::new("load"), policy.as_ref()]);
+    assert_eq!(answer.status, Some(0), "{answer:#?}");
+}
