@@ -1,0 +1,477 @@
+//! What `explain` foretells, held against the kernel: random policies, random packets.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nfguard_lab::{Netns, Probe, World, packet};
+use nfguard_netlink::eval::{Fate, Memory};
+use nfguard_netlink::{Expr, Kernel, Table, load, protocol, text, unload};
+use nfguard_policy::arbitrary::{Pool, policy_text};
+use nfguard_policy::{Flow, Path, Payload, Policy, TABLE, explain};
+use nfguard_tests::nft::nft;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::test_runner::{TestError, TestRunner};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use serde_json::{Value, json};
+
+/// By it the test's own packets are known from all others.
+const HOP_LIMIT: u8 = 77;
+/// What is sent from these ports is published: its destination becomes the container, at the other.
+const PUBLISHED: [(u16, u16); 2] = [(61_000, 8080), (61_001, 22)];
+/// After this a slow machine has seen enough.
+const ENOUGH: Duration = Duration::from_secs(120);
+
+/// Counts the test's packets before and after all that could stop them, and then stops them: so
+/// none is answered, none is remembered, and the next is as new.
+const WATCH: &str = "table inet watch {
+    counter came {}; counter got {}; counter others {};
+    chain before { ip ttl 77 counter name came return; ip6 hoplimit 77 counter name came return;
+        counter name others; }
+    chain after { ip ttl { 76, 77 } counter name got; ip6 hoplimit { 76, 77 } counter name got;
+        drop; }
+    chain a { type filter hook prerouting priority -400; jump before; }
+    chain b { type filter hook output priority -400; jump before; }
+    chain c { type filter hook input priority 400; jump after; }
+    chain d { type filter hook postrouting priority 400; jump after; }
+}
+table inet publish {
+    chain pre { type nat hook prerouting priority dstnat;
+        ip ttl 77 meta l4proto { tcp, udp } th sport 61000 dnat ip to 172.17.0.2:8080
+        ip ttl 77 meta l4proto { tcp, udp } th sport 61001 dnat ip to 172.17.0.2:22
+        ip6 hoplimit 77 meta l4proto { tcp, udp } th sport 61000 dnat ip6 to [2001:db8:d0c::2]:8080
+        ip6 hoplimit 77 meta l4proto { tcp, udp } th sport 61001 dnat ip6 to [2001:db8:d0c::2]:22
+    }
+}
+";
+
+/// A policy that a failed test prints.
+#[derive(Clone)]
+struct Text(String);
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn address(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+/// Policies about what the packets are.
+fn policies() -> impl Strategy<Value = Text> {
+    let addresses = [
+        "192.0.2.7",
+        "203.0.113.200",
+        "198.51.100.2",
+        "172.17.0.2",
+        "224.0.0.251",
+        "2001:db8:7::1",
+        "2001:db8:1::2",
+        "2001:db8:d0c::2",
+        "ff02::fb",
+    ];
+    let pool = Pool {
+        addresses: addresses.map(address).to_vec(),
+        ports: vec![22, 53, 80, 443, 8080, 5353, 9990],
+        interfaces: ["eth0", "docker0", "eth1", "lo"].map(str::to_owned).to_vec(),
+    };
+    (vec(any::<u16>(), 0..400), 2..5_u8, option_of_two()).prop_map(
+        move |(choices, connections, sources)| {
+            let mut policy: Value =
+                serde_json::from_str(&policy_text(&choices, &pool)).expect("JSON");
+            let rules = policy.get_mut("rules").and_then(Value::as_array_mut).into_iter().flatten();
+            for rule in rules.filter(|rule| rule["action"] == "limit") {
+                // Low enough to be met, and long enough not to end meanwhile.
+                rule["limit"]["connections"] = json!(connections);
+                rule["limit"]["seconds"] = json!(3600);
+                if let Some(sources) = sources {
+                    rule["limit"]["sources"] = json!(sources);
+                }
+            }
+            Text(format!("{policy:#}"))
+        },
+    )
+}
+
+fn option_of_two() -> impl Strategy<Value = Option<u8>> {
+    select(vec![None, Some(1), Some(2)])
+}
+
+/// Where a packet is made, and the connection that it is the first of.
+#[derive(Clone, Debug)]
+struct Shot {
+    from: Place,
+    flow: Flow,
+    times: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Place {
+    Host,
+    Internet,
+    Container,
+}
+
+fn shots() -> impl Strategy<Value = Vec<Shot>> {
+    vec(any::<bool>().prop_flat_map(shot), 1..14)
+}
+
+fn shot(is_v6: bool) -> impl Strategy<Value = Shot> {
+    let one_of = move |v4: &[&str], v6: &[&str]| {
+        select((if is_v6 { v6 } else { v4 }).iter().map(|it| address(it)).collect::<Vec<_>>())
+    };
+    let somebody = || {
+        one_of(
+            &["192.0.2.7", "192.0.2.9", "203.0.113.200", "198.51.100.1"],
+            &["2001:db8:7::1", "2001:db8:7::2", "2001:db8:9::1", "2001:db8:1::1"],
+        )
+    };
+    let (host, container) = match is_v6 {
+        true => (World::HOST_V6, World::CONTAINER_V6),
+        false => (World::HOST_V4, World::CONTAINER_V4),
+    };
+    let groups = || {
+        one_of(
+            &["224.0.0.1", "224.0.0.251", "239.255.255.250", "255.255.255.255"],
+            &["ff02::1", "ff02::fb", "ff02::f", "ff02::1:2"],
+        )
+    };
+    let way = |from, path, input: &'static str, output: &'static str| {
+        (Just(from), Just(path), Just((input, output)))
+    };
+    let published = select(PUBLISHED.to_vec());
+    prop_oneof![
+        4 => (way(Place::Internet, Path::In, "eth0", ""), somebody(), Just(host)),
+        2 => (way(Place::Internet, Path::In, "eth0", ""), somebody(), groups()),
+        3 => (way(Place::Host, Path::Out, "", "eth0"), Just(host), somebody()),
+        1 => (way(Place::Host, Path::Out, "", "eth0"), Just(host), groups()),
+        1 => (way(Place::Host, Path::Out, "", "docker0"), Just(host), Just(container)),
+        1 => (way(Place::Host, Path::Out, "", "lo"), Just(host), Just(host)),
+        2 => (way(Place::Internet, Path::Forward, "eth0", "docker0"), somebody(), Just(container)),
+        2 => (way(Place::Container, Path::Forward, "docker0", "eth0"), Just(container), somebody()),
+        3 => (
+            published.prop_map(|(_, inner)| (Place::Internet, Path::Published(inner), ("eth0", "docker0"))),
+            somebody(),
+            Just(host),
+        ),
+    ]
+    .prop_flat_map(move |((from, path, (input, output)), source, destination)| {
+        let (input, output) = (input.to_owned(), output.to_owned());
+        (payload(path, is_v6), 1..6_usize).prop_map(move |(payload, times)| {
+            let (in_interface, out_interface) = (input.clone(), output.clone());
+            let flow = Flow { path, source, destination, payload, in_interface, out_interface };
+            Shot { from, flow, times }
+        })
+    })
+}
+
+/// What the kernel too takes for the first packet of a connection: an unasked-for answer or error
+/// of ICMP is invalid to it.
+fn payload(path: Path, is_v6: bool) -> BoxedStrategy<Payload> {
+    let sources = match path {
+        Path::Published(inner) => {
+            PUBLISHED.iter().filter(|(_, to)| *to == inner).map(|(from, _)| *from).collect()
+        }
+        _ => vec![40_000, 40_000, 53, 67, 68, 546, 547, 443],
+    };
+    let ports = || {
+        let destinations =
+            vec![22, 22, 53, 80, 443, 443, 8080, 8085, 67, 68, 546, 547, 5353, 1900, 9999];
+        let protocols = select(vec![protocol::TCP, protocol::UDP]);
+        (protocols, select(sources.clone()), select(destinations)).prop_map(
+            |(protocol, source, destination)| Payload::Ports { protocol, source, destination },
+        )
+    };
+    if let Path::Published(_) = path {
+        return ports().boxed();
+    }
+    let kinds = if is_v6 { vec![128, 130, 133, 135, 136, 143] } else { vec![8, 13] };
+    let others = if is_v6 { vec![41, 47, 50, 89] } else { vec![2, 4, 47, 50, 89] };
+    prop_oneof![
+        5 => ports(),
+        2 => select(kinds).prop_map(|kind| Payload::Icmp { kind }),
+        1 => select(others).prop_map(Payload::Protocol),
+    ]
+    .boxed()
+}
+
+/// The packet's bytes.
+fn bytes(flow: &Flow) -> Vec<u8> {
+    let (from, to) = (flow.source, flow.destination);
+    let (protocol, body) = match flow.payload {
+        Payload::Ports { protocol, source, destination } if protocol == protocol::TCP => {
+            (protocol, packet::tcp(from, to, source, destination, packet::SYN))
+        }
+        Payload::Ports { protocol, source, destination } => {
+            (protocol, packet::udp(from, to, source, destination, b"nfguard"))
+        }
+        Payload::Icmp { kind } if from.is_ipv4() => {
+            (protocol::ICMP, packet::icmp(kind, 0, &[0; 20]))
+        }
+        Payload::Icmp { kind } => (protocol::ICMPV6, packet::icmpv6(from, to, kind, 0, &[0; 20])),
+        Payload::Protocol(number) => (number, vec![0; 24]),
+    };
+    packet::ip(from, to, protocol, HOP_LIMIT, &body)
+}
+
+/// A host between the internet and a container, that watches all that comes and goes.
+struct Ground {
+    world: World,
+    kernel: Kernel,
+    /// As long as they live, the host is a member of the groups.
+    _members: Vec<UdpSocket>,
+}
+
+impl Ground {
+    fn new() -> Ground {
+        let world = World::with_container()
+            .unwrap_or_else(|error| panic!("{error}\nrun me with `cargo xtask netns-test`"));
+        let container = world.container.as_ref().expect("it was made with one");
+        for interface in ["all", "eth0", "docker0"] {
+            let setting = format!("ipv4/conf/{interface}/rp_filter");
+            world.host.sysctl(&setting, "0").expect("can be set");
+        }
+        // Who is who is asked once: later the host may be forbidden to say.
+        for (netns, peers) in [
+            (&world.internet, [World::HOST_V4, World::HOST_V6]),
+            (container, [World::INTERNET_V4, World::INTERNET_V6]),
+        ] {
+            for family in ["ipv4", "ipv6"] {
+                let setting = format!("{family}/neigh/eth0/base_reachable_time_ms");
+                netns.sysctl(&setting, "86400000").expect("can be set");
+            }
+            for peer in peers {
+                let probe = Probe::ping(netns, peer).timeout(Duration::from_secs(60));
+                assert!(probe.run().passed(), "{peer} is out of reach");
+            }
+        }
+        let members = members(&world.host);
+        nft(&world.host, WATCH);
+        let kernel = world.host.run(|| Kernel::open().expect("netlink is there"));
+        Ground { world, kernel, _members: members }
+    }
+
+    fn load(&mut self, table: &Table) {
+        unload(&mut self.kernel, table).expect("unloads");
+        let change = load(&mut self.kernel, table).expect("loads");
+        assert!(change.verified);
+    }
+
+    fn counts(&mut self, table: &str) -> BTreeMap<String, u64> {
+        let loaded = self.kernel.table(table).expect("reads").loaded.expect("is there");
+        loaded.counts.into_iter().map(|(name, counts)| (name, counts.packets)).collect()
+    }
+
+    /// Sends the packet; what has become of it by the time that it is gone.
+    fn fire(&mut self, shot: &Shot) -> Effect {
+        // The watch is read before the rules and again after them, so that it sees all who come
+        // in between.
+        let watch = self.counts("watch");
+        let rules = self.counts(TABLE);
+        let netns = match shot.from {
+            Place::Host => &self.world.host,
+            Place::Internet => &self.world.internet,
+            Place::Container => self.world.container.as_ref().expect("there is one"),
+        };
+        let group = match shot.flow.destination {
+            IpAddr::V4(to) => to.is_broadcast() || to.is_multicast(),
+            IpAddr::V6(to) => to.is_multicast(),
+        };
+        let sent = netns.send_raw(group.then_some("eth0"), &bytes(&shot.flow));
+        // The host's own firewall may say no.
+        assert!(sent.is_ok() || shot.from == Place::Host, "{sent:?} {shot:?}");
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while self.counts("watch")["came"] == watch["came"] {
+            assert!(Instant::now() < deadline, "has not come: {shot:?} {sent:?}");
+            thread::sleep(Duration::from_millis(1));
+        }
+        let mut counted = self.counts(TABLE);
+        counted.retain(|name, count| {
+            *count -= rules[name];
+            *count > 0
+        });
+        let now = self.counts("watch");
+        Effect {
+            passed: now["got"] > watch["got"],
+            alone: now["others"] == watch["others"] && now["came"] == watch["came"] + 1,
+            counted,
+        }
+    }
+}
+
+/// What a packet did.
+#[derive(Debug)]
+struct Effect {
+    passed: bool,
+    /// Whether no other packet came by: an answer of the firewall, a neighbour's question.
+    alone: bool,
+    /// How far the policy's counters moved.
+    counted: BTreeMap<String, u64>,
+}
+
+fn members(host: &Netns) -> Vec<UdpSocket> {
+    host.run(|| {
+        let addresses = std::fs::read_to_string("/proc/thread-self/net/if_inet6").expect("reads");
+        let line = addresses.lines().find(|line| line.ends_with(" eth0")).expect("eth0 has one");
+        let index = line.split_whitespace().nth(1).expect("a column");
+        let index = u32::from_str_radix(index, 16).expect("a number");
+        let v4 = UdpSocket::bind("0.0.0.0:0").expect("binds");
+        let v6 = UdpSocket::bind("[::]:0").expect("binds");
+        let own: Ipv4Addr = match World::HOST_V4 {
+            IpAddr::V4(own) => own,
+            IpAddr::V6(_) => Ipv4Addr::UNSPECIFIED,
+        };
+        for group in ["224.0.0.251", "239.255.255.250"] {
+            v4.join_multicast_v4(&group.parse().expect("an address"), &own).expect("joins");
+        }
+        for group in ["ff02::fb", "ff02::f", "ff02::1:2"] {
+            v6.join_multicast_v6(&group.parse().expect("an address"), index).expect("joins");
+        }
+        vec![v4, v6]
+    })
+}
+
+/// Everything that this thread and its children do happens on one processor: a packet that has
+/// come has then also gone.
+fn stay_on_one_processor() {
+    let allowed = sched_getaffinity(None).expect("can be read");
+    let first = (0..CpuSet::MAX_CPU).find(|cpu| allowed.is_set(*cpu)).expect("there is one");
+    let mut one = CpuSet::new();
+    one.set(first);
+    sched_setaffinity(None, &one).expect("can be set");
+}
+
+/// How often each thing was seen.
+type Seen = BTreeMap<&'static str, u32>;
+
+fn holds(
+    ground: &mut Ground,
+    policy: &Text,
+    shots: &[Shot],
+    seen: &mut Seen,
+) -> Result<(), String> {
+    let (policy, _) =
+        Policy::parse(&policy.0).map_err(|problems| format!("not valid: {problems:#?}"))?;
+    let table = policy.compile();
+    ground.load(&table);
+    let start = Instant::now();
+    let mut memory = Memory::default();
+    let each = shots.iter().flat_map(|shot| std::iter::repeat_n(shot, shot.times));
+    for (number, shot) in each.take(40).enumerate() {
+        memory.now = start.elapsed();
+        let foretold = explain(&table, &shot.flow, &mut memory);
+        let mut counted: BTreeMap<String, u64> = BTreeMap::new();
+        let matched = foretold.hooks.iter().flat_map(|(_, decision)| &decision.matched);
+        for expr in matched.flat_map(|(.., rule)| &rule.exprs) {
+            if let Expr::Counter(name) = expr {
+                *counted.entry(name.clone()).or_default() += 1;
+            }
+        }
+        let effect = ground.fire(shot);
+        let at_least = |name: &String| effect.counted.get(name) >= counted.get(name);
+        let right = effect.passed == (foretold.fate == Fate::Accept)
+            && counted.keys().all(at_least)
+            && (!effect.alone || effect.counted == counted);
+        if !right {
+            let rules: Vec<String> = foretold
+                .hooks
+                .iter()
+                .filter_map(|(_, decision)| decision.rule)
+                .map(|(_, rule)| text::rule(rule))
+                .collect();
+            return Err(format!(
+                "packet {number}, {shot:?}:\nforetold {:?} by {rules:#?}, counting {counted:?};\n\
+                 the kernel: {effect:?}",
+                foretold.fate
+            ));
+        }
+        let mut see = |what| *seen.entry(what).or_default() += 1;
+        see(match foretold.fate {
+            Fate::Accept => "accept",
+            Fate::Drop => "drop",
+            Fate::Reject(_) => "reject",
+        });
+        see(match shot.flow.path {
+            Path::In => "in",
+            Path::Out => "out",
+            Path::Forward => "forward",
+            Path::Published(_) if foretold.hooks.len() > 1 => "published",
+            Path::Published(_) => "published and stopped before",
+        });
+        if effect.alone {
+            see("counters compared exactly");
+        }
+        if effect.counted.keys().any(|name| name.ends_with("/over")) {
+            see("over a limit");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_kernel_does_what_explain_foretells() {
+    stay_on_one_processor();
+    let mut ground = Ground::new();
+    let mut seen = Seen::new();
+    let start = Instant::now();
+    let cases = std::env::var("PROPTEST_CASES").map_or(150, |it| it.parse().expect("a number"));
+    let mut runner = TestRunner::new(ProptestConfig {
+        cases,
+        failure_persistence: None,
+        max_shrink_iters: 300,
+        ..ProptestConfig::default()
+    });
+    let ground = std::cell::RefCell::new(&mut ground);
+    let counts = std::cell::RefCell::new((&mut seen, 0_u32));
+    let outcome = runner.run(&(policies(), shots()), |(policy, shots)| {
+        let (seen, policies) = &mut *counts.borrow_mut();
+        if *policies >= 20 && start.elapsed() > ENOUGH {
+            return Ok(());
+        }
+        *policies += 1;
+        holds(&mut ground.borrow_mut(), &policy, &shots, seen).map_err(TestCaseError::fail)
+    });
+    let (_, policies) = counts.into_inner();
+    eprintln!("{policies} policies: {seen:?}");
+    match outcome {
+        Ok(()) => {}
+        Err(TestError::Fail(reason, (policy, _))) => panic!("{policy:?}\n{reason}"),
+        Err(TestError::Abort(reason)) => panic!("{reason}"),
+    }
+    let all = ["accept", "drop", "reject", "in", "out", "forward", "published", "over a limit"];
+    for what in all.iter().chain(&["counters compared exactly"]) {
+        assert!(seen.get(what).is_some_and(|times| *times >= 5), "too few of {what}: {seen:?}");
+    }
+}
+
+/// The comparison above can fail: a packet that the kernel lets pass on its own account.
+#[test]
+fn a_kernel_that_does_otherwise_is_found_out() {
+    stay_on_one_processor();
+    let mut ground = Ground::new();
+    let (policy, _) =
+        Policy::parse(r#"{ "version": 1, "rules": [ { "action": "allow", "port": 443 } ] }"#)
+            .expect("a valid policy");
+    let table = policy.compile();
+    ground.load(&table);
+    let flow = Flow {
+        path: Path::In,
+        source: address("192.0.2.7"),
+        destination: World::HOST_V4,
+        payload: Payload::Ports { protocol: protocol::TCP, source: 40_000, destination: 22 },
+        in_interface: "eth0".to_owned(),
+        out_interface: String::new(),
+    };
+    let shot = Shot { from: Place::Internet, flow, times: 1 };
+    let stopped = ground.fire(&shot);
+    assert!(!stopped.passed && stopped.counted.contains_key("default/in"), "{stopped:?}");
+    nft(&ground.world.host, "insert rule inet nfguard ingress tcp dport 22 accept\n");
+    let passed = ground.fire(&shot);
+    assert!(passed.passed && passed.counted.is_empty(), "{passed:?}");
+}
