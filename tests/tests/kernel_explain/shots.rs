@@ -1,0 +1,189 @@
+//! What policies and packets the test makes up.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use nfguard_lab::{World, packet};
+use nfguard_netlink::protocol;
+use nfguard_policy::arbitrary::{Pool, policy_text};
+use nfguard_policy::{Flow, Path, Payload};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+use serde_json::{Value, json};
+
+/// By it the test's own packets are known from all others.
+const HOP_LIMIT: u8 = 77;
+/// What is sent from these ports is published: its destination becomes the container, at the other.
+const PUBLISHED: [(u16, u16); 2] = [(61_000, 8080), (61_001, 22)];
+
+/// A policy that a failed test prints.
+#[derive(Clone)]
+pub(crate) struct Text(pub(crate) String);
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+pub(crate) fn address(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+/// Policies about what the packets are.
+pub(crate) fn policies() -> impl Strategy<Value = Text> {
+    let addresses = [
+        "192.0.2.7",
+        "203.0.113.200",
+        "198.51.100.2",
+        "172.17.0.2",
+        "224.0.0.251",
+        "2001:db8:7::1",
+        "2001:db8:1::2",
+        "2001:db8:d0c::2",
+        "ff02::fb",
+    ];
+    let pool = Pool {
+        addresses: addresses.map(address).to_vec(),
+        ports: vec![22, 53, 80, 443, 8080, 5353, 9990],
+        interfaces: ["eth0", "docker0", "eth1", "lo"].map(str::to_owned).to_vec(),
+    };
+    (vec(any::<u16>(), 0..400), 2..5_u8, option_of_two()).prop_map(
+        move |(choices, connections, sources)| {
+            let mut policy: Value =
+                serde_json::from_str(&policy_text(&choices, &pool)).expect("JSON");
+            let rules = policy.get_mut("rules").and_then(Value::as_array_mut).into_iter().flatten();
+            for rule in rules.filter(|rule| rule["action"] == "limit") {
+                // Low enough to be met, and long enough not to end meanwhile.
+                rule["limit"]["connections"] = json!(connections);
+                rule["limit"]["seconds"] = json!(3600);
+                if let Some(sources) = sources {
+                    rule["limit"]["sources"] = json!(sources);
+                }
+            }
+            Text(format!("{policy:#}"))
+        },
+    )
+}
+
+fn option_of_two() -> impl Strategy<Value = Option<u8>> {
+    select(vec![None, Some(1), Some(2)])
+}
+
+/// Where a packet is made, and the connection that it is the first of.
+#[derive(Clone, Debug)]
+pub(crate) struct Shot {
+    pub(crate) from: Place,
+    pub(crate) flow: Flow,
+    pub(crate) times: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Place {
+    Host,
+    Internet,
+    Container,
+}
+
+pub(crate) fn shots() -> impl Strategy<Value = Vec<Shot>> {
+    vec(any::<bool>().prop_flat_map(shot), 1..14)
+}
+
+fn shot(is_v6: bool) -> impl Strategy<Value = Shot> {
+    let one_of = move |v4: &[&str], v6: &[&str]| {
+        select((if is_v6 { v6 } else { v4 }).iter().map(|it| address(it)).collect::<Vec<_>>())
+    };
+    let somebody = || {
+        one_of(
+            &["192.0.2.7", "192.0.2.9", "203.0.113.200", "198.51.100.1"],
+            &["2001:db8:7::1", "2001:db8:7::2", "2001:db8:9::1", "2001:db8:1::1"],
+        )
+    };
+    let (host, container) = match is_v6 {
+        true => (World::HOST_V6, World::CONTAINER_V6),
+        false => (World::HOST_V4, World::CONTAINER_V4),
+    };
+    let groups = || {
+        one_of(
+            &["224.0.0.1", "224.0.0.251", "239.255.255.250", "255.255.255.255"],
+            &["ff02::1", "ff02::fb", "ff02::f", "ff02::1:2"],
+        )
+    };
+    let way = |from, path, input: &'static str, output: &'static str| {
+        (Just(from), Just(path), Just((input, output)))
+    };
+    let published = select(PUBLISHED.to_vec());
+    prop_oneof![
+        4 => (way(Place::Internet, Path::In, "eth0", ""), somebody(), Just(host)),
+        2 => (way(Place::Internet, Path::In, "eth0", ""), somebody(), groups()),
+        3 => (way(Place::Host, Path::Out, "", "eth0"), Just(host), somebody()),
+        1 => (way(Place::Host, Path::Out, "", "eth0"), Just(host), groups()),
+        1 => (way(Place::Host, Path::Out, "", "docker0"), Just(host), Just(container)),
+        1 => (way(Place::Host, Path::Out, "", "lo"), Just(host), Just(host)),
+        2 => (way(Place::Internet, Path::Forward, "eth0", "docker0"), somebody(), Just(container)),
+        2 => (way(Place::Container, Path::Forward, "docker0", "eth0"), Just(container), somebody()),
+        3 => (
+            published.prop_map(|(_, inner)| (Place::Internet, Path::Published(inner), ("eth0", "docker0"))),
+            somebody(),
+            Just(host),
+        ),
+    ]
+    .prop_flat_map(move |((from, path, (input, output)), source, destination)| {
+        let (input, output) = (input.to_owned(), output.to_owned());
+        (payload(path, is_v6), 1..6_usize).prop_map(move |(payload, times)| {
+            let (in_interface, out_interface) = (input.clone(), output.clone());
+            let flow = Flow { path, source, destination, payload, in_interface, out_interface };
+            Shot { from, flow, times }
+        })
+    })
+}
+
+/// What the kernel too takes for the first packet of a connection: an unasked-for answer or error
+/// of ICMP is invalid to it.
+fn payload(path: Path, is_v6: bool) -> BoxedStrategy<Payload> {
+    let sources = match path {
+        Path::Published(inner) => {
+            PUBLISHED.iter().filter(|(_, to)| *to == inner).map(|(from, _)| *from).collect()
+        }
+        _ => vec![40_000, 40_000, 53, 67, 68, 546, 547, 443],
+    };
+    let ports = || {
+        let destinations =
+            vec![22, 22, 53, 80, 443, 443, 8080, 8085, 67, 68, 546, 547, 5353, 1900, 9999];
+        let protocols = select(vec![protocol::TCP, protocol::UDP]);
+        (protocols, select(sources.clone()), select(destinations)).prop_map(
+            |(protocol, source, destination)| Payload::Ports { protocol, source, destination },
+        )
+    };
+    if let Path::Published(_) = path {
+        return ports().boxed();
+    }
+    let kinds = if is_v6 { vec![128, 130, 133, 135, 136, 143] } else { vec![8, 13] };
+    let others = if is_v6 { vec![41, 47, 50, 89] } else { vec![2, 4, 47, 50, 89] };
+    prop_oneof![
+        5 => ports(),
+        2 => select(kinds).prop_map(|kind| Payload::Icmp { kind }),
+        1 => select(others).prop_map(Payload::Protocol),
+    ]
+    .boxed()
+}
+
+/// The packet's bytes.
+pub(crate) fn bytes(flow: &Flow) -> Vec<u8> {
+    let (from, to) = (flow.source, flow.destination);
+    let (protocol, body) = match flow.payload {
+        Payload::Ports { protocol, source, destination } if protocol == protocol::TCP => {
+            (protocol, packet::tcp(from, to, source, destination, packet::SYN))
+        }
+        Payload::Ports { protocol, source, destination } => {
+            (protocol, packet::udp(from, to, source, destination, b"nfguard"))
+        }
+        Payload::Icmp { kind } if from.is_ipv4() => {
+            (protocol::ICMP, packet::icmp(kind, 0, &[0; 20]))
+        }
+        Payload::Icmp { kind } => (protocol::ICMPV6, packet::icmpv6(from, to, kind, 0, &[0; 20])),
+        Payload::Protocol(number) => (number, vec![0; 24]),
+    };
+    packet::ip(from, to, protocol, HOP_LIMIT, &body)
+}
