@@ -1,6 +1,8 @@
 //! From what the kernel holds to what is meant, in one transaction.
 
-use crate::model::{Counter, Set, Table};
+use std::collections::HashMap;
+
+use crate::model::{Chain, Counter, Set, Table};
 use crate::transaction::{Op, Transaction};
 
 /// What turns `current` into `desired`; empty if they are the same.
@@ -22,17 +24,20 @@ pub fn diff(current: Option<&Table>, desired: &Table) -> Transaction {
     if current.is_some() {
         ops.push(Op::FlushRules);
     }
+    let (old_by, new_by) = (Names::of(old), Names::of(desired));
     // A chain's head cannot be compared piece by piece in the kernel, so one that differs goes.
-    let chain_stays = |name: &str| match (old.chain(name), desired.chain(name)) {
+    let chain_stays = |name: &str| match (old_by.chains.get(name), new_by.chains.get(name)) {
         (Some(old), Some(new)) => old.base == new.base && old.comment == new.comment,
         _ => false,
     };
-    let set_stays = |name: &str| match (old.set(name), desired.set(name)) {
+    let set_stays = |name: &str| match (old_by.sets.get(name), new_by.sets.get(name)) {
         (Some(old), Some(new)) => same_set(old, new),
         _ => false,
     };
-    let counter_stays =
-        |counter: &Counter| old.counters.contains(counter) && desired.counters.contains(counter);
+    let counter_stays = |counter: &Counter| {
+        let name = counter.name.as_str();
+        old_by.counters.get(name) == Some(&counter) && new_by.counters.get(name) == Some(&counter)
+    };
 
     let gone = old.chains.iter().filter(|chain| !chain_stays(&chain.name));
     ops.extend(gone.map(|chain| Op::DeleteChain(chain.name.clone())));
@@ -50,7 +55,7 @@ pub fn diff(current: Option<&Table>, desired: &Table) -> Transaction {
         }
     }
     for chain in desired.chains.iter().filter(|chain| !chain_stays(&chain.name)) {
-        let head = crate::model::Chain { rules: Vec::new(), ..chain.clone() };
+        let head = Chain { rules: Vec::new(), ..chain.clone() };
         ops.push(Op::AddChain(head));
     }
     for chain in &desired.chains {
@@ -58,6 +63,23 @@ pub fn diff(current: Option<&Table>, desired: &Table) -> Transaction {
         ops.extend(rules.map(|rule| Op::AddRule { chain: chain.name.clone(), rule }));
     }
     transaction
+}
+
+/// What a table holds, to be found by name however much it is.
+struct Names<'t> {
+    chains: HashMap<&'t str, &'t Chain>,
+    sets: HashMap<&'t str, &'t Set>,
+    counters: HashMap<&'t str, &'t Counter>,
+}
+
+impl<'t> Names<'t> {
+    fn of(table: &'t Table) -> Names<'t> {
+        Names {
+            chains: table.chains.iter().map(|chain| (chain.name.as_str(), chain)).collect(),
+            sets: table.sets.iter().map(|set| (set.name.as_str(), set)).collect(),
+            counters: table.counters.iter().map(|it| (it.name.as_str(), it)).collect(),
+        }
+    }
 }
 
 fn same_set(old: &Set, new: &Set) -> bool {

@@ -166,14 +166,14 @@ impl Kernel {
             }
             Ok(())
         })?;
-        let rule_table = [(NFTA_RULE_TABLE, name)];
-        self.read(NFT_MSG_GETRULE, NFT_MSG_NEWRULE, true, &rule_table, |attrs| {
-            let (chain, rule) = object::decode_rule(attrs)?;
-            if let Some(chain) = table.chains.iter_mut().find(|known| known.name == chain) {
-                chain.rules.push(rule);
-            }
-            Ok(())
-        })?;
+        // Chain by chain: for each part of a dump the kernel walks to it from the dump's start.
+        for chain in &mut table.chains {
+            let of_chain = [(NFTA_RULE_TABLE, name), (NFTA_RULE_CHAIN, &chain.name)];
+            self.read(NFT_MSG_GETRULE, NFT_MSG_NEWRULE, true, &of_chain, |attrs| {
+                chain.rules.push(object::decode_rule(attrs)?);
+                Ok(())
+            })?;
+        }
         let set_table = [(NFTA_SET_TABLE, name)];
         self.read(NFT_MSG_GETSET, NFT_MSG_NEWSET, true, &set_table, |attrs| {
             table.sets.extend(object::decode_set(attrs)?);

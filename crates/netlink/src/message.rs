@@ -38,6 +38,8 @@ const ERROR_OFFSET: u16 = 2;
 /// Length of `struct nlmsghdr`, and of that with `struct nfgenmsg` behind it.
 const HEADER: usize = 16;
 const PAYLOAD: usize = 20;
+/// Where `nlmsg_flags` stands in the header.
+const FLAGS: usize = 6;
 
 /// Most bytes of elements in one message: what an attribute can hold, less room for its header.
 const ELEMENT_BYTES: usize = 65_500;
@@ -119,21 +121,22 @@ impl<'a> Batch<'a> {
         let begin = begin.finish().unwrap_or_default();
         message(&mut batch.bytes, BATCH_BEGIN, REQUEST, begin_seq, 0, SUBSYSTEM, &begin);
 
-        let mut messages = Vec::new();
+        let mut last = None;
         for (index, op) in transaction.ops.iter().enumerate() {
             let too_long =
                 |attribute| Error::TooLong { operation: transaction.describe(op), attribute };
             for (kind, flags, body) in encode_op(&transaction.table, index, op) {
-                messages.push((index, kind, flags, body.finish().map_err(too_long)?));
+                let (start, body) = (batch.bytes.len(), body.finish().map_err(too_long)?);
+                let seq = begin_seq.wrapping_add(1).wrapping_add(batch.messages());
+                message(&mut batch.bytes, nft(kind), REQUEST | flags, seq, INET, 0, &body);
+                batch.sent.push((index, start..batch.bytes.len()));
+                last = Some((start, REQUEST | flags));
             }
         }
-        let last = messages.len().saturating_sub(1);
-        for (at, (index, kind, flags, body)) in messages.into_iter().enumerate() {
-            let start = batch.bytes.len();
-            let seq = begin_seq.wrapping_add(1).wrapping_add(u32::try_from(at).unwrap_or(u32::MAX));
-            let ack = if at == last { ACK } else { 0 };
-            message(&mut batch.bytes, nft(kind), REQUEST | flags | ack, seq, INET, 0, &body);
-            batch.sent.push((index, start..batch.bytes.len()));
+        if let Some((start, flags)) = last
+            && let Some(place) = batch.bytes.get_mut(start + FLAGS..start + FLAGS + 2)
+        {
+            place.copy_from_slice(&(flags | ACK).to_ne_bytes());
         }
         let end_seq = begin_seq.wrapping_add(1).wrapping_add(batch.messages());
         message(&mut batch.bytes, BATCH_END, REQUEST, end_seq, 0, SUBSYSTEM, &[]);

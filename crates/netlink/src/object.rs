@@ -125,13 +125,12 @@ pub(crate) fn encode_rule(out: &mut Writer, table: &str, chain: &str, rule: &Rul
     }
 }
 
-/// The rule and its chain.
-pub(crate) fn decode_rule(attrs: Attrs<'_>) -> Result<(String, Rule), DecodeError> {
-    let (mut chain, mut rule) = (String::new(), Rule::default());
+/// The rule, whatever its chain.
+pub(crate) fn decode_rule(attrs: Attrs<'_>) -> Result<Rule, DecodeError> {
+    let mut rule = Rule::default();
     for attr in attrs {
         let attr = attr?;
         match attr.kind {
-            NFTA_RULE_CHAIN => chain = attr.string(),
             NFTA_RULE_EXPRESSIONS => {
                 for expr in attr.nested() {
                     rule.exprs.push(Expr::decode(expr?.nested())?);
@@ -143,8 +142,7 @@ pub(crate) fn decode_rule(attrs: Attrs<'_>) -> Result<(String, Rule), DecodeErro
             _ => {}
         }
     }
-    named("rule's chain", &chain)?;
-    Ok((chain, rule))
+    Ok(rule)
 }
 
 /// Everything but the elements. `id` tells the sets of one transaction apart.
