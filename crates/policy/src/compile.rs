@@ -16,6 +16,8 @@ mod builtin;
 mod expr;
 mod rule;
 
+use std::collections::HashSet;
+
 use nfguard_netlink::{
     Base, Chain, Counter, Expr, Hook, Policy as ChainPolicy, Rule as NftRule, Table,
     Verdict as NftVerdict, ct_status, fib_type,
@@ -44,6 +46,7 @@ impl Policy {
                 comment: Some(MARK.to_owned()),
                 ..Table::default()
             },
+            counters: HashSet::new(),
         };
         compiler.groups();
         compiler.ingress();
@@ -61,6 +64,8 @@ impl Policy {
 struct Compiler<'p> {
     policy: &'p Policy,
     table: Table,
+    /// The names of the table's counters.
+    counters: HashSet<String>,
 }
 
 impl Compiler<'_> {
@@ -244,7 +249,7 @@ impl Compiler<'_> {
     /// A named counter, made with its first use. It has no comment: a new one would have to
     /// start at zero.
     fn counter(&mut self, name: &str) -> Vec<Expr> {
-        if !self.table.counters.iter().any(|counter| counter.name == name) {
+        if self.counters.insert(name.to_owned()) {
             self.table.counters.push(Counter { name: name.to_owned(), comment: None });
         }
         vec![Expr::Counter(name.to_owned())]

@@ -16,8 +16,9 @@ use crate::words::{
 #[must_use]
 pub fn rule(rule: &Rule) -> String {
     let mut printer = Printer::default();
-    for expr in &rule.exprs {
-        printer.expr(expr);
+    let next = rule.exprs.iter().skip(1).map(Some).chain([None]);
+    for (expr, next) in rule.exprs.iter().zip(next) {
+        printer.expr(expr, next);
     }
     printer.flush();
     printer.words.extend(rule.comment.as_deref().map(comment_line));
@@ -63,12 +64,15 @@ enum Kind {
 }
 
 impl Printer {
-    fn expr(&mut self, expr: &Expr) {
+    fn expr(&mut self, expr: &Expr, next: Option<&Expr>) {
         let range_of = self.range_of.take();
         match expr {
             Expr::Meta { key, reg } => self.load(*reg, meta(*key)),
             Expr::Payload { header, offset, len, reg } => {
-                let loaded = self.payload(*header, *offset, *len);
+                let is_compared =
+                    matches!(next, Some(Expr::Cmp { reg: of, op: CmpOp::Eq, .. }) if of == reg);
+                let len = if is_compared { self.whole(*header, *offset, *len) } else { *len };
+                let loaded = self.payload(*header, *offset, len);
                 self.load(*reg, loaded);
             }
             Expr::Exthdr { kind: 43, offset: 2, len: 1, reg } => {
@@ -138,6 +142,16 @@ impl Printer {
     fn load(&mut self, reg: Reg, (words, kind): (String, Kind)) {
         self.registers.insert(reg, Loaded { words, kind, mask: None });
         self.fresh.push(reg);
+    }
+
+    /// The length of the address of which these bytes are the start: a prefix of whole bytes is
+    /// compared without a mask.
+    fn whole(&self, header: Header, offset: u32, len: u32) -> u32 {
+        match (header, self.family, offset, len) {
+            (Header::Network, Some(NFPROTO_IPV4), 12 | 16, 1..4) => 4,
+            (Header::Network, Some(NFPROTO_IPV6), 8 | 24, 1..16) => 16,
+            _ => len,
+        }
     }
 
     /// A header's field by its place, given the protocols that were matched before. Its own match
@@ -224,11 +238,19 @@ impl Printer {
                     CmpOp::Gt => "> ",
                     CmpOp::Gte => ">= ",
                 };
-                let prefix = match &loaded.mask {
-                    Some(mask) => format!("/{}", prefix_of(mask)),
-                    None => String::new(),
+                let mut data = data.to_vec();
+                let prefix = match (&loaded.mask, kind) {
+                    (Some(mask), _) => format!("/{}", prefix_of(mask)),
+                    (None, Kind::Key(key @ (KeyType::Ipv4Addr | KeyType::Ipv6Addr)))
+                        if data.len() < key.bytes() =>
+                    {
+                        let bits = data.len() * 8;
+                        data.resize(key.bytes(), 0);
+                        format!("/{bits}")
+                    }
+                    (None, _) => String::new(),
                 };
-                self.word(format!("{} {op_words}{}{prefix}", loaded.words, right(kind, data)));
+                self.word(format!("{} {op_words}{}{prefix}", loaded.words, right(kind, &data)));
                 self.range_of = (op == CmpOp::Gte).then_some(reg);
             }
         }

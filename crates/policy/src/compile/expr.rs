@@ -81,23 +81,31 @@ pub(super) fn rh0() -> Vec<Expr> {
 
 /// The address itself; its family must have been matched.
 pub(super) fn address(of: Family, end: End) -> Expr {
-    let (offset, len) = match (of, end) {
-        (Family::V4, End::Source) => (12, 4),
-        (Family::V4, End::Destination) => (16, 4),
-        (Family::V6, End::Source) => (8, 16),
-        (Family::V6, End::Destination) => (24, 16),
+    let len = if of == Family::V4 { 4 } else { 16 };
+    start_of_address(of, end, len)
+}
+
+/// Its first `len` bytes.
+fn start_of_address(of: Family, end: End, len: u8) -> Expr {
+    let offset = match (of, end) {
+        (Family::V4, End::Source) => 12,
+        (Family::V4, End::Destination) => 16,
+        (Family::V6, End::Source) => 8,
+        (Family::V6, End::Destination) => 24,
     };
-    Expr::Payload { header: Header::Network, offset, len, reg: REG }
+    Expr::Payload { header: Header::Network, offset, len: len.into(), reg: REG }
 }
 
 /// An address within a prefix, given as its network's bytes and its length.
 pub(super) fn in_prefix(of: Family, end: End, network: &[u8], len: u8) -> Vec<Expr> {
-    let mut exprs = vec![address(of, end)];
-    if usize::from(len) < network.len() * 8 {
-        exprs.push(mask(network.len(), len));
+    let equals = |data: &[u8]| Expr::Cmp { reg: REG, op: CmpOp::Eq, data: data.to_vec() };
+    // Whole bytes need no mask, which is less work for each packet and each load.
+    match network.get(..usize::from(len / 8)) {
+        Some(start) if len > 0 && len.is_multiple_of(8) => {
+            vec![start_of_address(of, end, len / 8), equals(start)]
+        }
+        _ => vec![address(of, end), mask(network.len(), len), equals(network)],
     }
-    exprs.push(Expr::Cmp { reg: REG, op: CmpOp::Eq, data: network.to_vec() });
-    exprs
 }
 
 /// Keeps the first `len` bits of the register's `bytes`.
