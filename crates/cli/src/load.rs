@@ -21,13 +21,13 @@ pub(crate) fn load(path: &Path, dry_run: bool, json: bool) -> Done {
     let table = file.table();
     let change = apply(&table)?;
     let changed = !change.transaction.is_empty();
-    let lines = output::changes(change.before.as_ref(), Some(&table));
+    let changes = || output::changes(change.before.as_ref(), Some(&table));
     if json {
         output::json(&json!({
             "file": file.name,
             "changed": changed,
             "verified": change.verified,
-            "changes": lines,
+            "changes": changes(),
         }));
         return Ok(Answer::Yes);
     }
@@ -35,10 +35,13 @@ pub(crate) fn load(path: &Path, dry_run: bool, json: bool) -> Done {
         output::line(&format!("{}: loaded already, nothing changed", file.name));
         return Ok(Answer::Yes);
     }
-    match &change.before {
-        Some(_) if lines.len() <= SHORT => output::print_changes(&lines),
-        Some(_) => output::line(&format!("{} lines of the ruleset changed", lines.len())),
-        None => {}
+    if change.before.is_some() {
+        let lines = changes();
+        if lines.len() <= SHORT {
+            output::print_changes(&lines);
+        } else {
+            output::line(&format!("{} lines of the ruleset changed", lines.len()));
+        }
     }
     let rules: usize = table.chains.iter().map(|chain| chain.rules.len()).sum();
     output::line(&format!(
