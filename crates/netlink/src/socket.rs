@@ -20,12 +20,17 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    pub(crate) fn open() -> io::Result<Socket> {
+    pub(crate) fn open() -> Result<Socket, Error> {
         let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
         // SAFETY: no pointers.
         let fd = unsafe { libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_NETFILTER) };
         if fd < 0 {
-            return Err(io::Error::last_os_error());
+            let error = io::Error::last_os_error();
+            return Err(match error.raw_os_error() {
+                // Not even what nf_tables is spoken to through.
+                Some(libc::EPROTONOSUPPORT) => Error::NoNftables(error),
+                _ => error.into(),
+            });
         }
         // SAFETY: the call succeeded, so the descriptor is open and nobody else's.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
