@@ -96,11 +96,11 @@ fn a_policy_too_large_for_the_send_buffer_changes_nothing() {
     let small = file(A);
     load(&netns, &small);
     let before = ruleset(&netns);
-    // The buffer of a plain user may grow to twice this; a prefix takes more than 40 bytes.
-    // Linux 6.1 shows it in the first namespace only; this is what it is by default.
+    // The buffer of a plain user may grow to twice this, which older kernels do not show in a
+    // namespace; a prefix takes more than 40 bytes.
     let wmem_max = std::fs::read_to_string("/proc/sys/net/core/wmem_max");
-    let wmem_max = wmem_max.unwrap_or_else(|_| "212992".to_owned());
-    let prefixes = wmem_max.trim().parse::<u32>().expect("a number") / 20 + 1000;
+    let wmem_max = wmem_max.map_or(212_992, |text| text.trim().parse().expect("a number"));
+    let prefixes: u32 = wmem_max / 20 + 1000;
     let prefixes: Vec<String> = (0..prefixes)
         .map(|at| format!("\"{}\"", std::net::Ipv4Addr::from_bits(0x0a00_0000 + 2 * at)))
         .collect();
