@@ -1,8 +1,8 @@
 //! `limit ssh`: the 6th connection of a source within 30 seconds.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv6Addr};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{IpAddr, Ipv6Addr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -86,7 +86,7 @@ fn stories(world: &World, number: u8) -> Option<Stories> {
     let burst_end = Instant::now();
 
     thread::sleep(Duration::from_secs(12));
-    let mut again = |name, from| stories.get_mut(name).unwrap().push(attempt(world, from));
+    let mut again = |name, from| stories.entry(name).or_default().push(attempt(world, from));
     again("v4, five and a later one", v4(1));
     let second = Instant::now();
     again("v4, six, one after 12 s and one after 31 s", v4(2));
@@ -111,10 +111,11 @@ fn attempt(world: &World, from: IpAddr) -> bool {
     }
 }
 
-fn is_answered(connection: &mut std::net::TcpStream) -> bool {
-    let mut bytes = [0; 256];
-    // The server speaks first.
-    connection.read(&mut bytes).expect("the greeting comes");
-    connection.write_all(b"?").expect("the connection is open");
-    connection.read(&mut bytes).is_ok_and(|length| bytes[..length] == *b"?")
+fn is_answered(connection: &mut TcpStream) -> bool {
+    let mut line = String::new();
+    let mut reader = BufReader::new(connection);
+    reader.read_line(&mut line).expect("the server speaks first");
+    reader.get_mut().write_all(b"?\n").expect("the connection is open");
+    reader.read_line(&mut line).expect("the server echoes");
+    line.ends_with("\n?\n")
 }

@@ -2,8 +2,11 @@
 
 mod cases;
 mod limit;
+mod packets;
 mod pairs;
+mod refusals;
 mod shots;
+mod sockets;
 mod write_up;
 
 use std::ffi::OsStr;

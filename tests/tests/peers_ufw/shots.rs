@@ -102,7 +102,10 @@ pub(crate) fn link(netns: &Netns) -> (u32, Ipv6Addr) {
     let addresses = addresses.expect("IPv6 is there");
     let line = addresses.lines().find(|line| line.starts_with("fe80") && line.ends_with(" eth0"));
     let mut words = line.expect("eth0 is up").split_whitespace();
-    let mut number = || u128::from_str_radix(words.next().unwrap(), 16).expect("hexadecimal");
+    let mut number = || {
+        let word = words.next().expect("a line has six words");
+        u128::from_str_radix(word, 16).expect("hexadecimal")
+    };
     let address = Ipv6Addr::from_bits(number());
     (u32::try_from(number()).expect("an index"), address)
 }
