@@ -19,7 +19,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use shots::{Place, Shot, Text, address, bytes, policies, shots};
 
 /// After this a slow machine has seen enough.
-const ENOUGH: Duration = Duration::from_secs(120);
+const ENOUGH: Duration = Duration::from_secs(60);
 
 /// Counts the test's packets before and after all that could stop them, and then stops them: so
 /// none is answered, none is remembered, and the next is as new.
