@@ -8,8 +8,9 @@ use nfguard_lab::Netns;
 /// the kernel are left as they are, so that two worlds differ in nothing but their rules.
 const FRESH: &str = r"
 set -e
-dir=$(mktemp -d)
-mount -t tmpfs none $dir
+mount -t tmpfs none /run
+dir=/run/installed
+mkdir $dir
 cp -r /usr/share/ufw/iptables $dir/ufw
 cp /usr/share/ufw/ufw.conf $dir/ufw
 cp -r /etc/ufw/applications.d $dir/ufw
@@ -17,7 +18,6 @@ for init in before after; do cp /usr/share/ufw/$init.init $dir/ufw; done
 sed 's/^IPT_SYSCTL=.*/IPT_SYSCTL=/; s/^IPT_MODULES=.*/IPT_MODULES=/' /etc/default/ufw > $dir/default
 mount --bind $dir/ufw /etc/ufw
 mount --bind $dir/default /etc/default/ufw
-mount -t tmpfs none /run
 ";
 
 /// Gives these commands to a `ufw` that has just been installed, in this order, and enables it.
