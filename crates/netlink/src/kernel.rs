@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::attr::Attrs;
+use crate::attr::{Attrs, Writer};
 use crate::error::Error;
 use crate::message::{Batch, Replies, Reply, errno, request};
-use crate::model::{Counts, Set, Table};
+use crate::model::{Counts, LiveElement, Set, Table};
 use crate::object::{self, RawElements};
 use crate::transaction::Transaction;
 use crate::uapi::*;
@@ -174,11 +174,7 @@ impl Kernel {
                 Ok(())
             })?;
         }
-        let set_table = [(NFTA_SET_TABLE, name)];
-        self.read(NFT_MSG_GETSET, NFT_MSG_NEWSET, true, &set_table, |attrs| {
-            table.sets.extend(object::decode_set(attrs)?);
-            Ok(())
-        })?;
+        table.sets = self.sets(name)?;
         for set in table.sets.iter_mut().filter(|set| !set.dynamic) {
             set.elements = self.elements(name, set)?;
         }
@@ -193,7 +189,72 @@ impl Kernel {
         Ok(Some(Loaded { table, counts }))
     }
 
-    fn elements(&mut self, table: &str, set: &Set) -> Result<Vec<crate::model::Element>, Error> {
+    /// The sets of a table, without their elements; none if there is no such table.
+    ///
+    /// # Errors
+    /// As [`Kernel::table`].
+    pub fn sets(&mut self, table: &str) -> Result<Vec<Set>, Error> {
+        let mut sets = Vec::new();
+        let of_table = [(NFTA_SET_TABLE, table)];
+        self.read(NFT_MSG_GETSET, NFT_MSG_NEWSET, true, &of_table, |attrs| {
+            sets.extend(object::decode_set(attrs)?);
+            Ok(())
+        })?;
+        Ok(sets)
+    }
+
+    /// One element of a set without intervals, by its key; `None` if it is not there. Costs the
+    /// same however large the set is.
+    ///
+    /// # Errors
+    /// Any but [`Error::Refused`]. A table or set that is absent has no element.
+    pub fn element(
+        &mut self,
+        table: &str,
+        set: &str,
+        key: &[u8],
+    ) -> Result<Option<LiveElement>, Error> {
+        let mut raw = RawElements::default();
+        self.ask(
+            NFT_MSG_GETSETELEM,
+            NFT_MSG_NEWSETELEM,
+            false,
+            |out| object::encode_keys(out, table, set, &[key.to_vec()]),
+            |attrs| Ok(raw.add(attrs)?),
+        )?;
+        Ok(raw.live().pop())
+    }
+
+    /// Every element of a set without intervals, sorted by key. The kernel's time for it grows with
+    /// the square of their number: 100,000 take a third of a second, a million a minute (measured,
+    /// Linux 6.18).
+    ///
+    /// # Errors
+    /// As [`Kernel::element`]; [`Error::Interrupted`] if others kept changing the set.
+    pub fn live_elements(&mut self, table: &str, set: &str) -> Result<Vec<LiveElement>, Error> {
+        let of_set = [(NFTA_SET_ELEM_LIST_TABLE, table), (NFTA_SET_ELEM_LIST_SET, set)];
+        for _ in 0..READS {
+            let mut raw = RawElements::default();
+            let read = self.read(NFT_MSG_GETSETELEM, NFT_MSG_NEWSETELEM, true, &of_set, |attrs| {
+                Ok(raw.add(attrs)?)
+            });
+            match read {
+                Err(Error::Interrupted) => {}
+                read => return read.map(|()| raw.live()),
+            }
+        }
+        Err(Error::Interrupted)
+    }
+
+    /// What the kernel holds in this set of the table, sorted; nothing if there is no such set.
+    ///
+    /// # Errors
+    /// As [`Kernel::element`].
+    pub fn elements(
+        &mut self,
+        table: &str,
+        set: &Set,
+    ) -> Result<Vec<crate::model::Element>, Error> {
         let mut raw = RawElements::default();
         let of_set = [(NFTA_SET_ELEM_LIST_TABLE, table), (NFTA_SET_ELEM_LIST_SET, &set.name)];
         self.read(NFT_MSG_GETSETELEM, NFT_MSG_NEWSETELEM, true, &of_set, |attrs| {
@@ -210,14 +271,26 @@ impl Kernel {
         want: u16,
         dump: bool,
         names: &[(u16, &str)],
-        mut each: impl FnMut(Attrs<'_>) -> Result<(), Error>,
+        each: impl FnMut(Attrs<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        self.seq = self.seq.wrapping_add(1);
-        let bytes = request(self.seq, ask, dump, |out| {
+        let fill = |out: &mut Writer| {
             for (kind, name) in names {
                 out.string(*kind, name);
             }
-        })?;
+        };
+        self.ask(ask, want, dump, fill, each)
+    }
+
+    fn ask(
+        &mut self,
+        ask: u16,
+        want: u16,
+        dump: bool,
+        fill: impl FnOnce(&mut Writer),
+        mut each: impl FnMut(Attrs<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.seq = self.seq.wrapping_add(1);
+        let bytes = request(self.seq, ask, dump, fill)?;
         let answer = (self.exchange)(&bytes)?;
         let replies: Vec<Reply<'_>> = Replies(&answer)
             .filter(|reply| reply.as_ref().map_or(true, |reply| reply.seq == self.seq))

@@ -35,9 +35,10 @@ pub use expr::{
     CmpOp, CtKey, Dynset, Expr, Header, Limit, Log, LogTo, MetaKey, Reg, Reject, Verdict,
 };
 pub use kernel::{Kernel, Loaded, Snapshot};
-pub use load::{Change, load, own_table, plan, unload};
+pub use load::{Change, load, own_head, own_table, plan, unload};
 pub use model::{
-    Base, Chain, Counter, Counts, Element, Hook, Key, KeyType, Policy, Rule, Set, Table,
+    Base, Chain, Counter, Counts, Element, Hook, Key, KeyType, LiveElement, Policy, Rule, Set,
+    Table,
 };
 pub use transaction::{Op, Transaction};
 pub use words::{ICMP_TYPES, ICMPV6_TYPES, ct_state, ct_status, fib_type, protocol};

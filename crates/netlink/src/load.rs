@@ -109,7 +109,11 @@ pub fn own_table(kernel: &mut Kernel, ours: &Table) -> Result<Snapshot, Error> {
     Ok(snapshot)
 }
 
-fn own_head(kernel: &mut Kernel, ours: &Table) -> Result<Option<Table>, Error> {
+/// Name, comment and flags of the table of this name, if it is ours.
+///
+/// # Errors
+/// [`Error::Foreign`] if a table of that name is not ours.
+pub fn own_head(kernel: &mut Kernel, ours: &Table) -> Result<Option<Table>, Error> {
     let head = kernel.table_head(&ours.name)?;
     if let Some(found) = &head {
         own(found, ours)?;

@@ -44,6 +44,9 @@ const FLAGS: usize = 6;
 /// Most bytes of elements in one message: what an attribute can hold, less room for its header.
 const ELEMENT_BYTES: usize = 65_500;
 
+/// Keys that one message can delete: at most 40 bytes each, a concatenation of two addresses.
+const KEYS_AT_ONCE: usize = 1500;
+
 /// `errno`s that mean more to us than their text; the same on every architecture but a few that
 /// Linux 6.1 runs no server on.
 pub(crate) mod errno {
@@ -230,6 +233,16 @@ fn encode_op(table: &str, index: usize, op: &Op) -> Vec<(u16, u16, Writer)> {
                 })
             })
             .collect(),
+        Op::DeleteElements { set, keys } => keys
+            .chunks(KEYS_AT_ONCE)
+            .flat_map(|keys| {
+                one(NFT_MSG_DELSETELEM, 0, &|out| object::encode_keys(out, table, set, keys))
+            })
+            .collect(),
+        Op::FlushElements(set) => one(NFT_MSG_DELSETELEM, 0, &|out| {
+            out.string(NFTA_SET_ELEM_LIST_TABLE, table);
+            out.string(NFTA_SET_ELEM_LIST_SET, set);
+        }),
         Op::AddCounter(counter) => {
             one(NFT_MSG_NEWOBJ, CREATE, &|out| object::encode_counter(out, table, counter))
         }

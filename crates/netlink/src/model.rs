@@ -178,6 +178,15 @@ impl From<Key> for Element {
     }
 }
 
+/// An element as the kernel holds it at this moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LiveElement {
+    /// What was added.
+    pub element: Element,
+    /// How long it goes on living; `None`: it does not expire.
+    pub expires_in: Option<Duration>,
+}
+
 /// A key as the kernel has it: the bytes of a register.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {

@@ -6,7 +6,8 @@ use crate::attr::{Attr, Attrs, Writer, userdata};
 use crate::error::DecodeError;
 use crate::expr::Expr;
 use crate::model::{
-    Base, Chain, Counter, Counts, Element, Hook, Key, KeyType, Policy, Rule, Set, Table,
+    Base, Chain, Counter, Counts, Element, Hook, Key, KeyType, LiveElement, Policy, Rule, Set,
+    Table,
 };
 use crate::uapi::*;
 
@@ -272,9 +273,32 @@ pub(crate) fn encoded_len(element: &Element) -> usize {
     key + 12 + comment + ends * (key + 8)
 }
 
-/// What the kernel holds in one set; the last `NFTA_SET_ELEM_LIST_ELEMENTS` of each message.
+/// A message that names elements by their keys: to delete them, or to ask for them.
+pub(crate) fn encode_keys(out: &mut Writer, table: &str, set: &str, keys: &[Vec<u8>]) {
+    out.string(NFTA_SET_ELEM_LIST_TABLE, table);
+    out.string(NFTA_SET_ELEM_LIST_SET, set);
+    out.nest(NFTA_SET_ELEM_LIST_ELEMENTS, |out| {
+        for key in keys {
+            out.nest(NFTA_LIST_ELEM, |out| {
+                out.nest(NFTA_SET_ELEM_KEY, |out| out.bytes(NFTA_DATA_VALUE, key));
+            });
+        }
+    });
+}
+
+/// The elements of one set, as the kernel's messages have them.
 #[derive(Debug, Default)]
 pub(crate) struct RawElements(Vec<RawElement>);
+
+#[derive(Debug)]
+struct RawElement {
+    key: Vec<u8>,
+    /// The end of an interval.
+    is_end: bool,
+    timeout: Option<Duration>,
+    expires_in: Option<Duration>,
+    comment: Option<String>,
+}
 
 impl RawElements {
     pub(crate) fn add(&mut self, attrs: Attrs<'_>) -> Result<(), DecodeError> {
@@ -291,12 +315,10 @@ impl RawElements {
 
     /// As the model has them: in an interval set a start and the next end are one range.
     pub(crate) fn finish(mut self, set: &Set) -> Vec<Element> {
-        // Where one range ends as the next begins, the end comes first.
-        self.0.sort_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1)));
-        self.0.dedup();
+        self.sort();
         let mut elements: Vec<Element> = Vec::new();
         let mut open = false;
-        for (key, is_end, timeout, comment) in self.0 {
+        for RawElement { key, is_end, timeout, comment, .. } in self.0 {
             match (is_end, elements.last_mut().map(|last| &mut last.key)) {
                 (true, Some(Key::Range(_, last))) if open => {
                     *last = predecessor(&key);
@@ -318,13 +340,28 @@ impl RawElements {
         }
         elements
     }
+
+    /// Of a set without intervals, with what is left of each one's life.
+    pub(crate) fn live(mut self) -> Vec<LiveElement> {
+        self.sort();
+        let live = |RawElement { key, timeout, expires_in, comment, .. }| LiveElement {
+            element: Element { key: Key::Value(key), timeout, comment },
+            expires_in,
+        };
+        self.0.into_iter().map(live).collect()
+    }
+
+    /// By key; where one range ends as the next begins, the end comes first. A dump may tell of an
+    /// element twice.
+    fn sort(&mut self) {
+        self.0.sort_by(|a, b| a.key.cmp(&b.key).then(b.is_end.cmp(&a.is_end)));
+        self.0.dedup_by(|a, b| a.key == b.key && a.is_end == b.is_end);
+    }
 }
 
-/// Key, whether it is the end of an interval, timeout, comment.
-type RawElement = (Vec<u8>, bool, Option<Duration>, Option<String>);
-
 fn decode_element(attrs: Attrs<'_>) -> Result<RawElement, DecodeError> {
-    let (mut key, mut flags, mut timeout, mut comment) = (None, 0, None, None);
+    let (mut key, mut is_end) = (None, false);
+    let (mut timeout, mut expires_in, mut comment) = (None, None, None);
     for attr in attrs {
         let attr = attr?;
         match attr.kind {
@@ -336,8 +373,9 @@ fn decode_element(attrs: Attrs<'_>) -> Result<RawElement, DecodeError> {
                     }
                 }
             }
-            NFTA_SET_ELEM_FLAGS => flags = attr.u32()?,
+            NFTA_SET_ELEM_FLAGS => is_end = attr.u32()? & NFT_SET_ELEM_INTERVAL_END != 0,
             NFTA_SET_ELEM_TIMEOUT => timeout = Some(Duration::from_millis(attr.u64()?)),
+            NFTA_SET_ELEM_EXPIRATION => expires_in = Some(Duration::from_millis(attr.u64()?)),
             NFTA_SET_ELEM_USERDATA => {
                 comment = userdata::find_string(attr.value, userdata::COMMENT);
             }
@@ -345,7 +383,7 @@ fn decode_element(attrs: Attrs<'_>) -> Result<RawElement, DecodeError> {
         }
     }
     let key = key.ok_or(DecodeError::Missing { object: "element", attribute: "key" })?;
-    Ok((key, flags & NFT_SET_ELEM_INTERVAL_END != 0, timeout, comment))
+    Ok(RawElement { key, is_end, timeout, expires_in, comment })
 }
 
 pub(crate) fn encode_counter(out: &mut Writer, table: &str, counter: &Counter) {

@@ -62,15 +62,18 @@ pub fn set_head(set: &Set) -> String {
 
 /// An element as `nft add element` takes it, its key's type unknown: as numbers.
 pub(crate) fn plain_element(element: &Element) -> String {
-    let plain = |key: &[u8]| match key.len() {
+    match &element.key {
+        Key::Value(key) => plain_key(key),
+        Key::Range(first, last) => format!("{}-{}", plain_key(first), plain_key(last)),
+    }
+}
+
+pub(crate) fn plain_key(key: &[u8]) -> String {
+    match key.len() {
         4 => value(KeyType::Ipv4Addr, key),
         16 => value(KeyType::Ipv6Addr, key),
         2 => value(KeyType::InetService, key),
         _ => hex(key),
-    };
-    match &element.key {
-        Key::Value(key) => plain(key),
-        Key::Range(first, last) => format!("{}-{}", plain(first), plain(last)),
     }
 }
 

@@ -50,6 +50,15 @@ pub enum Op {
         /// Any number; they are split over as many messages as they need.
         elements: Vec<Element>,
     },
+    /// Removes elements of a set without intervals; an error if one is absent.
+    DeleteElements {
+        /// The set's name.
+        set: String,
+        /// Any number.
+        keys: Vec<Vec<u8>>,
+    },
+    /// Removes all elements of a set.
+    FlushElements(String),
     /// Makes a counter that stands at zero; one that is there goes on counting.
     AddCounter(Counter),
     /// Removes a counter that no rule uses; an error if it is absent.
@@ -89,6 +98,11 @@ impl Transaction {
                 "add element {table} {set} {{ {} }}",
                 elements.iter().map(text::plain_element).collect::<Vec<_>>().join(", ")
             ),
+            Op::DeleteElements { set, keys } => format!(
+                "delete element {table} {set} {{ {} }}",
+                keys.iter().map(|key| text::plain_key(key)).collect::<Vec<_>>().join(", ")
+            ),
+            Op::FlushElements(set) => format!("flush set {table} {set}"),
             Op::AddCounter(counter) => format!("add counter {table} {}", counter.name),
             Op::DeleteCounter(counter) => format!("delete counter {table} {counter}"),
         }

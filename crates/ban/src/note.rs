@@ -1,0 +1,77 @@
+//! What travels with a ban in its element's comment: `SOURCE @SECONDS REASON`.
+
+use std::fmt;
+
+/// The most bytes of an element's comment that nft prints.
+const BYTES: usize = 127;
+const SOURCE_BYTES: usize = 32;
+
+/// Who banned, when and why.
+pub(crate) struct Note<'a> {
+    pub(crate) source: &'a str,
+    pub(crate) reason: &'a str,
+    /// Seconds since 1970.
+    pub(crate) since: u64,
+}
+
+impl fmt::Display for Note<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let source = clean(&self.source.replace(['@', ' '], "_"), SOURCE_BYTES);
+        let text = format!("{source} @{} {}", self.since, self.reason);
+        f.write_str(clean(&text, BYTES).trim_end())
+    }
+}
+
+impl Note<'_> {
+    /// Source, reason and time; a comment of another form is a reason.
+    pub(crate) fn parse(comment: &str) -> (String, String, Option<u64>) {
+        let parsed = comment.split_once(" @").and_then(|(source, rest)| {
+            let (since, reason) = rest.split_once(' ').unwrap_or((rest, ""));
+            Some((source.to_owned(), reason.to_owned(), Some(since.parse().ok()?)))
+        });
+        parsed.unwrap_or_else(|| (String::new(), comment.to_owned(), None))
+    }
+}
+
+/// Without what nft's quotes cannot hold, and not too long.
+fn clean(text: &str, bytes: usize) -> String {
+    let clean = |char: char| match char {
+        '"' => '\'',
+        char if char.is_control() => ' ',
+        char => char,
+    };
+    let mut out = String::new();
+    for char in text.chars().map(clean) {
+        if out.len() + char.len_utf8() > bytes {
+            break;
+        }
+        out.push(char);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_noted_is_read_again() {
+        let note = Note { source: "fail2ban/traefik", reason: "5 failures", since: 1_700_000_000 };
+        let parsed = Note::parse(&note.to_string());
+        let expected = ("fail2ban/traefik".to_owned(), "5 failures".to_owned());
+        assert_eq!(parsed, (expected.0, expected.1, Some(1_700_000_000)));
+    }
+
+    #[test]
+    fn long_and_hostile_reasons_fit_a_comment_that_nft_can_print() {
+        let reason = "ä\"\n".repeat(100);
+        let note = Note { source: "a b@c", reason: &reason, since: 1 }.to_string();
+        assert!(note.len() <= BYTES && !note.contains(['"', '\n']), "{note}");
+        assert_eq!(Note::parse(&note).0, "a_b_c");
+    }
+
+    #[test]
+    fn a_comment_of_another_form_is_a_reason() {
+        assert_eq!(Note::parse("by hand"), (String::new(), "by hand".to_owned(), None));
+    }
+}

@@ -1,0 +1,154 @@
+//! What is banned: an address or a prefix, in one form.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+use std::str::FromStr;
+
+use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
+
+/// An address or a prefix, normalised: host bits are cleared, and an IPv4 address that is written
+/// as an IPv6 one (`::ffff:192.0.2.1`, as dual-stack programs log it) is the IPv4 address.
+///
+/// ```
+/// use nfguard_ban::Target;
+/// let target: Target = "::ffff:192.0.2.77".parse()?;
+/// assert_eq!(target.to_string(), "192.0.2.77");
+/// let target: Target = "192.0.2.77/24".parse()?;
+/// assert_eq!(target.to_string(), "192.0.2.0/24");
+/// # Ok::<(), nfguard_ban::InvalidTarget>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Target(IpNetwork);
+
+/// A text that is neither an address nor a prefix.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is no address and no prefix; expected 192.0.2.1, 192.0.2.0/24, 2001:db8::1 or 2001:db8::/32"
+)]
+pub struct InvalidTarget(String);
+
+impl Target {
+    /// The network, host bits cleared.
+    #[must_use]
+    pub fn network(self) -> IpNetwork {
+        self.0
+    }
+
+    /// The address, or as much of an IPv6 address as one network usually has.
+    #[must_use]
+    pub fn source(address: IpAddr, v6_prefix: u8) -> Target {
+        match address.to_canonical() {
+            IpAddr::V4(address) => Target(IpNetwork::V4(address.into())),
+            IpAddr::V6(address) => {
+                let network = Ipv6Network::new(address, v6_prefix).unwrap_or(address.into());
+                Target(clear_v6(network).into())
+            }
+        }
+    }
+
+    /// Whether the two have an address in common, which means that one contains the other.
+    #[must_use]
+    pub fn overlaps(self, other: Target) -> bool {
+        match (self.0, other.0) {
+            (IpNetwork::V4(a), IpNetwork::V4(b)) => a.overlaps(b),
+            (IpNetwork::V6(a), IpNetwork::V6(b)) => a.overlaps(b),
+            _ => false,
+        }
+    }
+
+    /// Whether a packet from this address is meant.
+    #[must_use]
+    pub fn contains(self, address: IpAddr) -> bool {
+        self.0.contains(address.to_canonical())
+    }
+}
+
+impl From<IpAddr> for Target {
+    fn from(address: IpAddr) -> Target {
+        Target(IpNetwork::from(address.to_canonical()))
+    }
+}
+
+impl From<IpNetwork> for Target {
+    fn from(network: IpNetwork) -> Target {
+        Target(match network {
+            IpNetwork::V4(network) => clear_v4(network).into(),
+            IpNetwork::V6(network) => match mapped(network) {
+                Some(v4) => clear_v4(v4).into(),
+                None => clear_v6(network).into(),
+            },
+        })
+    }
+}
+
+impl FromStr for Target {
+    type Err = InvalidTarget;
+
+    fn from_str(text: &str) -> Result<Target, InvalidTarget> {
+        let network: IpNetwork = text.parse().map_err(|_| InvalidTarget(text.to_owned()))?;
+        Ok(network.into())
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_host = match self.0 {
+            IpNetwork::V4(network) => network.prefix() == 32,
+            IpNetwork::V6(network) => network.prefix() == 128,
+        };
+        if is_host { self.0.ip().fmt(f) } else { self.0.fmt(f) }
+    }
+}
+
+/// Bits of a v4-mapped address before the IPv4 address begins.
+const MAPPED_PREFIX: u8 = 96;
+
+fn mapped(network: Ipv6Network) -> Option<Ipv4Network> {
+    let prefix = network.prefix().checked_sub(MAPPED_PREFIX)?;
+    Ipv4Network::new(Ipv6Addr::to_ipv4_mapped(&network.ip())?, prefix).ok()
+}
+
+fn clear_v4(network: Ipv4Network) -> Ipv4Network {
+    Ipv4Network::new(network.network(), network.prefix()).unwrap_or(network)
+}
+
+fn clear_v6(network: Ipv6Network) -> Ipv6Network {
+    Ipv6Network::new(network.network(), network.prefix()).unwrap_or(network)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(text: &str) -> String {
+        text.parse::<Target>().expect("a target").to_string()
+    }
+
+    #[test]
+    fn host_bits_are_cleared() {
+        assert_eq!(shown("192.0.2.77/24"), "192.0.2.0/24");
+        assert_eq!(shown("2001:db8::77/64"), "2001:db8::/64");
+    }
+
+    #[test]
+    fn mapped_addresses_and_prefixes_are_ipv4() {
+        assert_eq!(shown("::ffff:192.0.2.1"), "192.0.2.1");
+        assert_eq!(shown("::ffff:192.0.2.1/120"), "192.0.2.0/24");
+        assert_eq!(shown("::ffff:0.0.0.0/95"), "::fffe:0:0/95");
+    }
+
+    #[test]
+    fn a_banned_address_is_found_however_it_is_written() {
+        let target: Target = "192.0.2.0/24".parse().expect("a target");
+        assert!(target.contains("::ffff:192.0.2.9".parse().expect("an address")));
+        assert!(!target.contains("192.0.3.9".parse().expect("an address")));
+    }
+
+    #[test]
+    fn octal_and_other_nonsense_is_refused_with_an_example() {
+        for text in ["010.0.0.1", "192.0.2", "192.0.2.0/33", "example.org", ""] {
+            let error = text.parse::<Target>().expect_err(text).to_string();
+            assert!(error.contains("expected 192.0.2.1"), "{error}");
+        }
+    }
+}

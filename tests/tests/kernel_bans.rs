@@ -1,0 +1,233 @@
+//! Bans in the real kernel, judged by packets.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use nfguard_ban::{Ban, Bans, Made, NeverBan, TABLE, Target};
+use nfguard_lab::{Netns, Probe, World};
+use nfguard_tests::nft::nft;
+use nfguard_tests::program::{TempFile, nfguard};
+
+const TRAEFIK: &str = include_str!("../../policies/traefik.json");
+/// A probe that passes does not wait so long.
+const PATIENCE: Duration = Duration::from_secs(30);
+const HOUR: Option<Duration> = Some(Duration::from_secs(3600));
+
+fn bans(netns: &Netns) -> Bans {
+    netns.run(|| Bans::open(NeverBan::default()).expect("run me with `cargo xtask netns-test`"))
+}
+
+fn target(text: &str) -> Target {
+    text.parse().expect("a target")
+}
+
+fn ban(bans: &mut Bans, text: &str, lasts: Option<Duration>) -> Made {
+    let target = bans.admit(target(text)).expect("nobody's friend");
+    let (source, reason) = ("a-test".to_owned(), "5 \"failures\"".to_owned());
+    bans.ban(Ban { target, lasts, source, reason }).expect("the kernel takes it")
+}
+
+fn world() -> World {
+    World::new().expect("run me with `cargo xtask netns-test`")
+}
+
+fn attackers() -> [(IpAddr, IpAddr, IpAddr); 2] {
+    let address = |text: &str| text.parse::<IpAddr>().expect("an address");
+    [
+        (World::HOST_V4, address("203.0.113.66"), address("203.0.113.67")),
+        (World::HOST_V6, address("2001:db8:66::1"), address("2001:db8:67::1")),
+    ]
+}
+
+fn passes(world: &World, from: IpAddr, to: IpAddr) -> bool {
+    let probe = Probe::tcp(&world.internet, SocketAddr::new(to, 443)).from(from);
+    // One that waits long is asked for only where it should pass.
+    probe.run().passed()
+}
+
+fn must_pass(world: &World, from: IpAddr, to: IpAddr) {
+    let probe = Probe::tcp(&world.internet, SocketAddr::new(to, 443)).from(from);
+    let outcome = probe.timeout(PATIENCE).run();
+    assert!(outcome.passed(), "{from} to {to}: {outcome}");
+}
+
+/// An open connection.
+struct Session(BufReader<TcpStream>);
+
+impl Session {
+    fn open(world: &World, from: IpAddr, to: SocketAddr) -> Session {
+        let probe = Probe::tcp(&world.internet, to).from(from).timeout(PATIENCE);
+        let mut session = Session(BufReader::new(probe.connect().expect("nobody is banned yet")));
+        // The server greets.
+        assert!(session.hears(PATIENCE));
+        session
+    }
+
+    fn hears(&mut self, wait: Duration) -> bool {
+        self.0.get_ref().set_read_timeout(Some(wait)).expect("a timeout");
+        self.0.read_line(&mut String::new()).is_ok_and(|len| len > 0)
+    }
+
+    fn echoes(&mut self, wait: Duration) -> bool {
+        self.0.get_mut().write_all(b"ping\n").is_ok() && self.hears(wait)
+    }
+}
+
+#[test]
+fn a_ban_cuts_open_connections_and_no_others_and_an_unban_lets_new_ones_in() {
+    let world = world();
+    let mut bans = bans(&world.host);
+    for (host, attacker, neighbour) in attackers() {
+        let _server = world.host.serve_tcp(SocketAddr::new(host, 443)).expect("a server");
+        let to = SocketAddr::new(host, 443);
+        let mut bad = Session::open(&world, attacker, to);
+        let mut good = Session::open(&world, neighbour, to);
+        assert!(bad.echoes(PATIENCE) && good.echoes(PATIENCE));
+
+        assert_eq!(ban(&mut bans, &attacker.to_string(), HOUR), Made::Added);
+        assert!(!bad.echoes(Duration::from_millis(500)), "{attacker} goes on");
+        assert!(!passes(&world, attacker, host), "{attacker} gets in");
+        assert!(good.echoes(PATIENCE), "{neighbour} is disturbed");
+        must_pass(&world, neighbour, host);
+
+        assert!(bans.unban(Target::from(attacker)).expect("unbanned"));
+        assert!(!bans.unban(Target::from(attacker)).expect("absent is no error"));
+        must_pass(&world, attacker, host);
+    }
+}
+
+#[test]
+fn a_prefix_and_an_address_in_it_are_two_bans_and_each_has_its_own_end() {
+    let world = world();
+    let mut bans = bans(&world.host);
+    for (host, attacker, neighbour) in attackers() {
+        let _server = world.host.serve_tcp(SocketAddr::new(host, 443)).expect("a server");
+        let prefix = if host.is_ipv4() { "203.0.113.0/24" } else { "2001:db8:60::/44" };
+        ban(&mut bans, prefix, HOUR);
+        ban(&mut bans, &attacker.to_string(), None);
+        assert!(!passes(&world, attacker, host) && !passes(&world, neighbour, host));
+        bans.unban(target(prefix)).expect("unbanned");
+        assert!(!passes(&world, attacker, host));
+        must_pass(&world, neighbour, host);
+    }
+}
+
+#[test]
+fn a_ban_ends_by_itself() {
+    let world = world();
+    let mut bans = bans(&world.host);
+    let (host, attacker, _) = attackers()[0];
+    let _server = world.host.serve_tcp(SocketAddr::new(host, 443)).expect("a server");
+    ban(&mut bans, &attacker.to_string(), Some(Duration::from_secs(2)));
+    assert!(!passes(&world, attacker, host));
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !passes(&world, attacker, host) {
+        assert!(Instant::now() < deadline, "still banned");
+    }
+    assert_eq!(bans.list().expect("a list"), []);
+}
+
+#[test]
+fn of_two_bans_the_longer_one_counts_and_permanent_is_longest() {
+    let netns = Netns::new().expect("run me with `cargo xtask netns-test`");
+    let mut bans = bans(&netns);
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
+    for (lasts, made, at_least) in [
+        (seconds(1000), Made::Added, seconds(900)),
+        (seconds(500), Made::Kept, seconds(900)),
+        (seconds(5000), Made::Extended, seconds(4900)),
+        (None, Made::Extended, None),
+        (seconds(5000), Made::Kept, None),
+    ] {
+        assert_eq!(ban(&mut bans, "192.0.2.1", lasts), made, "{lasts:?}");
+        let found = bans.look_up(target("192.0.2.1")).expect("an answer").expect("banned");
+        match at_least {
+            None => assert_eq!(found.expires_in, None),
+            Some(_) => assert!(found.expires_in >= at_least, "{found:?}"),
+        }
+        assert_eq!((found.source.as_str(), found.reason.as_str()), ("a-test", "5 'failures'"));
+    }
+}
+
+#[test]
+fn friends_are_spared_by_the_program_and_by_the_kernel() {
+    let world = world();
+    let (host, attacker, _) = attackers()[0];
+    let never = NeverBan::default().and(Target::from(attacker), "the operator");
+    let mut bans = world.host.run(|| Bans::open(never).expect("bans"));
+    let refused = bans.admit(target("203.0.113.0/24")).expect_err("contains the operator");
+    assert!(refused.to_string().contains("203.0.113.66 (the operator)"), "{refused}");
+    assert!(bans.admit(target("127.0.0.1")).is_err());
+
+    let _server = world.host.serve_tcp(SocketAddr::new(host, 443)).expect("a server");
+    ban(&mut bans, "203.0.113.99", HOUR);
+    let element = format!("add element inet {TABLE} v4/32 {{ {attacker} timeout 1h }}\n");
+    nft(&world.host, &element);
+    must_pass(&world, attacker, host);
+}
+
+#[test]
+fn bans_outlive_the_policy_and_come_back_after_a_flush_of_everything() {
+    let world = world();
+    let (host, attacker, neighbour) = attackers()[0];
+    let _server = world.host.serve_tcp(SocketAddr::new(host, 443)).expect("a server");
+    let mut bans = bans(&world.host);
+    ban(&mut bans, &attacker.to_string(), HOUR);
+    let policy = TempFile::new("traefik.json", TRAEFIK);
+    for arguments in [["load".as_ref(), policy.as_ref()].as_slice(), &["unload".as_ref()]] {
+        assert_eq!(nfguard(&world.host, arguments).status, Some(0));
+        assert!(!passes(&world, attacker, host), "after {arguments:?}");
+        must_pass(&world, neighbour, host);
+    }
+    nft(&world.host, "flush ruleset\n");
+    must_pass(&world, attacker, host);
+    assert_eq!(ban(&mut bans, &attacker.to_string(), HOUR), Made::Added);
+    assert!(!passes(&world, attacker, host));
+}
+
+#[test]
+fn opening_twice_changes_nothing_and_nft_lists_and_loads_what_is_there() {
+    let netns = Netns::new().expect("run me with `cargo xtask netns-test`");
+    let mut first = bans(&netns);
+    for text in ["192.0.2.1", "198.51.100.0/24", "2001:db8::1", "2001:db8:1::/64"] {
+        ban(&mut first, text, None);
+    }
+    let before = nft(&netns, "list ruleset\n");
+    let mut second = bans(&netns);
+    assert_eq!(second.list().expect("a list").len(), 4);
+    assert_eq!(nft(&netns, "list ruleset\n"), before);
+    nft(&netns, &format!("flush ruleset\n{before}"));
+    assert_eq!(nft(&netns, "list ruleset\n"), before);
+}
+
+#[test]
+fn two_that_ban_at_once_lose_nothing() {
+    let netns = Netns::new().expect("run me with `cargo xtask netns-test`");
+    std::thread::scope(|scope| {
+        for half in 0..2u8 {
+            let netns = &netns;
+            scope.spawn(move || {
+                let mut bans = bans(netns);
+                for (at, bits) in (16..=32).chain(16..=32).enumerate() {
+                    ban(&mut bans, &format!("10.{half}.{at}.0/{bits}"), HOUR);
+                }
+            });
+        }
+    });
+    let listed = nft(&netns, &format!("list table inet {TABLE}\n"));
+    let rules = listed.lines().filter(|line| line.contains("@never/v4")).count();
+    assert_eq!(rules, 17, "one rule for each length\n{listed}");
+    let mut expected: Vec<Target> = (0..2u8)
+        .flat_map(|half| {
+            let each = (16..=32).chain(16..=32).enumerate();
+            each.map(move |(at, bits)| target(&format!("10.{half}.{at}.0/{bits}")))
+        })
+        .collect();
+    expected.sort();
+    expected.dedup();
+    let mut found: Vec<Target> =
+        bans(&netns).list().expect("a list").into_iter().map(|ban| ban.target).collect();
+    found.sort();
+    assert_eq!(found, expected);
+}
