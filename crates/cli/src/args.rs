@@ -2,8 +2,10 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgGroup, Args as ClapArgs, Parser, Subcommand};
+use nfguard_ban::Target;
 
 /// A deny-by-default nftables firewall for servers that run Docker behind a reverse proxy.
 #[derive(Debug, Parser)]
@@ -54,8 +56,35 @@ pub(crate) enum Verb {
     },
     /// Say whether a policy is loaded and intact, and what its rules have counted
     Status,
-    /// Remove our policy from the kernel; other tables stay
+    /// Remove our policy from the kernel; bans and other tables stay
     Unload,
+    /// Ban addresses or prefixes, on every way into host and containers
+    Ban(BanRequest),
+    /// End bans of exactly these addresses or prefixes; exit status 1 if one was not banned
+    Unban {
+        /// 203.0.113.7, 203.0.113.0/24, 2001:db8::1, 2001:db8::/32
+        #[arg(required = true)]
+        targets: Vec<Target>,
+    },
+    /// List the bans in force
+    Bans,
+}
+
+/// Bans to make.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct BanRequest {
+    /// 203.0.113.7, 203.0.113.0/24, 2001:db8::1, 2001:db8::/32
+    #[arg(required = true)]
+    pub(crate) targets: Vec<Target>,
+    /// For how long: 90s, 10m, 1h, 7d; without it until somebody unbans
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_time)]
+    pub(crate) lasts: Option<Duration>,
+    /// Why; kept with the ban
+    #[arg(long, default_value = "")]
+    pub(crate) reason: String,
+    /// Who bans: a tool or one of its jails; kept with the ban
+    #[arg(long, default_value = "cli")]
+    pub(crate) source: String,
 }
 
 /// A connection to ask about.
@@ -97,6 +126,15 @@ pub(crate) struct Question {
 /// Not a doc comment, in which brackets are links.
 const TO_HELP: &str =
     "To what: 443/tcp, 203.0.113.7:53/udp, [2001:db8::1]:22/tcp, echo-request, 203.0.113.7, gre";
+
+/// The kernel counts milliseconds, and takes no ban without a length.
+fn parse_time(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if time < Duration::from_millis(1) {
+        return Err("expected at least 1ms; leave it out for a ban without end".to_owned());
+    }
+    Ok(time)
+}
 
 fn parse_from(text: &str) -> Result<(IpAddr, Option<u16>), String> {
     if let Ok(address) = text.parse::<IpAddr>() {

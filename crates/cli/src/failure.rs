@@ -58,6 +58,15 @@ impl Failure {
     }
 }
 
+impl From<nfguard_ban::Error> for Failure {
+    fn from(error: nfguard_ban::Error) -> Failure {
+        match error {
+            nfguard_ban::Error::Kernel(error) => Failure::Kernel(error),
+            error => Failure::Usage(error.to_string()),
+        }
+    }
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
         Failure::Kernel(error)

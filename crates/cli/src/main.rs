@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program prints")]
 
 mod args;
+mod bans;
 mod explain;
 mod failure;
 mod load;
@@ -31,6 +32,9 @@ fn main() -> ExitCode {
         Verb::Show { file } => show::show(file.as_deref(), json),
         Verb::Explain(question) => explain::explain(&question, json),
         Verb::Status => status::status(json),
+        Verb::Ban(request) => bans::ban(request, json),
+        Verb::Unban { targets } => bans::unban(&targets, json),
+        Verb::Bans => bans::list(json),
         Verb::Try { file } => rehearse::rehearse(&file, json),
     };
     match done {
