@@ -364,8 +364,12 @@ fn limit_chain(rule: &Rule, object: &str, limit: &Limit, families: &[Family]) ->
             rules.push(commented([source.clone(), take], &text));
         }
         let last = expr::lookup(&slot_set(object, *family, limit.connections - 1), false);
-        let again = slots.map(|slot| add(slot_set(object, *family, slot), true)).collect();
-        let over = [source, vec![last], again].concat();
+        let over = [source, vec![last]].concat();
+        // A rule ends at a set that is full, so the refusal is another rule: who fills the first
+        // slot with forged sources must not switch the limit off.
+        let again = slots.rev().map(|slot| add(slot_set(object, *family, slot), true)).collect();
+        let text = format!("{}: begin anew", rule.name);
+        rules.push(commented([over.clone(), again], &text));
         if let Some(target) = &rule.log {
             rules.push(commented([over.clone(), log_line(target)], &comment(rule)));
         }
