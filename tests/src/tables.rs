@@ -127,7 +127,8 @@ fn match_rule(counters: &[Counter], sets: &[Set]) -> impl Strategy<Value = Rule>
 fn join(parts: Vec<Part>, comment: Option<String>) -> Rule {
     let (mut family, mut protocol) = (None, None);
     let mut exprs = Vec::new();
-    let mut fields = [0; 2];
+    let mut fields = [None; 2];
+    let mut layer = None;
     let first_family = parts.iter().find_map(|part| part.family);
     for part in parts {
         let fits =
@@ -135,13 +136,14 @@ fn join(parts: Vec<Part>, comment: Option<String>) -> Rule {
         if !fits(part.family, family) || !fits(part.protocol, protocol) {
             continue;
         }
-        // nft joins neighbouring fields into one, and lists them in the header's order.
+        // nft joins the fields of one header, wherever they stand, and lists them in its order.
         if let Some(Expr::Payload { header, offset, .. }) = part.exprs.first() {
             let at = &mut fields[usize::from(*header == Header::Transport)];
-            if *at > *offset {
+            if at.is_some_and(|at| at > *offset || layer != Some(*header)) {
                 continue;
             }
-            *at = *offset;
+            *at = Some(*offset);
+            layer = Some(*header);
         }
         // The family first: nft knows the protocol's match as implied only behind it.
         let early = part.protocol.and(first_family);

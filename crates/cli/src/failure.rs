@@ -1,6 +1,6 @@
 //! Why a verb could not be done, and the exit status that says so.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -54,7 +54,8 @@ impl Failure {
         if json {
             output::json(&json!({ "error": message }));
         }
-        eprintln!("nfguard: {message}");
+        // Nobody may be left to read it, and the exit status still has to be the right one.
+        let _ = writeln!(io::stderr(), "nfguard: {message}");
     }
 }
 

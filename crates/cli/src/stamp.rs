@@ -9,11 +9,16 @@ use sha2::{Digest as _, Sha256};
 /// The chain whose comment is the stamp. It has no rules and nothing jumps to it.
 const CHAIN: &str = "loaded";
 
+/// The most bytes of the file's name: with the digest and a space before it, nft still reads the
+/// comment.
+const NAME: usize = 60;
+
 /// Adds the file's name and the table's digest.
 pub(crate) fn stamp(mut table: Table, file: &Path) -> Table {
     let name = file.file_name().map_or_else(|| "-".into(), |name| name.to_string_lossy());
     let name: String = name.chars().filter(|char| !char.is_control() && *char != '"').collect();
-    let name: String = name.chars().take(40).collect();
+    let end = (0..=NAME.min(name.len())).rev().find(|at| name.is_char_boundary(*at));
+    let name = name.get(..end.unwrap_or(0)).unwrap_or_default();
     let comment = format!("{} {name}", digest(&table));
     table.chains.push(Chain { name: CHAIN.to_owned(), comment: Some(comment), ..Chain::default() });
     table
@@ -33,4 +38,17 @@ fn digest(table: &Table) -> String {
     let text = text::table(&table.clone().normalized());
     let digest = Sha256::digest(text.as_bytes());
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_name_of_wide_characters_is_cut_to_what_nft_reads() {
+        let table = stamp(Table::default(), Path::new(&"日".repeat(50)));
+        let comment = table.chain(CHAIN).and_then(|chain| chain.comment.clone()).unwrap();
+        assert!(comment.len() <= 127, "{} bytes", comment.len());
+        assert_eq!(verify(&table), ("日".repeat(20), true));
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use nfguard_netlink::{Counts, Expr, Kernel, Rule, Table};
+use nfguard_netlink::{Counts, Expr, Kernel, Table};
 use serde_json::{Value, json};
 
 use crate::load::ours;
@@ -47,18 +47,26 @@ pub(crate) fn status(as_json: bool) -> Done {
 
 fn print_counters(table: &Table, counts: &BTreeMap<String, Counts>) {
     output::line(&format!("\n{:>12} {:>14}  {:<24} {}", "packets", "bytes", "counter", "rule"));
+    let comments = comments(table);
     for counter in &table.counters {
-        let Counts { packets, bytes } = counts.get(&counter.name).copied().unwrap_or_default();
-        let (name, comment) = (&counter.name, comment(table, &counter.name));
+        let name = counter.name.as_str();
+        let Counts { packets, bytes } = counts.get(name).copied().unwrap_or_default();
+        let comment = comments.get(name).copied().unwrap_or_default();
         output::line(&format!("{packets:>12} {bytes:>14}  {name:<24} {comment}"));
     }
 }
 
-/// What the first rule that counts here says of itself.
-fn comment<'t>(table: &'t Table, counter: &str) -> &'t str {
-    let counts = |rule: &&Rule| {
-        rule.exprs.iter().any(|expr| matches!(expr, Expr::Counter(name) if name == counter))
-    };
-    let rule = table.chains.iter().flat_map(|chain| &chain.rules).find(counts);
-    rule.and_then(|rule| rule.comment.as_deref()).unwrap_or_default()
+/// For each counter, what the first rule that uses it says of itself.
+fn comments(table: &Table) -> BTreeMap<&str, &str> {
+    let mut comments = BTreeMap::new();
+    for rule in table.chains.iter().flat_map(|chain| &chain.rules) {
+        for expr in &rule.exprs {
+            if let Expr::Counter(name) = expr {
+                comments
+                    .entry(name.as_str())
+                    .or_insert(rule.comment.as_deref().unwrap_or_default());
+            }
+        }
+    }
+    comments
 }

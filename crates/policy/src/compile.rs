@@ -3,6 +3,8 @@
 //! | Chain | Hook, priority | What it judges |
 //! |---|---|---|
 //! | `ingress` | prerouting, mangle (−150) | what is for this host, by the port that the sender sees: after conntrack, before any DNAT |
+//! | `input` | input, filter − 10 | what is delivered here although its address is not this host's |
+//! | `inbound` | from `ingress`, `input` | the rules for `in` |
 //! | `forward` | forward, filter − 10 | what passes through, ahead of Docker's own chains |
 //! | `published` | from `forward` | what `ingress` let in and DNAT then sent on to a container |
 //! | `containers` | from `forward` | what containers send |
@@ -50,7 +52,9 @@ impl Policy {
         };
         compiler.groups();
         compiler.ingress();
+        compiler.input();
         compiler.forward();
+        compiler.inbound();
         compiler.published();
         compiler.containers();
         compiler.output();
@@ -81,10 +85,34 @@ impl Compiler<'_> {
         self.early(&mut chain, "iifname");
         chain.rules.push(commented(
             [expr::fib_type(fib_type::UNICAST), vec![accept()]],
-            "not for this host: forward decides",
+            "not an address of this host: input or forward decides",
         ));
-        self.builtins(&mut chain, builtin::INGRESS);
+        chain.rules.push(plain([vec![goto("inbound")]]));
+        self.table.chains.push(chain);
+    }
+
+    /// What a routing rule, a VRF or somebody's NAT delivers here although its address is not one
+    /// of this host's, so that `ingress` let it go by.
+    fn input(&mut self) {
+        let mut chain = base("input", Hook::Input, -10);
+        self.early(&mut chain, "iifname");
+        chain.rules.push(commented(
+            [expr::ct_status(ct_status::DNAT), vec![goto("published")]],
+            "sent on to this host",
+        ));
+        chain.rules.push(commented(
+            [expr::fib_type(fib_type::UNICAST), vec![goto("inbound")]],
+            "delivered here although the address is not this host's",
+        ));
+        chain.rules.push(commented([vec![accept()]], "judged by ingress"));
+        self.table.chains.push(chain);
+    }
+
+    fn inbound(&mut self) {
+        let mut chain = Chain { name: "inbound".to_owned(), ..Chain::default() };
+        self.builtins(&mut chain, builtin::INBOUND);
         self.rules(&mut chain, Direction::In);
+        self.builtins(&mut chain, builtin::INBOUND_LAST);
         if self.policy.default.input != Verdict::Accept && self.is_on(Builtin::QuietBroadcast) {
             for (kind, what) in
                 [(fib_type::BROADCAST, "broadcast"), (fib_type::MULTICAST, "multicast")]
@@ -151,20 +179,20 @@ impl Compiler<'_> {
         let mut chain = base("output", Hook::Output, -10);
         self.early(&mut chain, "oifname");
         self.builtins(&mut chain, builtin::OUTPUT);
-        for interface in &self.policy.containers.interfaces {
-            chain.rules.push(commented(
-                [expr::oifname(interface), vec![accept()]],
-                "host to its containers",
-            ));
-        }
         chain.rules.push(plain([vec![goto("egress")]]));
         self.table.chains.push(chain);
     }
 
     fn egress(&mut self) {
         let mut chain = Chain { name: "egress".to_owned(), ..Chain::default() };
-        self.builtins(&mut chain, builtin::EGRESS);
         self.rules(&mut chain, Direction::Out);
+        self.builtins(&mut chain, builtin::EGRESS_LAST);
+        for interface in &self.policy.containers.interfaces {
+            chain.rules.push(commented(
+                [expr::oifname(interface), vec![accept()]],
+                "host to its containers",
+            ));
+        }
         self.default(&mut chain, Direction::Out, self.policy.default.output);
         self.table.chains.push(chain);
     }

@@ -106,7 +106,7 @@ fn packets(flow: &Flow) -> Vec<(Hook, Packet)> {
     let prerouting = Packet { in_interface: input.clone(), ..packet.clone() };
     let output = flow.out_interface.clone();
     match flow.path {
-        Path::In => vec![(Hook::Prerouting, prerouting)],
+        Path::In => vec![(Hook::Prerouting, prerouting.clone()), (Hook::Input, prerouting)],
         Path::Out => vec![(Hook::Output, Packet { out_interface: output, ..packet })],
         Path::Forward => vec![
             (Hook::Prerouting, prerouting),

@@ -53,6 +53,14 @@ fn without_privilege_nothing_is_changed_and_the_status_is_4() {
 }
 
 #[test]
+fn an_error_that_nobody_reads_keeps_its_status() {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let status = netns().run(|| command(&["check", "/no/such/file"]).stderr(writer).status());
+    assert_eq!(status.expect("nfguard starts").code(), Some(2));
+}
+
+#[test]
 fn a_kernel_without_nf_tables_is_named_as_such() {
     for errno in [22_i32, 95] {
         let mut kernel = Kernel::with(move |request| {

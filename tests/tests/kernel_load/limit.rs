@@ -112,6 +112,18 @@ fn a_source_for_which_there_is_no_room_passes() {
 }
 
 #[test]
+fn a_flood_that_fills_the_first_slot_does_not_switch_the_limit_off() {
+    let ssh = limited(r#"{ "seconds": 3600, "sources": 2, "connections": 3 }"#);
+    for source in ["192.0.2.1", "192.0.2.2"] {
+        ssh.passes(source);
+    }
+    // It finds room only in the second slot.
+    ssh.passes("192.0.2.3");
+    ssh.is_refused("192.0.2.3");
+    ssh.is_refused("192.0.2.3");
+}
+
+#[test]
 fn a_source_that_keeps_quiet_is_heard_again() {
     let ssh = limited(r#"{ "seconds": 4, "connections": 2 }"#);
     ssh.passes("192.0.2.7");

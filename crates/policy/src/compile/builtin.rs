@@ -12,17 +12,16 @@ use super::expr::{self, End, Family};
 use super::rule;
 use crate::policy::Builtin;
 
-/// In the order in which they are tried.
-pub(super) const INGRESS: &[Builtin] = &[
+/// Without these nothing works; they come before the rules. In the order in which they are tried.
+pub(super) const INBOUND: &[Builtin] = &[
     Builtin::IcmpErrors,
-    Builtin::PingIn,
     Builtin::NeighbourDiscovery,
     Builtin::MulticastListener,
     Builtin::Dhcpv4Client,
     Builtin::Dhcpv6Client,
-    Builtin::Mdns,
-    Builtin::Upnp,
 ];
+/// These come after the rules, so that one can deny them to somebody.
+pub(super) const INBOUND_LAST: &[Builtin] = &[Builtin::PingIn, Builtin::Mdns, Builtin::Upnp];
 pub(super) const FORWARD: &[Builtin] = &[Builtin::IcmpErrors];
 pub(super) const OUTPUT: &[Builtin] = &[
     Builtin::IcmpErrors,
@@ -31,7 +30,7 @@ pub(super) const OUTPUT: &[Builtin] = &[
     Builtin::Dhcpv4Client,
     Builtin::Dhcpv6Client,
 ];
-pub(super) const EGRESS: &[Builtin] = &[Builtin::PingOut];
+pub(super) const EGRESS_LAST: &[Builtin] = &[Builtin::PingOut];
 
 const ICMP_ERRORS: [u8; 3] = [3, 11, 12];
 const ICMPV6_ERRORS: [u8; 4] = [1, 2, 3, 4];
@@ -50,7 +49,7 @@ const UPNP: (Ipv4Addr, Ipv6Addr, u16) =
 /// What a built-in accepts in this chain: one match a rule. Sets that it needs are added once.
 pub(super) fn rules(which: Builtin, chain: &str, sets: &mut Vec<Set>) -> Vec<Vec<Expr>> {
     let mut types = |name: &str, family, types: &[u8]| icmp_types(sets, name, family, types);
-    let incoming = chain == "ingress";
+    let incoming = chain == "inbound";
     match which {
         Builtin::IcmpErrors => vec![
             types("icmp_errors", Family::V4, &ICMP_ERRORS),

@@ -59,18 +59,29 @@ pub(super) fn compile(policy: &Policy, rule: &Rule, counter: &[Expr]) -> Compile
     compiled
 }
 
-/// The same opening after DNAT, if it is one that a published port can have. Where the packet was
-/// sent to is gone by now, and `ingress` has judged it.
+/// The same rule after DNAT, by the port before it. `ingress` has judged the first packet by where
+/// it was sent to and counted it for a limit, so both are left out here: a denial for one of
+/// several addresses is its alone. What this adds is for addresses that are routed here without
+/// being this host's, and rewritten by somebody else than Docker: `ingress` lets those go by.
 pub(super) fn published(policy: &Policy, rule: &Rule) -> Vec<NftRule> {
-    let opens = rule.direction == Direction::In
-        && matches!(rule.action, Action::Allow | Action::Limit(_))
-        && matches!(rule.traffic, Traffic::Any | Traffic::Ports { .. });
-    if !opens {
+    let ends = |protocol| match rule.action {
+        Action::Allow | Action::Limit(_) => verdicts(Verdict::Accept, protocol),
+        Action::Deny => verdicts(Verdict::Drop, protocol),
+        Action::Reject => verdicts(Verdict::Reject, protocol),
+    };
+    let denies_one_address =
+        matches!(rule.action, Action::Deny | Action::Reject) && rule.to != Addresses::Any;
+    if rule.direction != Direction::In || denies_one_address {
         return Vec::new();
     }
     matches(policy, rule, &object(rule), Port::Original)
         .into_iter()
-        .map(|found| commented([found.exprs, vec![accept()]], &rule.name))
+        .flat_map(|Match { exprs, protocol }| {
+            ends(protocol)
+                .into_iter()
+                .map(|(more, end)| commented([exprs.clone(), more, vec![end]], &rule.name))
+                .collect::<Vec<_>>()
+        })
         .collect()
 }
 
@@ -364,8 +375,12 @@ fn limit_chain(rule: &Rule, object: &str, limit: &Limit, families: &[Family]) ->
             rules.push(commented([source.clone(), take], &text));
         }
         let last = expr::lookup(&slot_set(object, *family, limit.connections - 1), false);
-        let again = slots.map(|slot| add(slot_set(object, *family, slot), true)).collect();
-        let over = [source, vec![last], again].concat();
+        let over = [source, vec![last]].concat();
+        // A rule ends at a set that is full, so the refusal is another rule: who fills the first
+        // slot with forged sources must not switch the limit off.
+        let again = slots.rev().map(|slot| add(slot_set(object, *family, slot), true)).collect();
+        let text = format!("{}: begin anew", rule.name);
+        rules.push(commented([over.clone(), again], &text));
         if let Some(target) = &rule.log {
             rules.push(commented([over.clone(), log_line(target)], &comment(rule)));
         }

@@ -1,0 +1,139 @@
+//! Ways around the front door, and rules that must be heard before an allowance is.
+
+use std::net::{IpAddr, SocketAddr};
+use std::process::Command;
+use std::time::Duration;
+
+use nfguard_lab::{Netns, Outcome, Probe, World};
+use nfguard_tests::nft::nft;
+use nfguard_tests::program::{TempFile, nfguard};
+
+/// A probe that passes does not wait so long.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Routed to the host, and not one of its own.
+const ROUTED: [u8; 4] = [198, 51, 100, 60];
+
+fn load(world: &World, rules: &str) {
+    let policy = TempFile::new("paths.json", &format!(r#"{{ "version": 1, "rules": [{rules}] }}"#));
+    let answer = nfguard(&world.host, &["load".as_ref(), policy.as_ref()]);
+    assert_eq!(answer.status, Some(0), "{answer:?}");
+}
+
+fn run(netns: &Netns, program: &str, arguments: &str) {
+    let output = netns.run(|| Command::new(program).args(arguments.split(' ')).output());
+    let output = output.unwrap_or_else(|error| panic!("{program}: {error}"));
+    assert!(output.status.success(), "{program} {arguments}: {output:?}");
+}
+
+fn world() -> World {
+    World::with_container().expect("run me with `cargo xtask netns-test`")
+}
+
+fn tcp(world: &World, from: [u8; 4], to: impl Into<IpAddr>, port: u16) -> Outcome {
+    let to = SocketAddr::new(to.into(), port);
+    Probe::tcp(&world.internet, to).from(IpAddr::from(from)).run()
+}
+
+fn must_pass(world: &World, from: [u8; 4], to: impl Into<IpAddr>, port: u16) {
+    let to = SocketAddr::new(to.into(), port);
+    let probe = Probe::tcp(&world.internet, to).from(IpAddr::from(from)).timeout(PATIENCE);
+    let outcome = probe.run();
+    assert!(outcome.passed(), "{to}: {outcome}");
+}
+
+const SOMEBODY: [u8; 4] = [203, 0, 113, 7];
+
+/// The internet sends packets for the routed address to the host.
+fn route_to_host(world: &World) {
+    run(&world.internet, "ip", "route add 198.51.100.60/32 via 198.51.100.2");
+}
+
+#[test]
+fn what_a_routing_rule_delivers_to_this_host_is_judged_too() {
+    let world = world();
+    route_to_host(&world);
+    run(&world.host, "ip", "rule add to 198.51.100.60 lookup 100 priority 1");
+    run(&world.host, "ip", "route add local 198.51.100.60 dev lo table 100");
+    let _open = world.host.serve_tcp(SocketAddr::from((ROUTED, 443))).expect("a server");
+    let _shut = world.host.serve_tcp(SocketAddr::from((ROUTED, 6667))).expect("a server");
+    must_pass(&world, SOMEBODY, ROUTED, 6667);
+    load(&world, r#"{ "action": "allow", "proto": "tcp", "port": 443 }"#);
+    must_pass(&world, SOMEBODY, ROUTED, 443);
+    assert!(!tcp(&world, SOMEBODY, ROUTED, 6667).passed());
+}
+
+#[test]
+fn what_somebodys_nat_brings_here_is_judged_by_the_port_that_was_asked_for() {
+    let world = world();
+    route_to_host(&world);
+    nft(
+        &world.host,
+        "table ip somebody {
+            chain redirects {
+                type nat hook prerouting priority dstnat
+                ip daddr 198.51.100.60 tcp dport { 80, 443 } redirect to :6667
+            }
+        }\n",
+    );
+    let address = SocketAddr::new(World::HOST_V4, 6667);
+    let _server = world.host.serve_tcp(address).expect("a server");
+    must_pass(&world, SOMEBODY, ROUTED, 80);
+    load(
+        &world,
+        r#"{ "action": "deny", "from": "203.0.113.9" },
+           { "action": "allow", "proto": "tcp", "port": 443 }"#,
+    );
+    must_pass(&world, SOMEBODY, ROUTED, 443);
+    assert!(!tcp(&world, SOMEBODY, ROUTED, 80).passed(), "80 is not allowed");
+    assert!(!tcp(&world, [203, 0, 113, 9], ROUTED, 443).passed(), "denied before");
+    assert!(!tcp(&world, SOMEBODY, World::HOST_V4, 6667).passed(), "the port inside");
+}
+
+#[test]
+fn denials_hold_for_containers_behind_an_address_that_is_only_routed() {
+    let world = world();
+    route_to_host(&world);
+    nft(
+        &world.host,
+        "table ip somebody {
+            chain publishes {
+                type nat hook prerouting priority dstnat
+                ip daddr 198.51.100.60 tcp dport 443 dnat to 172.17.0.2:8443
+            }
+        }\n",
+    );
+    let container = world.container.as_ref().expect("a container");
+    let address = SocketAddr::new(World::CONTAINER_V4, 8443);
+    let _server = container.serve_tcp(address).expect("a server");
+    load(
+        &world,
+        r#"{ "action": "deny", "from": "203.0.113.9" },
+           { "action": "allow", "proto": "tcp", "port": 443 }"#,
+    );
+    must_pass(&world, SOMEBODY, ROUTED, 443);
+    assert!(!tcp(&world, [203, 0, 113, 9], ROUTED, 443).passed());
+}
+
+#[test]
+fn a_rule_can_deny_what_a_convenience_allows() {
+    let world = world();
+    load(
+        &world,
+        r#"{ "action": "deny", "from": "203.0.113.9" },
+           { "action": "deny", "direction": "out", "to": "172.17.0.0/16" }"#,
+    );
+    let ping = |from: [u8; 4]| {
+        Probe::ping(&world.internet, World::HOST_V4).from(IpAddr::from(from)).timeout(PATIENCE)
+    };
+    assert!(ping(SOMEBODY).run().passed());
+    assert!(!ping([203, 0, 113, 9]).timeout(Duration::from_millis(500)).run().passed());
+
+    let container = world.container.as_ref().expect("a container");
+    let mut servers = Vec::new();
+    for address in [World::CONTAINER_V4, World::CONTAINER_V6] {
+        servers.push(container.serve_tcp(SocketAddr::new(address, 80)).expect("a server"));
+    }
+    let to = |address| Probe::tcp(&world.host, SocketAddr::new(address, 80));
+    assert!(to(World::CONTAINER_V6).timeout(PATIENCE).run().passed());
+    assert!(!to(World::CONTAINER_V4).run().passed());
+}
