@@ -22,7 +22,7 @@ const HOST_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 2
 const SOURCE_PORT: u16 = 40_000;
 
 pub(crate) fn explain(question: &Question, as_json: bool) -> Done {
-    let file = PolicyFile::read_and_warn(&question.file)?;
+    let file = PolicyFile::read_and_warn(&question.file, as_json)?;
     let flow = flow(question).map_err(Failure::Usage)?;
     let table = file.policy.compile();
     let mut memory = Memory::default();
@@ -34,7 +34,9 @@ pub(crate) fn explain(question: &Question, as_json: bool) -> Done {
     if as_json {
         let hooks: Vec<Value> =
             explanation.hooks.iter().map(|(hook, decision)| describe(*hook, decision)).collect();
-        output::json(&json!({ "verdict": fate_word(explanation.fate), "hooks": hooks }));
+        output::json(&json!({
+            "warnings": file.warnings, "verdict": fate_word(explanation.fate), "hooks": hooks,
+        }));
     } else {
         let style = if accepted { GOOD } else { BAD };
         output::line(&format!("{style}{}{style:#}", fate_word(explanation.fate)));

@@ -17,7 +17,7 @@ pub(crate) fn load(path: &Path, dry_run: bool, json: bool) -> Done {
         compare(path, json)?;
         return Ok(Answer::Yes);
     }
-    let file = PolicyFile::read_and_warn(path)?;
+    let file = PolicyFile::read_and_warn(path, json)?;
     let table = file.table();
     let change = apply(&table)?;
     let changed = !change.transaction.is_empty();
@@ -25,6 +25,7 @@ pub(crate) fn load(path: &Path, dry_run: bool, json: bool) -> Done {
     if json {
         output::json(&json!({
             "file": file.name,
+            "warnings": file.warnings,
             "changed": changed,
             "verified": change.verified,
             "changes": changes(),
@@ -67,14 +68,16 @@ pub(crate) fn diff(path: &Path, json: bool) -> Done {
 
 /// Prints what a load would change; whether that is anything.
 fn compare(path: &Path, json: bool) -> Result<bool, crate::Failure> {
-    let file = PolicyFile::read_and_warn(path)?;
+    let file = PolicyFile::read_and_warn(path, json)?;
     let table = file.table();
     let (snapshot, transaction) = nfguard_netlink::plan(&mut Kernel::open()?, &table)?;
     let differs = !transaction.is_empty();
     let before = snapshot.loaded.map(|loaded| loaded.table);
     let lines = if differs { output::changes(before.as_ref(), Some(&table)) } else { Vec::new() };
     if json {
-        output::json(&json!({ "file": file.name, "differs": differs, "changes": lines }));
+        output::json(&json!({
+            "file": file.name, "warnings": file.warnings, "differs": differs, "changes": lines,
+        }));
     } else if differs {
         output::print_changes(&lines);
     } else {

@@ -1,7 +1,7 @@
 //! What every verb prints alike.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 
 use anstyle::{AnsiColor, Style};
 use nfguard_netlink::Table;
@@ -28,15 +28,24 @@ pub(crate) fn json(value: &Value) {
 }
 
 /// Prints to standard output with colours where they are wanted. A reader that has gone away is no
-/// error: `nfguard show | head` must not panic.
+/// error: `nfguard show | head`. A disk that is full is one, or half a ruleset would pass for all.
 pub(crate) fn line(text: &str) {
-    let _ = writeln!(anstream::stdout(), "{text}");
+    let Err(error) = writeln!(anstream::stdout(), "{text}") else { return };
+    if error.kind() != ErrorKind::BrokenPipe {
+        let _ = writeln!(std::io::stderr(), "nfguard: standard output: {error}");
+        std::process::exit(2);
+    }
 }
 
 /// Every problem of a policy, to standard error or as JSON.
 pub(crate) fn problems(name: &str, problems: &[Problem], as_json: bool) {
     if as_json {
-        json(&json!({ "file": name, "problems": problems }));
+        let errors = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
+        let mut answer = json!({ "file": name, "problems": problems });
+        if errors > 0 {
+            answer["error"] = json!(format!("{name}: {errors} errors"));
+        }
+        json(&answer);
         return;
     }
     let mut out = anstream::stderr();
@@ -85,12 +94,14 @@ pub(crate) fn changes(before: Option<&Table>, after: Option<&Table>) -> Vec<Stri
 fn blocks(table: Option<&Table>) -> BTreeMap<String, String> {
     let text = table.map(|table| text::table(&table.clone().normalized())).unwrap_or_default();
     let mut blocks = BTreeMap::new();
-    let mut heading = String::new();
+    let mut heading = "table".to_owned();
     for line in text.lines() {
         if let Some(start) = line.strip_suffix(" {").filter(|start| start.starts_with('\t')) {
             heading = start.trim().to_owned();
             blocks.insert(heading.clone(), String::new());
-        } else if line.starts_with("\t\t") {
+        } else if line == "\t}" {
+            heading = "table".to_owned();
+        } else if line.starts_with('\t') {
             let body = blocks.entry(heading.clone()).or_default();
             body.push_str(&format!("    {}\n", line.trim()));
         }

@@ -34,10 +34,13 @@ impl PolicyFile {
         }
     }
 
-    /// As [`PolicyFile::read`], with the warnings printed to standard error.
-    pub(crate) fn read_and_warn(path: &Path) -> Result<PolicyFile, Failure> {
+    /// As [`PolicyFile::read`], with the warnings printed to standard error. A JSON answer has
+    /// them in itself.
+    pub(crate) fn read_and_warn(path: &Path, as_json: bool) -> Result<PolicyFile, Failure> {
         let file = PolicyFile::read(path)?;
-        output::problems(&file.name, &file.warnings, false);
+        if !as_json {
+            output::problems(&file.name, &file.warnings, false);
+        }
         Ok(file)
     }
 

@@ -34,7 +34,7 @@ const CONTAINER_OUT: [u16; 2] = [443, 25];
 const CONTAINER_IN: u16 = 8080;
 
 pub(crate) fn rehearse(path: &Path, as_json: bool) -> Done {
-    let file = PolicyFile::read_and_warn(path)?;
+    let file = PolicyFile::read_and_warn(path, as_json)?;
     let table = file.table();
     let world = world().map_err(Failure::Rehearsal)?;
     world.host.run(|| load::apply(&table))?;
@@ -47,7 +47,9 @@ pub(crate) fn rehearse(path: &Path, as_json: bool) -> Done {
     let wrong = rows.iter().filter(|row| !row.agrees()).count();
     if as_json {
         let rows: Vec<Value> = rows.iter().map(Row::json).collect();
-        output::json(&json!({ "file": file.name, "agrees": wrong == 0, "probes": rows }));
+        output::json(
+            &json!({ "file": file.name, "warnings": file.warnings, "agrees": wrong == 0, "probes": rows }),
+        );
     } else {
         print(&rows);
         let passed = rows.iter().filter(|row| row.seen.passed()).count();

@@ -11,7 +11,7 @@ use crate::{Answer, Done, output};
 
 pub(crate) fn show(path: Option<&Path>, as_json: bool) -> Done {
     let table = match path {
-        Some(path) => PolicyFile::read_and_warn(path)?.policy.compile(),
+        Some(path) => PolicyFile::read_and_warn(path, as_json)?.policy.compile(),
         None => {
             let mut kernel = Kernel::open()?;
             match nfguard_netlink::own_table(&mut kernel, &ours())?.loaded {

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use nfguard_netlink::{Chain, Table, text};
+use nfguard_netlink::{Chain, Table, diff};
 use sha2::{Digest as _, Sha256};
 
 /// The chain whose comment is the stamp. It has no rules and nothing jumps to it.
@@ -30,13 +30,14 @@ pub(crate) fn verify(table: &Table) -> (String, bool) {
     let (stamped, name) = comment.split_once(' ').unwrap_or_default();
     let mut bare = table.clone();
     bare.chains.retain(|chain| chain.name != CHAIN);
-    (name.to_owned(), digest(&bare) == stamped)
+    (name.to_owned(), !table.dormant && digest(&bare) == stamped)
 }
 
-/// SHA-256 of the table's text, whatever the order that the kernel lists it in.
+/// SHA-256 of all that the kernel is told of the table, whatever the order that it lists it in.
+/// Text would not do: nft has no words for some of what others may put there.
 fn digest(table: &Table) -> String {
-    let text = text::table(&table.clone().normalized());
-    let digest = Sha256::digest(text.as_bytes());
+    let bytes = diff(None, &table.clone().normalized()).to_bytes().unwrap_or_default();
+    let digest = Sha256::digest(bytes);
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use nfguard_netlink::{Counts, Expr, Kernel, Table};
+use nfguard_netlink::{Counts, Error, Expr, Kernel, Table};
 use serde_json::{Value, json};
 
 use crate::load::ours;
@@ -11,11 +11,15 @@ use crate::{Answer, Done, stamp};
 
 pub(crate) fn status(as_json: bool) -> Done {
     let mut kernel = Kernel::open()?;
-    let Some(loaded) = nfguard_netlink::own_table(&mut kernel, &ours())?.loaded else {
+    let found = match nfguard_netlink::own_table(&mut kernel, &ours()) {
+        Err(Error::Decode(error)) => return Ok(strange(&error.to_string(), as_json)),
+        found => found?,
+    };
+    let Some(loaded) = found.loaded else {
         if as_json {
             output::json(&json!({ "loaded": false }));
         } else {
-            output::line(&format!("{BAD}no policy is loaded: everything is open{BAD:#}"));
+            output::line(&format!("{BAD}no policy is loaded{BAD:#}"));
         }
         return Ok(Answer::No);
     };
@@ -43,6 +47,19 @@ pub(crate) fn status(as_json: bool) -> Done {
         print_counters(&loaded.table, &loaded.counts);
     }
     Ok(Answer::from(intact))
+}
+
+/// Somebody put something into our table that nfguard has no words for.
+fn strange(what: &str, as_json: bool) -> Answer {
+    if as_json {
+        output::json(&json!({ "loaded": true, "intact": false, "reason": what }));
+    } else {
+        output::line(&format!(
+            "{BAD}the table was changed since it was loaded: it holds {what}; `nfguard load` makes \
+             it anew{BAD:#}"
+        ));
+    }
+    Answer::No
 }
 
 fn print_counters(table: &Table, counts: &BTreeMap<String, Counts>) {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::error::Error;
+use crate::message::Batch;
 use crate::model::{Chain, Counter, Element, Rule, Set};
 use crate::text;
 
@@ -76,6 +78,15 @@ impl Transaction {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ops.is_empty()
+    }
+
+    /// The bytes that a commit of it sends: the same for the same transaction, on any machine of
+    /// the same byte order.
+    ///
+    /// # Errors
+    /// [`Error::TooLong`] if an object does not fit a message.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, Error> {
+        Ok(Batch::encode(self, None, 0)?.bytes)
     }
 
     pub(crate) fn describe(&self, op: &Op) -> String {

@@ -36,6 +36,7 @@ fn status_and_diff_see_what_was_changed_by_hand_and_load_mends_it() {
         "delete element inet nfguard group/friends/v4 { 192.0.2.0/24 }",
         "add chain inet nfguard more { type filter hook input priority 0; policy drop; }",
         "add chain inet nfguard output { policy accept; }",
+        "add map inet nfguard m { type ipv4_addr : verdict; }",
     ];
     load(&netns, &a);
     for change in by_hand {
@@ -48,6 +49,7 @@ fn status_and_diff_see_what_was_changed_by_hand_and_load_mends_it() {
         assert_eq!(status["intact"], false, "{change}");
         let diff = json(&netns, &["diff", path], 1);
         assert_eq!(diff["differs"], true, "{change}");
+        assert_ne!(diff["changes"].as_array().map(Vec::len), Some(0), "{change}");
         let before = ruleset(&netns);
         let rehearsed = json(&netns, &["load", "--dry-run", path], 0);
         assert_eq!(rehearsed["differs"], true, "{change}");
@@ -94,12 +96,25 @@ fn check_finds_all_mistakes_and_needs_no_kernel() {
         assert!(answer.stderr.contains("allow") && answer.stderr.contains("70000"), "{answer:?}");
         let problems = json(&netns, &[verb, broken], 2);
         assert_eq!(problems["problems"].as_array().map(Vec::len), Some(2), "{problems}");
+        assert!(problems["error"].is_string(), "{problems}");
         let absent = nfguard(&netns, &[verb, "/nowhere/policy.json"]);
         assert_eq!((absent.status, absent.stdout.as_str()), (Some(2), ""), "{absent:?}");
         assert!(absent.stderr.contains("/nowhere/policy.json"), "{absent:?}");
     }
     assert_eq!(nfguard(&netns, &["load"]).status, Some(2), "no file");
     assert_eq!(ruleset(&netns), "");
+}
+
+#[test]
+fn half_a_ruleset_on_a_full_disk_does_not_pass_for_all_of_it() {
+    let (netns, file) = (netns(), file(A));
+    let full = std::fs::File::create("/dev/full").expect("the device is there");
+    let answer: Answer = netns.run(|| {
+        let mut show = command(&["show".as_ref(), file.path()]);
+        show.stdout(full).output().expect("nfguard starts").into()
+    });
+    assert_eq!(answer.status, Some(2), "{answer:?}");
+    assert!(answer.stderr.contains("No space left"), "{answer:?}");
 }
 
 #[test]
