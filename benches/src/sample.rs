@@ -9,6 +9,8 @@ use nix::sys::time::TimeVal;
 
 use crate::Result;
 
+const SETTLE: Duration = Duration::from_secs(2);
+
 /// One run.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample {
@@ -68,6 +70,9 @@ pub fn in_turns(
             samples.0.push(sample);
         }
     }
+    // The kernel takes namespaces down in the background, which the next runs would feel.
+    drop(namespaces);
+    std::thread::sleep(SETTLE);
     Ok(samples)
 }
 
@@ -103,15 +108,14 @@ fn processors(usage: &Usage) -> Duration {
     time(usage.user_time()) + time(usage.system_time())
 }
 
-/// Times work of this thread.
+/// Times work of this thread. The kernel counts a thread's own time too coarsely for short work,
+/// so its processor time is taken to be all of it.
 ///
 /// # Errors
 /// That of the work.
 pub fn timed<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, Sample)> {
-    let thread = || getrusage(UsageWho::RUSAGE_THREAD).map(|usage| processors(&usage));
-    let before = thread()?;
     let start = Instant::now();
     let value = work()?;
     let wall = start.elapsed();
-    Ok((value, Sample { wall, cpu: thread()?.saturating_sub(before) }))
+    Ok((value, Sample { wall, cpu: wall }))
 }

@@ -24,7 +24,6 @@ use crate::ufw::Ufw;
 
 /// Runs of each variant, unless the first argument says otherwise.
 const RUNS: usize = 15;
-const SIZES: [usize; 4] = [10, 100, 1_000, 10_000];
 const RESULTS: &str = "benches/results/load.md";
 
 fn main() -> Result<()> {
@@ -60,7 +59,9 @@ impl Bench {
         ];
         let mut page = format!(
             "# Loading a policy\n\nMade by `cargo xtask bench load`: {} runs of each, in turns, \
-             each in a new network namespace; whole processes; medians.\n\n{}\n",
+             each in a new network namespace; whole processes, medians. CPU is the processors' \
+             time in user and kernel, which neighbours on the machine change least. `nfguard \
+             load` also reads back what the kernel holds, and compares.\n\n{}\n",
             self.runs,
             header(&programs),
         );
@@ -110,7 +111,7 @@ impl Bench {
     fn by_size(&self, kind: Kind) -> Result<String> {
         let mut out = format!("## {}\n\n", kind.words());
         let mut rows = Vec::new();
-        for size in SIZES {
+        for &size in kind.sizes() {
             let policy = kind.policy(size);
             let files = self.files(&policy, "sized")?;
             let samples = in_turns(self.runs, 4, |variant, netns| match variant {
@@ -132,8 +133,9 @@ impl Bench {
             "nfguard load",
             "nft -f",
             "nft to nfguard",
-            "nfguard, each",
-            "nft, each",
+            "nfguard CPU",
+            "nft CPU",
+            "nfguard CPU for each",
             "library: read and compile",
             "library: commit",
         ];
@@ -185,18 +187,17 @@ fn parsed(policy: &str) -> Result<Policy> {
 }
 
 fn row(size: usize, samples: &[Samples]) -> Vec<String> {
-    let medians: Vec<Duration> = samples.iter().map(Samples::median).collect();
-    let [nfguard, nft, read, commit] = medians.as_slice() else { return Vec::new() };
-    let each = |time: &Duration| format!("{} ns", time.as_nanos() / size as u128);
+    let [nfguard, nft, read, commit] = samples else { return Vec::new() };
     vec![
         size.to_string(),
-        millis(*nfguard),
-        millis(*nft),
-        times(*nft, *nfguard),
-        each(nfguard),
-        each(nft),
-        millis(*read),
-        millis(*commit),
+        millis(nfguard.median()),
+        millis(nft.median()),
+        times(nft.median(), nfguard.median()),
+        millis(nfguard.median_cpu()),
+        millis(nft.median_cpu()),
+        format!("{} ns", nfguard.median_cpu().as_nanos() / size as u128),
+        millis(read.median()),
+        millis(commit.median()),
     ]
 }
 

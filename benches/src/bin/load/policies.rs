@@ -22,8 +22,20 @@ impl Kind {
         match self {
             Kind::Ports => "N rules, a port each",
             Kind::Prefixes => "N rules, a source prefix each",
-            Kind::Lists => "N rules, each with two ports and four source prefixes",
+            Kind::Lists => {
+                "N rules, each with two ports and four source prefixes: three sets for each, and \
+                 the kernel finds a set by looking at all"
+            }
             Kind::OneList => "One rule with N source prefixes",
+        }
+    }
+
+    /// The numbers to try. The kernel looks at a table's sets one after the other to find one, so
+    /// ten thousand rules with sets of their own take every program more than a minute.
+    pub(crate) fn sizes(self) -> &'static [usize] {
+        match self {
+            Kind::Lists => &[10, 100, 1_000],
+            Kind::Ports | Kind::Prefixes | Kind::OneList => &[10, 100, 1_000, 10_000],
         }
     }
 
