@@ -45,12 +45,20 @@ impl Packet {
         Packet { transport, ..Packet::bare(source, destination, protocol) }
     }
 
-    /// An ICMP or ICMPv6 packet of this type, which begins a connection.
+    /// An ICMP or ICMPv6 packet of this type, as conntrack takes it that knows of nothing before:
+    /// requests begin a connection, discovery is not tracked, and an answer or an error that
+    /// nobody asked for is invalid (`nf_conntrack_proto_icmp.c`, `nf_conntrack_proto_icmpv6.c`).
     #[must_use]
     pub fn icmp(source: IpAddr, destination: IpAddr, kind: u8) -> Packet {
-        let protocol =
-            if source.is_ipv4() { crate::protocol::ICMP } else { crate::protocol::ICMPV6 };
-        Packet { transport: vec![kind, 0, 0, 0], ..Packet::bare(source, destination, protocol) }
+        let (protocol, ct_state) = match (source, kind) {
+            (IpAddr::V4(_), 8 | 13 | 15 | 17) => (crate::protocol::ICMP, ct_state::NEW),
+            (IpAddr::V4(_), _) => (crate::protocol::ICMP, ct_state::INVALID),
+            (IpAddr::V6(_), 128 | 139) => (crate::protocol::ICMPV6, ct_state::NEW),
+            (IpAddr::V6(_), 130..=136 | 143) => (crate::protocol::ICMPV6, ct_state::UNTRACKED),
+            (IpAddr::V6(_), _) => (crate::protocol::ICMPV6, ct_state::INVALID),
+        };
+        let transport = vec![kind, 0, 0, 0];
+        Packet { transport, ct_state, ..Packet::bare(source, destination, protocol) }
     }
 
     fn bare(source: IpAddr, destination: IpAddr, protocol: u8) -> Packet {

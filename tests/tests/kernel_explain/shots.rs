@@ -139,8 +139,7 @@ fn shot(is_v6: bool) -> impl Strategy<Value = Shot> {
     })
 }
 
-/// What the kernel too takes for the first packet of a connection: an unasked-for answer or error
-/// of ICMP is invalid to it.
+/// What a packet can carry, answers and errors of ICMP among it that nobody asked for.
 fn payload(path: Path, is_v6: bool) -> BoxedStrategy<Payload> {
     let sources = match path {
         Path::Published(inner) => {
@@ -159,7 +158,11 @@ fn payload(path: Path, is_v6: bool) -> BoxedStrategy<Payload> {
     if let Path::Published(_) = path {
         return ports().boxed();
     }
-    let kinds = if is_v6 { vec![128, 130, 133, 135, 136, 143] } else { vec![8, 13] };
+    let kinds = if is_v6 {
+        vec![128, 128, 129, 1, 2, 3, 4, 130, 133, 135, 136, 137, 139, 143, 144, 148]
+    } else {
+        vec![8, 8, 13, 0, 3, 5, 11, 12, 14, 17]
+    };
     let others = if is_v6 { vec![41, 47, 50, 89] } else { vec![2, 4, 47, 50, 89] };
     prop_oneof![
         5 => ports(),
