@@ -1,6 +1,7 @@
 //! The `nfguard` program, run inside a namespace.
 
 use std::ffi::OsStr;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -50,6 +51,23 @@ pub fn command<A: AsRef<OsStr>>(arguments: &[A]) -> Command {
 /// If it does not start.
 pub fn nfguard<A: AsRef<OsStr> + Sync>(netns: &Netns, arguments: &[A]) -> Answer {
     netns.run(|| command(arguments).output().expect("nfguard starts").into())
+}
+
+/// Runs `nfguard` to its end with this on its standard input.
+///
+/// # Panics
+/// If it does not start.
+pub fn nfguard_fed<A: AsRef<OsStr> + Sync>(netns: &Netns, arguments: &[A], input: &str) -> Answer {
+    netns.run(|| {
+        let mut run = command(arguments);
+        run.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = run.spawn().expect("nfguard starts");
+        let mut pipe = child.stdin.take().expect("a pipe");
+        // One that has read enough may be gone.
+        let _ = pipe.write_all(input.as_bytes());
+        drop(pipe);
+        child.wait_with_output().expect("nfguard ends").into()
+    })
 }
 
 /// A file that goes when its value goes.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use nfguard_ban::{Ban, Bans, Made, NeverBan, TABLE, Target};
 use nfguard_lab::{Netns, Probe, World};
 use nfguard_tests::nft::nft;
-use nfguard_tests::program::{TempFile, nfguard};
+use nfguard_tests::program::{TempFile, nfguard, nfguard_fed};
 
 const TRAEFIK: &str = include_str!("../../policies/traefik.json");
 /// A probe that passes does not wait so long.
@@ -25,7 +25,7 @@ fn target(text: &str) -> Target {
 fn ban(bans: &mut Bans, text: &str, lasts: Option<Duration>) -> Made {
     let target = bans.admit(target(text)).expect("nobody's friend");
     let (source, reason) = ("a-test".to_owned(), "5 \"failures\"".to_owned());
-    bans.ban(Ban { target, lasts, source, reason }).expect("the kernel takes it")
+    bans.ban(Ban { target, lasts, source, reason, since: None }).expect("the kernel takes it")
 }
 
 fn world() -> World {
@@ -199,6 +199,39 @@ fn opening_twice_changes_nothing_and_nft_lists_and_loads_what_is_there() {
     assert_eq!(nft(&netns, "list ruleset\n"), before);
     nft(&netns, &format!("flush ruleset\n{before}"));
     assert_eq!(nft(&netns, "list ruleset\n"), before);
+}
+
+#[test]
+fn what_bans_prints_ban_takes_in_with_the_time_that_is_left() {
+    let (here, there) = (Netns::new().expect("a namespace"), Netns::new().expect("a namespace"));
+    let mut made = bans(&here);
+    ban(&mut made, "192.0.2.1", HOUR);
+    ban(&mut made, "2001:db8::/32", None);
+    let printed = nfguard(&here, &["bans", "--json"]);
+    assert_eq!(printed.status, Some(0), "{printed:?}");
+    let taken = nfguard_fed(&there, &["ban", "-"], &printed.stdout);
+    assert_eq!(taken.status, Some(0), "{taken:?}");
+    let restored = bans(&there).list().expect("a list");
+    for (old, new) in made.list().expect("a list").into_iter().zip(restored) {
+        assert_eq!((&old.target, &old.source, &old.since), (&new.target, &new.source, &new.since));
+        assert_eq!(old.reason, new.reason);
+        assert_eq!(old.expires_in.is_some(), new.expires_in.is_some());
+        assert!(new.expires_in <= HOUR);
+    }
+}
+
+#[test]
+fn a_list_with_a_bad_line_bans_nobody_or_all_the_others() {
+    let netns = Netns::new().expect("a namespace");
+    let list = "# mine\n203.0.113.7\n300.1.1.1\n127.0.0.1\n2001:db8::/32 # why\n";
+    let refused = nfguard_fed(&netns, &["ban", "-"], list);
+    assert_eq!(refused.status, Some(2), "{refused:?}");
+    assert!(refused.stderr.contains("line 3: "), "{refused:?}");
+    assert!(refused.stderr.contains("line 4: 127.0.0.1 is not banned"), "{refused:?}");
+    assert_eq!(bans(&netns).list().expect("a list"), []);
+    let skipped = nfguard_fed(&netns, &["ban", "-", "--skip-bad-lines", "--for", "1h"], list);
+    assert_eq!(skipped.status, Some(1), "{skipped:?}");
+    assert_eq!(bans(&netns).list().expect("a list").len(), 2);
 }
 
 #[test]

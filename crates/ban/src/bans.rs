@@ -41,6 +41,8 @@ pub struct Ban {
     pub source: String,
     /// Why. Kept with the ban as far as it fits, about 70 bytes.
     pub reason: String,
+    /// When it was first made, in seconds since 1970; `None`: now.
+    pub since: Option<u64>,
 }
 
 /// A ban in force.
@@ -193,7 +195,9 @@ impl Bans {
         let mut transaction = Transaction::new(TABLE);
         for (target, ban) in part {
             let (set, key) = (Length::of(*target).set_name(), layout::key(*target));
-            let comment = Note { source: &ban.source, reason: &ban.reason, since: now }.to_string();
+            let comment =
+                Note { source: &ban.source, reason: &ban.reason, since: ban.since.unwrap_or(now) }
+                    .to_string();
             let element = Element {
                 key: Key::Value(key.clone()),
                 // A ban without an end in a set with timeouts is one with timeout zero.

@@ -12,6 +12,7 @@
 //!     lasts: Some(Duration::from_secs(3600)),
 //!     source: "my-tool".to_owned(),
 //!     reason: "5 failed logins".to_owned(),
+//!     since: None,
 //! })?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

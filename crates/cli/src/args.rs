@@ -73,9 +73,13 @@ pub(crate) enum Verb {
 /// Bans to make.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct BanRequest {
-    /// 203.0.113.7, 203.0.113.0/24, 2001:db8::1, 2001:db8::/32
+    /// 203.0.113.7, 203.0.113.0/24, 2001:db8::1, 2001:db8::/32; `-` alone is a list on standard
+    /// input: one of these a line, one JSON object a line, or what `bans --json` prints
     #[arg(required = true)]
-    pub(crate) targets: Vec<Target>,
+    pub(crate) targets: Vec<String>,
+    /// Ban the rest when a line of the list is bad, and exit with 1
+    #[arg(long)]
+    pub(crate) skip_bad_lines: bool,
     /// For how long: 90s, 10m, 1h, 7d; without it until somebody unbans
     #[arg(long = "for", value_name = "TIME", value_parser = parse_time)]
     pub(crate) lasts: Option<Duration>,

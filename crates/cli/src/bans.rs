@@ -1,42 +1,70 @@
 //! `ban`, `unban` and `bans`.
 
+use std::io::{self, Read as _};
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use nfguard_ban::{Active, Ban, Bans, Made, NeverBan, Target};
 use serde_json::{Value, json};
 
 use crate::args::BanRequest;
+use crate::ban_list::{self, Read};
 use crate::failure::Failure;
 use crate::{Answer, Done, output};
 
-pub(crate) fn ban(request: BanRequest, as_json: bool) -> Done {
+pub(crate) fn ban(request: &BanRequest, as_json: bool) -> Done {
     let mut bans = open()?;
-    let BanRequest { targets, lasts, reason, source } = request;
-    let admitted = targets.into_iter().map(|target| bans.admit(target));
-    // Nobody is banned if anybody is refused: the operator has to look at the list again.
-    let admitted = admitted
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| Failure::Usage(error.to_string()))?;
-    let wanted = admitted.into_iter().map(|target| Ban {
-        target,
-        lasts,
-        source: source.clone(),
-        reason: reason.clone(),
-    });
-    let made = bans.ban_all(wanted.collect())?;
+    let mut wanted = Vec::new();
+    let mut bad = Vec::new();
+    for (place, entry) in entries(request)? {
+        let admitted = entry.and_then(|entry| {
+            let target = bans.admit(entry.target).map_err(|refused| refused.to_string())?;
+            Ok((target, entry))
+        });
+        match admitted {
+            Ok((target, entry)) => wanted.push(Ban {
+                target,
+                lasts: entry.lasts.unwrap_or(request.lasts),
+                source: entry.source.unwrap_or_else(|| request.source.clone()),
+                reason: entry.reason.unwrap_or_else(|| request.reason.clone()),
+                since: entry.since,
+            }),
+            Err(problem) => bad.push(format!("{place}{problem}")),
+        }
+    }
+    // Nobody is banned unless it is said what to do: the operator has to look at the list again.
+    if !bad.is_empty() && !request.skip_bad_lines {
+        return Err(Failure::Usage(format!("nobody was banned:\n  {}", bad.join("\n  "))));
+    }
+    for problem in &bad {
+        output::warning(problem);
+    }
+    let made = bans.ban_all(wanted)?;
     if as_json {
         let made: Vec<Value> = made
             .iter()
             .map(|(target, made)| json!({ "target": target.to_string(), "did": word(*made) }))
             .collect();
-        output::json(&json!({ "bans": made }));
+        output::json(&json!({ "bans": made, "refused": bad }));
     } else {
         for (target, made) in made {
             output::line(&format!("{target}: {}", word(made)));
         }
     }
-    Ok(Answer::Yes)
+    Ok(Answer::from(bad.is_empty()))
+}
+
+/// What is to be banned, or what is wrong with it, and where that stands.
+fn entries(request: &BanRequest) -> Result<Vec<(String, Read)>, Failure> {
+    if request.targets != ["-"] {
+        let lists = request.targets.iter().flat_map(|target| ban_list::parse(target));
+        return Ok(lists.map(|(_, entry)| (String::new(), entry)).collect());
+    }
+    let mut text = String::new();
+    io::stdin().read_to_string(&mut text).map_err(Failure::file(Path::new("-")))?;
+    let list = ban_list::parse(&text).into_iter();
+    Ok(list.map(|(number, entry)| (format!("line {number}: "), entry)).collect())
 }
 
 pub(crate) fn unban(targets: &[Target], as_json: bool) -> Done {

@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program prints")]
 
 mod args;
+mod ban_list;
 mod bans;
 mod explain;
 mod failure;
@@ -32,7 +33,7 @@ fn main() -> ExitCode {
         Verb::Show { file } => show::show(file.as_deref(), json),
         Verb::Explain(question) => explain::explain(&question, json),
         Verb::Status => status::status(json),
-        Verb::Ban(request) => bans::ban(request, json),
+        Verb::Ban(request) => bans::ban(&request, json),
         Verb::Unban { targets } => bans::unban(&targets, json),
         Verb::Bans => bans::list(json),
         Verb::Try { file } => rehearse::rehearse(&file, json),

@@ -37,6 +37,11 @@ pub(crate) fn line(text: &str) {
     }
 }
 
+/// To standard error.
+pub(crate) fn warning(text: &str) {
+    let _ = writeln!(anstream::stderr(), "{NOTE}nfguard: {text}{NOTE:#}");
+}
+
 /// Every problem of a policy, to standard error or as JSON.
 pub(crate) fn problems(name: &str, problems: &[Problem], as_json: bool) {
     if as_json {
