@@ -2,9 +2,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use nfguard_lab::{Netns, Outcome, Probe, World};
+use nfguard_lab::{Netns, Outcome, Probe, World, packet};
+use nfguard_netlink::protocol;
+use nfguard_tests::judge::{self, Place};
 use nfguard_tests::nft::nft;
 use nfguard_tests::program::{TempFile, nfguard};
 
@@ -54,12 +56,32 @@ fn what_a_routing_rule_delivers_to_this_host_is_judged_too() {
     route_to_host(&world);
     run(&world.host, "ip", "rule add to 198.51.100.60 lookup 100 priority 1");
     run(&world.host, "ip", "route add local 198.51.100.60 dev lo table 100");
-    let _open = world.host.serve_tcp(SocketAddr::from((ROUTED, 443))).expect("a server");
-    let _shut = world.host.serve_tcp(SocketAddr::from((ROUTED, 6667))).expect("a server");
-    must_pass(&world, SOMEBODY, ROUTED, 6667);
-    load(&world, r#"{ "action": "allow", "proto": "tcp", "port": 443 }"#);
-    must_pass(&world, SOMEBODY, ROUTED, 443);
-    assert!(!tcp(&world, SOMEBODY, ROUTED, 6667).passed());
+    judge::install(&world.host);
+    // The sockets of such an address are UDP's, or transparent ones, so packets are what is looked
+    // for: each from a source of its own.
+    let send = |source: [u8; 4], port| {
+        let (source, to) = (source.into(), ROUTED.into());
+        let datagram = packet::udp(source, to, 40_000, port, b"hello");
+        let packet = packet::ip(source, to, protocol::UDP, 64, &datagram);
+        world.internet.send_raw(None, &packet).expect("sent");
+    };
+    let came = |place: Place, source: [u8; 4]| {
+        judge::seen(&world.host, place).contains(&IpAddr::from(source))
+    };
+    let must_come_in = |source| {
+        let deadline = Instant::now() + PATIENCE;
+        while !came(Place::LetIn, source) {
+            assert!(Instant::now() < deadline, "{source:?} did not come in");
+        }
+    };
+    send([192, 0, 2, 1], 6667);
+    must_come_in([192, 0, 2, 1]);
+
+    load(&world, r#"{ "action": "allow", "proto": "udp", "port": 443 }"#);
+    send([192, 0, 2, 2], 6667);
+    send([192, 0, 2, 3], 443);
+    must_come_in([192, 0, 2, 3]);
+    assert!(came(Place::Arrived, [192, 0, 2, 2]) && !came(Place::LetIn, [192, 0, 2, 2]), "not");
 }
 
 #[test]
