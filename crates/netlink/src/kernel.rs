@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use crate::attr::{Attrs, Writer};
+use crate::element::{self, RawElements};
 use crate::error::Error;
 use crate::message::{Batch, Replies, Reply, errno, request};
 use crate::model::{Counts, LiveElement, Set, Table};
-use crate::object::{self, RawElements};
+use crate::object;
 use crate::transaction::Transaction;
 use crate::uapi::*;
 
@@ -219,7 +220,7 @@ impl Kernel {
             NFT_MSG_GETSETELEM,
             NFT_MSG_NEWSETELEM,
             false,
-            |out| object::encode_keys(out, table, set, &[key.to_vec()]),
+            |out| element::encode_keys(out, table, set, &[key.to_vec()]),
             |attrs| Ok(raw.add(attrs)?),
         )?;
         Ok(raw.live().pop())

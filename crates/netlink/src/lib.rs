@@ -14,6 +14,7 @@
 
 mod attr;
 mod diff;
+mod element;
 mod error;
 pub mod eval;
 mod expr;

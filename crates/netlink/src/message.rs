@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::attr::{Attrs, Writer};
+use crate::element;
 use crate::error::{DecodeError, Error, Refusal};
 use crate::expr::{Expr, Verdict};
 use crate::model::Element;
@@ -229,14 +230,14 @@ fn encode_op(table: &str, index: usize, op: &Op) -> Vec<(u16, u16, Writer)> {
         Op::AddElements { set, elements } => element_chunks(elements)
             .flat_map(|chunk| {
                 one(NFT_MSG_NEWSETELEM, CREATE, &|out| {
-                    object::encode_elements(out, table, set, chunk);
+                    element::encode_elements(out, table, set, chunk);
                 })
             })
             .collect(),
         Op::DeleteElements { set, keys } => keys
             .chunks(KEYS_AT_ONCE)
             .flat_map(|keys| {
-                one(NFT_MSG_DELSETELEM, 0, &|out| object::encode_keys(out, table, set, keys))
+                one(NFT_MSG_DELSETELEM, 0, &|out| element::encode_keys(out, table, set, keys))
             })
             .collect(),
         Op::FlushElements(set) => one(NFT_MSG_DELSETELEM, 0, &|out| {
@@ -262,7 +263,7 @@ fn element_chunks(elements: &[Element]) -> impl Iterator<Item = &[Element]> {
         let fitting = rest
             .iter()
             .take_while(|element| {
-                bytes += object::encoded_len(element);
+                bytes += element::encoded_len(element);
                 bytes <= ELEMENT_BYTES
             })
             .count();
