@@ -3,6 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use nfguard_netlink::{Error, Kernel, Table, diff};
+use nfguard_policy::arbitrary::{Pool, policy_text};
+use nfguard_policy::{Policy, TABLE};
 use nfguard_tests::tables::{self, AnyTable};
 use proptest::prelude::*;
 
@@ -83,6 +85,19 @@ proptest! {
         prop_assert_eq!(read.generation, 7);
         let read = read.loaded.map(|loaded| loaded.table.normalized());
         prop_assert_eq!(read, Some(table.normalized()));
+    }
+
+    #[test]
+    fn any_policy_that_parses_compiles_and_reads_back_from_its_own_bytes(
+        choices in proptest::collection::vec(any::<u16>(), 0..400),
+    ) {
+        let text = policy_text(&choices, &Pool::default());
+        let (policy, _) = Policy::parse(&text).expect("a valid policy");
+        let table = policy.compile();
+        let held = sent(&table);
+        let mut kernel = Kernel::with(move |request| Ok(answer(&held, request)));
+        let read = kernel.table(TABLE).expect("a table").loaded.expect("it is there").table;
+        prop_assert_eq!(read.normalized(), table.normalized(), "{}", text);
     }
 
     #[test]
