@@ -9,15 +9,12 @@ use std::path::Path;
 use std::process::Command;
 
 /// What is looked for, and the Debian package that has it.
-const TOOLS: [(&str, &str); 16] = [
+const TOOLS: [(&str, &str); 13] = [
     ("nft", "nftables"),
     ("iptables-nft", "iptables"),
     ("ufw", "ufw"),
     ("ip", "iproute2"),
     ("unshare", "util-linux"),
-    ("conntrack", "conntrack"),
-    ("nmap", "nmap"),
-    ("hyperfine", "hyperfine"),
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("busybox", "busybox-static"),
     ("depmod", "kmod"),
