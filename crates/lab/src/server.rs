@@ -2,8 +2,8 @@
 
 use std::{
     collections::HashMap,
-    io::{self, Write},
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    io::{self, Read, Write},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -64,7 +64,7 @@ impl Netns {
             ));
         }
         let socket = Arc::new(self.bound(Type::DGRAM, address)?);
-        let udp: UdpSocket = socket.try_clone()?.into();
+        let udp = Arc::clone(&socket);
         Server::start(socket, move |stop, _| echo_datagrams(&udp, stop))
     }
 
@@ -109,9 +109,9 @@ impl Drop for Server {
         // error from accept(2), UDP by an empty read, while this reports an
         // error that means nothing.
         let _ = self.socket.shutdown(Shutdown::Both);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        let panicked = self.thread.take().is_some_and(|thread| thread.join().is_err());
+        // Not hidden, unless it would hide what went wrong first.
+        assert!(!panicked || thread::panicking(), "the server at {} panicked", self.address);
         let connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
         for connection in connections.values() {
             let _ = connection.shutdown(Shutdown::Both);
@@ -159,18 +159,19 @@ fn converse(mut stream: &TcpStream, peer: SocketAddr) -> io::Result<()> {
     Ok(())
 }
 
-fn echo_datagrams(socket: &UdpSocket, stop: &AtomicBool) {
+fn echo_datagrams(mut socket: &Socket, stop: &AtomicBool) {
     let mut datagram = vec![0; 64 * 1024];
     loop {
-        let received = socket.recv_from(&mut datagram);
+        // The read that a shutdown ends has no sender, which std's `recv_from` panics at.
+        let sender = socket.peek_sender();
         if stop.load(Ordering::SeqCst) {
             return;
         }
-        if let Ok((length, peer)) = received
+        if let (Ok(sender), Ok(length)) = (sender, socket.read(&mut datagram))
             && let Some(datagram) = datagram.get(..length)
         {
             // A firewall may forbid the answer: that is what the probe finds.
-            let _ = socket.send_to(datagram, peer);
+            let _ = socket.send_to(datagram, &sender);
         }
     }
 }
