@@ -29,6 +29,7 @@ pub(crate) fn steps(report: &mut Report, quick: bool, no_root: bool) {
     });
     tests(report, quick, no_root);
     if !quick {
+        report.step("the README's first command", first_command);
         fuzz::steps(report, FUZZ_SECONDS);
         report.step("doc", || {
             let mut doc = cargo();
@@ -36,6 +37,16 @@ pub(crate) fn steps(report: &mut Report, quick: bool, no_root: bool) {
             runner::run(&mut doc)
         });
     }
+}
+
+/// What a newcomer types first, letter by letter, in the release build that nothing else tests.
+fn first_command() -> Result<Tally, String> {
+    let readme = std::fs::read_to_string(build::root().join("README.md"));
+    let readme = readme.map_err(|error| error.to_string())?;
+    let block = readme.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next());
+    let command = block.ok_or("README.md has no command")?.trim();
+    println!("{command}");
+    runner::run(Command::new("sh").args(["-c", command]).current_dir(build::root()))
 }
 
 /// Builds every test once; those that need namespaces run in some.
