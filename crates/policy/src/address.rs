@@ -1,13 +1,12 @@
 //! Addresses: single ones, prefixes and groups of them, as they are written and as they are meant.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::borrow::Cow;
 
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::json_schema;
 
 use crate::policy::Prefixes;
-use crate::read::{FromJson, List, Node, shown};
+use crate::read::{FromJson, List, Node, schema, shown};
 use crate::source::{Findings, Path};
 use crate::suggest::{nearest_text, quoted};
 
@@ -36,22 +35,16 @@ impl FromJson for Peer {
     }
 }
 
-impl JsonSchema for Peer {
-    fn schema_name() -> Cow<'static, str> {
-        "peer".into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "description": "An address, a prefix, the name of a group, or `any`.",
-            "anyOf": [
-                { "const": "any" },
-                generator.subschema_for::<Net>(),
-                { "type": "string", "pattern": GROUP_NAME },
-            ],
-        })
-    }
-}
+schema!(Peer as "peer": |generator| {
+    json_schema!({
+        "description": "An address, a prefix, the name of a group, or `any`.",
+        "anyOf": [
+            { "const": "any" },
+            generator.subschema_for::<Net>(),
+            { "type": "string", "pattern": GROUP_NAME },
+        ],
+    })
+});
 
 /// An address or a prefix without host bits.
 #[derive(Clone, Copy, Debug)]
@@ -72,20 +65,14 @@ impl FromJson for Net {
     }
 }
 
-impl JsonSchema for Net {
-    fn schema_name() -> Cow<'static, str> {
-        "prefix".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "description": "An address, or a prefix without host bits.",
-            "type": "string",
-            "pattern": "^([0-9]+(\\.[0-9]+){3}|[0-9a-fA-F]*:[0-9a-fA-F:.]+)(/[0-9]{1,3})?$",
-            "examples": ["192.0.2.7", "192.0.2.0/24", "2001:db8::/32"],
-        })
-    }
-}
+schema!(Net as "prefix": |_| {
+    json_schema!({
+        "description": "An address, or a prefix without host bits.",
+        "type": "string",
+        "pattern": "^([0-9]+(\\.[0-9]+){3}|[0-9a-fA-F]*:[0-9a-fA-F:.]+)(/[0-9]{1,3})?$",
+        "examples": ["192.0.2.7", "192.0.2.0/24", "2001:db8::/32"],
+    })
+});
 
 /// The prefix of a text, or an error that says what is wrong with it.
 fn net(node: Node<'_>, text: &str, expected: &str, findings: &mut Findings) -> Option<IpNetwork> {
@@ -198,21 +185,15 @@ impl FromJson for Groups {
     }
 }
 
-impl JsonSchema for Groups {
-    fn schema_name() -> Cow<'static, str> {
-        "groups".into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": "object",
-            "propertyNames": { "pattern": GROUP_NAME, "not": { "const": "any" } },
-            "additionalProperties": {
-                "type": "array", "items": generator.subschema_for::<Net>(), "minItems": 1
-            },
-        })
-    }
-}
+schema!(Groups as "groups": |generator| {
+    json_schema!({
+        "type": "object",
+        "propertyNames": { "pattern": GROUP_NAME, "not": { "const": "any" } },
+        "additionalProperties": {
+            "type": "array", "items": generator.subschema_for::<Net>(), "minItems": 1
+        },
+    })
+});
 
 /// What the unknown name of a group was probably meant to be.
 pub(crate) fn suggest_group<'g>(

@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use crate::file::{LogGroupFile, RateFile, RuleLog, RuleLogFile};
 use crate::policy::{Builtin, Direction, Interface, LogTo, RateUnit, Verdict};
-use crate::read::{Field, FromJson, Node, shown, words};
+use crate::read::{Field, FromJson, Node, schema, shown, words};
 use crate::source::Findings;
 
 words!(Verdict, "verdict", "`drop` is silent; `reject` answers with a TCP reset or an ICMP error.", {
@@ -135,15 +135,9 @@ impl FromJson for V6Source {
     }
 }
 
-impl JsonSchema for V6Source {
-    fn schema_name() -> Cow<'static, str> {
-        "v6-prefix".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "enum": [64, 128] })
-    }
-}
+schema!(V6Source as "v6-prefix": |_| {
+    json_schema!({ "enum": [64, 128] })
+});
 
 /// The version of the language; there is one.
 #[derive(Clone, Copy, Debug)]
@@ -160,15 +154,9 @@ impl FromJson for Version {
     }
 }
 
-impl JsonSchema for Version {
-    fn schema_name() -> Cow<'static, str> {
-        "version".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "const": 1 })
-    }
-}
+schema!(Version as "version": |_| {
+    json_schema!({ "const": 1 })
+});
 
 /// Text within bounds: read by a function that says what is wrong with it.
 macro_rules! text {
@@ -284,20 +272,14 @@ impl FromJson for Interface {
     }
 }
 
-impl JsonSchema for Interface {
-    fn schema_name() -> Cow<'static, str> {
-        "interface".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "description": "An interface's name, or its beginning and `*`.",
-            "type": "string",
-            "pattern": "^[!#-)+-.0-9;-\\[\\]-~]{1,15}\\*?$",
-            "examples": ["eth0", "wg*"],
-        })
-    }
-}
+schema!(Interface as "interface": |_| {
+    json_schema!({
+        "description": "An interface's name, or its beginning and `*`.",
+        "type": "string",
+        "pattern": "^[!#-)+-.0-9;-\\[\\]-~]{1,15}\\*?$",
+        "examples": ["eth0", "wg*"],
+    })
+});
 
 impl FromJson for LogTo {
     fn from_json(node: Node<'_>, findings: &mut Findings) -> Option<Self> {
@@ -313,15 +295,9 @@ impl FromJson for LogTo {
     }
 }
 
-impl JsonSchema for LogTo {
-    fn schema_name() -> Cow<'static, str> {
-        "log-to".into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "anyOf": [{ "const": "kernel" }, generator.subschema_for::<LogGroupFile>()] })
-    }
-}
+schema!(LogTo as "log-to": |generator| {
+    json_schema!({ "anyOf": [{ "const": "kernel" }, generator.subschema_for::<LogGroupFile>()] })
+});
 
 /// How many log lines: `None` is all of them.
 #[derive(Clone, Copy, Debug)]
@@ -350,15 +326,9 @@ impl FromJson for Limited {
     }
 }
 
-impl JsonSchema for Limited {
-    fn schema_name() -> Cow<'static, str> {
-        "log-rate".into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "anyOf": [{ "const": "unlimited" }, generator.subschema_for::<RateFile>()] })
-    }
-}
+schema!(Limited as "log-rate": |generator| {
+    json_schema!({ "anyOf": [{ "const": "unlimited" }, generator.subschema_for::<RateFile>()] })
+});
 
 impl FromJson for RuleLog {
     fn from_json(node: Node<'_>, findings: &mut Findings) -> Option<Self> {
@@ -373,16 +343,10 @@ impl FromJson for RuleLog {
     }
 }
 
-impl JsonSchema for RuleLog {
-    fn schema_name() -> Cow<'static, str> {
-        "rule-log".into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let settings = generator.subschema_for::<RuleLogFile>();
-        json_schema!({ "anyOf": [{ "type": "boolean" }, settings] })
-    }
-}
+schema!(RuleLog as "rule-log": |generator| {
+    let settings = generator.subschema_for::<RuleLogFile>();
+    json_schema!({ "anyOf": [{ "type": "boolean" }, settings] })
+});
 
 /// Which built-in allowances a file switches on or off.
 #[derive(Debug)]
@@ -400,23 +364,17 @@ impl FromJson for Builtins {
     }
 }
 
-impl JsonSchema for Builtins {
-    fn schema_name() -> Cow<'static, str> {
-        "builtin".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let properties: serde_json::Map<_, _> = Builtin::ALL
-            .into_iter()
-            .map(|builtin| {
-                let schema = serde_json::json!({
-                    "type": "boolean",
-                    "description": builtin.about(),
-                    "default": builtin.is_on_by_default(),
-                });
-                (builtin.name().to_owned(), schema)
-            })
-            .collect();
-        json_schema!({ "type": "object", "properties": properties, "additionalProperties": false })
-    }
-}
+schema!(Builtins as "builtin": |_| {
+    let properties: serde_json::Map<_, _> = Builtin::ALL
+        .into_iter()
+        .map(|builtin| {
+            let schema = serde_json::json!({
+                "type": "boolean",
+                "description": builtin.about(),
+                "default": builtin.is_on_by_default(),
+            });
+            (builtin.name().to_owned(), schema)
+        })
+        .collect();
+    json_schema!({ "type": "object", "properties": properties, "additionalProperties": false })
+});

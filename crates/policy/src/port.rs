@@ -1,11 +1,9 @@
 //! Ports: numbers, ranges and service names, as they are written and as they are meant.
 
-use std::borrow::Cow;
-
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::json_schema;
 
 use crate::policy::Ports;
-use crate::read::{FromJson, Node, shown};
+use crate::read::{FromJson, Node, schema, shown};
 use crate::services::{self, Service};
 use crate::source::Findings;
 use crate::suggest::quoted;
@@ -87,22 +85,16 @@ fn port_number(text: &str) -> Option<u16> {
     plain.then(|| text.parse().ok()).flatten()
 }
 
-impl JsonSchema for PortItem {
-    fn schema_name() -> Cow<'static, str> {
-        "port".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "description": "A port, a range like `8000-8100` or the name of a service.",
-            "anyOf": [
-                { "type": "integer", "minimum": 1, "maximum": 65535 },
-                { "enum": services::names().collect::<Vec<_>>() },
-                { "type": "string", "pattern": "^[1-9][0-9]{0,4}(-[1-9][0-9]{0,4})?$" },
-            ],
-        })
-    }
-}
+schema!(PortItem as "port": |_| {
+    json_schema!({
+        "description": "A port, a range like `8000-8100` or the name of a service.",
+        "anyOf": [
+            { "type": "integer", "minimum": 1, "maximum": 65535 },
+            { "enum": services::names().collect::<Vec<_>>() },
+            { "type": "string", "pattern": "^[1-9][0-9]{0,4}(-[1-9][0-9]{0,4})?$" },
+        ],
+    })
+});
 
 impl Ports {
     /// Sorts and merges.

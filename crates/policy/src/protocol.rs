@@ -1,10 +1,8 @@
 //! Protocols and ICMP types, each with its reading and its schema side by side.
 
-use std::borrow::Cow;
+use schemars::json_schema;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-
-use crate::read::{FromJson, Node, shown};
+use crate::read::{FromJson, Node, schema, shown};
 use crate::source::Findings;
 use crate::suggest::quoted;
 
@@ -70,19 +68,13 @@ impl FromJson for Protocol {
     }
 }
 
-impl JsonSchema for Protocol {
-    fn schema_name() -> Cow<'static, str> {
-        "protocol".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let names: Vec<_> = Self::words().into_iter().map(|(name, _)| name).collect();
-        json_schema!({
-            "description": "A protocol by name or number.",
-            "anyOf": [{ "enum": names }, { "type": "integer", "minimum": 1, "maximum": 255 }],
-        })
-    }
-}
+schema!(Protocol as "protocol": |_| {
+    let names: Vec<_> = Self::words().into_iter().map(|(name, _)| name).collect();
+    json_schema!({
+        "description": "A protocol by name or number.",
+        "anyOf": [{ "enum": names }, { "type": "integer", "minimum": 1, "maximum": 255 }],
+    })
+});
 
 /// An ICMP type: a number, or a name with its numbers in ICMP and ICMPv6.
 #[derive(Clone, Copy, Debug)]
@@ -142,18 +134,12 @@ impl FromJson for IcmpType {
     }
 }
 
-impl JsonSchema for IcmpType {
-    fn schema_name() -> Cow<'static, str> {
-        "icmp-type".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "description": "An ICMP or ICMPv6 type by name or number.",
-            "anyOf": [
-                { "enum": ICMP_TYPES.map(|(name, ..)| name) },
-                { "type": "integer", "minimum": 0, "maximum": 255 },
-            ],
-        })
-    }
-}
+schema!(IcmpType as "icmp-type": |_| {
+    json_schema!({
+        "description": "An ICMP or ICMPv6 type by name or number.",
+        "anyOf": [
+            { "enum": ICMP_TYPES.map(|(name, ..)| name) },
+            { "type": "integer", "minimum": 0, "maximum": 255 },
+        ],
+    })
+});

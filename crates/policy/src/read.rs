@@ -373,6 +373,23 @@ macro_rules! object {
 }
 pub(crate) use object;
 
+/// What editors are told of a type.
+macro_rules! schema {
+    ($type:ty as $name:literal: $make:expr) => {
+        impl schemars::JsonSchema for $type {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                $name.into()
+            }
+
+            fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                let make: fn(&mut schemars::SchemaGenerator) -> schemars::Schema = $make;
+                make(generator)
+            }
+        }
+    };
+}
+pub(crate) use schema;
+
 /// Defines how a plain enum is read from a word, and its schema.
 macro_rules! words {
     ($type:ty, $name:literal, $about:literal, { $($word:literal => $value:expr,)* }) => {
@@ -385,15 +402,9 @@ macro_rules! words {
             }
         }
 
-        impl schemars::JsonSchema for $type {
-            fn schema_name() -> std::borrow::Cow<'static, str> {
-                $name.into()
-            }
-
-            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-                schemars::json_schema!({ "description": $about, "enum": [$($word),*] })
-            }
-        }
+        $crate::read::schema!($type as $name: |_| {
+            schemars::json_schema!({ "description": $about, "enum": [$($word),*] })
+        });
     };
 }
 pub(crate) use words;
