@@ -6,7 +6,7 @@
 //! | `input` | input, filter − 10 | what is delivered here although its address is not this host's |
 //! | `inbound` | from `ingress`, `input` | the rules for `in` |
 //! | `forward` | forward, filter − 10 | what passes through, ahead of Docker's own chains |
-//! | `published` | from `forward` | what `ingress` let in and DNAT then sent on to a container |
+//! | `published` | from `forward`, `input` | what DNAT sent on, by the port before it |
 //! | `containers` | from `forward` | what containers send |
 //! | `output` | output, filter − 10 | what this host sends |
 //! | `egress` | from `output`, `containers` | the rules for `out`, for host and containers alike |
@@ -72,6 +72,14 @@ struct Compiler<'p> {
     counters: HashSet<String>,
 }
 
+/// Which way the packets of a base chain go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    In,
+    Through,
+    Out,
+}
+
 impl Compiler<'_> {
     fn groups(&mut self) {
         for group in &self.policy.groups {
@@ -82,7 +90,7 @@ impl Compiler<'_> {
 
     fn ingress(&mut self) {
         let mut chain = base("ingress", Hook::Prerouting, -150);
-        self.early(&mut chain, "iifname");
+        self.early(&mut chain, Way::In);
         chain.rules.push(commented(
             [expr::fib_type(fib_type::UNICAST), vec![accept()]],
             "not an address of this host: input or forward decides",
@@ -95,7 +103,7 @@ impl Compiler<'_> {
     /// of this host's, so that `ingress` let it go by.
     fn input(&mut self) {
         let mut chain = base("input", Hook::Input, -10);
-        self.early(&mut chain, "iifname");
+        self.early(&mut chain, Way::In);
         chain.rules.push(commented(
             [expr::ct_status(ct_status::DNAT), vec![goto("published")]],
             "sent on to this host",
@@ -130,7 +138,7 @@ impl Compiler<'_> {
 
     fn forward(&mut self) {
         let mut chain = base("forward", Hook::Forward, -10);
-        self.early(&mut chain, "");
+        self.early(&mut chain, Way::Through);
         self.builtins(&mut chain, builtin::FORWARD);
         chain.rules.push(commented(
             [expr::ct_status(ct_status::DNAT), vec![goto("published")]],
@@ -177,7 +185,7 @@ impl Compiler<'_> {
 
     fn output(&mut self) {
         let mut chain = base("output", Hook::Output, -10);
-        self.early(&mut chain, "oifname");
+        self.early(&mut chain, Way::Out);
         self.builtins(&mut chain, builtin::OUTPUT);
         chain.rules.push(plain([vec![goto("egress")]]));
         self.table.chains.push(chain);
@@ -199,7 +207,7 @@ impl Compiler<'_> {
 
     /// What comes before all rules, cheapest for the packets that are most frequent: those of
     /// established connections.
-    fn early(&mut self, chain: &mut Chain, loopback: &str) {
+    fn early(&mut self, chain: &mut Chain, way: Way) {
         if self.is_on(Builtin::Rh0) {
             let counter = self.counter("builtin/rh0");
             chain.rules.push(commented([expr::rh0(), counter, vec![discard()]], "builtin: rh0"));
@@ -210,16 +218,16 @@ impl Compiler<'_> {
                 .push(commented([expr::established(), vec![accept()]], "builtin: established"));
         }
         let lo = Interface { name: "lo".to_owned(), wildcard: false };
-        let on_loopback = match loopback {
-            "iifname" => Some(expr::iifname(&lo)),
-            "oifname" => Some(expr::oifname(&lo)),
-            _ => None,
+        let on_loopback = match way {
+            Way::In => Some(expr::iifname(&lo)),
+            Way::Through => None,
+            Way::Out => Some(expr::oifname(&lo)),
         };
         if let Some(on_loopback) = on_loopback.filter(|_| self.is_on(Builtin::Loopback)) {
             chain.rules.push(commented([on_loopback, vec![accept()]], "builtin: loopback"));
         }
         // This host's own packets are never wrong enough to hide them from the rules.
-        if self.is_on(Builtin::Invalid) && loopback != "oifname" {
+        if self.is_on(Builtin::Invalid) && way != Way::Out {
             let counter = self.counter("builtin/invalid");
             chain
                 .rules
