@@ -36,13 +36,13 @@ fn a_rehearsal_sees_what_explain_foretells_and_leaves_the_namespace_alone() {
         report.lines().any(|line| line.starts_with('✓') && words.iter().all(|w| line.contains(w)))
     };
     for words in [
-        ["in ", "443/tcp", "203.0.113.7", "passed"],
+        ["in ", "443/tcp", "passed", "https: Traefik"],
         ["in ", "443/tcp", "2001:db8:7::7", "passed"],
         ["in ", "9/udp", "203.0.113.7", "timed out"],
         ["in ", "ping", "2001:db8:7::7", "passed"],
         ["out ", "53/udp", "2001:db8:1::2", "passed"],
         ["out ", "25/tcp", "198.51.100.2", "timed out"],
-        ["in ", "22/tcp 1 to 5", "203.0.113.7", "passed"],
+        ["in ", "22/tcp 1 to 5", "203.0.113.7", "ssh: 5 of 5 in 30 s"],
         ["in ", "22/tcp no. 6", "2001:db8:7::7", "refused"],
         ["container out ", "25/tcp", "172.17.0.2", "timed out"],
     ] {
@@ -60,6 +60,24 @@ fn a_rehearsal_in_json_tells_each_probe() {
     assert_eq!(report["schema"], 1);
     assert_eq!(report["agrees"], true);
     assert!(report["probes"].as_array().expect("a list").len() > 20);
+}
+
+#[test]
+fn explain_names_the_rule_that_decides_and_not_one_that_leaves_it_to_another() {
+    let netns = Netns::new().expect("run me with `cargo xtask netns-test`");
+    for (way, to, rule) in [
+        ("--in", "443/tcp", "https: Traefik"),
+        ("--out", "123/udp", "ntp-out: Time"),
+        ("--published=8443", "443/tcp", "https"),
+    ] {
+        let text = stdout(&netns, "explain", &[way, "--to", to]);
+        let decided = text.lines().filter(|line| line.contains("decided at")).collect::<Vec<_>>();
+        assert_eq!(decided.len(), 1, "{text}");
+        assert!(decided[0].contains(&format!("comment \"{rule}\"")), "{text}");
+        let json = stdout(&netns, "explain", &[way, "--to", to, "--json"]);
+        let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+        assert_eq!(json["decided_by"]["rule"]["comment"], rule);
+    }
 }
 
 #[test]

@@ -35,7 +35,10 @@ pub(crate) fn explain(question: &Question, as_json: bool) -> Done {
         let hooks: Vec<Value> =
             explanation.hooks.iter().map(|(hook, decision)| describe(*hook, decision)).collect();
         output::json(&json!({
-            "warnings": file.warnings, "verdict": fate_word(explanation.fate), "hooks": hooks,
+            "warnings": file.warnings,
+            "verdict": fate_word(explanation.fate),
+            "decided_by": explanation.deciding().map(|(hook, decision)| describe(*hook, decision)),
+            "hooks": hooks,
         }));
     } else {
         let style = if accepted { GOOD } else { BAD };
@@ -46,7 +49,9 @@ pub(crate) fn explain(question: &Question, as_json: bool) -> Done {
                 None => "its policy".to_owned(),
             };
             let hook = text::hook_word(*hook);
-            output::line(&format!("  {hook}, chain {}, {rule}", decision.chain));
+            let is_deciding = explanation.deciding().is_some_and(|(_, it)| it == decision);
+            let mark = if is_deciding { "decided at" } else { "passes" };
+            output::line(&format!("  {mark} {hook}, chain {}, {rule}", decision.chain));
         }
     }
     Ok(Answer::from(accepted))

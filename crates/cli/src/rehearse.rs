@@ -163,7 +163,7 @@ fn row(
     foretold: &nfguard_policy::Explanation<'_>,
     seen: Outcome,
 ) -> Row {
-    let decided_by = foretold.hooks.last().map_or_else(String::new, |(_, decision)| {
+    let decided_by = foretold.deciding().map_or_else(String::new, |(_, decision)| {
         let comment = decision.rule.and_then(|(_, rule)| rule.comment.clone());
         comment.unwrap_or_else(|| decision.chain.to_owned())
     });

@@ -34,6 +34,10 @@ pub const TABLE: &str = "nfguard";
 /// layout, and changes when a newer nfguard could not replace an older one's table.
 pub const MARK: &str = "nfguard policy, format 1";
 
+/// What the rules say of themselves that accept because another hook judges.
+pub(crate) const DEFERRALS: [&str; 2] =
+    ["not an address of this host: input or forward decides", "judged by ingress"];
+
 /// The most bytes of a comment: nft reads at most 128 with the NUL.
 const COMMENT: usize = 127;
 
@@ -91,10 +95,9 @@ impl Compiler<'_> {
     fn ingress(&mut self) {
         let mut chain = base("ingress", Hook::Prerouting, -150);
         self.early(&mut chain, Way::In);
-        chain.rules.push(commented(
-            [expr::fib_type(fib_type::UNICAST), vec![accept()]],
-            "not an address of this host: input or forward decides",
-        ));
+        chain
+            .rules
+            .push(commented([expr::fib_type(fib_type::UNICAST), vec![accept()]], DEFERRALS[0]));
         chain.rules.push(plain([vec![goto("inbound")]]));
         self.table.chains.push(chain);
     }
@@ -112,7 +115,7 @@ impl Compiler<'_> {
             [expr::fib_type(fib_type::UNICAST), vec![goto("inbound")]],
             "delivered here although the address is not this host's",
         ));
-        chain.rules.push(commented([vec![accept()]], "judged by ingress"));
+        chain.rules.push(commented([vec![accept()]], DEFERRALS[1]));
         self.table.chains.push(chain);
     }
 
@@ -152,7 +155,7 @@ impl Compiler<'_> {
         self.table.chains.push(chain);
     }
 
-    /// The openings of `ingress` once more, by the connection's original port. Whoever comes here
+    /// The rules for `in` once more, by the connection's original port. Whoever comes here
     /// has passed `ingress`, unless something else than Docker rewrote an address that is not ours.
     fn published(&mut self) {
         let mut chain = Chain { name: "published".to_owned(), ..Chain::default() };

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use nfguard_netlink::eval::{Decision, Fate, Memory, Packet, evaluate};
 use nfguard_netlink::{Hook, Table, fib_type};
 
+use crate::compile::DEFERRALS;
+
 /// The first packet of a connection, and the way it takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Flow {
@@ -63,6 +65,18 @@ pub struct Explanation<'t> {
     pub fate: Fate,
     /// At least one, in the order of the way.
     pub hooks: Vec<(Hook, Decision<'t>)>,
+}
+
+impl<'t> Explanation<'t> {
+    /// The decision that counts: the last one that does not leave it to another hook.
+    #[must_use]
+    pub fn deciding(&self) -> Option<&(Hook, Decision<'t>)> {
+        let defers = |decision: &Decision<'_>| {
+            let comment = decision.rule.and_then(|(_, rule)| rule.comment.as_deref());
+            comment.is_some_and(|comment| DEFERRALS.contains(&comment))
+        };
+        self.hooks.iter().rfind(|(_, decision)| !defers(decision))
+    }
 }
 
 /// What the table does with the first packet of this connection, given what rules have remembered.
