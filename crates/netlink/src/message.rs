@@ -26,6 +26,7 @@ const ACK: u16 = 0x4;
 const DUMP_INTERRUPTED: u16 = 0x10;
 const ACK_TLVS: u16 = 0x200;
 const DUMP: u16 = 0x300;
+const EXCL: u16 = 0x200;
 const CREATE: u16 = 0x400;
 const APPEND: u16 = 0x800;
 
@@ -47,6 +48,9 @@ const ELEMENT_BYTES: usize = 65_500;
 
 /// Keys that one message can delete: at most 40 bytes each, a concatenation of two addresses.
 const KEYS_AT_ONCE: usize = 1500;
+
+/// How much of an operation a refusal quotes.
+const OPERATION_CHARS: usize = 500;
 
 /// `errno`s that mean more to us than their text; the same on every architecture but a few that
 /// Linux 6.1 runs no server on.
@@ -189,12 +193,21 @@ impl<'a> Batch<'a> {
             Some((self.transaction.ops.get(*index)?, self.bytes.get(range.clone())?))
         });
         Refusal {
-            operation: found.map(|(op, _)| self.transaction.describe(op)),
+            operation: found.map(|(op, _)| shortened(self.transaction.describe(op))),
             place: found.and_then(|(op, bytes)| place(op, bytes, outcome.offset?)),
             errno: outcome.errno,
             message: outcome.message,
         }
     }
+}
+
+/// Ten thousand elements would bury the kernel's words.
+fn shortened(mut operation: String) -> String {
+    if let Some((end, _)) = operation.char_indices().nth(OPERATION_CHARS) {
+        operation.truncate(end);
+        operation.push('…');
+    }
+    operation
 }
 
 /// The messages of one operation: kind, flags, payload.
@@ -210,6 +223,10 @@ fn encode_op(table: &str, index: usize, op: &Op) -> Vec<(u16, u16, Writer)> {
         }),
         Op::DeleteTable => one(NFT_MSG_DELTABLE, 0, &|out| out.string(NFTA_TABLE_NAME, table)),
         Op::FlushRules => one(NFT_MSG_DELRULE, 0, &|out| out.string(NFTA_RULE_TABLE, table)),
+        Op::FlushChain(chain) => one(NFT_MSG_DELRULE, 0, &|out| {
+            out.string(NFTA_RULE_TABLE, table);
+            out.string(NFTA_RULE_CHAIN, chain);
+        }),
         Op::AddChain(chain) => {
             one(NFT_MSG_NEWCHAIN, CREATE, &|out| object::encode_chain(out, table, chain))
         }
@@ -230,6 +247,13 @@ fn encode_op(table: &str, index: usize, op: &Op) -> Vec<(u16, u16, Writer)> {
         Op::AddElements { set, elements } => element_chunks(elements)
             .flat_map(|chunk| {
                 one(NFT_MSG_NEWSETELEM, CREATE, &|out| {
+                    element::encode_elements(out, table, set, chunk);
+                })
+            })
+            .collect(),
+        Op::CreateElements { set, elements } => element_chunks(elements)
+            .flat_map(|chunk| {
+                one(NFT_MSG_NEWSETELEM, CREATE | EXCL, &|out| {
                     element::encode_elements(out, table, set, chunk);
                 })
             })

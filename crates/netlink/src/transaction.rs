@@ -28,6 +28,8 @@ pub enum Op {
     DeleteTable,
     /// Removes every rule of every chain.
     FlushRules,
+    /// Removes every rule of one chain.
+    FlushChain(String),
     /// Makes a chain without its rules; one that is there stays as it is.
     AddChain(Chain),
     /// Removes a chain that has no rules and that no rule jumps to; an error if it is absent.
@@ -47,6 +49,13 @@ pub enum Op {
     /// Adds elements. One that is there already stays: before Linux 6.12 with its old timeout,
     /// since then with the new one. A range that overlaps another is an error.
     AddElements {
+        /// The set's name.
+        set: String,
+        /// Any number; they are split over as many messages as they need.
+        elements: Vec<Element>,
+    },
+    /// Adds elements, none of which may be there.
+    CreateElements {
         /// The set's name.
         set: String,
         /// Any number; they are split over as many messages as they need.
@@ -95,6 +104,7 @@ impl Transaction {
             Op::AddTable { .. } => format!("add table {table}"),
             Op::DeleteTable => format!("delete table {table}"),
             Op::FlushRules => format!("flush table {table}"),
+            Op::FlushChain(chain) => format!("flush chain {table} {chain}"),
             Op::AddChain(chain) => {
                 let body = text::chain_head(chain);
                 format!("add chain {table} {} {{ {body} }}", chain.name)
@@ -107,6 +117,10 @@ impl Transaction {
             Op::DeleteSet(set) => format!("delete set {table} {set}"),
             Op::AddElements { set, elements } => format!(
                 "add element {table} {set} {{ {} }}",
+                elements.iter().map(text::plain_element).collect::<Vec<_>>().join(", ")
+            ),
+            Op::CreateElements { set, elements } => format!(
+                "create element {table} {set} {{ {} }}",
                 elements.iter().map(text::plain_element).collect::<Vec<_>>().join(", ")
             ),
             Op::DeleteElements { set, keys } => format!(

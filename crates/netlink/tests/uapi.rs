@@ -30,6 +30,7 @@ const OTHERS: [(&str, &[(&str, &str)]); 4] = [
             ("DUMP_INTERRUPTED", "NLM_F_DUMP_INTR"),
             ("ACK_TLVS", "NLM_F_ACK_TLVS"),
             ("DUMP", "NLM_F_DUMP"),
+            ("EXCL", "NLM_F_EXCL"),
             ("CREATE", "NLM_F_CREATE"),
             ("APPEND", "NLM_F_APPEND"),
             ("ERROR", "NLMSG_ERROR"),
