@@ -24,8 +24,9 @@ fn target(text: &str) -> Target {
 
 fn ban(bans: &mut Bans, text: &str, lasts: Option<Duration>) -> Made {
     let target = bans.admit(target(text)).expect("nobody's friend");
-    let (source, reason) = ("a-test".to_owned(), "5 \"failures\"".to_owned());
-    bans.ban(Ban { target, lasts, source, reason, since: None }).expect("the kernel takes it")
+    let (source, reason) = ("a-test", "5 \"failures\"");
+    let ban = Ban { target, port: None, lasts, source, reason, since: None };
+    bans.ban(&ban).expect("the kernel takes it")
 }
 
 fn world() -> World {
@@ -91,8 +92,9 @@ fn a_ban_cuts_open_connections_and_no_others_and_an_unban_lets_new_ones_in() {
         assert!(good.echoes(PATIENCE), "{neighbour} is disturbed");
         must_pass(&world, neighbour, host);
 
-        assert!(bans.unban(Target::from(attacker)).expect("unbanned"));
-        assert!(!bans.unban(Target::from(attacker)).expect("absent is no error"));
+        let banned = target(&attacker.to_string());
+        assert!(bans.unban(banned, None).expect("unbanned"));
+        assert!(!bans.unban(banned, None).expect("absent is no error"));
         must_pass(&world, attacker, host);
     }
 }
@@ -107,7 +109,7 @@ fn a_prefix_and_an_address_in_it_are_two_bans_and_each_has_its_own_end() {
         ban(&mut bans, prefix, HOUR);
         ban(&mut bans, &attacker.to_string(), None);
         assert!(!passes(&world, attacker, host) && !passes(&world, neighbour, host));
-        bans.unban(target(prefix)).expect("unbanned");
+        bans.unban(target(prefix), None).expect("unbanned");
         assert!(!passes(&world, attacker, host));
         must_pass(&world, neighbour, host);
     }
@@ -141,7 +143,7 @@ fn of_two_bans_the_longer_one_counts_and_permanent_is_longest() {
         (seconds(5000), Made::Kept, None),
     ] {
         assert_eq!(ban(&mut bans, "192.0.2.1", lasts), made, "{lasts:?}");
-        let found = bans.look_up(target("192.0.2.1")).expect("an answer").expect("banned");
+        let found = bans.look_up(target("192.0.2.1"), None).expect("an answer").expect("banned");
         match at_least {
             None => assert_eq!(found.expires_in, None),
             Some(_) => assert!(found.expires_in >= at_least, "{found:?}"),
@@ -154,7 +156,7 @@ fn of_two_bans_the_longer_one_counts_and_permanent_is_longest() {
 fn friends_are_spared_by_the_program_and_by_the_kernel() {
     let world = world();
     let (host, attacker, _) = attackers()[0];
-    let never = NeverBan::default().and(Target::from(attacker), "the operator");
+    let never = NeverBan::default().and(attacker, "the operator");
     let mut bans = world.host.run(|| Bans::open(never).expect("bans"));
     let refused = bans.admit(target("203.0.113.0/24")).expect_err("contains the operator");
     assert!(refused.to_string().contains("203.0.113.66 (the operator)"), "{refused}");

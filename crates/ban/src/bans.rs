@@ -1,46 +1,47 @@
 //! The bans of this network namespace, as the kernel holds them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::slice;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use nfguard_netlink::{Element, Kernel, Key, LiveElement, Op, Table, Transaction, diff};
+use ipnetwork::IpNetwork;
+use nfguard_netlink::{Kernel, LiveElement, Op, Transaction, diff};
 
-use crate::layout::{self, Length, MARK, TABLE};
+use crate::edit;
+use crate::error::{Error, errno, refused};
+use crate::layout::{self, BanSet, MARK, Place, TABLE};
 use crate::never::{Admitted, NeverBan, Refused};
 use crate::note::Note;
-use crate::target::Target;
+use crate::target::{Port, Target};
 
 /// How often a change of the table's shape starts again because others changed the ruleset
 /// meanwhile.
 const ATTEMPTS: usize = 10;
-
-/// How many bans go into one transaction: as many as surely fit a socket's default send buffer.
-const AT_ONCE: usize = 400;
-
-/// `ENOENT`.
-const ABSENT: i32 = 2;
 
 /// The bans of one network namespace.
 ///
 /// The kernel is the truth: it forgets a ban by itself when its time is over, whoever made it, and
 /// what this process knew of it does not matter. Any number of processes may ban at once.
 pub struct Bans {
-    kernel: Kernel,
+    pub(crate) kernel: Kernel,
     never: NeverBan,
-    lengths: BTreeSet<Length>,
 }
 
 /// A ban to be made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ban {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ban<'a> {
     /// Who is banned.
     pub target: Admitted,
-    /// For how long; `None`: until somebody unbans.
+    /// From what: one port, published ports of containers by the number they are published at;
+    /// `None`: from everything. Each is a ban of its own.
+    pub port: Option<Port>,
+    /// For how long, at least a millisecond; `None`: until somebody unbans.
     pub lasts: Option<Duration>,
-    /// Who bans: the name of a tool or of one of its jails. Kept with the ban, at most 32 bytes.
-    pub source: String,
+    /// Who bans: the name of a tool or of one of its jails. Kept with the ban, at most 32 bytes;
+    /// spaces and `@` become `_`.
+    pub source: &'a str,
     /// Why. Kept with the ban as far as it fits, about 70 bytes.
-    pub reason: String,
+    pub reason: &'a str,
     /// When it was first made, in seconds since 1970; `None`: now.
     pub since: Option<u64>,
 }
@@ -50,6 +51,8 @@ pub struct Ban {
 pub struct Active {
     /// Who is banned.
     pub target: Target,
+    /// From which port; `None`: from everything.
+    pub port: Option<Port>,
     /// How long it still lasts; `None`: until somebody unbans.
     pub expires_in: Option<Duration>,
     /// Who banned; empty if that is not known.
@@ -71,21 +74,12 @@ pub enum Made {
     Kept,
 }
 
-/// Why bans could not be read or changed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// It would hit somebody on the never-ban list.
-    #[error(transparent)]
-    NeverBanned(#[from] Refused),
-    /// The kernel, or the way to it.
-    #[error(transparent)]
-    Kernel(#[from] nfguard_netlink::Error),
-}
-
 impl Bans {
     /// Opens the bans of this thread's network namespace. Makes the table if it is absent, and
     /// never clears one that is there.
+    ///
+    /// The allies are put beside those that other programs have named, and those count here too:
+    /// what one program spares no other bans.
     ///
     /// # Errors
     /// No privilege, no nf_tables, or a table of our name that is not ours.
@@ -94,14 +88,57 @@ impl Bans {
         Bans::with(Kernel::open()?, never)
     }
 
+    /// Opens the bans of this thread's network namespace if there are any, and changes nothing.
+    ///
+    /// # Errors
+    /// As [`Bans::open`].
+    #[cfg(feature = "socket")]
+    pub fn open_existing(never: NeverBan) -> Result<Option<Bans>, Error> {
+        let mut bans = Bans { kernel: Kernel::open()?, never };
+        if !bans.is_there()? {
+            return Ok(None);
+        }
+        bans.never = bans.never_of_all()?;
+        Ok(Some(bans))
+    }
+
     /// As [`Bans::open`], by way of this kernel.
     ///
     /// # Errors
     /// As [`Bans::open`].
     pub fn with(kernel: Kernel, never: NeverBan) -> Result<Bans, Error> {
-        let mut bans = Bans { kernel, never, lengths: BTreeSet::new() };
+        let mut bans = Bans { kernel, never };
         bans.prepare(&BTreeSet::new())?;
         Ok(bans)
+    }
+
+    /// Who is never banned: the allies that this was opened with and, since then, the kernel's.
+    #[must_use]
+    pub fn never(&self) -> &NeverBan {
+        &self.never
+    }
+
+    /// Makes these the allies with this reason, here and in the kernel; others that have it are
+    /// spared no longer. A ban of one that is in force does nothing from then on.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn spare(&mut self, reason: &str, networks: &[IpNetwork]) -> Result<(), Error> {
+        self.prepare_with(&BTreeSet::new(), |all| {
+            let others =
+                all.without(|ally| ally.reason == reason || networks.contains(&ally.network));
+            others.and_all(networks.iter().map(|network| (*network, reason.to_owned())))
+        })
+    }
+
+    /// Takes allies off the list, here and in the kernel: those that are on it exactly so.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn spare_no_longer(&mut self, networks: &[IpNetwork]) -> Result<(), Error> {
+        self.prepare_with(&BTreeSet::new(), |all| {
+            all.without(|ally| networks.contains(&ally.network))
+        })
     }
 
     /// Lets a target pass unless it has an address in common with somebody who is never banned.
@@ -112,67 +149,71 @@ impl Bans {
         self.never.admit(target)
     }
 
-    /// Bans one.
+    /// Bans one. Of this ban and one of the same target and port that is in force, the one that
+    /// ends later counts.
     ///
     /// # Errors
-    /// As [`Bans::ban_all`].
-    pub fn ban(&mut self, ban: Ban) -> Result<Made, Error> {
-        let made = self.ban_all(vec![ban])?;
-        Ok(made.first().map_or(Made::Kept, |(_, made)| *made))
+    /// As [`Bans::ban_all`](Bans::ban_all).
+    pub fn ban(&mut self, ban: &Ban<'_>) -> Result<Made, Error> {
+        let tally = self.ban_all([*ban])?;
+        Ok(match (tally.added, tally.extended) {
+            (1, _) => Made::Added,
+            (_, 1) => Made::Extended,
+            _ => Made::Kept,
+        })
     }
 
-    /// Bans all of them. Of several bans of one target, and of one in force, the one that lasts
-    /// longest counts.
+    /// Lets a ban in force last longer by this much. One without an end stays so.
     ///
     /// # Errors
-    /// Bans of one target are all or nothing; of a long list, those before the failure are in
-    /// force.
-    pub fn ban_all(&mut self, bans: Vec<Ban>) -> Result<Vec<(Target, Made)>, Error> {
-        let mut longest: BTreeMap<Target, Ban> = BTreeMap::new();
-        for ban in bans {
-            let target = ban.target.target();
-            let known = longest.get(&target).map(|known| known.lasts);
-            if known.is_none_or(|known| outlasts(ban.lasts, known)) {
-                longest.insert(target, ban);
-            }
-        }
-        let lengths = longest.keys().map(|target| Length::of(*target)).collect();
-        let mut made = Vec::new();
-        let longest: Vec<(Target, Ban)> = longest.into_iter().collect();
-        for part in longest.chunks(AT_ONCE) {
-            made.extend(self.retry(&lengths, |bans| bans.ban_part(part))?);
-        }
-        Ok(made)
+    /// The kernel's refusal. `None` if there is no ban of exactly this target and port.
+    pub fn extend(
+        &mut self,
+        target: Target,
+        port: Option<Port>,
+        by: Duration,
+    ) -> Result<Option<Active>, Error> {
+        let place = Place::of(target, port);
+        let longer = |_: usize, held: Option<Active>| {
+            let Some(mut held) = held else { return (Vec::new(), None) };
+            let Some(left) = held.expires_in else { return (Vec::new(), Some(held)) };
+            held.expires_in = Some(left.saturating_add(by));
+            let element = edit::element(&place, held.expires_in, &held.note());
+            (edit::renew(&place, element), Some(held))
+        };
+        let mut outcome = None;
+        self.edit(slice::from_ref(&place), longer, |held| outcome = held)?;
+        Ok(outcome)
     }
 
-    /// Ends a ban; `false` if there is none of exactly this target.
+    /// Ends a ban; `false` if there is none of exactly this target and port.
     ///
     /// # Errors
     /// The kernel's refusal.
-    pub fn unban(&mut self, target: Target) -> Result<bool, Error> {
-        let (set, key) = (Length::of(target).set_name(), layout::key(target));
-        if self.kernel.element(TABLE, &set, &key)?.is_none() {
+    pub fn unban(&mut self, target: Target, port: Option<Port>) -> Result<bool, Error> {
+        let Place { set, key } = Place::of(target, port);
+        if self.kernel.element(TABLE, &set.name(), &key)?.is_none() {
             return Ok(false);
         }
         let transaction = Transaction {
             table: TABLE.to_owned(),
-            ops: vec![Op::DeleteElements { set, keys: vec![key] }],
+            ops: vec![Op::DeleteElements { set: set.name(), keys: vec![key] }],
         };
-        match self.kernel.commit(&transaction, None) {
-            // It expired, or somebody else was faster.
-            Err(error) if is_absent(&error) => Ok(false),
-            result => Ok(result.map(|()| true)?),
+        let outcome = self.kernel.commit(&transaction, None);
+        // It expired, or somebody else was faster.
+        if refused(&outcome, errno::ENOENT) {
+            return Ok(false);
         }
+        outcome?;
+        Ok(true)
     }
 
-    /// The ban of exactly this target.
+    /// The ban of exactly this target and port.
     ///
     /// # Errors
     /// The kernel's refusal.
-    pub fn look_up(&mut self, target: Target) -> Result<Option<Active>, Error> {
-        let length = Length::of(target);
-        let found = self.kernel.element(TABLE, &length.set_name(), &layout::key(target))?;
-        Ok(found.and_then(|element| active(length, element)))
+    pub fn look_up(&mut self, target: Target, port: Option<Port>) -> Result<Option<Active>, Error> {
+        self.held(&Place::of(target, port))
     }
 
     /// All bans, by prefix length and address. Slow for very many, see
@@ -182,93 +223,61 @@ impl Bans {
     /// The kernel's refusal.
     pub fn list(&mut self) -> Result<Vec<Active>, Error> {
         let mut all = Vec::new();
-        for length in self.lengths_in_kernel()? {
-            let elements = self.kernel.live_elements(TABLE, &length.set_name())?;
-            all.extend(elements.into_iter().filter_map(|element| active(length, element)));
+        for set in self.sets()? {
+            let elements = self.kernel.live_elements(TABLE, &set.name())?;
+            all.extend(elements.into_iter().filter_map(|element| Active::read(set, element)));
         }
         Ok(all)
     }
 
-    fn ban_part(&mut self, part: &[(Target, Ban)]) -> Result<Vec<(Target, Made)>, Error> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
-        let mut made = Vec::new();
-        let mut transaction = Transaction::new(TABLE);
-        for (target, ban) in part {
-            let (set, key) = (Length::of(*target).set_name(), layout::key(*target));
-            let comment =
-                Note { source: &ban.source, reason: &ban.reason, since: ban.since.unwrap_or(now) }
-                    .to_string();
-            let element = Element {
-                key: Key::Value(key.clone()),
-                // A ban without an end in a set with timeouts is one with timeout zero.
-                timeout: Some(ban.lasts.unwrap_or_default()),
-                comment: Some(comment),
-            };
-            let add = Op::AddElements { set: set.clone(), elements: vec![element] };
-            let outcome = match self.kernel.element(TABLE, &set, &key)? {
-                None => Made::Added,
-                Some(known) if !outlasts(ban.lasts, known.expires_in) => Made::Kept,
-                Some(_) => Made::Extended,
-            };
-            match outcome {
-                Made::Added => transaction.ops.push(add),
-                Made::Kept => {}
-                // The first makes sure that there is one to delete: it may expire until then.
-                Made::Extended => transaction.ops.extend([
-                    add.clone(),
-                    Op::DeleteElements { set, keys: vec![key] },
-                    add,
-                ]),
-            }
-            made.push((*target, outcome));
+    /// How many bans there are. One whose time is just over may still be counted.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn count(&mut self) -> Result<u64, Error> {
+        let mut all = 0;
+        for set in self.sets()? {
+            all += self.kernel.count(TABLE, &set.name())?;
         }
-        self.kernel.commit(&transaction, None)?;
-        Ok(made)
+        Ok(all)
     }
 
-    /// Tries; if a set or the whole table has gone since it was last seen, makes it and tries once
-    /// more.
-    fn retry<T>(
+    pub(crate) fn held(&mut self, place: &Place) -> Result<Option<Active>, Error> {
+        let found = self.kernel.element(TABLE, &place.set.name(), &place.key)?;
+        Ok(found.and_then(|element| Active::read(place.set, element)))
+    }
+
+    /// Makes what is missing of the table: all of it, or these sets and their rules.
+    pub(crate) fn prepare(&mut self, sets: &BTreeSet<BanSet>) -> Result<(), Error> {
+        self.prepare_with(sets, |all| all)
+    }
+
+    fn prepare_with(
         &mut self,
-        lengths: &BTreeSet<Length>,
-        mut attempt: impl FnMut(&mut Bans) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        if !lengths.is_subset(&self.lengths) {
-            self.prepare(lengths)?;
-        }
-        match attempt(self) {
-            Err(Error::Kernel(error)) if is_absent(&error) => {
-                self.prepare(lengths)?;
-                attempt(self)
-            }
-            result => result,
-        }
-    }
-
-    /// Makes what is missing of the table: all of it, or sets and rules for these lengths.
-    fn prepare(&mut self, lengths: &BTreeSet<Length>) -> Result<(), Error> {
-        let ours =
-            Table { name: TABLE.to_owned(), comment: Some(MARK.to_owned()), ..Table::default() };
+        sets: &BTreeSet<BanSet>,
+        never: impl Fn(NeverBan) -> NeverBan,
+    ) -> Result<(), Error> {
         for _ in 0..ATTEMPTS {
             let generation = self.kernel.generation()?;
-            let mut transaction = match nfguard_netlink::own_head(&mut self.kernel, &ours)? {
-                Some(_) => Transaction::new(TABLE),
-                None => diff(None, &layout::empty_table()),
+            let mut transaction = match self.is_there()? {
+                true => Transaction::new(TABLE),
+                false => diff(None, &layout::empty_table()),
             };
-            for set in layout::spared(&self.never) {
+            let never = never(self.never_of_all()?);
+            for set in layout::spared(&never) {
                 if self.kernel.elements(TABLE, &set)? != set.elements {
                     transaction.ops.push(Op::FlushElements(set.name.clone()));
                     transaction.ops.push(Op::AddElements { set: set.name, elements: set.elements });
                 }
             }
-            let present = self.lengths_in_kernel()?;
-            let missing = lengths.difference(&present);
-            transaction.ops.extend(missing.flat_map(|length| length.install()));
+            let present = self.sets()?;
+            let missing = sets.difference(&present);
+            transaction.ops.extend(missing.flat_map(|set| set.install()));
             match self.kernel.commit(&transaction, Some(generation)) {
                 Err(nfguard_netlink::Error::Interrupted) => {}
                 result => {
                     result?;
-                    self.lengths = present.union(lengths).copied().collect();
+                    self.never = never;
                     return Ok(());
                 }
             }
@@ -276,29 +285,48 @@ impl Bans {
         Err(nfguard_netlink::Error::Interrupted.into())
     }
 
-    fn lengths_in_kernel(&mut self) -> Result<BTreeSet<Length>, Error> {
+    /// Whether there is a table, and it is one that this version can work with.
+    fn is_there(&mut self) -> Result<bool, Error> {
+        let Some(head) = self.kernel.table_head(TABLE)? else { return Ok(false) };
+        match head.comment {
+            Some(found) if found != MARK && found.starts_with(layout::ANY_MARK) => {
+                Err(Error::OtherVersion { found })
+            }
+            _ => Ok(nfguard_netlink::own_head(&mut self.kernel, &layout::known_by())?.is_some()),
+        }
+    }
+
+    /// Our allies and the kernel's, as far as these still hold.
+    fn never_of_all(&mut self) -> Result<NeverBan, Error> {
+        let mut others = Vec::new();
+        for set in layout::spared(&NeverBan::default()) {
+            let elements = self.kernel.elements(TABLE, &set)?;
+            others.extend(elements.into_iter().filter_map(layout::ally));
+        }
+        Ok(self.never.beside(others, SystemTime::now()))
+    }
+
+    pub(crate) fn sets(&mut self) -> Result<BTreeSet<BanSet>, Error> {
         let sets = self.kernel.sets(TABLE)?;
-        Ok(sets.iter().filter_map(|set| Length::of_set(&set.name)).collect())
+        Ok(sets.iter().filter_map(|set| BanSet::named(&set.name)).collect())
     }
 }
 
-/// Whether the first goes on for longer than the second.
-fn outlasts(first: Option<Duration>, second: Option<Duration>) -> bool {
-    match (first, second) {
-        (_, None) => false,
-        (None, Some(_)) => true,
-        (Some(first), Some(second)) => first > second,
+impl Active {
+    fn note(&self) -> String {
+        let since = self.since.unwrap_or_else(now);
+        Note { source: &self.source, reason: &self.reason, since }.to_string()
+    }
+
+    fn read(set: BanSet, live: LiveElement) -> Option<Active> {
+        let (target, port) = Place::read(set, &live.element.key)?;
+        let comment = live.element.comment.unwrap_or_default();
+        let (source, reason, since) = Note::parse(&comment);
+        Some(Active { target, port, expires_in: live.expires_in, source, reason, since })
     }
 }
 
-fn is_absent(error: &nfguard_netlink::Error) -> bool {
-    let nfguard_netlink::Error::Refused(refusals) = error else { return false };
-    refusals.iter().all(|refusal| refusal.errno == ABSENT)
-}
-
-fn active(length: Length, live: LiveElement) -> Option<Active> {
-    let target = layout::target(length, &live.element.key)?;
-    let comment = live.element.comment.unwrap_or_default();
-    let (source, reason, since) = Note::parse(&comment);
-    Some(Active { target, expires_in: live.expires_in, source, reason, since })
+/// Seconds since 1970.
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs())
 }

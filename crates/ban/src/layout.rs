@@ -4,7 +4,6 @@
 //! a million bans as with one, overlapping prefixes need no thought, and each ban has its own
 //! timeout. An interval set has none of the three.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -14,8 +13,9 @@ use nfguard_netlink::{
     Reg, Rule, Set, Table, Verdict, protocol,
 };
 
-use crate::never::NeverBan;
-use crate::target::Target;
+use crate::never::{Ally, NeverBan};
+use crate::note;
+use crate::target::{Port, Protocol, Target};
 
 /// The table that bans lie in.
 pub const TABLE: &str = "nfguard_bans";
@@ -23,39 +23,64 @@ pub const TABLE: &str = "nfguard_bans";
 /// The table's comment, by which nfguard knows it as its own.
 pub const MARK: &str = "nfguard bans, format 1";
 
-/// What one set holds at most. One less than a multiple of 65,536, so that the kernel reserves the
-/// largest table for it that it ever reserves in advance.
-const SIZE: u32 = 64 * 65_536 - 1;
+/// How the comment of every version begins.
+pub(crate) const ANY_MARK: &str = "nfguard bans, format ";
+
+/// What one set holds at most. 65,536 n + 65,535 has the kernel reserve room for 65,535 elements in
+/// advance, 65,536 n for none (measured, Linux 6.18). Room costs a megabyte, so only the sets that
+/// most bans go to have it.
+const ROOMY: u32 = 64 * 65_536 - 1;
+const SPARE: u32 = 63 * 65_536;
 
 const REG: Reg = Reg::FIRST;
 
-/// A family and a prefix length: what one set is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Length {
-    is_v6: bool,
-    bits: u8,
+/// What the table is known by: its name and its comment.
+#[must_use]
+pub fn known_by() -> Table {
+    Table { name: TABLE.to_owned(), comment: Some(MARK.to_owned()), ..Table::default() }
 }
 
-impl Length {
-    pub(crate) fn of(target: Target) -> Length {
+/// One set of bans: those of one family and one prefix length, from all ports or from one each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct BanSet {
+    is_v6: bool,
+    bits: u8,
+    by_port: bool,
+}
+
+impl BanSet {
+    pub(crate) fn of(target: Target, port: Option<Port>) -> BanSet {
         let network = target.network();
-        Length { is_v6: network.is_ipv6(), bits: network.prefix() }
+        BanSet { is_v6: network.is_ipv6(), bits: network.prefix(), by_port: port.is_some() }
     }
 
-    /// Its set's name: `v4/32`, `v6/64`.
-    pub(crate) fn set_name(self) -> String {
-        format!("{}/{}", self.chain(), self.bits)
+    /// `v4/32`, `v6/64`, `v4/32/ports`.
+    pub(crate) fn name(self) -> String {
+        let ports = if self.by_port { PORTS } else { "" };
+        format!("{}/{}{ports}", self.chain(), self.bits)
     }
 
-    pub(crate) fn of_set(name: &str) -> Option<Length> {
-        let (family, bits) = name.split_once('/')?;
+    pub(crate) fn named(name: &str) -> Option<BanSet> {
+        let (lengths, by_port) = match name.strip_suffix(PORTS) {
+            Some(lengths) => (lengths, true),
+            None => (name, false),
+        };
+        let (family, bits) = lengths.split_once('/')?;
         let is_v6 = match family {
             "v4" => false,
             "v6" => true,
             _ => return None,
         };
         let bits = bits.parse().ok().filter(|bits| *bits <= if is_v6 { 128 } else { 32 })?;
-        Some(Length { is_v6, bits })
+        Some(BanSet { is_v6, bits, by_port })
+    }
+
+    /// The most bans that it holds.
+    pub(crate) fn size(self) -> u32 {
+        match (self.is_v6, self.bits, self.by_port) {
+            (false, 32, false) | (true, Target::V6_SOURCE, false) => ROOMY,
+            _ => SPARE,
+        }
     }
 
     fn chain(self) -> &'static str {
@@ -66,16 +91,10 @@ impl Length {
         if self.is_v6 { 16 } else { 4 }
     }
 
-    /// The set and the rule that this length needs.
+    /// The set and the rule that these bans need.
     pub(crate) fn install(self) -> [Op; 2] {
-        let key = if self.is_v6 { KeyType::Ipv6Addr } else { KeyType::Ipv4Addr };
-        let set = Set {
-            name: self.set_name(),
-            key: vec![key],
-            timeout: Some(Duration::ZERO),
-            size: Some(SIZE),
-            ..Set::default()
-        };
+        let address = if self.is_v6 { KeyType::Ipv6Addr } else { KeyType::Ipv4Addr };
+        let mut key = vec![address];
         let mut exprs = vec![source_address(self.is_v6)];
         if usize::from(self.bits) < self.bytes() * 8 {
             exprs.push(Expr::Bitwise {
@@ -84,33 +103,96 @@ impl Length {
                 xor: vec![0; self.bytes()],
             });
         }
-        exprs.push(lookup(&self.set_name(), false));
+        if self.by_port {
+            key.extend([KeyType::InetProto, KeyType::InetService]);
+            let [protocol, port] = port_registers(self.is_v6);
+            exprs.push(Expr::Meta { key: MetaKey::L4proto, reg: protocol });
+            // TCP's and UDP's destination port; of other protocols no such key is in the set.
+            exprs.push(Expr::Payload { header: Header::Transport, offset: 2, len: 2, reg: port });
+        }
+        exprs.push(lookup(&self.name(), false));
         exprs.push(source_address(self.is_v6));
         exprs.push(lookup(&never_set(self.is_v6).name, true));
         exprs.push(Expr::Counter(counter(self.is_v6).to_owned()));
         exprs.push(Expr::Verdict(Verdict::Drop));
         let rule = Rule { exprs: [family(self.is_v6), exprs].concat(), comment: None };
+        let set = Set {
+            name: self.name(),
+            key,
+            timeout: Some(Duration::ZERO),
+            size: Some(self.size()),
+            ..Set::default()
+        };
         [Op::AddSet(set), Op::AddRule { chain: self.chain().to_owned(), rule }]
     }
 }
 
-/// The key of a target in its set.
-pub(crate) fn key(target: Target) -> Vec<u8> {
-    match target.network().network() {
-        IpAddr::V4(address) => address.octets().to_vec(),
-        IpAddr::V6(address) => address.octets().to_vec(),
+/// What ends the name of a set of bans by port.
+const PORTS: &str = "/ports";
+
+/// Where protocol and port stand behind the address.
+fn port_registers(is_v6: bool) -> [Reg; 2] {
+    let first = if is_v6 { 4 } else { 1 };
+    [first, first + 1].map(|index| Reg::new(index).unwrap_or(REG))
+}
+
+/// Where a ban lies: its set and its key there.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    pub(crate) set: BanSet,
+    pub(crate) key: Vec<u8>,
+}
+
+impl Place {
+    pub(crate) fn of(target: Target, port: Option<Port>) -> Place {
+        // Each part of a key is padded to four bytes.
+        let mut key = Vec::with_capacity(if port.is_some() { 24 } else { 16 });
+        push_address(&mut key, target.network().network());
+        if let Some(port) = port {
+            let [high, low] = port.number.to_be_bytes();
+            key.extend([protocol_number(port.protocol), 0, 0, 0, high, low, 0, 0]);
+        }
+        Place { set: BanSet::of(target, port), key }
+    }
+
+    /// Who is banned from what, by the element of this key in this set.
+    pub(crate) fn read(set: BanSet, key: &Key) -> Option<(Target, Option<Port>)> {
+        let Key::Value(key) = key else { return None };
+        let (address, rest) = key.split_at_checked(set.bytes())?;
+        let target = IpNetwork::new(self::address(address)?, set.bits).ok()?.into();
+        let port = match (set.by_port, rest) {
+            (false, []) => None,
+            (true, [protocol, 0, 0, 0, high, low, 0, 0]) => Some(Port {
+                protocol: match *protocol {
+                    protocol::TCP => Protocol::Tcp,
+                    protocol::UDP => Protocol::Udp,
+                    _ => return None,
+                },
+                number: u16::from_be_bytes([*high, *low]),
+            }),
+            _ => return None,
+        };
+        Some((target, port))
     }
 }
 
-/// The target of a key in the set of this length.
-pub(crate) fn target(length: Length, key: &Key) -> Option<Target> {
-    let Key::Value(bytes) = key else { return None };
-    let address: IpAddr = if length.is_v6 {
-        <[u8; 16]>::try_from(bytes.as_slice()).ok()?.into()
-    } else {
-        <[u8; 4]>::try_from(bytes.as_slice()).ok()?.into()
-    };
-    Some(IpNetwork::new(address, length.bits).ok()?.into())
+fn protocol_number(protocol: Protocol) -> u8 {
+    match protocol {
+        Protocol::Tcp => protocol::TCP,
+        Protocol::Udp => protocol::UDP,
+    }
+}
+
+fn push_address(out: &mut Vec<u8>, address: IpAddr) {
+    match address {
+        IpAddr::V4(address) => out.extend(address.octets()),
+        IpAddr::V6(address) => out.extend(address.octets()),
+    }
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = || <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    v4().or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
 }
 
 /// The table with no ban in it.
@@ -151,27 +233,47 @@ pub(crate) fn empty_table() -> Table {
 /// The two sets of those who are spared, and what is to be in them.
 pub(crate) fn spared(never: &NeverBan) -> [Set; 2] {
     [false, true].map(|is_v6| {
-        let ranges: BTreeSet<Key> = outermost(never, is_v6)
-            .into_iter()
-            .map(|network| {
-                let first = key(network.into());
-                let network_bits = mask(first.len(), network.prefix());
-                let last = first.iter().zip(network_bits).map(|(byte, mask)| byte | !mask);
-                Key::Range(first.clone(), last.collect())
+        let mut elements: Vec<Element> = outermost(never.allies(), is_v6)
+            .map(|ally| {
+                let bytes = |address| {
+                    let mut bytes = Vec::new();
+                    push_address(&mut bytes, address);
+                    bytes
+                };
+                let first = bytes(ally.network.network());
+                let key = Key::Range(first, bytes(ally.network.broadcast()));
+                Element { key, timeout: None, comment: Some(note::clean(&ally.reason)) }
             })
             .collect();
-        Set { elements: ranges.into_iter().map(Element::from).collect(), ..never_set(is_v6) }
+        elements.sort_by(|a, b| a.key.cmp(&b.key));
+        Set { elements, ..never_set(is_v6) }
     })
 }
 
-/// The networks that lie in no other one: the kernel refuses ranges that overlap.
-fn outermost(never: &NeverBan, is_v6: bool) -> Vec<IpNetwork> {
-    let all: BTreeSet<IpNetwork> =
-        never.networks().filter(|network| network.is_ipv6() == is_v6).collect();
-    let within = |inner: &IpNetwork, outer: &IpNetwork| {
-        inner != outer && outer.prefix() <= inner.prefix() && outer.contains(inner.network())
+/// Who is spared, by an element of one of [`spared`].
+pub(crate) fn ally(element: Element) -> Option<(IpNetwork, String)> {
+    let Key::Range(first, last) = element.key else { return None };
+    let same = first.iter().zip(&last).map(|(first, last)| (first ^ last).leading_zeros());
+    let mut bits = 0;
+    for equal in same {
+        bits += equal;
+        if equal < 8 {
+            break;
+        }
+    }
+    let network = IpNetwork::new(address(&first)?, u8::try_from(bits).ok()?).ok()?;
+    Some((network, element.comment.unwrap_or_default()))
+}
+
+/// Those whose network lies in no other one: the kernel refuses ranges that overlap.
+fn outermost(allies: &[Ally], is_v6: bool) -> impl Iterator<Item = &Ally> {
+    let within = |inner: &Ally, outer: &Ally| {
+        outer.network.prefix() < inner.network.prefix()
+            && Target::from(outer.network).overlaps(inner.network.into())
     };
-    all.iter().filter(|inner| !all.iter().any(|outer| within(inner, outer))).copied().collect()
+    allies.iter().filter(move |inner| {
+        inner.network.is_ipv6() == is_v6 && !allies.iter().any(|outer| within(inner, outer))
+    })
 }
 
 /// Router and neighbour solicitation and advertisement: to ban a neighbour must not mean to lose

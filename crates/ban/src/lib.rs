@@ -2,34 +2,63 @@
 //!
 //! ```no_run
 //! use std::time::Duration;
-//! use nfguard_ban::{Ban, Bans, NeverBan, Target};
+//! use nfguard_ban::{Ban, Bans, NeverBan};
 //!
-//! let never = NeverBan::default().and("192.0.2.10".parse()?, "the operator");
-//! let mut bans = Bans::open(never)?;
-//! let target: Target = "203.0.113.7".parse()?;
-//! bans.ban(Ban {
-//!     target: bans.admit(target)?,
+//! let mut bans = Bans::open(NeverBan::of_this_host()?)?;
+//! bans.ban(&Ban {
+//!     target: bans.admit("203.0.113.7".parse()?)?,
+//!     port: None,
 //!     lasts: Some(Duration::from_secs(3600)),
-//!     source: "my-tool".to_owned(),
-//!     reason: "5 failed logins".to_owned(),
+//!     source: "my-tool",
+//!     reason: "5 failed logins",
 //!     since: None,
 //! })?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Bans lie in a table of their own, `inet nfguard_bans`, which drops a banned source's packets
-//! ahead of connection tracking: for the host and for containers alike, established connections
-//! included. No other table is read or written, so this works beside any firewall.
+//! # What a ban does
+//! The next packet of the source is dropped, and every one after it: ahead of connection tracking
+//! and of Docker's address translation, for the host and for containers alike, established
+//! connections included. What this host sends to the source still leaves it.
 //!
-//! The oldest kernel that this is tested on is Linux 6.1.
+//! Bans lie in a table of their own, `inet nfguard_bans`. No other table is read or written, so
+//! this works beside any firewall, and no other firewall's reload ends a ban. The kernel ends each
+//! at its time, whether this process lives or not.
+//!
+//! # What it costs
+//! A ban is one transaction of about 3 µs, whatever is in force already; a million in one call of
+//! [`Bans::ban_all`] take about a second, nearly all of it the kernel's, and 5 MB. A ban of one who
+//! is banned already waits for the kernel to abort a transaction, about 10 ms. Listing
+//! ([`Bans::list`], [`Bans::flush`], [`Bans::replace`]) is for operators: its time grows with the
+//! square of the number, a third of a second for 100,000 bans and a minute for a million.
+//! (Linux 6.18, two cores.)
+//!
+//! # Threads and processes
+//! Calls block, for as long as the kernel takes. [`Bans`] is `Send`, has no thread of its own and
+//! needs no async runtime. It belongs to the network namespace of the thread that opened it. Any
+//! number of processes may have it open at once: none overwrites what another did.
+//!
+//! # Whom it spares
+//! Only what [`NeverBan`] has admitted can be banned, and the kernel's rules spare those on the
+//! list once more. The list in the kernel is what all programs on the host have said together.
+//!
+//! # Needs
+//! `CAP_NET_ADMIN` in the network namespace, nf_tables, Linux 6.1 or newer (the oldest that this is
+//! tested on).
 
 mod bans;
+mod edit;
+mod error;
+#[cfg(feature = "socket")]
+mod host;
 mod layout;
 mod never;
 mod note;
 mod target;
 
-pub use bans::{Active, Ban, Bans, Error, Made};
-pub use layout::{MARK, TABLE};
-pub use never::{Admitted, NeverBan, Refused};
-pub use target::{InvalidTarget, Target};
+pub use bans::{Active, Ban, Bans, Made};
+pub use edit::Tally;
+pub use error::Error;
+pub use layout::{MARK, TABLE, known_by};
+pub use never::{Admitted, Ally, NeverBan, Refused};
+pub use target::{InvalidPort, InvalidTarget, Port, Protocol, Target};

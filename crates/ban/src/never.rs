@@ -1,5 +1,9 @@
 //! Who is never banned.
 
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
+
 use ipnetwork::IpNetwork;
 
 use crate::target::Target;
@@ -9,7 +13,26 @@ use crate::target::Target;
 /// They are kept safe twice: only an [`Admitted`] target becomes an element of a set, and the
 /// kernel's rules spare them even if somebody else puts one into a set.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NeverBan(Vec<(Target, String)>);
+pub struct NeverBan {
+    allies: Vec<Ally>,
+    /// First and last address of each ally, as numbers: sorted, without overlap, IPv4 and IPv6.
+    ranges: [Vec<(u128, u128)>; 2],
+}
+
+/// Somebody who is never banned.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ally {
+    /// The address or prefix.
+    pub network: IpNetwork,
+    /// Why it is spared. Kept in the kernel, at most 127 bytes.
+    pub reason: String,
+}
+
+/// How the reasons begin that are facts of this host, which can change.
+pub(crate) const HOST: &str = "this host's ";
+/// How the reason begins of who had an SSH session; the day follows.
+const SSH: &str = "an SSH session on ";
+const SSH_HOLDS: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// A target that has passed a [`NeverBan`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,32 +52,105 @@ pub struct Refused {
 
 impl Default for NeverBan {
     fn default() -> NeverBan {
-        let loopback = ["127.0.0.0/8", "::1"].into_iter().filter_map(|text| text.parse().ok());
-        NeverBan(loopback.map(|target| (target, "loopback".to_owned())).collect())
+        let nobody = NeverBan { allies: Vec::new(), ranges: [Vec::new(), Vec::new()] };
+        let loopback = ["127.0.0.0/8", "::1/128"].into_iter().filter_map(|text| text.parse().ok());
+        nobody.and_all(loopback.map(|network| (network, "loopback".to_owned())))
     }
 }
 
 impl NeverBan {
-    /// The same list with one more ally.
+    /// The same list with one more ally. An address alone is that address, IPv6 too.
     #[must_use]
-    pub fn and(mut self, ally: Target, reason: &str) -> NeverBan {
-        self.0.push((ally, reason.to_owned()));
+    pub fn and(self, ally: impl Into<IpNetwork>, reason: &str) -> NeverBan {
+        self.and_all([(ally.into(), reason.to_owned())])
+    }
+
+    /// The same list with more allies, each with its reason. One that is named already keeps its
+    /// reason.
+    #[must_use]
+    pub fn and_all(mut self, allies: impl IntoIterator<Item = (IpNetwork, String)>) -> NeverBan {
+        let mut known: HashSet<IpNetwork> = self.allies.iter().map(|ally| ally.network).collect();
+        for (network, reason) in allies {
+            let network = Target::from(network).network();
+            if known.insert(network) {
+                self.allies.push(Ally { network, reason });
+            }
+        }
+        self.ranges = [false, true].map(|is_v6| {
+            let networks = self.allies.iter().map(|ally| ally.network);
+            merged(networks.filter(|network| network.is_ipv6() == is_v6))
+        });
         self
     }
 
-    /// Lets the target pass unless it has an address in common with an ally.
+    /// The same list with the peer of an SSH session, as `SSH_CONNECTION` names it: address, port,
+    /// address, port. Other programs that ban on this host spare it for a week.
+    #[must_use]
+    pub fn and_ssh_peer(self, connection: &str, now: SystemTime) -> NeverBan {
+        let peer = connection.split_whitespace().next().and_then(|peer| peer.parse().ok());
+        let Some(peer) = peer.map(|peer: IpAddr| peer.to_canonical()) else { return self };
+        let time = humantime::format_rfc3339_seconds(now).to_string();
+        let day = time.split('T').next().unwrap_or_default();
+        self.and(peer, &format!("{SSH}{day}"))
+    }
+
+    /// The same list without those of whom this is true.
+    pub(crate) fn without(self, goes: impl Fn(&Ally) -> bool) -> NeverBan {
+        let allies = self.allies.into_iter().filter(|ally| !goes(ally));
+        let nobody = NeverBan { allies: Vec::new(), ranges: [Vec::new(), Vec::new()] };
+        nobody.and_all(allies.map(|ally| (ally.network, ally.reason)))
+    }
+
+    /// The same list with what others have said, as far as that still holds: who knows this host
+    /// knows better what its addresses were, and an SSH session is forgotten in time.
+    pub(crate) fn beside(&self, others: Vec<(IpNetwork, String)>, now: SystemTime) -> NeverBan {
+        let is_known = self.allies.iter().any(|ally| ally.reason.starts_with(HOST));
+        let holds = |(_, reason): &(IpNetwork, String)| match reason.strip_prefix(SSH) {
+            Some(day) => humantime::parse_rfc3339_weak(&format!("{day}T00:00:00Z"))
+                .is_ok_and(|day| now.duration_since(day).is_ok_and(|ago| ago < SSH_HOLDS)),
+            None => !(is_known && reason.starts_with(HOST)),
+        };
+        self.clone().and_all(others.into_iter().filter(holds))
+    }
+
+    /// Lets the target pass unless it has an address in common with an ally. Takes the same time
+    /// however long the list is, or nearly.
     ///
     /// # Errors
     /// Names the ally.
     pub fn admit(&self, target: Target) -> Result<Admitted, Refused> {
-        match self.0.iter().find(|(ally, _)| ally.overlaps(target)) {
-            None => Ok(Admitted(target)),
-            Some((ally, reason)) => Err(Refused { target, ally: *ally, reason: reason.clone() }),
+        let (first, last) = bounds(target.network());
+        let [v4, v6] = &self.ranges;
+        let ranges = if target.network().is_ipv6() { v6 } else { v4 };
+        // The first range that does not end ahead of the target: does it begin ahead of its end?
+        let next = ranges.partition_point(|(_, end)| *end < first);
+        if ranges.get(next).is_none_or(|(start, _)| *start > last) {
+            return Ok(Admitted(target));
         }
+        let hit = self.allies.iter().find(|ally| Target::from(ally.network).overlaps(target));
+        hit.map_or(Ok(Admitted(target)), |ally| {
+            let (ally, reason) = (ally.network.into(), ally.reason.clone());
+            Err(Refused { target, ally, reason })
+        })
     }
 
-    pub(crate) fn networks(&self) -> impl Iterator<Item = IpNetwork> {
-        self.0.iter().map(|(ally, _)| ally.network())
+    /// Lets the source of this address pass: an IPv4 address, or the IPv6 network of `v6_prefix`
+    /// bits that it belongs to. If somebody is spared in that network, it is the address alone.
+    ///
+    /// # Errors
+    /// Names the ally.
+    pub fn admit_source(&self, address: IpAddr, v6_prefix: u8) -> Result<Admitted, Refused> {
+        let refused = match self.admit(Target::source(address, v6_prefix)) {
+            Ok(admitted) => return Ok(admitted),
+            Err(refused) => refused,
+        };
+        self.admit(Target::source(address, 128)).map_err(|_| refused)
+    }
+
+    /// Everybody on the list, in the order in which they came.
+    #[must_use]
+    pub fn allies(&self) -> &[Ally] {
+        &self.allies
     }
 }
 
@@ -63,5 +159,56 @@ impl Admitted {
     #[must_use]
     pub fn target(self) -> Target {
         self.0
+    }
+}
+
+/// First and last address, as numbers.
+pub(crate) fn bounds(network: IpNetwork) -> (u128, u128) {
+    (number(network.network()), number(network.broadcast()))
+}
+
+fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => u128::from(address.to_bits()),
+        IpAddr::V6(address) => address.to_bits(),
+    }
+}
+
+fn merged(networks: impl Iterator<Item = IpNetwork>) -> Vec<(u128, u128)> {
+    let mut all: Vec<(u128, u128)> = networks.map(bounds).collect();
+    all.sort_unstable();
+    let mut merged: Vec<(u128, u128)> = Vec::new();
+    for (first, last) in all {
+        match merged.last_mut() {
+            Some((_, end)) if first <= *end => *end = last.max(*end),
+            _ => merged.push((first, last)),
+        }
+    }
+    merged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn admit(never: &NeverBan, text: &str) -> Result<(), String> {
+        let target = text.parse().expect("a target");
+        never.admit(target).map(|_| ()).map_err(|refused| refused.to_string())
+    }
+
+    #[test]
+    fn a_prefix_that_contains_an_ally_and_an_address_in_one_are_refused_by_name() {
+        let network = |text: &str| text.parse::<IpNetwork>().expect("a network");
+        let never = NeverBan::default()
+            .and(network("192.0.2.10"), "the operator")
+            .and(network("192.0.2.0/28"), "the office")
+            .and(network("2001:db8::5"), "the gateway");
+        let refused = admit(&never, "192.0.2.0/24").expect_err("contains both");
+        assert!(refused.contains("192.0.2.10 (the operator)"), "{refused}");
+        assert!(admit(&never, "192.0.2.3").expect_err("inside").contains("the office"));
+        assert!(admit(&never, "2001:db8::77").expect_err("its /64").contains("the gateway"));
+        for allowed in ["192.0.2.16", "192.0.1.255", "2001:db8::77/128", "2001:db8:0:1::/64"] {
+            assert_eq!(admit(&never, allowed), Ok(()), "{allowed}");
+        }
     }
 }

@@ -16,9 +16,9 @@ pub(crate) struct Note<'a> {
 
 impl fmt::Display for Note<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let source = clean(&self.source.replace(['@', ' '], "_"), SOURCE_BYTES);
+        let source = source(self.source);
         let text = format!("{source} @{} {}", self.since, self.reason);
-        f.write_str(clean(&text, BYTES).trim_end())
+        f.write_str(clean(&text).trim_end())
     }
 }
 
@@ -33,8 +33,23 @@ impl Note<'_> {
     }
 }
 
-/// Without what nft's quotes cannot hold, and not too long.
-fn clean(text: &str, bytes: usize) -> String {
+/// Bytes of a note as an attribute of an element, at most.
+pub(crate) fn encoded_len(source: &str, reason: &str) -> usize {
+    // A space, an @, ten digits, a space; the headers, a NUL and padding.
+    (source.len().min(SOURCE_BYTES) + 13 + reason.len()).min(BYTES) + 10
+}
+
+/// A source as it is noted.
+pub(crate) fn source(text: &str) -> String {
+    cut(&text.replace(['@', ' '], "_"), SOURCE_BYTES)
+}
+
+/// Without what nft's quotes cannot hold, and not too long for a comment.
+pub(crate) fn clean(text: &str) -> String {
+    cut(text, BYTES)
+}
+
+fn cut(text: &str, bytes: usize) -> String {
     let clean = |char: char| match char {
         '"' => '\'',
         char if char.is_control() => ' ',

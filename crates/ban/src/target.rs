@@ -1,4 +1,4 @@
-//! What is banned: an address or a prefix, in one form.
+//! What is banned: an address or a prefix, in one form, and the port that it is banned from.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -9,12 +9,16 @@ use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 /// An address or a prefix, normalised: host bits are cleared, and an IPv4 address that is written
 /// as an IPv6 one (`::ffff:192.0.2.1`, as dual-stack programs log it) is the IPv4 address.
 ///
+/// An IPv6 address alone stands for its /64: whoever has one address of it has them all. One
+/// address is written with `/128`; [`Target::source`] takes another length.
+///
 /// ```
 /// use nfguard_ban::Target;
-/// let target: Target = "::ffff:192.0.2.77".parse()?;
-/// assert_eq!(target.to_string(), "192.0.2.77");
-/// let target: Target = "192.0.2.77/24".parse()?;
-/// assert_eq!(target.to_string(), "192.0.2.0/24");
+/// let shown = |text: &str| text.parse::<Target>().map(|target| target.to_string());
+/// assert_eq!(shown("::ffff:192.0.2.77")?, "192.0.2.77");
+/// assert_eq!(shown("192.0.2.77/24")?, "192.0.2.0/24");
+/// assert_eq!(shown("2001:db8::77")?, "2001:db8::/64");
+/// assert_eq!(shown("2001:db8::77/128")?, "2001:db8::77/128");
 /// # Ok::<(), nfguard_ban::InvalidTarget>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,14 +31,42 @@ pub struct Target(IpNetwork);
 )]
 pub struct InvalidTarget(String);
 
+/// A port of a transport protocol, as the sender of a packet sees it: one that a container is
+/// published at is meant by its published number, whatever it listens at inside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Port {
+    /// Which protocol.
+    pub protocol: Protocol,
+    /// 1 to 65,535.
+    pub number: u16,
+}
+
+/// A protocol that has ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP, and with it QUIC.
+    Udp,
+}
+
+/// A text that is no port.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no port; expected 443/tcp or 443/udp")]
+pub struct InvalidPort(String);
+
 impl Target {
+    /// How much of an IPv6 address is one source, unless said otherwise: what RFC 6177 has a site
+    /// get at the least.
+    pub const V6_SOURCE: u8 = 64;
+
     /// The network, host bits cleared.
     #[must_use]
     pub fn network(self) -> IpNetwork {
         self.0
     }
 
-    /// The address, or as much of an IPv6 address as one network usually has.
+    /// The address if it is IPv4, or the first `v6_prefix` bits (at most 128) of an IPv6 one.
     #[must_use]
     pub fn source(address: IpAddr, v6_prefix: u8) -> Target {
         match address.to_canonical() {
@@ -63,12 +95,6 @@ impl Target {
     }
 }
 
-impl From<IpAddr> for Target {
-    fn from(address: IpAddr) -> Target {
-        Target(IpNetwork::from(address.to_canonical()))
-    }
-}
-
 impl From<IpNetwork> for Target {
     fn from(network: IpNetwork) -> Target {
         Target(match network {
@@ -85,6 +111,9 @@ impl FromStr for Target {
     type Err = InvalidTarget;
 
     fn from_str(text: &str) -> Result<Target, InvalidTarget> {
+        if let Ok(address) = text.parse() {
+            return Ok(Target::source(address, Target::V6_SOURCE));
+        }
         let network: IpNetwork = text.parse().map_err(|_| InvalidTarget(text.to_owned()))?;
         Ok(network.into())
     }
@@ -92,11 +121,37 @@ impl FromStr for Target {
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let is_host = match self.0 {
-            IpNetwork::V4(network) => network.prefix() == 32,
-            IpNetwork::V6(network) => network.prefix() == 128,
+        match self.0 {
+            IpNetwork::V4(network) if network.prefix() == 32 => network.ip().fmt(f),
+            network => network.fmt(f),
+        }
+    }
+}
+
+impl FromStr for Port {
+    type Err = InvalidPort;
+
+    fn from_str(text: &str) -> Result<Port, InvalidPort> {
+        let parsed = text.split_once('/').and_then(|(number, protocol)| {
+            let protocol = match protocol {
+                "tcp" => Protocol::Tcp,
+                "udp" => Protocol::Udp,
+                _ => return None,
+            };
+            let number = number.parse().ok().filter(|number| *number > 0)?;
+            Some(Port { protocol, number })
+        });
+        parsed.ok_or_else(|| InvalidPort(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let protocol = match self.protocol {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
         };
-        if is_host { self.0.ip().fmt(f) } else { self.0.fmt(f) }
+        write!(f, "{}/{protocol}", self.number)
     }
 }
 
@@ -142,6 +197,16 @@ mod tests {
         let target: Target = "192.0.2.0/24".parse().expect("a target");
         assert!(target.contains("::ffff:192.0.2.9".parse().expect("an address")));
         assert!(!target.contains("192.0.3.9".parse().expect("an address")));
+    }
+
+    #[test]
+    fn a_port_reads_as_it_is_written() {
+        for text in ["443/tcp", "53/udp"] {
+            assert_eq!(text.parse::<Port>().expect(text).to_string(), text);
+        }
+        for text in ["443", "0/tcp", "70000/tcp", "443/sctp", ""] {
+            assert!(text.parse::<Port>().is_err(), "{text}");
+        }
     }
 
     #[test]

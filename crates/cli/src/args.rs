@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgGroup, Args as ClapArgs, Parser, Subcommand};
-use nfguard_ban::Target;
+use ipnetwork::IpNetwork;
+use nfguard_ban::{Port, Target};
 
 /// A deny-by-default nftables firewall for servers that run Docker behind a reverse proxy.
 #[derive(Debug, Parser)]
@@ -57,17 +58,58 @@ pub(crate) enum Verb {
     /// Say whether a policy is loaded and intact, and what its rules have counted
     Status,
     /// Remove our policy from the kernel; bans and other tables stay
-    Unload,
+    Unload {
+        /// Remove the bans, feeds and the never-ban list too
+        #[arg(long)]
+        all: bool,
+    },
     /// Ban addresses or prefixes, on every way into host and containers
     Ban(BanRequest),
     /// End bans of exactly these addresses or prefixes; exit status 1 if one was not banned
-    Unban {
+    Unban(UnbanRequest),
+    /// List the bans in force
+    Bans {
+        /// Only those of this source
+        #[arg(long)]
+        source: Option<String>,
+        /// Only say how many there are
+        #[arg(long, conflicts_with = "source")]
+        count: bool,
+    },
+    /// Write the bans in force to a file, for `restore`
+    Save {
+        /// Replaced whole or not at all
+        file: PathBuf,
+    },
+    /// Ban again whom `save` wrote down, for the time that is left
+    Restore {
+        /// One that is damaged is renamed, and nobody is banned
+        file: PathBuf,
+    },
+    /// List who is never banned, and why; or change it
+    Never {
+        #[command(subcommand)]
+        change: Option<NeverChange>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum NeverChange {
+    /// Spare addresses or prefixes, whoever bans them
+    Add {
         /// 203.0.113.7, 203.0.113.0/24, 2001:db8::1, 2001:db8::/32
         #[arg(required = true)]
-        targets: Vec<Target>,
+        networks: Vec<IpNetwork>,
+        /// Why; kept with them
+        #[arg(long, default_value = "the operator says so")]
+        reason: String,
     },
-    /// List the bans in force
-    Bans,
+    /// Spare them no longer
+    Remove {
+        /// As the list has them
+        #[arg(required = true)]
+        networks: Vec<IpNetwork>,
+    },
 }
 
 /// Bans to make.
@@ -80,16 +122,62 @@ pub(crate) struct BanRequest {
     /// Ban the rest when a line of the list is bad, and exit with 1
     #[arg(long)]
     pub(crate) skip_bad_lines: bool,
-    /// For how long: 90s, 10m, 1h, 7d; without it until somebody unbans
-    #[arg(long = "for", value_name = "TIME", value_parser = parse_time)]
-    pub(crate) lasts: Option<Duration>,
+    /// For how long: 90s, 10m, 1h, 7d, or seconds; without it, or if negative, until somebody
+    /// unbans
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_time, allow_hyphen_values = true)]
+    pub(crate) lasts: Option<Lasts>,
     /// Why; kept with the ban
     #[arg(long, default_value = "")]
     pub(crate) reason: String,
     /// Who bans: a tool or one of its jails; kept with the ban
     #[arg(long, default_value = "cli")]
     pub(crate) source: String,
+    #[command(flatten)]
+    pub(crate) extent: Extent,
 }
+
+/// Bans to end.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct UnbanRequest {
+    /// 203.0.113.7, 203.0.113.0/24, 2001:db8::1, 2001:db8::/32
+    #[arg(required_unless_present = "source")]
+    pub(crate) targets: Vec<String>,
+    /// All bans of this source
+    #[arg(long, conflicts_with = "targets")]
+    pub(crate) source: Option<String>,
+    #[command(flatten)]
+    pub(crate) extent: Extent,
+}
+
+/// How much a ban of an address is.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Extent {
+    /// Only from these ports, as the world sees them, not as a container does: 443, 443/udp;
+    /// without a protocol it is TCP and UDP
+    #[arg(long = "port", value_name = "PORT", value_delimiter = ',', value_parser = parse_ports)]
+    pub(crate) ports: Vec<Ports>,
+    /// How many bits of an IPv6 address without a prefix are one source
+    #[arg(long, value_name = "BITS", default_value_t = Target::V6_SOURCE)]
+    #[arg(value_parser = clap::value_parser!(u8).range(1..=128))]
+    pub(crate) v6_prefix: u8,
+}
+
+impl Extent {
+    /// Each port, or `None` for everything.
+    pub(crate) fn ports(&self) -> Vec<Option<Port>> {
+        let ports: Vec<_> =
+            self.ports.iter().flat_map(|ports| &ports.0).copied().map(Some).collect();
+        if ports.is_empty() { vec![None] } else { ports }
+    }
+}
+
+/// What one item of `--port` says.
+#[derive(Clone, Debug)]
+pub(crate) struct Ports(Vec<Port>);
+
+/// How long a ban lasts; `None`: until somebody unbans.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lasts(pub(crate) Option<Duration>);
 
 /// A connection to ask about.
 #[derive(Debug, ClapArgs)]
@@ -131,13 +219,28 @@ pub(crate) struct Question {
 const TO_HELP: &str =
     "To what: 443/tcp, 203.0.113.7:53/udp, [2001:db8::1]:22/tcp, echo-request, 203.0.113.7, gre";
 
-/// The kernel counts milliseconds, and takes no ban without a length.
-fn parse_time(text: &str) -> Result<Duration, String> {
-    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+/// The kernel counts milliseconds, and takes no ban without a length. A number alone is seconds, as
+/// Fail2Ban writes them, and a negative one a ban without end.
+fn parse_time(text: &str) -> Result<Lasts, String> {
+    let time = match text.parse::<f64>() {
+        Ok(seconds) if seconds < 0.0 => return Ok(Lasts(None)),
+        Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?,
+        Err(_) => humantime::parse_duration(text).map_err(|error| error.to_string())?,
+    };
     if time < Duration::from_millis(1) {
         return Err("expected at least 1ms; leave it out for a ban without end".to_owned());
     }
-    Ok(time)
+    Ok(Lasts(Some(time)))
+}
+
+fn parse_ports(text: &str) -> Result<Ports, String> {
+    let ports = if text.contains('/') {
+        vec![text.parse()]
+    } else {
+        vec![format!("{text}/tcp").parse(), format!("{text}/udp").parse()]
+    };
+    let ports: Result<Vec<Port>, _> = ports.into_iter().collect();
+    ports.map(Ports).map_err(|_| "expected 443, 443/tcp or 443/udp".to_owned())
 }
 
 fn parse_from(text: &str) -> Result<(IpAddr, Option<u16>), String> {

@@ -1,16 +1,35 @@
 //! Lists of bans as they come in: one address or prefix a line, one JSON object a line, or what
 //! `nfguard bans --json` prints.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
-use nfguard_ban::Target;
+use nfguard_ban::{Admitted, InvalidTarget, NeverBan, Port, Refused, Target};
 use serde::Deserialize;
-use serde_json::Value;
 
-/// One ban as a list has it; what it leaves out the command line says.
+/// Who is to be banned, as it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Who {
+    /// An address alone: how much of it is one source is said elsewhere.
+    Address(IpAddr),
+    /// A prefix, of whatever length.
+    Prefix(Target),
+}
+
+/// One ban as a list has it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
-    pub(crate) target: Target,
+    pub(crate) who: Who,
+    /// What else it says; what it leaves out the command line says. Most lists say nothing else,
+    /// and long ones should not take much memory.
+    pub(crate) details: Option<Box<Details>>,
+}
+
+/// What a ban is besides its target.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Details {
+    /// `None`: not said.
+    pub(crate) port: Option<Port>,
     /// `None`: not said; `Some(None)`: without end.
     pub(crate) lasts: Option<Option<Duration>>,
     pub(crate) source: Option<String>,
@@ -21,16 +40,23 @@ pub(crate) struct Entry {
 /// An entry, or what is wrong with it.
 pub(crate) type Read = Result<Entry, String>;
 
-/// The keys of `nfguard bans --json`.
+/// The keys of one ban in `nfguard bans --json`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Object {
     target: String,
+    port: Option<String>,
     #[serde(default, deserialize_with = "present")]
     expires_in_seconds: Option<Option<f64>>,
     source: Option<String>,
     reason: Option<String>,
     since: Option<u64>,
+}
+
+/// What `nfguard bans --json` prints.
+#[derive(Deserialize)]
+struct Listing {
+    bans: Vec<Object>,
 }
 
 /// Tells a key that is `null` from one that is absent.
@@ -40,50 +66,80 @@ fn present<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Option<Option<f
 
 /// Every entry, or what is wrong with it, with its line from 1. Empty lines and what follows `#`
 /// or `;` is left out.
-pub(crate) fn parse(text: &str) -> Vec<(usize, Read)> {
-    if let Ok(Value::Object(all)) = serde_json::from_str(text)
-        && let Some(Value::Array(bans)) = all.get("bans")
+pub(crate) fn parse(text: &str) -> Box<dyn Iterator<Item = (usize, Read)> + '_> {
+    // A list of one object a line is no listing from its second line on.
+    if text.trim_start().starts_with('{')
+        && let Ok(Listing { bans }) = serde_json::from_str(text)
     {
-        return bans.iter().enumerate().map(|(at, ban)| (at + 1, object(ban))).collect();
+        return Box::new((1..).zip(bans.into_iter().map(object)));
     }
-    let lines = text.lines().enumerate().map(|(at, line)| (at + 1, line.trim()));
-    lines.filter_map(|(number, line)| entry(line).map(|entry| (number, entry))).collect()
+    let lines = (1..).zip(text.lines().map(str::trim));
+    Box::new(lines.filter_map(|(number, line)| Some((number, entry(line)?))))
+}
+
+impl Who {
+    /// Who that is, unless somebody would be hit who is never banned.
+    pub(crate) fn admit(self, never: &NeverBan, v6_prefix: u8) -> Result<Admitted, Refused> {
+        match self {
+            Who::Address(address) => never.admit_source(address, v6_prefix),
+            Who::Prefix(target) => never.admit(target),
+        }
+    }
+}
+
+impl Who {
+    /// What [`Who::admit`] may have made of it.
+    pub(crate) fn may_be_banned_as(self, v6_prefix: u8) -> Vec<Target> {
+        let mut targets = match self {
+            Who::Address(address) => {
+                vec![v6_prefix, 128].into_iter().map(|bits| Target::source(address, bits)).collect()
+            }
+            Who::Prefix(target) => vec![target],
+        };
+        targets.dedup();
+        targets
+    }
+}
+
+impl std::str::FromStr for Who {
+    type Err = InvalidTarget;
+
+    fn from_str(text: &str) -> Result<Who, InvalidTarget> {
+        text.parse().map(Who::Address).or_else(|_| text.parse().map(Who::Prefix))
+    }
 }
 
 fn entry(line: &str) -> Option<Read> {
     if line.starts_with('{') {
-        let value = serde_json::from_str(line).map_err(|error| error.to_string());
-        return Some(value.and_then(|value| object(&value)));
+        return Some(
+            serde_json::from_str(line).map_err(|error| error.to_string()).and_then(object),
+        );
     }
     let word = line.split(['#', ';']).next().unwrap_or_default().trim();
     if word.is_empty() {
         return None;
     }
-    let target: Result<Target, _> = word.parse();
-    Some(match target {
-        Ok(target) => Ok(Entry { target, lasts: None, source: None, reason: None, since: None }),
-        Err(error) => Err(error.to_string()),
-    })
+    let who: Result<Who, _> = word.parse();
+    Some(who.map(|who| Entry { who, details: None }).map_err(|error| error.to_string()))
 }
 
-fn object(value: &Value) -> Read {
-    let object = Object::deserialize(value).map_err(|error| error.to_string())?;
+fn object(object: Object) -> Read {
     let seconds = |seconds: f64| {
         Duration::try_from_secs_f64(seconds)
             .ok()
             .filter(|left| *left >= Duration::from_millis(1))
             .ok_or_else(|| format!("expires_in_seconds is {seconds}; expected more than 0"))
     };
-    Ok(Entry {
-        target: object
-            .target
-            .parse()
-            .map_err(|error: nfguard_ban::InvalidTarget| error.to_string())?,
+    let who = object.target.parse().map_err(|error: InvalidTarget| error.to_string())?;
+    let port = object.port.map(|port| port.parse()).transpose();
+    let details = Details {
+        port: port.map_err(|error: nfguard_ban::InvalidPort| error.to_string())?,
         lasts: object.expires_in_seconds.map(|left| left.map(seconds).transpose()).transpose()?,
         source: object.source,
         reason: object.reason,
         since: object.since,
-    })
+    };
+    Ok(Entry { who, details: Some(Box::new(details)) })
 }
 
 #[cfg(test)]
@@ -94,14 +150,16 @@ mod tests {
     fn lists_as_people_keep_them_are_read_with_the_number_of_each_bad_line() {
         let text =
             "# feed\n203.0.113.7\n\n 203.0.113.0/24 ; why\nnonsense\n{\"target\": \"::1\"}\n";
-        let read = parse(text);
-        let numbers: Vec<_> = read.iter().map(|(number, entry)| (*number, entry.is_ok())).collect();
+        let numbers: Vec<_> = parse(text).map(|(number, entry)| (number, entry.is_ok())).collect();
         assert_eq!(numbers, [(2, true), (4, true), (5, false), (6, true)]);
     }
 
     #[test]
     fn an_object_tells_without_end_from_not_said_and_refuses_what_it_does_not_know() {
-        let lasts = |text: &str| parse(text).remove(0).1.map(|entry| entry.lasts);
+        let lasts = |text: &str| {
+            let (_, entry) = parse(text).next().expect("one line");
+            entry.map(|entry| entry.details.expect("an object").lasts)
+        };
         let target = r#""target": "192.0.2.1""#;
         assert_eq!(lasts(&format!("{{ {target} }}")), Ok(None));
         assert_eq!(
@@ -110,7 +168,8 @@ mod tests {
         );
         let half = Ok(Some(Some(Duration::from_millis(500))));
         assert_eq!(lasts(&format!(r#"{{ {target}, "expires_in_seconds": 0.5 }}"#)), half);
-        assert!(lasts(&format!(r#"{{ {target}, "expires_in_seconds": -1 }}"#)).is_err());
-        assert!(lasts(&format!(r#"{{ {target}, "expiry": 1 }}"#)).is_err());
+        for wrong in [r#""expires_in_seconds": -1"#, r#""expiry": 1"#, r#""port": "443""#] {
+            assert!(lasts(&format!("{{ {target}, {wrong} }}")).is_err(), "{wrong}");
+        }
     }
 }

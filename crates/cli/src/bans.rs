@@ -1,38 +1,27 @@
 //! `ban`, `unban` and `bans`.
 
-use std::io::{self, Read as _};
-use std::net::IpAddr;
+use std::io::{self, IsTerminal as _, Read as _};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use nfguard_ban::{Active, Ban, Bans, Made, NeverBan, Target};
+use indicatif::{ProgressBar, ProgressStyle};
+use nfguard_ban::{Active, Admitted, Ban, Bans, Made, NeverBan, Tally};
 use serde_json::{Value, json};
 
-use crate::args::BanRequest;
-use crate::ban_list::{self, Read};
+use crate::args::{BanRequest, Lasts, UnbanRequest};
+use crate::ban_list::{self, Details, Read, Who};
 use crate::failure::Failure;
 use crate::{Answer, Done, output};
 
+/// A list of so many is worth a progress bar.
+const LONG: usize = 20_000;
+
+/// Somebody to ban, and what the list says of it besides.
+type Wanted = (Admitted, Option<Box<Details>>);
+
 pub(crate) fn ban(request: &BanRequest, as_json: bool) -> Done {
-    let mut bans = open()?;
-    let mut wanted = Vec::new();
-    let mut bad = Vec::new();
-    for (place, entry) in entries(request)? {
-        let admitted = entry.and_then(|entry| {
-            let target = bans.admit(entry.target).map_err(|refused| refused.to_string())?;
-            Ok((target, entry))
-        });
-        match admitted {
-            Ok((target, entry)) => wanted.push(Ban {
-                target,
-                lasts: entry.lasts.unwrap_or(request.lasts),
-                source: entry.source.unwrap_or_else(|| request.source.clone()),
-                reason: entry.reason.unwrap_or_else(|| request.reason.clone()),
-                since: entry.since,
-            }),
-            Err(problem) => bad.push(format!("{place}{problem}")),
-        }
-    }
+    let mut bans = Bans::open(never()?)?;
+    let (wanted, bad) = wanted(request, bans.never())?;
     // Nobody is banned unless it is said what to do: the operator has to look at the list again.
     if !bad.is_empty() && !request.skip_bad_lines {
         return Err(Failure::Usage(format!("nobody was banned:\n  {}", bad.join("\n  "))));
@@ -40,38 +29,112 @@ pub(crate) fn ban(request: &BanRequest, as_json: bool) -> Done {
     for problem in &bad {
         output::warning(problem);
     }
-    let made = bans.ban_all(wanted)?;
-    if as_json {
-        let made: Vec<Value> = made
-            .iter()
-            .map(|(target, made)| json!({ "target": target.to_string(), "did": word(*made) }))
-            .collect();
-        output::json(&json!({ "bans": made, "refused": bad }));
+    let ports = request.extent.ports();
+    let all = wanted.iter().flat_map(|(target, details)| {
+        let own = details.as_ref().and_then(|details| details.port);
+        let ports = own.map_or_else(|| ports.clone(), |own| vec![Some(own)]);
+        ports.into_iter().map(|port| to_ban(*target, port, details.as_deref(), request))
+    });
+    if request.targets == ["-"] {
+        let tally = bans.ban_all(watched(all, wanted.len() * ports.len()))?;
+        print_tally(&tally, &bad, as_json);
     } else {
-        for (target, made) in made {
-            output::line(&format!("{target}: {}", word(made)));
+        let mut made = Vec::new();
+        for ban in all {
+            made.push((describe_ban(&ban), bans.ban(&ban)?));
         }
+        print_made(&made, &bad, as_json);
     }
     Ok(Answer::from(bad.is_empty()))
 }
 
-/// What is to be banned, or what is wrong with it, and where that stands.
-fn entries(request: &BanRequest) -> Result<Vec<(String, Read)>, Failure> {
-    if request.targets != ["-"] {
-        let lists = request.targets.iter().flat_map(|target| ban_list::parse(target));
-        return Ok(lists.map(|(_, entry)| (String::new(), entry)).collect());
+fn to_ban<'a>(
+    target: Admitted,
+    port: Option<nfguard_ban::Port>,
+    details: Option<&'a Details>,
+    request: &'a BanRequest,
+) -> Ban<'a> {
+    let or = |own: Option<&'a String>, general: &'a str| own.map_or(general, String::as_str);
+    Ban {
+        target,
+        port,
+        lasts: details
+            .and_then(|details| details.lasts)
+            .unwrap_or_else(|| request.lasts.and_then(|Lasts(lasts)| lasts)),
+        source: or(details.and_then(|details| details.source.as_ref()), &request.source),
+        reason: or(details.and_then(|details| details.reason.as_ref()), &request.reason),
+        since: details.and_then(|details| details.since),
     }
-    let mut text = String::new();
-    io::stdin().read_to_string(&mut text).map_err(Failure::file(Path::new("-")))?;
-    let list = ban_list::parse(&text).into_iter();
-    Ok(list.map(|(number, entry)| (format!("line {number}: "), entry)).collect())
 }
 
-pub(crate) fn unban(targets: &[Target], as_json: bool) -> Done {
-    let mut bans = open()?;
+/// Who is to be banned, and what is wrong with the rest, and where that stands.
+fn wanted(request: &BanRequest, never: &NeverBan) -> Result<(Vec<Wanted>, Vec<String>), Failure> {
+    let (mut wanted, mut bad) = (Vec::new(), Vec::new());
+    let mut take = |place: &dyn Fn() -> String, entry: Read| {
+        let admitted = entry.and_then(|entry| {
+            let target = entry.who.admit(never, request.extent.v6_prefix);
+            Ok((target.map_err(|refused| refused.to_string())?, entry.details))
+        });
+        match admitted {
+            Ok(one) => wanted.push(one),
+            Err(problem) => bad.push(format!("{}{problem}", place())),
+        }
+    };
+    if request.targets == ["-"] {
+        let mut text = String::new();
+        io::stdin().read_to_string(&mut text).map_err(Failure::file(Path::new("-")))?;
+        for (number, entry) in ban_list::parse(&text) {
+            take(&|| format!("line {number}: "), entry);
+        }
+    } else {
+        for target in &request.targets {
+            ban_list::parse(target).for_each(|(_, entry)| take(&String::new, entry));
+        }
+    }
+    Ok((wanted, bad))
+}
+
+/// Shows how far a long list has got, on a terminal.
+pub(crate) fn watched<'a>(
+    bans: impl Iterator<Item = Ban<'a>>,
+    count: usize,
+) -> impl Iterator<Item = Ban<'a>> {
+    let bar = if count < LONG || !io::stderr().is_terminal() {
+        ProgressBar::hidden()
+    } else {
+        let style = "{wide_bar} {human_pos} of {human_len} banned, {eta} left";
+        let style = ProgressStyle::with_template(style);
+        let bar = ProgressBar::new(u64::try_from(count).unwrap_or(u64::MAX));
+        bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+    };
+    bar.wrap_iter(bans)
+}
+
+pub(crate) fn unban(request: &UnbanRequest, as_json: bool) -> Done {
+    let bans = Bans::open_existing(never()?)?;
+    if let Some(source) = &request.source {
+        let ended = bans.map_or(Ok(0), |mut bans| bans.flush(source))?;
+        if as_json {
+            output::json(&json!({ "source": source, "unbanned": ended }));
+        } else {
+            output::line(&format!("{source}: {ended} unbanned"));
+        }
+        return Ok(Answer::Yes);
+    }
+    let parse =
+        |text: &String| text.parse::<Who>().map_err(|error| Failure::Usage(error.to_string()));
+    let targets: Vec<Who> = request.targets.iter().map(parse).collect::<Result<_, _>>()?;
     let mut ended = Vec::new();
-    for target in targets {
-        ended.push((target.to_string(), bans.unban(*target)?));
+    let mut bans = bans;
+    for (text, who) in request.targets.iter().zip(targets) {
+        let mut was_banned = false;
+        for port in request.extent.ports() {
+            for target in who.may_be_banned_as(request.extent.v6_prefix) {
+                let Some(bans) = &mut bans else { continue };
+                was_banned |= bans.unban(target, port)?;
+            }
+        }
+        ended.push((text, was_banned));
     }
     if as_json {
         let ended: Vec<Value> = ended
@@ -88,16 +151,19 @@ pub(crate) fn unban(targets: &[Target], as_json: bool) -> Done {
     Ok(Answer::from(ended.iter().all(|(_, ended)| *ended)))
 }
 
-pub(crate) fn list(as_json: bool) -> Done {
-    let all = open()?.list()?;
+pub(crate) fn list(source: Option<&str>, as_json: bool) -> Done {
+    let mut all = Bans::open_existing(never()?)?.map_or(Ok(Vec::new()), |mut bans| bans.list())?;
+    all.retain(|ban| source.is_none_or(|source| ban.source == source));
     if as_json {
         output::json(&json!({ "bans": all.iter().map(describe).collect::<Vec<_>>() }));
     } else {
-        for Active { target, expires_in, source, reason, .. } in &all {
-            let left = expires_in.map_or("for ever".to_owned(), |left| {
+        for ban in &all {
+            let left = ban.expires_in.map_or("for ever".to_owned(), |left| {
                 format!("{} left", humantime::format_duration(Duration::from_secs(left.as_secs())))
             });
-            output::line(&format!("{:<42} {left:<20} {source:<20} {reason}", target.to_string()));
+            let target = describe_target(&ban.target.to_string(), ban.port);
+            let Active { source, reason, .. } = ban;
+            output::line(&format!("{target:<42} {left:<20} {source:<20} {reason}"));
         }
         if all.is_empty() {
             output::line("nobody is banned");
@@ -106,31 +172,69 @@ pub(crate) fn list(as_json: bool) -> Done {
     Ok(Answer::Yes)
 }
 
-fn open() -> Result<Bans, Failure> {
-    let mut never = NeverBan::default();
-    if let Some(peer) = ssh_peer() {
-        never = never.and(peer.into(), "your SSH connection");
+pub(crate) fn count(as_json: bool) -> Done {
+    let count = Bans::open_existing(never()?)?.map_or(Ok(0), |mut bans| bans.count())?;
+    if as_json {
+        output::json(&json!({ "count": count }));
+    } else {
+        output::line(&count.to_string());
     }
-    Ok(Bans::open(never)?)
+    Ok(Answer::Yes)
 }
 
-/// Where the operator's session comes from (`SSH_CONNECTION`: address, port, address, port).
-fn ssh_peer() -> Option<IpAddr> {
-    let connection = std::env::var("SSH_CONNECTION").ok()?;
-    connection.split_whitespace().next()?.parse().ok()
+/// Who is never banned, as far as this process can tell.
+pub(crate) fn never() -> Result<NeverBan, Failure> {
+    let never = NeverBan::of_this_host().map_err(|error| Failure::Kernel(error.into()))?;
+    // Where the operator's session comes from.
+    let connection = std::env::var("SSH_CONNECTION").unwrap_or_default();
+    Ok(never.and_ssh_peer(&connection, SystemTime::now()))
 }
 
-fn word(made: Made) -> &'static str {
-    match made {
+fn print_made(made: &[(String, Made)], bad: &[String], as_json: bool) {
+    let word = |made| match made {
         Made::Added => "banned",
         Made::Extended => "was banned, now for longer",
         Made::Kept => "was banned already, for at least as long",
+    };
+    if as_json {
+        let made: Vec<Value> = made
+            .iter()
+            .map(|(target, made)| json!({ "target": target, "did": word(*made) }))
+            .collect();
+        output::json(&json!({ "bans": made, "refused": bad }));
+    } else {
+        for (target, made) in made {
+            output::line(&format!("{target}: {}", word(*made)));
+        }
     }
 }
 
+pub(crate) fn print_tally(tally: &Tally, bad: &[String], as_json: bool) {
+    let Tally { added, extended, kept } = tally;
+    if as_json {
+        let done = json!({ "added": added, "extended": extended, "kept": kept, "refused": bad });
+        output::json(&done);
+    } else {
+        output::line(&format!(
+            "{added} banned, {extended} were banned and are now for longer, {kept} were banned \
+             already for at least as long"
+        ));
+    }
+}
+
+fn describe_ban(ban: &Ban<'_>) -> String {
+    describe_target(&ban.target.target().to_string(), ban.port)
+}
+
+fn describe_target(target: &str, port: Option<nfguard_ban::Port>) -> String {
+    port.map_or_else(|| target.to_owned(), |port| format!("{target} to {port}"))
+}
+
+/// As [`ban_list`] reads it.
 fn describe(ban: &Active) -> Value {
     json!({
         "target": ban.target.to_string(),
+        "port": ban.port.map(|port| port.to_string()),
         "expires_in_seconds": ban.expires_in.map(|left| left.as_secs_f64()),
         "source": ban.source,
         "reason": ban.reason,

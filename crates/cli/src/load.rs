@@ -86,14 +86,26 @@ fn compare(path: &Path, json: bool) -> Result<bool, crate::Failure> {
     Ok(differs)
 }
 
-pub(crate) fn unload(json: bool) -> Done {
-    let removed = nfguard_netlink::unload(&mut Kernel::open()?, &ours())?;
+/// First the policy, then with `all` the bans: between the two everything is let in but the banned.
+pub(crate) fn unload(all: bool, json: bool) -> Done {
+    let mut kernel = Kernel::open()?;
+    let mut tables = vec![ours()];
+    if all {
+        tables.push(nfguard_ban::known_by());
+    }
+    let mut removed = Vec::new();
+    for table in tables {
+        if nfguard_netlink::unload(&mut kernel, &table)? {
+            removed.push(table.name);
+        }
+    }
     if json {
-        output::json(&json!({ "removed": removed }));
-    } else if removed {
-        output::line(&format!("removed table inet {TABLE}"));
-    } else {
+        output::json(&json!({ "removed": !removed.is_empty(), "tables": removed }));
+    } else if removed.is_empty() {
         output::line("no policy was loaded");
+    }
+    if !json {
+        removed.iter().for_each(|table| output::line(&format!("removed table inet {table}")));
     }
     Ok(Answer::Yes)
 }

@@ -8,11 +8,13 @@ mod bans;
 mod explain;
 mod failure;
 mod load;
+mod never;
 mod output;
 mod policy_file;
 mod rehearse;
 mod show;
 mod stamp;
+mod state;
 mod status;
 
 use std::process::ExitCode;
@@ -29,13 +31,17 @@ fn main() -> ExitCode {
         Verb::Check { file } => policy_file::check(&file, json),
         Verb::Load { file, dry_run } => load::load(&file, dry_run, json),
         Verb::Diff { file } => load::diff(&file, json),
-        Verb::Unload => load::unload(json),
+        Verb::Unload { all } => load::unload(all, json),
         Verb::Show { file } => show::show(file.as_deref(), json),
         Verb::Explain(question) => explain::explain(&question, json),
         Verb::Status => status::status(json),
         Verb::Ban(request) => bans::ban(&request, json),
-        Verb::Unban { targets } => bans::unban(&targets, json),
-        Verb::Bans => bans::list(json),
+        Verb::Unban(request) => bans::unban(&request, json),
+        Verb::Bans { count: true, .. } => bans::count(json),
+        Verb::Bans { source, .. } => bans::list(source.as_deref(), json),
+        Verb::Save { file } => state::save(&file, json),
+        Verb::Restore { file } => state::restore(&file, json),
+        Verb::Never { change } => never::never(change.as_ref(), json),
         Verb::Try { file } => rehearse::rehearse(&file, json),
     };
     match done {

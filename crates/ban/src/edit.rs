@@ -1,0 +1,351 @@
+//! Many bans at once, and changes that depend on what is in force.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use nfguard_netlink::{Element, Key, Op, Transaction};
+
+use crate::bans::{Active, Ban, Bans, Made, now};
+use crate::error::{Error, errno, refused};
+use crate::layout::{BanSet, Place, TABLE};
+use crate::note::{self, Note};
+use crate::target::Target;
+
+/// Bytes of bans in one transaction. A socket without privilege sends at most twice
+/// `net.core.wmem_max`, by default 425,952 bytes.
+const AT_ONCE: usize = 400_000;
+
+/// How many bans are looked at before a transaction that depends on what was seen.
+const LOOKED_AT: usize = 256;
+
+/// How often others may come in between while one ban is looked at and changed.
+const INTERRUPTIONS: usize = 1000;
+
+/// What became of many bans.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// They are in force.
+    pub added: u64,
+    /// They were in force and now last longer.
+    pub extended: u64,
+    /// They were in force for at least as long, or in the list twice.
+    pub kept: u64,
+}
+
+impl Bans {
+    /// Bans all of them, at the kernel's own speed: about a microsecond each, whatever is in force
+    /// already. Of several bans of one target and port, and of one in force, the one that ends
+    /// later counts.
+    ///
+    /// The list is taken as it comes, some thousand at a time; no more of it is held.
+    ///
+    /// # Errors
+    /// [`Error::Partly`] if some thousand were banned before something went wrong; else nothing
+    /// was changed. [`Error::Full`], or the kernel's refusal.
+    pub fn ban_all<'a>(&mut self, bans: impl IntoIterator<Item = Ban<'a>>) -> Result<Tally, Error> {
+        let mut tally = Tally::default();
+        self.ban_parts(bans, &mut tally).map_err(|error| match tally.all() {
+            0 => error,
+            _ => Error::Partly { done: tally, error: Box::new(error) },
+        })?;
+        Ok(tally)
+    }
+
+    /// Makes these the bans of one source: those of it that are not among them end, and each of
+    /// them ends when it says, earlier than before too. Where another source has banned the same
+    /// target and port, the ban that ends later counts.
+    ///
+    /// New bans come first and old ones go last, so nobody is let in who is in both lists.
+    ///
+    /// # Errors
+    /// As [`Bans::ban_all`].
+    pub fn replace<'a>(
+        &mut self,
+        source: &str,
+        bans: impl IntoIterator<Item = Ban<'a>>,
+    ) -> Result<Tally, Error> {
+        let mut old: BTreeSet<Place> = self.places_of(source)?.into_iter().collect();
+        let wanted = longest(bans.into_iter().map(|ban| Ban { source, ..ban }));
+        let is_old = |(place, _): &(Place, Ban<'_>)| old.contains(place);
+        let (known, new): (Vec<_>, Vec<_>) = wanted.into_iter().partition(is_old);
+        let mut tally = self.ban_all(new.into_iter().map(|(_, ban)| ban))?;
+
+        let (places, bans): (Vec<Place>, Vec<Ban<'_>>) = known.into_iter().unzip();
+        let now = now();
+        let renewed = |at: usize, held: Option<Active>| {
+            let (Some(place), Some(ban)) = (places.get(at), bans.get(at)) else {
+                return (Vec::new(), Made::Kept);
+            };
+            match held.filter(|held| held.source != note::source(source)) {
+                Some(others) => change(place, ban, Some(&others), now),
+                None => (renew(place, element(place, ban.lasts, &note(ban, now))), Made::Extended),
+            }
+        };
+        self.edit(&places, renewed, |made| tally.count(made))?;
+        places.iter().for_each(|place| {
+            old.remove(place);
+        });
+        self.end(source, &Vec::from_iter(old))?;
+        Ok(tally)
+    }
+
+    /// Ends all bans of one source, and says how many. Reads all bans, see [`Bans::list`].
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn flush(&mut self, source: &str) -> Result<u64, Error> {
+        let places = self.places_of(source)?;
+        self.end(source, &places)
+    }
+
+    /// Changes bans as they are at that moment: `plan` gets the index of each place and what is
+    /// held there, and says what to do and what comes of it; `done` hears of the latter once it is
+    /// done. If others change the ruleset in between, it is all planned anew, less at a time.
+    pub(crate) fn edit<O>(
+        &mut self,
+        places: &[Place],
+        mut plan: impl FnMut(usize, Option<Active>) -> (Vec<Op>, O),
+        mut done: impl FnMut(O),
+    ) -> Result<(), Error> {
+        let (mut start, mut window, mut interruptions) = (0, LOOKED_AT, 0);
+        while start < places.len() {
+            let generation = self.kernel.generation()?;
+            let mut transaction = Transaction::new(TABLE);
+            let mut outcomes = Vec::new();
+            for (at, place) in places.iter().enumerate().skip(start).take(window) {
+                let (ops, outcome) = plan(at, self.held(place)?);
+                transaction.ops.extend(ops);
+                outcomes.push(outcome);
+            }
+            match self.kernel.commit(&transaction, Some(generation)) {
+                Err(nfguard_netlink::Error::Interrupted) if interruptions < INTERRUPTIONS => {
+                    interruptions += 1;
+                    window = (window / 2).max(1);
+                }
+                outcome => {
+                    outcome?;
+                    start += outcomes.len();
+                    interruptions = 0;
+                    outcomes.into_iter().for_each(&mut done);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn ban_parts<'a>(
+        &mut self,
+        bans: impl IntoIterator<Item = Ban<'a>>,
+        tally: &mut Tally,
+    ) -> Result<(), Error> {
+        let (mut part, mut bytes) = (Vec::new(), 0);
+        for ban in bans {
+            bytes += encoded_len(&ban);
+            if bytes > AT_ONCE {
+                self.add(&part, tally)?;
+                part.clear();
+                bytes = encoded_len(&ban);
+            }
+            part.push(ban);
+        }
+        if part.is_empty() { Ok(()) } else { self.add(&part, tally) }
+    }
+
+    /// As if none of them were in force, for that is how most bans are; the kernel says if one is.
+    /// Looking first would take as long as banning.
+    fn add(&mut self, part: &[Ban<'_>], tally: &mut Tally) -> Result<(), Error> {
+        let transaction = creation(part);
+        let mut outcome = self.kernel.commit(&transaction, None);
+        if refused(&outcome, errno::ENOENT) {
+            self.prepare(&sets(part))?;
+            outcome = self.kernel.commit(&transaction, None);
+        }
+        match outcome {
+            Err(nfguard_netlink::Error::TooLarge { .. }) if part.len() > 1 => {
+                let (first, second) = part.split_at(part.len() / 2);
+                self.add(first, tally)?;
+                self.add(second, tally)
+            }
+            outcome if refused(&outcome, errno::EEXIST) => self.add_to_others(part, tally),
+            outcome if refused(&outcome, errno::ENFILE) => Err(self.full(part, outcome)),
+            outcome => {
+                outcome?;
+                tally.added += count(part.len());
+                Ok(())
+            }
+        }
+    }
+
+    /// Some of them are in force, or twice in the list.
+    fn add_to_others(&mut self, part: &[Ban<'_>], tally: &mut Tally) -> Result<(), Error> {
+        let (places, bans): (Vec<Place>, Vec<Ban<'_>>) =
+            longest(part.iter().copied()).into_iter().unzip();
+        let now = now();
+        let plan = |at: usize, held: Option<Active>| match (places.get(at), bans.get(at)) {
+            (Some(place), Some(ban)) => change(place, ban, held.as_ref(), now),
+            _ => (Vec::new(), Made::Kept),
+        };
+        self.edit(&places, plan, |made| tally.count(made))?;
+        tally.kept += count(part.len() - places.len());
+        Ok(())
+    }
+
+    fn full(&mut self, part: &[Ban<'_>], outcome: Result<(), nfguard_netlink::Error>) -> Error {
+        let present = self.kernel.sets(TABLE).unwrap_or_default();
+        for set in present {
+            let Some(size) = set.size else { continue };
+            let is_in = |ban: &&Ban<'_>| {
+                Some(BanSet::of(ban.target.target(), ban.port)) == BanSet::named(&set.name)
+            };
+            let more = part.iter().filter(is_in).count();
+            let held = self.kernel.count(TABLE, &set.name).unwrap_or_default();
+            if held + count(more) > u64::from(size) {
+                return Error::Full { set: set.name, held, size, more };
+            }
+        }
+        outcome.err().unwrap_or(nfguard_netlink::Error::Unknown).into()
+    }
+
+    fn places_of(&mut self, source: &str) -> Result<Vec<Place>, Error> {
+        let source = note::source(source);
+        let all = self.list()?.into_iter();
+        let of_source = all.filter(|ban| ban.source == source);
+        Ok(of_source.map(|ban| Place::of(ban.target, ban.port)).collect())
+    }
+
+    /// Ends those of them that still are this source's.
+    fn end(&mut self, source: &str, places: &[Place]) -> Result<u64, Error> {
+        let source = note::source(source);
+        let mut ended = 0;
+        let plan = |at: usize, held: Option<Active>| {
+            let held = held.is_some_and(|held| held.source == source);
+            match places.get(at).filter(|_| held) {
+                Some(Place { set, key }) => {
+                    let keys = vec![key.clone()];
+                    (vec![Op::DeleteElements { set: set.name(), keys }], 1)
+                }
+                None => (Vec::new(), 0),
+            }
+        };
+        self.edit(places, plan, |one| ended += one)?;
+        Ok(ended)
+    }
+}
+
+impl Tally {
+    /// How many there were.
+    #[must_use]
+    pub fn all(&self) -> u64 {
+        self.added + self.extended + self.kept
+    }
+
+    fn count(&mut self, made: Made) {
+        match made {
+            Made::Added => self.added += 1,
+            Made::Extended => self.extended += 1,
+            Made::Kept => self.kept += 1,
+        }
+    }
+}
+
+/// Adds them; an error if one is in force.
+fn creation(part: &[Ban<'_>]) -> Transaction {
+    let now = now();
+    let mut by_set: BTreeMap<BanSet, Vec<Element>> = BTreeMap::new();
+    // Most lists have one reason for all.
+    let mut last: Option<(&Ban<'_>, String)> = None;
+    for ban in part {
+        let note = match last.take() {
+            Some((same, note)) if same_note(same, ban) => note,
+            _ => note(ban, now),
+        };
+        let place = Place::of(ban.target.target(), ban.port);
+        let element = element(&place, ban.lasts, &note);
+        by_set.entry(place.set).or_default().push(element);
+        last = Some((ban, note));
+    }
+    let ops = by_set
+        .into_iter()
+        .map(|(set, elements)| Op::CreateElements { set: set.name(), elements })
+        .collect();
+    Transaction { table: TABLE.to_owned(), ops }
+}
+
+/// What a ban does to the one that is in force at its place.
+fn change(place: &Place, ban: &Ban<'_>, held: Option<&Active>, now: u64) -> (Vec<Op>, Made) {
+    let element = || element(place, ban.lasts, &note(ban, now));
+    match held {
+        None => {
+            let elements = vec![element()];
+            (vec![Op::AddElements { set: place.set.name(), elements }], Made::Added)
+        }
+        Some(held) if outlasts(ban.lasts, held.expires_in) => {
+            (renew(place, element()), Made::Extended)
+        }
+        Some(_) => (Vec::new(), Made::Kept),
+    }
+}
+
+/// Puts the element in place of one that may be there. Before Linux 6.12 adding alone leaves the
+/// old one as it is, and no kernel changes a comment. The first makes sure that there is one to
+/// delete: it may expire until then.
+pub(crate) fn renew(place: &Place, element: Element) -> Vec<Op> {
+    let add = Op::AddElements { set: place.set.name(), elements: vec![element] };
+    let delete = Op::DeleteElements { set: place.set.name(), keys: vec![place.key.clone()] };
+    vec![add.clone(), delete, add]
+}
+
+pub(crate) fn element(place: &Place, lasts: Option<Duration>, note: &str) -> Element {
+    Element {
+        key: Key::Value(place.key.clone()),
+        // A ban without an end in a set with timeouts is one with timeout zero.
+        timeout: Some(lasts.unwrap_or_default()),
+        comment: Some(note.to_owned()),
+    }
+}
+
+fn note(ban: &Ban<'_>, now: u64) -> String {
+    let Ban { source, reason, since, .. } = *ban;
+    Note { source, reason, since: since.unwrap_or(now) }.to_string()
+}
+
+fn same_note(a: &Ban<'_>, b: &Ban<'_>) -> bool {
+    (a.source, a.reason, a.since) == (b.source, b.reason, b.since)
+}
+
+/// Of each place the ban that ends last.
+fn longest<'a>(bans: impl Iterator<Item = Ban<'a>>) -> BTreeMap<Place, Ban<'a>> {
+    let mut longest: BTreeMap<Place, Ban<'a>> = BTreeMap::new();
+    for ban in bans {
+        let place = Place::of(ban.target.target(), ban.port);
+        let known = longest.get(&place).map(|known| known.lasts);
+        if known.is_none_or(|known| outlasts(ban.lasts, known)) {
+            longest.insert(place, ban);
+        }
+    }
+    longest
+}
+
+/// Whether the first goes on for longer than the second.
+fn outlasts(first: Option<Duration>, second: Option<Duration>) -> bool {
+    match (first, second) {
+        (_, None) => false,
+        (None, Some(_)) => true,
+        (Some(first), Some(second)) => first > second,
+    }
+}
+
+fn sets(bans: &[Ban<'_>]) -> BTreeSet<BanSet> {
+    bans.iter().map(|ban| BanSet::of(ban.target.target(), ban.port)).collect()
+}
+
+/// Bytes of a ban in a transaction, at most.
+fn encoded_len(ban: &Ban<'_>) -> usize {
+    let key = if Target::network(ban.target.target()).is_ipv4() { 4 } else { 16 };
+    let port = if ban.port.is_some() { 8 } else { 0 };
+    44 + key + port + note::encoded_len(ban.source, ban.reason)
+}
+
+fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,66 @@
+//! Why bans could not be read or changed.
+
+use nfguard_netlink::Refusal;
+
+use crate::edit::Tally;
+use crate::never::Refused;
+
+/// Why bans could not be read or changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// It would hit somebody on the never-ban list.
+    #[error(transparent)]
+    NeverBanned(#[from] Refused),
+    /// There is no room for more. Nothing was changed.
+    #[error(
+        "no room for {more} more bans: {set} holds {held} of at most {size}. Nothing was changed; \
+         end some, or ban prefixes in place of addresses"
+    )]
+    Full {
+        /// The set's name.
+        set: String,
+        /// How many it has.
+        held: u64,
+        /// How many it can have.
+        size: u32,
+        /// How many were to be added.
+        more: usize,
+    },
+    /// The table was made by a version of this crate that lays bans out otherwise. Nothing was
+    /// changed.
+    #[error(
+        "the bans were made by another version of nfguard ({found:?}, this one makes {:?}). Nothing \
+         was changed; save them with that version, remove table inet {} and ban them again",
+        crate::MARK,
+        crate::TABLE
+    )]
+    OtherVersion {
+        /// The table's comment.
+        found: String,
+    },
+    /// A part of a long list is in force, the rest is not.
+    #[error("{} of the list are banned, the rest is not: {error}", done.all())]
+    Partly {
+        /// What became of those before the failure.
+        done: Tally,
+        /// What stopped it.
+        error: Box<Error>,
+    },
+    /// The kernel, or the way to it.
+    #[error(transparent)]
+    Kernel(#[from] nfguard_netlink::Error),
+}
+
+/// `errno`s, the same on every architecture.
+pub(crate) mod errno {
+    pub(crate) const ENOENT: i32 = 2;
+    pub(crate) const EEXIST: i32 = 17;
+    pub(crate) const ENFILE: i32 = 23;
+}
+
+/// Whether the kernel refused an operation for this reason.
+pub(crate) fn refused(outcome: &Result<(), nfguard_netlink::Error>, errno: i32) -> bool {
+    let is = |refusal: &Refusal| refusal.errno == errno;
+    matches!(outcome, Err(nfguard_netlink::Error::Refused(refusals)) if refusals.iter().any(is))
+}

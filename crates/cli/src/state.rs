@@ -1,0 +1,288 @@
+//! `save` and `restore`: the bans in a file, from one boot to the next.
+//!
+//! One JSON object a line: a head with the version, each ban with the time of its end, and a foot
+//! with their number and the SHA-256 of all lines before it.
+
+use std::fmt::Display;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use nfguard_ban::{Active, Ban, Bans, Port, Target};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+use tempfile::NamedTempFile;
+
+use crate::bans::{never, print_tally, watched};
+use crate::failure::Failure;
+use crate::{Answer, Done, output};
+
+const VERSION: u32 = 1;
+
+/// Other versions may have other keys besides the number.
+#[derive(Serialize, Deserialize)]
+struct Head {
+    nfguard_bans: u32,
+    /// Seconds since 1970.
+    saved_at: f64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Saved {
+    target: Text<Target>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    port: Option<Text<Port>>,
+    /// Seconds since 1970; `None`: no end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    until: Option<f64>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    source: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    reason: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Foot {
+    bans: usize,
+    sha256: String,
+}
+
+pub(crate) fn save(path: &Path, as_json: bool) -> Done {
+    let bans = Bans::open_existing(never()?)?.map_or(Ok(Vec::new()), |mut bans| bans.list())?;
+    let count = bans.len();
+    write(path, bans, now()).map_err(Failure::file(path))?;
+    if as_json {
+        output::json(&json!({ "file": path.display().to_string(), "bans": count }));
+    } else {
+        output::line(&format!("{}: {count} bans", path.display()));
+    }
+    Ok(Answer::Yes)
+}
+
+pub(crate) fn restore(path: &Path, as_json: bool) -> Done {
+    let text = fs::read(path).map_err(Failure::file(path))?;
+    let (saved_at, saved) = match read(&text) {
+        Ok(read) => read,
+        Err(Unreadable::OtherVersion(version)) => {
+            return Err(Failure::Usage(format!(
+                "{}: written by another version of nfguard (format {version}, this one reads \
+                 {VERSION}); nobody was banned",
+                path.display()
+            )));
+        }
+        Err(Unreadable::Damaged(why)) => {
+            let aside = keep_aside(path).map_err(Failure::file(path))?;
+            return Err(Failure::Usage(format!(
+                "{}: {why}; nobody was banned, and the file is now {}",
+                path.display(),
+                aside.display()
+            )));
+        }
+    };
+    let mut clock = now();
+    if clock < saved_at {
+        output::warning(
+            "the clock is behind the time at which the bans were saved; they last as \
+                         long as they had left then",
+        );
+        clock = saved_at;
+    }
+    let mut bans = Bans::open(never()?)?;
+    let (mut refused, mut over) = (Vec::new(), 0_u64);
+    let mut wanted = Vec::new();
+    for saved in &saved {
+        match (saved.lasts(clock), bans.admit(saved.target.0)) {
+            (Some(lasts), Ok(target)) => wanted.push(Ban {
+                target,
+                port: saved.port.as_ref().map(|Text(port)| *port),
+                lasts,
+                source: &saved.source,
+                reason: &saved.reason,
+                since: saved.since,
+            }),
+            (None, _) => over += 1,
+            (_, Err(error)) => refused.push(error.to_string()),
+        }
+    }
+    for problem in &refused {
+        output::warning(problem);
+    }
+    let count = wanted.len();
+    let tally = bans.ban_all(watched(wanted.into_iter(), count))?;
+    if !as_json && over > 0 {
+        output::line(&format!("{over} were over meanwhile"));
+    }
+    print_tally(&tally, &refused, as_json);
+    Ok(Answer::Yes)
+}
+
+impl Saved {
+    fn new(ban: Active, now: f64) -> Saved {
+        Saved {
+            target: Text(ban.target),
+            port: ban.port.map(Text),
+            until: ban.expires_in.map(|left| now + left.as_secs_f64()),
+            source: ban.source,
+            reason: ban.reason,
+            since: ban.since,
+        }
+    }
+
+    /// How long it still lasts; `Some(None)`: without end; `None`: it is over.
+    fn lasts(&self, now: f64) -> Option<Option<Duration>> {
+        let Some(until) = self.until else { return Some(None) };
+        let left = Duration::try_from_secs_f64(until - now).ok()?;
+        (left >= Duration::from_millis(1)).then_some(Some(left))
+    }
+}
+
+/// Something that is written as the text that it prints.
+#[derive(Debug)]
+struct Text<T>(T);
+
+impl<T: Display> Serialize for Text<T> {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        out.collect_str(&self.0)
+    }
+}
+
+impl<'de, T: FromStr<Err: Display>> Deserialize<'de> for Text<T> {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Text<T>, D::Error> {
+        String::deserialize(input)?.parse().map(Text).map_err(de::Error::custom)
+    }
+}
+
+/// Replaces the file, or leaves it as it was, whatever happens in between.
+fn write(path: &Path, bans: Vec<Active>, now: f64) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| *folder != Path::new(""));
+    let folder = folder.unwrap_or(Path::new("."));
+    let mut file = NamedTempFile::new_in(folder)?;
+    file.write_all(text(bans, now)?.as_bytes())?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    // The name, too, is to be there after a power cut.
+    File::open(folder)?.sync_all()
+}
+
+fn text(bans: Vec<Active>, now: f64) -> io::Result<String> {
+    let count = bans.len();
+    let mut text = serde_json::to_string(&Head { nfguard_bans: VERSION, saved_at: now })?;
+    text.push('\n');
+    for ban in bans {
+        text.push_str(&serde_json::to_string(&Saved::new(ban, now))?);
+        text.push('\n');
+    }
+    let foot = Foot { bans: count, sha256: digest(text.as_bytes()) };
+    text.push_str(&serde_json::to_string(&foot)?);
+    text.push('\n');
+    Ok(text)
+}
+
+/// Why a saved file says nothing.
+#[derive(Debug, PartialEq, Eq)]
+enum Unreadable {
+    OtherVersion(u32),
+    Damaged(String),
+}
+
+/// When it was saved, and the bans.
+fn read(bytes: &[u8]) -> Result<(f64, Vec<Saved>), Unreadable> {
+    let damaged = |why: &str| Unreadable::Damaged(why.to_owned());
+    let text = str::from_utf8(bytes).map_err(|_| damaged("damaged: it is not text"))?;
+    let (head, _) =
+        text.split_once('\n').ok_or_else(|| damaged("damaged: it has no first line"))?;
+    let head: Head = serde_json::from_str(head).map_err(|_| {
+        damaged("not a file that `nfguard save` wrote, or damaged in its first line")
+    })?;
+    if head.nfguard_bans != VERSION {
+        return Err(Unreadable::OtherVersion(head.nfguard_bans));
+    }
+    let whole = text.strip_suffix('\n').ok_or_else(|| damaged("truncated"))?;
+    let start = whole.rfind('\n').map_or(0, |newline| newline + 1);
+    let (body, foot) = whole.split_at_checked(start).ok_or_else(|| damaged("truncated"))?;
+    let foot: Foot = serde_json::from_str(foot).map_err(|_| damaged("truncated: no last line"))?;
+    if foot.sha256 != digest(body.as_bytes()) {
+        return Err(damaged("damaged: its contents do not have the checksum of its last line"));
+    }
+    let saved: Result<Vec<Saved>, _> = body.lines().skip(1).map(serde_json::from_str).collect();
+    let saved = saved.map_err(|error| Unreadable::Damaged(format!("damaged: {error}")))?;
+    if saved.len() != foot.bans {
+        return Err(damaged("damaged: it has not as many bans as its last line says"));
+    }
+    Ok((head.saved_at, saved))
+}
+
+/// Renames the file, to one that is not there yet.
+fn keep_aside(path: &Path) -> io::Result<PathBuf> {
+    let name = |number: u32| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".damaged-{number}"));
+        PathBuf::from(name)
+    };
+    let aside = (1..).map(name).find(|aside| !aside.exists()).unwrap_or_else(|| name(0));
+    fs::rename(path, &aside)?;
+    Ok(aside)
+}
+
+fn digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Seconds since 1970.
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |now| now.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn saved() -> String {
+        let ban = |target: &str, expires_in| Active {
+            target: target.parse().expect("a target"),
+            port: None,
+            expires_in,
+            source: "me".to_owned(),
+            reason: "why".to_owned(),
+            since: Some(1),
+        };
+        let hour = Some(Duration::from_secs(3600));
+        text(vec![ban("192.0.2.1", hour), ban("2001:db8::/32", None)], 1000.0).expect("a text")
+    }
+
+    #[test]
+    fn what_is_saved_is_read_with_the_time_that_is_left() {
+        let (saved_at, bans) = read(saved().as_bytes()).expect("readable");
+        assert_eq!(saved_at, 1000.0);
+        let left = |now| bans.iter().map(|ban| ban.lasts(now)).collect::<Vec<_>>();
+        let rest = Some(Some(Duration::from_secs(3500)));
+        assert_eq!(left(1100.0), [rest, Some(None)]);
+        assert_eq!(left(4600.0), [None, Some(None)]);
+    }
+
+    #[test]
+    fn no_byte_can_be_lost_or_changed_unnoticed() {
+        let whole = saved().into_bytes();
+        for cut in 0..whole.len() {
+            assert!(read(&whole[..cut]).is_err(), "cut at {cut}");
+        }
+        for at in 0..whole.len() {
+            let mut changed = whole.clone();
+            changed[at] ^= 1;
+            assert!(read(&changed).is_err(), "changed at {at}");
+        }
+    }
+
+    #[test]
+    fn another_version_is_not_taken_for_damage() {
+        let newer = saved().replacen("\"nfguard_bans\":1", "\"nfguard_bans\":2", 1);
+        assert_eq!(read(newer.as_bytes()).err(), Some(Unreadable::OtherVersion(2)));
+    }
+}

@@ -1,0 +1,271 @@
+//! What the ban library does with many bans, with bans that are there already, and with others who
+//! work on the same table.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use nfguard_ban::{Active, Ban, Bans, Error, Made, NeverBan, Port, TABLE, Tally, Target};
+use nfguard_lab::{Netns, Probe, World};
+use nfguard_tests::nft::nft;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const HOUR: Option<Duration> = Some(Duration::from_secs(3600));
+
+fn netns() -> Netns {
+    Netns::new().expect("run me with `cargo xtask netns-test`")
+}
+
+fn bans(netns: &Netns) -> Bans {
+    netns.run(|| Bans::open(NeverBan::default()).expect("the table"))
+}
+
+fn target(text: &str) -> Target {
+    text.parse().expect("a target")
+}
+
+fn ban(bans: &Bans, text: &str, lasts: Option<Duration>) -> Ban<'static> {
+    let target = bans.admit(target(text)).expect("nobody's friend");
+    Ban { target, port: None, lasts, source: "one", reason: "", since: None }
+}
+
+fn seconds(seconds: u64) -> Option<Duration> {
+    Some(Duration::from_secs(seconds))
+}
+
+/// So many addresses, from this one on.
+fn addresses(bans: &Bans, first: [u8; 4], count: u32) -> Vec<Ban<'static>> {
+    let first = u32::from_be_bytes(first);
+    let address = |at: u32| Target::source(IpAddr::from((first + at).to_be_bytes()), 64);
+    let admitted = (0..count).map(|at| bans.admit(address(at)).expect("nobody's friend"));
+    let ban =
+        |target| Ban { target, port: None, lasts: HOUR, source: "one", reason: "r", since: None };
+    admitted.map(ban).collect()
+}
+
+fn left(bans: &mut Bans, text: &str) -> Option<Duration> {
+    let held = bans.look_up(target(text), None).expect("an answer").expect("banned");
+    held.expires_in
+}
+
+#[test]
+fn a_ban_by_port_leaves_other_ports_and_protocols_open() {
+    let world = World::new().expect("run me with `cargo xtask netns-test`");
+    let mut bans = bans(&world.host);
+    for (host, attacker, prefix) in [
+        (World::HOST_V4, "203.0.113.66", "203.0.113.0/24"),
+        (World::HOST_V6, "2001:db8:66::1", "2001:db8:66::/48"),
+    ] {
+        let to = |port| SocketAddr::new(host, port);
+        let _servers = [80, 443].map(|port| world.host.serve_tcp(to(port)).expect("a server"));
+        let _udp = world.host.serve_udp(to(443)).expect("a server");
+        let from: IpAddr = attacker.parse().expect("an address");
+        let tcp = |port| Probe::tcp(&world.internet, to(port)).from(from);
+        let udp = || Probe::udp(&world.internet, to(443)).from(from);
+        for text in [attacker, prefix] {
+            let port: Port = "443/tcp".parse().expect("a port");
+            let made = bans.ban(&Ban { port: Some(port), ..ban(&bans, text, HOUR) });
+            assert_eq!(made.expect("banned"), Made::Added);
+            assert!(!tcp(443).run().passed(), "{text}");
+            assert!(tcp(80).timeout(PATIENCE).run().passed(), "{text}");
+            assert!(udp().timeout(PATIENCE).run().passed(), "{text}");
+            assert_eq!(bans.look_up(target(text), None).expect("an answer"), None);
+            let listed = bans.list().expect("a list");
+            assert_eq!(listed.len(), 1);
+            assert_eq!((listed[0].target, listed[0].port), (target(text), Some(port)));
+            assert!(bans.unban(target(text), Some(port)).expect("unbanned"));
+            assert!(tcp(443).timeout(PATIENCE).run().passed(), "{text}");
+        }
+    }
+}
+
+#[test]
+fn what_nft_lists_of_bans_by_port_nft_loads() {
+    let netns = netns();
+    let mut bans = bans(&netns);
+    for text in ["192.0.2.1", "198.51.100.0/24", "2001:db8::/64", "2001:db8::1/128"] {
+        for port in ["80/tcp", "443/udp"] {
+            let port = port.parse().ok();
+            bans.ban(&Ban { port, ..ban(&bans, text, None) }).expect("banned");
+        }
+    }
+    let before = nft(&netns, "list ruleset\n");
+    nft(&netns, &format!("flush ruleset\n{before}"));
+    assert_eq!(nft(&netns, "list ruleset\n"), before);
+    assert_eq!(bans.list().expect("a list").len(), 8);
+}
+
+#[test]
+fn a_long_list_is_counted_right_however_much_of_it_is_in_force_or_in_it_twice() {
+    let netns = netns();
+    let mut bans = bans(&netns);
+    let first = addresses(&bans, [10, 0, 0, 0], 30_000);
+    let all = |added, extended, kept| Tally { added, extended, kept };
+    assert_eq!(bans.ban_all(first.clone()).expect("banned"), all(30_000, 0, 0));
+    assert_eq!(bans.count().expect("a number"), 30_000);
+
+    // The second half of the first, as many new ones, and some of these again.
+    let mut second = addresses(&bans, [10, 0, 58, 152], 30_000);
+    second.extend_from_within(29_000..);
+    for (lasts, made) in [
+        (seconds(60), all(15_000, 0, 16_000)),
+        (HOUR, all(0, 30_000, 1000)),
+        (None, all(0, 30_000, 1000)),
+        (HOUR, all(0, 0, 31_000)),
+    ] {
+        second.iter_mut().for_each(|ban| ban.lasts = lasts);
+        assert_eq!(bans.ban_all(second.clone()).expect("banned"), made, "{lasts:?}");
+    }
+    assert_eq!(bans.count().expect("a number"), 45_000);
+    assert_eq!(left(&mut bans, "10.0.58.152"), None);
+    assert!(left(&mut bans, "10.0.58.151").is_some());
+}
+
+#[test]
+fn a_ban_can_be_extended_and_an_absent_one_cannot() {
+    let netns = netns();
+    let mut bans = bans(&netns);
+    bans.ban(&ban(&bans, "192.0.2.1", seconds(100))).expect("banned");
+    let extended = bans.extend(target("192.0.2.1"), None, Duration::from_secs(1000));
+    assert!(extended.expect("an answer").expect("banned").expires_in > seconds(1000));
+    let left = left(&mut bans, "192.0.2.1");
+    assert!(left > seconds(1000) && left <= seconds(1100), "{left:?}");
+    let absent = bans.extend(target("192.0.2.2"), None, Duration::from_secs(1));
+    assert_eq!(absent.expect("an answer"), None);
+}
+
+#[test]
+fn a_source_ends_its_own_bans_and_no_others() {
+    let netns = netns();
+    let mut bans = bans(&netns);
+    let mut list = addresses(&bans, [10, 0, 0, 0], 1000);
+    for (at, ban) in list.iter_mut().enumerate() {
+        ban.source = if at % 2 == 0 { "fail2ban/web site" } else { "psad" };
+    }
+    bans.ban_all(list).expect("banned");
+    assert_eq!(bans.flush("fail2ban/web site").expect("flushed"), 500);
+    assert_eq!(bans.flush("fail2ban/web site").expect("flushed"), 0);
+    assert_eq!(bans.count().expect("a number"), 500);
+}
+
+#[test]
+fn replacing_makes_a_source_s_bans_exactly_these_and_leaves_others_be() {
+    let netns = netns();
+    let mut bans = bans(&netns);
+    bans.ban_all([
+        ban(&bans, "192.0.2.1", HOUR),
+        ban(&bans, "192.0.2.2", HOUR),
+        Ban { source: "other", ..ban(&bans, "192.0.2.3", HOUR) },
+        Ban { source: "other", ..ban(&bans, "192.0.2.4", HOUR) },
+    ])
+    .expect("banned");
+    let new = [
+        ban(&bans, "192.0.2.2", seconds(60)),
+        ban(&bans, "192.0.2.3", seconds(60)),
+        ban(&bans, "192.0.2.5", seconds(60)),
+    ];
+    let tally = bans.replace("one", new).expect("replaced");
+    assert_eq!(tally, Tally { added: 1, extended: 1, kept: 1 });
+    let source = |Active { target, source, .. }: Active| (target.to_string(), source);
+    let listed: Vec<_> = bans.list().expect("a list").into_iter().map(source).collect();
+    let expected = [
+        ("192.0.2.2", "one"),
+        ("192.0.2.3", "other"),
+        ("192.0.2.4", "other"),
+        ("192.0.2.5", "one"),
+    ];
+    assert_eq!(listed, expected.map(|(target, source)| (target.to_owned(), source.to_owned())));
+    assert!(left(&mut bans, "192.0.2.2") <= seconds(60));
+    assert!(left(&mut bans, "192.0.2.3") > seconds(60));
+}
+
+#[test]
+fn two_that_extend_at_once_leave_the_longest() {
+    let netns = netns();
+    const ROUNDS: u64 = 100;
+    std::thread::scope(|scope| {
+        for half in 0..2 {
+            let netns = &netns;
+            scope.spawn(move || {
+                let mut bans = bans(netns);
+                for round in (half..2 * ROUNDS).step_by(2) {
+                    let lasts = seconds(1000 * (round + 1));
+                    bans.ban(&ban(&bans, "192.0.2.1", lasts)).expect("banned");
+                    let held = left(&mut bans, "192.0.2.1");
+                    assert!(held > seconds(1000 * (round + 1) - 100), "{round}: {held:?}");
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn what_one_program_spares_no_other_bans_until_it_is_taken_off_the_list() {
+    let netns = netns();
+    let ally: IpAddr = "192.0.2.10".parse().expect("an address");
+    let first = netns.run(|| Bans::open(NeverBan::default().and(ally, "the operator")));
+    drop(first.expect("the table"));
+    let mut second = bans(&netns);
+    let refused = second.admit(target("192.0.2.0/24")).expect_err("contains the operator");
+    assert_eq!(refused.reason, "the operator");
+    second.spare("the policy", &[target("198.51.100.0/24").network()]).expect("spared");
+    second.spare("the policy", &[target("203.0.113.0/24").network()]).expect("spared");
+    let third = bans(&netns);
+    assert!(third.admit(target("203.0.113.9")).is_err());
+    assert!(third.admit(target("198.51.100.9")).is_ok());
+    second.spare_no_longer(&[ally.into()]).expect("taken off");
+    assert!(second.admit(target("192.0.2.0/24")).is_ok());
+    assert!(bans(&netns).admit(target("192.0.2.10")).is_ok());
+}
+
+#[test]
+fn looking_at_bans_makes_no_table_and_another_version_s_is_left_alone() {
+    let netns = netns();
+    let found = netns.run(|| Bans::open_existing(NeverBan::default()).expect("an answer"));
+    assert!(found.is_none());
+    assert_eq!(nft(&netns, "list ruleset\n"), "");
+    nft(&netns, &format!("add table inet {TABLE} {{ comment \"nfguard bans, format 9\"; }}\n"));
+    for open in [
+        || Bans::open(NeverBan::default()).map(|_| ()),
+        || Bans::open_existing(NeverBan::default()).map(|_| ()),
+    ] {
+        let error = netns.run(open).expect_err("another format");
+        assert!(matches!(error, Error::OtherVersion { .. }), "{error}");
+        assert!(error.to_string().contains("format 9"), "{error}");
+    }
+}
+
+#[test]
+fn a_full_set_says_so_and_bans_nobody_of_that_part() {
+    let netns = netns();
+    let mut bans = bans(&netns);
+    // The set as it is, but small.
+    nft(
+        &netns,
+        &format!(
+            "add set inet {TABLE} v4/24 {{ type ipv4_addr; flags timeout; size 3; }}\n\
+             add rule inet {TABLE} v4 ip saddr & 255.255.255.0 @v4/24 drop\n"
+        ),
+    );
+    let list =
+        |from: u8, to: u8| (from..to).map(|at| format!("10.0.{at}.0/24")).collect::<Vec<_>>();
+    let mut add = |list: &[String]| {
+        let wanted: Vec<_> = list.iter().map(|text| ban(&bans, text, HOUR)).collect();
+        bans.ban_all(wanted)
+    };
+    add(&list(0, 2)).expect("two of three");
+    let error = add(&list(2, 5)).expect_err("five of three");
+    assert!(matches!(&error, Error::Full { held: 2, more: 3, .. }), "{error}");
+    assert_eq!(add(&list(1, 3)).expect("one is there"), Tally { added: 1, extended: 1, kept: 0 });
+    assert_eq!(bans.count().expect("a number"), 3);
+}
+
+#[test]
+fn a_list_in_parts_fits_a_small_send_buffer() {
+    let netns = netns();
+    // More bytes than an unprivileged socket sends at once, with reasons as long as they get.
+    let mut bans = bans(&netns);
+    let long = "x".repeat(100);
+    let mut list = addresses(&bans, [10, 0, 0, 0], 8000);
+    list.iter_mut().for_each(|ban| ban.reason = &long);
+    assert_eq!(bans.ban_all(list).expect("banned").added, 8000);
+}
