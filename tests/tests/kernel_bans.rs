@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use nfguard_ban::{Ban, Bans, Made, NeverBan, TABLE, Target};
-use nfguard_lab::{Netns, Probe, World};
+use nfguard_lab::{Netns, Probe, World, packet};
 use nfguard_tests::nft::nft;
 use nfguard_tests::program::{TempFile, nfguard, nfguard_fed};
 
@@ -95,6 +95,45 @@ fn a_ban_cuts_open_connections_and_no_others_and_an_unban_lets_new_ones_in() {
         let banned = target(&attacker.to_string());
         assert!(bans.unban(banned, None).expect("unbanned"));
         assert!(!bans.unban(banned, None).expect("absent is no error"));
+        must_pass(&world, attacker, host);
+    }
+}
+
+#[test]
+fn a_ban_cuts_connections_that_address_translation_leads_into_a_container() {
+    let world = World::with_container().expect("run me with `cargo xtask netns-test`");
+    let container = world.container.as_ref().expect("made with one");
+    nft(
+        &world.host,
+        "table inet docker {
+            chain dnat {
+                type nat hook prerouting priority -100;
+                fib daddr type local tcp dport 443 dnat ip to 172.17.0.2:8443
+                fib daddr type local tcp dport 443 dnat ip6 to [2001:db8:d0c::2]:8443
+            }
+        }\n",
+    );
+    let mut bans = bans(&world.host);
+    for ((host, attacker, neighbour), inside) in
+        attackers().into_iter().zip([World::CONTAINER_V4, World::CONTAINER_V6])
+    {
+        let _server = container.serve_tcp(SocketAddr::new(inside, 8443)).expect("a server");
+        let to = SocketAddr::new(host, 443);
+        let mut bad = Session::open(&world, attacker, to);
+        let mut good = Session::open(&world, neighbour, to);
+        assert!(bad.echoes(PATIENCE) && good.echoes(PATIENCE));
+
+        ban(&mut bans, &attacker.to_string(), HOUR);
+        let mut capture = container.capture().expect("a capture");
+        assert!(!bad.echoes(Duration::from_millis(500)), "{attacker} goes on");
+        assert!(!passes(&world, attacker, host), "{attacker} gets in");
+        assert!(good.echoes(PATIENCE), "{neighbour} is disturbed");
+        must_pass(&world, neighbour, host);
+        let is_bad = |packet: &[u8]| packet::source(packet) == Some(attacker);
+        let arrived = capture.wait(Duration::from_millis(300), is_bad).expect("a capture");
+        assert_eq!(arrived, None, "a packet of {attacker} reaches the container");
+
+        assert!(bans.unban(target(&attacker.to_string()), None).expect("unbanned"));
         must_pass(&world, attacker, host);
     }
 }

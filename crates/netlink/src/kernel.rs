@@ -17,6 +17,9 @@ const NFTA_SET_COUNT: u16 = 20;
 /// How often a read is tried when others change the ruleset meanwhile.
 const READS: usize = 10;
 
+/// A set of so many elements may still be growing when it is read.
+const LARGE: usize = 5_000;
+
 /// Sends one request (a batch, or a request for a dump) and gives all that came back.
 type Exchange = Box<dyn FnMut(&[u8]) -> Result<Vec<u8>, Error> + Send>;
 
@@ -236,6 +239,17 @@ impl Kernel {
     /// # Errors
     /// As [`Kernel::element`].
     pub fn count(&mut self, table: &str, set: &str) -> Result<u64, Error> {
+        match self.told_count(table, set)? {
+            (_, Some(count)) => Ok(count),
+            (false, None) => Ok(0),
+            (true, None) => {
+                Ok(u64::try_from(self.live_elements(table, set)?.len()).unwrap_or(u64::MAX))
+            }
+        }
+    }
+
+    /// Whether the set is there, and how many elements it has if the kernel tells.
+    fn told_count(&mut self, table: &str, set: &str) -> Result<(bool, Option<u64>), Error> {
         let (mut count, mut is_there) = (None, false);
         let names = [(NFTA_SET_TABLE, table), (NFTA_SET_NAME, set)];
         self.read(NFT_MSG_GETSET, NFT_MSG_NEWSET, false, &names, |attrs| {
@@ -248,32 +262,46 @@ impl Kernel {
             }
             Ok(())
         })?;
-        match count {
-            Some(count) => Ok(count),
-            None if !is_there => Ok(0),
-            None => Ok(u64::try_from(self.live_elements(table, set)?.len()).unwrap_or(u64::MAX)),
-        }
+        Ok((is_there, count))
     }
 
     /// Every element of a set without intervals, sorted by key. The kernel's time for it grows with
     /// the square of their number: 100,000 take a third of a second, a million a minute (measured,
     /// Linux 6.18).
     ///
+    /// While the hash table of a set still grows after a long list was added, a dump may leave
+    /// elements out. So a large set is read again until the number is the kernel's own or two reads
+    /// agree.
+    ///
     /// # Errors
     /// As [`Kernel::element`]; [`Error::Interrupted`] if others kept changing the set.
     pub fn live_elements(&mut self, table: &str, set: &str) -> Result<Vec<LiveElement>, Error> {
-        let of_set = [(NFTA_SET_ELEM_LIST_TABLE, table), (NFTA_SET_ELEM_LIST_SET, set)];
+        let mut last = None;
         for _ in 0..READS {
-            let mut raw = RawElements::default();
-            let read = self.read(NFT_MSG_GETSETELEM, NFT_MSG_NEWSETELEM, true, &of_set, |attrs| {
-                Ok(raw.add(attrs)?)
-            });
-            match read {
+            match self.dump_elements(table, set) {
                 Err(Error::Interrupted) => {}
-                read => return read.map(|()| raw.live()),
+                Err(error) => return Err(error),
+                Ok(read) => {
+                    if read.len() < LARGE
+                        || last == Some(read.len())
+                        || self.told_count(table, set)?.1 == u64::try_from(read.len()).ok()
+                    {
+                        return Ok(read);
+                    }
+                    last = Some(read.len());
+                }
             }
         }
         Err(Error::Interrupted)
+    }
+
+    fn dump_elements(&mut self, table: &str, set: &str) -> Result<Vec<LiveElement>, Error> {
+        let of_set = [(NFTA_SET_ELEM_LIST_TABLE, table), (NFTA_SET_ELEM_LIST_SET, set)];
+        let mut raw = RawElements::default();
+        self.read(NFT_MSG_GETSETELEM, NFT_MSG_NEWSETELEM, true, &of_set, |attrs| {
+            Ok(raw.add(attrs)?)
+        })?;
+        Ok(raw.live())
     }
 
     /// What the kernel holds in this set of the table, sorted; nothing if there is no such set.

@@ -1,0 +1,257 @@
+//! `ban`, `unban`, `bans`, `save`, `restore`, `never` and `unload --all`, as an operator or a ban
+//! tool calls them.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use nfguard_ban::TABLE;
+use nfguard_lab::{Netns, Probe, World};
+use nfguard_tests::nft::nft;
+use nfguard_tests::program::{Answer, TempFile, nfguard, nfguard_fed};
+use serde_json::Value;
+
+const TRAEFIK: &str = include_str!("../../policies/traefik.json");
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn netns() -> Netns {
+    Netns::new().expect("run me with `cargo xtask netns-test`")
+}
+
+fn done(netns: &Netns, arguments: &[&str]) -> Answer {
+    let answer = nfguard(netns, arguments);
+    assert_eq!(answer.status, Some(0), "{arguments:?}: {answer:?}");
+    answer
+}
+
+fn listed(netns: &Netns) -> Vec<Value> {
+    let answer = done(netns, &["bans", "--json"]);
+    let answer: Value = serde_json::from_str(&answer.stdout).expect("JSON");
+    answer["bans"].as_array().expect("a list").clone()
+}
+
+fn targets(netns: &Netns) -> Vec<String> {
+    let name = |ban: &Value| ban["target"].as_str().expect("a target").to_owned();
+    listed(netns).iter().map(name).collect()
+}
+
+fn count(netns: &Netns) -> String {
+    done(netns, &["bans", "--count"]).stdout.trim().to_owned()
+}
+
+/// A path in a folder that is removed in the end.
+fn state() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("bans");
+    (folder, path)
+}
+
+#[test]
+fn times_and_ports_are_read_as_ban_tools_write_them() {
+    let netns = netns();
+    for (time, at_most) in
+        [("600", Some(600.0)), ("600.5", Some(600.5)), ("10m", Some(600.0)), ("-1", None)]
+    {
+        done(&netns, &["ban", "192.0.2.1", "--for", time, "--source", "f2b/sshd"]);
+        let ban = listed(&netns).remove(0);
+        assert_eq!(ban["source"], "f2b/sshd");
+        let left = ban["expires_in_seconds"].as_f64();
+        assert_eq!(left.is_some(), at_most.is_some(), "{time}: {ban}");
+        assert!(left.is_none_or(|left| Some(left) <= at_most && left > 590.0), "{time}: {ban}");
+        done(&netns, &["unban", "192.0.2.1"]);
+    }
+    assert_eq!(nfguard(&netns, &["ban", "192.0.2.1", "--for", "0"]).status, Some(2));
+    done(&netns, &["ban", "192.0.2.1", "--port", "80,443/udp"]);
+    let ports: Vec<_> = listed(&netns).iter().map(|ban| ban["port"].clone()).collect();
+    assert_eq!(ports, ["80/tcp", "80/udp", "443/udp"]);
+    assert_eq!(nfguard(&netns, &["unban", "192.0.2.1"]).status, Some(1));
+    done(&netns, &["unban", "192.0.2.1", "--port", "80,443/udp"]);
+    assert_eq!(count(&netns), "0");
+}
+
+#[test]
+fn an_ipv6_address_is_banned_by_its_network_or_as_much_of_it_as_is_said() {
+    let netns = netns();
+    done(&netns, &["ban", "2001:db8::1", "2001:db8:1::1/128", "::ffff:192.0.2.1", "192.0.2.77/24"]);
+    done(&netns, &["ban", "2001:db8:2::1", "--v6-prefix", "56"]);
+    let expected =
+        ["192.0.2.0/24", "192.0.2.1", "2001:db8:2::/56", "2001:db8::/64", "2001:db8:1::1/128"];
+    assert_eq!(targets(&netns), expected);
+    done(&netns, &["unban", "2001:db8::99", "2001:db8:1::1", "192.0.2.1"]);
+    done(&netns, &["unban", "2001:db8:2::9", "--v6-prefix", "56"]);
+    assert_eq!(targets(&netns), ["192.0.2.0/24"]);
+}
+
+#[test]
+fn a_neighbour_in_our_own_ipv6_network_is_banned_alone() {
+    let world = World::new().expect("run me with `cargo xtask netns-test`");
+    // The host's own address and its gateway are in the same /64.
+    done(&world.host, &["ban", "2001:db8:1::77"]);
+    assert_eq!(targets(&world.host), ["2001:db8:1::77/128"]);
+    done(&world.host, &["unban", "2001:db8:1::77"]);
+    assert_eq!(targets(&world.host), [""; 0]);
+}
+
+#[test]
+fn this_host_its_gateway_and_the_operator_are_never_banned_and_the_answer_names_them() {
+    let world = World::new().expect("run me with `cargo xtask netns-test`");
+    let host = &world.host;
+    for (target, who) in [
+        ("198.51.100.2", "198.51.100.2 (this host's address on eth0)"),
+        ("198.51.100.0/24", "198.51.100."),
+        ("198.51.100.1", "198.51.100.1 (this host's gateway)"),
+        ("2001:db8:1::1", "this host's"),
+        ("127.0.0.1", "loopback"),
+    ] {
+        let refused = nfguard(host, &["ban", target]);
+        assert_eq!(refused.status, Some(2), "{refused:?}");
+        assert!(refused.stderr.contains(who), "{refused:?}");
+    }
+    // Whoever works over SSH is spared by tools that know nothing of the session.
+    let over_ssh = host.run(|| {
+        let mut command = nfguard_tests::program::command(&["never"]);
+        command.env("SSH_CONNECTION", "203.0.113.9 50000 198.51.100.2 22");
+        Answer::from(command.arg("add").arg("192.0.2.0/28").output().expect("nfguard starts"))
+    });
+    assert_eq!(over_ssh.status, Some(0), "{over_ssh:?}");
+    let refused = nfguard(host, &["ban", "203.0.113.0/24"]);
+    assert!(refused.stderr.contains("203.0.113.9 (an SSH session on 2"), "{refused:?}");
+    let refused = nfguard(host, &["ban", "192.0.2.3"]);
+    assert!(refused.stderr.contains("192.0.2.0/28 (the operator says so)"), "{refused:?}");
+    done(host, &["never", "remove", "203.0.113.9", "192.0.2.0/28"]);
+    done(host, &["ban", "203.0.113.0/24", "192.0.2.3"]);
+    assert!(!done(host, &["never"]).stdout.contains("203.0.113.9"));
+}
+
+#[test]
+fn an_address_that_is_no_longer_ours_can_be_banned() {
+    let world = World::new().expect("run me with `cargo xtask netns-test`");
+    done(&world.host, &["ban", "192.0.2.1"]);
+    assert!(done(&world.host, &["never"]).stdout.contains("198.51.100.2/32"));
+    let removed = || Command::new("ip").args(["link", "del", "eth0"]).status();
+    assert!(world.host.run(removed).expect("ip starts").success());
+    done(&world.host, &["ban", "198.51.100.2"]);
+}
+
+#[test]
+fn a_source_s_bans_end_together() {
+    let netns = netns();
+    done(&netns, &["ban", "192.0.2.1", "192.0.2.2", "--source", "fail2ban/traefik"]);
+    done(&netns, &["ban", "192.0.2.3"]);
+    let answer = done(&netns, &["unban", "--source", "fail2ban/traefik"]);
+    assert!(answer.stdout.contains("2 unbanned"), "{answer:?}");
+    assert_eq!(targets(&netns), ["192.0.2.3"]);
+    done(&netns, &["unban", "--source", "nobody"]);
+    assert_eq!(nfguard(&netns, &["unban"]).status, Some(2));
+}
+
+#[test]
+fn looking_changes_nothing() {
+    let netns = netns();
+    for arguments in [&["bans"][..], &["bans", "--count"], &["never"], &["unban", "--source", "x"]]
+    {
+        done(&netns, arguments);
+    }
+    assert_eq!(nfguard(&netns, &["unban", "192.0.2.1"]).status, Some(1));
+    assert_eq!(nft(&netns, "list ruleset\n"), "");
+}
+
+#[test]
+fn unload_removes_the_policy_and_with_all_the_bans_too_and_no_other_table() {
+    let world = World::new().expect("run me with `cargo xtask netns-test`");
+    let host = &world.host;
+    let policy = TempFile::new("traefik.json", TRAEFIK);
+    let path = policy.as_ref().to_str().expect("a path");
+    nft(host, "table ip mine { chain c { type filter hook input priority 0; accept; }; }\n");
+    let others = nft(host, "list ruleset\n");
+    let _server = host.serve_tcp(SocketAddr::new(World::HOST_V4, 443)).expect("a server");
+    let attacker: std::net::IpAddr = "203.0.113.66".parse().expect("an address");
+    let probe = || Probe::tcp(&world.internet, SocketAddr::new(World::HOST_V4, 443)).from(attacker);
+
+    done(host, &["load", path]);
+    done(host, &["ban", "203.0.113.66"]);
+    done(host, &["unload"]);
+    assert!(!probe().run().passed());
+    done(host, &["load", path]);
+    assert!(!probe().run().passed());
+    done(host, &["unload", "--all"]);
+    assert_eq!(nft(host, "list ruleset\n"), others);
+    assert!(probe().timeout(PATIENCE).run().passed());
+    done(host, &["unload", "--all"]);
+}
+
+#[test]
+fn a_hundred_thousand_saved_bans_come_back_with_the_time_that_is_left() {
+    let (here, there) = (netns(), netns());
+    let (_folder, path) = state();
+    let path = path.to_str().expect("a path");
+    let list: String = (0..100_000u32)
+        .map(|at| format!("10.{}.{}.{}\n", at >> 16, at >> 8 & 255, at & 255))
+        .collect();
+    let banned = nfguard_fed(&here, &["ban", "-", "--for", "1h", "--reason", "many"], &list);
+    assert_eq!(banned.status, Some(0), "{banned:?}");
+    done(&here, &["ban", "192.0.2.1", "--for", "1s"]);
+    done(&here, &["ban", "2001:db8::/32", "--port", "443/udp"]);
+    done(&here, &["save", path]);
+    std::thread::sleep(Duration::from_secs(2));
+    done(&there, &["restore", path]);
+    assert_eq!(count(&there), "100001");
+    // Twice is as good as once.
+    done(&there, &["restore", path]);
+    assert_eq!(count(&there), "100001");
+    let probe = listed(&there).into_iter().find(|ban| ban["target"] == "10.1.2.3").expect("banned");
+    let left = probe["expires_in_seconds"].as_f64().expect("an end");
+    assert!(left < 3598.0, "{probe}");
+    assert_eq!(probe["reason"], "many");
+}
+
+#[test]
+fn a_damaged_file_bans_nobody_and_is_kept_aside() {
+    let netns = netns();
+    let (folder, path) = state();
+    let text = path.to_str().expect("a path");
+    done(&netns, &["ban", "192.0.2.1", "192.0.2.2", "--for", "1h"]);
+    done(&netns, &["save", text]);
+    done(&netns, &["unload", "--all"]);
+    let whole = fs::read(&path).expect("saved");
+    for number in 1..=2 {
+        fs::write(&path, &whole[..whole.len() - 40]).expect("written");
+        let refused = nfguard(&netns, &["restore", text]);
+        assert_eq!(refused.status, Some(2), "{refused:?}");
+        assert!(refused.stderr.contains(&format!("bans.damaged-{number}")), "{refused:?}");
+        assert!(!path.exists());
+        assert!(folder.path().join(format!("bans.damaged-{number}")).exists());
+    }
+    assert_eq!(count(&netns), "0");
+    fs::write(&path, whole).expect("written");
+    done(&netns, &["restore", text]);
+    assert_eq!(count(&netns), "2");
+}
+
+#[test]
+fn a_save_that_fails_leaves_the_old_file() {
+    let netns = netns();
+    let (folder, path) = state();
+    let text = path.to_str().expect("a path");
+    done(&netns, &["ban", "192.0.2.1"]);
+    done(&netns, &["save", text]);
+    let before = fs::read(&path).expect("saved");
+    let absent = folder.path().join("absent/bans");
+    assert_eq!(nfguard(&netns, &["save", absent.to_str().expect("a path")]).status, Some(2));
+    // A file of 100,000 bans does not fit a limit of 1,024 bytes on the size of files.
+    let list: String = (0..1000).map(|at| format!("10.0.{}.{}\n", at / 250, at % 250)).collect();
+    nfguard_fed(&netns, &["ban", "-"], &list);
+    let failed = netns.run(|| {
+        let mut command = nfguard_tests::program::command::<&str>(&[]);
+        let program = command.get_program().to_owned();
+        command = Command::new("sh");
+        command.args(["-c", "trap '' XFSZ; ulimit -f 2; exec \"$0\" save \"$1\""]);
+        Answer::from(command.arg(program).arg(text).output().expect("sh starts"))
+    });
+    assert_eq!(failed.status, Some(2), "{failed:?}");
+    assert_eq!(fs::read(&path).expect("still there"), before);
+    assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1, "nothing left behind");
+    assert!(nft(&netns, &format!("list table inet {TABLE}\n")).contains("192.0.2.1"));
+}
