@@ -106,7 +106,7 @@ fn a_ban_cuts_connections_that_address_translation_leads_into_a_container() {
     nft(
         &world.host,
         "table inet docker {
-            chain dnat {
+            chain published {
                 type nat hook prerouting priority -100;
                 fib daddr type local tcp dport 443 dnat ip to 172.17.0.2:8443
                 fib daddr type local tcp dport 443 dnat ip6 to [2001:db8:d0c::2]:8443
