@@ -39,6 +39,27 @@ pub enum Error {
         /// The table's comment.
         found: String,
     },
+    /// No name for a feed.
+    #[error("{name:?} is no name for a feed; expected 1 to 32 letters, digits, `-`, `_` and `.`")]
+    FeedName {
+        /// As it was given.
+        name: String,
+    },
+    /// A feed without a single address. Nothing was changed.
+    #[error(
+        "the list for {name} holds no address that may be dropped; nothing was changed. To end the \
+         feed, remove it"
+    )]
+    EmptyFeed {
+        /// The feed's name.
+        name: String,
+    },
+    /// Another process put in the same feed meanwhile. What it has put in holds.
+    #[error("another process changed feed {name} meanwhile; what it put in holds")]
+    FeedInUse {
+        /// The feed's name.
+        name: String,
+    },
     /// A part of a long list is in force, the rest is not.
     #[error("{} of the list are banned, the rest is not: {error}", done.all())]
     Partly {

@@ -13,7 +13,7 @@ use nfguard_netlink::{
     Reg, Rule, Set, Table, Verdict, protocol,
 };
 
-use crate::never::{Ally, NeverBan};
+use crate::never::{Ally, NeverBan, Span};
 use crate::note;
 use crate::target::{Port, Protocol, Target};
 
@@ -274,6 +274,44 @@ fn outermost(allies: &[Ally], is_v6: bool) -> impl Iterator<Item = &Ally> {
     allies.iter().filter(move |inner| {
         inner.network.is_ipv6() == is_v6 && !allies.iter().any(|outer| within(inner, outer))
     })
+}
+
+/// Where the rules of feeds stand, which `v4` and `v6` jump to.
+pub(crate) fn feed_chain(is_v6: bool) -> &'static str {
+    if is_v6 { "feeds/v6" } else { "feeds/v4" }
+}
+
+/// The jump to it, and where that stands.
+pub(crate) fn to_feeds(is_v6: bool) -> (&'static str, Rule) {
+    let jump = Expr::Verdict(Verdict::Jump(feed_chain(is_v6).to_owned()));
+    (if is_v6 { "v6" } else { "v4" }, Rule { exprs: vec![jump], comment: None })
+}
+
+/// Drops who is in the set of a feed.
+pub(crate) fn feed_rule(is_v6: bool, set: &str, counter: &str) -> Rule {
+    let exprs = vec![
+        source_address(is_v6),
+        lookup(set, false),
+        source_address(is_v6),
+        lookup(&never_set(is_v6).name, true),
+        Expr::Counter(counter.to_owned()),
+        Expr::Verdict(Verdict::Drop),
+    ];
+    Rule { exprs: [family(is_v6), exprs].concat(), comment: None }
+}
+
+/// The set of a feed, empty.
+pub(crate) fn feed_set(is_v6: bool, name: String, comment: String) -> Set {
+    Set { name, comment: Some(comment), ..never_set(is_v6) }
+}
+
+/// Addresses from number to number as an element of a feed's set.
+pub(crate) fn feed_element(is_v6: bool, (first, last): Span) -> Element {
+    let bytes = |number: u128| {
+        let bytes = number.to_be_bytes();
+        bytes.get(if is_v6 { 0 } else { 12 }..).unwrap_or_default().to_vec()
+    };
+    Key::Range(bytes(first), bytes(last)).into()
 }
 
 /// Router and neighbour solicitation and advertisement: to ban a neighbour must not mean to lose

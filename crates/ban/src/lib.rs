@@ -49,6 +49,8 @@
 mod bans;
 mod edit;
 mod error;
+mod feed;
+mod feeds;
 #[cfg(feature = "socket")]
 mod host;
 mod layout;
@@ -59,6 +61,8 @@ mod target;
 pub use bans::{Active, Ban, Bans, Made};
 pub use edit::Tally;
 pub use error::Error;
+pub use feed::{Cleaned, Feed, InvalidRange};
+pub use feeds::ActiveFeed;
 pub use layout::{MARK, TABLE, known_by};
 pub use never::{Admitted, Ally, NeverBan, Refused};
 pub use target::{InvalidPort, InvalidTarget, Port, Protocol, Target};

@@ -15,9 +15,12 @@ use crate::target::Target;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NeverBan {
     allies: Vec<Ally>,
-    /// First and last address of each ally, as numbers: sorted, without overlap, IPv4 and IPv6.
-    ranges: [Vec<(u128, u128)>; 2],
+    /// The same addresses: sorted, without overlap, IPv4 and IPv6.
+    spans: [Vec<Span>; 2],
 }
+
+/// First and last address, as numbers.
+pub(crate) type Span = (u128, u128);
 
 /// Somebody who is never banned.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,7 +55,7 @@ pub struct Refused {
 
 impl Default for NeverBan {
     fn default() -> NeverBan {
-        let nobody = NeverBan { allies: Vec::new(), ranges: [Vec::new(), Vec::new()] };
+        let nobody = NeverBan { allies: Vec::new(), spans: [Vec::new(), Vec::new()] };
         let loopback = ["127.0.0.0/8", "::1/128"].into_iter().filter_map(|text| text.parse().ok());
         nobody.and_all(loopback.map(|network| (network, "loopback".to_owned())))
     }
@@ -76,9 +79,9 @@ impl NeverBan {
                 self.allies.push(Ally { network, reason });
             }
         }
-        self.ranges = [false, true].map(|is_v6| {
+        self.spans = [false, true].map(|is_v6| {
             let networks = self.allies.iter().map(|ally| ally.network);
-            merged(networks.filter(|network| network.is_ipv6() == is_v6))
+            merged(networks.filter(|network| network.is_ipv6() == is_v6).map(bounds))
         });
         self
     }
@@ -97,7 +100,7 @@ impl NeverBan {
     /// The same list without those of whom this is true.
     pub(crate) fn without(self, goes: impl Fn(&Ally) -> bool) -> NeverBan {
         let allies = self.allies.into_iter().filter(|ally| !goes(ally));
-        let nobody = NeverBan { allies: Vec::new(), ranges: [Vec::new(), Vec::new()] };
+        let nobody = NeverBan { allies: Vec::new(), spans: [Vec::new(), Vec::new()] };
         nobody.and_all(allies.map(|ally| (ally.network, ally.reason)))
     }
 
@@ -119,16 +122,11 @@ impl NeverBan {
     /// # Errors
     /// Names the ally.
     pub fn admit(&self, target: Target) -> Result<Admitted, Refused> {
-        let (first, last) = bounds(target.network());
-        let [v4, v6] = &self.ranges;
-        let ranges = if target.network().is_ipv6() { v6 } else { v4 };
-        // The first range that does not end ahead of the target: does it begin ahead of its end?
-        let next = ranges.partition_point(|(_, end)| *end < first);
-        if ranges.get(next).is_none_or(|(start, _)| *start > last) {
+        if !hit(self.spans(target.network().is_ipv6()), bounds(target.network())) {
             return Ok(Admitted(target));
         }
-        let hit = self.allies.iter().find(|ally| Target::from(ally.network).overlaps(target));
-        hit.map_or(Ok(Admitted(target)), |ally| {
+        let ally = self.allies.iter().find(|ally| Target::from(ally.network).overlaps(target));
+        ally.map_or(Ok(Admitted(target)), |ally| {
             let (ally, reason) = (ally.network.into(), ally.reason.clone());
             Err(Refused { target, ally, reason })
         })
@@ -147,6 +145,11 @@ impl NeverBan {
         self.admit(Target::source(address, 128)).map_err(|_| refused)
     }
 
+    pub(crate) fn spans(&self, is_v6: bool) -> &[Span] {
+        let [v4, v6] = &self.spans;
+        if is_v6 { v6 } else { v4 }
+    }
+
     /// Everybody on the list, in the order in which they came.
     #[must_use]
     pub fn allies(&self) -> &[Ally] {
@@ -162,29 +165,35 @@ impl Admitted {
     }
 }
 
-/// First and last address, as numbers.
-pub(crate) fn bounds(network: IpNetwork) -> (u128, u128) {
+pub(crate) fn bounds(network: IpNetwork) -> Span {
     (number(network.network()), number(network.broadcast()))
 }
 
-fn number(address: IpAddr) -> u128 {
+pub(crate) fn number(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(address) => u128::from(address.to_bits()),
         IpAddr::V6(address) => address.to_bits(),
     }
 }
 
-fn merged(networks: impl Iterator<Item = IpNetwork>) -> Vec<(u128, u128)> {
-    let mut all: Vec<(u128, u128)> = networks.map(bounds).collect();
+/// Sorted, with what overlaps or adjoins put together.
+pub(crate) fn merged(spans: impl Iterator<Item = Span>) -> Vec<Span> {
+    let mut all: Vec<Span> = spans.collect();
     all.sort_unstable();
-    let mut merged: Vec<(u128, u128)> = Vec::new();
-    for (first, last) in all {
-        match merged.last_mut() {
-            Some((_, end)) if first <= *end => *end = last.max(*end),
-            _ => merged.push((first, last)),
+    all.dedup_by(|(first, last), (_, end)| {
+        let joins = *first <= end.saturating_add(1);
+        if joins {
+            *end = (*last).max(*end);
         }
-    }
-    merged
+        joins
+    });
+    all
+}
+
+/// Whether a span has an address in common with one of these, which are merged.
+pub(crate) fn hit(spans: &[Span], (first, last): Span) -> bool {
+    let next = spans.partition_point(|(_, end)| *end < first);
+    spans.get(next).is_some_and(|(start, _)| *start <= last)
 }
 
 #[cfg(test)]

@@ -86,10 +86,35 @@ pub(crate) enum Verb {
         /// One that is damaged is renamed, and nobody is banned
         file: PathBuf,
     },
+    /// Drop everyone in a published list, as long as it is there
+    #[command(subcommand)]
+    Feed(FeedVerb),
     /// List who is never banned, and why; or change it
     Never {
         #[command(subcommand)]
         change: Option<NeverChange>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum FeedVerb {
+    /// Put a list in, in place of an older one of that name, without a moment between the two
+    Add {
+        /// Letters, digits, `-`, `_` and `.`
+        name: String,
+        /// FireHOL netset, Spamhaus DROP (text or JSON), ranges, or one address or prefix a line;
+        /// `-` is standard input
+        file: PathBuf,
+        /// Take the rest when a line of the list is bad, and exit with 1
+        #[arg(long)]
+        skip_bad_lines: bool,
+    },
+    /// List the feeds in force, and what each has dropped
+    List,
+    /// Let in again who is on the list; exit status 1 if there is none of that name
+    Remove {
+        /// As it was added
+        name: String,
     },
 }
 

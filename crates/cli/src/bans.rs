@@ -1,6 +1,6 @@
 //! `ban`, `unban` and `bans`.
 
-use std::io::{self, IsTerminal as _, Read as _};
+use std::io::{self, IsTerminal as _};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -24,7 +24,7 @@ pub(crate) fn ban(request: &BanRequest, as_json: bool) -> Done {
     let (wanted, bad) = wanted(request, bans.never())?;
     // Nobody is banned unless it is said what to do: the operator has to look at the list again.
     if !bad.is_empty() && !request.skip_bad_lines {
-        return Err(Failure::Usage(format!("nobody was banned:\n  {}", bad.join("\n  "))));
+        return Err(Failure::Usage(format!("nobody was banned:\n{}", output::some_of(&bad))));
     }
     for problem in &bad {
         output::warning(problem);
@@ -81,8 +81,7 @@ fn wanted(request: &BanRequest, never: &NeverBan) -> Result<(Vec<Wanted>, Vec<St
         }
     };
     if request.targets == ["-"] {
-        let mut text = String::new();
-        io::stdin().read_to_string(&mut text).map_err(Failure::file(Path::new("-")))?;
+        let text = output::read(Path::new("-"))?;
         for (number, entry) in ban_list::parse(&text) {
             take(&|| format!("line {number}: "), entry);
         }

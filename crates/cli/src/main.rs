@@ -7,6 +7,8 @@ mod ban_list;
 mod bans;
 mod explain;
 mod failure;
+mod feed;
+mod feed_list;
 mod load;
 mod never;
 mod output;
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         Verb::Bans { source, .. } => bans::list(source.as_deref(), json),
         Verb::Save { file } => state::save(&file, json),
         Verb::Restore { file } => state::restore(&file, json),
+        Verb::Feed(verb) => feed::feed(&verb, json),
         Verb::Never { change } => never::never(change.as_ref(), json),
         Verb::Try { file } => rehearse::rehearse(&file, json),
     };

@@ -1,18 +1,25 @@
 //! What every verb prints alike.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{ErrorKind, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
 
 use anstyle::{AnsiColor, Style};
 use nfguard_netlink::Table;
 use nfguard_netlink::text;
 use nfguard_policy::{Problem, Severity};
 use serde_json::{Value, json};
+
+use crate::failure::Failure;
 use similar::{ChangeTag, TextDiff};
 
 /// The number that each JSON answer carries. It changes when a reader of the old form would
 /// misread the new one; new keys do not change it.
 const SCHEMA: u32 = 1;
+
+/// How many problems of a list are printed.
+const SOME: usize = 20;
 
 pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
 pub(crate) const BAD: Style = AnsiColor::Red.on_default();
@@ -40,6 +47,32 @@ pub(crate) fn line(text: &str) {
 /// To standard error.
 pub(crate) fn warning(text: &str) {
     let _ = writeln!(anstream::stderr(), "{NOTE}nfguard: {text}{NOTE:#}");
+}
+
+/// Some problems of a long list, each in a line of its own; a page that is no list has thousands.
+pub(crate) fn some_of(problems: &[String]) -> String {
+    let mut lines: Vec<String> =
+        problems.iter().take(SOME).map(|problem| format!("  {problem}")).collect();
+    if problems.len() > SOME {
+        lines.push(format!("  and {} more", problems.len() - SOME));
+    }
+    lines.join("\n")
+}
+
+/// A time in seconds since 1970, for people.
+pub(crate) fn time(seconds: u64) -> String {
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds)).to_string()
+}
+
+/// All of a file, or with `-` of standard input.
+pub(crate) fn read(path: &Path) -> Result<String, Failure> {
+    let mut text = String::new();
+    let read = if path == Path::new("-") {
+        std::io::stdin().read_to_string(&mut text).map(|_| text)
+    } else {
+        std::fs::read_to_string(path)
+    };
+    read.map_err(Failure::file(path))
 }
 
 /// Every problem of a policy, to standard error or as JSON.

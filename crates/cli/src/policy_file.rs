@@ -1,6 +1,5 @@
 //! Reading a policy file, and `check`.
 
-use std::io::{self, Read as _};
 use std::path::Path;
 
 use nfguard_netlink::Table;
@@ -20,13 +19,7 @@ pub(crate) struct PolicyFile {
 impl PolicyFile {
     /// Reads and validates; `-` is standard input.
     pub(crate) fn read(path: &Path) -> Result<PolicyFile, Failure> {
-        let text = if path == Path::new("-") {
-            let mut text = String::new();
-            io::stdin().read_to_string(&mut text).map(|_| text)
-        } else {
-            std::fs::read_to_string(path)
-        };
-        let text = text.map_err(Failure::file(path))?;
+        let text = output::read(path)?;
         let name = path.display().to_string();
         match Policy::parse(&text) {
             Ok((policy, warnings)) => Ok(PolicyFile { name, policy, warnings }),

@@ -6,7 +6,7 @@ use crate::attr::{Attrs, Writer};
 use crate::element::{self, RawElements};
 use crate::error::Error;
 use crate::message::{Batch, Replies, Reply, errno, request};
-use crate::model::{Counts, LiveElement, Set, Table};
+use crate::model::{Counter, Counts, LiveElement, Rule, Set, Table};
 use crate::object;
 use crate::transaction::Transaction;
 use crate::uapi::*;
@@ -175,25 +175,46 @@ impl Kernel {
         })?;
         // Chain by chain: for each part of a dump the kernel walks to it from the dump's start.
         for chain in &mut table.chains {
-            let of_chain = [(NFTA_RULE_TABLE, name), (NFTA_RULE_CHAIN, &chain.name)];
-            self.read(NFT_MSG_GETRULE, NFT_MSG_NEWRULE, true, &of_chain, |attrs| {
-                chain.rules.push(object::decode_rule(attrs)?);
-                Ok(())
-            })?;
+            chain.rules = self.rules(name, &chain.name)?;
         }
         table.sets = self.sets(name)?;
         for set in table.sets.iter_mut().filter(|set| !set.dynamic) {
             set.elements = self.elements(name, set)?;
         }
         let mut counts = BTreeMap::new();
-        let object_table = [(NFTA_OBJ_TABLE, name)];
-        self.read(NFT_MSG_GETOBJ, NFT_MSG_NEWOBJ, true, &object_table, |attrs| {
-            let (counter, count) = object::decode_counter(attrs)?;
+        for (counter, count) in self.counters(name)? {
             counts.insert(counter.name.clone(), count);
             table.counters.push(counter);
+        }
+        Ok(Some(Loaded { table, counts }))
+    }
+
+    /// The rules of a chain, in order; none if there is no such chain.
+    ///
+    /// # Errors
+    /// As [`Kernel::table`].
+    pub fn rules(&mut self, table: &str, chain: &str) -> Result<Vec<Rule>, Error> {
+        let mut rules = Vec::new();
+        let of_chain = [(NFTA_RULE_TABLE, table), (NFTA_RULE_CHAIN, chain)];
+        self.read(NFT_MSG_GETRULE, NFT_MSG_NEWRULE, true, &of_chain, |attrs| {
+            rules.push(object::decode_rule(attrs)?);
             Ok(())
         })?;
-        Ok(Some(Loaded { table, counts }))
+        Ok(rules)
+    }
+
+    /// The named counters of a table, and what they have counted.
+    ///
+    /// # Errors
+    /// As [`Kernel::table`].
+    pub fn counters(&mut self, table: &str) -> Result<Vec<(Counter, Counts)>, Error> {
+        let mut counters = Vec::new();
+        let of_table = [(NFTA_OBJ_TABLE, table)];
+        self.read(NFT_MSG_GETOBJ, NFT_MSG_NEWOBJ, true, &of_table, |attrs| {
+            counters.push(object::decode_counter(attrs)?);
+            Ok(())
+        })?;
+        Ok(counters)
     }
 
     /// The sets of a table, without their elements; none if there is no such table.

@@ -1,0 +1,86 @@
+//! `feed`: long lists that others publish.
+
+use std::path::Path;
+
+use nfguard_ban::{ActiveFeed, Bans};
+use serde_json::{Value, json};
+
+use crate::args::FeedVerb;
+use crate::bans::never;
+use crate::failure::Failure;
+use crate::{Answer, Done, feed_list, output};
+
+pub(crate) fn feed(verb: &FeedVerb, as_json: bool) -> Done {
+    match verb {
+        FeedVerb::Add { name, file, skip_bad_lines } => add(name, file, *skip_bad_lines, as_json),
+        FeedVerb::List => list(as_json),
+        FeedVerb::Remove { name } => remove(name, as_json),
+    }
+}
+
+fn add(name: &str, file: &Path, skip_bad_lines: bool, as_json: bool) -> Done {
+    let text = output::read(file)?;
+    let (feed, bad) = feed_list::parse(&text);
+    if !bad.is_empty() && !skip_bad_lines {
+        let problems = output::some_of(&bad);
+        return Err(Failure::Usage(format!("feed {name} is as it was:\n{problems}")));
+    }
+    for problem in &bad {
+        output::warning(problem);
+    }
+    let mut bans = Bans::open(never()?)?;
+    let cleaned = feed.clean(bans.never());
+    bans.set_feed(name, &cleaned)?;
+    let (ranges, reserved, spared) = (cleaned.ranges(), cleaned.reserved, cleaned.spared);
+    if as_json {
+        output::json(&json!({
+            "feed": name, "entries": cleaned.entries, "reserved": reserved, "never_ban": spared,
+            "ranges": ranges, "refused": bad,
+        }));
+    } else {
+        output::line(&format!(
+            "{name}: {ranges} ranges from {} entries; taken out of {reserved} what is private or \
+             reserved, of {spared} who is never banned",
+            cleaned.entries
+        ));
+    }
+    Ok(Answer::from(bad.is_empty()))
+}
+
+fn list(as_json: bool) -> Done {
+    let feeds = Bans::open_existing(never()?)?.map_or(Ok(Vec::new()), |mut bans| bans.feeds())?;
+    if as_json {
+        let feeds: Vec<Value> = feeds
+            .iter()
+            .map(|ActiveFeed { name, ranges, since, dropped }| {
+                let dropped = json!({ "packets": dropped.packets, "bytes": dropped.bytes });
+                json!({ "feed": name, "ranges": ranges, "since": since, "dropped": dropped })
+            })
+            .collect();
+        output::json(&json!({ "feeds": feeds }));
+        return Ok(Answer::Yes);
+    }
+    for ActiveFeed { name, ranges, since, dropped } in &feeds {
+        let since = since.map_or("?".to_owned(), output::time);
+        output::line(&format!(
+            "{name:<32} {ranges:>8} ranges, since {since}, {} packets dropped",
+            dropped.packets
+        ));
+    }
+    if feeds.is_empty() {
+        output::line("no feed is in force");
+    }
+    Ok(Answer::Yes)
+}
+
+fn remove(name: &str, as_json: bool) -> Done {
+    let bans = Bans::open_existing(never()?)?;
+    let removed = bans.map_or(Ok(false), |mut bans| bans.remove_feed(name))?;
+    if as_json {
+        output::json(&json!({ "feed": name, "removed": removed }));
+    } else {
+        let word = if removed { "removed" } else { "there is no such feed" };
+        output::line(&format!("{name}: {word}"));
+    }
+    Ok(Answer::from(removed))
+}

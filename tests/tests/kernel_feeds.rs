@@ -1,0 +1,276 @@
+//! Feeds in the real kernel: lists as they are published, judged by packets.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use nfguard_ban::{Bans, Feed, NeverBan, TABLE};
+use nfguard_lab::{Netns, Probe, World, packet};
+use nfguard_tests::nft::nft;
+use nfguard_tests::program::{Answer, TempFile, command, nfguard};
+use serde_json::Value;
+
+const NETSET: &str = include_str!("../fixtures/feeds/firehol.netset");
+const DROP: &str = include_str!("../fixtures/feeds/drop.txt");
+const DROP_JSON: &str = include_str!("../fixtures/feeds/drop.json");
+const PLAIN: &str = include_str!("../fixtures/feeds/plain.txt");
+const TRAEFIK: &str = include_str!("../../policies/traefik.json");
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What documentation addresses cannot be: they are reserved, and no feed may drop them.
+const LISTED: &str = "45.9.20.66";
+const LISTED_V6: &str = "2a0e:b107::66";
+const UNLISTED: &str = "45.9.21.66";
+
+fn address(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+/// A host, and an internet that has addresses that feeds may list.
+fn world() -> World {
+    let world = World::with_container().expect("run me with `cargo xtask netns-test`");
+    for (network, bits) in [("45.9.0.0", 16), ("2a0e:b107::", 32)] {
+        world.internet.own_prefix(address(network), bits).expect("a route");
+    }
+    world
+}
+
+fn add(netns: &Netns, name: &str, list: &str) -> Answer {
+    let file = TempFile::new(name, list);
+    nfguard(netns, &["feed".as_ref(), "add".as_ref(), name.as_ref(), file.as_ref()])
+}
+
+fn added(netns: &Netns, name: &str, list: &str) -> String {
+    let answer = add(netns, name, list);
+    assert_eq!(answer.status, Some(0), "{answer:?}");
+    answer.stdout
+}
+
+fn passes(world: &World, from: &str, to: IpAddr) -> bool {
+    Probe::tcp(&world.internet, SocketAddr::new(to, 443)).from(address(from)).run().passed()
+}
+
+fn must_pass(world: &World, from: &str, to: IpAddr) {
+    let probe = Probe::tcp(&world.internet, SocketAddr::new(to, 443)).from(address(from));
+    let outcome = probe.timeout(PATIENCE).run();
+    assert!(outcome.passed(), "{from} to {to}: {outcome}");
+}
+
+fn serve(netns: &Netns, address: IpAddr) -> nfguard_lab::Server {
+    netns.serve_tcp(SocketAddr::new(address, 443)).expect("a server")
+}
+
+#[test]
+fn a_list_in_every_published_form_drops_who_is_in_it_for_host_and_containers() {
+    let world = world();
+    let container = world.container.as_ref().expect("made with one");
+    let _servers = [
+        serve(&world.host, World::HOST_V4),
+        serve(&world.host, World::HOST_V6),
+        serve(container, World::CONTAINER_V4),
+    ];
+    for (name, list, has_v6) in [
+        ("netset", NETSET, false),
+        ("drop", DROP, false),
+        ("drop-json", DROP_JSON, true),
+        ("plain", PLAIN, true),
+    ] {
+        must_pass(&world, LISTED, World::HOST_V4);
+        added(&world.host, name, list);
+        assert!(!passes(&world, LISTED, World::HOST_V4), "{name}");
+        assert!(!passes(&world, LISTED, World::CONTAINER_V4), "{name}");
+        must_pass(&world, UNLISTED, World::HOST_V4);
+        must_pass(&world, UNLISTED, World::CONTAINER_V4);
+        if has_v6 {
+            assert!(!passes(&world, LISTED_V6, World::HOST_V6), "{name}");
+        } else {
+            must_pass(&world, LISTED_V6, World::HOST_V6);
+        }
+        let removed = nfguard(&world.host, &["feed", "remove", name]);
+        assert_eq!(removed.status, Some(0), "{removed:?}");
+        must_pass(&world, LISTED, World::HOST_V4);
+        must_pass(&world, LISTED_V6, World::HOST_V6);
+    }
+    assert_eq!(nfguard(&world.host, &["feed", "remove", "netset"]).status, Some(1));
+    let table = nft(&world.host, &format!("list table inet {TABLE}\n"));
+    assert!(!table.contains("set feed/") && !table.contains("counter feed/"), "{table}");
+}
+
+#[test]
+fn private_and_spared_addresses_are_taken_out_and_counted() {
+    let world = world();
+    let _server = serve(&world.host, World::HOST_V4);
+    let spared = nfguard(&world.host, &["never", "add", "45.9.20.66"]);
+    assert_eq!(spared.status, Some(0), "{spared:?}");
+    let told = added(&world.host, "level1", NETSET);
+    // Entries, and of them 0/8, 10/8, 192.168/16 and 224/3; the operator's friend is in one more.
+    assert!(told.contains("from 6 entries; taken out of 4 what is private"), "{told}");
+    // And perhaps one that this machine's name server is in.
+    let spared = ["of 1 who is never banned", "of 2 who is never banned"];
+    assert!(spared.iter().any(|words| told.contains(words)), "{told}");
+    must_pass(&world, LISTED, World::HOST_V4);
+    assert!(!passes(&world, "45.9.20.67", World::HOST_V4));
+
+    let listed = nfguard(&world.host, &["feed", "list", "--json"]);
+    let listed: Value = serde_json::from_str(&listed.stdout).expect("JSON");
+    let feed = &listed["feeds"][0];
+    assert_eq!((feed["feed"].as_str(), feed["ranges"].as_u64()), (Some("level1"), Some(3)));
+    assert!(feed["dropped"]["packets"].as_u64() > Some(0), "{listed}");
+}
+
+#[test]
+fn a_list_that_is_none_changes_nothing() {
+    let world = world();
+    let _server = serve(&world.host, World::HOST_V4);
+    added(&world.host, "mine", PLAIN);
+    for (list, why) in [
+        ("<!DOCTYPE html>\n<h1>429 Too Many Requests</h1>\n", "line 1"),
+        ("# nothing any more\n", "no address"),
+        ("10.0.0.0/8\n", "no address"),
+        ("45.9.30.0/24\n45.9.31.300\n", "line 2"),
+        ("45.9.30.9-45.9.30.1\n", "no range"),
+    ] {
+        let refused = add(&world.host, "mine", list);
+        assert_eq!(refused.status, Some(2), "{refused:?}");
+        assert!(refused.stderr.contains(why), "{refused:?}");
+        assert!(!passes(&world, LISTED, World::HOST_V4));
+        must_pass(&world, "45.9.30.5", World::HOST_V4);
+    }
+    let refused = nfguard(&world.host, &["feed", "add", "no/name", "/dev/null"]);
+    assert_eq!(refused.status, Some(2), "{refused:?}");
+}
+
+#[test]
+fn not_one_packet_of_who_is_in_both_lists_passes_while_they_are_swapped() {
+    let world = world();
+    let host = &world.host;
+    let mut bans = host.run(|| Bans::open(NeverBan::default()).expect("the table"));
+    let list = |extra: u8| {
+        let mut feed = Feed::default();
+        feed.add("45.9.20.0/24".parse().expect("a network"));
+        feed.add(format!("45.10.{extra}.0/24").parse().expect("a network"));
+        feed.clean(bans.never())
+    };
+    let lists = [list(1), list(2)];
+    bans.set_feed("swapped", &lists[0]).expect("a feed");
+    nft(host, "table inet seen { counter listed {}; counter others {};
+        chain in { type filter hook input priority 0;
+            ip saddr 45.9.20.66 counter name listed; ip saddr 45.9.21.66 counter name others; }; }\n");
+    let datagram = |from: &str| {
+        let (from, to) = (address(from), World::HOST_V4);
+        packet::ip(from, to, 17, 64, &packet::udp(from, to, 40_000, 9, b"x"))
+    };
+    let swapping = AtomicBool::new(true);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while swapping.load(Ordering::Relaxed) {
+                for from in [LISTED, UNLISTED] {
+                    world.internet.send_raw(None, &datagram(from)).expect("sent");
+                }
+            }
+        });
+        for round in 0..50 {
+            bans.set_feed("swapped", &lists[round % 2]).expect("a feed");
+        }
+        swapping.store(false, Ordering::Relaxed);
+    });
+    let seen = nft(host, "list counters table inet seen\n");
+    let packets = |name: &str| -> u64 {
+        let rest = seen.split(&format!("counter {name} ")).nth(1).expect("a counter");
+        let number = rest.split("packets ").nth(1).and_then(|rest| rest.split(' ').next());
+        number.expect("a number").parse().expect("a number")
+    };
+    assert_eq!(packets("listed"), 0, "{seen}");
+    assert!(packets("others") > 100, "{seen}");
+}
+
+/// Distinct /28 of addresses that feeds may list, in an order without order.
+fn half_a_million() -> String {
+    let mut list = String::new();
+    for at in 0..500_000_u32 {
+        let network = 0x1000_0000 + (at.wrapping_mul(0x9e37_79b1) >> 11 << 9 & 0x4fff_ffff);
+        let [a, b, c, d] = network.to_be_bytes();
+        writeln!(list, "{a}.{b}.{c}.{d}/28").expect("a string");
+    }
+    list
+}
+
+#[test]
+fn half_a_million_prefixes_are_put_in() {
+    let world = world();
+    let list = half_a_million() + "45.9.20.0/24\n";
+    added(&world.host, "large", &list);
+    let _server = serve(&world.host, World::HOST_V4);
+    assert!(!passes(&world, LISTED, World::HOST_V4));
+    must_pass(&world, "203.0.113.7", World::HOST_V4);
+    let listed = nfguard(&world.host, &["feed", "list", "--json"]);
+    let listed: Value = serde_json::from_str(&listed.stdout).expect("JSON");
+    assert!(listed["feeds"][0]["ranges"].as_u64() > Some(200_000), "{listed}");
+}
+
+#[test]
+fn an_import_that_is_killed_leaves_the_old_list_or_the_new_one() {
+    let world = world();
+    let _server = serve(&world.host, World::HOST_V4);
+    let list = TempFile::new("large", &(half_a_million() + "45.9.20.0/24\n45.9.30.0/24\n"));
+    added(&world.host, "large", "45.9.20.0/24\n");
+    for round in 0..20_u64 {
+        let mut import = world.host.run(|| {
+            let arguments = ["feed".as_ref(), "add".as_ref(), "large".as_ref(), list.as_ref()];
+            command(&arguments).spawn().expect("nfguard starts")
+        });
+        std::thread::sleep(Duration::from_millis(40 * round));
+        import.kill().expect("killed");
+        import.wait().expect("it was running");
+        assert!(!passes(&world, LISTED, World::HOST_V4), "round {round}");
+    }
+    // What was left behind goes with the next import.
+    added(&world.host, "large", "45.9.20.0/24\n");
+    let listed = nft(&world.host, "list sets\n");
+    assert_eq!(listed.matches("set feed/").count(), 2, "{listed}");
+    assert!(!passes(&world, LISTED, World::HOST_V4));
+    must_pass(&world, "45.9.30.1", World::HOST_V4);
+}
+
+#[test]
+fn feeds_stand_beside_each_other_and_outlive_the_policy() {
+    let world = world();
+    let _server = serve(&world.host, World::HOST_V4);
+    added(&world.host, "one", "45.9.20.0/24\n");
+    added(&world.host, "two", "45.9.21.0/24\n");
+    let policy = TempFile::new("traefik.json", TRAEFIK);
+    for arguments in [["load".as_ref(), policy.as_ref()].as_slice(), &["unload".as_ref()]] {
+        assert_eq!(nfguard(&world.host, arguments).status, Some(0));
+        for from in [LISTED, UNLISTED] {
+            assert!(!passes(&world, from, World::HOST_V4), "{from}");
+        }
+    }
+    assert_eq!(nfguard(&world.host, &["feed", "remove", "one"]).status, Some(0));
+    must_pass(&world, LISTED, World::HOST_V4);
+    assert!(!passes(&world, UNLISTED, World::HOST_V4));
+}
+
+#[test]
+fn two_imports_of_one_feed_at_once_leave_a_whole_list() {
+    let world = world();
+    let _server = serve(&world.host, World::HOST_V4);
+    std::thread::scope(|scope| {
+        for half in 0..2 {
+            let host = &world.host;
+            scope.spawn(move || {
+                for round in 0..20 {
+                    let list = format!("45.9.20.0/24\n45.{}.{round}.0/24\n", 10 + half);
+                    let answer = add(host, "both", &list);
+                    let beaten = answer.stderr.contains("another process changed feed both");
+                    assert!(answer.status == Some(0) || beaten, "{answer:?}");
+                }
+            });
+        }
+    });
+    assert!(!passes(&world, LISTED, World::HOST_V4));
+    let listed = nfguard(&world.host, &["feed", "list", "--json"]);
+    let listed: Value = serde_json::from_str(&listed.stdout).expect("JSON");
+    assert_eq!(listed["feeds"][0]["ranges"], 2, "{listed}");
+}
