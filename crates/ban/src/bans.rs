@@ -16,7 +16,7 @@ use crate::target::{Port, Target};
 
 /// How often a change of the table's shape starts again because others changed the ruleset
 /// meanwhile.
-pub(crate) const ATTEMPTS: usize = 10;
+pub(crate) const ATTEMPTS: usize = 100;
 
 /// The bans of one network namespace.
 ///

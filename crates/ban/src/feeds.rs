@@ -102,22 +102,7 @@ impl Bans {
     /// Fills new sets that no rule looks at yet.
     fn build(&mut self, name: &str, feed: &Cleaned) -> Result<[FeedSet; 2], Error> {
         self.prepare(&Default::default())?;
-        let of_name: Vec<FeedSet> =
-            self.feed_sets()?.into_iter().filter(|set| set.name == name).collect();
-        let in_force = self.feeds_in_force()?;
-        let edition = of_name.iter().map(|set| set.edition).max().unwrap_or_default() + 1;
-        let sets = FAMILIES.map(|is_v6| FeedSet { name: name.to_owned(), is_v6, edition });
-
-        // What an import left behind that was killed.
-        let mut begin = Transaction::new(TABLE);
-        let leftover = of_name.into_iter().filter(|set| !in_force.contains(set));
-        begin.ops.extend(leftover.map(|set| Op::DeleteSet(set.to_string())));
-        for (set, spans) in sets.iter().zip(&feed.spans) {
-            let note = format!("{} ranges @{}", spans.len(), now());
-            begin.ops.push(Op::AddSet(layout::feed_set(set.is_v6, set.to_string(), note)));
-        }
-        self.kernel.commit(&begin, None)?;
-
+        let sets = self.begin(name, feed)?;
         for (set, spans) in sets.iter().zip(&feed.spans) {
             for part in spans.chunks(AT_ONCE / RANGE_BYTES) {
                 let elements =
@@ -134,6 +119,32 @@ impl Bans {
             }
         }
         Ok(sets)
+    }
+
+    /// Makes new sets, and removes what an import left behind that was killed.
+    fn begin(&mut self, name: &str, feed: &Cleaned) -> Result<[FeedSet; 2], Error> {
+        for _ in 0..ATTEMPTS {
+            let generation = self.kernel.generation()?;
+            let of_name: Vec<FeedSet> =
+                self.feed_sets()?.into_iter().filter(|set| set.name == name).collect();
+            let in_force = self.feeds_in_force()?;
+            let edition = of_name.iter().map(|set| set.edition).max().unwrap_or_default() + 1;
+            let sets = FAMILIES.map(|is_v6| FeedSet { name: name.to_owned(), is_v6, edition });
+
+            let mut transaction = Transaction::new(TABLE);
+            let leftover = of_name.into_iter().filter(|set| !in_force.contains(set));
+            transaction.ops.extend(leftover.map(|set| Op::DeleteSet(set.to_string())));
+            for (set, spans) in sets.iter().zip(&feed.spans) {
+                let note = format!("{} ranges @{}", spans.len(), now());
+                let set = layout::feed_set(set.is_v6, set.to_string(), note);
+                transaction.ops.push(Op::AddSet(set));
+            }
+            match self.kernel.commit(&transaction, Some(generation)) {
+                Err(nfguard_netlink::Error::Interrupted) => {}
+                outcome => return Ok(outcome.map(|()| sets)?),
+            }
+        }
+        Err(nfguard_netlink::Error::Interrupted.into())
     }
 
     /// Has the rules look at these sets for the name, or at none, and removes the name's others.
