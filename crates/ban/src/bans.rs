@@ -14,9 +14,9 @@ use crate::never::{Admitted, NeverBan, Refused};
 use crate::note::Note;
 use crate::target::{Port, Target};
 
-/// How often a change of the table's shape starts again because others changed the ruleset
+/// How often what needs a whole view of the table starts again because others changed the ruleset
 /// meanwhile.
-pub(crate) const ATTEMPTS: usize = 100;
+const ATTEMPTS: usize = 100;
 
 /// The bans of one network namespace.
 ///
@@ -223,7 +223,7 @@ impl Bans {
     /// The kernel's refusal.
     pub fn list(&mut self) -> Result<Vec<Active>, Error> {
         let mut all = Vec::new();
-        for set in self.sets()? {
+        for set in self.undisturbed(Bans::sets)? {
             let elements = self.kernel.live_elements(TABLE, &set.name())?;
             all.extend(elements.into_iter().filter_map(|element| Active::read(set, element)));
         }
@@ -236,7 +236,7 @@ impl Bans {
     /// The kernel's refusal.
     pub fn count(&mut self) -> Result<u64, Error> {
         let mut all = 0;
-        for set in self.sets()? {
+        for set in self.undisturbed(Bans::sets)? {
             all += self.kernel.count(TABLE, &set.name())?;
         }
         Ok(all)
@@ -257,29 +257,37 @@ impl Bans {
         sets: &BTreeSet<BanSet>,
         never: impl Fn(NeverBan) -> NeverBan,
     ) -> Result<(), Error> {
-        for _ in 0..ATTEMPTS {
-            let generation = self.kernel.generation()?;
-            let mut transaction = match self.is_there()? {
+        self.undisturbed(|bans| {
+            let generation = bans.kernel.generation()?;
+            let mut transaction = match bans.is_there()? {
                 true => Transaction::new(TABLE),
                 false => diff(None, &layout::empty_table()),
             };
-            let never = never(self.never_of_all()?);
+            let never = never(bans.never_of_all()?);
             for set in layout::spared(&never) {
-                if self.kernel.elements(TABLE, &set)? != set.elements {
+                if bans.kernel.elements(TABLE, &set)? != set.elements {
                     transaction.ops.push(Op::FlushElements(set.name.clone()));
                     transaction.ops.push(Op::AddElements { set: set.name, elements: set.elements });
                 }
             }
-            let present = self.sets()?;
+            let present = bans.sets()?;
             let missing = sets.difference(&present);
             transaction.ops.extend(missing.flat_map(|set| set.install()));
-            match self.kernel.commit(&transaction, Some(generation)) {
-                Err(nfguard_netlink::Error::Interrupted) => {}
-                result => {
-                    result?;
-                    self.never = never;
-                    return Ok(());
-                }
+            bans.kernel.commit(&transaction, Some(generation))?;
+            bans.never = never;
+            Ok(())
+        })
+    }
+
+    /// Tries again if others change the ruleset in between.
+    pub(crate) fn undisturbed<T>(
+        &mut self,
+        mut attempt: impl FnMut(&mut Bans) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        for _ in 0..ATTEMPTS {
+            match attempt(self) {
+                Err(Error::Kernel(nfguard_netlink::Error::Interrupted)) => {}
+                outcome => return outcome,
             }
         }
         Err(nfguard_netlink::Error::Interrupted.into())

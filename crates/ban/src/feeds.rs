@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use nfguard_netlink::{Chain, Counter, Counts, Expr, Op, Rule, Transaction};
 
-use crate::bans::{ATTEMPTS, Bans, now};
+use crate::bans::{Bans, now};
 use crate::error::{Error, errno, refused};
 use crate::feed::Cleaned;
 use crate::layout::{self, TABLE};
@@ -62,7 +62,8 @@ impl Bans {
     /// # Errors
     /// The kernel's refusal.
     pub fn remove_feed(&mut self, name: &str) -> Result<bool, Error> {
-        let is_there = self.feed_sets()?.iter().any(|set| set.name == name);
+        let sets = self.undisturbed(Bans::feed_sets)?;
+        let is_there = sets.iter().any(|set| set.name == name);
         if is_there {
             self.swap(name, None)?;
         }
@@ -74,6 +75,10 @@ impl Bans {
     /// # Errors
     /// The kernel's refusal.
     pub fn feeds(&mut self) -> Result<Vec<ActiveFeed>, Error> {
+        self.undisturbed(Bans::read_feeds)
+    }
+
+    fn read_feeds(&mut self) -> Result<Vec<ActiveFeed>, Error> {
         let in_force = self.feeds_in_force()?;
         let counters: BTreeMap<String, Counts> = self
             .kernel
@@ -123,11 +128,11 @@ impl Bans {
 
     /// Makes new sets, and removes what an import left behind that was killed.
     fn begin(&mut self, name: &str, feed: &Cleaned) -> Result<[FeedSet; 2], Error> {
-        for _ in 0..ATTEMPTS {
-            let generation = self.kernel.generation()?;
+        self.undisturbed(|bans| {
+            let generation = bans.kernel.generation()?;
             let of_name: Vec<FeedSet> =
-                self.feed_sets()?.into_iter().filter(|set| set.name == name).collect();
-            let in_force = self.feeds_in_force()?;
+                bans.feed_sets()?.into_iter().filter(|set| set.name == name).collect();
+            let in_force = bans.feeds_in_force()?;
             let edition = of_name.iter().map(|set| set.edition).max().unwrap_or_default() + 1;
             let sets = FAMILIES.map(|is_v6| FeedSet { name: name.to_owned(), is_v6, edition });
 
@@ -139,24 +144,21 @@ impl Bans {
                 let set = layout::feed_set(set.is_v6, set.to_string(), note);
                 transaction.ops.push(Op::AddSet(set));
             }
-            match self.kernel.commit(&transaction, Some(generation)) {
-                Err(nfguard_netlink::Error::Interrupted) => {}
-                outcome => return Ok(outcome.map(|()| sets)?),
-            }
-        }
-        Err(nfguard_netlink::Error::Interrupted.into())
+            bans.kernel.commit(&transaction, Some(generation))?;
+            Ok(sets)
+        })
     }
 
     /// Has the rules look at these sets for the name, or at none, and removes the name's others.
     fn swap(&mut self, name: &str, sets: Option<&[FeedSet; 2]>) -> Result<(), Error> {
-        for _ in 0..ATTEMPTS {
-            let generation = self.kernel.generation()?;
-            let present = self.feed_sets()?;
+        self.undisturbed(|bans| {
+            let generation = bans.kernel.generation()?;
+            let present = bans.feed_sets()?;
             let new = sets.map_or(&[][..], <[FeedSet; 2]>::as_slice);
             if !new.iter().all(|set| present.contains(set)) {
                 return Err(Error::FeedInUse { name: name.to_owned() });
             }
-            let mut in_force = self.feeds_in_force()?;
+            let mut in_force = bans.feeds_in_force()?;
             in_force.retain(|set| set.name != name);
             in_force.extend_from_slice(new);
             in_force.sort();
@@ -167,19 +169,15 @@ impl Bans {
                 transaction.ops.push(Op::AddCounter(counter));
             }
             for is_v6 in FAMILIES {
-                transaction.ops.extend(self.rewrite(is_v6, &in_force)?);
+                transaction.ops.extend(bans.rewrite(is_v6, &in_force)?);
             }
             let old = present.into_iter().filter(|set| set.name == name && !new.contains(set));
             transaction.ops.extend(old.map(|set| Op::DeleteSet(set.to_string())));
             if sets.is_none() {
                 transaction.ops.push(Op::DeleteCounter(counter(name)));
             }
-            match self.kernel.commit(&transaction, Some(generation)) {
-                Err(nfguard_netlink::Error::Interrupted) => {}
-                outcome => return Ok(outcome?),
-            }
-        }
-        Err(nfguard_netlink::Error::Interrupted.into())
+            Ok(bans.kernel.commit(&transaction, Some(generation))?)
+        })
     }
 
     /// The chain of feeds of one family, anew. Who has no feed has no chain to walk through.

@@ -15,10 +15,11 @@ use crate::uapi::*;
 const NFTA_SET_COUNT: u16 = 20;
 
 /// How often a read is tried when others change the ruleset meanwhile.
-const READS: usize = 10;
+const READS: usize = 100;
 
 /// A set of so many elements may still be growing when it is read.
 const LARGE: usize = 5_000;
+const LARGE_READS: usize = 10;
 
 /// Sends one request (a batch, or a request for a dump) and gives all that came back.
 type Exchange = Box<dyn FnMut(&[u8]) -> Result<Vec<u8>, Error> + Send>;
@@ -298,7 +299,7 @@ impl Kernel {
     /// As [`Kernel::element`]; [`Error::Interrupted`] if others kept changing the set.
     pub fn live_elements(&mut self, table: &str, set: &str) -> Result<Vec<LiveElement>, Error> {
         let mut last = None;
-        for _ in 0..READS {
+        for _ in 0..LARGE_READS {
             match self.dump_elements(table, set) {
                 Err(Error::Interrupted) => {}
                 Err(error) => return Err(error),
