@@ -126,6 +126,32 @@ fn this_host_its_gateway_and_the_operator_are_never_banned_and_the_answer_names_
 }
 
 #[test]
+fn whom_the_policy_names_is_spared_until_it_names_others() {
+    let netns = netns();
+    let load = |never: &str| {
+        let text = format!(
+            r#"{{ "version": 1, "groups": {{ "office": ["192.0.2.0/28"] }}, {never}
+                  "rules": [{{ "action": "allow", "port": "ssh" }}] }}"#
+        );
+        let policy = TempFile::new("policy.json", &text);
+        done(&netns, &["load", policy.as_ref().to_str().expect("a path")]);
+    };
+    load("");
+    assert!(!nft(&netns, "list ruleset\n").contains(TABLE), "no table without need");
+    load(r#""never_ban": ["office", "203.0.113.9"],"#);
+    for target in ["192.0.2.3", "203.0.113.0/24"] {
+        let refused = nfguard(&netns, &["ban", target]);
+        assert_eq!(refused.status, Some(2), "{refused:?}");
+        assert!(refused.stderr.contains("the policy says so"), "{refused:?}");
+    }
+    load(r#""never_ban": "203.0.113.9","#);
+    done(&netns, &["ban", "192.0.2.3"]);
+    assert_eq!(nfguard(&netns, &["ban", "203.0.113.9"]).status, Some(2));
+    load("");
+    done(&netns, &["ban", "203.0.113.9"]);
+}
+
+#[test]
 fn an_address_that_is_no_longer_ours_can_be_banned() {
     let world = World::new().expect("run me with `cargo xtask netns-test`");
     done(&world.host, &["ban", "192.0.2.1"]);

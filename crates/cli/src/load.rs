@@ -2,15 +2,22 @@
 
 use std::path::Path;
 
+use ipnetwork::IpNetwork;
+use nfguard_ban::Bans;
 use nfguard_netlink::{Change, Error, Kernel, Table};
 use nfguard_policy::{MARK, TABLE};
 use serde_json::json;
 
+use crate::bans::never;
+use crate::failure::Failure;
 use crate::policy_file::PolicyFile;
 use crate::{Answer, Done, output};
 
 /// How long a list of changes `load` prints; all of it is for `diff`.
 const SHORT: usize = 40;
+
+/// Why those are never banned whom a policy names.
+const POLICY: &str = "the policy says so";
 
 pub(crate) fn load(path: &Path, dry_run: bool, json: bool) -> Done {
     if dry_run {
@@ -20,6 +27,7 @@ pub(crate) fn load(path: &Path, dry_run: bool, json: bool) -> Done {
     let file = PolicyFile::read_and_warn(path, json)?;
     let table = file.table();
     let change = apply(&table)?;
+    spare(file.policy.never_ban())?;
     let changed = !change.transaction.is_empty();
     let changes = || output::changes(change.before.as_ref(), Some(&table));
     if json {
@@ -57,6 +65,16 @@ pub(crate) fn load(path: &Path, dry_run: bool, json: bool) -> Done {
     Ok(Answer::Yes)
 }
 
+/// Tells the bans whom the policy spares. A host without either gets no table for it.
+fn spare(networks: &[IpNetwork]) -> Result<(), Failure> {
+    let never = never()?;
+    let bans = match networks {
+        [] => Bans::open_existing(never)?,
+        _ => Some(Bans::open(never)?),
+    };
+    Ok(bans.map_or(Ok(()), |mut bans| bans.spare(POLICY, networks))?)
+}
+
 /// Makes the kernel of this thread's network namespace hold the table.
 pub(crate) fn apply(table: &Table) -> Result<Change, Error> {
     nfguard_netlink::load(&mut Kernel::open()?, table)
@@ -67,7 +85,7 @@ pub(crate) fn diff(path: &Path, json: bool) -> Done {
 }
 
 /// Prints what a load would change; whether that is anything.
-fn compare(path: &Path, json: bool) -> Result<bool, crate::Failure> {
+fn compare(path: &Path, json: bool) -> Result<bool, Failure> {
     let file = PolicyFile::read_and_warn(path, json)?;
     let table = file.table();
     let (snapshot, transaction) = nfguard_netlink::plan(&mut Kernel::open()?, &table)?;

@@ -2,17 +2,19 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+use ipnetwork::IpNetwork;
+
 use crate::address::Peer;
 use crate::check_rule::{self, Draft};
 use crate::file::{ContainersFile, DefaultsFile, File, LogFile, RuleFile};
 use crate::leaf::{Egress, Limited, LogPrefix};
 use crate::lint;
 use crate::policy::{
-    Builtin, Containers, Defaults, Direction, Group, Interface, LogRate, LogSettings, LogTarget,
-    LogTo, Policy, Prefixes, RateUnit, Rule, Verdict,
+    Addresses, Builtin, Containers, Defaults, Direction, Group, Interface, LogRate, LogSettings,
+    LogTarget, LogTo, Policy, Prefixes, RateUnit, Rule, Verdict,
 };
 use crate::problem::Problem;
-use crate::read::{Field, FromJson, List, Node};
+use crate::read::{Field, FromJson, List, Node, OneOrMany};
 use crate::source::{Findings, Path, parse_json};
 
 impl Policy {
@@ -42,7 +44,7 @@ fn check(file: File, findings: &mut Findings) -> Policy {
     let defaults = log_defaults(&file.log);
     let groups = groups(file.groups.or_none().map_or(Vec::new(), |groups| groups.0));
     let rules = file.rules.or_none().map_or(Vec::new(), |rules| rules.0);
-    let used = used_groups(&rules);
+    let used = used_groups(&rules, &file.never_ban);
     let drafts: Vec<(usize, Draft)> = rules
         .into_iter()
         .enumerate()
@@ -51,6 +53,7 @@ fn check(file: File, findings: &mut Findings) -> Policy {
             Some((index, check_rule::rule(rule?, &pointer, &groups, &defaults, findings)))
         })
         .collect();
+    let never_ban = never_ban(&file.never_ban, &groups, findings);
     // A rule with an error may be the one that uses a group.
     if !findings.has_errors() {
         for group in groups.iter().filter(|group| !used.contains(&group.name)) {
@@ -65,6 +68,7 @@ fn check(file: File, findings: &mut Findings) -> Policy {
         log: LogSettings { defaults, unmatched: unmatched(file.log) },
         containers: containers(file.containers),
         groups,
+        never_ban,
         rules: named(drafts, findings),
     }
 }
@@ -143,8 +147,32 @@ fn groups(written: Vec<(String, Option<List<crate::address::Net>>)>) -> Vec<Grou
     written.into_iter().map(group).collect()
 }
 
-fn used_groups(rules: &[Option<RuleFile>]) -> HashSet<String> {
-    let sides = rules.iter().flatten().flat_map(|rule| [&rule.from, &rule.to]);
+fn never_ban(
+    field: &Field<OneOrMany<Peer>>,
+    groups: &[Group],
+    findings: &mut Findings,
+) -> Vec<IpNetwork> {
+    if matches!(field, Field::Absent) {
+        return Vec::new();
+    }
+    let check = check_rule::Check { pointer: "", groups };
+    match check.addresses("never_ban", field, findings) {
+        Some(Addresses::Any) => {
+            let message =
+                "\"any\" would leave nobody to ban; expected addresses, prefixes or groups";
+            check.error(findings, "never_ban", message);
+            Vec::new()
+        }
+        Some(Addresses::Group(index)) => {
+            groups.get(index).map_or(Vec::new(), |group| group.prefixes.nets().collect())
+        }
+        Some(Addresses::Prefixes(prefixes)) => prefixes.nets().collect(),
+        None => Vec::new(),
+    }
+}
+
+fn used_groups(rules: &[Option<RuleFile>], never_ban: &Field<OneOrMany<Peer>>) -> HashSet<String> {
+    let sides = rules.iter().flatten().flat_map(|rule| [&rule.from, &rule.to]).chain([never_ban]);
     let peers = sides.filter_map(Field::given).flat_map(|list| list.values.iter().flatten());
     peers
         .filter_map(|peer| match peer {

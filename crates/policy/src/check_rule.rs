@@ -116,7 +116,7 @@ impl Check<'_> {
     }
 
     /// `None` after an error has been noted, here or while reading.
-    fn addresses(
+    pub(crate) fn addresses(
         &self,
         key: &str,
         field: &Field<OneOrMany<Peer>>,

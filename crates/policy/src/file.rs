@@ -33,6 +33,8 @@ object! {
         "log" => log: LogFile = {},
         /// The bridges of containers on this host.
         "containers" => containers: ContainersFile = {},
+        /// Who is never banned, by whatever tool: addresses, prefixes and groups.
+        "never_ban" => never_ban: OneOrMany<Peer>,
         /// Tried in order; the first rule that matches a new connection decides.
         "rules" => rules: List<RuleFile> = [],
     }

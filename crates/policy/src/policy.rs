@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use ipnetwork::{Ipv4Network, Ipv6Network};
+use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 
 /// A whole policy, valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +17,7 @@ pub struct Policy {
     pub(crate) log: LogSettings,
     pub(crate) containers: Containers,
     pub(crate) groups: Vec<Group>,
+    pub(crate) never_ban: Vec<IpNetwork>,
     pub(crate) rules: Vec<Rule>,
 }
 
@@ -33,6 +34,11 @@ impl Policy {
     /// What the policy is for.
     pub fn comment(&self) -> Option<&str> {
         self.comment.as_deref()
+    }
+
+    /// Who is never banned. No part of the ruleset: bans have a table of their own.
+    pub fn never_ban(&self) -> &[IpNetwork] {
+        &self.never_ban
     }
 
     /// The rules in the order in which they are tried.
