@@ -9,10 +9,11 @@ use std::path::Path;
 use std::process::Command;
 
 /// What is looked for, and the Debian package that has it.
-const TOOLS: [(&str, &str); 13] = [
+const TOOLS: [(&str, &str); 14] = [
     ("nft", "nftables"),
     ("iptables-nft", "iptables"),
     ("ufw", "ufw"),
+    ("fail2ban-server", "fail2ban"),
     ("ip", "iproute2"),
     ("unshare", "util-linux"),
     ("qemu-system-x86_64", "qemu-system-x86"),

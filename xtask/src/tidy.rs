@@ -17,7 +17,7 @@ const LONGEST: usize = 500;
 const GENERATED: [&str; 1] = ["crates/netlink/src/uapi.rs"];
 
 /// All that may lie in the top folder.
-const TOP: [&str; 22] = [
+const TOP: [&str; 23] = [
     ".cargo",
     ".ci",
     ".git",
@@ -34,6 +34,7 @@ const TOP: [&str; 22] = [
     "crates",
     "deny.toml",
     "docs",
+    "packaging",
     "policies",
     "rustfmt.toml",
     "rust-toolchain.toml",

@@ -68,14 +68,7 @@ pub(crate) enum Verb {
     /// End bans of exactly these addresses or prefixes; exit status 1 if one was not banned
     Unban(UnbanRequest),
     /// List the bans in force
-    Bans {
-        /// Only those of this source
-        #[arg(long)]
-        source: Option<String>,
-        /// Only say how many there are
-        #[arg(long, conflicts_with = "source")]
-        count: bool,
-    },
+    Bans(BansRequest),
     /// Write the bans in force to a file, for `restore`
     Save {
         /// Replaced whole or not at all
@@ -135,6 +128,24 @@ pub(crate) enum NeverChange {
         #[arg(required = true)]
         networks: Vec<IpNetwork>,
     },
+}
+
+/// What to say of the bans.
+#[derive(Debug, ClapArgs)]
+#[command(group = ArgGroup::new("what"))]
+pub(crate) struct BansRequest {
+    /// Only those of this source
+    #[arg(long, group = "what")]
+    pub(crate) source: Option<String>,
+    /// Only say how many there are
+    #[arg(long, group = "what")]
+    pub(crate) count: bool,
+    /// Only say whether there is a table for them; exit status 1 if not
+    #[arg(long, group = "what")]
+    pub(crate) ready: bool,
+    /// Make the table for them if there is none, and say nothing
+    #[arg(long, group = "what")]
+    pub(crate) prepare: bool,
 }
 
 /// Bans to make.

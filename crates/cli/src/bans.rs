@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use nfguard_ban::{Active, Admitted, Ban, Bans, Made, NeverBan, Tally};
 use serde_json::{Value, json};
 
-use crate::args::{BanRequest, Lasts, UnbanRequest};
+use crate::args::{BanRequest, BansRequest, Lasts, UnbanRequest};
 use crate::ban_list::{self, Details, Read, Who};
 use crate::failure::Failure;
 use crate::{Answer, Done, output};
@@ -150,8 +150,26 @@ pub(crate) fn unban(request: &UnbanRequest, as_json: bool) -> Done {
     Ok(Answer::from(ended.iter().all(|(_, ended)| *ended)))
 }
 
-pub(crate) fn list(source: Option<&str>, as_json: bool) -> Done {
-    let mut all = Bans::open_existing(never()?)?.map_or(Ok(Vec::new()), |mut bans| bans.list())?;
+pub(crate) fn bans(request: &BansRequest, as_json: bool) -> Done {
+    if request.prepare {
+        return Ok(Bans::open(never()?).map(|_| Answer::Yes)?);
+    }
+    let bans = Bans::open_existing(never()?)?;
+    if request.ready {
+        let ready = bans.is_some();
+        if as_json {
+            output::json(&json!({ "ready": ready }));
+        }
+        return Ok(Answer::from(ready));
+    }
+    if request.count {
+        return count(bans, as_json);
+    }
+    list(bans, request.source.as_deref(), as_json)
+}
+
+fn list(bans: Option<Bans>, source: Option<&str>, as_json: bool) -> Done {
+    let mut all = bans.map_or(Ok(Vec::new()), |mut bans| bans.list())?;
     all.retain(|ban| source.is_none_or(|source| ban.source == source));
     if as_json {
         output::json(&json!({ "bans": all.iter().map(describe).collect::<Vec<_>>() }));
@@ -171,8 +189,8 @@ pub(crate) fn list(source: Option<&str>, as_json: bool) -> Done {
     Ok(Answer::Yes)
 }
 
-pub(crate) fn count(as_json: bool) -> Done {
-    let count = Bans::open_existing(never()?)?.map_or(Ok(0), |mut bans| bans.count())?;
+fn count(bans: Option<Bans>, as_json: bool) -> Done {
+    let count = bans.map_or(Ok(0), |mut bans| bans.count())?;
     if as_json {
         output::json(&json!({ "count": count }));
     } else {

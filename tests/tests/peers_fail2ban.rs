@@ -1,0 +1,300 @@
+//! The real Fail2Ban bans through nfguard: Debian's configuration as it is, our action, and the
+//! two Traefik jails that ship as an example.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nfguard_lab::{Probe, World};
+use nfguard_tests::nft::nft;
+use nfguard_tests::program::nfguard;
+use serde_json::Value;
+
+const ACTION: &str = include_str!("../../packaging/fail2ban/action.d/nfguard.conf");
+const JAILS: &str = include_str!("../../packaging/fail2ban/jail.d/traefik.conf");
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const ATTACKER: &str = "203.0.113.66";
+const ATTACKER_V6: &str = "2001:db8:66::1";
+const CLIENT: &str = "203.0.113.67";
+const CLIENT_V6: &str = "2001:db8:67::1";
+
+fn address(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+/// A host with a published container, web servers on both, and Fail2Ban on their log.
+struct Stage {
+    world: World,
+    folder: tempfile::TempDir,
+    server: Option<Child>,
+}
+
+impl Stage {
+    fn new() -> Stage {
+        let world = World::with_container().expect("run me with `cargo xtask netns-test`");
+        // What Docker does for `-p 80:8080`.
+        nft(
+            &world.host,
+            "table inet docker { chain published { type nat hook prerouting priority -100;
+                fib daddr type local tcp dport 80 dnat ip to 172.17.0.2:8080
+                fib daddr type local tcp dport 80 dnat ip6 to [2001:db8:d0c::2]:8080; }; }\n",
+        );
+        let folder = tempfile::tempdir().expect("a folder");
+        let log = folder.path().join("access.log");
+        let log = OpenOptions::new().create(true).append(true).open(log).expect("a log");
+        let log = Arc::new(Mutex::new(log));
+        let container = world.container.as_ref().expect("made with one");
+        for (netns, at, port) in [
+            (&world.host, World::HOST_V4, 443),
+            (&world.host, World::HOST_V6, 443),
+            (container, World::CONTAINER_V4, 8080),
+            (container, World::CONTAINER_V6, 8080),
+        ] {
+            let listen = || TcpListener::bind(SocketAddr::new(at, port)).expect("a listener");
+            serve(netns.run(listen), &log);
+        }
+        let stage = Stage { world, folder, server: None };
+        stage.configure();
+        stage
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Debian's configuration, our files, and what an administrator sets.
+    fn configure(&self) {
+        let etc = self.path("etc");
+        let copied = Command::new("cp").args(["-r", "/etc/fail2ban"]).arg(&etc).status();
+        assert!(copied.expect("cp starts").success(), "fail2ban is not installed");
+        let write = |name: &str, text: &str| fs::write(etc.join(name), text).expect("written");
+        write("action.d/nfguard.conf", ACTION);
+        let log = self.path("access.log");
+        let log = log.to_str().expect("a path");
+        let jails = JAILS.replace("/var/log/traefik/access.log", log);
+        assert!(jails.contains(log));
+        write("jail.d/traefik.conf", &jails);
+        // There is no auth.log here.
+        write("jail.d/zz-test.local", "[sshd]\nenabled = false\n");
+        let programs = self.path("bin");
+        fs::create_dir(&programs).expect("a folder");
+        let nfguard = std::env::var_os("NFGUARD_BIN").expect("set by `cargo xtask netns-test`");
+        std::os::unix::fs::symlink(nfguard, programs.join("nfguard")).expect("a link");
+    }
+
+    fn command(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        let path = std::env::var("PATH").expect("a path");
+        command.env("PATH", format!("{}:{path}", self.path("bin").display()));
+        command.arg("-c").arg(self.path("etc"));
+        command.arg("-s").arg(self.path("socket")).arg("-p").arg(self.path("pid"));
+        command.args(arguments).stdin(Stdio::null());
+        command
+    }
+
+    fn start(&mut self) {
+        let _ = fs::remove_file(self.path("socket"));
+        let mut command = self.command("fail2ban-server", &["-f", "--loglevel", "INFO"]);
+        command.arg("--logtarget").arg(self.path("fail2ban.log"));
+        command.arg("--syslogsocket").arg("auto");
+        // Its data base, which it restores bans from.
+        let text = format!("[DEFAULT]\ndbfile = {}\n", self.path("db.sqlite3").display());
+        fs::write(self.path("etc/fail2ban.d/zz-test.local"), text).expect("written");
+        let log = File::create(self.path("output")).expect("a file");
+        command.stdout(log.try_clone().expect("a file")).stderr(log);
+        self.server = Some(self.world.host.run(|| command.spawn().expect("fail2ban starts")));
+        self.wait("both jails", || {
+            let status = self.client(&["status"]);
+            status.contains("traefik-auth") && status.contains("traefik-botsearch")
+        });
+    }
+
+    fn client(&self, arguments: &[&str]) -> String {
+        let output = self.world.host.run(|| self.command("fail2ban-client", arguments).output());
+        let output = output.expect("fail2ban-client starts");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    fn stop(&mut self) {
+        self.client(&["stop"]);
+        self.server.take().expect("it runs").wait().expect("it ends");
+    }
+
+    fn wait(&self, what: &str, is_so: impl Fn() -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !is_so() {
+            let log = ["output", "fail2ban.log"]
+                .map(|name| fs::read_to_string(self.path(name)).unwrap_or_default());
+            assert!(Instant::now() < deadline, "never: {what}\n{}\n{}", log[0], log[1]);
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// A request, and whether it was answered.
+    fn get(&self, from: &str, to: (IpAddr, u16), path: &str) -> bool {
+        let to = SocketAddr::new(to.0, to.1);
+        let probe = Probe::tcp(&self.world.internet, to).from(address(from)).timeout(PATIENCE);
+        let Ok(mut stream) = probe.connect() else { return false };
+        let _ = stream.set_read_timeout(Some(Duration::from_secs(10)));
+        let request = format!("GET {path} HTTP/1.1\r\nHost: example.org\r\n\r\n");
+        let sent = stream.write_all(request.as_bytes());
+        sent.is_ok()
+            && BufReader::new(stream).read_line(&mut String::new()).is_ok_and(|len| len > 0)
+    }
+
+    /// Whether a connection opens, without much patience: for those that should not.
+    fn reaches(&self, from: &str, to: (IpAddr, u16)) -> bool {
+        let to = SocketAddr::new(to.0, to.1);
+        Probe::tcp(&self.world.internet, to).from(address(from)).connect().is_ok()
+    }
+
+    fn bans(&self) -> Vec<Value> {
+        let answer = nfguard(&self.world.host, &["bans", "--json"]);
+        assert_eq!(answer.status, Some(0), "{answer:?}");
+        let answer: Value = serde_json::from_str(&answer.stdout).expect("JSON");
+        answer["bans"].as_array().expect("a list").clone()
+    }
+
+    /// Attacks until the address is banned.
+    fn attack(&self, from: &str, to: (IpAddr, u16), path: &str, times: usize) {
+        let before = self.bans().len();
+        for _ in 0..times {
+            assert!(self.get(from, to, path), "{from} is not banned yet");
+        }
+        self.wait("a ban", || self.bans().len() > before);
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            let _ = server.kill();
+            let _ = server.wait();
+        }
+    }
+}
+
+/// Answers requests, and logs them as Traefik does.
+fn serve(listener: TcpListener, log: &Arc<Mutex<File>>) {
+    let log = log.clone();
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let log = log.clone();
+            thread::spawn(move || answer(stream, &log));
+        }
+    });
+}
+
+fn answer(mut stream: TcpStream, log: &Mutex<File>) -> Option<()> {
+    let peer = stream.peer_addr().ok()?.ip().to_canonical();
+    let mut request = String::new();
+    BufReader::new(stream.try_clone().ok()?).read_line(&mut request).ok()?;
+    let path = request.split(' ').nth(1)?;
+    let (user, status) = match path {
+        "/admin" => ("admin", 401),
+        "/wp-login.php" => ("-", 404),
+        _ => ("-", 200),
+    };
+    let time = Command::new("date").args(["-u", "+%d/%b/%Y:%H:%M:%S +0000"]).output().ok()?;
+    let time = String::from_utf8(time.stdout).ok()?;
+    let line = format!(
+        "{peer} - {user} [{}] \"GET {path} HTTP/1.1\" {status} 17 \"-\" \"-\" 7 \"web@docker\" \
+         \"http://172.17.0.2:8080\" 1ms\n",
+        time.trim()
+    );
+    log.lock().ok()?.write_all(line.as_bytes()).ok()?;
+    stream.write_all(format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n").as_bytes()).ok()
+}
+
+const HOST: [(IpAddr, u16); 2] = [(World::HOST_V4, 443), (World::HOST_V6, 443)];
+const PUBLISHED: [(IpAddr, u16); 2] = [(World::HOST_V4, 80), (World::HOST_V6, 80)];
+
+#[test]
+fn an_attacker_s_packets_stop_at_host_and_container_until_the_jail_lets_it_go() {
+    let mut stage = Stage::new();
+    stage.start();
+    let people = [(ATTACKER, CLIENT), (ATTACKER_V6, CLIENT_V6)];
+    for (jail, path, times) in
+        [("traefik-auth", "/admin", 5), ("traefik-botsearch", "/wp-login.php", 3)]
+    {
+        for (family, (attacker, client)) in people.into_iter().enumerate() {
+            let (host, published) = (HOST[family], PUBLISHED[family]);
+            assert!(stage.get(client, host, "/") && stage.get(client, published, "/"));
+            stage.attack(attacker, published, path, times);
+            assert!(!stage.reaches(attacker, host), "{jail}: {attacker} reaches the host");
+            assert!(
+                !stage.reaches(attacker, published),
+                "{jail}: {attacker} reaches the container"
+            );
+            assert!(stage.get(client, host, "/") && stage.get(client, published, "/"));
+
+            let ban = stage.bans().remove(0);
+            assert_eq!(ban["source"], format!("fail2ban/{jail}"), "{ban}");
+            assert_eq!(ban["reason"], format!("{times} failures"), "{ban}");
+            let target = if family == 0 { attacker } else { "2001:db8:66::/64" };
+            assert_eq!(ban["target"], target);
+            let hours = if jail == "traefik-auth" { 1.0 } else { 24.0 };
+            let left = ban["expires_in_seconds"].as_f64().expect("an end");
+            assert!(left <= hours * 3600.0 && left > hours * 3600.0 - 100.0, "{ban}");
+
+            stage.client(&["set", jail, "unbanip", attacker]);
+            stage.wait("an unban", || stage.bans().is_empty());
+            assert!(stage.get(attacker, host, "/") && stage.get(attacker, published, "/"));
+        }
+    }
+}
+
+#[test]
+fn a_stop_ends_its_own_bans_and_a_restart_brings_each_back_once() {
+    let mut stage = Stage::new();
+    stage.start();
+    stage.attack(ATTACKER, HOST[0], "/admin", 5);
+    stage.attack(ATTACKER_V6, HOST[1], "/admin", 5);
+    let by_hand = nfguard(&stage.world.host, &["ban", "192.0.2.99"]);
+    assert_eq!(by_hand.status, Some(0), "{by_hand:?}");
+    assert_eq!(stage.bans().len(), 3);
+
+    stage.stop();
+    assert_eq!(stage.bans().len(), 1, "the one by hand stays");
+    assert!(stage.get(ATTACKER, HOST[0], "/"));
+
+    stage.start();
+    stage.wait("both bans", || stage.bans().len() == 3);
+    assert!(!stage.reaches(ATTACKER, HOST[0]) && !stage.reaches(ATTACKER_V6, HOST[1]));
+
+    // Killed, it leaves its bans to the kernel, and finds them there when it starts again.
+    stage.server.as_mut().expect("it runs").kill().expect("killed");
+    stage.server.take().expect("it ran").wait().expect("it ended");
+    assert_eq!(stage.bans().len(), 3);
+    assert!(!stage.reaches(ATTACKER, HOST[0]));
+    stage.start();
+    stage.wait("its bans", || stage.client(&["status", "traefik-auth"]).contains(ATTACKER));
+    assert_eq!(stage.bans().len(), 3);
+    let mut ends = stage.bans().into_iter().map(|ban| ban["expires_in_seconds"].as_f64());
+    assert!(ends.all(|left| left.is_none_or(|left| left <= 3600.0)));
+}
+
+#[test]
+fn who_goes_on_after_somebody_flushed_everything_is_banned_again() {
+    let mut stage = Stage::new();
+    stage.start();
+    stage.attack(ATTACKER, HOST[0], "/admin", 5);
+    nft(&stage.world.host, "flush ruleset\n");
+    assert!(stage.bans().is_empty());
+    let deadline = Instant::now() + PATIENCE;
+    while stage.bans().is_empty() {
+        assert!(Instant::now() < deadline, "not banned again");
+        for _ in 0..5 {
+            stage.get(ATTACKER, HOST[0], "/admin");
+        }
+        thread::sleep(Duration::from_secs(1));
+    }
+    assert!(!stage.reaches(ATTACKER, HOST[0]));
+    assert!(stage.get(CLIENT, HOST[0], "/"));
+}
