@@ -315,7 +315,9 @@ fn place(op: &Op, bytes: &[u8], offset: u32) -> Option<String> {
             };
             Some(format!("expression {}, {name}", index + 1))
         }
-        Op::AddElements { .. } if kind == NFTA_SET_ELEM_LIST_ELEMENTS => {
+        Op::AddElements { .. } | Op::CreateElements { .. }
+            if kind == NFTA_SET_ELEM_LIST_ELEMENTS =>
+        {
             Some(format!("element {}", element_at(value, start, offset)? + 1))
         }
         _ => Some(format!("attribute {kind}")),

@@ -1,0 +1,101 @@
+//! Elements one by one, and chains emptied one by one, in the real kernel.
+
+use std::time::Duration;
+
+use nfguard_lab::Netns;
+use nfguard_netlink::{Element, Error, Kernel, Key, KeyType, Op, Set, Table, Transaction, diff};
+use nfguard_tests::nft::{listed, nft};
+
+const NAME: &str = "t";
+
+fn netns() -> Netns {
+    Netns::new().unwrap_or_else(|error| panic!("{error}\nrun me with `cargo xtask netns-test`"))
+}
+
+fn kernel(netns: &Netns) -> Kernel {
+    netns.run(|| Kernel::open().expect("netlink is there"))
+}
+
+fn key(number: u32) -> Vec<u8> {
+    number.to_be_bytes().to_vec()
+}
+
+fn elements(numbers: impl IntoIterator<Item = u32>) -> Vec<Element> {
+    let hour = Some(Duration::from_secs(3600));
+    let element = |number| Element { timeout: hour, ..Key::Value(key(number)).into() };
+    numbers.into_iter().map(element).collect()
+}
+
+/// A table with an empty set `s`.
+fn with_set(netns: &Netns) -> Kernel {
+    let mut kernel = kernel(netns);
+    let set = Set {
+        name: "s".to_owned(),
+        key: vec![KeyType::Ipv4Addr],
+        timeout: Some(Duration::ZERO),
+        ..Set::default()
+    };
+    let table = Table { name: NAME.to_owned(), sets: vec![set], ..Table::default() };
+    kernel.commit(&diff(None, &table), None).expect("made");
+    kernel
+}
+
+fn commit(kernel: &mut Kernel, op: Op) -> Result<(), Error> {
+    kernel.commit(&Transaction { table: NAME.to_owned(), ops: vec![op] }, None)
+}
+
+fn create(kernel: &mut Kernel, numbers: impl IntoIterator<Item = u32>) -> Result<(), Error> {
+    commit(kernel, Op::CreateElements { set: "s".to_owned(), elements: elements(numbers) })
+}
+
+#[test]
+fn to_create_an_element_that_is_there_is_refused_as_a_whole_and_says_which() {
+    const EEXIST: i32 = 17;
+    let netns = netns();
+    let mut kernel = with_set(&netns);
+    create(&mut kernel, [7]).expect("created");
+    let Err(Error::Refused(refusals)) = create(&mut kernel, [5, 6, 7, 8]) else {
+        panic!("not refused");
+    };
+    assert_eq!(refusals[0].errno, EEXIST);
+    assert_eq!(refusals[0].place.as_deref(), Some("element 3"));
+    let words = refusals[0].to_string();
+    assert!(words.starts_with("create element inet t s { 0.0.0.5, "), "{words}");
+    assert_eq!(kernel.count(NAME, "s").expect("a number"), 1, "nothing was changed");
+
+    let add = Op::AddElements { set: "s".to_owned(), elements: elements([7, 8]) };
+    commit(&mut kernel, add).expect("adding is silent");
+    assert_eq!(kernel.count(NAME, "s").expect("a number"), 2);
+}
+
+#[test]
+fn a_set_has_as_many_elements_as_were_added_and_one_that_is_absent_none() {
+    let netns = netns();
+    let mut kernel = with_set(&netns);
+    for count in [0, 1, 4_000, 12_000] {
+        commit(&mut kernel, Op::FlushElements("s".to_owned())).expect("emptied");
+        // Not more than a plain user's socket sends at once.
+        for first in (0..count).step_by(4_000) {
+            create(&mut kernel, first..count.min(first + 4_000)).expect("created");
+        }
+        assert_eq!(kernel.count(NAME, "s").expect("a number"), u64::from(count));
+    }
+    assert_eq!(kernel.count(NAME, "other").expect("a number"), 0);
+    assert_eq!(kernel.count("other", "s").expect("a number"), 0);
+}
+
+#[test]
+fn a_chain_is_emptied_without_its_neighbours() {
+    let (ours, theirs) = (netns(), netns());
+    for netns in [&ours, &theirs] {
+        let rules = "iifname lo accept; ip saddr 192.0.2.1 drop;";
+        nft(netns, &format!("table inet t {{ chain a {{ {rules} }}; chain b {{ {rules} }}; }}\n"));
+    }
+    let flush = Op::FlushChain("a".to_owned());
+    let transaction = Transaction { table: NAME.to_owned(), ops: vec![flush] };
+    kernel(&ours).commit(&transaction, None).expect("flushed");
+    nft(&theirs, &transaction.to_string());
+    let left = listed(&ours, NAME);
+    assert_eq!(left, listed(&theirs, NAME));
+    assert_eq!(left.matches("192.0.2.1").count(), 1, "{left}");
+}
