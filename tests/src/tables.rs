@@ -136,6 +136,11 @@ fn join(parts: Vec<Part>, comment: Option<String>) -> Rule {
         if !fits(part.family, family) || !fits(part.protocol, protocol) {
             continue;
         }
+        // Of other protocols nft 1.0.6 lists ports by names that it does not read again.
+        let any_ports = part.protocol.is_none() && part.exprs.iter().any(is_port);
+        if any_ports && !matches!(protocol, None | Some(protocol::TCP | protocol::UDP)) {
+            continue;
+        }
         // nft joins the fields of one header, wherever they stand, and lists them in its order.
         if let Some(Expr::Payload { header, offset, .. }) = part.exprs.first() {
             let at = &mut fields[usize::from(*header == Header::Transport)];
@@ -163,6 +168,10 @@ fn join(parts: Vec<Part>, comment: Option<String>) -> Rule {
     Rule { exprs, comment }
 }
 
+fn is_port(expr: &Expr) -> bool {
+    matches!(expr, Expr::Payload { header: Header::Transport, len: 2, .. })
+}
+
 fn meta(key: MetaKey, op: CmpOp, data: Vec<u8>) -> Vec<Expr> {
     vec![Expr::Meta { key, reg: REG }, Expr::Cmp { reg: REG, op, data }]
 }
@@ -183,6 +192,8 @@ fn parts(counters: &[Counter], sets: &[Set]) -> impl Strategy<Value = Vec<Part>>
         loaded(None, Some(protocol::TCP), original_port(), InetService, sets),
         concatenated(V4, 12, Ipv4Addr, sets),
         concatenated(V6, 8, Ipv6Addr, sets),
+        with_protocol(V4, 12, Ipv4Addr, sets),
+        with_protocol(V6, 8, Ipv6Addr, sets),
         interface().boxed(),
         conntrack().boxed(),
         fixed().boxed(),
@@ -326,6 +337,42 @@ fn concatenated(
             family,
             protocol: Some(protocol::TCP),
             exprs: [load.clone(), vec![use_set(set, first, second)]].concat(),
+        })
+        .boxed()
+}
+
+/// An address or its network, the protocol and the port, looked up together, whatever the protocol.
+fn with_protocol(
+    family: Option<u8>,
+    offset: u32,
+    address: KeyType,
+    sets: &[Set],
+) -> BoxedStrategy<Part> {
+    let key = [address, InetProto, InetService];
+    let fitting: Vec<Set> = sets.iter().filter(|set| set.key == key).cloned().collect();
+    if fitting.is_empty() {
+        return Just(plain(Vec::new())).boxed();
+    }
+    let bytes = width(address);
+    let register = |at: usize| {
+        let index = u8::try_from(bytes / 4 + at).expect("registers are few");
+        Reg::new(index).expect("below 16")
+    };
+    let len = u32::try_from(bytes).expect("keys are short");
+    let source = Expr::Payload { header: Header::Network, offset, len, reg: REG };
+    let protocol_and_port = [
+        Expr::Meta { key: MetaKey::L4proto, reg: register(0) },
+        Expr::Payload { header: Header::Transport, offset: 2, len: 2, reg: register(1) },
+    ];
+    (select(fitting), any::<(bool, bool)>(), option::of(1..bytes * 8))
+        .prop_map(move |(set, (first, second), len)| {
+            let mask = len.map(|len| mask(bytes, len));
+            let bitwise = mask.map(|mask| Expr::Bitwise { reg: REG, mask, xor: vec![0; bytes] });
+            let mut exprs = vec![source.clone()];
+            exprs.extend(bitwise);
+            exprs.extend(protocol_and_port.clone());
+            exprs.push(use_set(set, first, second));
+            Part { family, protocol: None, exprs }
         })
         .boxed()
 }

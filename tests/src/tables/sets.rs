@@ -16,11 +16,16 @@ pub(super) fn sets() -> impl Strategy<Value = Vec<Set>> {
     let key = prop_oneof![
         4 => select(vec![Ipv4Addr, Ipv6Addr, InetService, InetProto, IcmpType, Icmpv6Type])
             .prop_map(|key| vec![key]),
-        1 => select(vec![vec![Ipv4Addr, InetService], vec![Ipv6Addr, InetService]]),
+        1 => select(vec![
+            vec![Ipv4Addr, InetService],
+            vec![Ipv6Addr, InetService],
+            vec![Ipv4Addr, InetProto, InetService],
+            vec![Ipv6Addr, InetProto, InetService],
+        ]),
     ];
     let set = (key, any::<u8>()).prop_flat_map(|(key, kind)| match (kind % 4, key.as_slice()) {
         (0, [Ipv4Addr | Ipv6Addr | InetService]) => interval_set(key).boxed(),
-        (1 | 2, [Ipv4Addr | Ipv6Addr] | [_, _]) => dynamic_set(key).boxed(),
+        (1 | 2, [Ipv4Addr | Ipv6Addr] | [_, _, ..]) => dynamic_set(key).boxed(),
         _ => hash_set(key).boxed(),
     });
     vec(set, 0..6)

@@ -174,8 +174,12 @@ impl Printer {
             (Header::Network, Some(NFPROTO_IPV6), _, 7, 1) => {
                 Some(("ip6 hoplimit".to_owned(), Kind::Number))
             }
-            (Header::Transport, _, Some(number @ (protocol::TCP | protocol::UDP)), 0 | 2, 2) => {
-                let name = if number == protocol::TCP { "tcp" } else { "udp" };
+            (Header::Transport, _, None | Some(protocol::TCP | protocol::UDP), 0 | 2, 2) => {
+                let name = match self.protocol {
+                    Some(protocol::TCP) => "tcp",
+                    Some(_) => "udp",
+                    None => "th",
+                };
                 let field = if offset == 0 { "sport" } else { "dport" };
                 address(&format!("{name} {field}"), KeyType::InetService)
             }
