@@ -83,9 +83,8 @@ fn install(packages: &[&str]) -> Result<(), String> {
         command
     };
     runner::run(apt().arg("update"))?;
-    runner::run(
-        apt().args(["install", "--yes", "--no-install-recommends", "--no-upgrade"]).args(packages),
-    )?;
+    let careful = ["--yes", "--no-install-recommends", "--no-upgrade", "--no-remove"];
+    runner::run(apt().arg("install").args(careful).args(packages))?;
     Ok(())
 }
 
