@@ -9,11 +9,16 @@ use std::path::Path;
 use std::process::Command;
 
 /// What is looked for, and the Debian package that has it.
-const TOOLS: [(&str, &str); 14] = [
+const TOOLS: [(&str, &str); 18] = [
     ("nft", "nftables"),
     ("iptables-nft", "iptables"),
     ("ufw", "ufw"),
     ("fail2ban-server", "fail2ban"),
+    ("psad", "psad"),
+    // psad wants to be able to send mail: this one has no service.
+    ("sendmail", "msmtp-mta"),
+    ("ulogd", "ulogd2"),
+    ("nmap", "nmap"),
     ("ip", "iproute2"),
     ("unshare", "util-linux"),
     ("qemu-system-x86_64", "qemu-system-x86"),

@@ -1,0 +1,179 @@
+//! The real psad bans through nfguard: Debian's configuration as it is, and the files that ship.
+
+use std::fs::{self, File};
+use std::net::{IpAddr, SocketAddr};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nfguard_lab::{Probe, Server, World};
+use nfguard_tests::nft::nft;
+use nfguard_tests::program::{TempFile, nfguard};
+use serde_json::Value;
+
+const FILES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/psad");
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What it takes to start ulogd and psad with folders of their own, where neither mail nor a line
+/// for the system's log gets out. Who kills the first process here kills all of them.
+const STAGE: &str = r#"
+set -e
+for folder in /run /var/log /var/lib/psad; do mount -t tmpfs none $folder; done
+mkdir /run/psad-etc /var/log/ulog
+cp -r /etc/psad/. "$FILES"/* /run/psad-etc
+mount --bind /run/psad-etc /etc/psad
+echo "ALERTING_METHODS noemail;" > /etc/psad/quiet.conf
+[ ! -e /dev/log ] || mount --bind /dev/null /dev/log
+ulogd --configfile /etc/psad/ulogd.conf &
+"#;
+
+/// psad as it comes, but for one file, reads what the kernel logs from /var/log/messages. As the
+/// kernel's log is silent in a namespace, ulogd fills that file here.
+const FROM_THE_KERNELS_LOG: &str = r"
+/etc/psad/nflog-lines > /var/log/messages &
+psad --Override-config /etc/psad/nfguard.conf,/etc/psad/quiet.conf
+wait
+";
+
+const FROM_NFLOG: &str = r"
+psad --Override-config /etc/psad/nfguard.conf,/etc/psad/nflog.conf,/etc/psad/quiet.conf
+wait
+";
+
+const POLICY: &str = r#"{
+  "version": 1,
+  "log": {
+    "to": { "group": 5 }, "unmatched": ["in"],
+    "rate": { "packets": 10, "per": "second", "burst": 300 }
+  },
+  "rules": [{ "action": "allow", "port": "https" }]
+}"#;
+
+/// A scanner and a bystander of each family, and the host's address that they meet.
+const PEOPLE: [(&str, &str, IpAddr); 2] = [
+    ("203.0.113.66", "203.0.113.67", World::HOST_V4),
+    ("2001:db8:66::1", "2001:db8:67::1", World::HOST_V6),
+];
+
+struct Stage {
+    world: World,
+    folder: tempfile::TempDir,
+    programs: Child,
+    _web: [Server; 2],
+}
+
+impl Stage {
+    fn new(reader: &str) -> Stage {
+        let world = World::new().expect("run me with `cargo xtask netns-test`");
+        let policy = TempFile::new("psad.json", POLICY);
+        let loaded = nfguard(&world.host, &["load".as_ref(), policy.as_ref()]);
+        assert_eq!(loaded.status, Some(0), "{loaded:?}");
+        let serve = |at| world.host.serve_tcp(SocketAddr::new(at, 443)).expect("a server");
+        let web = [World::HOST_V4, World::HOST_V6].map(serve);
+
+        let folder = tempfile::tempdir().expect("a folder");
+        let program = std::env::var_os("NFGUARD_BIN").expect("set by `cargo xtask netns-test`");
+        std::os::unix::fs::symlink(program, folder.path().join("nfguard")).expect("a link");
+        let path = std::env::var("PATH").expect("a path");
+        let output = File::create(folder.path().join("output")).expect("a file");
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c"]);
+        command.arg(STAGE.to_owned() + reader).env("FILES", FILES);
+        command.env("PATH", format!("{}:{path}", folder.path().display()));
+        command.stdin(Stdio::null()).stdout(output.try_clone().expect("a file")).stderr(output);
+        let programs = world.host.run(|| command.spawn().expect("unshare starts"));
+        Stage { world, folder, programs, _web: web }
+    }
+
+    fn reaches(&self, from: &str, to: (IpAddr, u16), timeout: Duration) -> bool {
+        let from: IpAddr = from.parse().expect("an address");
+        let probe = Probe::tcp(&self.world.internet, SocketAddr::new(to.0, to.1));
+        probe.from(from).timeout(timeout).run().passed()
+    }
+
+    /// The ban of this target, once there is one; `meanwhile` is done again and again until then.
+    fn ban_of(&self, target: &str, meanwhile: impl Fn()) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            meanwhile();
+            if let Some(ban) = self.bans().into_iter().find(|ban| ban["target"] == target) {
+                return ban;
+            }
+            let output = fs::read_to_string(self.folder.path().join("output"));
+            assert!(Instant::now() < deadline, "{target} is not banned: {output:?}");
+            thread::sleep(Duration::from_millis(500));
+        }
+    }
+
+    /// Ends the ban for good: psad may still be at older lines of the log.
+    fn unban(&self, scanner: &str, host: IpAddr) {
+        let deadline = Instant::now() + PATIENCE;
+        nfguard(&self.world.host, &["unban", scanner]);
+        while !self.reaches(scanner, (host, 443), Duration::from_millis(500)) {
+            assert!(Instant::now() < deadline, "{scanner} stays banned");
+            nfguard(&self.world.host, &["unban", scanner]);
+        }
+    }
+
+    fn bans(&self) -> Vec<Value> {
+        let answer = nfguard(&self.world.host, &["bans", "--json"]);
+        assert_eq!(answer.status, Some(0), "{answer:?}");
+        let answer: Value = serde_json::from_str(&answer.stdout).expect("JSON");
+        answer["bans"].as_array().expect("a list").clone()
+    }
+
+    /// The hundred ports that nmap's `-F` scans.
+    fn scan(&self, from: &str, host: IpAddr) {
+        let family = if host.is_ipv6() { "-6" } else { "-4" };
+        let mut nmap = Command::new("nmap");
+        nmap.args([family, "-n", "-Pn", "-sS", "-F", "--max-retries", "0", "-e", "eth0"]);
+        nmap.args(["-S", from]).arg(host.to_string()).stdin(Stdio::null());
+        let output = self.world.internet.run(|| nmap.output().expect("nmap is installed"));
+        assert!(output.status.success(), "{output:?}");
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        let _ = self.programs.kill();
+        let _ = self.programs.wait();
+    }
+}
+
+fn scanners_are_banned_and_nobody_else(reader: &str) {
+    let stage = Stage::new(reader);
+    for (scanner, bystander, host) in PEOPLE {
+        let knock = |who| stage.reaches(who, (host, 443), PATIENCE);
+        assert!(knock(scanner) && knock(bystander));
+        let target = if host.is_ipv6() { "2001:db8:66::/64" } else { scanner };
+
+        let ban = stage.ban_of(target, || stage.scan(scanner, host));
+        assert_eq!((&ban["source"], &ban["reason"]), (&"psad".into(), &"port scan".into()));
+        let left = ban["expires_in_seconds"].as_f64().expect("an end");
+        assert!(left <= 3600.0 && left > 3500.0, "{ban}");
+        assert!(!stage.reaches(scanner, (host, 443), Duration::from_millis(500)));
+        assert!(knock(bystander));
+
+        // Who goes on after its ban is banned again.
+        stage.unban(scanner, host);
+        stage.ban_of(target, || {
+            stage.reaches(scanner, (host, 9), Duration::from_millis(100));
+        });
+        assert!(!stage.reaches(scanner, (host, 443), Duration::from_millis(500)));
+        assert!(knock(bystander));
+    }
+    assert_eq!(stage.bans().len(), 2);
+    // psad writes no rule of its own.
+    let tables = nft(&stage.world.host, "list tables\n");
+    assert!(tables.lines().all(|table| table.starts_with("table inet nfguard")), "{tables}");
+}
+
+#[test]
+fn scanners_that_the_kernel_s_log_names_are_banned_and_nobody_else() {
+    scanners_are_banned_and_nobody_else(FROM_THE_KERNELS_LOG);
+}
+
+#[test]
+fn scanners_that_an_nflog_group_names_are_banned_and_nobody_else() {
+    scanners_are_banned_and_nobody_else(FROM_NFLOG);
+}
