@@ -56,6 +56,8 @@ mod host;
 mod layout;
 mod never;
 mod note;
+#[cfg(feature = "socket")]
+mod routes;
 mod target;
 
 pub use bans::{Active, Ban, Bans, Made};

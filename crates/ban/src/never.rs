@@ -90,7 +90,8 @@ impl NeverBan {
     /// address, port. Other programs that ban on this host spare it for a week.
     #[must_use]
     pub fn and_ssh_peer(self, connection: &str, now: SystemTime) -> NeverBan {
-        let peer = connection.split_whitespace().next().and_then(|peer| peer.parse().ok());
+        // A link-local one has its interface behind it.
+        let peer = connection.split([' ', '%']).next().and_then(|peer| peer.parse().ok());
         let Some(peer) = peer.map(|peer: IpAddr| peer.to_canonical()) else { return self };
         let time = humantime::format_rfc3339_seconds(now).to_string();
         let day = time.split('T').next().unwrap_or_default();

@@ -1,0 +1,206 @@
+//! Who this host cannot do without, as the kernel and the system's files say it.
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::net::IpAddr;
+use std::process::{Command, Stdio};
+
+use nfguard_ban::NeverBan;
+use nfguard_lab::{Netns, veth};
+use nfguard_tests::program::{self, Answer};
+
+/// A host with two cables that end in it, and every way to name a gateway.
+const ROUTES: &str = "
+address flush dev eth0 scope link
+address flush dev eth1 scope link
+address flush dev far0 scope link
+address flush dev far1 scope link
+address add 192.0.2.2/24 dev eth0
+address add 192.0.2.3/24 dev eth0
+address add 2001:db8:1::2/64 dev eth0 nodad
+address add fe80::2/64 dev eth0 nodad
+address add 198.51.100.2/24 dev eth1
+address add 2001:db8:2::2/64 dev eth1 nodad
+route add default via 192.0.2.101
+route add default via 192.0.2.102 table 77
+route add 203.0.113.0/28 nexthop via 192.0.2.103 nexthop via 198.51.100.103
+route add 203.0.113.16/28 via inet6 fe80::104 dev eth0
+route add 203.0.113.32/28 nexthop via inet6 fe80::105 dev eth0 nexthop via 198.51.100.105
+route add blackhole 203.0.113.48/28
+route add ::/0 via fe80::111 dev eth0
+route add ::/0 via 2001:db8:1::112 table 77
+route add 2001:db8:f::/48 nexthop via 2001:db8:1::113 nexthop via 2001:db8:2::113
+route add 2001:db8:f::/48 via 2001:db8:1::114 table 300
+nexthop add id 1 via 192.0.2.121 dev eth0
+nexthop add id 2 via 198.51.100.121 dev eth1
+nexthop add id 3 group 1/2
+nexthop add id 11 via 2001:db8:1::121 dev eth0
+nexthop add id 12 via 2001:db8:2::121 dev eth1
+nexthop add id 13 group 11/12
+route add 203.0.113.64/28 nhid 3
+route add 2001:db8:e::/48 nhid 13
+";
+
+const ADDRESSES: [(&str, &str); 6] = [
+    ("192.0.2.2", "eth0"),
+    ("192.0.2.3", "eth0"),
+    ("2001:db8:1::2", "eth0"),
+    ("fe80::2", "eth0"),
+    ("198.51.100.2", "eth1"),
+    ("2001:db8:2::2", "eth1"),
+];
+
+const GATEWAYS: [&str; 16] = [
+    "192.0.2.101",
+    "192.0.2.102",
+    "192.0.2.103",
+    "198.51.100.103",
+    "fe80::104",
+    "fe80::105",
+    "198.51.100.105",
+    "fe80::111",
+    "2001:db8:1::112",
+    "2001:db8:1::113",
+    "2001:db8:2::113",
+    "2001:db8:1::114",
+    "192.0.2.121",
+    "198.51.100.121",
+    "2001:db8:1::121",
+    "2001:db8:2::121",
+];
+
+fn netns() -> Netns {
+    Netns::new().expect("run me with `cargo xtask netns-test`")
+}
+
+fn ip(netns: &Netns, batch: &str) {
+    let output = netns.run(|| {
+        let mut child = Command::new("ip")
+            .args(["-batch", "-"])
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("iproute2 is installed");
+        let mut stdin = child.stdin.take().expect("a pipe");
+        stdin.write_all(batch.as_bytes()).expect("ip reads");
+        drop(stdin);
+        child.wait_with_output().expect("ip ends")
+    });
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn spared(netns: &Netns) -> BTreeSet<(IpAddr, String)> {
+    let never = netns.run(|| NeverBan::of_this_host().expect("the kernel tells"));
+    let allies = never.allies().iter();
+    allies.map(|ally| (ally.network.ip(), ally.reason.clone())).collect()
+}
+
+fn address(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+/// Of what is spared, that which these reasons begin.
+fn with_reason(all: &BTreeSet<(IpAddr, String)>, start: &str) -> BTreeSet<(IpAddr, String)> {
+    all.iter().filter(|(_, reason)| reason.starts_with(start)).cloned().collect()
+}
+
+#[test]
+fn every_address_and_every_gateway_of_every_table_is_spared() {
+    let host = netns();
+    for (near, far) in [("eth0", "far0"), ("eth1", "far1")] {
+        veth(&host, near, &host, far).expect("a cable");
+    }
+    ip(&host, ROUTES);
+    let own = |(text, link)| (address(text), format!("this host's address on {link}"));
+    let addresses: BTreeSet<_> = ADDRESSES.map(own).into();
+    let gateways: BTreeSet<_> =
+        GATEWAYS.map(|text| (address(text), "this host's gateway".to_owned())).into();
+    // A kernel may name next hops by number only.
+    for compatible in ["1", "0"] {
+        host.sysctl("ipv4/nexthop_compat_mode", compatible).expect("the setting");
+        let found = spared(&host);
+        assert_eq!(with_reason(&found, "this host's address"), addresses);
+        assert_eq!(with_reason(&found, "this host's gateway"), gateways, "{compatible}");
+    }
+    assert!(with_reason(&spared(&netns()), "this host's gateway").is_empty());
+}
+
+#[test]
+fn gateways_are_found_among_many_routes() {
+    let host = netns();
+    veth(&host, "eth0", &host, "far0").expect("a cable");
+    let mut batch = "address add 192.0.2.2/24 dev eth0\n".to_owned();
+    // More than one part of the kernel's answer; the gateway of the last few is one of its own.
+    for number in 0..5000u32 {
+        let (high, low) = (number / 256, number % 256);
+        let gateway = if number < 4990 { 101 } else { 102 };
+        batch += &format!("route add 10.{high}.{low}.0/24 via 192.0.2.{gateway}\n");
+    }
+    ip(&host, &batch);
+    let gateways = ["192.0.2.101", "192.0.2.102"];
+    let expected = gateways.map(|text| (address(text), "this host's gateway".to_owned()));
+    assert_eq!(with_reason(&spared(&host), "this host's gateway"), expected.into());
+}
+
+/// `nfguard never` where `/etc` and `/run` hold what `script` puts there and no more.
+fn never_with(netns: &Netns, script: &str) -> Answer {
+    let script = format!(
+        "mkdir -p /etc && mount -t tmpfs none /etc && mount -t tmpfs none /run &&
+         mkdir -p /run/systemd/resolve && {script} && exec \"$0\" never"
+    );
+    let nfguard = program::command::<&str>(&[]);
+    netns.run(|| {
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--mount", "sh", "-c", &script]).arg(nfguard.get_program());
+        unshare.output().expect("unshare starts").into()
+    })
+}
+
+#[test]
+fn name_servers_are_spared_with_those_that_a_resolver_on_this_host_asks() {
+    let host = netns();
+    let listed = never_with(
+        &host,
+        "echo 'nameserver 127.0.0.53' > /etc/resolv.conf &&
+         echo 'nameserver fe80::53%eth0' >> /etc/resolv.conf &&
+         echo 'nameserver 192.0.2.53' > /run/systemd/resolve/resolv.conf",
+    );
+    assert_eq!(listed.status, Some(0), "{listed:?}");
+    let servers = listed.stdout.lines().filter(|line| line.ends_with("this host's name server"));
+    let servers: Vec<_> = servers.filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(servers, ["fe80::53/128", "192.0.2.53/32"]);
+}
+
+#[test]
+fn a_list_of_name_servers_may_be_absent_but_not_unreadable() {
+    let host = netns();
+    let absent = never_with(&host, "ln -s ../run/nobody/resolv.conf /etc/resolv.conf");
+    assert_eq!(absent.status, Some(0), "{absent:?}");
+    assert!(!absent.stdout.contains("name server"), "{absent:?}");
+    let unreadable = never_with(&host, "mkdir /etc/resolv.conf");
+    assert_eq!(unreadable.status, Some(3), "{unreadable:?}");
+    assert!(unreadable.stderr.contains("/etc/resolv.conf: "), "{unreadable:?}");
+}
+
+#[test]
+fn the_session_is_found_behind_programs_that_clean_the_environment() {
+    let host = netns();
+    let nfguard = program::command::<&str>(&[]);
+    for (variable, peer) in [
+        ("SSH_CONNECTION=203.0.113.9 50000 198.51.100.2 22", "203.0.113.9/32"),
+        ("SSH_CONNECTION=fe80::9%eth0 50000 fe80::2%eth0 22", "fe80::9/128"),
+        ("SSH_CLIENT=2001:db8:9::9 50000 22", "2001:db8:9::9/128"),
+    ] {
+        // The shell stays, as `sudo` does, with the variables that it keeps from its child.
+        let script = "env -i \"$0\" never; exit $?";
+        let listed: Answer = host.run(|| {
+            let mut session = Command::new("env");
+            session.args(["-u", "SSH_CONNECTION", "-u", "SSH_CLIENT", variable]);
+            session.args(["sh", "-c", script]).arg(nfguard.get_program());
+            session.output().expect("env starts").into()
+        });
+        assert_eq!(listed.status, Some(0), "{listed:?}");
+        let found = listed.stdout.lines().find(|line| line.starts_with(peer));
+        assert!(found.is_some_and(|line| line.contains("an SSH session on 2")), "{listed:?}");
+    }
+}
