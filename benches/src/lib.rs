@@ -5,13 +5,17 @@
 
 mod machine;
 mod place;
+mod plot;
 mod sample;
 mod table;
+mod ufw;
 
 pub use machine::{Program, header};
 pub use place::enter;
+pub use plot::{Plot, Series};
 pub use sample::{Sample, Samples, in_turns, run, timed};
 pub use table::{millis, table};
+pub use ufw::Ufw;
 
 /// A benchmark stops at the first thing that does not work.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;

@@ -4,7 +4,6 @@
 #![allow(clippy::print_stdout, reason = "a benchmark prints")]
 
 mod policies;
-mod ufw;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -13,14 +12,13 @@ use std::time::Duration;
 use std::{env, fs};
 
 use nfguard_benches::{
-    Program, Result, Sample, Samples, enter, header, in_turns, millis, run, table, timed,
+    Program, Result, Sample, Samples, Ufw, enter, header, in_turns, millis, run, table, timed,
 };
 use nfguard_lab::Netns;
 use nfguard_netlink::{Kernel, diff};
 use nfguard_policy::Policy;
 
 use crate::policies::Kind;
-use crate::ufw::Ufw;
 
 /// Runs of each variant, unless the first argument says otherwise.
 const RUNS: usize = 15;

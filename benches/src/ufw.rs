@@ -4,9 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use nfguard_benches::{Result, Sample, run};
 use nfguard_lab::Netns;
 use nix::mount::{MsFlags, mount};
+
+use crate::{Result, Sample, run};
 
 /// `policies/traefik.json`, as UFW is told it.
 const COMMANDS: [&str; 9] = [
@@ -21,13 +22,18 @@ const COMMANDS: [&str; 9] = [
     "allow out 443/tcp",
 ];
 
-pub(crate) struct Ufw {
+/// UFW's programs and files.
+#[derive(Debug)]
+pub struct Ufw {
     settings: PathBuf,
 }
 
 impl Ufw {
     /// Gives UFW its nine rules without enabling it. The mount namespace must be our own.
-    pub(crate) fn configured(dir: &Path) -> Result<Ufw> {
+    ///
+    /// # Errors
+    /// UFW is not installed, or fails.
+    pub fn configured(dir: &Path) -> Result<Ufw> {
         let (files, defaults) = (dir.join("ufw"), dir.join("ufw-defaults"));
         copy("/usr/share/ufw/iptables", &files)?;
         for file in ["ufw.conf", "before.init", "after.init"] {
@@ -56,7 +62,10 @@ impl Ufw {
     }
 
     /// Enables it in a namespace that has no rules yet, as at boot.
-    pub(crate) fn enable(&self, netns: &Netns) -> Result<Sample> {
+    ///
+    /// # Errors
+    /// UFW's own words.
+    pub fn enable(&self, netns: &Netns) -> Result<Sample> {
         self.forget()?;
         run(netns, Command::new("ufw").args(["--force", "enable"]))
     }

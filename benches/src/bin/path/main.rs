@@ -1,0 +1,244 @@
+//! What a packet costs: nanoseconds for one of a banned source, and for one of a flow that is
+//! established, against the number of bans and beside what others do.
+
+#![allow(clippy::print_stdout, reason = "a benchmark prints")]
+
+mod bpf;
+mod firewalls;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::Path;
+use std::{env, fs};
+
+use nfguard_benches::{Plot, Program, Result, Series, Ufw, enter, header, table};
+use nfguard_lab::{Netns, World};
+use nix::ifaddrs::getifaddrs;
+use nix::net::if_::if_nametoindex;
+
+use crate::bpf::{Generator, Packets};
+use crate::firewalls::{FIRST, Firewall, feed};
+
+/// Runs of each variant, unless the first argument says otherwise.
+const RUNS: usize = 5;
+/// Packets of one run; a chain of 10,000 rules gets fewer.
+const PACKETS: u32 = 2_000_000;
+const SLOW_PACKETS: u32 = 20_000;
+const RESULTS: &str = "benches/results/path";
+
+/// Who is not banned. Not in the network of the bans.
+const PEER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
+/// The flow's ports: one that policies let a host ask, and one that the write-up's chain looks at.
+const PEER_PORT: u16 = 53;
+const PORT: u16 = 443;
+
+/// Which packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Traffic {
+    /// From banned sources, to the host.
+    Banned,
+    /// Answers of a flow that the host opened.
+    Established,
+    /// Answers of a flow that the container opened, which the host forwards.
+    Forwarded,
+}
+
+/// One line of the result.
+struct Case {
+    firewall: Firewall,
+    bans: u32,
+    traffic: Traffic,
+    /// Nanoseconds a packet, one of each run.
+    times: Vec<f64>,
+}
+
+fn main() -> Result<()> {
+    enter()?;
+    let runs = env::args().nth(1).map_or(Ok(RUNS), |runs| runs.parse())?;
+    let dir = env::temp_dir().join(format!("nfguard-bench-{}", std::process::id()));
+    fs::create_dir(&dir)?;
+    let done = Ufw::configured(&dir).and_then(|ufw| bench(runs, &ufw));
+    fs::remove_dir_all(&dir)?;
+    done
+}
+
+fn bench(runs: usize, ufw: &Ufw) -> Result<()> {
+    let programs = [
+        Program(Path::new("nft"), &["--version"]),
+        Program(Path::new("ufw"), &["--version"]),
+        Program(Path::new("ipset"), &["--version"]),
+        Program(Path::new("iptables-nft"), &["--version"]),
+    ];
+    let mut page = format!(
+        "# A packet's way\n\nMade by `cargo xtask bench path`: nanoseconds a packet, medians of \
+         {runs} runs in turns, {PACKETS} packets a run (chains of a rule a ban: {SLOW_PACKETS}). \
+         The packets are made in the kernel by an XDP program, which is about 95 ns of every \
+         number, and come in at the host's interface as if received.\n\n{}\n",
+        header(&programs),
+    );
+    let mut cases = cases();
+    for _ in 0..runs {
+        for case in &mut cases {
+            case.run(ufw)?;
+        }
+    }
+    for traffic in [Traffic::Banned, Traffic::Established, Traffic::Forwarded] {
+        page += &report(traffic, &cases);
+    }
+    print!("{page}");
+    // A trial run is no result.
+    if runs >= RUNS {
+        fs::write(format!("{RESULTS}.md"), page)?;
+        for (traffic, title, name) in [
+            (Traffic::Banned, "A packet of a banned source", "banned"),
+            (Traffic::Established, "A packet of an established flow", "established"),
+        ] {
+            let plot = Plot { title, x: "bans", y: "nanoseconds a packet" };
+            let path = format!("{RESULTS}-{name}.svg");
+            plot.write(Path::new(&path), &series(traffic, &cases))?;
+        }
+    }
+    Ok(())
+}
+
+fn cases() -> Vec<Case> {
+    use Firewall::*;
+    use Traffic::*;
+    const SIZES: [u32; 4] = [1, 1_000, 100_000, 1_000_000];
+    let mut cases = Vec::new();
+    let mut add = |traffic, firewall, sizes: &[u32]| {
+        cases.extend(sizes.iter().map(|bans| Case {
+            firewall,
+            bans: *bans,
+            traffic,
+            times: Vec::new(),
+        }));
+    };
+    add(Banned, None, &[0]);
+    add(Banned, HandWritten, &SIZES);
+    add(Banned, HandWrittenInterval, &[100_000]);
+    add(Banned, Nfguard(1), &SIZES);
+    add(Banned, Nfguard(4), &[100_000]);
+    add(Banned, Nfguard(8), &[100_000]);
+    add(Banned, UfwIpset, &SIZES);
+    add(Banned, Chain, &[1, 1_000, 10_000]);
+    for traffic in [Established, Forwarded] {
+        add(traffic, None, &[0]);
+        add(traffic, HandWritten, &[0, 1, 1_000, 100_000, 1_000_000]);
+        add(traffic, Nfguard(1), &[0, 1, 1_000, 100_000, 1_000_000]);
+        if traffic == Established {
+            add(traffic, HandWrittenInterval, &[100_000]);
+            add(traffic, Nfguard(4), &[100_000]);
+            add(traffic, Nfguard(8), &[100_000]);
+            add(traffic, HandWrittenStateful, &[0, 100_000]);
+            add(traffic, NfguardPolicy, &[0, 100_000]);
+            add(traffic, UfwIpset, &SIZES);
+        }
+        add(traffic, Chain, &[1, 1_000, 10_000]);
+    }
+    cases
+}
+
+impl Case {
+    fn run(&mut self, ufw: &Ufw) -> Result<()> {
+        let world = World::with_container()?;
+        let container = world.container.as_ref().ok_or("the world has no container")?;
+        self.firewall.install(&world.host, self.bans, ufw)?;
+        let (v4, any) = (
+            |address: IpAddr| match address {
+                IpAddr::V4(address) => Ok(address),
+                IpAddr::V6(_) => Err("not IPv4"),
+            },
+            Ipv4Addr::UNSPECIFIED,
+        );
+        let to_peer = SocketAddr::new(PEER.into(), PEER_PORT);
+        let open = |netns: &Netns| {
+            netns.run(|| {
+                let socket = UdpSocket::bind((any, PORT))?;
+                // Enough for a firewall to know the flow; a policy may refuse it.
+                let _ = socket.send_to(b"hello", to_peer);
+                Ok::<_, std::io::Error>(socket)
+            })
+        };
+        let from = |first, sources, to| Packets { first, sources, to, ports: (PEER_PORT, PORT) };
+        let (host, inside) = (v4(World::HOST_V4)?, v4(World::CONTAINER_V4)?);
+        let (packets, _socket) = match self.traffic {
+            Traffic::Banned => (from(FIRST, self.bans.max(1), host), open(&world.host)?),
+            Traffic::Established => (from(PEER, 1, host), open(&world.host)?),
+            Traffic::Forwarded => (from(PEER, 1, inside), open(container)?),
+        };
+        let generator = world.host.run(|| {
+            let ifindex = if_nametoindex("eth0")?;
+            Generator::new(ifindex, mac("eth0")?, packets)
+        })?;
+        let is_slow = self.firewall == Firewall::Chain && self.bans > 1;
+        let count = if is_slow { SLOW_PACKETS } else { PACKETS };
+        let time = world.host.run(|| {
+            // What is only done once: caches, the neighbour's address.
+            generator.run(1_000)?;
+            generator.run(count)
+        })?;
+        self.times.push(time.as_nanos() as f64 / f64::from(count));
+        if self.traffic == Traffic::Banned && self.firewall == Firewall::HandWritten {
+            feed(&world.host, "nft", &["list", "chains"], "")?;
+        }
+        Ok(())
+    }
+
+    fn median(&self) -> f64 {
+        let mut times = self.times.clone();
+        times.sort_by(f64::total_cmp);
+        times.get(times.len() / 2).copied().unwrap_or_default()
+    }
+}
+
+fn mac(name: &str) -> Result<[u8; 6]> {
+    let address = getifaddrs()?
+        .filter(|interface| interface.interface_name == name)
+        .find_map(|interface| interface.address?.as_link_addr()?.addr());
+    Ok(address.ok_or("the interface has no address")?)
+}
+
+fn report(traffic: Traffic, cases: &[Case]) -> String {
+    let words = match traffic {
+        Traffic::Banned => "A banned source, dropped; without a firewall it reaches the host",
+        Traffic::Established => "An established flow to the host",
+        Traffic::Forwarded => "An established flow through the host to a container",
+    };
+    let cases: Vec<&Case> = cases.iter().filter(|case| case.traffic == traffic).collect();
+    let of = |firewall: Firewall, bans: u32| {
+        let found = cases.iter().find(|case| case.firewall == firewall && case.bans == bans);
+        found.map(|case| case.median())
+    };
+    let none = of(Firewall::None, 0).unwrap_or_default();
+    let rows: Vec<Vec<String>> = cases
+        .iter()
+        .map(|case| {
+            let by_hand = match case.firewall {
+                Firewall::NfguardPolicy => of(Firewall::HandWrittenStateful, case.bans),
+                _ => of(Firewall::HandWritten, case.bans),
+            };
+            vec![
+                case.firewall.name(),
+                case.bans.to_string(),
+                format!("{:.0}", case.median()),
+                format!("{:.2}", case.median() / none),
+                by_hand.map_or("–".to_owned(), |hand| format!("{:.2}", case.median() / hand)),
+            ]
+        })
+        .collect();
+    let head = ["", "bans", "ns a packet", "to no firewall", "to nft by hand"];
+    format!("## {words}\n\n{}\n", table(&head, &rows))
+}
+
+fn series(traffic: Traffic, cases: &[Case]) -> Vec<Series> {
+    let mut all: Vec<Series> = Vec::new();
+    for case in cases.iter().filter(|case| case.traffic == traffic && case.bans > 0) {
+        let point = (f64::from(case.bans), case.median());
+        match all.iter_mut().find(|series| series.name == case.firewall.name()) {
+            Some(series) => series.points.push(point),
+            None => all.push(Series { name: case.firewall.name(), points: vec![point] }),
+        }
+    }
+    all.retain(|series| series.points.len() > 1);
+    all
+}
