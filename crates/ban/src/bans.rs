@@ -9,7 +9,7 @@ use nfguard_netlink::{Kernel, LiveElement, Op, Transaction, diff};
 
 use crate::edit;
 use crate::error::{Error, errno, refused};
-use crate::layout::{self, BanSet, MARK, Place, TABLE};
+use crate::layout::{self, BanSet, FAMILIES, MARK, Place, Shape, TABLE};
 use crate::never::{Admitted, NeverBan, Refused};
 use crate::note::Note;
 use crate::target::{Port, Target};
@@ -264,19 +264,46 @@ impl Bans {
                 false => diff(None, &layout::empty_table()),
             };
             let never = never(bans.never_of_all()?);
+            let mut shape = bans.shape()?;
             for set in layout::spared(&never) {
                 if bans.kernel.elements(TABLE, &set)? != set.elements {
                     transaction.ops.push(Op::FlushElements(set.name.clone()));
                     transaction.ops.push(Op::AddElements { set: set.name, elements: set.elements });
                 }
             }
-            let present = bans.sets()?;
-            let missing = sets.difference(&present);
-            transaction.ops.extend(missing.flat_map(|set| set.install()));
+            shape.spares_prefixes = layout::spares_prefixes(&never);
+            for set in sets.difference(&shape.sets.clone()) {
+                transaction.ops.push(Op::AddSet(set.set()));
+                shape.sets.insert(*set);
+            }
+            transaction.ops.extend(bans.rewritten(&shape)?);
             bans.kernel.commit(&transaction, Some(generation))?;
             bans.never = never;
             Ok(())
         })
+    }
+
+    /// What decides which rules there are, as it is.
+    pub(crate) fn shape(&mut self) -> Result<Shape, Error> {
+        let mut has_feeds = [false; 2];
+        for (is_v6, has) in FAMILIES.into_iter().zip(&mut has_feeds) {
+            *has = !self.kernel.rules(TABLE, layout::feed_chain(is_v6))?.is_empty();
+        }
+        let spares_prefixes = layout::spares_prefixes(&self.never_of_all()?);
+        Ok(Shape { sets: self.sets()?, spares_prefixes, has_feeds })
+    }
+
+    /// What gives the chains the rules that they should have; nothing if they have them.
+    pub(crate) fn rewritten(&mut self, shape: &Shape) -> Result<Vec<Op>, Error> {
+        let mut ops = Vec::new();
+        for (chain, rules) in shape.chains() {
+            if self.kernel.rules(TABLE, chain)? != rules {
+                ops.push(Op::FlushChain(chain.to_owned()));
+                let add = |rule| Op::AddRule { chain: chain.to_owned(), rule };
+                ops.extend(rules.into_iter().map(add));
+            }
+        }
+        Ok(ops)
     }
 
     /// Tries again if others change the ruleset in between.

@@ -10,13 +10,11 @@ use nfguard_netlink::{Chain, Counter, Counts, Expr, Op, Rule, Transaction};
 use crate::bans::{Bans, now};
 use crate::error::{Error, errno, refused};
 use crate::feed::Cleaned;
-use crate::layout::{self, TABLE};
+use crate::layout::{self, FAMILIES, TABLE};
 
 /// Bytes of one transaction, as for bans; and of one range in it, at most.
 const AT_ONCE: usize = 400_000;
 const RANGE_BYTES: usize = 64;
-
-const FAMILIES: [bool; 2] = [false, true];
 
 /// A feed in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -169,8 +167,11 @@ impl Bans {
                 transaction.ops.push(Op::AddCounter(counter));
             }
             for is_v6 in FAMILIES {
-                transaction.ops.extend(bans.rewrite(is_v6, &in_force)?);
+                transaction.ops.extend(rewritten(is_v6, &in_force));
             }
+            let mut shape = bans.shape()?;
+            shape.has_feeds = FAMILIES.map(|is_v6| in_force.iter().any(|set| set.is_v6 == is_v6));
+            transaction.ops.extend(bans.rewritten(&shape)?);
             let old = present.into_iter().filter(|set| set.name == name && !new.contains(set));
             transaction.ops.extend(old.map(|set| Op::DeleteSet(set.to_string())));
             if sets.is_none() {
@@ -178,22 +179,6 @@ impl Bans {
             }
             Ok(bans.kernel.commit(&transaction, Some(generation))?)
         })
-    }
-
-    /// The chain of feeds of one family, anew. Who has no feed has no chain to walk through.
-    fn rewrite(&mut self, is_v6: bool, feeds: &[FeedSet]) -> Result<Vec<Op>, Error> {
-        let chain = layout::feed_chain(is_v6).to_owned();
-        let mut ops = vec![Op::AddChain(Chain { name: chain.clone(), ..Chain::default() })];
-        let (from, jump) = layout::to_feeds(is_v6);
-        if !self.kernel.rules(TABLE, from)?.contains(&jump) {
-            ops.push(Op::AddRule { chain: from.to_owned(), rule: jump });
-        }
-        ops.push(Op::FlushChain(chain.clone()));
-        for set in feeds.iter().filter(|set| set.is_v6 == is_v6) {
-            let rule = layout::feed_rule(is_v6, &set.to_string(), &counter(&set.name));
-            ops.push(Op::AddRule { chain: chain.clone(), rule });
-        }
-        Ok(ops)
     }
 
     /// All sets of feeds, also those that no rule looks at.
@@ -230,6 +215,20 @@ impl std::fmt::Display for FeedSet {
         let family = if self.is_v6 { "v6" } else { "v4" };
         write!(f, "feed/{}/{family}/{}", self.name, self.edition)
     }
+}
+
+/// The chain of feeds of one family, anew. A host that never had a feed has none.
+fn rewritten(is_v6: bool, feeds: &[FeedSet]) -> Vec<Op> {
+    let chain = layout::feed_chain(is_v6).to_owned();
+    let mut ops = vec![
+        Op::AddChain(Chain { name: chain.clone(), ..Chain::default() }),
+        Op::FlushChain(chain.clone()),
+    ];
+    for set in feeds.iter().filter(|set| set.is_v6 == is_v6) {
+        let rule = layout::feed_rule(is_v6, &set.to_string(), &counter(&set.name));
+        ops.push(Op::AddRule { chain: chain.clone(), rule });
+    }
+    ops
 }
 
 fn looked_at(rule: &Rule) -> Option<FeedSet> {

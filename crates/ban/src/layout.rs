@@ -4,13 +4,14 @@
 //! a million bans as with one, overlapping prefixes need no thought, and each ban has its own
 //! timeout. An interval set has none of the three.
 
-use std::net::IpAddr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 use nfguard_netlink::{
-    Base, Chain, CmpOp, Counter, Element, Expr, Header, Hook, Key, KeyType, MetaKey, Op, Policy,
-    Reg, Rule, Set, Table, Verdict, protocol,
+    Base, Chain, CmpOp, Element, Expr, Header, Hook, Key, KeyType, MetaKey, Policy, Reg, Rule, Set,
+    Table, Verdict, protocol,
 };
 
 use crate::never::{Ally, NeverBan, Span};
@@ -91,10 +92,23 @@ impl BanSet {
         if self.is_v6 { 16 } else { 4 }
     }
 
-    /// The set and the rule that these bans need.
-    pub(crate) fn install(self) -> [Op; 2] {
+    pub(crate) fn set(self) -> Set {
         let address = if self.is_v6 { KeyType::Ipv6Addr } else { KeyType::Ipv4Addr };
         let mut key = vec![address];
+        if self.by_port {
+            key.extend([KeyType::InetProto, KeyType::InetService]);
+        }
+        Set {
+            name: self.name(),
+            key,
+            timeout: Some(Duration::ZERO),
+            size: Some(self.size()),
+            ..Set::default()
+        }
+    }
+
+    /// Drops who is in the set.
+    fn rule(self, spares_prefixes: bool) -> Rule {
         let mut exprs = vec![source_address(self.is_v6)];
         if usize::from(self.bits) < self.bytes() * 8 {
             exprs.push(Expr::Bitwise {
@@ -104,26 +118,13 @@ impl BanSet {
             });
         }
         if self.by_port {
-            key.extend([KeyType::InetProto, KeyType::InetService]);
             let [protocol, port] = port_registers(self.is_v6);
             exprs.push(Expr::Meta { key: MetaKey::L4proto, reg: protocol });
             // TCP's and UDP's destination port; of other protocols no such key is in the set.
             exprs.push(Expr::Payload { header: Header::Transport, offset: 2, len: 2, reg: port });
         }
         exprs.push(lookup(&self.name(), false));
-        exprs.push(source_address(self.is_v6));
-        exprs.push(lookup(&never_set(self.is_v6).name, true));
-        exprs.push(Expr::Counter(counter(self.is_v6).to_owned()));
-        exprs.push(Expr::Verdict(Verdict::Drop));
-        let rule = Rule { exprs: [family(self.is_v6), exprs].concat(), comment: None };
-        let set = Set {
-            name: self.name(),
-            key,
-            timeout: Some(Duration::ZERO),
-            size: Some(self.size()),
-            ..Set::default()
-        };
-        [Op::AddSet(set), Op::AddRule { chain: self.chain().to_owned(), rule }]
+        drop_unless_spared(self.is_v6, spares_prefixes, exprs, Expr::Count)
     }
 }
 
@@ -204,58 +205,113 @@ pub(crate) fn empty_table() -> Table {
         ..Set::default()
     };
     let base = Base { hook: Hook::Prerouting, priority: -300, policy: Policy::Accept };
-    let jump = |is_v6: bool, chain: &str| Rule {
-        exprs: [family(is_v6), vec![Expr::Verdict(Verdict::Goto(chain.to_owned()))]].concat(),
-        comment: None,
-    };
-    let plain = |name: &str, rules| Chain { name: name.to_owned(), rules, ..Chain::default() };
+    let spared = FAMILIES.iter().flat_map(|is_v6| [never_set(*is_v6), never_prefixes(*is_v6)]);
     Table {
         name: TABLE.to_owned(),
         comment: Some(MARK.to_owned()),
-        counters: [false, true]
-            .map(|is_v6| Counter { name: counter(is_v6).to_owned(), comment: None })
-            .to_vec(),
-        sets: vec![never_set(false), never_set(true), discovery],
+        sets: spared.chain([discovery]).collect(),
         chains: vec![
+            Chain { name: "v6".to_owned(), ..Chain::default() },
             Chain {
                 name: "bans".to_owned(),
                 base: Some(base),
                 comment: Some("ahead of conntrack, for host and containers alike".to_owned()),
-                rules: vec![jump(false, "v4"), jump(true, "v6")],
+                rules: Vec::new(),
             },
-            plain("v4", Vec::new()),
-            plain("v6", vec![accept_neighbour_discovery()]),
         ],
         ..Table::default()
     }
 }
 
-/// The two sets of those who are spared, and what is to be in them.
-pub(crate) fn spared(never: &NeverBan) -> [Set; 2] {
-    [false, true].map(|is_v6| {
-        let mut elements: Vec<Element> = outermost(never.allies(), is_v6)
-            .map(|ally| {
-                let bytes = |address| {
-                    let mut bytes = Vec::new();
-                    push_address(&mut bytes, address);
-                    bytes
-                };
-                let first = bytes(ally.network.network());
-                let key = Key::Range(first, bytes(ally.network.broadcast()));
-                Element { key, timeout: None, comment: Some(note::clean(&ally.reason)) }
-            })
-            .collect();
-        elements.sort_by(|a, b| a.key.cmp(&b.key));
-        Set { elements, ..never_set(is_v6) }
+pub(crate) const FAMILIES: [bool; 2] = [false, true];
+
+/// What decides which rules there are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Shape {
+    pub(crate) sets: BTreeSet<BanSet>,
+    /// Whether there are allies that are more than one address, IPv4 and IPv6.
+    pub(crate) spares_prefixes: [bool; 2],
+    /// Whether there are feeds, IPv4 and IPv6.
+    pub(crate) has_feeds: [bool; 2],
+}
+
+impl Shape {
+    /// Each chain with its rules. IPv4 has no chain of its own: a jump is as dear as a look-up.
+    pub(crate) fn chains(&self) -> [(&'static str, Vec<Rule>); 2] {
+        let [v4, v6] = FAMILIES.map(|is_v6| {
+            let [v4, v6] = self.spares_prefixes;
+            let spares_prefixes = if is_v6 { v6 } else { v4 };
+            // The longest prefixes first, for there are most of them.
+            let sets = self.sets.iter().rev().filter(move |set| set.is_v6 == is_v6);
+            let mut rules: Vec<Rule> = sets.map(|set| set.rule(spares_prefixes)).collect();
+            let [v4, v6] = self.has_feeds;
+            if if is_v6 { v6 } else { v4 } {
+                let jump = Expr::Verdict(Verdict::Jump(feed_chain(is_v6).to_owned()));
+                rules.push(Rule { exprs: [family(is_v6), vec![jump]].concat(), comment: None });
+            }
+            rules
+        });
+        let go = Expr::Verdict(Verdict::Goto("v6".to_owned()));
+        let to_v6 = Rule { exprs: [family(true), vec![go]].concat(), comment: None };
+        let discovery = vec![accept_neighbour_discovery()];
+        [("bans", [v4, vec![to_v6]].concat()), ("v6", [discovery, v6].concat())]
+    }
+}
+
+/// The sets of those who are spared, and what is to be in them: single addresses, which cost a
+/// dropped packet least, and prefixes.
+///
+/// Of loopback it is the one address that is used: nothing but the host itself can send from there.
+pub(crate) fn spared(never: &NeverBan) -> Vec<Set> {
+    let of = |is_v6: bool| {
+        let mut addresses = never_set(is_v6);
+        let mut prefixes = never_prefixes(is_v6);
+        for ally in outermost(never.allies(), is_v6) {
+            let (first, last) = (ally.network.network(), ally.network.broadcast());
+            let comment = Some(note::clean(&ally.reason));
+            if first == last || first.is_loopback() {
+                let first = if first.is_loopback() { LOOPBACK } else { first };
+                let key = Key::Value(bytes(if is_v6 { ally.network.network() } else { first }));
+                addresses.elements.push(Element { key, timeout: None, comment });
+            } else {
+                let key = Key::Range(bytes(first), bytes(last));
+                prefixes.elements.push(Element { key, timeout: None, comment });
+            }
+        }
+        [addresses, prefixes].map(|mut set| {
+            set.elements.sort_by(|a, b| a.key.cmp(&b.key));
+            set
+        })
+    };
+    FAMILIES.into_iter().flat_map(of).collect()
+}
+
+/// Whether there are allies that are more than one address.
+pub(crate) fn spares_prefixes(never: &NeverBan) -> [bool; 2] {
+    let sets = spared(never);
+    FAMILIES.map(|is_v6| {
+        let name = never_prefixes(is_v6).name;
+        sets.iter().any(|set| set.name == name && !set.elements.is_empty())
     })
+}
+
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+fn bytes(address: IpAddr) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    push_address(&mut bytes, address);
+    bytes
 }
 
 /// Who is spared, by an element of one of [`spared`].
 pub(crate) fn ally(element: Element) -> Option<(IpNetwork, String)> {
-    let Key::Range(first, last) = element.key else { return None };
-    let same = first.iter().zip(&last).map(|(first, last)| (first ^ last).leading_zeros());
+    let (first, last) = match element.key {
+        Key::Value(key) => (key.clone(), key),
+        Key::Range(first, last) => (first, last),
+    };
     let mut bits = 0;
-    for equal in same {
+    for (first, last) in first.iter().zip(&last) {
+        let equal = (first ^ last).leading_zeros();
         bits += equal;
         if equal < 8 {
             break;
@@ -276,33 +332,31 @@ fn outermost(allies: &[Ally], is_v6: bool) -> impl Iterator<Item = &Ally> {
     })
 }
 
-/// Where the rules of feeds stand, which `v4` and `v6` jump to.
+/// Where the rules of feeds stand.
 pub(crate) fn feed_chain(is_v6: bool) -> &'static str {
     if is_v6 { "feeds/v6" } else { "feeds/v4" }
 }
 
-/// The jump to it, and where that stands.
-pub(crate) fn to_feeds(is_v6: bool) -> (&'static str, Rule) {
-    let jump = Expr::Verdict(Verdict::Jump(feed_chain(is_v6).to_owned()));
-    (if is_v6 { "v6" } else { "v4" }, Rule { exprs: vec![jump], comment: None })
-}
-
 /// Drops who is in the set of a feed.
 pub(crate) fn feed_rule(is_v6: bool, set: &str, counter: &str) -> Rule {
-    let exprs = vec![
-        source_address(is_v6),
-        lookup(set, false),
-        source_address(is_v6),
-        lookup(&never_set(is_v6).name, true),
-        Expr::Counter(counter.to_owned()),
-        Expr::Verdict(Verdict::Drop),
-    ];
-    Rule { exprs: [family(is_v6), exprs].concat(), comment: None }
+    let exprs = vec![source_address(is_v6), lookup(set, false)];
+    // A feed is cut out around those who are spared; the rest is for what came on the list later.
+    drop_unless_spared(is_v6, true, exprs, Expr::Counter(counter.to_owned()))
+}
+
+fn drop_unless_spared(is_v6: bool, prefixes: bool, found: Vec<Expr>, count: Expr) -> Rule {
+    let mut exprs = [family(is_v6), found].concat();
+    exprs.extend([source_address(is_v6), lookup(&never_set(is_v6).name, true)]);
+    if prefixes {
+        exprs.extend([source_address(is_v6), lookup(&never_prefixes(is_v6).name, true)]);
+    }
+    exprs.extend([count, Expr::Verdict(Verdict::Drop)]);
+    Rule { exprs, comment: None }
 }
 
 /// The set of a feed, empty.
 pub(crate) fn feed_set(is_v6: bool, name: String, comment: String) -> Set {
-    Set { name, comment: Some(comment), ..never_set(is_v6) }
+    Set { name, comment: Some(comment), ..never_prefixes(is_v6) }
 }
 
 /// Addresses from number to number as an element of a feed's set.
@@ -356,14 +410,14 @@ fn never_set(is_v6: bool) -> Set {
     Set {
         name: name.to_owned(),
         key: vec![key],
-        interval: true,
         comment: Some("never banned".to_owned()),
         ..Set::default()
     }
 }
 
-fn counter(is_v6: bool) -> &'static str {
-    if is_v6 { "dropped/v6" } else { "dropped/v4" }
+fn never_prefixes(is_v6: bool) -> Set {
+    let addresses = never_set(is_v6);
+    Set { name: format!("{}/prefixes", addresses.name), interval: true, ..addresses }
 }
 
 /// The first `bits` of so many bytes.

@@ -301,7 +301,7 @@ impl<'a> Run<'a, '_> {
                 (found != *inverted).then_some(())
             }
             Expr::Dynset(dynset) => self.add(&dynset.set, dynset.reg.index(), dynset.update),
-            Expr::Counter(_) | Expr::Limit(_) | Expr::Log(_) => Some(()),
+            Expr::Counter(_) | Expr::Count | Expr::Limit(_) | Expr::Log(_) => Some(()),
             // No packet here has extension headers.
             Expr::Exthdr { .. } | Expr::Unknown { .. } => None,
             Expr::Reject(_) | Expr::Verdict(_) => Some(()),

@@ -126,6 +126,8 @@ pub enum Expr {
     },
     /// Adds to a named counter of the same table.
     Counter(String),
+    /// Counts, in the rule itself. The numbers are state, start anew with the rule and are not read.
+    Count,
     /// Matches as long as packets come more slowly than this.
     Limit(Limit),
     /// Adds to a set; does not match if the set is full.
@@ -159,6 +161,7 @@ impl Expr {
             Expr::Cmp { .. } => "cmp",
             Expr::Lookup { .. } => "lookup",
             Expr::Counter(_) => "objref",
+            Expr::Count => "counter",
             Expr::Limit(_) => "limit",
             Expr::Dynset(_) => "dynset",
             Expr::Log(_) => "log",
@@ -184,6 +187,8 @@ impl Expr {
             Expr::Cmp { reg, op, data } => test::encode_cmp(out, *reg, *op, data),
             Expr::Lookup { reg, set, inverted } => test::encode_lookup(out, *reg, set, *inverted),
             Expr::Counter(name) => action::encode_counter(out, name),
+            // Without attributes it starts at zero.
+            Expr::Count => {}
             Expr::Limit(limit) => limit.encode(out),
             Expr::Dynset(dynset) => dynset.encode(out),
             Expr::Log(log) => log.encode(out),
@@ -214,6 +219,7 @@ impl Expr {
             "cmp" => test::decode_cmp(&fields),
             "lookup" => test::decode_lookup(&fields),
             "objref" => action::decode_counter(&fields),
+            "counter" => action::decode_count(&fields),
             "limit" => Limit::decode(&fields),
             "dynset" => Dynset::decode(&fields),
             "log" => Log::decode(&fields),

@@ -15,6 +15,10 @@ pub(super) fn decode_counter(fields: &Fields<'_>) -> Option<Expr> {
         .then_some(Expr::Counter(fields.string(NFTA_OBJREF_IMM_NAME)?))
 }
 
+pub(super) fn decode_count(fields: &Fields<'_>) -> Option<Expr> {
+    fields.only(&[NFTA_COUNTER_BYTES, NFTA_COUNTER_PACKETS]).map(|()| Expr::Count)
+}
+
 /// A token bucket that counts packets: matches as long as it has a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Limit {

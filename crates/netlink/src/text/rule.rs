@@ -97,6 +97,7 @@ impl Printer {
                 let left = self.left(*reg);
                 self.word(format!("{left} {not}@{set}"));
             }
+            Expr::Count => self.word("counter".to_owned()),
             Expr::Counter(name) => self.word(format!("counter name {}", quoted(name))),
             Expr::Limit(limit) => {
                 let per = match limit.seconds {
