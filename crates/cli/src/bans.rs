@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal as _};
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use nfguard_ban::{Active, Admitted, Ban, Bans, Made, NeverBan, Tally};
@@ -201,10 +201,7 @@ fn count(bans: Option<Bans>, as_json: bool) -> Done {
 
 /// Who is never banned, as far as this process can tell.
 pub(crate) fn never() -> Result<NeverBan, Failure> {
-    let never = NeverBan::of_this_host().map_err(|error| Failure::Kernel(error.into()))?;
-    // Where the operator's session comes from.
-    let connection = std::env::var("SSH_CONNECTION").unwrap_or_default();
-    Ok(never.and_ssh_peer(&connection, SystemTime::now()))
+    NeverBan::of_this_host().map_err(|error| Failure::Kernel(error.into()))
 }
 
 fn print_made(made: &[(String, Made)], bad: &[String], as_json: bool) {
