@@ -35,14 +35,27 @@ impl From<Output> for Answer {
 /// # Panics
 /// If nobody has said where `nfguard` is.
 pub fn command<A: AsRef<OsStr>>(arguments: &[A]) -> Command {
-    let program = env::var_os("NFGUARD_BIN").filter(|program| !program.is_empty());
-    let program = program.expect("run me with `cargo xtask netns-test`: it sets NFGUARD_BIN");
-    let mut command = Command::new(program);
+    let mut command = Command::new(told("NFGUARD_BIN"));
     command.args(arguments).stdin(Stdio::null());
     for variable in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE"] {
         command.env_remove(variable);
     }
     command
+}
+
+/// An example of the ban library, not started yet. Start it inside a namespace.
+///
+/// # Panics
+/// If nobody has said where they are.
+pub fn example(name: &str) -> Command {
+    Command::new(told("NFGUARD_EXAMPLES").join(name))
+}
+
+fn told(variable: &str) -> PathBuf {
+    match env::var_os(variable) {
+        Some(place) if !place.is_empty() => place.into(),
+        _ => panic!("run me with `cargo xtask netns-test`: it sets {variable}"),
+    }
 }
 
 /// Runs `nfguard` to its end.
@@ -58,15 +71,22 @@ pub fn nfguard<A: AsRef<OsStr> + Sync>(netns: &Netns, arguments: &[A]) -> Answer
 /// # Panics
 /// If it does not start.
 pub fn nfguard_fed<A: AsRef<OsStr> + Sync>(netns: &Netns, arguments: &[A], input: &str) -> Answer {
+    feed(netns, command(arguments), input.as_bytes())
+}
+
+/// Runs a program to its end with this on its standard input.
+///
+/// # Panics
+/// If it does not start.
+pub fn feed(netns: &Netns, mut run: Command, input: &[u8]) -> Answer {
     netns.run(|| {
-        let mut run = command(arguments);
         run.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = run.spawn().expect("nfguard starts");
+        let mut child = run.spawn().expect("it starts");
         let mut pipe = child.stdin.take().expect("a pipe");
         // One that has read enough may be gone.
-        let _ = pipe.write_all(input.as_bytes());
+        let _ = pipe.write_all(input);
         drop(pipe);
-        child.wait_with_output().expect("nfguard ends").into()
+        child.wait_with_output().expect("it ends").into()
     })
 }
 

@@ -63,6 +63,16 @@ pub(crate) fn binary(package: &str, name: &str, release: bool) -> Result<PathBuf
         .ok_or_else(|| format!("cargo built no binary {name}"))
 }
 
+/// Builds the ban library's examples, which are what other programs do with it, and returns their
+/// paths.
+pub(crate) fn examples() -> Result<Vec<PathBuf>, String> {
+    let mut command = cargo();
+    command.args(["build", "--package", "nfguard-ban", "--examples"]);
+    let built = artifacts(command)?;
+    let paths = built.iter().filter_map(|message| message["executable"].as_str());
+    Ok(paths.map(PathBuf::from).collect())
+}
+
 fn artifacts(mut command: Command) -> Result<Vec<Value>, String> {
     command.arg("--message-format=json-render-diagnostics");
     let output = command

@@ -41,10 +41,12 @@ pub(crate) fn build(
     folder: &Path,
     programs: &[TestBinary],
     nfguard: &Path,
+    examples: &[PathBuf],
 ) -> Result<PathBuf, String> {
     let root = folder.join("initramfs");
     let image = folder.join("initramfs.cpio");
-    fill(folder, &root, programs, nfguard).map_err(|error| format!("initramfs: {error}"))?;
+    fill(folder, &root, programs, nfguard, examples)
+        .map_err(|error| format!("initramfs: {error}"))?;
     let pack = "find . -print0 | cpio --null --quiet --create --format=newc --owner=0:0";
     let file = fs::File::create(&image).map_err(|error| error.to_string())?;
     runner::run(Command::new("sh").args(["-c", pack]).current_dir(&root).stdout(file))?;
@@ -52,11 +54,20 @@ pub(crate) fn build(
     Ok(image)
 }
 
-fn fill(folder: &Path, root: &Path, programs: &[TestBinary], nfguard: &Path) -> io::Result<()> {
+fn fill(
+    folder: &Path,
+    root: &Path,
+    programs: &[TestBinary],
+    nfguard: &Path,
+    examples: &[PathBuf],
+) -> io::Result<()> {
     if root.exists() {
         fs::remove_dir_all(root)?;
     }
-    for part in ["bin", "sbin", "usr/sbin", "tests", "proc", "sys", "dev", "tmp", "run", "root"] {
+    for part in ["bin", "sbin", "usr/sbin", "tests", "examples"] {
+        fs::create_dir_all(root.join(part))?;
+    }
+    for part in ["proc", "sys", "dev", "tmp", "run", "root"] {
         fs::create_dir_all(root.join(part))?;
     }
     modules(folder, root)?;
@@ -68,6 +79,10 @@ fn fill(folder: &Path, root: &Path, programs: &[TestBinary], nfguard: &Path) -> 
         program(root, &tool(name)?, &format!("usr/sbin/{name}"))?;
     }
     program(root, nfguard, "usr/sbin/nfguard")?;
+    for example in examples {
+        let name = example.file_name().unwrap_or_default().to_string_lossy();
+        program(root, example, &format!("examples/{name}"))?;
+    }
     for binary in programs {
         program(root, &binary.path, &format!("tests/{}", binary.name()))?;
         fs::create_dir_all(inside(root, &binary.dir))?;
@@ -94,7 +109,7 @@ fn init_script(programs: &[TestBinary]) -> String {
          mount -t devtmpfs devtmpfs /dev\n\
          mount -t tmpfs tmpfs /run\n\
          ip link set lo up\n\
-         export NFGUARD_BIN=/usr/sbin/nfguard\n\
+         export NFGUARD_BIN=/usr/sbin/nfguard NFGUARD_EXAMPLES=/examples\n\
          export NFGUARD_NETNS_TEST=$(readlink /proc/self/ns/net | tr -cd 0-9)\n\
          echo \"{GREETING}$(uname -r)\"\n"
     );

@@ -53,7 +53,7 @@ pub(crate) fn run(report: &mut Report, binaries: &[TestBinary], versions: &[Stri
             let folder = build::target_dir().join("kernels").join(version);
             let kernel = fetch(&folder, release)?;
             let nfguard = build::binary("nfguard", "nfguard", false)?;
-            let image = initramfs::build(&folder, &programs, &nfguard)?;
+            let image = initramfs::build(&folder, &programs, &nfguard, &build::examples()?)?;
             boot(&kernel, &image)
         });
     }

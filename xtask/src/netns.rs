@@ -46,10 +46,13 @@ pub(crate) fn steps(report: &mut Report, choice: &Choice) {
 /// Runs test programs that are already built, each in new namespaces.
 pub(crate) fn run(report: &mut Report, binaries: &[TestBinary], choice: &Choice) {
     let filter = choice.filter.as_deref();
-    let mut nfguard = PathBuf::new();
+    let (mut nfguard, mut examples) = (PathBuf::new(), PathBuf::new());
     if binaries.iter().any(|binary| binary.package == E2E) {
-        report.step("build nfguard", || {
+        report.step("build nfguard and the examples", || {
             nfguard = build::binary("nfguard", "nfguard", false)?;
+            let built = build::examples()?;
+            let folder = built.first().and_then(|example| example.parent());
+            examples = folder.ok_or("cargo built no example")?.to_owned();
             Ok(Tally::DONE)
         });
     }
@@ -67,6 +70,7 @@ pub(crate) fn run(report: &mut Report, binaries: &[TestBinary], choice: &Choice)
             let isolation = if needs_root { Isolation::real_root() } else { Isolation::any() }?;
             let mut command = isolation.command(&binary.path, &nfguard)?;
             command.current_dir(&binary.dir).env("CARGO_MANIFEST_DIR", &binary.dir).args(filter);
+            command.env("NFGUARD_EXAMPLES", &examples);
             let tally = runner::run_tests(&mut command)?;
             ran.add(tally);
             Ok(tally)

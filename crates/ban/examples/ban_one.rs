@@ -1,0 +1,28 @@
+//! Bans an address or a prefix for an hour, lists who is banned, and unbans it.
+//!
+//! ```sh
+//! cargo build --package nfguard-ban --example ban_one
+//! sudo target/debug/examples/ban_one 203.0.113.7
+//! ```
+#![allow(clippy::print_stdout, reason = "it talks to people")]
+
+use std::error::Error;
+use std::time::Duration;
+use std::{env, io};
+
+use nfguard_ban::{Ban, Bans, NeverBan, Target};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let target: Target = env::args().nth(1).ok_or("name an address")?.parse()?;
+    let mut bans = Bans::open(NeverBan::of_this_host()?)?;
+    let lasts = Some(Duration::from_secs(3600));
+    let (source, reason) = ("ban_one", "to see how it is done");
+    bans.ban(&Ban { target: bans.admit(target)?, port: None, lasts, source, reason, since: None })?;
+    for ban in bans.list()? {
+        println!("{} is banned by {}: {}", ban.target, ban.source, ban.reason);
+    }
+    println!("Enter unbans {target}.");
+    io::stdin().read_line(&mut String::new())?;
+    bans.unban(target, None)?;
+    Ok(())
+}
