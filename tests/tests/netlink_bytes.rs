@@ -107,6 +107,7 @@ proptest! {
         let _ = kernel.table_head(NAME);
         let _ = kernel.table(NAME);
         let _ = kernel.commit(&diff(None, &Table::default()), Some(1));
+        let _ = kernel.connections(|_| true);
     }
 
     #[test]

@@ -116,6 +116,10 @@ impl<'a> Attr<'a> {
         self.array().map(u64::from_be_bytes)
     }
 
+    pub(crate) fn u128(&self) -> Result<u128, DecodeError> {
+        self.array().map(u128::from_be_bytes)
+    }
+
     /// A string, up to its NUL. Names come from whoever made the object, so bytes that are not
     /// UTF-8 are replaced and not an error.
     pub(crate) fn string(&self) -> String {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::attr::{Attrs, Writer};
 use crate::element::{self, RawElements};
 use crate::error::Error;
-use crate::message::{Batch, Replies, Reply, errno, request};
+use crate::message::{Batch, Replies, Reply, Request, errno, nft};
 use crate::model::{Counter, Counts, LiveElement, Rule, Set, Table};
 use crate::object;
 use crate::transaction::Transaction;
@@ -244,13 +244,10 @@ impl Kernel {
         key: &[u8],
     ) -> Result<Option<LiveElement>, Error> {
         let mut raw = RawElements::default();
-        self.ask(
-            NFT_MSG_GETSETELEM,
-            NFT_MSG_NEWSETELEM,
-            false,
-            |out| element::encode_keys(out, table, set, &[key.to_vec()]),
-            |attrs| Ok(raw.add(attrs)?),
-        )?;
+        let request = Request::nft(NFT_MSG_GETSETELEM, false, |out| {
+            element::encode_keys(out, table, set, &[key.to_vec()]);
+        });
+        self.ask(request, nft(NFT_MSG_NEWSETELEM), |attrs| Ok(raw.add(attrs)?))?;
         Ok(raw.live().pop())
     }
 
@@ -358,19 +355,20 @@ impl Kernel {
                 out.string(*kind, name);
             }
         };
-        self.ask(ask, want, dump, fill, each)
+        self.ask(Request::nft(ask, dump, fill), nft(want), each)
     }
 
-    fn ask(
+    /// Asks once, and hands the attributes of each answer of the wanted type to `each`.
+    pub(crate) fn ask(
         &mut self,
-        ask: u16,
+        request: Request,
         want: u16,
-        dump: bool,
-        fill: impl FnOnce(&mut Writer),
         mut each: impl FnMut(Attrs<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
         self.seq = self.seq.wrapping_add(1);
-        let bytes = request(self.seq, ask, dump, fill)?;
+        let dump = request.is_dump();
+        let mut bytes = Vec::new();
+        request.write(self.seq, &mut bytes)?;
         let answer = (self.exchange)(&bytes)?;
         let replies: Vec<Reply<'_>> = Replies(&answer)
             .filter(|reply| reply.as_ref().map_or(true, |reply| reply.seq == self.seq))
@@ -396,6 +394,32 @@ impl Kernel {
             }
             if let Some(attrs) = reply.attrs(want) {
                 each(attrs)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends all these requests at once, none of them for a dump, and hands each answer to `each`
+    /// with the number of its request, from 0.
+    pub(crate) fn ask_each(
+        &mut self,
+        requests: impl IntoIterator<Item = Request>,
+        mut each: impl FnMut(usize, Reply<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let first = self.seq.wrapping_add(1);
+        let mut bytes = Vec::new();
+        let mut count = 0;
+        for request in requests {
+            self.seq = self.seq.wrapping_add(1);
+            request.write(self.seq, &mut bytes)?;
+            count += 1;
+        }
+        let answer = (self.exchange)(&bytes)?;
+        for reply in Replies(&answer) {
+            let reply = reply?;
+            let number = usize::try_from(reply.seq.wrapping_sub(first)).unwrap_or(usize::MAX);
+            if number < count {
+                each(number, reply)?;
             }
         }
         Ok(())

@@ -2,7 +2,7 @@
 //!
 //! A [`Table`] is a plain value, the same on every machine. [`load()`] makes the kernel hold it, in
 //! one transaction, and reads it back; [`text`] prints it as nft would; [`eval`] says what it does
-//! with a packet, without a kernel.
+//! with a packet, without a kernel. [`Kernel::connections`] lists the connections that are tracked.
 //!
 //! Everything but `socket.rs` is pure: no sockets, no files, no clock. Without the feature
 //! `socket` nothing else is left, and [`Kernel::with`] takes any function from request to answer.
@@ -13,6 +13,7 @@
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 mod attr;
+mod conntrack;
 mod diff;
 mod element;
 mod error;
@@ -30,6 +31,7 @@ mod transaction;
 mod uapi;
 mod words;
 
+pub use conntrack::{Connection, Flow};
 pub use diff::diff;
 pub use error::{DecodeError, Error, Refusal};
 pub use expr::{

@@ -83,26 +83,57 @@ fn message(
     out.extend_from_slice(body);
 }
 
-fn nft(message: u16) -> u16 {
+/// The type of an nf_tables message.
+pub(crate) fn nft(message: u16) -> u16 {
     SUBSYSTEM << 8 | message
 }
 
-/// A request for one object or, with `dump`, for all of a kind.
-pub(crate) fn request(
-    seq: u32,
+/// The type of a message of connection tracking.
+pub(crate) fn conntrack(message: u16) -> u16 {
+    NFNL_SUBSYS_CTNETLINK << 8 | message
+}
+
+/// A message outside of a batch.
+pub(crate) struct Request {
+    /// Subsystem and message.
     kind: u16,
-    dump: bool,
-    fill: impl FnOnce(&mut Writer),
-) -> Result<Vec<u8>, Error> {
-    let mut body = Writer::default();
-    fill(&mut body);
-    let body = body
-        .finish()
-        .map_err(|attribute| Error::TooLong { operation: "a request".to_owned(), attribute })?;
-    let mut out = Vec::new();
-    let flags = REQUEST | if dump { DUMP } else { 0 };
-    message(&mut out, nft(kind), flags, seq, INET, 0, &body);
-    Ok(out)
+    flags: u16,
+    family: u8,
+    body: Writer,
+}
+
+impl Request {
+    /// For one object of nf_tables or, with `dump`, for all of a kind.
+    pub(crate) fn nft(kind: u16, dump: bool, fill: impl FnOnce(&mut Writer)) -> Request {
+        let flags = REQUEST | if dump { DUMP } else { 0 };
+        let mut request = Request { kind: nft(kind), flags, family: INET, body: Writer::default() };
+        fill(&mut request.body);
+        request
+    }
+
+    /// For all connections that are tracked.
+    pub(crate) fn connections() -> Request {
+        let (kind, flags) = (conntrack(IPCTNL_MSG_CT_GET), REQUEST | DUMP);
+        Request { kind, flags, family: 0, body: Writer::default() }
+    }
+
+    /// To forget a connection of this family, and say so.
+    pub(crate) fn forget_connection(family: u8, body: Writer) -> Request {
+        let (kind, flags) = (conntrack(IPCTNL_MSG_CT_DELETE), REQUEST | ACK);
+        Request { kind, flags, family, body }
+    }
+
+    pub(crate) fn is_dump(&self) -> bool {
+        self.flags & DUMP == DUMP
+    }
+
+    /// Appends it to what is to be sent.
+    pub(crate) fn write(self, seq: u32, out: &mut Vec<u8>) -> Result<(), Error> {
+        let too_long = |attribute| Error::TooLong { operation: "a request".to_owned(), attribute };
+        let body = self.body.finish().map_err(too_long)?;
+        message(out, self.kind, self.flags, seq, self.family, 0, &body);
+        Ok(())
+    }
 }
 
 /// A transaction as the bytes of one send, and which bytes are whose.
@@ -368,9 +399,9 @@ pub(crate) struct Outcome {
 }
 
 impl<'a> Reply<'a> {
-    /// The attributes of an nf_tables message of this kind.
+    /// The attributes of a message of this type.
     pub(crate) fn attrs(&self, kind: u16) -> Option<Attrs<'a>> {
-        (self.kind == nft(kind)).then(|| Attrs(self.body.get(4..).unwrap_or_default()))
+        (self.kind == kind).then(|| Attrs(self.body.get(4..).unwrap_or_default()))
     }
 
     pub(crate) fn interrupted(&self) -> bool {

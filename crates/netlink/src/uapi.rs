@@ -1,7 +1,8 @@
-//! Numbers of the kernel's nf_tables interface.
+//! Numbers of the kernel's nf_tables and connection tracking interfaces.
 //!
-//! Taken from `include/uapi/linux/netfilter/nf_tables.h` of Linux 6.1 (the oldest kernel that
-//! nfguard is tested on), which permits its use by programs (`Linux-syscall-note`). Only what this
+//! Taken from `nf_tables.h` and `nfnetlink_conntrack.h` in `include/uapi/linux/netfilter` of Linux
+//! 6.1 (the oldest kernel that nfguard is tested on), which permit their use by programs
+//! (`Linux-syscall-note`). Only what this
 //! crate uses; `tests/uapi.rs` holds every line against the headers of the host it runs on.
 
 pub(crate) const NFT_REG_1: u32 = 1;
@@ -199,3 +200,26 @@ pub(crate) const NFTA_OBJ_NAME: u16 = 2;
 pub(crate) const NFTA_OBJ_TYPE: u16 = 3;
 pub(crate) const NFTA_OBJ_DATA: u16 = 4;
 pub(crate) const NFTA_OBJ_USERDATA: u16 = 8;
+
+pub(crate) const NFNL_SUBSYS_CTNETLINK: u16 = 1;
+
+pub(crate) const IPCTNL_MSG_CT_NEW: u16 = 0;
+pub(crate) const IPCTNL_MSG_CT_GET: u16 = 1;
+pub(crate) const IPCTNL_MSG_CT_DELETE: u16 = 2;
+
+pub(crate) const CTA_TUPLE_ORIG: u16 = 1;
+pub(crate) const CTA_TUPLE_REPLY: u16 = 2;
+pub(crate) const CTA_ID: u16 = 12;
+pub(crate) const CTA_ZONE: u16 = 18;
+
+pub(crate) const CTA_TUPLE_IP: u16 = 1;
+pub(crate) const CTA_TUPLE_PROTO: u16 = 2;
+
+pub(crate) const CTA_IP_V4_SRC: u16 = 1;
+pub(crate) const CTA_IP_V4_DST: u16 = 2;
+pub(crate) const CTA_IP_V6_SRC: u16 = 3;
+pub(crate) const CTA_IP_V6_DST: u16 = 4;
+
+pub(crate) const CTA_PROTO_NUM: u16 = 1;
+pub(crate) const CTA_PROTO_SRC_PORT: u16 = 2;
+pub(crate) const CTA_PROTO_DST_PORT: u16 = 3;

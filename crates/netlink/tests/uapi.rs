@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::fs;
 
-const HEADERS: [&str; 9] = [
+const HEADERS: [&str; 10] = [
     "linux/netlink.h",
     "linux/netfilter.h",
     "linux/netfilter/nfnetlink.h",
     "linux/netfilter/nf_tables.h",
     "linux/netfilter/nf_log.h",
     "linux/netfilter/nf_conntrack_common.h",
+    "linux/netfilter/nfnetlink_conntrack.h",
     "linux/rtnetlink.h",
     "asm-generic/errno-base.h",
     "asm-generic/errno.h",

@@ -1,4 +1,5 @@
-//! Any answer of the kernel is a table or an error; a table prints and encodes.
+//! Any answer of the kernel is a table or an error, and connections or an error; a table prints and
+//! encodes.
 //!
 //! The input is a byte that says how to answer, then netlink messages. An even
 //! byte: each question gets the messages of the kind it asks for. An odd one:
@@ -24,6 +25,7 @@ fuzz_target!(|input: &[u8]| {
         // Only the bytes are of interest; the answer to them is noise.
         let _ = kernel.commit(&diff(None, &loaded.table), None);
     }
+    let _ = kernel.connections(|_| true);
 });
 
 fn answer(question: &[u8], messages: &[u8], raw: bool) -> Vec<u8> {
