@@ -66,7 +66,7 @@ impl Kernel {
             Ok(())
         });
         match listed {
-            // Nobody is there to answer.
+            // EINVAL: nobody is there to answer.
             Err(Error::NoNftables(_)) => Ok(Vec::new()),
             listed => listed.map(|()| found),
         }
@@ -76,7 +76,8 @@ impl Kernel {
     /// ends meanwhile does not count.
     ///
     /// To the kernel their next packet begins another connection; so ban first whoever is to be
-    /// kept out.
+    /// kept out. What a flowtable forwards passes by every rule, bans too, until it is forgotten
+    /// (measured, Linux 6.1 and 6.12).
     ///
     /// # Errors
     /// As [`Kernel::connections`]; some may be forgotten then.
