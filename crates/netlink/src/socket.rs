@@ -17,6 +17,8 @@ const OVERHEAD: usize = 32;
 pub(crate) struct Socket {
     fd: OwnedFd,
     buffer: Vec<u8>,
+    /// Most bytes of one send, as far as is known.
+    limit: usize,
 }
 
 impl Socket {
@@ -34,7 +36,7 @@ impl Socket {
         }
         // SAFETY: the call succeeded, so the descriptor is open and nobody else's.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        let socket = Socket { fd, buffer: vec![0; RECEIVE] };
+        let socket = Socket { fd, buffer: vec![0; RECEIVE], limit: 0 };
         // Errors say where, and do not repeat what was sent.
         socket.set(libc::SOL_NETLINK, libc::NETLINK_EXT_ACK, 1)?;
         socket.set(libc::SOL_NETLINK, libc::NETLINK_CAP_ACK, 1)?;
@@ -81,21 +83,25 @@ impl Socket {
     }
 
     /// Makes the send buffer large enough for one send of `bytes`.
-    fn make_room(&self, bytes: usize) -> Result<(), Error> {
-        if bytes + OVERHEAD <= self.send_buffer()? {
+    fn make_room(&mut self, bytes: usize) -> Result<(), Error> {
+        if bytes <= self.limit {
             return Ok(());
         }
-        // The kernel doubles what it is given. Forcing needs privilege outside of a user
-        // namespace; asking gets at most net.core.wmem_max.
-        let wanted = i32::try_from(bytes).unwrap_or(i32::MAX / 2);
-        if self.set(libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, wanted).is_err() {
-            self.set(libc::SOL_SOCKET, libc::SO_SNDBUF, wanted)?;
+        self.limit = self.send_limit()?;
+        if bytes > self.limit {
+            // The kernel doubles what it is given. Forcing needs privilege outside of a user
+            // namespace; asking gets at most net.core.wmem_max.
+            let wanted = i32::try_from(bytes).unwrap_or(i32::MAX / 2);
+            if self.set(libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, wanted).is_err() {
+                self.set(libc::SOL_SOCKET, libc::SO_SNDBUF, wanted)?;
+            }
+            self.limit = self.send_limit()?;
         }
-        let limit = self.send_buffer()?.saturating_sub(OVERHEAD);
+        let limit = self.limit;
         if bytes > limit { Err(Error::TooLarge { bytes, limit }) } else { Ok(()) }
     }
 
-    fn send_buffer(&self) -> io::Result<usize> {
+    fn send_limit(&self) -> io::Result<usize> {
         let (mut value, mut len) = (0i32, socklen::<i32>());
         let pointer = (&raw mut value).cast();
         // SAFETY: the pointer is to an i32, and `len` says so.
@@ -111,7 +117,7 @@ impl Socket {
         if result < 0 {
             return Err(io::Error::last_os_error());
         }
-        Ok(usize::try_from(value).unwrap_or(0))
+        Ok(usize::try_from(value).unwrap_or(0).saturating_sub(OVERHEAD))
     }
 
     fn set(&self, level: i32, option: i32, value: i32) -> io::Result<()> {
