@@ -85,6 +85,25 @@ fn a_set_has_as_many_elements_as_were_added_and_one_that_is_absent_none() {
 }
 
 #[test]
+fn many_keys_are_found_as_each_of_them_alone() {
+    let netns = netns();
+    let mut kernel = with_set(&netns);
+    create(&mut kernel, (0..1000).step_by(3)).expect("created");
+    let keys: Vec<_> = (0..1000).rev().map(key).collect();
+    let found = kernel.find(NAME, "s", &keys).expect("an answer");
+    assert_eq!(found.len(), keys.len());
+    for (key, found) in keys.iter().zip(&found) {
+        let alone = kernel.element(NAME, "s", key).expect("an answer");
+        assert_eq!(found.as_ref().map(|one| &one.element), alone.as_ref().map(|one| &one.element));
+    }
+    assert_eq!(found.iter().flatten().count(), 334);
+    assert!(found.iter().flatten().all(|one| one.expires_in.is_some()));
+    for (table, set) in [(NAME, "other"), ("other", "s")] {
+        assert_eq!(kernel.find(table, set, &keys).expect("an answer"), vec![None; 1000]);
+    }
+}
+
+#[test]
 fn a_chain_is_emptied_without_its_neighbours() {
     let (ours, theirs) = (netns(), netns());
     for netns in [&ours, &theirs] {

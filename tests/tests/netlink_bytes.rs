@@ -108,6 +108,7 @@ proptest! {
         let _ = kernel.table(NAME);
         let _ = kernel.commit(&diff(None, &Table::default()), Some(1));
         let _ = kernel.connections(|_| true);
+        let _ = kernel.find("t", "s", &vec![vec![0; 4]; 3]);
     }
 
     #[test]

@@ -4,13 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::attr::{Attr, Attrs, Writer};
 use crate::error::{DecodeError, Error};
-use crate::kernel::Kernel;
+use crate::kernel::{AT_ONCE, Kernel};
 use crate::message::{Request, conntrack, errno};
 use crate::uapi::*;
 use crate::words::{NFPROTO_IPV4, NFPROTO_IPV6};
-
-/// How many are forgotten at once: their answers surely fit the receive buffer (about 250 do).
-const AT_ONCE: usize = 100;
 
 /// A connection that the kernel tracks, as it is now.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -153,6 +153,21 @@ fn a_dump_without_end_is_not_taken_for_the_whole() {
 }
 
 #[test]
+fn a_key_without_an_answer_is_not_taken_for_absent() {
+    let keys = vec![vec![0; 4]; 2];
+    for (answers, all) in [(2, true), (1, false), (0, false)] {
+        let answer = move |request: &[u8]| {
+            Ok((0..answers).flat_map(|at| told(request, at, ENOENT, &[])).collect())
+        };
+        let found = Kernel::with(answer).find("t", "s", &keys);
+        match found {
+            Ok(found) => assert!(all && found == [None, None]),
+            Err(error) => assert!(!all && matches!(error, Error::Unknown), "{error}"),
+        }
+    }
+}
+
+#[test]
 fn an_attribute_longer_than_its_length_field_is_an_error_and_nothing_is_sent() {
     let exprs = vec![lookup().exprs.remove(0); 3000];
     let rule = Op::AddRule { chain: "c".to_owned(), rule: Rule { exprs, comment: None } };
