@@ -13,10 +13,19 @@ const NESTED: u16 = 0x8000;
 ///
 /// A value or a nest longer than an attribute can be (65,535 bytes with its header) is remembered,
 /// and [`Writer::finish`] then fails, so callers need not check each step.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Writer {
     bytes: Vec<u8>,
     too_long: Option<u16>,
+}
+
+/// Enough for most messages.
+const ROOM: usize = 256;
+
+impl Default for Writer {
+    fn default() -> Writer {
+        Writer { bytes: Vec::with_capacity(ROOM), too_long: None }
+    }
 }
 
 impl Writer {
@@ -64,6 +73,23 @@ impl Writer {
     /// The message's payload, or the type of the first attribute that was too long.
     pub(crate) fn finish(self) -> Result<Vec<u8>, u16> {
         self.too_long.map_or(Ok(self.bytes), Err)
+    }
+
+    /// As [`Writer::finish`], to go on with.
+    pub(crate) fn written(&self) -> Result<&[u8], u16> {
+        self.too_long.map_or(Ok(&self.bytes), Err)
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+        self.too_long = None;
+    }
+
+    /// A comment as nft's own user data (libnftnl's `udata.h`).
+    pub(crate) fn comment(&mut self, kind: u16, text: &str) {
+        let at = self.open(kind);
+        userdata::push_string(&mut self.bytes, userdata::COMMENT, text);
+        self.close(at, kind);
     }
 
     fn open(&mut self, kind: u16) -> usize {
@@ -185,15 +211,10 @@ pub(crate) mod userdata {
     /// Appends a string with its NUL; what does not fit the length byte is cut off, which the
     /// model's stated bounds rule out.
     pub(crate) fn push_string(out: &mut Vec<u8>, kind: u8, text: &str) {
-        let text: Vec<u8> = text.bytes().take(254).chain([0]).collect();
-        out.extend([kind, u8::try_from(text.len()).unwrap_or(u8::MAX)]);
-        out.extend(text);
-    }
-
-    pub(crate) fn comment(text: &str) -> Vec<u8> {
-        let mut out = Vec::new();
-        push_string(&mut out, COMMENT, text);
-        out
+        let text = text.as_bytes().get(..254).unwrap_or(text.as_bytes());
+        out.extend([kind, u8::try_from(text.len() + 1).unwrap_or(u8::MAX)]);
+        out.extend_from_slice(text);
+        out.push(0);
     }
 
     /// The string of this type, if there is one; whatever else is there is not ours to judge.

@@ -23,7 +23,7 @@ pub(crate) fn encode_elements(out: &mut Writer, table: &str, set: &str, elements
                     out.u64(NFTA_SET_ELEM_TIMEOUT, millis(timeout));
                 }
                 if let Some(comment) = &element.comment {
-                    out.bytes(NFTA_SET_ELEM_USERDATA, &userdata::comment(comment));
+                    out.comment(NFTA_SET_ELEM_USERDATA, comment);
                 }
             });
             // An interval is two elements: its first key, and the one after its last. One that

@@ -49,8 +49,8 @@ const ELEMENT_BYTES: usize = 65_500;
 /// Keys that one message can delete: at most 40 bytes each, a concatenation of two addresses.
 const KEYS_AT_ONCE: usize = 1500;
 
-/// How much of an operation a refusal quotes.
-const OPERATION_CHARS: usize = 500;
+/// Enough for a transaction of one or two operations.
+const ROOM: usize = 512;
 
 /// `errno`s that mean more to us than their text; the same on every architecture but a few that
 /// Linux 6.1 runs no server on.
@@ -152,25 +152,33 @@ impl<'a> Batch<'a> {
         generation: Option<u32>,
         begin_seq: u32,
     ) -> Result<Batch<'a>, Error> {
-        let mut batch = Batch { transaction, bytes: Vec::new(), begin_seq, sent: Vec::new() };
-        let mut begin = Writer::default();
+        let bytes = Vec::with_capacity(ROOM);
+        let mut batch = Batch { transaction, bytes, begin_seq, sent: Vec::new() };
+        let mut body = Writer::default();
         if let Some(generation) = generation {
-            begin.u32(BATCH_GENID, generation);
+            body.u32(BATCH_GENID, generation);
         }
-        let begin = begin.finish().unwrap_or_default();
-        message(&mut batch.bytes, BATCH_BEGIN, REQUEST, begin_seq, 0, SUBSYSTEM, &begin);
+        let begin = body.written().unwrap_or_default();
+        message(&mut batch.bytes, BATCH_BEGIN, REQUEST, begin_seq, 0, SUBSYSTEM, begin);
 
-        let mut last = None;
+        let (mut last, mut too_long) = (None, None);
         for (index, op) in transaction.ops.iter().enumerate() {
-            let too_long =
-                |attribute| Error::TooLong { operation: transaction.describe(op), attribute };
-            for (kind, flags, body) in encode_op(&transaction.table, index, op) {
-                let (start, body) = (batch.bytes.len(), body.finish().map_err(too_long)?);
+            encode_op(&transaction.table, index, op, &mut |kind, flags, fill| {
+                body.clear();
+                fill(&mut body);
+                let written = body.written().unwrap_or_else(|attribute| {
+                    too_long = Some((op, attribute));
+                    &[]
+                });
+                let start = batch.bytes.len();
                 let seq = begin_seq.wrapping_add(1).wrapping_add(batch.messages());
-                message(&mut batch.bytes, nft(kind), REQUEST | flags, seq, INET, 0, &body);
+                message(&mut batch.bytes, nft(kind), REQUEST | flags, seq, INET, 0, written);
                 batch.sent.push((index, start..batch.bytes.len()));
                 last = Some((start, REQUEST | flags));
-            }
+            });
+        }
+        if let Some((op, attribute)) = too_long {
+            return Err(Error::TooLong { operation: transaction.describe_short(op), attribute });
         }
         if let Some((start, flags)) = last
             && let Some(place) = batch.bytes.get_mut(start + FLAGS..start + FLAGS + 2)
@@ -224,7 +232,7 @@ impl<'a> Batch<'a> {
             Some((self.transaction.ops.get(*index)?, self.bytes.get(range.clone())?))
         });
         Refusal {
-            operation: found.map(|(op, _)| shortened(self.transaction.describe(op))),
+            operation: found.map(|(op, _)| self.transaction.describe_short(op)),
             place: found.and_then(|(op, bytes)| place(op, bytes, outcome.offset?)),
             errno: outcome.errno,
             message: outcome.message,
@@ -232,22 +240,25 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// Ten thousand elements would bury the kernel's words.
-fn shortened(mut operation: String) -> String {
-    if let Some((end, _)) = operation.char_indices().nth(OPERATION_CHARS) {
-        operation.truncate(end);
-        operation.push('…');
-    }
-    operation
+/// Whether this is all that the kernel answers to a batch: the last operation acknowledged, and
+/// nothing said of those before it. It answers in the order of the operations, and only the last
+/// one asks for an answer.
+pub(crate) fn is_done(request: &[u8], first_answer: &[u8]) -> bool {
+    let mut replies = Replies(first_answer);
+    let (Some(Ok(reply)), None) = (replies.next(), replies.next()) else { return false };
+    let seq = |header: &[u8]| header.get(8..12)?.try_into().ok().map(u32::from_ne_bytes);
+    let end = request.len().checked_sub(PAYLOAD).and_then(|end| request.get(end..));
+    let is_batch = request.get(4..6) == Some(BATCH_BEGIN.to_ne_bytes().as_slice());
+    is_batch
+        && end.and_then(seq) == Some(reply.seq.wrapping_add(1))
+        && matches!(reply.outcome(), Ok(Some(Outcome { errno: 0, .. })))
 }
 
-/// The messages of one operation: kind, flags, payload.
-fn encode_op(table: &str, index: usize, op: &Op) -> Vec<(u16, u16, Writer)> {
-    let one = |kind: u16, flags: u16, fill: &dyn Fn(&mut Writer)| {
-        let mut body = Writer::default();
-        fill(&mut body);
-        vec![(kind, flags, body)]
-    };
+/// Takes one message: kind, flags, and what writes its payload.
+type Message<'m> = dyn FnMut(u16, u16, &dyn Fn(&mut Writer)) + 'm;
+
+/// Hands each message of an operation to `one`.
+fn encode_op(table: &str, index: usize, op: &Op, one: &mut Message<'_>) {
     match op {
         Op::AddTable { comment } => one(NFT_MSG_NEWTABLE, CREATE, &|out| {
             object::encode_table(out, table, comment.as_deref());
@@ -259,7 +270,7 @@ fn encode_op(table: &str, index: usize, op: &Op) -> Vec<(u16, u16, Writer)> {
             out.string(NFTA_RULE_CHAIN, chain);
         }),
         Op::AddChain(chain) => {
-            one(NFT_MSG_NEWCHAIN, CREATE, &|out| object::encode_chain(out, table, chain))
+            one(NFT_MSG_NEWCHAIN, CREATE, &|out| object::encode_chain(out, table, chain));
         }
         Op::DeleteChain(chain) => one(NFT_MSG_DELCHAIN, 0, &|out| {
             out.string(NFTA_CHAIN_TABLE, table);
@@ -275,32 +286,25 @@ fn encode_op(table: &str, index: usize, op: &Op) -> Vec<(u16, u16, Writer)> {
             out.string(NFTA_SET_TABLE, table);
             out.string(NFTA_SET_NAME, set);
         }),
-        Op::AddElements { set, elements } => element_chunks(elements)
-            .flat_map(|chunk| {
-                one(NFT_MSG_NEWSETELEM, CREATE, &|out| {
+        Op::AddElements { set, elements } | Op::CreateElements { set, elements } => {
+            let exclusive = if matches!(op, Op::CreateElements { .. }) { EXCL } else { 0 };
+            for chunk in element_chunks(elements) {
+                one(NFT_MSG_NEWSETELEM, CREATE | exclusive, &|out| {
                     element::encode_elements(out, table, set, chunk);
-                })
-            })
-            .collect(),
-        Op::CreateElements { set, elements } => element_chunks(elements)
-            .flat_map(|chunk| {
-                one(NFT_MSG_NEWSETELEM, CREATE | EXCL, &|out| {
-                    element::encode_elements(out, table, set, chunk);
-                })
-            })
-            .collect(),
-        Op::DeleteElements { set, keys } => keys
-            .chunks(KEYS_AT_ONCE)
-            .flat_map(|keys| {
-                one(NFT_MSG_DELSETELEM, 0, &|out| element::encode_keys(out, table, set, keys))
-            })
-            .collect(),
+                });
+            }
+        }
+        Op::DeleteElements { set, keys } => {
+            for keys in keys.chunks(KEYS_AT_ONCE) {
+                one(NFT_MSG_DELSETELEM, 0, &|out| element::encode_keys(out, table, set, keys));
+            }
+        }
         Op::FlushElements(set) => one(NFT_MSG_DELSETELEM, 0, &|out| {
             out.string(NFTA_SET_ELEM_LIST_TABLE, table);
             out.string(NFTA_SET_ELEM_LIST_SET, set);
         }),
         Op::AddCounter(counter) => {
-            one(NFT_MSG_NEWOBJ, CREATE, &|out| object::encode_counter(out, table, counter))
+            one(NFT_MSG_NEWOBJ, CREATE, &|out| object::encode_counter(out, table, counter));
         }
         Op::DeleteCounter(counter) => one(NFT_MSG_DELOBJ, 0, &|out| {
             out.string(NFTA_OBJ_TABLE, table);

@@ -19,7 +19,7 @@ pub(crate) fn encode_table(out: &mut Writer, table: &str, comment: Option<&str>)
     // Wakes up a table that is dormant.
     out.u32(NFTA_TABLE_FLAGS, 0);
     if let Some(comment) = comment {
-        out.bytes(NFTA_TABLE_USERDATA, &userdata::comment(comment));
+        out.comment(NFTA_TABLE_USERDATA, comment);
     }
 }
 
@@ -54,7 +54,7 @@ pub(crate) fn encode_chain(out: &mut Writer, table: &str, chain: &Chain) {
         out.string(NFTA_CHAIN_TYPE, FILTER);
     }
     if let Some(comment) = &chain.comment {
-        out.bytes(NFTA_CHAIN_USERDATA, &userdata::comment(comment));
+        out.comment(NFTA_CHAIN_USERDATA, comment);
     }
 }
 
@@ -119,7 +119,7 @@ pub(crate) fn encode_rule(out: &mut Writer, table: &str, chain: &str, rule: &Rul
         }
     });
     if let Some(comment) = &rule.comment {
-        out.bytes(NFTA_RULE_USERDATA, &userdata::comment(comment));
+        out.comment(NFTA_RULE_USERDATA, comment);
     }
 }
 
@@ -238,7 +238,7 @@ pub(crate) fn encode_counter(out: &mut Writer, table: &str, counter: &Counter) {
         out.u64(NFTA_COUNTER_PACKETS, 0);
     });
     if let Some(comment) = &counter.comment {
-        out.bytes(NFTA_OBJ_USERDATA, &userdata::comment(comment));
+        out.comment(NFTA_OBJ_USERDATA, comment);
     }
 }
 

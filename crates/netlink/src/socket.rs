@@ -7,6 +7,7 @@ use std::mem::size_of;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use crate::error::Error;
+use crate::message;
 
 /// Larger than any single message that the kernel sends (dumps come in parts of at most 32 KiB,
 /// one message with an attribute is at most 64 KiB).
@@ -62,7 +63,14 @@ impl Socket {
         let mut answer = Vec::new();
         loop {
             match self.receive() {
-                Ok(len) => answer.extend_from_slice(self.buffer.get(..len).unwrap_or_default()),
+                Ok(len) => {
+                    let part = self.buffer.get(..len).unwrap_or_default();
+                    let is_all = answer.is_empty() && message::is_done(request, part);
+                    answer.extend_from_slice(part);
+                    if is_all {
+                        return Ok(answer);
+                    }
+                }
                 Err(error) => match error.raw_os_error() {
                     _ if error.kind() == io::ErrorKind::WouldBlock => return Ok(answer),
                     // The last answers did not fit the receive buffer. Whoever reads the first

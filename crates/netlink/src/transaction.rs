@@ -7,6 +7,9 @@ use crate::message::Batch;
 use crate::model::{Chain, Counter, Element, Rule, Set};
 use crate::text;
 
+/// How many characters of an operation an error quotes.
+const QUOTED: usize = 500;
+
 /// Operations on one table of the `inet` family, done by the kernel all together or not at all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Transaction {
@@ -98,7 +101,17 @@ impl Transaction {
         Ok(Batch::encode(self, None, 0)?.bytes)
     }
 
-    pub(crate) fn describe(&self, op: &Op) -> String {
+    /// For an error: ten thousand elements would bury the kernel's words.
+    pub(crate) fn describe_short(&self, op: &Op) -> String {
+        let mut operation = self.describe(op);
+        if let Some((end, _)) = operation.char_indices().nth(QUOTED) {
+            operation.truncate(end);
+            operation.push('…');
+        }
+        operation
+    }
+
+    fn describe(&self, op: &Op) -> String {
         let table = format!("inet {}", self.table);
         match op {
             Op::AddTable { .. } => format!("add table {table}"),
