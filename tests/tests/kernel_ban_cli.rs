@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use nfguard_ban::TABLE;
 use nfguard_lab::{Netns, Probe, World};
+use nfguard_netlink::Kernel;
 use nfguard_tests::nft::nft;
 use nfguard_tests::program::{Answer, TempFile, nfguard, nfguard_fed};
 use serde_json::Value;
@@ -162,6 +163,34 @@ fn an_address_that_is_no_longer_ours_can_be_banned() {
 }
 
 #[test]
+fn connections_of_the_banned_are_forgotten_if_asked_for() {
+    let world = World::new().expect("run me with `cargo xtask netns-test`");
+    let host = &world.host;
+    // So that connections are tracked.
+    nft(host, "table inet t { chain c { type filter hook input priority 0; ct state new; }; }\n");
+    let to = SocketAddr::new(World::HOST_V4, 443);
+    let _server = host.serve_tcp(to).expect("a server");
+    let open = |from: &str| {
+        let from: std::net::IpAddr = from.parse().expect("an address");
+        let probe = Probe::tcp(&world.internet, to).from(from);
+        probe.timeout(PATIENCE).connect().expect("nobody is banned yet")
+    };
+    let _open = ["203.0.113.66", "203.0.113.67", "203.0.113.68"].map(open);
+    let tracked = || {
+        let mut kernel = Kernel::open().expect("netlink");
+        let mut senders = kernel.connections(|_| true).expect("a list");
+        senders.sort_by_key(|connection| connection.original.source);
+        senders.iter().map(|one| one.original.source.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(host.run(tracked).len(), 3);
+    let answer = done(host, &["ban", "203.0.113.66", "203.0.113.67", "--port", "80", "--cut"]);
+    assert!(answer.stdout.contains("\n0 open connections"), "another port: {answer:?}");
+    let answer = done(host, &["ban", "203.0.113.66", "203.0.113.67", "--cut"]);
+    assert!(answer.stdout.contains("\n2 open connections"), "{answer:?}");
+    assert_eq!(host.run(tracked), ["203.0.113.68"]);
+}
+
+#[test]
 fn a_source_s_bans_end_together() {
     let netns = netns();
     done(&netns, &["ban", "192.0.2.1", "192.0.2.2", "--source", "fail2ban/traefik"]);
@@ -222,12 +251,14 @@ fn a_hundred_thousand_saved_bans_come_back_with_the_time_that_is_left() {
     done(&here, &["ban", "2001:db8::/32", "--port", "443/udp"]);
     done(&here, &["save", path]);
     std::thread::sleep(Duration::from_secs(2));
-    done(&there, &["restore", path]);
-    assert_eq!(count(&there), "100001");
+    let restored = done(&there, &["restore", path]);
+    assert!(restored.stdout.contains("1 were over meanwhile\n100001 banned, 0 "), "{restored:?}");
     // Twice is as good as once.
-    done(&there, &["restore", path]);
-    assert_eq!(count(&there), "100001");
-    let probe = listed(&there).into_iter().find(|ban| ban["target"] == "10.1.2.3").expect("banned");
+    let again = done(&there, &["restore", path]);
+    assert!(again.stdout.contains("\n0 banned, "), "{again:?}");
+    let all = listed(&there);
+    assert_eq!(all.len(), 100_001);
+    let probe = all.into_iter().find(|ban| ban["target"] == "10.1.2.3").expect("banned");
     let left = probe["expires_in_seconds"].as_f64().expect("an end");
     assert!(left < 3598.0, "{probe}");
     assert_eq!(probe["reason"], "many");

@@ -5,12 +5,12 @@ use std::slice;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ipnetwork::IpNetwork;
-use nfguard_netlink::{Kernel, LiveElement, Op, Transaction, diff};
+use nfguard_netlink::{Connection, Flow, Kernel, LiveElement, Op, Transaction, diff};
 
-use crate::edit;
+use crate::edit::{self, Tally};
 use crate::error::{Error, errno, refused};
 use crate::layout::{self, BanSet, FAMILIES, MARK, Place, Shape, TABLE};
-use crate::never::{Admitted, NeverBan, Refused};
+use crate::never::{self, Admitted, NeverBan, Refused};
 use crate::note::Note;
 use crate::target::{Port, Target};
 
@@ -155,7 +155,8 @@ impl Bans {
     /// # Errors
     /// As [`Bans::ban_all`](Bans::ban_all).
     pub fn ban(&mut self, ban: &Ban<'_>) -> Result<Made, Error> {
-        let tally = self.ban_all([*ban])?;
+        let mut tally = Tally::default();
+        self.add(slice::from_ref(ban), &mut tally)?;
         Ok(match (tally.added, tally.extended) {
             (1, _) => Made::Added,
             (_, 1) => Made::Extended,
@@ -178,7 +179,7 @@ impl Bans {
             let Some(mut held) = held else { return (Vec::new(), None) };
             let Some(left) = held.expires_in else { return (Vec::new(), Some(held)) };
             held.expires_in = Some(left.saturating_add(by));
-            let element = edit::element(&place, held.expires_in, &held.note());
+            let element = edit::element(place.key.clone(), held.expires_in, held.note());
             (edit::renew(&place, element), Some(held))
         };
         let mut outcome = None;
@@ -206,6 +207,48 @@ impl Bans {
         }
         outcome?;
         Ok(true)
+    }
+
+    /// Makes the kernel forget the connections of these targets, those that this host opened to
+    /// them too, and says how many there were. Call it after the ban, or the next packet makes the
+    /// connection known again.
+    ///
+    /// A ban cuts an open connection without this: none of the peer's packets arrives any more,
+    /// and what waits for one waits until its own time is over. Forgotten, the connection is also
+    /// gone for address translation, so that a container's answers leave no more, and for a
+    /// flowtable, which leads packets of open connections past every rule. Reads all tracked
+    /// connections: 100,000 take 70 ms.
+    ///
+    /// # Errors
+    /// The kernel's refusal. Without connection tracking there is nothing to forget.
+    pub fn forget_connections(
+        &mut self,
+        targets: &[(Target, Option<Port>)],
+    ) -> Result<usize, Error> {
+        let (from_ports, from_all): (Vec<_>, Vec<_>) =
+            targets.iter().partition(|(_, port)| port.is_some());
+        let from_all = FAMILIES.map(|is_v6| {
+            let networks = from_all.iter().map(|(target, _)| target.network());
+            let of_family = networks.filter(|network| network.is_ipv6() == is_v6);
+            never::merged(of_family.map(never::bounds))
+        });
+        let is_meant = |connection: &Connection| {
+            let Flow { protocol, destination_port, .. } = connection.original;
+            connection.senders().into_iter().any(|sender| {
+                let [v4, v6] = &from_all;
+                let number = never::number(sender);
+                let spans = if sender.is_ipv6() { v6 } else { v4 };
+                never::hit(spans, (number, number))
+                    || from_ports.iter().any(|(target, port)| {
+                        let is_port = |port: Port| {
+                            layout::protocol_number(port.protocol) == protocol
+                                && port.number == destination_port
+                        };
+                        target.contains(sender) && port.is_some_and(is_port)
+                    })
+            })
+        };
+        Ok(self.kernel.forget_connections(is_meant)?)
     }
 
     /// The ban of exactly this target and port.
@@ -350,7 +393,7 @@ impl Bans {
 impl Active {
     fn note(&self) -> String {
         let since = self.since.unwrap_or_else(now);
-        Note { source: &self.source, reason: &self.reason, since }.to_string()
+        Note { source: &self.source, reason: &self.reason, since }.text()
     }
 
     fn read(set: BanSet, live: LiveElement) -> Option<Active> {

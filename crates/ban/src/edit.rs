@@ -78,7 +78,10 @@ impl Bans {
             };
             match held.filter(|held| held.source != note::source(source)) {
                 Some(others) => change(place, ban, Some(&others), now),
-                None => (renew(place, element(place, ban.lasts, &note(ban, now))), Made::Extended),
+                None => (
+                    renew(place, element(place.key.clone(), ban.lasts, note(ban, now))),
+                    Made::Extended,
+                ),
             }
         };
         self.edit(&places, renewed, |made| tally.count(made))?;
@@ -153,7 +156,7 @@ impl Bans {
 
     /// As if none of them were in force, for that is how most bans are; the kernel says if one is.
     /// Looking first would take as long as banning.
-    fn add(&mut self, part: &[Ban<'_>], tally: &mut Tally) -> Result<(), Error> {
+    pub(crate) fn add(&mut self, part: &[Ban<'_>], tally: &mut Tally) -> Result<(), Error> {
         let transaction = creation(part);
         let mut outcome = self.kernel.commit(&transaction, None);
         if refused(&outcome, errno::ENOENT) {
@@ -251,7 +254,7 @@ impl Tally {
 /// Adds them; an error if one is in force.
 fn creation(part: &[Ban<'_>]) -> Transaction {
     let now = now();
-    let mut by_set: BTreeMap<BanSet, Vec<Element>> = BTreeMap::new();
+    let mut by_set: Vec<(BanSet, Vec<Element>)> = Vec::new();
     // Most lists have one reason for all.
     let mut last: Option<(&Ban<'_>, String)> = None;
     for ban in part {
@@ -259,9 +262,13 @@ fn creation(part: &[Ban<'_>]) -> Transaction {
             Some((same, note)) if same_note(same, ban) => note,
             _ => note(ban, now),
         };
-        let place = Place::of(ban.target.target(), ban.port);
-        let element = element(&place, ban.lasts, &note);
-        by_set.entry(place.set).or_default().push(element);
+        let Place { set, key } = Place::of(ban.target.target(), ban.port);
+        let element = element(key, ban.lasts, note.clone());
+        // Few sets, and mostly the same one again.
+        match by_set.iter_mut().rev().find(|(other, _)| *other == set) {
+            Some((_, elements)) => elements.push(element),
+            None => by_set.push((set, vec![element])),
+        }
         last = Some((ban, note));
     }
     let ops = by_set
@@ -273,7 +280,7 @@ fn creation(part: &[Ban<'_>]) -> Transaction {
 
 /// What a ban does to the one that is in force at its place.
 fn change(place: &Place, ban: &Ban<'_>, held: Option<&Active>, now: u64) -> (Vec<Op>, Made) {
-    let element = || element(place, ban.lasts, &note(ban, now));
+    let element = || element(place.key.clone(), ban.lasts, note(ban, now));
     match held {
         None => {
             let elements = vec![element()];
@@ -295,18 +302,18 @@ pub(crate) fn renew(place: &Place, element: Element) -> Vec<Op> {
     vec![add.clone(), delete, add]
 }
 
-pub(crate) fn element(place: &Place, lasts: Option<Duration>, note: &str) -> Element {
+pub(crate) fn element(key: Vec<u8>, lasts: Option<Duration>, note: String) -> Element {
     Element {
-        key: Key::Value(place.key.clone()),
+        key: Key::Value(key),
         // A ban without an end in a set with timeouts is one with timeout zero.
         timeout: Some(lasts.unwrap_or_default()),
-        comment: Some(note.to_owned()),
+        comment: Some(note),
     }
 }
 
 fn note(ban: &Ban<'_>, now: u64) -> String {
     let Ban { source, reason, since, .. } = *ban;
-    Note { source, reason, since: since.unwrap_or(now) }.to_string()
+    Note { source, reason, since: since.unwrap_or(now) }.text()
 }
 
 fn same_note(a: &Ban<'_>, b: &Ban<'_>) -> bool {

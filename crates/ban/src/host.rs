@@ -34,7 +34,8 @@ impl NeverBan {
     /// # Errors
     /// The kernel does not tell, or a file cannot be read. One that is not there names nobody.
     pub fn of_this_host() -> io::Result<NeverBan> {
-        let never = NeverBan::default().and_all(facts()?);
+        let mut never = NeverBan::default().and_all(facts()?);
+        never.knows_host = true;
         Ok(match ssh_connection("self") {
             Some(connection) => never.and_ssh_peer(&connection, SystemTime::now()),
             None => never,

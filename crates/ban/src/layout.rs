@@ -177,7 +177,7 @@ impl Place {
     }
 }
 
-fn protocol_number(protocol: Protocol) -> u8 {
+pub(crate) fn protocol_number(protocol: Protocol) -> u8 {
     match protocol {
         Protocol::Tcp => protocol::TCP,
         Protocol::Udp => protocol::UDP,

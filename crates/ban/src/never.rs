@@ -15,6 +15,8 @@ use crate::target::Target;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NeverBan {
     allies: Vec<Ally>,
+    /// Whether all facts of this host are among them.
+    pub(crate) knows_host: bool,
     /// The same addresses: sorted, without overlap, IPv4 and IPv6.
     spans: [Vec<Span>; 2],
 }
@@ -55,7 +57,8 @@ pub struct Refused {
 
 impl Default for NeverBan {
     fn default() -> NeverBan {
-        let nobody = NeverBan { allies: Vec::new(), spans: [Vec::new(), Vec::new()] };
+        let spans = [Vec::new(), Vec::new()];
+        let nobody = NeverBan { allies: Vec::new(), knows_host: false, spans };
         let loopback = ["127.0.0.0/8", "::1/128"].into_iter().filter_map(|text| text.parse().ok());
         nobody.and_all(loopback.map(|network| (network, "loopback".to_owned())))
     }
@@ -99,20 +102,18 @@ impl NeverBan {
     }
 
     /// The same list without those of whom this is true.
-    pub(crate) fn without(self, goes: impl Fn(&Ally) -> bool) -> NeverBan {
-        let allies = self.allies.into_iter().filter(|ally| !goes(ally));
-        let nobody = NeverBan { allies: Vec::new(), spans: [Vec::new(), Vec::new()] };
-        nobody.and_all(allies.map(|ally| (ally.network, ally.reason)))
+    pub(crate) fn without(mut self, goes: impl Fn(&Ally) -> bool) -> NeverBan {
+        self.allies.retain(|ally| !goes(ally));
+        self.and_all([])
     }
 
     /// The same list with what others have said, as far as that still holds: who knows this host
     /// knows better what its addresses were, and an SSH session is forgotten in time.
     pub(crate) fn beside(&self, others: Vec<(IpNetwork, String)>, now: SystemTime) -> NeverBan {
-        let is_known = self.allies.iter().any(|ally| ally.reason.starts_with(HOST));
         let holds = |(_, reason): &(IpNetwork, String)| match reason.strip_prefix(SSH) {
             Some(day) => humantime::parse_rfc3339_weak(&format!("{day}T00:00:00Z"))
                 .is_ok_and(|day| now.duration_since(day).is_ok_and(|ago| ago < SSH_HOLDS)),
-            None => !(is_known && reason.starts_with(HOST)),
+            None => !(self.knows_host && reason.starts_with(HOST)),
         };
         self.clone().and_all(others.into_iter().filter(holds))
     }

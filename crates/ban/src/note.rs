@@ -1,6 +1,6 @@
 //! What travels with a ban in its element's comment: `SOURCE @SECONDS REASON`.
 
-use std::fmt;
+use std::fmt::Write as _;
 
 /// The most bytes of an element's comment that nft prints.
 const BYTES: usize = 127;
@@ -14,15 +14,16 @@ pub(crate) struct Note<'a> {
     pub(crate) since: u64,
 }
 
-impl fmt::Display for Note<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let source = source(self.source);
-        let text = format!("{source} @{} {}", self.since, self.reason);
-        f.write_str(clean(&text).trim_end())
-    }
-}
-
 impl Note<'_> {
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::with_capacity(BYTES);
+        push_source(&mut text, self.source);
+        let _ = write!(text, " @{} ", self.since);
+        push_clean(&mut text, self.reason, BYTES);
+        text.truncate(text.trim_end().len());
+        text
+    }
+
     /// Source, reason and time; a comment of another form is a reason.
     pub(crate) fn parse(comment: &str) -> (String, String, Option<u64>) {
         let parsed = comment.split_once(" @").and_then(|(source, rest)| {
@@ -41,28 +42,44 @@ pub(crate) fn encoded_len(source: &str, reason: &str) -> usize {
 
 /// A source as it is noted.
 pub(crate) fn source(text: &str) -> String {
-    cut(&text.replace(['@', ' '], "_"), SOURCE_BYTES)
+    let mut source = String::new();
+    push_source(&mut source, text);
+    source
 }
 
 /// Without what nft's quotes cannot hold, and not too long for a comment.
 pub(crate) fn clean(text: &str) -> String {
-    cut(text, BYTES)
+    let mut clean = String::new();
+    push_clean(&mut clean, text, BYTES);
+    clean
 }
 
-fn cut(text: &str, bytes: usize) -> String {
+fn push_source(out: &mut String, text: &str) {
+    let start = out.len();
+    push_clean(out, text, start + SOURCE_BYTES);
+    if out.contains(['@', ' ']) {
+        let source = out.split_off(start).replace(['@', ' '], "_");
+        out.push_str(&source);
+    }
+}
+
+/// Appends as much as leaves `out` with at most so many bytes.
+fn push_clean(out: &mut String, text: &str, bytes: usize) {
+    let is_plain = |byte: u8| (b' '..=b'~').contains(&byte) && byte != b'"';
+    if out.len() + text.len() <= bytes && text.bytes().all(is_plain) {
+        return out.push_str(text);
+    }
     let clean = |char: char| match char {
         '"' => '\'',
         char if char.is_control() => ' ',
         char => char,
     };
-    let mut out = String::new();
     for char in text.chars().map(clean) {
         if out.len() + char.len_utf8() > bytes {
             break;
         }
         out.push(char);
     }
-    out
 }
 
 #[cfg(test)]
@@ -72,7 +89,7 @@ mod tests {
     #[test]
     fn what_is_noted_is_read_again() {
         let note = Note { source: "fail2ban/traefik", reason: "5 failures", since: 1_700_000_000 };
-        let parsed = Note::parse(&note.to_string());
+        let parsed = Note::parse(&note.text());
         let expected = ("fail2ban/traefik".to_owned(), "5 failures".to_owned());
         assert_eq!(parsed, (expected.0, expected.1, Some(1_700_000_000)));
     }
@@ -80,7 +97,7 @@ mod tests {
     #[test]
     fn long_and_hostile_reasons_fit_a_comment_that_nft_can_print() {
         let reason = "ä\"\n".repeat(100);
-        let note = Note { source: "a b@c", reason: &reason, since: 1 }.to_string();
+        let note = Note { source: "a b@c", reason: &reason, since: 1 }.text();
         assert!(note.len() <= BYTES && !note.contains(['"', '\n']), "{note}");
         assert_eq!(Note::parse(&note).0, "a_b_c");
     }

@@ -168,6 +168,10 @@ pub(crate) struct BanRequest {
     /// Who bans: a tool or one of its jails; kept with the ban
     #[arg(long, default_value = "cli")]
     pub(crate) source: String,
+    /// Make the kernel forget their open connections too, so that it is seen that they are gone;
+    /// needed where a flowtable leads packets past the firewall
+    #[arg(long)]
+    pub(crate) cut: bool,
     #[command(flatten)]
     pub(crate) extent: Extent,
 }

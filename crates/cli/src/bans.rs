@@ -30,20 +30,29 @@ pub(crate) fn ban(request: &BanRequest, as_json: bool) -> Done {
         output::warning(problem);
     }
     let ports = request.extent.ports();
-    let all = wanted.iter().flat_map(|(target, details)| {
-        let own = details.as_ref().and_then(|details| details.port);
-        let ports = own.map_or_else(|| ports.clone(), |own| vec![Some(own)]);
-        ports.into_iter().map(|port| to_ban(*target, port, details.as_deref(), request))
-    });
+    let all = || {
+        wanted.iter().flat_map(|(target, details)| {
+            let own = details.as_ref().and_then(|details| details.port);
+            let ports = own.map_or_else(|| ports.clone(), |own| vec![Some(own)]);
+            ports.into_iter().map(|port| to_ban(*target, port, details.as_deref(), request))
+        })
+    };
     if request.targets == ["-"] {
-        let tally = bans.ban_all(watched(all, wanted.len() * ports.len()))?;
+        let tally = bans.ban_all(watched(all(), wanted.len() * ports.len()))?;
         print_tally(&tally, &bad, as_json);
     } else {
         let mut made = Vec::new();
-        for ban in all {
+        for ban in all() {
             made.push((describe_ban(&ban), bans.ban(&ban)?));
         }
         print_made(&made, &bad, as_json);
+    }
+    if request.cut {
+        let all: Vec<_> = all().map(|ban| (ban.target.target(), ban.port)).collect();
+        let cut = bans.forget_connections(&all)?;
+        if !as_json {
+            output::line(&format!("{cut} open connections forgotten"));
+        }
     }
     Ok(Answer::from(bad.is_empty()))
 }
