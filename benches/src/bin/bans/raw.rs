@@ -1,0 +1,51 @@
+//! The floor: a netlink message that was made in advance, sent and acknowledged.
+
+use std::io::{Read as _, Write as _};
+
+use nfguard_benches::Result;
+use nfguard_netlink::Transaction;
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// `AF_NETLINK` and `NETLINK_NETFILTER`.
+const NETLINK: i32 = 16;
+const NETFILTER: i32 = 12;
+
+/// A batch in which one key is put in place of another.
+pub(crate) struct Raw {
+    socket: Socket,
+    bytes: Vec<u8>,
+    /// Where the key stands, as often as it does.
+    places: Vec<usize>,
+    answer: Vec<u8>,
+}
+
+impl Raw {
+    /// `key` is what the transaction has in place of what will be sent.
+    pub(crate) fn new(transaction: &Transaction, key: [u8; 4]) -> Result<Raw> {
+        let bytes = transaction.to_bytes()?;
+        let places: Vec<usize> =
+            bytes.windows(4).enumerate().filter(|(_, at)| *at == key).map(|(at, _)| at).collect();
+        if places.is_empty() {
+            return Err("the key is not in the message".into());
+        }
+        let protocol = Protocol::from(NETFILTER);
+        let socket = Socket::new(Domain::from(NETLINK), Type::RAW, Some(protocol))?;
+        Ok(Raw { socket, bytes, places, answer: vec![0; 16 * 1024] })
+    }
+
+    /// Sends it with this key, and waits for the acknowledgement.
+    pub(crate) fn send(&mut self, key: [u8; 4]) -> Result<()> {
+        for place in &self.places {
+            if let Some(slot) = self.bytes.get_mut(*place..place + 4) {
+                slot.copy_from_slice(&key);
+            }
+        }
+        self.socket.write_all(&self.bytes)?;
+        let len = self.socket.read(&mut self.answer)?;
+        // The error number behind the header of the acknowledgement.
+        match self.answer.get(16..20) {
+            Some([0, 0, 0, 0]) if len >= 20 => Ok(()),
+            code => Err(format!("the kernel answers {code:?}").into()),
+        }
+    }
+}
