@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use ipnetwork::IpNetwork;
 use nix::ifaddrs::getifaddrs;
 
-use crate::never::{HOST, NeverBan};
+use crate::never::{ADDRESS, GATEWAY, NAME_SERVER, NeverBan};
 use crate::routes::gateways;
 
 /// Where name servers are listed. Where a resolver runs on this host, the first names only that
@@ -49,7 +49,7 @@ pub(crate) fn facts() -> io::Result<Vec<(IpNetwork, String)>> {
         let address = interface.address?;
         let v4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
         let v6 = || address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip()));
-        let reason = format!("{HOST}address on {}", interface.interface_name);
+        let reason = format!("{ADDRESS}{}", interface.interface_name);
         Some((v4.or_else(v6)?, reason))
     });
     let gateways = gateways()?;
@@ -58,8 +58,8 @@ pub(crate) fn facts() -> io::Result<Vec<(IpNetwork, String)>> {
         resolvers.extend(name_servers(&read(path)?));
     }
     let all = addresses
-        .chain(gateways.into_iter().map(|gateway| (gateway, format!("{HOST}gateway"))))
-        .chain(resolvers.into_iter().map(|server| (server, format!("{HOST}name server"))));
+        .chain(gateways.into_iter().map(|gateway| (gateway, GATEWAY.to_owned())))
+        .chain(resolvers.into_iter().map(|server| (server, NAME_SERVER.to_owned())));
     let all = all.filter(|(address, _)| !address.is_loopback());
     Ok(all.map(|(address, reason)| (address.into(), reason)).collect())
 }

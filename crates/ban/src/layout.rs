@@ -266,20 +266,22 @@ pub(crate) fn spared(never: &NeverBan) -> Vec<Set> {
     let of = |is_v6: bool| {
         let mut addresses = never_set(is_v6);
         let mut prefixes = never_prefixes(is_v6);
-        for ally in outermost(never.allies(), is_v6) {
+        let allies = never.allies().iter().filter(|ally| ally.network.is_ipv6() == is_v6);
+        for ally in allies {
             let (first, last) = (ally.network.network(), ally.network.broadcast());
             let comment = Some(note::clean(&ally.reason));
             if first == last || first.is_loopback() {
                 let first = if first.is_loopback() { LOOPBACK } else { first };
                 let key = Key::Value(bytes(if is_v6 { ally.network.network() } else { first }));
                 addresses.elements.push(Element { key, timeout: None, comment });
-            } else {
+            } else if is_outermost(ally, never.allies()) {
                 let key = Key::Range(bytes(first), bytes(last));
                 prefixes.elements.push(Element { key, timeout: None, comment });
             }
         }
         [addresses, prefixes].map(|mut set| {
             set.elements.sort_by(|a, b| a.key.cmp(&b.key));
+            set.elements.dedup_by(|a, b| a.key == b.key);
             set
         })
     };
@@ -303,7 +305,7 @@ fn bytes(address: IpAddr) -> Vec<u8> {
     bytes
 }
 
-/// Who is spared, by an element of one of [`spared`].
+/// Who is spared, by an element of one of [`spared`]; but for loopback, which always is.
 pub(crate) fn ally(element: Element) -> Option<(IpNetwork, String)> {
     let (first, last) = match element.key {
         Key::Value(key) => (key.clone(), key),
@@ -318,17 +320,17 @@ pub(crate) fn ally(element: Element) -> Option<(IpNetwork, String)> {
         }
     }
     let network = IpNetwork::new(address(&first)?, u8::try_from(bits).ok()?).ok()?;
+    if network.ip().is_loopback() {
+        return None;
+    }
     Some((network, element.comment.unwrap_or_default()))
 }
 
-/// Those whose network lies in no other one: the kernel refuses ranges that overlap.
-fn outermost(allies: &[Ally], is_v6: bool) -> impl Iterator<Item = &Ally> {
-    let within = |inner: &Ally, outer: &Ally| {
+/// Whether its network lies in no other one: the kernel refuses ranges that overlap.
+fn is_outermost(inner: &Ally, allies: &[Ally]) -> bool {
+    !allies.iter().any(|outer| {
         outer.network.prefix() < inner.network.prefix()
             && Target::from(outer.network).overlaps(inner.network.into())
-    };
-    allies.iter().filter(move |inner| {
-        inner.network.is_ipv6() == is_v6 && !allies.iter().any(|outer| within(inner, outer))
     })
 }
 

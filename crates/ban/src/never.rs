@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use ipnetwork::IpNetwork;
 
+use crate::note;
 use crate::target::Target;
 
 /// Addresses that no ban may touch, and why. Loopback is always among them.
@@ -33,8 +34,10 @@ pub struct Ally {
     pub reason: String,
 }
 
-/// How the reasons begin that are facts of this host, which can change.
-pub(crate) const HOST: &str = "this host's ";
+/// The reasons that are facts of this host, which can change; the interface follows the first.
+pub(crate) const ADDRESS: &str = "this host's address on ";
+pub(crate) const GATEWAY: &str = "this host's gateway";
+pub(crate) const NAME_SERVER: &str = "this host's name server";
 /// How the reason begins of who had an SSH session; the day follows.
 const SSH: &str = "an SSH session on ";
 const SSH_HOLDS: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -79,7 +82,7 @@ impl NeverBan {
         for (network, reason) in allies {
             let network = Target::from(network).network();
             if known.insert(network) {
-                self.allies.push(Ally { network, reason });
+                self.allies.push(Ally { network, reason: note::clean(&reason) });
             }
         }
         self.spans = [false, true].map(|is_v6| {
@@ -111,9 +114,10 @@ impl NeverBan {
     /// knows better what its addresses were, and an SSH session is forgotten in time.
     pub(crate) fn beside(&self, others: Vec<(IpNetwork, String)>, now: SystemTime) -> NeverBan {
         let holds = |(_, reason): &(IpNetwork, String)| match reason.strip_prefix(SSH) {
+            // What is no day is the operator's own wording.
             Some(day) => humantime::parse_rfc3339_weak(&format!("{day}T00:00:00Z"))
-                .is_ok_and(|day| now.duration_since(day).is_ok_and(|ago| ago < SSH_HOLDS)),
-            None => !(self.knows_host && reason.starts_with(HOST)),
+                .map_or(true, |day| now.duration_since(day).is_ok_and(|ago| ago < SSH_HOLDS)),
+            None => !(self.knows_host && is_fact(reason)),
         };
         self.clone().and_all(others.into_iter().filter(holds))
     }
@@ -167,6 +171,10 @@ impl Admitted {
     }
 }
 
+fn is_fact(reason: &str) -> bool {
+    reason.starts_with(ADDRESS) || [GATEWAY, NAME_SERVER].contains(&reason)
+}
+
 pub(crate) fn bounds(network: IpNetwork) -> Span {
     (number(network.network()), number(network.broadcast()))
 }
@@ -205,6 +213,27 @@ mod tests {
     fn admit(never: &NeverBan, text: &str) -> Result<(), String> {
         let target = text.parse().expect("a target");
         never.admit(target).map(|_| ()).map_err(|refused| refused.to_string())
+    }
+
+    #[test]
+    fn facts_of_the_host_change_and_what_the_operator_says_stays() {
+        let this_host = NeverBan { knows_host: true, ..NeverBan::default() };
+        let kept = |reason: &str| {
+            let ally: IpNetwork = "192.0.2.1".parse().expect("a network");
+            let today = humantime::parse_rfc3339_weak("2026-03-02 00:00:00").expect("a time");
+            let all = this_host.beside(vec![(ally, reason.to_owned())], today);
+            all.allies().iter().any(|other| other.network == ally)
+        };
+        for fact in
+            ["this host's gateway", "this host's address on eth0", "an SSH session on 2026-01-01"]
+        {
+            assert!(!kept(fact), "{fact}");
+        }
+        for said in
+            ["this host's backup", "an SSH session on the bastion", "an SSH session on 2026-03-01"]
+        {
+            assert!(kept(said), "{said}");
+        }
     }
 
     #[test]
