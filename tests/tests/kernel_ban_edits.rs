@@ -2,7 +2,7 @@
 //! work on the same table.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nfguard_ban::{Active, Ban, Bans, Error, Made, NeverBan, Port, TABLE, Tally, Target};
 use nfguard_lab::{Netns, Probe, World};
@@ -134,6 +134,24 @@ fn a_ban_can_be_extended_and_an_absent_one_cannot() {
 }
 
 #[test]
+fn a_ban_of_no_time_ends_and_one_of_all_time_can_be_made() {
+    let netns = netns();
+    let mut bans = bans(&netns);
+    let all = [("192.0.2.1", Duration::ZERO), ("192.0.2.2", Duration::MAX)]
+        .map(|(text, lasts)| ban(&bans, text, Some(lasts)));
+    bans.ban_all(all).expect("banned");
+    bans.extend(target("192.0.2.2"), None, Duration::MAX).expect("an answer").expect("extended");
+    let deadline = Instant::now() + PATIENCE;
+    while bans.look_up(target("192.0.2.1"), None).expect("an answer").is_some() {
+        assert!(Instant::now() < deadline, "a ban of no time holds on");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let centuries = Duration::from_secs(500 * 365 * 24 * 3600);
+    assert!(left(&mut bans, "192.0.2.2") > Some(centuries));
+    assert!(nft(&netns, &format!("list table inet {TABLE}\n")).contains("192.0.2.2 timeout"));
+}
+
+#[test]
 fn a_source_ends_its_own_bans_and_no_others() {
     let netns = netns();
     let mut bans = bans(&netns);
@@ -215,6 +233,25 @@ fn what_one_program_spares_no_other_bans_until_it_is_taken_off_the_list() {
     second.spare_no_longer(&[ally.into()]).expect("taken off");
     assert!(second.admit(target("192.0.2.0/24")).is_ok());
     assert!(bans(&netns).admit(target("192.0.2.10")).is_ok());
+}
+
+#[test]
+fn an_ally_in_a_prefix_that_is_no_longer_spared_still_is() {
+    let netns = netns();
+    let mut bans = bans(&netns);
+    for (reason, text) in
+        [("a \"friend\"", "192.0.2.10"), ("a v6 friend", "2001:db8::5/128"), ("all", "0.0.0.0/0")]
+    {
+        bans.spare(reason, &[target(text).network()]).expect("spared");
+    }
+    bans.spare("all", &[target("2001:db8::/32").network()]).expect("spared");
+    bans.spare("all", &[]).expect("spared no longer");
+    let mut other = self::bans(&netns);
+    assert!(other.admit(target("192.0.2.0/24")).is_err());
+    assert!(other.admit(target("2001:db8::/32")).is_err());
+    assert!(other.admit(target("198.51.100.1")).is_ok());
+    other.spare("a \"friend\"", &[]).expect("spared no longer");
+    assert!(self::bans(&netns).admit(target("192.0.2.10")).is_ok());
 }
 
 #[test]

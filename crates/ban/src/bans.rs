@@ -11,7 +11,7 @@ use crate::edit::{self, Tally};
 use crate::error::{Error, errno, refused};
 use crate::layout::{self, BanSet, FAMILIES, MARK, Place, Shape, TABLE};
 use crate::never::{self, Admitted, NeverBan, Refused};
-use crate::note::Note;
+use crate::note::{self, Note};
 use crate::target::{Port, Target};
 
 /// How often what needs a whole view of the table starts again because others changed the ruleset
@@ -35,7 +35,8 @@ pub struct Ban<'a> {
     /// From what: one port, published ports of containers by the number they are published at;
     /// `None`: from everything. Each is a ban of its own.
     pub port: Option<Port>,
-    /// For how long, at least a millisecond; `None`: until somebody unbans.
+    /// For how long; `None`: until somebody unbans. Less than a millisecond is taken for one, and
+    /// more than 584 years for these, the longest that the kernel can count.
     pub lasts: Option<Duration>,
     /// Who bans: the name of a tool or of one of its jails. Kept with the ban, at most 32 bytes;
     /// spaces and `@` become `_`.
@@ -124,9 +125,10 @@ impl Bans {
     /// # Errors
     /// The kernel's refusal.
     pub fn spare(&mut self, reason: &str, networks: &[IpNetwork]) -> Result<(), Error> {
+        let noted = note::clean(reason);
         self.prepare_with(&BTreeSet::new(), |all| {
             let others =
-                all.without(|ally| ally.reason == reason || networks.contains(&ally.network));
+                all.without(|ally| ally.reason == noted || networks.contains(&ally.network));
             others.and_all(networks.iter().map(|network| (*network, reason.to_owned())))
         })
     }
@@ -270,6 +272,17 @@ impl Bans {
             let elements = self.kernel.live_elements(TABLE, &set.name())?;
             all.extend(elements.into_iter().filter_map(|element| Active::read(set, element)));
         }
+        Ok(all)
+    }
+
+    /// All bans of one source, named as in [`Ban::source`]. Reads all bans, as [`Bans::list`].
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn list_of(&mut self, source: &str) -> Result<Vec<Active>, Error> {
+        let source = note::source(source);
+        let mut all = self.list()?;
+        all.retain(|ban| ban.source == source);
         Ok(all)
     }
 

@@ -21,6 +21,11 @@ const LOOKED_AT: usize = 256;
 /// How often others may come in between while one ban is looked at and changed.
 const INTERRUPTIONS: usize = 1000;
 
+/// No time at all is a ban without end to the kernel.
+const SHORTEST: Duration = Duration::from_millis(1);
+/// The kernel counts nanoseconds in 64 bits for a moment, and refuses what does not fit.
+const LONGEST: Duration = Duration::from_millis(u64::MAX / 1_000_000 - 1);
+
 /// What became of many bans.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
@@ -210,10 +215,8 @@ impl Bans {
     }
 
     fn places_of(&mut self, source: &str) -> Result<Vec<Place>, Error> {
-        let source = note::source(source);
-        let all = self.list()?.into_iter();
-        let of_source = all.filter(|ban| ban.source == source);
-        Ok(of_source.map(|ban| Place::of(ban.target, ban.port)).collect())
+        let all = self.list_of(source)?.into_iter();
+        Ok(all.map(|ban| Place::of(ban.target, ban.port)).collect())
     }
 
     /// Ends those of them that still are this source's.
@@ -306,7 +309,7 @@ pub(crate) fn element(key: Vec<u8>, lasts: Option<Duration>, note: String) -> El
     Element {
         key: Key::Value(key),
         // A ban without an end in a set with timeouts is one with timeout zero.
-        timeout: Some(lasts.unwrap_or_default()),
+        timeout: Some(lasts.map_or(Duration::ZERO, |lasts| lasts.clamp(SHORTEST, LONGEST))),
         comment: Some(note),
     }
 }

@@ -14,8 +14,8 @@ pub enum Error {
     NeverBanned(#[from] Refused),
     /// There is no room for more. Nothing was changed.
     #[error(
-        "no room for {more} more bans: {set} holds {held} of at most {size}. Nothing was changed; \
-         end some, or ban prefixes in place of addresses"
+        "no room for {more} more bans: {set} holds {held} of at most {size}; end some, or ban \
+         prefixes in place of addresses"
     )]
     Full {
         /// The set's name.

@@ -71,7 +71,7 @@ fn push_clean(out: &mut String, text: &str, bytes: usize) {
     }
     let clean = |char: char| match char {
         '"' => '\'',
-        char if char.is_control() => ' ',
+        char if char.is_control() || turns(char) => ' ',
         char => char,
     };
     for char in text.chars().map(clean) {
@@ -80,6 +80,12 @@ fn push_clean(out: &mut String, text: &str, bytes: usize) {
         }
         out.push(char);
     }
+}
+
+/// Whether a terminal or an editor starts a line by it, or shows what follows in another order: the
+/// reasons of bans quote what attackers sent.
+fn turns(char: char) -> bool {
+    matches!(char, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -100,6 +106,7 @@ mod tests {
         let note = Note { source: "a b@c", reason: &reason, since: 1 }.text();
         assert!(note.len() <= BYTES && !note.contains(['"', '\n']), "{note}");
         assert_eq!(Note::parse(&note).0, "a_b_c");
+        assert_eq!(clean("a\u{202e}b\u{2028}c\u{1b}[31m"), "a b c [31m");
     }
 
     #[test]
