@@ -131,6 +131,7 @@ fn a_list_that_is_none_changes_nothing() {
         ("10.0.0.0/8\n", "no address"),
         ("45.9.30.0/24\n45.9.31.300\n", "line 2"),
         ("45.9.30.9-45.9.30.1\n", "no range"),
+        ("45.9.30.1 203.9.30.1\n", "two addresses"),
     ] {
         let refused = add(&world.host, "mine", list);
         assert_eq!(refused.status, Some(2), "{refused:?}");

@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 use std::time::Duration;
+use std::{fmt, iter};
 
 use nfguard_ban::{Admitted, InvalidTarget, NeverBan, Port, Refused, Target};
 use serde::Deserialize;
@@ -37,6 +38,14 @@ pub(crate) struct Details {
     pub(crate) since: Option<u64>,
 }
 
+/// Where an entry stands, from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum At {
+    Line(usize),
+    /// Of a listing, wherever its lines end.
+    Ban(usize),
+}
+
 /// An entry, or what is wrong with it.
 pub(crate) type Read = Result<Entry, String>;
 
@@ -64,17 +73,35 @@ fn present<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Option<Option<f
     Option::deserialize(input).map(Some)
 }
 
-/// Every entry, or what is wrong with it, with its line from 1. Empty lines and what follows `#`
-/// or `;` is left out.
-pub(crate) fn parse(text: &str) -> Box<dyn Iterator<Item = (usize, Read)> + '_> {
-    // A list of one object a line is no listing from its second line on.
-    if text.trim_start().starts_with('{')
-        && let Ok(Listing { bans }) = serde_json::from_str(text)
-    {
-        return Box::new((1..).zip(bans.into_iter().map(object)));
+/// Every entry, or what is wrong with it, with its place. Empty lines and what follows `#` or `;`
+/// is left out.
+pub(crate) fn parse(text: &str) -> Box<dyn Iterator<Item = (At, Read)> + '_> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let start = text.trim_start();
+    if start.starts_with('{') {
+        // A list of one object a line is no listing from its second line on.
+        match serde_json::from_str(text) {
+            Ok(Listing { bans }) => {
+                return Box::new((1..).map(At::Ban).zip(bans.into_iter().map(object)));
+            }
+            // One that was cut or edited, not a thousand bad lines.
+            Err(error) if start.starts_with("{\n") || start.starts_with("{\"bans\"") => {
+                return Box::new(iter::once((At::Line(error.line()), Err(error.to_string()))));
+            }
+            Err(_) => {}
+        }
     }
-    let lines = (1..).zip(text.lines().map(str::trim));
-    Box::new(lines.filter_map(|(number, line)| Some((number, entry(line)?))))
+    let lines = (1..).map(At::Line).zip(text.lines().map(str::trim));
+    Box::new(lines.filter_map(|(at, line)| Some((at, entry(line)?))))
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            At::Line(number) => write!(f, "line {number}"),
+            At::Ban(number) => write!(f, "ban {number}"),
+        }
+    }
 }
 
 impl Who {
@@ -128,7 +155,7 @@ fn object(object: Object) -> Read {
         Duration::try_from_secs_f64(seconds)
             .ok()
             .filter(|left| *left >= Duration::from_millis(1))
-            .ok_or_else(|| format!("expires_in_seconds is {seconds}; expected more than 0"))
+            .ok_or_else(|| format!("expires_in_seconds is {seconds:?}; expected 0.001 to 1e19"))
     };
     let who = object.target.parse().map_err(|error: InvalidTarget| error.to_string())?;
     let port = object.port.map(|port| port.parse()).transpose();
@@ -150,8 +177,24 @@ mod tests {
     fn lists_as_people_keep_them_are_read_with_the_number_of_each_bad_line() {
         let text =
             "# feed\n203.0.113.7\n\n 203.0.113.0/24 ; why\nnonsense\n{\"target\": \"::1\"}\n";
-        let numbers: Vec<_> = parse(text).map(|(number, entry)| (number, entry.is_ok())).collect();
-        assert_eq!(numbers, [(2, true), (4, true), (5, false), (6, true)]);
+        let numbers: Vec<_> = parse(text).map(|(at, entry)| (at, entry.is_ok())).collect();
+        let expected = [(2, true), (4, true), (5, false), (6, true)];
+        assert_eq!(numbers, expected.map(|(number, is_good)| (At::Line(number), is_good)));
+        assert!(parse("\u{feff}203.0.113.7\r\n").all(|(_, entry)| entry.is_ok()));
+    }
+
+    #[test]
+    fn a_listing_that_was_cut_or_edited_has_one_problem_and_a_bad_ban_in_one_its_number() {
+        let good = "{\n  \"bans\": [\n    {\n      \"target\": \"192.0.2.1\"\n    },\n    \
+                    {\n      \"target\": \"x\"\n    }\n  ]\n}";
+        let bad = |text: &str| {
+            let bad = parse(text).filter_map(|(at, entry)| Some((at, entry.err()?)));
+            bad.map(|(at, _)| at).collect::<Vec<_>>()
+        };
+        assert_eq!(bad(good), [At::Ban(2)]);
+        assert_eq!(bad(&good[..60]), [At::Line(6)]);
+        assert_eq!(bad(&good.replace("x\"", "x\", \"expiry\": 1")), [At::Line(7)]);
+        assert_eq!(bad(r#"{"bans":[{"expiry":1}]}"#), [At::Line(1)]);
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub(crate) fn ban(request: &BanRequest, as_json: bool) -> Done {
             ports.into_iter().map(|port| to_ban(*target, port, details.as_deref(), request))
         })
     };
-    if request.targets == ["-"] {
+    if request.targets == [output::STANDARD] {
         let tally = bans.ban_all(watched(all(), wanted.len() * ports.len()))?;
         print_tally(&tally, &bad, as_json);
     } else {
@@ -89,14 +89,19 @@ fn wanted(request: &BanRequest, never: &NeverBan) -> Result<(Vec<Wanted>, Vec<St
             Err(problem) => bad.push(format!("{}{problem}", place())),
         }
     };
-    if request.targets == ["-"] {
-        let text = output::read(Path::new("-"))?;
-        for (number, entry) in ban_list::parse(&text) {
-            take(&|| format!("line {number}: "), entry);
+    if request.targets == [output::STANDARD] {
+        let text = output::read_list(Path::new(output::STANDARD))?;
+        for (at, entry) in ban_list::parse(&text) {
+            take(&|| format!("{at}: "), entry);
         }
     } else {
         for target in &request.targets {
-            ban_list::parse(target).for_each(|(_, entry)| take(&String::new, entry));
+            let mut entries = ban_list::parse(target).peekable();
+            // As a script has it whose variable is empty.
+            if entries.peek().is_none() {
+                take(&String::new, Err(format!("{target:?} names nobody")));
+            }
+            entries.for_each(|(_, entry)| take(&String::new, entry));
         }
     }
     Ok((wanted, bad))
@@ -178,8 +183,11 @@ pub(crate) fn bans(request: &BansRequest, as_json: bool) -> Done {
 }
 
 fn list(bans: Option<Bans>, source: Option<&str>, as_json: bool) -> Done {
-    let mut all = bans.map_or(Ok(Vec::new()), |mut bans| bans.list())?;
-    all.retain(|ban| source.is_none_or(|source| ban.source == source));
+    let all = match (bans, source) {
+        (None, _) => Vec::new(),
+        (Some(mut bans), None) => bans.list()?,
+        (Some(mut bans), Some(source)) => bans.list_of(source)?,
+    };
     if as_json {
         output::json(&json!({ "bans": all.iter().map(describe).collect::<Vec<_>>() }));
     } else {

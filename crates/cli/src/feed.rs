@@ -19,7 +19,7 @@ pub(crate) fn feed(verb: &FeedVerb, as_json: bool) -> Done {
 }
 
 fn add(name: &str, file: &Path, skip_bad_lines: bool, as_json: bool) -> Done {
-    let text = output::read(file)?;
+    let text = output::read_list(file)?;
     let (feed, bad) = feed_list::parse(&text);
     if !bad.is_empty() && !skip_bad_lines {
         let problems = output::some_of(&bad);

@@ -34,14 +34,27 @@ fn entry(line: &str, feed: &mut Feed) -> Result<(), String> {
     let mut words = entry.split([' ', '\t', ',', '-']).filter(|word| !word.is_empty());
     let Some(first) = words.next() else { return Ok(()) };
     let last: Option<IpAddr> = words.next().and_then(|word| word.parse().ok());
+    let rest = entry.trim().strip_prefix(first).unwrap_or_default().trim_start();
     match (first.parse::<IpAddr>(), last) {
-        (Ok(first), Some(last)) => feed.add_range(first, last).map_err(|error| error.to_string()),
+        (Ok(first), Some(last)) if rest.starts_with('-') || is_block(first, last, words.next()) => {
+            feed.add_range(first, last).map_err(|error| error.to_string())
+        }
+        // From the one to the other may be half of the internet.
+        (Ok(_), Some(_)) => {
+            Err(format!("{entry:?} has two addresses; expected one, or a range: 1.2.3.4-1.2.3.9"))
+        }
         // What else stands in the line is a comment, unless it was meant to be a range.
         _ if entry.trim().strip_prefix(first).is_some_and(|rest| rest.starts_with('-')) => {
             Err(expected(entry))
         }
         _ => network(first, feed),
     }
+}
+
+/// Whether these are the ends of a prefix of so many bits, as DShield has them.
+fn is_block(first: IpAddr, last: IpAddr, bits: Option<&str>) -> bool {
+    let network = bits.and_then(|bits| IpNetwork::new(first, bits.parse().ok()?).ok());
+    network.is_some_and(|block| (block.network(), block.broadcast()) == (first, last))
 }
 
 fn object(line: &str, feed: &mut Feed) -> Result<(), String> {
@@ -91,6 +104,16 @@ mod tests {
             ("columns", "1.2.3.4,2026-01-01,scan\n1.2.5.4\t12\n"),
         ] {
             assert_eq!(ranges(text), 2, "{form}");
+        }
+    }
+
+    #[test]
+    fn two_addresses_in_a_line_are_no_range_unless_it_says_so() {
+        for line in
+            ["1.2.3.4 5.6.7.8", "1.2.3.4,5.6.7.8,443", "1.2.3.4\t5.6.7.8\t22", ",1.2.3.4,::1"]
+        {
+            let (feed, bad) = parse(line);
+            assert_eq!((feed, bad.len()), (Feed::default(), 1), "{line}");
         }
     }
 

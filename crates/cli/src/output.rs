@@ -18,6 +18,9 @@ use similar::{ChangeTag, TextDiff};
 /// misread the new one; new keys do not change it.
 const SCHEMA: u32 = 1;
 
+/// What stands for standard input, or output, in place of a file.
+pub(crate) const STANDARD: &str = "-";
+
 /// How many problems of a list are printed.
 const SOME: usize = 20;
 
@@ -66,11 +69,23 @@ pub(crate) fn time(seconds: u64) -> String {
 
 /// All of a file, or with `-` of standard input.
 pub(crate) fn read(path: &Path) -> Result<String, Failure> {
-    let mut text = String::new();
-    let read = if path == Path::new("-") {
-        std::io::stdin().read_to_string(&mut text).map(|_| text)
+    String::from_utf8(read_bytes(path)?).map_err(|_| {
+        let error = std::io::Error::new(ErrorKind::InvalidData, "no valid UTF-8");
+        Failure::file(path)(error)
+    })
+}
+
+/// As [`read`], of a list: its comments may be in any encoding.
+pub(crate) fn read_list(path: &Path) -> Result<String, Failure> {
+    Ok(String::from_utf8_lossy(&read_bytes(path)?).into_owned())
+}
+
+pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    let read = if path == Path::new(STANDARD) {
+        std::io::stdin().read_to_end(&mut bytes).map(|_| bytes)
     } else {
-        std::fs::read_to_string(path)
+        std::fs::read(path)
     };
     read.map_err(Failure::file(path))
 }
