@@ -65,18 +65,19 @@ pub(crate) enum Verb {
     },
     /// Ban addresses or prefixes, on every way into host and containers
     Ban(BanRequest),
-    /// End bans of exactly these addresses or prefixes; exit status 1 if one was not banned
+    /// End bans of exactly these addresses or prefixes, and of exactly these ports; exit status 1 if
+    /// one was not banned
     Unban(UnbanRequest),
     /// List the bans in force
     Bans(BansRequest),
-    /// Write the bans in force to a file, for `restore`
+    /// Write the bans in force to a file, for `restore`; feeds and the never-ban list are not in it
     Save {
-        /// Replaced whole or not at all
+        /// Replaced whole or not at all; `-` is standard output
         file: PathBuf,
     },
     /// Ban again whom `save` wrote down, for the time that is left
     Restore {
-        /// One that is damaged is renamed, and nobody is banned
+        /// One that is damaged is renamed, and nobody is banned; `-` is standard input
         file: PathBuf,
     },
     /// Drop everyone in a published list, as long as it is there
@@ -93,7 +94,7 @@ pub(crate) enum Verb {
 pub(crate) enum FeedVerb {
     /// Put a list in, in place of an older one of that name, without a moment between the two
     Add {
-        /// Letters, digits, `-`, `_` and `.`
+        /// At most 32 letters, digits, `-`, `_` and `.`
         name: String,
         /// FireHOL netset, Spamhaus DROP (text or JSON), ranges, or one address or prefix a line;
         /// `-` is standard input
@@ -115,14 +116,16 @@ pub(crate) enum FeedVerb {
 pub(crate) enum NeverChange {
     /// Spare addresses or prefixes, whoever bans them
     Add {
-        /// 203.0.113.7, 203.0.113.0/24, 2001:db8::1, 2001:db8::/32
+        /// 203.0.113.7, 203.0.113.0/24, 2001:db8::1, 2001:db8::/32; an IPv6 address without a
+        /// prefix is that address alone
         #[arg(required = true)]
         networks: Vec<IpNetwork>,
         /// Why; kept with them
         #[arg(long, default_value = "the operator says so")]
         reason: String,
     },
-    /// Spare them no longer
+    /// Spare them no longer; exit status 1 if one is not on the list, or is on it for what it is to
+    /// this host
     Remove {
         /// As the list has them
         #[arg(required = true)]
@@ -165,7 +168,7 @@ pub(crate) struct BanRequest {
     /// Why; kept with the ban
     #[arg(long, default_value = "")]
     pub(crate) reason: String,
-    /// Who bans: a tool or one of its jails; kept with the ban
+    /// Who bans: a tool or one of its jails; kept with the ban, at most 32 bytes
     #[arg(long, default_value = "cli")]
     pub(crate) source: String,
     /// Make the kernel forget their open connections too, so that it is seen that they are gone;

@@ -5,7 +5,7 @@
 
 use std::fmt::Display;
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -21,6 +21,8 @@ use crate::failure::Failure;
 use crate::{Answer, Done, output};
 
 const VERSION: u32 = 1;
+/// How a file of any version begins.
+const START: &[u8] = b"{\"nfguard_bans\":";
 
 /// Other versions may have other keys besides the number.
 #[derive(Serialize, Deserialize)]
@@ -57,6 +59,11 @@ struct Foot {
 pub(crate) fn save(path: &Path, as_json: bool) -> Done {
     let bans = Bans::open_existing(never()?)?.map_or(Ok(Vec::new()), |mut bans| bans.list())?;
     let count = bans.len();
+    if path == Path::new(output::STANDARD) {
+        let text = text(bans, now()).map_err(Failure::file(path))?;
+        output::line(text.trim_end());
+        return Ok(Answer::Yes);
+    }
     write(path, bans, now()).map_err(Failure::file(path))?;
     if as_json {
         output::json(&json!({ "file": path.display().to_string(), "bans": count }));
@@ -67,7 +74,7 @@ pub(crate) fn save(path: &Path, as_json: bool) -> Done {
 }
 
 pub(crate) fn restore(path: &Path, as_json: bool) -> Done {
-    let text = fs::read(path).map_err(Failure::file(path))?;
+    let text = output::read_bytes(path)?;
     let (saved_at, saved) = match read(&text) {
         Ok(read) => read,
         Err(Unreadable::OtherVersion(version)) => {
@@ -78,12 +85,16 @@ pub(crate) fn restore(path: &Path, as_json: bool) -> Done {
             )));
         }
         Err(Unreadable::Damaged(why)) => {
-            let aside = keep_aside(path).map_err(Failure::file(path))?;
-            return Err(Failure::Usage(format!(
-                "{}: {why}; nobody was banned, and the file is now {}",
-                path.display(),
-                aside.display()
-            )));
+            let mut message = format!("{}: {why}; nobody was banned", path.display());
+            // Not somebody else's file, or a device, that was given by mistake.
+            if path != Path::new(output::STANDARD)
+                && text.starts_with(START)
+                && let Ok(own) = regular(path)
+            {
+                let aside = keep_aside(&own).map_err(Failure::file(path))?;
+                message.push_str(&format!(", and the file is now {}", aside.display()));
+            }
+            return Err(Failure::Usage(message));
         }
     };
     let mut clock = now();
@@ -159,14 +170,27 @@ impl<'de, T: FromStr<Err: Display>> Deserialize<'de> for Text<T> {
     }
 }
 
+/// The path, behind all links, of a file that may be replaced or renamed: no device and no pipe.
+fn regular(path: &Path) -> io::Result<PathBuf> {
+    let path = fs::canonicalize(path)?;
+    if !path.is_file() {
+        return Err(io::Error::new(ErrorKind::InvalidInput, "not a regular file"));
+    }
+    Ok(path)
+}
+
 /// Replaces the file, or leaves it as it was, whatever happens in between.
 fn write(path: &Path, bans: Vec<Active>, now: f64) -> io::Result<()> {
+    let path = match regular(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => path.to_owned(),
+        path => path?,
+    };
     let folder = path.parent().filter(|folder| *folder != Path::new(""));
     let folder = folder.unwrap_or(Path::new("."));
     let mut file = NamedTempFile::new_in(folder)?;
     file.write_all(text(bans, now)?.as_bytes())?;
     file.as_file().sync_all()?;
-    file.persist(path)?;
+    file.persist(&path)?;
     // The name, too, is to be there after a power cut.
     File::open(folder)?.sync_all()
 }
