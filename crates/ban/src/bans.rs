@@ -126,6 +126,7 @@ impl Bans {
     /// The kernel's refusal.
     pub fn spare(&mut self, reason: &str, networks: &[IpNetwork]) -> Result<(), Error> {
         let noted = note::clean(reason);
+        let networks = normalised(networks);
         self.prepare_with(&BTreeSet::new(), |all| {
             let others =
                 all.without(|ally| ally.reason == noted || networks.contains(&ally.network));
@@ -138,6 +139,7 @@ impl Bans {
     /// # Errors
     /// The kernel's refusal.
     pub fn spare_no_longer(&mut self, networks: &[IpNetwork]) -> Result<(), Error> {
+        let networks = normalised(networks);
         self.prepare_with(&BTreeSet::new(), |all| {
             all.without(|ally| networks.contains(&ally.network))
         })
@@ -415,6 +417,11 @@ impl Active {
         let (source, reason, since) = Note::parse(&comment);
         Some(Active { target, port, expires_in: live.expires_in, source, reason, since })
     }
+}
+
+/// As they are on the never-ban list.
+fn normalised(networks: &[IpNetwork]) -> Vec<IpNetwork> {
+    networks.iter().map(|network| Target::from(*network).network()).collect()
 }
 
 /// Seconds since 1970.

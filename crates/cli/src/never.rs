@@ -1,25 +1,40 @@
 //! `never`: who is never banned.
 
-use nfguard_ban::{Ally, Bans};
+use ipnetwork::IpNetwork;
+use nfguard_ban::{Ally, Bans, NeverBan, Target};
 use serde_json::json;
 
 use crate::args::NeverChange;
 use crate::{Answer, Done, bans, output};
 
 pub(crate) fn never(change: Option<&NeverChange>, as_json: bool) -> Done {
-    let never = bans::never()?;
+    let this_host = bans::never()?;
+    let mut stay = Vec::new();
     let never = match change {
-        None => Bans::open_existing(never.clone())?.map_or(never, |bans| bans.never().clone()),
+        None => match Bans::open_existing(this_host.clone())? {
+            Some(bans) => bans.never().clone(),
+            None => this_host,
+        },
         Some(NeverChange::Add { networks, reason }) => {
             let added = networks.iter().map(|network| (*network, reason.clone()));
-            Bans::open(never.and_all(added))?.never().clone()
+            Bans::open(this_host.and_all(added))?.never().clone()
         }
         Some(NeverChange::Remove { networks }) => {
-            let mut bans = Bans::open(never)?;
-            bans.spare_no_longer(networks)?;
+            let mut bans = Bans::open(this_host.clone())?;
+            let mut gone = Vec::new();
+            for network in networks {
+                match why_not(*network, &this_host, bans.never()) {
+                    Some(why) => stay.push(why),
+                    None => gone.push(*network),
+                }
+            }
+            bans.spare_no_longer(&gone)?;
             bans.never().clone()
         }
     };
+    for why in &stay {
+        output::warning(why);
+    }
     if as_json {
         let allies = never.allies().iter().map(
             |Ally { network, reason }| json!({ "network": network.to_string(), "reason": reason }),
@@ -30,5 +45,19 @@ pub(crate) fn never(change: Option<&NeverChange>, as_json: bool) -> Done {
             output::line(&format!("{:<42} {reason}", network.to_string()));
         }
     }
-    Ok(Answer::Yes)
+    Ok(Answer::from(stay.is_empty()))
+}
+
+/// Why nobody can be taken off the list by this name. What is found anew each time would be back
+/// with the next command.
+fn why_not(network: IpNetwork, this_host: &NeverBan, all: &NeverBan) -> Option<String> {
+    let network = Target::from(network).network();
+    let on = |never: &NeverBan| never.allies().iter().find(|ally| ally.network == network).cloned();
+    match (on(this_host), on(all)) {
+        (Some(Ally { reason, .. }), _) => {
+            Some(format!("{network} stays on the list as long as it is {reason}"))
+        }
+        (None, None) => Some(format!("{network} is not on the list, not exactly so")),
+        (None, Some(_)) => None,
+    }
 }
