@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt as _, symlink};
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -203,6 +204,55 @@ fn a_source_s_bans_end_together() {
 }
 
 #[test]
+fn a_source_is_found_by_its_name_as_it_was_given() {
+    let netns = netns();
+    for source in ["my tool", "jail@host", "\"q\"", "a-jail-whose-name-is-longer-than-32-bytes"] {
+        done(&netns, &["ban", "192.0.2.1", "--source", source]);
+        assert!(done(&netns, &["bans", "--source", source]).stdout.contains("192.0.2.1"));
+        let ended = done(&netns, &["unban", "--source", source]).stdout;
+        assert!(ended.contains("1 unbanned"), "{ended}");
+    }
+}
+
+#[test]
+fn who_names_nobody_is_told_so() {
+    let netns = netns();
+    for target in ["", " ", "# nobody"] {
+        let refused = nfguard(&netns, &["ban", target]);
+        assert_eq!(refused.status, Some(2), "{refused:?}");
+        assert!(refused.stderr.contains("names nobody"), "{refused:?}");
+    }
+    // An empty list is a list.
+    assert_eq!(nfguard_fed(&netns, &["ban", "-"], "# none\n").status, Some(0));
+}
+
+#[test]
+fn a_full_set_is_no_mistake_of_who_asks() {
+    let netns = netns();
+    done(&netns, &["ban", "192.0.2.1"]);
+    let small = "{ type ipv4_addr; flags timeout; size 1; }";
+    nft(&netns, &format!("add set inet {TABLE} v4/24 {small}\n"));
+    done(&netns, &["ban", "192.0.2.0/24"]);
+    let refused = nfguard(&netns, &["ban", "198.51.100.0/24"]);
+    assert_eq!(refused.status, Some(3), "{refused:?}");
+    assert!(refused.stderr.contains("no room for 1 more bans"), "{refused:?}");
+}
+
+#[test]
+fn only_who_is_on_the_never_ban_list_can_be_taken_off_it() {
+    let netns = netns();
+    done(&netns, &["never", "add", "192.0.2.77/24", "::ffff:198.51.100.1"]);
+    for target in ["203.0.113.1", "192.0.2.1", "127.0.0.0/8"] {
+        let refused = nfguard(&netns, &["never", "remove", target]);
+        assert_eq!(refused.status, Some(1), "{refused:?}");
+    }
+    done(&netns, &["never", "remove", "192.0.2.77/24", "::ffff:198.51.100.1"]);
+    let list = done(&netns, &["never"]).stdout;
+    assert!(!list.contains("192.0.2.") && !list.contains("198.51.100."), "{list}");
+    assert_eq!(list.matches("127.0.0").count(), 1, "{list}");
+}
+
+#[test]
 fn looking_changes_nothing() {
     let netns = netns();
     for arguments in [&["bans"][..], &["bans", "--count"], &["never"], &["unban", "--source", "x"]]
@@ -285,6 +335,41 @@ fn a_damaged_file_bans_nobody_and_is_kept_aside() {
     fs::write(&path, whole).expect("written");
     done(&netns, &["restore", text]);
     assert_eq!(count(&netns), "2");
+}
+
+#[test]
+fn a_file_that_save_did_not_write_stays_where_it_is_and_so_does_a_pipe() {
+    let netns = netns();
+    let (folder, path) = state();
+    let text = path.to_str().expect("a path");
+    for other in ["", "# rules\n", "{\"bans\":[],\"schema\":1}\n"] {
+        fs::write(&path, other).expect("written");
+        let refused = nfguard(&netns, &["restore", text]);
+        assert_eq!(refused.status, Some(2), "{refused:?}");
+        assert_eq!(fs::read_to_string(&path).expect("still there"), other);
+    }
+    let pipe = folder.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo starts").success());
+    let refused = nfguard(&netns, &["save", pipe.to_str().expect("a path")]);
+    assert_eq!(refused.status, Some(2), "{refused:?}");
+    assert!(refused.stderr.contains("not a regular file"), "{refused:?}");
+    assert!(fs::metadata(&pipe).expect("still there").file_type().is_fifo());
+    let link = folder.path().join("link");
+    symlink(&path, &link).expect("a link");
+    done(&netns, &["save", link.to_str().expect("a path")]);
+    assert!(link.is_symlink() && fs::read_to_string(&path).expect("saved").contains("sha256"));
+}
+
+#[test]
+fn bans_are_saved_to_standard_output_and_restored_from_standard_input() {
+    let (here, there) = (netns(), netns());
+    done(&here, &["ban", "192.0.2.1", "2001:db8::/32", "--for", "1h"]);
+    let saved = done(&here, &["save", "-"]).stdout;
+    let restored = nfguard_fed(&there, &["restore", "-"], &saved);
+    assert_eq!(restored.status, Some(0), "{restored:?}");
+    assert_eq!(targets(&there), targets(&here));
+    let refused = nfguard_fed(&there, &["restore", "-"], &saved[..saved.len() - 40]);
+    assert!(refused.stderr.ends_with("nobody was banned\n"), "{refused:?}");
 }
 
 #[test]

@@ -21,6 +21,8 @@ pub(crate) enum Failure {
     Usage(String),
     /// A rehearsal could not be set up.
     Rehearsal(io::Error),
+    /// Bans that could not be made or read.
+    Bans(nfguard_ban::Error),
     /// The kernel, or the way to it.
     Kernel(Error),
 }
@@ -36,7 +38,7 @@ impl Failure {
             Failure::File(..) | Failure::Policy(..) | Failure::Usage(_) => 2,
             Failure::Kernel(Error::Permission) => 4,
             Failure::Rehearsal(error) if error.kind() == io::ErrorKind::PermissionDenied => 4,
-            Failure::Kernel(_) | Failure::Rehearsal(_) => 3,
+            Failure::Bans(_) | Failure::Kernel(_) | Failure::Rehearsal(_) => 3,
         })
     }
 
@@ -48,6 +50,7 @@ impl Failure {
             Failure::File(name, error) => format!("{name}: {error}"),
             Failure::Usage(message) => message.clone(),
             Failure::Rehearsal(error) => error.to_string(),
+            Failure::Bans(error) => error.to_string(),
             Failure::Kernel(error) => error.to_string(),
             Failure::Policy(..) => String::new(),
         };
@@ -61,9 +64,13 @@ impl Failure {
 
 impl From<nfguard_ban::Error> for Failure {
     fn from(error: nfguard_ban::Error) -> Failure {
+        use nfguard_ban::Error;
         match error {
-            nfguard_ban::Error::Kernel(error) => Failure::Kernel(error),
-            error => Failure::Usage(error.to_string()),
+            Error::Kernel(error) => Failure::Kernel(error),
+            Error::NeverBanned(_) | Error::FeedName { .. } | Error::EmptyFeed { .. } => {
+                Failure::Usage(error.to_string())
+            }
+            error => Failure::Bans(error),
         }
     }
 }
