@@ -83,7 +83,8 @@ impl Bans {
     /// what one program spares no other bans.
     ///
     /// # Errors
-    /// No privilege, no nf_tables, or a table of our name that is not ours.
+    /// [`Error::OtherVersion`], or [`Error::Kernel`]: no privilege, no nf_tables, or a table of our
+    /// name that is not ours.
     #[cfg(feature = "socket")]
     pub fn open(never: NeverBan) -> Result<Bans, Error> {
         Bans::with(Kernel::open()?, never)
@@ -157,7 +158,7 @@ impl Bans {
     /// ends later counts.
     ///
     /// # Errors
-    /// As [`Bans::ban_all`](Bans::ban_all).
+    /// [`Error::Full`], or the kernel's refusal.
     pub fn ban(&mut self, ban: &Ban<'_>) -> Result<Made, Error> {
         let mut tally = Tally::default();
         self.add(slice::from_ref(ban), &mut tally)?;

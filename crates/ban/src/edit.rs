@@ -58,12 +58,14 @@ impl Bans {
 
     /// Makes these the bans of one source: those of it that are not among them end, and each of
     /// them ends when it says, earlier than before too. Where another source has banned the same
-    /// target and port, the ban that ends later counts.
+    /// target and port, the ban that ends later counts. What the bans themselves have as their source
+    /// does not.
     ///
     /// New bans come first and old ones go last, so nobody is let in who is in both lists.
     ///
     /// # Errors
-    /// As [`Bans::ban_all`].
+    /// [`Error::Full`], or the kernel's refusal. What was done until then stays, and another call does
+    /// the rest.
     pub fn replace<'a>(
         &mut self,
         source: &str,

@@ -40,7 +40,33 @@
 //!
 //! # Whom it spares
 //! Only what [`NeverBan`] has admitted can be banned, and the kernel's rules spare those on the
-//! list once more. The list in the kernel is what all programs on the host have said together.
+//! list once more. The list in the kernel is what all programs on the host have said together. An
+//! ally stays on it when the program ends that named it, until [`Bans::spare`] or
+//! [`Bans::spare_no_longer`] says otherwise; but this host's own addresses only as long as they are
+//! its own, and the peer of an SSH session for a week.
+//!
+//! # Lists that others publish
+//! Very many prefixes that come and go together are a [`Feed`], not bans: nobody in it has a time of
+//! his own, and the next list of its name takes its place in one step.
+//!
+//! ```no_run
+//! # let mut bans = nfguard_ban::Bans::open(nfguard_ban::NeverBan::of_this_host()?)?;
+//! let mut feed = nfguard_ban::Feed::default();
+//! feed.add("45.9.20.0/24".parse()?);
+//! bans.set_feed("drop", &feed.clean(bans.never()))?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Private and reserved addresses are taken out, those for documentation too.
+//!
+//! # After a reboot
+//! Nothing of all this is left. Who wants bans back writes down [`Bans::list`], and when each ends,
+//! and gives them to [`Bans::ban_all`], or has `nfguard save` and `nfguard restore` do it. Allies
+//! and feeds have to be named again.
+//!
+//! # When it cannot be done
+//! Without the privilege each call ends with [`Error::Kernel`] of
+//! [`Permission`](nfguard_netlink::Error::Permission). What else can stop one stands with it.
 //!
 //! # Needs
 //! `CAP_NET_ADMIN` in the network namespace, nf_tables, Linux 6.1 or newer (the oldest that this is
@@ -59,6 +85,9 @@ mod note;
 #[cfg(feature = "socket")]
 mod routes;
 mod target;
+
+// They are part of the interface: of errors, allies and feeds.
+pub use {ipnetwork, nfguard_netlink};
 
 pub use bans::{Active, Ban, Bans, Made};
 pub use edit::Tally;
