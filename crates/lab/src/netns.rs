@@ -33,10 +33,11 @@ const SETTINGS: [(&str, &str); 9] = [
     ("ipv6/conf/default/accept_dad", "0"),
     ("ipv6/conf/default/dad_transmits", "0"),
     ("ipv6/conf/default/router_solicitations", "0"),
-    // The kernel answers one destination with about one ICMP error a second
-    // otherwise, and a rejected probe would look like a dropped one.
+    // The kernel bounds its ICMP errors otherwise, about one a second for a
+    // destination and fifty at once for all, and a rejected probe would look
+    // like a dropped one. No type is to be bounded: neither bound holds then.
     ("ipv4/icmp_ratemask", "0"),
-    ("ipv6/icmp/ratelimit", "0"),
+    ("ipv6/icmp/ratemask", "\n"),
 ];
 
 impl Netns {

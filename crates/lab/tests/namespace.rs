@@ -29,7 +29,7 @@ fn current() -> u64 {
 fn surroundings() -> Vec<String> {
     let lists = ["fib_trie", "route", "if_inet6"]
         .map(|name| fs::read_to_string(format!("/proc/thread-self/net/{name}")).expect(name));
-    let settings = ["ipv4/ip_forward", "ipv4/icmp_ratemask", "ipv6/icmp/ratelimit"]
+    let settings = ["ipv4/ip_forward", "ipv4/icmp_ratemask", "ipv6/icmp/ratemask"]
         .map(|name| fs::read_to_string(format!("/proc/sys/net/{name}")).expect(name));
     let mut links: Vec<_> = fs::read_to_string("/proc/thread-self/net/dev")
         .expect("dev")

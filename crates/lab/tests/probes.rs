@@ -122,8 +122,8 @@ fn what_is_rejected_on_the_way_in_is_refused_each_time() {
         "meta l4proto tcp reject with tcp reset; meta l4proto udp reject; \
          icmp type echo-request reject; icmpv6 type echo-request reject",
     );
-    // More than the kernel answers in a burst by default.
-    let probes = patient(vec![probes(&world.internet, HOST, 4433); 20].concat());
+    // More than the kernel answers in a burst by default, to one or to all.
+    let probes = patient(vec![probes(&world.internet, HOST, 4433); 50].concat());
     assert_all(&probes, |outcome| *outcome == Outcome::Refused(Refusal::Closed));
 }
 
