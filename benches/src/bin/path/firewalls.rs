@@ -27,12 +27,80 @@ pub(crate) enum Firewall {
     NfguardPolicy,
     /// UFW with the policy's nine rules, and an ipset ahead of it.
     UfwIpset,
+    /// UFW with the policy's nine rules, and ufw-docker's in Docker's own chain for users.
+    UfwDocker,
     /// The write-up's: a chain in FORWARD with a rule for each ban, and as much in INPUT.
     Chain,
 }
 
 /// Where bans begin: they are for this address and those after it.
 pub(crate) const FIRST: Ipv4Addr = Ipv4Addr::new(20, 0, 0, 0);
+
+/// What the world calls the container's port, and what the container does.
+pub(crate) const PUBLISHED: u16 = 443;
+pub(crate) const INSIDE: u16 = 8443;
+
+/// `ufw route allow` of the container's port, and the rules of ufw-docker's README: answers and
+/// private sources pass, who begins a connection to a private address does not.
+const UFW_DOCKER: &str = "*filter
+:DOCKER-USER - [0:0]
+:refused - [0:0]
+-A ufw-user-forward -p udp --dport 8443 -j ACCEPT
+-A DOCKER-USER -j ufw-user-forward
+-A DOCKER-USER -m conntrack --ctstate RELATED,ESTABLISHED -j RETURN
+-A DOCKER-USER -m conntrack --ctstate INVALID -j DROP
+-A DOCKER-USER -i docker0 -o docker0 -j ACCEPT
+-A DOCKER-USER -s 10.0.0.0/8 -j RETURN
+-A DOCKER-USER -s 172.16.0.0/12 -j RETURN
+-A DOCKER-USER -s 192.168.0.0/16 -j RETURN
+-A DOCKER-USER -d 10.0.0.0/8 -m conntrack --ctstate NEW -j refused
+-A DOCKER-USER -d 172.16.0.0/12 -m conntrack --ctstate NEW -j refused
+-A DOCKER-USER -d 192.168.0.0/16 -m conntrack --ctstate NEW -j refused
+-A DOCKER-USER -j RETURN
+-A refused -j DROP
+COMMIT
+";
+
+/// What Docker 28 writes for one published UDP port, its chains ahead of what is there.
+const DOCKER: &str = "*nat
+:DOCKER - [0:0]
+-A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER
+-A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE
+-A DOCKER -i docker0 -j RETURN
+-A DOCKER ! -i docker0 -p udp --dport 443 -j DNAT --to-destination 172.17.0.2:8443
+COMMIT
+*filter
+:DOCKER - [0:0]
+:DOCKER-FORWARD - [0:0]
+-I FORWARD -j DOCKER-FORWARD
+-A DOCKER -d 172.17.0.2/32 ! -i docker0 -o docker0 -p udp --dport 8443 -j ACCEPT
+-A DOCKER ! -i docker0 -o docker0 -j DROP
+-A DOCKER-FORWARD -o docker0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A DOCKER-FORWARD -o docker0 -j DOCKER
+-A DOCKER-FORWARD -i docker0 -j ACCEPT
+COMMIT
+";
+const DOCKER_USER: &str = "*filter
+:DOCKER-USER - [0:0]
+-I FORWARD -j DOCKER-USER
+COMMIT
+";
+
+/// Docker's rules, as if it had been started after the firewall.
+pub(crate) fn docker(netns: &Netns) -> Result<()> {
+    feed(netns, "iptables-nft-restore", &["--noflush"], DOCKER)?;
+    feed(netns, "iptables-nft-restore", &["--noflush"], DOCKER_USER)
+}
+
+/// `policies/traefik.json`, and HTTP/3 let in.
+fn policy() -> Result<String> {
+    let text = std::fs::read_to_string("policies/traefik.json")?;
+    let mut policy: serde_json::Value = serde_json::from_str(&text)?;
+    let rule =
+        serde_json::json!({ "name": "http3", "action": "allow", "proto": "udp", "port": 443 });
+    policy["rules"].as_array_mut().ok_or("the policy has no rules")?.push(rule);
+    Ok(policy.to_string())
+}
 
 impl Firewall {
     pub(crate) fn name(self) -> String {
@@ -45,6 +113,7 @@ impl Firewall {
             Firewall::Nfguard(lengths) => format!("nfguard, {lengths} prefix lengths"),
             Firewall::NfguardPolicy => "nfguard with policies/traefik.json".to_owned(),
             Firewall::UfwIpset => "UFW with ipset".to_owned(),
+            Firewall::UfwDocker => "UFW with ufw-docker's rules".to_owned(),
             Firewall::Chain => "iptables chain, a rule a ban".to_owned(),
         }
     }
@@ -69,7 +138,7 @@ impl Firewall {
                 let nfguard_bin =
                     std::env::var_os("NFGUARD_BIN").ok_or("NFGUARD_BIN is not set")?;
                 let nfguard_bin = nfguard_bin.to_str().ok_or("NFGUARD_BIN is no text")?;
-                feed(netns, nfguard_bin, &["load", "policies/traefik.json"], "")?;
+                feed(netns, nfguard_bin, &["load", "-"], &policy()?)?;
                 nfguard(netns, bans, 1)
             }
             Firewall::UfwIpset => {
@@ -84,10 +153,16 @@ impl Firewall {
                 let rule = ["-I", "INPUT", "-m", "set", "--match-set", "bans", "src", "-j", "DROP"];
                 feed(netns, "iptables-nft", &rule, "")
             }
+            Firewall::UfwDocker => {
+                ufw.enable(netns)?;
+                feed(netns, "iptables-nft-restore", &["--noflush"], UFW_DOCKER)
+            }
             Firewall::Chain => {
                 let mut rules = String::from("*filter\n:bans - [0:0]\n");
+                // With the container's port, without which no packet of it would get there.
+                let ports = format!("80,443,{INSIDE}");
                 for hook in ["INPUT", "FORWARD"] {
-                    writeln!(rules, "-A {hook} -p udp -m multiport --dports 80,443 -j bans")?;
+                    writeln!(rules, "-A {hook} -p udp -m multiport --dports {ports} -j bans")?;
                 }
                 for address in addresses(bans) {
                     writeln!(rules, "-A bans -s {address}/32 -j DROP")?;

@@ -8,6 +8,7 @@ mod firewalls;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
+use std::time::Duration;
 use std::{env, fs};
 
 use nfguard_benches::{Plot, Program, Result, Series, Ufw, enter, header, table};
@@ -16,7 +17,7 @@ use nix::ifaddrs::getifaddrs;
 use nix::net::if_::if_nametoindex;
 
 use crate::bpf::{Generator, Packets};
-use crate::firewalls::{FIRST, Firewall, feed};
+use crate::firewalls::{FIRST, Firewall, INSIDE, PUBLISHED, docker};
 
 /// Runs of each variant, unless the first argument says otherwise.
 const RUNS: usize = 5;
@@ -38,8 +39,8 @@ enum Traffic {
     Banned,
     /// Answers of a flow that the host opened.
     Established,
-    /// Answers of a flow that the container opened, which the host forwards.
-    Forwarded,
+    /// A client's, to a port that Docker publishes for a container.
+    Published,
 }
 
 /// One line of the result.
@@ -81,7 +82,7 @@ fn bench(runs: usize, ufw: &Ufw) -> Result<()> {
             case.run(ufw)?;
         }
     }
-    for traffic in [Traffic::Banned, Traffic::Established, Traffic::Forwarded] {
+    for traffic in [Traffic::Banned, Traffic::Established, Traffic::Published] {
         page += &report(traffic, &cases);
     }
     print!("{page}");
@@ -90,7 +91,12 @@ fn bench(runs: usize, ufw: &Ufw) -> Result<()> {
         fs::write(format!("{RESULTS}.md"), page)?;
         for (traffic, title, name) in [
             (Traffic::Banned, "A packet of a banned source", "banned"),
-            (Traffic::Established, "A packet of an established flow", "established"),
+            (Traffic::Established, "A packet of an established flow to the host", "established"),
+            (
+                Traffic::Published,
+                "A packet of an established flow to a published port",
+                "published",
+            ),
         ] {
             let plot = Plot { title, x: "bans", y: "nanoseconds a packet" };
             let path = format!("{RESULTS}-{name}.svg");
@@ -121,20 +127,22 @@ fn cases() -> Vec<Case> {
     add(Banned, Nfguard(8), &[100_000]);
     add(Banned, UfwIpset, &SIZES);
     add(Banned, Chain, &[1, 1_000, 10_000]);
-    for traffic in [Established, Forwarded] {
-        add(traffic, None, &[0]);
-        add(traffic, HandWritten, &[0, 1, 1_000, 100_000, 1_000_000]);
-        add(traffic, Nfguard(1), &[0, 1, 1_000, 100_000, 1_000_000]);
-        if traffic == Established {
-            add(traffic, HandWrittenInterval, &[100_000]);
-            add(traffic, Nfguard(4), &[100_000]);
-            add(traffic, Nfguard(8), &[100_000]);
-            add(traffic, HandWrittenStateful, &[0, 100_000]);
-            add(traffic, NfguardPolicy, &[0, 100_000]);
-            add(traffic, UfwIpset, &SIZES);
-        }
-        add(traffic, Chain, &[1, 1_000, 10_000]);
-    }
+    const WITH_NONE: [u32; 5] = [0, 1, 1_000, 100_000, 1_000_000];
+    add(Established, None, &[0]);
+    add(Established, HandWritten, &WITH_NONE);
+    add(Established, Nfguard(1), &WITH_NONE);
+    add(Established, HandWrittenInterval, &[100_000]);
+    add(Established, Nfguard(4), &[100_000]);
+    add(Established, Nfguard(8), &[100_000]);
+    add(Established, HandWrittenStateful, &[0, 100_000]);
+    add(Established, NfguardPolicy, &[0, 100_000]);
+    add(Established, UfwIpset, &SIZES);
+    add(Established, Chain, &[1, 1_000, 10_000]);
+    add(Published, None, &[0]);
+    add(Published, HandWritten, &WITH_NONE);
+    add(Published, NfguardPolicy, &WITH_NONE);
+    add(Published, UfwDocker, &[0]);
+    add(Published, Chain, &[1, 1_000, 10_000]);
     cases
 }
 
@@ -150,21 +158,26 @@ impl Case {
             },
             Ipv4Addr::UNSPECIFIED,
         );
-        let to_peer = SocketAddr::new(PEER.into(), PEER_PORT);
-        let open = |netns: &Netns| {
-            netns.run(|| {
-                let socket = UdpSocket::bind((any, PORT))?;
-                // Enough for a firewall to know the flow; a policy may refuse it.
-                let _ = socket.send_to(b"hello", to_peer);
-                Ok::<_, std::io::Error>(socket)
-            })
-        };
         let from = |first, sources, to| Packets { first, sources, to, ports: (PEER_PORT, PORT) };
-        let (host, inside) = (v4(World::HOST_V4)?, v4(World::CONTAINER_V4)?);
-        let (packets, _socket) = match self.traffic {
-            Traffic::Banned => (from(FIRST, self.bans.max(1), host), open(&world.host)?),
-            Traffic::Established => (from(PEER, 1, host), open(&world.host)?),
-            Traffic::Forwarded => (from(PEER, 1, inside), open(container)?),
+        let (host, peer) = (v4(World::HOST_V4)?, SocketAddr::new(PEER.into(), PEER_PORT));
+        let (packets, _sockets) = match self.traffic {
+            Traffic::Banned => (from(FIRST, self.bans.max(1), host), Vec::new()),
+            Traffic::Established => {
+                let socket = udp(&world.host, (any, PORT))?;
+                // Enough for a firewall to know the flow; a policy may refuse it.
+                let _ = socket.send_to(b"hello", peer);
+                (from(PEER, 1, host), vec![socket])
+            }
+            Traffic::Published => {
+                docker(&world.host)?;
+                let server = udp(container, (any, INSIDE))?;
+                let client = udp(&world.internet, (PEER, PEER_PORT))?;
+                client.send_to(b"hello", (host, PUBLISHED))?;
+                let (_, source) = server.recv_from(&mut [0; 16])?;
+                server.send_to(b"hello", source)?;
+                client.recv_from(&mut [0; 16])?;
+                (from(PEER, 1, host), vec![server, client])
+            }
         };
         let generator = world.host.run(|| {
             let ifindex = if_nametoindex("eth0")?;
@@ -178,9 +191,6 @@ impl Case {
             generator.run(count)
         })?;
         self.times.push(time.as_nanos() as f64 / f64::from(count));
-        if self.traffic == Traffic::Banned && self.firewall == Firewall::HandWritten {
-            feed(&world.host, "nft", &["list", "chains"], "")?;
-        }
         Ok(())
     }
 
@@ -189,6 +199,13 @@ impl Case {
         times.sort_by(f64::total_cmp);
         times.get(times.len() / 2).copied().unwrap_or_default()
     }
+}
+
+/// A socket in the namespace; who waits for more than seconds waits for a packet that was dropped.
+fn udp(netns: &Netns, at: (Ipv4Addr, u16)) -> Result<UdpSocket> {
+    let socket = netns.run(|| UdpSocket::bind(at))?;
+    socket.set_read_timeout(Some(Duration::from_secs(10)))?;
+    Ok(socket)
 }
 
 fn mac(name: &str) -> Result<[u8; 6]> {
@@ -202,7 +219,9 @@ fn report(traffic: Traffic, cases: &[Case]) -> String {
     let words = match traffic {
         Traffic::Banned => "A banned source, dropped; without a firewall it reaches the host",
         Traffic::Established => "An established flow to the host",
-        Traffic::Forwarded => "An established flow through the host to a container",
+        Traffic::Published => {
+            "An established flow to a port that Docker publishes, its rules in all"
+        }
     };
     let cases: Vec<&Case> = cases.iter().filter(|case| case.traffic == traffic).collect();
     let of = |firewall: Firewall, bans: u32| {
@@ -214,7 +233,9 @@ fn report(traffic: Traffic, cases: &[Case]) -> String {
         .iter()
         .map(|case| {
             let by_hand = match case.firewall {
-                Firewall::NfguardPolicy => of(Firewall::HandWrittenStateful, case.bans),
+                Firewall::NfguardPolicy if traffic == Traffic::Established => {
+                    of(Firewall::HandWrittenStateful, case.bans)
+                }
                 _ => of(Firewall::HandWritten, case.bans),
             };
             vec![
