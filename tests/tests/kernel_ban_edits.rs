@@ -236,6 +236,38 @@ fn what_one_program_spares_no_other_bans_until_it_is_taken_off_the_list() {
 }
 
 #[test]
+fn a_program_that_heard_of_an_ally_does_not_put_it_back_but_keeps_to_its_own() {
+    let netns = netns();
+    let all = ["192.0.2.10", "198.51.100.0/24"].map(|text| target(text).network());
+    let mut first = bans(&netns);
+    first.spare("the office", &all).expect("spared");
+    let friend: IpAddr = "203.0.113.9".parse().expect("an address");
+    let second = netns.run(|| Bans::open(NeverBan::default().and(friend, "a friend")));
+    let mut second = second.expect("the table");
+    assert!(second.admit(target("192.0.2.10")).is_err());
+    first.spare("the office", &[]).expect("spared no longer");
+    first.spare_no_longer(&[friend.into()]).expect("taken off");
+    // The first of its length: the table is looked at again.
+    second.ban(&ban(&second, "10.0.0.0/9", HOUR)).expect("banned");
+    for mut bans in [second, bans(&netns)] {
+        assert!(bans.admit(target("192.0.2.10")).is_ok());
+        assert!(bans.admit(target("198.51.100.1")).is_ok());
+        assert!(bans.admit(target("203.0.113.9")).is_err());
+        assert_eq!(bans.count().expect("a number"), 1);
+    }
+}
+
+#[test]
+fn who_is_spared_is_so_after_others_have_removed_the_table() {
+    let netns = netns();
+    bans(&netns).spare("the office", &[target("192.0.2.10").network()]).expect("spared");
+    let mut bans = bans(&netns);
+    nft(&netns, "flush ruleset\n");
+    bans.ban(&ban(&bans, "203.0.113.9", HOUR)).expect("banned");
+    assert!(self::bans(&netns).admit(target("192.0.2.10")).is_err());
+}
+
+#[test]
 fn an_ally_in_a_prefix_that_is_no_longer_spared_still_is() {
     let netns = netns();
     let mut bans = bans(&netns);
