@@ -180,9 +180,10 @@ fn replacing_makes_a_source_s_bans_exactly_these_and_leaves_others_be() {
         ban(&bans, "192.0.2.2", seconds(60)),
         ban(&bans, "192.0.2.3", seconds(60)),
         ban(&bans, "192.0.2.5", seconds(60)),
+        ban(&bans, "192.0.2.5", seconds(30)),
     ];
     let tally = bans.replace("one", new).expect("replaced");
-    assert_eq!(tally, Tally { added: 1, extended: 1, kept: 1 });
+    assert_eq!(tally, Tally { added: 1, extended: 1, kept: 2 });
     let source = |Active { target, source, .. }: Active| (target.to_string(), source);
     let listed: Vec<_> = bans.list().expect("a list").into_iter().map(source).collect();
     let expected = [

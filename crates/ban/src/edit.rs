@@ -72,10 +72,14 @@ impl Bans {
         bans: impl IntoIterator<Item = Ban<'a>>,
     ) -> Result<Tally, Error> {
         let mut old: BTreeSet<Place> = self.places_of(source)?.into_iter().collect();
-        let wanted = longest(bans.into_iter().map(|ban| Ban { source, ..ban }));
+        let mut given = 0;
+        let bans = bans.into_iter().inspect(|_| given += 1);
+        let wanted = longest(bans.map(|ban| Ban { source, ..ban }));
+        let twice = given - wanted.len();
         let is_old = |(place, _): &(Place, Ban<'_>)| old.contains(place);
         let (known, new): (Vec<_>, Vec<_>) = wanted.into_iter().partition(is_old);
         let mut tally = self.ban_all(new.into_iter().map(|(_, ban)| ban))?;
+        tally.kept += count(twice);
 
         let (places, bans): (Vec<Place>, Vec<Ban<'_>>) = known.into_iter().unzip();
         let now = now();
