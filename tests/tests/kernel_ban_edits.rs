@@ -323,6 +323,8 @@ fn a_full_set_says_so_and_bans_nobody_of_that_part() {
     add(&list(0, 2)).expect("two of three");
     let error = add(&list(2, 5)).expect_err("five of three");
     assert!(matches!(&error, Error::Full { held: 2, more: 3, .. }), "{error}");
+    let error = add(&list(1, 5)).expect_err("one is there, three are too many");
+    assert!(matches!(&error, Error::Full { held: 2, more: 3, .. }), "{error}");
     assert_eq!(add(&list(1, 3)).expect("one is there"), Tally { added: 1, extended: 1, kept: 0 });
     assert_eq!(bans.count().expect("a number"), 3);
 }
