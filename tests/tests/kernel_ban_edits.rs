@@ -288,6 +288,31 @@ fn an_ally_in_a_prefix_that_is_no_longer_spared_still_is() {
 }
 
 #[test]
+fn prefixes_in_each_other_are_all_spared_whichever_goes_first() {
+    let netns = netns();
+    let nested =
+        ["192.0.2.0/24", "192.0.2.16/28", "192.0.2.20/30", "2001:db8::/32", "2001:db8::/48"];
+    let admits = |text: &str| bans(&netns).admit(target(text)).is_ok();
+    for text in nested {
+        bans(&netns).spare(text, &[target(text).network()]).expect("spared");
+    }
+    let named: Vec<_> =
+        bans(&netns).never().allies().iter().map(|ally| ally.reason.clone()).collect();
+    assert!(nested.iter().all(|text| named.iter().any(|reason| reason == text)), "{named:?}");
+    let before = nft(&netns, "list ruleset\n");
+    nft(&netns, &format!("flush ruleset\n{before}"));
+
+    bans(&netns).spare("2001:db8::/32", &[]).expect("spared no longer");
+    assert!(!admits("2001:db8::1") && admits("2001:db8:1::1"));
+    bans(&netns).spare("192.0.2.16/28", &[]).expect("spared no longer");
+    assert!(!admits("192.0.2.17"));
+    bans(&netns).spare("192.0.2.0/24", &[]).expect("spared no longer");
+    assert!(!admits("192.0.2.21") && admits("192.0.2.17"));
+    bans(&netns).spare("192.0.2.20/30", &[]).expect("spared no longer");
+    assert!(admits("192.0.2.21"));
+}
+
+#[test]
 fn looking_at_bans_makes_no_table_and_another_version_s_is_left_alone() {
     let netns = netns();
     let found = netns.run(|| Bans::open_existing(NeverBan::default()).expect("an answer"));

@@ -331,6 +331,7 @@ impl Bans {
             let mut shape = bans.shape()?;
             for set in layout::spared(&never) {
                 if bans.kernel.elements(TABLE, &set)? != set.elements {
+                    transaction.ops.push(Op::AddSet(set.clone()));
                     transaction.ops.push(Op::FlushElements(set.name.clone()));
                     transaction.ops.push(Op::AddElements { set: set.name, elements: set.elements });
                 }
@@ -401,7 +402,7 @@ impl Bans {
         let mut others = Vec::new();
         for set in layout::spared(&NeverBan::default()) {
             let elements = self.kernel.elements(TABLE, &set)?;
-            others.extend(elements.into_iter().filter_map(layout::ally));
+            others.extend(elements.into_iter().filter_map(|one| layout::ally(&set, one)));
         }
         let known = if is_there { &self.own } else { &self.never };
         Ok(known.beside(others, SystemTime::now()))
