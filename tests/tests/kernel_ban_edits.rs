@@ -180,9 +180,10 @@ fn replacing_makes_a_source_s_bans_exactly_these_and_leaves_others_be() {
         ban(&bans, "192.0.2.2", seconds(60)),
         ban(&bans, "192.0.2.3", seconds(60)),
         ban(&bans, "192.0.2.5", seconds(60)),
+        ban(&bans, "192.0.2.5", seconds(30)),
     ];
     let tally = bans.replace("one", new).expect("replaced");
-    assert_eq!(tally, Tally { added: 1, extended: 1, kept: 1 });
+    assert_eq!(tally, Tally { added: 1, extended: 1, kept: 2 });
     let source = |Active { target, source, .. }: Active| (target.to_string(), source);
     let listed: Vec<_> = bans.list().expect("a list").into_iter().map(source).collect();
     let expected = [
@@ -236,6 +237,38 @@ fn what_one_program_spares_no_other_bans_until_it_is_taken_off_the_list() {
 }
 
 #[test]
+fn a_program_that_heard_of_an_ally_does_not_put_it_back_but_keeps_to_its_own() {
+    let netns = netns();
+    let all = ["192.0.2.10", "198.51.100.0/24"].map(|text| target(text).network());
+    let mut first = bans(&netns);
+    first.spare("the office", &all).expect("spared");
+    let friend: IpAddr = "203.0.113.9".parse().expect("an address");
+    let second = netns.run(|| Bans::open(NeverBan::default().and(friend, "a friend")));
+    let mut second = second.expect("the table");
+    assert!(second.admit(target("192.0.2.10")).is_err());
+    first.spare("the office", &[]).expect("spared no longer");
+    first.spare_no_longer(&[friend.into()]).expect("taken off");
+    // The first of its length: the table is looked at again.
+    second.ban(&ban(&second, "10.0.0.0/9", HOUR)).expect("banned");
+    for mut bans in [second, bans(&netns)] {
+        assert!(bans.admit(target("192.0.2.10")).is_ok());
+        assert!(bans.admit(target("198.51.100.1")).is_ok());
+        assert!(bans.admit(target("203.0.113.9")).is_err());
+        assert_eq!(bans.count().expect("a number"), 1);
+    }
+}
+
+#[test]
+fn who_is_spared_is_so_after_others_have_removed_the_table() {
+    let netns = netns();
+    bans(&netns).spare("the office", &[target("192.0.2.10").network()]).expect("spared");
+    let mut bans = bans(&netns);
+    nft(&netns, "flush ruleset\n");
+    bans.ban(&ban(&bans, "203.0.113.9", HOUR)).expect("banned");
+    assert!(self::bans(&netns).admit(target("192.0.2.10")).is_err());
+}
+
+#[test]
 fn an_ally_in_a_prefix_that_is_no_longer_spared_still_is() {
     let netns = netns();
     let mut bans = bans(&netns);
@@ -252,6 +285,31 @@ fn an_ally_in_a_prefix_that_is_no_longer_spared_still_is() {
     assert!(other.admit(target("198.51.100.1")).is_ok());
     other.spare("a \"friend\"", &[]).expect("spared no longer");
     assert!(self::bans(&netns).admit(target("192.0.2.10")).is_ok());
+}
+
+#[test]
+fn prefixes_in_each_other_are_all_spared_whichever_goes_first() {
+    let netns = netns();
+    let nested =
+        ["192.0.2.0/24", "192.0.2.16/28", "192.0.2.20/30", "2001:db8::/32", "2001:db8::/48"];
+    let admits = |text: &str| bans(&netns).admit(target(text)).is_ok();
+    for text in nested {
+        bans(&netns).spare(text, &[target(text).network()]).expect("spared");
+    }
+    let named: Vec<_> =
+        bans(&netns).never().allies().iter().map(|ally| ally.reason.clone()).collect();
+    assert!(nested.iter().all(|text| named.iter().any(|reason| reason == text)), "{named:?}");
+    let before = nft(&netns, "list ruleset\n");
+    nft(&netns, &format!("flush ruleset\n{before}"));
+
+    bans(&netns).spare("2001:db8::/32", &[]).expect("spared no longer");
+    assert!(!admits("2001:db8::1") && admits("2001:db8:1::1"));
+    bans(&netns).spare("192.0.2.16/28", &[]).expect("spared no longer");
+    assert!(!admits("192.0.2.17"));
+    bans(&netns).spare("192.0.2.0/24", &[]).expect("spared no longer");
+    assert!(!admits("192.0.2.21") && admits("192.0.2.17"));
+    bans(&netns).spare("192.0.2.20/30", &[]).expect("spared no longer");
+    assert!(admits("192.0.2.21"));
 }
 
 #[test]
@@ -289,6 +347,8 @@ fn a_full_set_says_so_and_bans_nobody_of_that_part() {
     };
     add(&list(0, 2)).expect("two of three");
     let error = add(&list(2, 5)).expect_err("five of three");
+    assert!(matches!(&error, Error::Full { held: 2, more: 3, .. }), "{error}");
+    let error = add(&list(1, 5)).expect_err("one is there, three are too many");
     assert!(matches!(&error, Error::Full { held: 2, more: 3, .. }), "{error}");
     assert_eq!(add(&list(1, 3)).expect("one is there"), Tally { added: 1, extended: 1, kept: 0 });
     assert_eq!(bans.count().expect("a number"), 3);

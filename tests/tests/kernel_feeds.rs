@@ -240,6 +240,23 @@ fn an_import_that_is_killed_leaves_the_old_list_or_the_new_one() {
 }
 
 #[test]
+fn what_a_first_import_left_that_was_killed_can_be_removed() {
+    let netns = Netns::new().expect("run me with `cargo xtask netns-test`");
+    let mut bans = netns.run(|| Bans::open(NeverBan::default()).expect("the table"));
+    let mut feed = Feed::default();
+    feed.add(LISTED.parse().expect("a network"));
+    bans.set_feed("other", &feed.clean(bans.never())).expect("put in");
+    // Its sets, which no rule looks at yet.
+    for family in [4, 6] {
+        let set = format!("feed/drop/v{family}/1 {{ type ipv{family}_addr; flags interval; }}");
+        nft(&netns, &format!("add set inet {TABLE} {set}\n"));
+    }
+    assert!(bans.remove_feed("drop").expect("removed"));
+    let left = nft(&netns, "list ruleset\n");
+    assert!(!left.contains("feed/drop") && left.contains("feed/other"), "{left}");
+}
+
+#[test]
 fn feeds_stand_beside_each_other_and_outlive_the_policy() {
     let world = world();
     let _server = serve(&world.host, World::HOST_V4);

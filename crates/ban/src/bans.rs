@@ -24,6 +24,9 @@ const ATTEMPTS: usize = 100;
 /// what this process knew of it does not matter. Any number of processes may ban at once.
 pub struct Bans {
     pub(crate) kernel: Kernel,
+    /// Whom this program has named. It puts them back if others take them off.
+    own: NeverBan,
+    /// And whom others have, by what the kernel held last.
     never: NeverBan,
 }
 
@@ -96,11 +99,11 @@ impl Bans {
     /// As [`Bans::open`].
     #[cfg(feature = "socket")]
     pub fn open_existing(never: NeverBan) -> Result<Option<Bans>, Error> {
-        let mut bans = Bans { kernel: Kernel::open()?, never };
+        let mut bans = Bans { kernel: Kernel::open()?, own: never.clone(), never };
         if !bans.is_there()? {
             return Ok(None);
         }
-        bans.never = bans.never_of_all()?;
+        bans.never = bans.never_of_all(true)?;
         Ok(Some(bans))
     }
 
@@ -109,7 +112,7 @@ impl Bans {
     /// # Errors
     /// As [`Bans::open`].
     pub fn with(kernel: Kernel, never: NeverBan) -> Result<Bans, Error> {
-        let mut bans = Bans { kernel, never };
+        let mut bans = Bans { kernel, own: never.clone(), never };
         bans.prepare(&BTreeSet::new())?;
         Ok(bans)
     }
@@ -314,18 +317,21 @@ impl Bans {
     fn prepare_with(
         &mut self,
         sets: &BTreeSet<BanSet>,
-        never: impl Fn(NeverBan) -> NeverBan,
+        change: impl Fn(NeverBan) -> NeverBan,
     ) -> Result<(), Error> {
         self.undisturbed(|bans| {
             let generation = bans.kernel.generation()?;
-            let mut transaction = match bans.is_there()? {
+            let is_there = bans.is_there()?;
+            let mut transaction = match is_there {
                 true => Transaction::new(TABLE),
                 false => diff(None, &layout::empty_table()),
             };
-            let never = never(bans.never_of_all()?);
+            let own = change(bans.own.clone());
+            let never = change(bans.never_of_all(is_there)?);
             let mut shape = bans.shape()?;
             for set in layout::spared(&never) {
                 if bans.kernel.elements(TABLE, &set)? != set.elements {
+                    transaction.ops.push(Op::AddSet(set.clone()));
                     transaction.ops.push(Op::FlushElements(set.name.clone()));
                     transaction.ops.push(Op::AddElements { set: set.name, elements: set.elements });
                 }
@@ -337,7 +343,7 @@ impl Bans {
             }
             transaction.ops.extend(bans.rewritten(&shape)?);
             bans.kernel.commit(&transaction, Some(generation))?;
-            bans.never = never;
+            (bans.own, bans.never) = (own, never);
             Ok(())
         })
     }
@@ -348,7 +354,7 @@ impl Bans {
         for (is_v6, has) in FAMILIES.into_iter().zip(&mut has_feeds) {
             *has = !self.kernel.rules(TABLE, layout::feed_chain(is_v6))?.is_empty();
         }
-        let spares_prefixes = layout::spares_prefixes(&self.never_of_all()?);
+        let spares_prefixes = layout::spares_prefixes(&self.never_of_all(true)?);
         Ok(Shape { sets: self.sets()?, spares_prefixes, has_feeds })
     }
 
@@ -390,14 +396,16 @@ impl Bans {
         }
     }
 
-    /// Our allies and the kernel's, as far as these still hold.
-    fn never_of_all(&mut self) -> Result<NeverBan, Error> {
+    /// Our allies and the kernel's, as far as these still hold. If somebody has removed the table,
+    /// the others' are those that it held last.
+    fn never_of_all(&mut self, is_there: bool) -> Result<NeverBan, Error> {
         let mut others = Vec::new();
         for set in layout::spared(&NeverBan::default()) {
             let elements = self.kernel.elements(TABLE, &set)?;
-            others.extend(elements.into_iter().filter_map(layout::ally));
+            others.extend(elements.into_iter().filter_map(|one| layout::ally(&set, one)));
         }
-        Ok(self.never.beside(others, SystemTime::now()))
+        let known = if is_there { &self.own } else { &self.never };
+        Ok(known.beside(others, SystemTime::now()))
     }
 
     pub(crate) fn sets(&mut self) -> Result<BTreeSet<BanSet>, Error> {

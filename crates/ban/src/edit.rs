@@ -6,7 +6,7 @@ use std::time::Duration;
 use nfguard_netlink::{Element, Key, Op, Transaction};
 
 use crate::bans::{Active, Ban, Bans, Made, now};
-use crate::error::{Error, errno, refused};
+use crate::error::{Error, errno, is_refusal, refused};
 use crate::layout::{BanSet, Place, TABLE};
 use crate::note::{self, Note};
 use crate::target::Target;
@@ -72,10 +72,14 @@ impl Bans {
         bans: impl IntoIterator<Item = Ban<'a>>,
     ) -> Result<Tally, Error> {
         let mut old: BTreeSet<Place> = self.places_of(source)?.into_iter().collect();
-        let wanted = longest(bans.into_iter().map(|ban| Ban { source, ..ban }));
+        let mut given = 0;
+        let bans = bans.into_iter().inspect(|_| given += 1);
+        let wanted = longest(bans.map(|ban| Ban { source, ..ban }));
+        let twice = given - wanted.len();
         let is_old = |(place, _): &(Place, Ban<'_>)| old.contains(place);
         let (known, new): (Vec<_>, Vec<_>) = wanted.into_iter().partition(is_old);
         let mut tally = self.ban_all(new.into_iter().map(|(_, ban)| ban))?;
+        tally.kept += count(twice);
 
         let (places, bans): (Vec<Place>, Vec<Ban<'_>>) = known.into_iter().unzip();
         let now = now();
@@ -177,7 +181,7 @@ impl Bans {
                 self.add(second, tally)
             }
             outcome if refused(&outcome, errno::EEXIST) => self.add_to_others(part, tally),
-            outcome if refused(&outcome, errno::ENFILE) => Err(self.full(part, outcome)),
+            Err(error) if is_refusal(&error, errno::ENFILE) => Err(self.full(part, error)),
             outcome => {
                 outcome?;
                 tally.added += count(part.len());
@@ -195,25 +199,33 @@ impl Bans {
             (Some(place), Some(ban)) => change(place, ban, held.as_ref(), now),
             _ => (Vec::new(), Made::Kept),
         };
-        self.edit(&places, plan, |made| tally.count(made))?;
+        match self.edit(&places, plan, |made| tally.count(made)) {
+            Err(Error::Kernel(error)) if is_refusal(&error, errno::ENFILE) => {
+                return Err(self.full(part, error));
+            }
+            edited => edited?,
+        }
         tally.kept += count(part.len() - places.len());
         Ok(())
     }
 
-    fn full(&mut self, part: &[Ban<'_>], outcome: Result<(), nfguard_netlink::Error>) -> Error {
+    /// The set that has no room for those of them that are not in force, or the error as it is.
+    fn full(&mut self, part: &[Ban<'_>], error: nfguard_netlink::Error) -> Error {
+        let mut absent: BTreeMap<String, usize> = BTreeMap::new();
+        for place in longest(part.iter().copied()).into_keys() {
+            if self.held(&place).is_ok_and(|held| held.is_none()) {
+                *absent.entry(place.set.name()).or_default() += 1;
+            }
+        }
         let present = self.kernel.sets(TABLE).unwrap_or_default();
         for set in present {
-            let Some(size) = set.size else { continue };
-            let is_in = |ban: &&Ban<'_>| {
-                Some(BanSet::of(ban.target.target(), ban.port)) == BanSet::named(&set.name)
-            };
-            let more = part.iter().filter(is_in).count();
+            let (Some(size), Some(&more)) = (set.size, absent.get(&set.name)) else { continue };
             let held = self.kernel.count(TABLE, &set.name).unwrap_or_default();
             if held + count(more) > u64::from(size) {
                 return Error::Full { set: set.name, held, size, more };
             }
         }
-        outcome.err().unwrap_or(nfguard_netlink::Error::Unknown).into()
+        error.into()
     }
 
     fn places_of(&mut self, source: &str) -> Result<Vec<Place>, Error> {

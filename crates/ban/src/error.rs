@@ -82,6 +82,10 @@ pub(crate) mod errno {
 
 /// Whether the kernel refused an operation for this reason.
 pub(crate) fn refused(outcome: &Result<(), nfguard_netlink::Error>, errno: i32) -> bool {
+    outcome.as_ref().is_err_and(|error| is_refusal(error, errno))
+}
+
+pub(crate) fn is_refusal(error: &nfguard_netlink::Error, errno: i32) -> bool {
     let is = |refusal: &Refusal| refusal.errno == errno;
-    matches!(outcome, Err(nfguard_netlink::Error::Refused(refusals)) if refusals.iter().any(is))
+    matches!(error, nfguard_netlink::Error::Refused(refusals) if refusals.iter().any(is))
 }

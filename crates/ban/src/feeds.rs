@@ -162,10 +162,9 @@ impl Bans {
             in_force.sort();
 
             let mut transaction = Transaction::new(TABLE);
-            if sets.is_some() {
-                let counter = Counter { name: counter(name), comment: None };
-                transaction.ops.push(Op::AddCounter(counter));
-            }
+            // An import that was killed has left none behind that could be deleted.
+            let counted = Counter { name: counter(name), comment: None };
+            transaction.ops.push(Op::AddCounter(counted));
             for is_v6 in FAMILIES {
                 transaction.ops.extend(rewritten(is_v6, &in_force));
             }

@@ -259,13 +259,15 @@ impl Shape {
 }
 
 /// The sets of those who are spared, and what is to be in them: single addresses, which cost a
-/// dropped packet least, and prefixes.
+/// dropped packet least; prefixes; and prefixes within these, which no rule looks at, but which are
+/// still spared when the wider one no longer is.
 ///
 /// Of loopback it is the one address that is used: nothing but the host itself can send from there.
 pub(crate) fn spared(never: &NeverBan) -> Vec<Set> {
     let of = |is_v6: bool| {
         let mut addresses = never_set(is_v6);
         let mut prefixes = never_prefixes(is_v6);
+        let mut within = never_within(is_v6);
         let allies = never.allies().iter().filter(|ally| ally.network.is_ipv6() == is_v6);
         for ally in allies {
             let (first, last) = (ally.network.network(), ally.network.broadcast());
@@ -277,9 +279,12 @@ pub(crate) fn spared(never: &NeverBan) -> Vec<Set> {
             } else if is_outermost(ally, never.allies()) {
                 let key = Key::Range(bytes(first), bytes(last));
                 prefixes.elements.push(Element { key, timeout: None, comment });
+            } else {
+                let key = Key::Value([bytes(first), bytes(last)].concat());
+                within.elements.push(Element { key, timeout: None, comment });
             }
         }
-        [addresses, prefixes].map(|mut set| {
+        [addresses, prefixes, within].map(|mut set| {
             set.elements.sort_by(|a, b| a.key.cmp(&b.key));
             set.elements.dedup_by(|a, b| a.key == b.key);
             set
@@ -305,9 +310,13 @@ fn bytes(address: IpAddr) -> Vec<u8> {
     bytes
 }
 
-/// Who is spared, by an element of one of [`spared`]; but for loopback, which always is.
-pub(crate) fn ally(element: Element) -> Option<(IpNetwork, String)> {
+/// Who is spared, by an element of one set of [`spared`]; but for loopback, which always is.
+pub(crate) fn ally(set: &Set, element: Element) -> Option<(IpNetwork, String)> {
     let (first, last) = match element.key {
+        Key::Value(key) if set.key.len() == 2 => {
+            let (first, last) = key.split_at(key.len() / 2);
+            (first.to_vec(), last.to_vec())
+        }
         Key::Value(key) => (key.clone(), key),
         Key::Range(first, last) => (first, last),
     };
@@ -420,6 +429,13 @@ fn never_set(is_v6: bool) -> Set {
 fn never_prefixes(is_v6: bool) -> Set {
     let addresses = never_set(is_v6);
     Set { name: format!("{}/prefixes", addresses.name), interval: true, ..addresses }
+}
+
+/// Each by its first and its last address. A table has it when it is needed first.
+fn never_within(is_v6: bool) -> Set {
+    let addresses = never_set(is_v6);
+    let key = addresses.key.repeat(2);
+    Set { name: format!("{}/within", addresses.name), key, ..addresses }
 }
 
 /// The first `bits` of so many bytes.

@@ -42,8 +42,9 @@
 //! Only what [`NeverBan`] has admitted can be banned, and the kernel's rules spare those on the
 //! list once more. The list in the kernel is what all programs on the host have said together. An
 //! ally stays on it when the program ends that named it, until [`Bans::spare`] or
-//! [`Bans::spare_no_longer`] says otherwise; but this host's own addresses only as long as they are
-//! its own, and the peer of an SSH session for a week.
+//! [`Bans::spare_no_longer`] says otherwise (a program that runs keeps to those that it named
+//! itself); but this host's own addresses only as long as they are its own, and the peer of an SSH
+//! session for a week.
 //!
 //! # Lists that others publish
 //! Very many prefixes that come and go together are a [`Feed`], not bans: nobody in it has a time of

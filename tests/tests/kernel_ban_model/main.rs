@@ -1,0 +1,107 @@
+//! Random sequences of everything that can be done to bans, held against a plain model, the
+//! library's own view and the verdict of packets.
+
+mod model;
+mod packets;
+mod run;
+mod steps;
+
+use std::cell::RefCell;
+use std::time::{Duration, Instant};
+
+use nfguard_ban::TABLE;
+use nfguard_tests::nft::nft;
+use proptest::prelude::{ProptestConfig, TestCaseError};
+use proptest::test_runner::{TestError, TestRunner};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+use packets::Ground;
+use run::{Run, Seen, Trouble};
+use steps::Action;
+
+/// After this a slow machine has seen enough.
+const ENOUGH: Duration = Duration::from_secs(60);
+
+/// Everything that this thread and its children do happens on one processor: a packet that was sent
+/// first has come first.
+fn stay_on_one_processor() {
+    let allowed = sched_getaffinity(None).expect("can be read");
+    let first = (0..CpuSet::MAX_CPU).find(|cpu| allowed.is_set(*cpu)).expect("there is one");
+    let mut one = CpuSet::new();
+    one.set(first);
+    sched_setaffinity(None, &one).expect("can be set");
+}
+
+/// What many sequences must have met.
+const ALL: [&str; 13] = [
+    "added",
+    "extended",
+    "kept",
+    "lists",
+    "lists in place of a source's bans",
+    "lengthened",
+    "unbanned",
+    "nothing to unban",
+    "flushed",
+    "refused",
+    "ended by itself",
+    "passed",
+    "dropped",
+];
+
+fn holds(ground: &mut Ground, seen: &mut Seen, actions: &[Action]) -> Result<(), String> {
+    let mut run = Run::new(ground, seen);
+    let mut outcome = Ok(());
+    for (number, action) in actions.iter().enumerate() {
+        match run.take(action) {
+            Ok(()) => {}
+            Err(Trouble::TooLate) => {
+                run.see("too late");
+                break;
+            }
+            Err(Trouble::Wrong(what)) => {
+                let table = nft(&run.ground.host, &format!("list table inet {TABLE}\n"));
+                outcome = Err(format!(
+                    "step {number}, {action:?}: {what}\nthe model: {:#?}\n{table}",
+                    run.model
+                ));
+                break;
+            }
+        }
+    }
+    nft(&run.ground.host, &format!("delete table inet {TABLE}\n"));
+    outcome
+}
+
+#[test]
+fn any_order_of_operations_bans_whom_a_plain_model_bans() {
+    stay_on_one_processor();
+    let ground = RefCell::new(Ground::new());
+    let counts = RefCell::new((Seen::new(), 0_u32));
+    let start = Instant::now();
+    let cases = std::env::var("PROPTEST_CASES").map_or(64, |it| it.parse().expect("a number"));
+    let mut runner = TestRunner::new(ProptestConfig {
+        cases,
+        failure_persistence: None,
+        max_shrink_iters: 500,
+        ..ProptestConfig::default()
+    });
+    let outcome = runner.run(&steps::actions(), |actions| {
+        let (seen, sequences) = &mut *counts.borrow_mut();
+        if *sequences >= 10 && start.elapsed() > ENOUGH {
+            return Ok(());
+        }
+        *sequences += 1;
+        holds(&mut ground.borrow_mut(), seen, &actions).map_err(TestCaseError::fail)
+    });
+    let (seen, sequences) = counts.into_inner();
+    eprintln!("{sequences} sequences: {seen:?}");
+    match outcome {
+        Ok(()) => {}
+        Err(TestError::Fail(reason, actions)) => panic!("{actions:#?}\n{reason}"),
+        Err(TestError::Abort(reason)) => panic!("{reason}"),
+    }
+    let often = |what| seen.get(what).is_some_and(|times| *times >= 3);
+    let rare: Vec<_> = ALL.iter().filter(|what| !often(**what)).collect();
+    assert!(sequences < 50 || rare.is_empty(), "too few of {rare:?}: {seen:?}");
+}

@@ -1,0 +1,314 @@
+//! Taking steps, and looking what has become of the bans.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nfguard_ban::ipnetwork::IpNetwork;
+use nfguard_ban::{Active, Admitted, Ban, Bans, Made, NeverBan, Port, Target};
+
+use crate::model::{End, Held, Model, Network, Place};
+use crate::packets::{Ground, Packet};
+use crate::steps::{Action, From, Lasts, PORTS, SENDERS, Step, Wish, Written};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How much longer a short ban lasts than it takes to make it and look at it.
+const SHORT: Duration = Duration::from_millis(300);
+/// A machine that is slower yet does not get to judge short bans.
+const SLOWEST: Duration = Duration::from_secs(3);
+/// How far the kernel's clock, which counts in ticks, and ours may be apart.
+const CLOCKS: Duration = Duration::from_millis(50);
+
+/// How often each thing was seen.
+pub(crate) type Seen = BTreeMap<&'static str, u32>;
+
+/// Two programs that ban, and what they should have done.
+pub(crate) struct Run<'a> {
+    pub(crate) ground: &'a mut Ground,
+    seen: &'a mut Seen,
+    /// Only the first tells whom to spare; the second hears of it from the kernel.
+    bans: [Bans; 2],
+    pub(crate) model: Model,
+    /// A ban that ends sooner is waited for, so that a step and a look at its outcome fit before.
+    margin: Duration,
+    /// How many bans there were. Each lasts a bit longer than the one before, so none ends at the
+    /// same moment as another.
+    made: u32,
+    /// Whether a ban has ended by itself. The kernel may count it still.
+    expired: bool,
+}
+
+/// Why a step cannot be judged, or what is wrong.
+pub(crate) enum Trouble {
+    /// A ban may have ended meanwhile: this machine is slow.
+    TooLate,
+    Wrong(String),
+}
+
+fn open(ground: &Ground) -> [Bans; 2] {
+    ground.host.run(|| [(); 2].map(|()| Bans::open(NeverBan::default()).expect("the table")))
+}
+
+impl<'a> Run<'a> {
+    pub(crate) fn new(ground: &'a mut Ground, seen: &'a mut Seen) -> Run<'a> {
+        let bans = open(ground);
+        let margin = Duration::from_millis(150) + 2 * ground.pace;
+        Run { ground, seen, bans, model: Model::default(), margin, made: 0, expired: false }
+    }
+
+    /// Takes a step and compares everything afterwards.
+    pub(crate) fn take(&mut self, action: &Action) -> Result<(), Trouble> {
+        self.settle(match action.step {
+            Step::Wait => None,
+            _ => Some(Instant::now() + self.margin),
+        });
+        let (before, start) = (self.model.clone(), Instant::now());
+        let outcome = self.step(action).and_then(|()| self.look(1 - action.by));
+        self.ground.pace = start.elapsed().max(self.ground.pace * 7 / 8).min(SLOWEST);
+        let late = Instant::now() + CLOCKS;
+        let is_late = |model: &Model| !model.ending(late).is_empty();
+        if is_late(&before) || is_late(&self.model) {
+            return Err(Trouble::TooLate);
+        }
+        outcome.map_err(Trouble::Wrong)
+    }
+
+    /// Waits for the bans to end that do so before that moment, or for all short ones.
+    fn settle(&mut self, before: Option<Instant>) {
+        let soon = Instant::now() + PATIENCE;
+        for place in self.model.ending(before.unwrap_or(soon)) {
+            let (target, from) = (target_of(place.0), place.1);
+            while self.bans[0].look_up(target, from).expect("an answer").is_some() {
+                assert!(Instant::now() < soon + PATIENCE, "{place:?} does not end");
+                thread::sleep(Duration::from_millis(5));
+            }
+            self.model.bans.remove(&place);
+            self.expired = true;
+            self.see("ended by itself");
+        }
+    }
+
+    pub(crate) fn see(&mut self, what: &'static str) {
+        *self.seen.entry(what).or_default() += 1;
+    }
+
+    fn step(&mut self, Action { by, step }: &Action) -> Result<(), String> {
+        let by = *by;
+        let start = Instant::now();
+        match step {
+            Step::Ban(wish) => {
+                let Some(order) = self.order(wish)? else { return Ok(()) };
+                let got = self.bans[by].ban(&order.ban());
+                let (place, held) = order.held(start);
+                let want = self.model.ban(place, held);
+                self.see(match want {
+                    Made::Added => "added",
+                    Made::Extended => "extended",
+                    Made::Kept => "kept",
+                });
+                same("made", &got.map_err(text)?, &want)
+            }
+            Step::BanAll(list) => {
+                let orders = self.orders(list)?;
+                let got = self.bans[by].ban_all(orders.iter().map(Order::ban));
+                let want = self.model.ban_all(all_held(orders, start));
+                self.see("lists");
+                same("tally", &got.map_err(text)?, &want)
+            }
+            Step::Replace(source, list) => {
+                let orders = self.orders(list)?;
+                let got = self.bans[by].replace(source, orders.iter().map(Order::ban));
+                let want = self.model.replace(source, all_held(orders, start));
+                self.see("lists in place of a source's bans");
+                same("tally", &got.map_err(text)?, &want)
+            }
+            Step::Extend(target, from) => {
+                let longer = Duration::from_secs(1000);
+                let got = self.bans[by].extend(parsed(target.0), port(*from), longer);
+                let place = place(*target, *from);
+                let want = self.model.extend(place, longer, start.elapsed()).is_some();
+                if want {
+                    self.see("lengthened");
+                }
+                same("lengthened", &got.map_err(text)?.is_some(), &want)
+            }
+            Step::Unban(target, from) => {
+                let got = self.bans[by].unban(parsed(target.0), port(*from));
+                let want = self.model.unban(place(*target, *from));
+                self.see(if want { "unbanned" } else { "nothing to unban" });
+                same("unbanned", &got.map_err(text)?, &want)
+            }
+            Step::Flush(source) => {
+                let got = self.bans[by].flush(source);
+                let want = self.model.flush(source);
+                if want > 0 {
+                    self.see("flushed");
+                }
+                same("flushed", &got.map_err(text)?, &want)
+            }
+            Step::Spare(reason, allies) => {
+                self.model.spare(reason, &meant(allies));
+                self.bans[0].spare(reason, &written(allies)).map_err(text)
+            }
+            Step::SpareNoLonger(allies) => {
+                self.model.spare_no_longer(&meant(allies));
+                self.bans[0].spare_no_longer(&written(allies)).map_err(text)
+            }
+            Step::Wait => Ok(()),
+            Step::Reopen => {
+                self.bans = open(self.ground);
+                Ok(())
+            }
+        }
+    }
+
+    /// What becomes of a wish, unless the library refuses; it has to do so exactly when the model
+    /// does.
+    fn order(&mut self, wish: &Wish) -> Result<Option<Order>, String> {
+        let target = parsed(wish.target.0);
+        let asked = self.bans[0].admit(target).ok();
+        same("admitted", &asked.is_some(), &self.model.admits(Network::new(wish.target.1)))?;
+        if asked.is_none() {
+            self.see("refused");
+        }
+        let knows_nobody = NeverBan::default().admit(target).ok();
+        let admitted = asked.or(knows_nobody.filter(|_| wish.unasked));
+        self.made += 1;
+        let lasts = match wish.lasts {
+            Lasts::Short => Some(self.margin + SHORT + self.made * Duration::from_millis(20)),
+            Lasts::Hours(hours) => Some(Duration::from_secs(hours * 3600 + u64::from(self.made))),
+            Lasts::Ever => None,
+        };
+        let (place, source) = (place(wish.target, wish.from), wish.source);
+        let reason = format!("ban {}", self.made);
+        Ok(admitted.map(|target| Order { place, target, lasts, source, reason }))
+    }
+
+    fn orders(&mut self, wishes: &[Wish]) -> Result<Vec<Order>, String> {
+        wishes.iter().filter_map(|wish| self.order(wish).transpose()).collect()
+    }
+
+    /// Compares all that can be seen of the bans, one program's view and the kernel's verdicts.
+    fn look(&mut self, by: usize) -> Result<(), String> {
+        let start = Instant::now();
+        let bans = &mut self.bans[by];
+        let listed = bans.list().map_err(text)?;
+        let end = Instant::now();
+        let places: Vec<Place> = listed.iter().map(place_of).collect();
+        let wanted: BTreeSet<&Place> = self.model.bans.keys().collect();
+        same("the list", &places.iter().collect(), &wanted)?;
+        same("the list's length", &places.len(), &wanted.len())?;
+        for (place, active) in places.iter().zip(&listed) {
+            is_as_told(active, &self.model.bans[place], start, end)?;
+            let found = bans.look_up(active.target, active.port).map_err(text)?;
+            let Some(found) = found else { return Err(format!("{place:?} is not found")) };
+            is_as_told(&found, &self.model.bans[place], start, Instant::now())?;
+        }
+        let count = bans.count().map_err(text)?;
+        let wanted = wanted.len() as u64;
+        if count < wanted || (count > wanted && !self.expired) {
+            return Err(format!("counts {count}, not {wanted}"));
+        }
+
+        let packets = packets();
+        let came = self.ground.volley(&packets);
+        for packet @ (from, port) in packets {
+            let passes = self.model.passes(from, port);
+            if came.contains(&packet) != passes {
+                let not = if passes { "does not get" } else { "gets" };
+                return Err(format!("{from} to {port} {not} through"));
+            }
+            self.see(if passes { "passed" } else { "dropped" });
+        }
+        Ok(())
+    }
+}
+
+/// Whether this is the ban, and ends when it should.
+fn is_as_told(active: &Active, held: &Held, start: Instant, end: Instant) -> Result<(), String> {
+    same("the source", &&*active.source, &held.source)?;
+    same("the reason", &active.reason, &held.reason)?;
+    let is_right = match (active.expires_in, held.ends) {
+        (None, None) => true,
+        (Some(left), Some(ends)) => {
+            end + left + CLOCKS >= ends.earliest && start + left <= ends.latest + CLOCKS
+        }
+        _ => false,
+    };
+    if is_right { Ok(()) } else { Err(format!("{active:?} is not {held:?}")) }
+}
+
+fn same<T: PartialEq + Debug>(what: &str, got: &T, want: &T) -> Result<(), String> {
+    if got == want { Ok(()) } else { Err(format!("{what}: {got:?}, not {want:?}")) }
+}
+
+fn text(error: nfguard_ban::Error) -> String {
+    error.to_string()
+}
+
+fn packets() -> Vec<Packet> {
+    let to_all = |from: &&str| {
+        let from = from.parse().expect("an address");
+        PORTS.map(|port| (from, port.parse().expect("a port")))
+    };
+    SENDERS.iter().flat_map(to_all).collect()
+}
+
+fn parsed(text: &str) -> Target {
+    text.parse().expect("a target")
+}
+
+fn port(from: From) -> Option<Port> {
+    from.map(|port| port.parse().expect("a port"))
+}
+
+fn place(target: Written, from: From) -> Place {
+    (Network::new(target.1), port(from))
+}
+
+fn place_of(active: &Active) -> Place {
+    let network = active.target.network();
+    (Network { address: network.ip(), bits: network.prefix().into() }, active.port)
+}
+
+fn target_of(network: Network) -> Target {
+    parsed(&format!("{}/{}", network.address, network.bits))
+}
+
+fn meant(allies: &[Written]) -> Vec<Network> {
+    allies.iter().map(|ally| Network::new(ally.1)).collect()
+}
+
+fn written(allies: &[Written]) -> Vec<IpNetwork> {
+    allies.iter().map(|ally| ally.0.parse().expect("a network")).collect()
+}
+
+/// A ban that is to be made.
+struct Order {
+    place: Place,
+    target: Admitted,
+    lasts: Option<Duration>,
+    source: &'static str,
+    reason: String,
+}
+
+impl Order {
+    fn ban(&self) -> Ban<'_> {
+        let Order { place: (_, port), target, lasts, source, ref reason } = *self;
+        Ban { target, port, lasts, source, reason, since: None }
+    }
+
+    /// What comes of it by a call that began then and has just ended.
+    fn held(self, start: Instant) -> (Place, Held) {
+        let Order { place, lasts, source, reason, .. } = self;
+        let now = Instant::now();
+        let ends = lasts.map(|lasts| End { earliest: start + lasts, latest: now + lasts });
+        (place, Held { ends, source, reason })
+    }
+}
+
+fn all_held(orders: Vec<Order>, start: Instant) -> Vec<(Place, Held)> {
+    orders.into_iter().map(|order| order.held(start)).collect()
+}

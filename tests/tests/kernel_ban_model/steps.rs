@@ -1,0 +1,153 @@
+//! What is done to the bans: random steps over a few addresses, so that they meet often.
+
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::{Just, Strategy, any, prop_oneof};
+use proptest::sample::{select, subsequence};
+
+/// As somebody writes it, and what it means.
+pub(crate) type Written = (&'static str, &'static str);
+
+const TARGETS: [Written; 18] = [
+    ("203.0.113.2", "203.0.113.2/32"),
+    ("::ffff:203.0.113.2", "203.0.113.2/32"),
+    ("203.0.113.3/32", "203.0.113.3/32"),
+    ("203.0.113.3/31", "203.0.113.2/31"),
+    ("::ffff:203.0.113.1/126", "203.0.113.0/30"),
+    ("203.0.113.77/25", "203.0.113.0/25"),
+    ("203.0.113.0/24", "203.0.113.0/24"),
+    ("203.0.113.128/1", "128.0.0.0/1"),
+    ("192.0.2.1/24", "192.0.2.0/24"),
+    ("2001:db8:a::1", "2001:db8:a::/64"),
+    ("2001:db8:a::2/128", "2001:db8:a::2/128"),
+    ("2001:db8:a::3/127", "2001:db8:a::2/127"),
+    ("2001:db8:a::/64", "2001:db8:a::/64"),
+    ("2001:db8:a:1::9", "2001:db8:a:1::/64"),
+    ("2001:db8:a:1::9/63", "2001:db8:a::/63"),
+    ("2001:db8:a:7::/48", "2001:db8:a::/48"),
+    ("2001:db8:b::/47", "2001:db8:a::/47"),
+    ("2001:db8::1/3", "2000::/3"),
+];
+
+const ALLIES: [Written; 9] = [
+    ("203.0.113.2/32", "203.0.113.2/32"),
+    ("::ffff:203.0.113.3/128", "203.0.113.3/32"),
+    ("203.0.113.1/30", "203.0.113.0/30"),
+    ("203.0.113.9/24", "203.0.113.0/24"),
+    ("192.0.2.1/32", "192.0.2.1/32"),
+    ("2001:db8:a::1/128", "2001:db8:a::1/128"),
+    ("2001:db8:a::7/64", "2001:db8:a::/64"),
+    ("2001:db8:a::/48", "2001:db8:a::/48"),
+    ("2001:db8:b::1/128", "2001:db8:b::1/128"),
+];
+
+/// Who sends packets: inside and outside of each of these networks, close to their ends.
+pub(crate) const SENDERS: [&str; 14] = [
+    "203.0.113.1",
+    "203.0.113.2",
+    "203.0.113.3",
+    "203.0.113.4",
+    "203.0.113.127",
+    "203.0.113.128",
+    "192.0.2.1",
+    "2001:db8:a::1",
+    "2001:db8:a::2",
+    "2001:db8:a::3",
+    "2001:db8:a::4",
+    "2001:db8:a:1::1",
+    "2001:db8:a:2::1",
+    "2001:db8:b::1",
+];
+
+/// Ports that somebody is banned from, and that packets are sent to. Nobody is banned from the last.
+pub(crate) const PORTS: [&str; 3] = ["443/tcp", "443/udp", "53/udp"];
+
+const SOURCES: [&str; 2] = ["one", "two"];
+const REASONS: [&str; 2] = ["a friend", "the office"];
+
+/// A step, and which of two programs takes it.
+#[derive(Clone, Debug)]
+pub(crate) struct Action {
+    pub(crate) by: usize,
+    pub(crate) step: Step,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    Ban(Wish),
+    BanAll(Vec<Wish>),
+    Replace(&'static str, Vec<Wish>),
+    Extend(Written, From),
+    Unban(Written, From),
+    Flush(&'static str),
+    Spare(&'static str, Vec<Written>),
+    SpareNoLonger(Vec<Written>),
+    /// Until all short bans have ended.
+    Wait,
+    /// The programs end and start again.
+    Reopen,
+}
+
+/// A port or all.
+pub(crate) type From = Option<&'static str>;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Wish {
+    pub(crate) target: Written,
+    pub(crate) from: From,
+    pub(crate) lasts: Lasts,
+    pub(crate) source: &'static str,
+    /// Admitted by a list that does not know the allies; the kernel still does.
+    pub(crate) unasked: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Lasts {
+    Short,
+    Hours(u64),
+    Ever,
+}
+
+/// Each sequence is about a few of the targets and allies, so that they meet often.
+pub(crate) fn actions() -> impl Strategy<Value = Vec<Action>> {
+    let few = (subsequence(TARGETS.to_vec(), 2..=6), subsequence(ALLIES.to_vec(), 3));
+    few.prop_flat_map(|(targets, allies)| {
+        let action = (0..2_usize, steps(targets, allies));
+        vec(action.prop_map(|(by, step)| Action { by, step }), 1..30)
+    })
+}
+
+fn steps(targets: Vec<Written>, allies: Vec<Written>) -> impl Strategy<Value = Step> {
+    let target = move || select(targets.clone());
+    let allies = move || subsequence(allies.clone(), 0..=2);
+    let source = || select(&SOURCES[..]);
+    let wishes = |len| vec(wish(target()), len);
+    prop_oneof![
+        12 => wish(target()).prop_map(Step::Ban),
+        5 => wishes(1..7).prop_map(Step::BanAll),
+        2 => (source(), wishes(0..7)).prop_map(|(source, list)| Step::Replace(source, list)),
+        4 => (target(), from()).prop_map(|(target, from)| Step::Extend(target, from)),
+        5 => (target(), from()).prop_map(|(target, from)| Step::Unban(target, from)),
+        1 => source().prop_map(Step::Flush),
+        3 => (select(&REASONS[..]), allies())
+            .prop_map(|(reason, allies)| Step::Spare(reason, allies)),
+        2 => allies().prop_map(Step::SpareNoLonger),
+        3 => Just(Step::Wait),
+        2 => Just(Step::Reopen),
+    ]
+}
+
+fn wish(target: impl Strategy<Value = Written>) -> impl Strategy<Value = Wish> {
+    let lasts = prop_oneof![
+        3 => Just(Lasts::Short),
+        7 => (1..6_u64).prop_map(Lasts::Hours),
+        2 => Just(Lasts::Ever),
+    ];
+    (target, from(), lasts, select(&SOURCES[..]), any::<bool>()).prop_map(
+        |(target, from, lasts, source, unasked)| Wish { target, from, lasts, source, unasked },
+    )
+}
+
+fn from() -> impl Strategy<Value = From> {
+    option::weighted(0.3, select(&PORTS[..2]))
+}
