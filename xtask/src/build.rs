@@ -56,6 +56,19 @@ pub(crate) fn binary(package: &str, name: &str, release: bool) -> Result<PathBuf
     if release {
         command.arg("--release");
     }
+    executable(command, name)
+}
+
+/// Builds the program of the libraries that benchmarks compare with, a workspace of its own, and
+/// returns its path.
+pub(crate) fn peers() -> Result<PathBuf, String> {
+    let mut command = cargo();
+    command.args(["build", "--release", "--locked", "--manifest-path", "benches/peers/Cargo.toml"]);
+    command.arg("--target-dir").arg(target_dir().join("peers"));
+    executable(command, "nfguard-peers")
+}
+
+fn executable(command: Command, name: &str) -> Result<PathBuf, String> {
     artifacts(command)?
         .iter()
         .filter(|message| message["target"]["name"] == name)

@@ -31,6 +31,18 @@ const TOOLS: [(&str, &str); 18] = [
     ("/usr/share/keyrings/debian-archive-keyring.gpg", "debian-archive-keyring"),
 ];
 
+/// What the benchmarks compare with besides.
+pub(crate) const BENCHMARK_TOOLS: [(&str, &str); 1] = [("ipset", "ipset")];
+
+/// What the other libraries of the benchmarks are built with.
+pub(crate) const PEER_TOOLS: [(&str, &str); 4] = [
+    ("pkg-config", "pkg-config"),
+    ("/usr/include/libmnl/libmnl.h", "libmnl-dev"),
+    ("/usr/include/libnftnl/set.h", "libnftnl-dev"),
+    // The library itself lies in a folder of its version.
+    ("/var/lib/dpkg/info/libclang-dev.list", "libclang-dev"),
+];
+
 /// Cargo's own, with the versions that are known to work here.
 const CARGO_TOOLS: [(&str, &str); 2] = [("cargo-deny", "0.20.2"), ("cargo-fuzz", "0.13.2")];
 
@@ -38,23 +50,7 @@ const POLICY_RC: &str = "/usr/sbin/policy-rc.d";
 
 /// Installs what is missing, or with `check` only says so.
 pub(crate) fn steps(report: &mut Report, check: bool) {
-    report.step("setup: packages", || {
-        let missing = missing_packages();
-        if missing.is_empty() {
-            return Ok(Tally::DONE);
-        }
-        let list = missing.join(" ");
-        if check || !is_root() || !present("apt-get") {
-            return Err(format!(
-                "missing: {list}\n  on Debian: sudo apt-get install --no-install-recommends {list}"
-            ));
-        }
-        install(&missing)?;
-        match missing_packages() {
-            left if left.is_empty() => Ok(Tally::DONE),
-            left => Err(format!("still missing: {}", left.join(" "))),
-        }
-    });
+    packages(report, &TOOLS, check);
     for (tool, version) in CARGO_TOOLS {
         if present(tool) {
             continue;
@@ -69,8 +65,29 @@ pub(crate) fn steps(report: &mut Report, check: bool) {
     }
 }
 
-fn missing_packages() -> Vec<&'static str> {
-    TOOLS.iter().filter(|(tool, _)| !present(tool)).map(|(_, package)| *package).collect()
+/// Installs the packages of those tools that are missing, or with `check` only says so.
+pub(crate) fn packages(report: &mut Report, tools: &[(&str, &'static str)], check: bool) {
+    report.step("setup: packages", || {
+        let missing = missing_packages(tools);
+        if missing.is_empty() {
+            return Ok(Tally::DONE);
+        }
+        let list = missing.join(" ");
+        if check || !is_root() || !present("apt-get") {
+            return Err(format!(
+                "missing: {list}\n  on Debian: sudo apt-get install --no-install-recommends {list}"
+            ));
+        }
+        install(&missing)?;
+        match missing_packages(tools) {
+            left if left.is_empty() => Ok(Tally::DONE),
+            left => Err(format!("still missing: {}", left.join(" "))),
+        }
+    });
+}
+
+fn missing_packages(tools: &[(&str, &'static str)]) -> Vec<&'static str> {
+    tools.iter().filter(|(tool, _)| !present(tool)).map(|(_, package)| *package).collect()
 }
 
 fn present(tool: &str) -> bool {
