@@ -28,6 +28,9 @@ pub struct Bans {
     own: NeverBan,
     /// And whom others have, by what the kernel held last.
     never: NeverBan,
+    /// The sets that the table had last. One more is made before it is needed: a transaction that
+    /// the kernel refuses takes it some ten milliseconds.
+    pub(crate) present: BTreeSet<BanSet>,
 }
 
 /// A ban to be made.
@@ -99,7 +102,7 @@ impl Bans {
     /// As [`Bans::open`].
     #[cfg(feature = "socket")]
     pub fn open_existing(never: NeverBan) -> Result<Option<Bans>, Error> {
-        let mut bans = Bans { kernel: Kernel::open()?, own: never.clone(), never };
+        let mut bans = Bans::new(Kernel::open()?, never);
         if !bans.is_there()? {
             return Ok(None);
         }
@@ -112,9 +115,13 @@ impl Bans {
     /// # Errors
     /// As [`Bans::open`].
     pub fn with(kernel: Kernel, never: NeverBan) -> Result<Bans, Error> {
-        let mut bans = Bans { kernel, own: never.clone(), never };
+        let mut bans = Bans::new(kernel, never);
         bans.prepare(&BTreeSet::new())?;
         Ok(bans)
+    }
+
+    fn new(kernel: Kernel, never: NeverBan) -> Bans {
+        Bans { kernel, own: never.clone(), never, present: BTreeSet::new() }
     }
 
     /// Who is never banned: the allies that this was opened with and, since then, the kernel's.
@@ -343,7 +350,7 @@ impl Bans {
             }
             transaction.ops.extend(bans.rewritten(&shape)?);
             bans.kernel.commit(&transaction, Some(generation))?;
-            (bans.own, bans.never) = (own, never);
+            (bans.own, bans.never, bans.present) = (own, never, shape.sets);
             Ok(())
         })
     }

@@ -168,10 +168,14 @@ impl Bans {
     /// As if none of them were in force, for that is how most bans are; the kernel says if one is.
     /// Looking first would take as long as banning.
     pub(crate) fn add(&mut self, part: &[Ban<'_>], tally: &mut Tally) -> Result<(), Error> {
-        let transaction = creation(part);
+        let (sets, transaction) = creation(part);
+        if !sets.is_subset(&self.present) {
+            self.prepare(&sets)?;
+        }
         let mut outcome = self.kernel.commit(&transaction, None);
+        // Somebody has removed the table since.
         if refused(&outcome, errno::ENOENT) {
-            self.prepare(&sets(part))?;
+            self.prepare(&sets)?;
             outcome = self.kernel.commit(&transaction, None);
         }
         match outcome {
@@ -268,8 +272,8 @@ impl Tally {
     }
 }
 
-/// Adds them; an error if one is in force.
-fn creation(part: &[Ban<'_>]) -> Transaction {
+/// Adds them, an error if one is in force; and the sets that it needs.
+fn creation(part: &[Ban<'_>]) -> (BTreeSet<BanSet>, Transaction) {
     let now = now();
     let mut by_set: Vec<(BanSet, Vec<Element>)> = Vec::new();
     // Most lists have one reason for all.
@@ -288,11 +292,12 @@ fn creation(part: &[Ban<'_>]) -> Transaction {
         }
         last = Some((ban, note));
     }
+    let sets = by_set.iter().map(|(set, _)| *set).collect();
     let ops = by_set
         .into_iter()
         .map(|(set, elements)| Op::CreateElements { set: set.name(), elements })
         .collect();
-    Transaction { table: TABLE.to_owned(), ops }
+    (sets, Transaction { table: TABLE.to_owned(), ops })
 }
 
 /// What a ban does to the one that is in force at its place.
@@ -357,10 +362,6 @@ fn outlasts(first: Option<Duration>, second: Option<Duration>) -> bool {
         (None, Some(_)) => true,
         (Some(first), Some(second)) => first > second,
     }
-}
-
-fn sets(bans: &[Ban<'_>]) -> BTreeSet<BanSet> {
-    bans.iter().map(|ban| BanSet::of(ban.target.target(), ban.port)).collect()
 }
 
 /// Bytes of a ban in a transaction, at most.
