@@ -142,19 +142,24 @@ impl Processes<'_> {
             let list = self.nft_list("present", present)?;
             child::run(&netns, Some(&self.write("sets", SETS)?), &["nft", "-f", "-"])?;
             child::run(&netns, Some(&list), &["nft", "-f", "-"])?;
-            let (mut by_us, mut by_nft, mut unbans) = (Vec::new(), Vec::new(), Vec::new());
+            let (mut by_us, mut by_nft) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
             for run in 0..RUNS {
                 let address = Ipv4Addr::from_bits(FRESH + u32::try_from(run)?).to_string();
                 let ban = [nfguard, "ban", &address, "--for", "1h"];
-                by_us.push(child::run(&netns, None, &ban)?.wall);
-                unbans.push(child::run(&netns, None, &[nfguard, "unban", &address])?.wall);
+                by_us[0].push(child::run(&netns, None, &ban)?.wall);
+                by_us[1].push(child::run(&netns, None, &[nfguard, "unban", &address])?.wall);
                 let element = format!("add element inet peers b {{ {address} timeout 1h }}");
-                by_nft.push(child::run(&netns, None, &["nft", &element])?.wall);
+                by_nft[0].push(child::run(&netns, None, &["nft", &element])?.wall);
+                let element = format!("delete element inet peers b {{ {address} }}");
+                by_nft[1].push(child::run(&netns, None, &["nft", &element])?.wall);
             }
-            ours = median(by_us);
-            add("nfguard ban", present, ours, ours);
-            add("nfguard unban", present, median(unbans), ours);
-            add("nft add element", present, median(by_nft), ours);
+            let [bans, unbans] = by_us.map(median);
+            ours = bans;
+            add("nfguard ban", present, bans, ours);
+            add("nfguard unban", present, unbans, ours);
+            let [adds, deletes] = by_nft.map(median);
+            add("nft add element", present, adds, ours);
+            add("nft delete element", present, deletes, ours);
         }
         add("ipset add", self.small, self.ipset_add()?, ours);
         add("nft add element, one /24 in an interval set", self.small, self.nft_interval()?, ours);
@@ -163,7 +168,12 @@ impl Processes<'_> {
         }
         add("ufw insert 1 deny from", 0, self.ufw()?, ours);
         let head = ["", "bans present", "one ban", "to nfguard"];
-        Ok(format!("## One ban, whole processes\n\n{}\n", table(&head, &rows)))
+        Ok(format!(
+            "## One ban, whole processes\n\nWho deletes an element waits at the end of the process: \
+             the kernel lets go of what was deleted before it closes the socket, after all \
+             processors are done with it.\n\n{}\n",
+            table(&head, &rows)
+        ))
     }
 
     fn ipset_add(&self) -> Result<Duration> {
