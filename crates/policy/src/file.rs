@@ -131,7 +131,8 @@ object! {
         "from" => from: OneOrMany<Peer> = "any",
         /// Destination: addresses, prefixes and groups.
         "to" => to: OneOrMany<Peer> = "any",
-        /// The interface that packets come in on; for `in` and `forward`.
+        /// The interface that packets come in on; for `out` the bridge of the containers that the
+        /// rule is for, and not for this host.
         "in_interface" => in_interface: OneOrMany<Interface>,
         /// The interface that packets leave by; for `out` and `forward`.
         "out_interface" => out_interface: OneOrMany<Interface>,

@@ -245,7 +245,7 @@ pub(crate) struct Rule {
     pub(crate) traffic: Traffic,
     pub(crate) from: Addresses,
     pub(crate) to: Addresses,
-    /// Sorted, none within another; empty: any. Never given for [`Direction::Out`].
+    /// Sorted, none within another; empty: any. For [`Direction::Out`] the containers' bridges.
     pub(crate) in_interface: Vec<Interface>,
     /// Sorted, none within another; empty: any. Never given for [`Direction::In`].
     pub(crate) out_interface: Vec<Interface>,
