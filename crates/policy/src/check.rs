@@ -72,6 +72,7 @@ fn check(file: File, findings: &mut Findings) -> Policy {
         containers,
         groups,
         never_ban,
+        ban_outgoing: file.ban_outgoing.unwrap_or(false),
         rules: named(drafts, findings),
     }
 }

@@ -35,6 +35,9 @@ object! {
         "containers" => containers: ContainersFile = {},
         /// Who is never banned, by whatever tool: addresses, prefixes and groups.
         "never_ban" => never_ban: OneOrMany<Peer>,
+        /// Whether nothing is sent to the banned either, by this host and its containers: without
+        /// it a ban drops what they send, answers included.
+        "ban_outgoing" => ban_outgoing: bool = false,
         /// Tried in order; the first rule that matches a new connection decides.
         "rules" => rules: List<RuleFile> = [],
     }
