@@ -1,5 +1,6 @@
 //! What the end-to-end tests share.
 
+pub mod fail2ban;
 pub mod judge;
 pub mod nft;
 pub mod program;

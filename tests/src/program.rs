@@ -30,12 +30,20 @@ impl From<Output> for Answer {
     }
 }
 
+/// Where `nfguard` is.
+///
+/// # Panics
+/// If nobody has said so.
+pub fn path() -> PathBuf {
+    told("NFGUARD_BIN")
+}
+
 /// `nfguard` with these arguments, not started yet. Start it inside a namespace.
 ///
 /// # Panics
 /// If nobody has said where `nfguard` is.
 pub fn command<A: AsRef<OsStr>>(arguments: &[A]) -> Command {
-    let mut command = Command::new(told("NFGUARD_BIN"));
+    let mut command = Command::new(path());
     command.args(arguments).stdin(Stdio::null());
     for variable in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE"] {
         command.env_remove(variable);

@@ -86,6 +86,20 @@ pub(crate) fn examples() -> Result<Vec<PathBuf>, String> {
     Ok(paths.map(PathBuf::from).collect())
 }
 
+/// Builds the program of the tests' container image, which has no libraries beside it, and returns
+/// its path.
+pub(crate) fn responder() -> Result<PathBuf, String> {
+    const NAME: &str = "nfguard-responder";
+    let mut command = cargo();
+    // A folder of its own, or each build with other flags would undo the one before.
+    command.args(["build", "--package", NAME, "--target-dir"]).arg(target_dir().join("static"));
+    command.env("RUSTFLAGS", "-C target-feature=+crt-static");
+    artifacts(command)?
+        .iter()
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .ok_or_else(|| format!("cargo built no {NAME}"))
+}
+
 fn artifacts(mut command: Command) -> Result<Vec<Value>, String> {
     command.arg("--message-format=json-render-diagnostics");
     let output = command

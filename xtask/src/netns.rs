@@ -15,6 +15,9 @@ const E2E: &str = "nfguard-tests";
 /// Test targets with this suffix need real root.
 const ROOT_SUFFIX: &str = "_root";
 
+/// Those that run a Docker Engine begin so.
+const DOCKER_PREFIX: &str = "docker";
+
 /// Which of them to run.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Choice {
@@ -26,6 +29,9 @@ pub(crate) struct Choice {
     /// Leave out the tests that need real root
     #[arg(long)]
     pub(crate) no_root: bool,
+    /// Only the tests with a real Docker Engine
+    #[arg(long, conflicts_with = "no_root")]
+    pub(crate) docker: bool,
 }
 
 /// Builds and runs them.
@@ -46,19 +52,22 @@ pub(crate) fn steps(report: &mut Report, choice: &Choice) {
 /// Runs test programs that are already built, each in new namespaces.
 pub(crate) fn run(report: &mut Report, binaries: &[TestBinary], choice: &Choice) {
     let filter = choice.filter.as_deref();
-    let (mut nfguard, mut examples) = (PathBuf::new(), PathBuf::new());
+    let (mut nfguard, mut examples, mut responder) =
+        (PathBuf::new(), PathBuf::new(), PathBuf::new());
+    let wanted = |binary: &TestBinary| !choice.docker || is_docker(binary);
     if binaries.iter().any(|binary| binary.package == E2E) {
-        report.step("build nfguard and the examples", || {
+        report.step("build nfguard and what goes with it", || {
             nfguard = build::binary("nfguard", "nfguard", false)?;
             let built = build::examples()?;
             let folder = built.first().and_then(|example| example.parent());
             examples = folder.ok_or("cargo built no example")?.to_owned();
+            responder = build::responder()?;
             Ok(Tally::DONE)
         });
     }
     let mut ran = Tally::default();
     for binary in binaries {
-        if !has_tests(binary, filter) {
+        if !wanted(binary) || !has_tests(binary, filter) {
             continue;
         }
         let needs_root = needs_root(binary);
@@ -70,7 +79,7 @@ pub(crate) fn run(report: &mut Report, binaries: &[TestBinary], choice: &Choice)
             let isolation = if needs_root { Isolation::real_root() } else { Isolation::any() }?;
             let mut command = isolation.command(&binary.path, &nfguard)?;
             command.current_dir(&binary.dir).env("CARGO_MANIFEST_DIR", &binary.dir).args(filter);
-            command.env("NFGUARD_EXAMPLES", &examples);
+            command.env("NFGUARD_EXAMPLES", &examples).env("NFGUARD_RESPONDER", &responder);
             let tally = runner::run_tests(&mut command)?;
             ran.add(tally);
             Ok(tally)
@@ -142,6 +151,10 @@ impl Isolation {
 /// Whether the program says by its name that a user namespace is not enough.
 pub(crate) fn needs_root(binary: &TestBinary) -> bool {
     binary.target.ends_with(ROOT_SUFFIX)
+}
+
+fn is_docker(binary: &TestBinary) -> bool {
+    binary.target.starts_with(DOCKER_PREFIX)
 }
 
 /// Programs without a matching test are not worth a line of the report.

@@ -9,10 +9,11 @@ use std::path::Path;
 use std::process::Command;
 
 /// What is looked for, and the Debian package that has it.
-const TOOLS: [(&str, &str); 18] = [
+const TOOLS: [(&str, &str); 19] = [
     ("nft", "nftables"),
     ("iptables-nft", "iptables"),
     ("ufw", "ufw"),
+    ("dockerd", "docker.io"),
     ("fail2ban-server", "fail2ban"),
     ("psad", "psad"),
     // psad wants to be able to send mail: this one has no service.

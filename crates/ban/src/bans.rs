@@ -5,7 +5,7 @@ use std::slice;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ipnetwork::IpNetwork;
-use nfguard_netlink::{Connection, Flow, Kernel, LiveElement, Op, Transaction, diff};
+use nfguard_netlink::{Chain, Connection, Flow, Kernel, LiveElement, Op, Transaction, diff};
 
 use crate::edit::{self, Tally};
 use crate::error::{Error, errno, refused};
@@ -142,6 +142,38 @@ impl Bans {
             let others =
                 all.without(|ally| ally.reason == noted || networks.contains(&ally.network));
             others.and_all(networks.iter().map(|network| (*network, reason.to_owned())))
+        })
+    }
+
+    /// Whether nothing is sent to the banned either, by this host or for its containers. Without
+    /// it, which is how a new table is, no answer of theirs comes back, but what needs none goes
+    /// out. Bans from one port, and feeds, are about what comes in alone.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn drop_outgoing(&mut self, outgoing: bool) -> Result<(), Error> {
+        self.undisturbed(|bans| {
+            let generation = bans.kernel.generation()?;
+            let mut shape = bans.shape()?;
+            if shape.outgoing == outgoing {
+                return Ok(());
+            }
+            shape.outgoing = outgoing;
+            let mut transaction = Transaction::new(TABLE);
+            let chains = layout::outgoing_chains();
+            if outgoing {
+                transaction.ops.extend(chains.iter().cloned().map(Op::AddChain));
+                for Chain { name, rules, .. } in chains {
+                    let add = |rule| Op::AddRule { chain: name.clone(), rule };
+                    transaction.ops.extend(rules.into_iter().map(add));
+                }
+                transaction.ops.extend(bans.rewritten(&shape)?);
+            } else {
+                let names = || chains.iter().map(|chain| chain.name.clone());
+                transaction.ops.extend(names().map(Op::FlushChain));
+                transaction.ops.extend(names().map(Op::DeleteChain));
+            }
+            Ok(bans.kernel.commit(&transaction, Some(generation))?)
         })
     }
 
@@ -362,7 +394,8 @@ impl Bans {
             *has = !self.kernel.rules(TABLE, layout::feed_chain(is_v6))?.is_empty();
         }
         let spares_prefixes = layout::spares_prefixes(&self.never_of_all(true)?);
-        Ok(Shape { sets: self.sets()?, spares_prefixes, has_feeds })
+        let outgoing = !self.kernel.rules(TABLE, layout::OUTGOING)?.is_empty();
+        Ok(Shape { sets: self.sets()?, spares_prefixes, has_feeds, outgoing })
     }
 
     /// What gives the chains the rules that they should have; nothing if they have them.

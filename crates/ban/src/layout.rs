@@ -107,9 +107,9 @@ impl BanSet {
         }
     }
 
-    /// Drops who is in the set.
-    fn rule(self, spares_prefixes: bool) -> Rule {
-        let mut exprs = vec![source_address(self.is_v6)];
+    /// Drops what somebody in the set sends, or is sent.
+    fn rule(self, end: End, spares_prefixes: bool) -> Rule {
+        let mut exprs = vec![address_at(end, self.is_v6)];
         if usize::from(self.bits) < self.bytes() * 8 {
             exprs.push(Expr::Bitwise {
                 reg: REG,
@@ -124,8 +124,15 @@ impl BanSet {
             exprs.push(Expr::Payload { header: Header::Transport, offset: 2, len: 2, reg: port });
         }
         exprs.push(lookup(&self.name(), false));
-        drop_unless_spared(self.is_v6, spares_prefixes, exprs, Expr::Count)
+        drop_unless_spared(end, self.is_v6, spares_prefixes, exprs, Expr::Count)
     }
+}
+
+/// One end of a packet's way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Source,
+    Destination,
 }
 
 /// What ends the name of a set of bans by port.
@@ -233,17 +240,15 @@ pub(crate) struct Shape {
     pub(crate) spares_prefixes: [bool; 2],
     /// Whether there are feeds, IPv4 and IPv6.
     pub(crate) has_feeds: [bool; 2],
+    /// Whether nothing is sent to the banned either.
+    pub(crate) outgoing: bool,
 }
 
 impl Shape {
     /// Each chain with its rules. IPv4 has no chain of its own: a jump is as dear as a look-up.
-    pub(crate) fn chains(&self) -> [(&'static str, Vec<Rule>); 2] {
+    pub(crate) fn chains(&self) -> Vec<(&'static str, Vec<Rule>)> {
         let [v4, v6] = FAMILIES.map(|is_v6| {
-            let [v4, v6] = self.spares_prefixes;
-            let spares_prefixes = if is_v6 { v6 } else { v4 };
-            // The longest prefixes first, for there are most of them.
-            let sets = self.sets.iter().rev().filter(move |set| set.is_v6 == is_v6);
-            let mut rules: Vec<Rule> = sets.map(|set| set.rule(spares_prefixes)).collect();
+            let mut rules = self.ban_rules(End::Source, is_v6);
             let [v4, v6] = self.has_feeds;
             if if is_v6 { v6 } else { v4 } {
                 let jump = Expr::Verdict(Verdict::Jump(feed_chain(is_v6).to_owned()));
@@ -254,8 +259,40 @@ impl Shape {
         let go = Expr::Verdict(Verdict::Goto("v6".to_owned()));
         let to_v6 = Rule { exprs: [family(true), vec![go]].concat(), comment: None };
         let discovery = vec![accept_neighbour_discovery()];
-        [("bans", [v4, vec![to_v6]].concat()), ("v6", [discovery, v6].concat())]
+        let mut chains =
+            vec![("bans", [v4, vec![to_v6]].concat()), ("v6", [discovery.clone(), v6].concat())];
+        if self.outgoing {
+            let families = FAMILIES.map(|is_v6| self.ban_rules(End::Destination, is_v6)).concat();
+            chains.push((OUTGOING, [discovery, families].concat()));
+        }
+        chains
     }
+
+    fn ban_rules(&self, end: End, is_v6: bool) -> Vec<Rule> {
+        let [v4, v6] = self.spares_prefixes;
+        let spares_prefixes = if is_v6 { v6 } else { v4 };
+        // The longest prefixes first, for there are most of them. A ban from one port is about
+        // what the banned sends.
+        let sets = self.sets.iter().rev().filter(|set| set.is_v6 == is_v6);
+        let sets = sets.filter(|set| end == End::Source || !set.by_port);
+        sets.map(|set| set.rule(end, spares_prefixes)).collect()
+    }
+}
+
+/// Where what is sent to the banned is dropped.
+pub(crate) const OUTGOING: &str = "outgoing";
+
+/// The chains that lead there: what this host sends, and what it passes on for its containers.
+pub(crate) fn outgoing_chains() -> Vec<Chain> {
+    let go = Expr::Verdict(Verdict::Goto(OUTGOING.to_owned()));
+    let base = |name: &str, hook| Chain {
+        name: name.to_owned(),
+        base: Some(Base { hook, priority: -300, policy: Policy::Accept }),
+        comment: Some("nothing to the banned".to_owned()),
+        rules: vec![Rule { exprs: vec![go.clone()], comment: None }],
+    };
+    let outgoing = Chain { name: OUTGOING.to_owned(), ..Chain::default() };
+    vec![outgoing, base("output", Hook::Output), base("forward", Hook::Forward)]
 }
 
 /// The sets of those who are spared, and what is to be in them: single addresses, which cost a
@@ -350,16 +387,22 @@ pub(crate) fn feed_chain(is_v6: bool) -> &'static str {
 
 /// Drops who is in the set of a feed.
 pub(crate) fn feed_rule(is_v6: bool, set: &str, counter: &str) -> Rule {
-    let exprs = vec![source_address(is_v6), lookup(set, false)];
+    let exprs = vec![address_at(End::Source, is_v6), lookup(set, false)];
     // A feed is cut out around those who are spared; the rest is for what came on the list later.
-    drop_unless_spared(is_v6, true, exprs, Expr::Counter(counter.to_owned()))
+    drop_unless_spared(End::Source, is_v6, true, exprs, Expr::Counter(counter.to_owned()))
 }
 
-fn drop_unless_spared(is_v6: bool, prefixes: bool, found: Vec<Expr>, count: Expr) -> Rule {
+fn drop_unless_spared(
+    end: End,
+    is_v6: bool,
+    prefixes: bool,
+    found: Vec<Expr>,
+    count: Expr,
+) -> Rule {
     let mut exprs = [family(is_v6), found].concat();
-    exprs.extend([source_address(is_v6), lookup(&never_set(is_v6).name, true)]);
+    exprs.extend([address_at(end, is_v6), lookup(&never_set(is_v6).name, true)]);
     if prefixes {
-        exprs.extend([source_address(is_v6), lookup(&never_prefixes(is_v6).name, true)]);
+        exprs.extend([address_at(end, is_v6), lookup(&never_prefixes(is_v6).name, true)]);
     }
     exprs.extend([count, Expr::Verdict(Verdict::Drop)]);
     Rule { exprs, comment: None }
@@ -406,8 +449,13 @@ fn family(is_v6: bool) -> Vec<Expr> {
     ]
 }
 
-fn source_address(is_v6: bool) -> Expr {
-    let (offset, len) = if is_v6 { (8, 16) } else { (12, 4) };
+fn address_at(end: End, is_v6: bool) -> Expr {
+    let (offset, len) = match (end, is_v6) {
+        (End::Source, false) => (12, 4),
+        (End::Source, true) => (8, 16),
+        (End::Destination, false) => (16, 4),
+        (End::Destination, true) => (24, 16),
+    };
     Expr::Payload { header: Header::Network, offset, len, reg: REG }
 }
 

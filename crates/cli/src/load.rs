@@ -2,10 +2,9 @@
 
 use std::path::Path;
 
-use ipnetwork::IpNetwork;
 use nfguard_ban::Bans;
 use nfguard_netlink::{Change, Error, Kernel, Table};
-use nfguard_policy::{MARK, TABLE};
+use nfguard_policy::{MARK, Policy, TABLE};
 use serde_json::json;
 
 use crate::bans::never;
@@ -27,7 +26,7 @@ pub(crate) fn load(path: &Path, dry_run: bool, json: bool) -> Done {
     let file = PolicyFile::read_and_warn(path, json)?;
     let table = file.table();
     let change = apply(&table)?;
-    spare(file.policy.never_ban())?;
+    tell_bans(&file.policy)?;
     let changed = !change.transaction.is_empty();
     let changes = || output::changes(change.before.as_ref(), Some(&table));
     if json {
@@ -65,14 +64,19 @@ pub(crate) fn load(path: &Path, dry_run: bool, json: bool) -> Done {
     Ok(Answer::Yes)
 }
 
-/// Tells the bans whom the policy spares. A host without either gets no table for it.
-fn spare(networks: &[IpNetwork]) -> Result<(), Failure> {
+/// Tells the bans what the policy says of them. A host without bans gets no table for a policy that
+/// says nothing.
+fn tell_bans(policy: &Policy) -> Result<(), Failure> {
     let never = never()?;
-    let bans = match networks {
-        [] => Bans::open_existing(never)?,
+    let bans = match policy.never_ban() {
+        [] if !policy.ban_outgoing() => Bans::open_existing(never)?,
         _ => Some(Bans::open(never)?),
     };
-    Ok(bans.map_or(Ok(()), |mut bans| bans.spare(POLICY, networks))?)
+    if let Some(mut bans) = bans {
+        bans.spare(POLICY, policy.never_ban())?;
+        bans.drop_outgoing(policy.ban_outgoing())?;
+    }
+    Ok(())
 }
 
 /// Makes the kernel of this thread's network namespace hold the table.

@@ -34,7 +34,7 @@ impl Default for Pool {
 
 /// A policy file that [`Policy::parse`](crate::Policy::parse) accepts, with or without warnings.
 pub fn policy_text(choices: &[u16], pool: &Pool) -> String {
-    let mut maker = Maker { choices: choices.iter(), pool, groups: Vec::new() };
+    let mut maker = Maker { choices: choices.iter(), pool, groups: Vec::new(), bridges: &BRIDGES };
     let policy = maker.policy();
     if maker.one_in(2) { format!("{policy:#}") } else { policy.to_string() }
 }
@@ -44,7 +44,12 @@ struct Maker<'c> {
     pool: &'c Pool,
     /// Name, has IPv4, has IPv6.
     groups: Vec<(String, bool, bool)>,
+    /// What a rule for `out` may come in by; none if the policy says what containers are.
+    bridges: &'static [&'static str],
 }
+
+/// Of the bridges that are containers' without being named.
+const BRIDGES: [&str; 3] = ["docker0", "br-*", "br-backend"];
 
 impl Maker<'_> {
     /// A number below `bound`; 0 once the choices are used up.
@@ -93,6 +98,7 @@ impl Maker<'_> {
             policy.insert("log".to_owned(), log);
         }
         if self.one_in(3) {
+            self.bridges = &[];
             policy.insert(
                 "containers".to_owned(),
                 self.some(&["interfaces", "egress"], |it, key| match key {
@@ -255,6 +261,10 @@ impl Maker<'_> {
             if direction != excluded && self.one_in(4) {
                 rule.insert(key.to_owned(), self.one_or_many(Self::interface));
             }
+        }
+        if direction == "out" && !self.bridges.is_empty() && self.one_in(4) {
+            let bridges = self.bridges;
+            rule.insert("in_interface".to_owned(), self.one_or_many(|it| json!(it.pick(bridges))));
         }
         if self.one_in(4) {
             rule.insert("name".to_owned(), json!(format!("r{number}._-")));

@@ -44,13 +44,16 @@ fn check(file: File, findings: &mut Findings) -> Policy {
     let defaults = log_defaults(&file.log);
     let groups = groups(file.groups.or_none().map_or(Vec::new(), |groups| groups.0));
     let rules = file.rules.or_none().map_or(Vec::new(), |rules| rules.0);
+    let containers = containers(file.containers);
     let used = used_groups(&rules, &file.never_ban);
     let drafts: Vec<(usize, Draft)> = rules
         .into_iter()
         .enumerate()
         .filter_map(|(index, rule)| {
             let pointer = format!("/rules/{index}");
-            Some((index, check_rule::rule(rule?, &pointer, &groups, &defaults, findings)))
+            let draft =
+                check_rule::rule(rule?, &pointer, &groups, &containers, &defaults, findings);
+            Some((index, draft))
         })
         .collect();
     let never_ban = never_ban(&file.never_ban, &groups, findings);
@@ -66,9 +69,10 @@ fn check(file: File, findings: &mut Findings) -> Policy {
         default: default_verdicts(file.default),
         builtin: builtins(file.builtin.or_none().map_or(Vec::new(), |builtins| builtins.0)),
         log: LogSettings { defaults, unmatched: unmatched(file.log) },
-        containers: containers(file.containers),
+        containers,
         groups,
         never_ban,
+        ban_outgoing: file.ban_outgoing.unwrap_or(false),
         rules: named(drafts, findings),
     }
 }

@@ -5,8 +5,8 @@ use crate::check::distinct;
 use crate::file::{LimitFile, RuleFile, RuleLog};
 use crate::leaf::{ActionWord, Connections, Over, PerSource, Seconds, V6Source};
 use crate::policy::{
-    Action, Addresses, Direction, Group, Interface, Limit, LogTarget, Prefixes, Rule, Traffic,
-    Verdict,
+    Action, Addresses, Containers, Direction, Group, Interface, Limit, LogTarget, Prefixes, Rule,
+    Traffic, Verdict,
 };
 use crate::port::PortItem;
 use crate::protocol::IcmpType;
@@ -25,13 +25,14 @@ pub(crate) fn rule(
     file: RuleFile,
     pointer: &str,
     groups: &[Group],
+    containers: &Containers,
     log: &LogTarget,
     findings: &mut Findings,
 ) -> Draft {
     let check = Check { pointer, groups };
     let direction = file.direction.given().copied();
     if let (false, direction) = (file.direction.is_bad(), direction.unwrap_or(Direction::In)) {
-        check.interfaces_fit(&file, direction, findings);
+        check.interfaces_fit(&file, direction, containers, findings);
     }
     let direction = direction.unwrap_or(Direction::In);
     let traffic = check.traffic(&file, findings);
@@ -85,14 +86,42 @@ impl Check<'_> {
         findings.error(format!("{}/{key}", self.pointer), message, None);
     }
 
-    fn interfaces_fit(&self, file: &RuleFile, direction: Direction, findings: &mut Findings) {
+    fn interfaces_fit(
+        &self,
+        file: &RuleFile,
+        direction: Direction,
+        containers: &Containers,
+        findings: &mut Findings,
+    ) {
         if direction == Direction::In && !matches!(file.out_interface, Field::Absent) {
             let message = "a rule for \"in\" has no out_interface; expected in_interface";
             self.error(findings, "out_interface", message);
         }
-        if direction == Direction::Out && !matches!(file.in_interface, Field::Absent) {
-            let message = "a rule for \"out\" has no in_interface; expected out_interface";
+        if let (Direction::Out, Field::Given(list)) = (direction, &file.in_interface) {
+            self.are_bridges(list, containers, findings);
+        }
+    }
+
+    /// What this host sends came in nowhere, so for "out" only a container's bridge makes sense.
+    fn are_bridges(
+        &self,
+        list: &OneOrMany<Interface>,
+        containers: &Containers,
+        findings: &mut Findings,
+    ) {
+        let bridges = &containers.interfaces;
+        if !containers.follow_out {
+            let message = "the rule can never match: \"egress\" of \"containers\" is open";
             self.error(findings, "in_interface", message);
+            return;
+        }
+        for (step, one) in list.iter() {
+            if bridges.iter().any(|bridge| bridge.contains(one) || one.contains(bridge)) {
+                continue;
+            }
+            let message = "only what containers send comes in by an interface and goes \"out\"; \
+                           expected a bridge that \"containers\" names, or out_interface";
+            self.error(findings, &format!("in_interface{step}"), message);
         }
     }
 

@@ -35,6 +35,9 @@ object! {
         "containers" => containers: ContainersFile = {},
         /// Who is never banned, by whatever tool: addresses, prefixes and groups.
         "never_ban" => never_ban: OneOrMany<Peer>,
+        /// Whether nothing is sent to the banned either, by this host and its containers: without
+        /// it a ban drops what they send, answers included.
+        "ban_outgoing" => ban_outgoing: bool = false,
         /// Tried in order; the first rule that matches a new connection decides.
         "rules" => rules: List<RuleFile> = [],
     }
@@ -131,7 +134,8 @@ object! {
         "from" => from: OneOrMany<Peer> = "any",
         /// Destination: addresses, prefixes and groups.
         "to" => to: OneOrMany<Peer> = "any",
-        /// The interface that packets come in on; for `in` and `forward`.
+        /// The interface that packets come in on; for `out` the bridge of the containers that the
+        /// rule is for, and not for this host.
         "in_interface" => in_interface: OneOrMany<Interface>,
         /// The interface that packets leave by; for `out` and `forward`.
         "out_interface" => out_interface: OneOrMany<Interface>,

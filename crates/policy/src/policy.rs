@@ -18,6 +18,7 @@ pub struct Policy {
     pub(crate) containers: Containers,
     pub(crate) groups: Vec<Group>,
     pub(crate) never_ban: Vec<IpNetwork>,
+    pub(crate) ban_outgoing: bool,
     pub(crate) rules: Vec<Rule>,
 }
 
@@ -39,6 +40,12 @@ impl Policy {
     /// Who is never banned. No part of the ruleset: bans have a table of their own.
     pub fn never_ban(&self) -> &[IpNetwork] {
         &self.never_ban
+    }
+
+    /// Whether nothing is to be sent to the banned either. No part of the ruleset, as
+    /// [`never_ban`](Self::never_ban).
+    pub fn ban_outgoing(&self) -> bool {
+        self.ban_outgoing
     }
 
     /// The rules in the order in which they are tried.
@@ -245,7 +252,7 @@ pub(crate) struct Rule {
     pub(crate) traffic: Traffic,
     pub(crate) from: Addresses,
     pub(crate) to: Addresses,
-    /// Sorted, none within another; empty: any. Never given for [`Direction::Out`].
+    /// Sorted, none within another; empty: any. For [`Direction::Out`] the containers' bridges.
     pub(crate) in_interface: Vec<Interface>,
     /// Sorted, none within another; empty: any. Never given for [`Direction::In`].
     pub(crate) out_interface: Vec<Interface>,

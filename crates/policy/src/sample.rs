@@ -41,15 +41,16 @@ const ECHO_REQUEST: (u8, u8) = (8, 128);
 
 impl Policy {
     /// Connections that show what the policy does, IPv4 and IPv6. Rules for other interfaces than
-    /// the ground's, for routed packets, and for protocols without ports are left out.
+    /// the ground's, for routed packets, for containers alone, and for protocols without ports are
+    /// left out.
     #[must_use]
     pub fn samples(&self, ground: &Ground) -> Vec<Sample> {
         let mut samples = Vec::new();
         for rule in &self.rules {
             let (path, interfaces) = match rule.direction {
                 Direction::In => (Path::In, &rule.in_interface),
-                Direction::Out => (Path::Out, &rule.out_interface),
-                Direction::Forward => continue,
+                Direction::Out if rule.in_interface.is_empty() => (Path::Out, &rule.out_interface),
+                Direction::Out | Direction::Forward => continue,
             };
             if !includes(interfaces, &ground.interface) {
                 continue;

@@ -211,3 +211,22 @@ fn traefik_json_is_the_nine_commands_and_nothing_more() {
     };
     assert_eq!(bare(&traefik), bare(&commands));
 }
+
+#[test]
+fn a_rule_for_out_may_be_for_one_bridge_of_containers_and_no_other_interface() {
+    let parse = |interface: &str, rest: &str| {
+        let rule = r#""action": "allow", "direction": "out", "port": 53, "in_interface""#;
+        Policy::parse(&format!(
+            "{{ \"version\": 1, {rest} \"rules\": [{{ {rule}: {interface} }}] }}"
+        ))
+    };
+    for bridge in [r#""docker0""#, r#""br-backend""#, r#"["br-a", "docker*"]"#] {
+        assert!(parse(bridge, "").is_ok(), "{bridge}");
+    }
+    assert!(parse(r#""eth0""#, "").is_err());
+    assert!(parse(r#""podman0""#, "").is_err());
+    assert!(parse(r#""podman0""#, r#""containers": { "interfaces": ["podman*"] },"#).is_ok());
+    let open = r#""containers": { "egress": "open" },"#;
+    let problems = parse(r#""docker0""#, open).expect_err("it can never match");
+    assert_eq!(problems[0].pointer, "/rules/0/in_interface");
+}

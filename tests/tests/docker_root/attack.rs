@@ -1,0 +1,123 @@
+//! A reverse proxy in a container, an access log on a folder that it shares with the host, the real
+//! Fail2Ban, and somebody who tries passwords.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use nfguard_lab::{DEFAULT_TIMEOUT, World};
+use nfguard_tests::fail2ban::Fail2Ban;
+use nfguard_tests::nft::nft;
+use nfguard_tests::program::nfguard;
+use serde_json::Value;
+
+use crate::cells::{self, ATTACKER, CLIENT, HOST};
+use crate::docker::{PATIENCE, poll};
+use crate::engine::{Engine, Settings};
+use crate::story;
+
+/// How many of somebody's packets have come, and how many have got past every rule, Docker's too.
+const WATCH: &str = "table inet watch {
+    counter came-attacker {}
+    counter reached-docker-attacker {}
+    counter came-client {}
+    counter passed-client {}
+    chain came {
+        type filter hook prerouting priority -500
+        ip saddr 203.0.113.66 counter name came-attacker
+        ip6 saddr 2001:db8:66::1 counter name came-attacker
+        ip saddr 203.0.113.7 counter name came-client
+        ip6 saddr 2001:db8:67::1 counter name came-client
+    }
+    chain reached-docker {
+        type filter hook prerouting priority -299
+        ip saddr 203.0.113.66 counter name reached-docker-attacker
+        ip6 saddr 2001:db8:66::1 counter name reached-docker-attacker
+    }
+    chain passed {
+        type filter hook forward priority 10
+        ip saddr 203.0.113.7 counter name passed-client
+        ip6 saddr 2001:db8:67::1 counter name passed-client
+    }
+}\n";
+
+fn packets(world: &World, counter: &str) -> u64 {
+    let listing = nft(&world.host, &format!("list counter inet watch {counter}\n"));
+    let packets = listing.split_whitespace().skip_while(|word| *word != "packets").nth(1);
+    packets.and_then(|number| number.parse().ok()).expect("a number")
+}
+
+fn bans(world: &World) -> Vec<Value> {
+    let answer = nfguard(&world.host, &["bans", "--json"]);
+    assert_eq!(answer.status, Some(0), "{answer:?}");
+    let answer: Value = serde_json::from_str(&answer.stdout).expect("JSON");
+    answer["bans"].as_array().expect("a list").clone()
+}
+
+#[test]
+fn who_tries_passwords_at_a_proxy_in_a_container_is_stopped_ahead_of_docker_and_nobody_else() {
+    let world = story::world();
+    story::load(&world, "", "");
+    let settings = Settings { iptables: "nft", userland_proxy: true };
+    let engine = Engine::start(&world.host, settings);
+    let shared = tempfile::tempdir().expect("a folder");
+    let volume = format!("{}:/log", shared.path().display());
+    let options = ["--volume", &volume, "--publish", "80:8080", "--publish", "443:8443"];
+    engine.run("traefik", &options, &["--log", "/log/access.log", "8080", "8443"]);
+    let log = shared.path().join("access.log");
+    poll("an access log", || log.exists());
+    let files = tempfile::tempdir().expect("a folder");
+    let _fail2ban = Fail2Ban::start(&world.host, files.path(), &log);
+    nft(&world.host, WATCH);
+    for (family, host) in HOST.into_iter().enumerate() {
+        let attacker = ATTACKER[family];
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let client = scope.spawn(|| browse(&world, CLIENT[family], host, &over));
+            // Ends the client too when the attack does not go as it should.
+            let attack = scope.spawn(|| attack(&world, attacker, host)).join();
+            over.store(true, Ordering::SeqCst);
+            assert!(client.join().expect("it browses") > 0);
+            attack.expect("the attack is stopped");
+        });
+    }
+    let ban = &bans(&world)[0];
+    assert_eq!(ban["source"], "fail2ban/traefik-auth", "{ban}");
+    // What has come is on its way, and then there.
+    poll("all of the client's packets to pass", || {
+        packets(&world, "came-client") == packets(&world, "passed-client")
+    });
+}
+
+/// One connection, a request after the other, each answered.
+fn browse(world: &World, from: IpAddr, host: IpAddr, over: &AtomicBool) -> u32 {
+    let to = SocketAddr::new(host, 443);
+    let mut stream = cells::open(&world.internet, Some(from), to, PATIENCE).expect("it opens");
+    let mut pages = 0;
+    while !over.load(Ordering::SeqCst) {
+        assert!(cells::ask(&mut stream, "/", PATIENCE).is_some(), "page {pages}");
+        pages += 1;
+        thread::sleep(std::time::Duration::from_millis(5));
+    }
+    pages
+}
+
+fn attack(world: &World, from: IpAddr, host: IpAddr) {
+    let to = SocketAddr::new(host, 80);
+    let before = bans(world).len();
+    let mut open = cells::open(&world.internet, Some(from), to, PATIENCE).expect("it opens");
+    for _ in 0..5 {
+        let answer = cells::ask(&mut open, "/admin", PATIENCE).expect("not banned yet");
+        assert!(answer.contains("401"), "{answer}");
+    }
+    poll("a ban", || bans(world).len() > before);
+    let (came, reached) =
+        (packets(world, "came-attacker"), packets(world, "reached-docker-attacker"));
+    assert_eq!(cells::ask(&mut open, "/admin", DEFAULT_TIMEOUT), None, "the open connection");
+    for port in [80, 443] {
+        let to = SocketAddr::new(host, port);
+        assert!(cells::open(&world.internet, Some(from), to, DEFAULT_TIMEOUT).is_none(), "{port}");
+    }
+    assert!(packets(world, "came-attacker") >= came + 3);
+    assert_eq!(packets(world, "reached-docker-attacker"), reached);
+}

@@ -1,0 +1,129 @@
+//! Bans, on every path that a packet can take to a container.
+
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use nfguard_lab::{DEFAULT_TIMEOUT, Probe, World, packet};
+use nfguard_tests::program::nfguard;
+
+use crate::cells::{self, ATTACKER, CLIENT, Cell, From, Ground, HOST};
+use crate::docker::{Docker, Kind, PATIENCE};
+
+/// The ports that are open to the world, over TCP: a container, another, docker-proxy for IPv6.
+const PORTS: [u16; 3] = [80, 443, 4443];
+
+/// Everybody's open connections.
+struct Open {
+    connections: Vec<(SocketAddr, TcpStream)>,
+    /// Where datagrams have been answered before, each from a port that it is asked from again.
+    datagrams: Vec<(IpAddr, SocketAddr)>,
+}
+
+/// The source of the flow of datagrams.
+const FLOW: u16 = 40_443;
+
+impl Open {
+    fn of(world: &World, docker: &dyn Docker, from: [IpAddr; 2]) -> Open {
+        let mut open = Open { connections: Vec::new(), datagrams: Vec::new() };
+        for (from, host) in from.into_iter().zip(HOST) {
+            for port in PORTS {
+                if port == 4443 && host.is_ipv6() && !docker.has_proxy() {
+                    continue;
+                }
+                let to = SocketAddr::new(host, port);
+                let stream = cells::open(&world.internet, Some(from), to, PATIENCE);
+                open.connections.push((to, stream.expect("it opens")));
+            }
+            open.datagrams.push((from, SocketAddr::new(host, 443)));
+        }
+        open.must_live(world, "before");
+        open
+    }
+
+    fn must_live(&mut self, world: &World, when: &str) {
+        for (to, stream) in &mut self.connections {
+            assert!(cells::ask(stream, "/", PATIENCE).is_some(), "{when}: {to}");
+        }
+        for (from, to) in &self.datagrams {
+            let probe = Probe::udp(&world.internet, *to).from(*from).source_port(FLOW);
+            assert!((0..20).any(|_| probe.timeout(PATIENCE / 20).run().passed()), "{when}: {to}");
+        }
+    }
+
+    fn must_be_cut(&mut self, world: &World) {
+        for (to, stream) in &mut self.connections {
+            let answer = cells::ask(stream, "/", DEFAULT_TIMEOUT);
+            assert_eq!(answer, None, "an open connection to {to} goes on");
+        }
+        for (from, to) in &self.datagrams {
+            let probe = Probe::udp(&world.internet, *to).from(*from).source_port(FLOW);
+            assert!(!probe.run().passed(), "a flow to {to} goes on");
+        }
+    }
+}
+
+/// A ban cuts the attacker from every path, and nobody else from any.
+pub(crate) fn hold_on_every_path(ground: &Ground<'_>) {
+    let Ground { world, docker, .. } = *ground;
+    let passing = |from| -> Vec<Cell> {
+        cells::published(docker, from).into_iter().filter(|cell| cell.wanted).collect()
+    };
+    let (theirs, others) = (passing(ATTACKER), passing(CLIENT));
+    ground.judged("before the ban", &theirs);
+    let mut their_open = Open::of(world, docker, ATTACKER);
+    let mut others_open = Open::of(world, docker, CLIENT);
+
+    ban(world, &ATTACKER);
+    ground.stopped("banned", &theirs);
+    their_open.must_be_cut(world);
+    ground.judged("somebody else is banned", &others);
+    others_open.must_live(world, "somebody else is banned");
+
+    unban(world, &ATTACKER);
+    ground.judged("unbanned", &theirs);
+}
+
+/// A host that has bans and no policy of ours. Where Docker lets a neighbour route straight to a
+/// container, a ban does not.
+pub(crate) fn hold_without_a_policy(ground: &Ground<'_>) {
+    let routed = cells::routed(ground.docker, ATTACKER);
+    let routed: Vec<Cell> = routed.into_iter().filter(|cell| cell.open).collect();
+    ground.open("before the ban", &routed);
+    ban(ground.world, &ATTACKER);
+    ground.stopped("banned", &routed);
+    ground.open("somebody else is banned", &cells::routed(ground.docker, CLIENT));
+    unban(ground.world, &ATTACKER);
+    ground.open("unbanned", &routed);
+}
+
+pub(crate) fn ban(world: &World, whom: &[IpAddr]) {
+    change(world, "ban", whom);
+}
+
+pub(crate) fn unban(world: &World, whom: &[IpAddr]) {
+    change(world, "unban", whom);
+}
+
+fn change(world: &World, verb: &str, whom: &[IpAddr]) {
+    for address in whom {
+        let answer = nfguard(&world.host, &[verb, &address.to_string()]);
+        assert_eq!(answer.status, Some(0), "{answer:?}");
+    }
+}
+
+/// Whether a datagram that a container sends to somebody arrives: nothing need come back.
+pub(crate) fn is_sent_to(ground: &Ground<'_>, from: From, to: IpAddr) -> bool {
+    let mut arrivals = ground.world.internet.capture().expect("captures");
+    let cell = Cell {
+        from,
+        kind: Kind::Udp,
+        to: SocketAddr::new(to, 53).to_string(),
+        wanted: false,
+        open: false,
+    };
+    ground.stopped("nobody answers there", &[cell]);
+    let arrived = arrivals.wait(Duration::from_millis(1), |bytes| {
+        packet::destination(bytes) == Some(to) && bytes.len() > 20
+    });
+    arrived.expect("captures").is_some()
+}

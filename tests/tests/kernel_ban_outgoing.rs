@@ -1,0 +1,107 @@
+//! What is sent to the banned: all that needs no answer, unless the policy says otherwise.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use nfguard_lab::{Netns, Probe, World, packet};
+use nfguard_tests::nft::listed;
+use nfguard_tests::program::{Answer, TempFile, nfguard};
+
+/// Longer than it takes on any machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+const BANNED: [&str; 2] = ["203.0.113.66", "2001:db8:66::1"];
+/// What is sent to somebody else afterwards has come: so has, or never will, what was sent before.
+const OTHER: [&str; 2] = ["203.0.113.67", "2001:db8:67::1"];
+
+fn world() -> World {
+    World::with_container().expect("run me with `cargo xtask netns-test`")
+}
+
+fn load(world: &World, keys: &str) {
+    let text = format!(
+        r#"{{ "version": 1, {keys}
+            "rules": [{{ "action": "allow", "direction": "out", "proto": "udp", "port": 53 }}] }}"#
+    );
+    let policy = TempFile::new("outgoing.json", &text);
+    done(&nfguard(&world.host, &["load".as_ref(), policy.as_ref()]));
+}
+
+fn done(answer: &Answer) {
+    assert_eq!(answer.status, Some(0), "{answer:?}");
+}
+
+fn ban(world: &World, arguments: &[&str]) {
+    done(&nfguard(&world.host, &[&["ban"], arguments].concat()));
+}
+
+/// Whether a datagram to this address comes out of the host.
+fn arrives(world: &World, from: &Netns, to: &str) -> bool {
+    let to: IpAddr = to.parse().expect("an address");
+    let other: IpAddr = OTHER[usize::from(to.is_ipv6())].parse().expect("an address");
+    let mut arrivals = world.internet.capture().expect("captures");
+    for to in [to, other] {
+        let probe = Probe::udp(from, SocketAddr::new(to, 53)).timeout(Duration::from_millis(1));
+        assert!(!probe.run().passed(), "nobody answers there");
+    }
+    let mut came = false;
+    let last = arrivals.wait(PATIENCE, |bytes| {
+        let destination = packet::destination(bytes);
+        came |= destination == Some(to);
+        destination == Some(other)
+    });
+    assert!(last.expect("captures").is_some(), "nothing comes out at all");
+    came
+}
+
+/// Over all of them: from the host and from its container.
+fn all_arrive(world: &World, to: &str) -> [bool; 2] {
+    [&world.host, world.container.as_ref().expect("made with one")]
+        .map(|from| arrives(world, from, to))
+}
+
+#[test]
+fn nothing_is_sent_to_the_banned_where_the_policy_says_so() {
+    let world = world();
+    load(&world, "");
+    ban(&world, &BANNED);
+    for to in BANNED {
+        assert_eq!(all_arrive(&world, to), [true; 2], "{to}: not asked for");
+    }
+    load(&world, r#""ban_outgoing": true,"#);
+    for to in BANNED {
+        assert_eq!(all_arrive(&world, to), [false; 2], "{to}");
+    }
+    // Who is banned later, by a prefix of another length, and who is not.
+    assert_eq!(all_arrive(&world, "192.0.2.9"), [true; 2]);
+    ban(&world, &["192.0.2.0/24"]);
+    assert_eq!(all_arrive(&world, "192.0.2.9"), [false; 2]);
+    load(&world, "");
+    for to in BANNED {
+        assert_eq!(all_arrive(&world, to), [true; 2], "{to}: no longer asked for");
+    }
+    let table = listed(&world.host, "nfguard_bans");
+    assert!(!table.contains("hook output") && !table.contains("hook forward"), "{table}");
+}
+
+#[test]
+fn a_ban_from_one_port_and_a_spared_address_do_not_stop_what_is_sent() {
+    let world = world();
+    load(&world, r#""ban_outgoing": true,"#);
+    ban(&world, &["203.0.113.66", "--port", "53/udp"]);
+    assert_eq!(all_arrive(&world, "203.0.113.66"), [true; 2]);
+    ban(&world, &["203.0.113.68", "2001:db8:68::1"]);
+    load(&world, r#""ban_outgoing": true, "never_ban": ["203.0.113.68", "2001:db8:68::/64"],"#);
+    assert_eq!(all_arrive(&world, "203.0.113.68"), [true; 2]);
+    assert_eq!(all_arrive(&world, "2001:db8:68::1"), [true; 2]);
+}
+
+#[test]
+fn the_switch_is_made_with_the_first_policy_and_outlives_it_as_bans_do() {
+    let world = world();
+    load(&world, r#""ban_outgoing": true,"#);
+    ban(&world, &BANNED);
+    done(&nfguard(&world.host, &["unload"]));
+    assert_eq!(all_arrive(&world, BANNED[0]), [false; 2]);
+    done(&nfguard(&world.host, &["unload", "--all"]));
+    assert_eq!(all_arrive(&world, BANNED[0]), [true; 2]);
+}
