@@ -58,7 +58,21 @@ impl Kernel {
     /// [`Error::Io`] if there is no netlink.
     #[cfg(feature = "socket")]
     pub fn open() -> Result<Kernel, Error> {
-        let mut socket = crate::socket::Socket::open()?;
+        Kernel::speaking(libc::NETLINK_NETFILTER)
+    }
+
+    /// Opens a socket that [`Kernel::listening`] works with, and nothing else.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if there is no netlink.
+    #[cfg(feature = "socket")]
+    pub fn open_for_sockets() -> Result<Kernel, Error> {
+        Kernel::speaking(libc::NETLINK_SOCK_DIAG)
+    }
+
+    #[cfg(feature = "socket")]
+    fn speaking(protocol: i32) -> Result<Kernel, Error> {
+        let mut socket = crate::socket::Socket::open(protocol)?;
         Ok(Kernel::with(move |bytes| socket.exchange(bytes)))
     }
 
