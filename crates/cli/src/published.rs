@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use nfguard_netlink::eval::{Fate, Memory};
-use nfguard_netlink::{Expr, Key, KeyType, Table, protocol};
+use nfguard_netlink::{CmpOp, Expr, Key, KeyType, Table, protocol};
 use nfguard_policy::{Flow, Path, Payload, explain};
 use serde_json::{Value, json};
 
@@ -288,26 +288,31 @@ pub(crate) fn intervals(table: &Table) -> Vec<(u16, u16)> {
 /// The ports at which the table may begin to decide otherwise, in order. Port 0 is nobody's.
 fn starts(table: &Table) -> Vec<u16> {
     let mut starts = vec![1];
-    let mut note = |first: &[u8], last: &[u8]| {
-        let number = |port: &[u8]| port.try_into().ok().map(u16::from_be_bytes);
-        starts.extend(number(first));
-        starts.extend(number(last).and_then(|last| last.checked_add(1)));
-    };
+    let number = |port: &[u8]| port.try_into().ok().map(u16::from_be_bytes);
+    let mut at = |port: &[u8]| starts.extend(number(port));
+    let mut after = Vec::new();
     for rule in table.chains.iter().flat_map(|chain| &chain.rules) {
         for expr in &rule.exprs {
-            if let Expr::Cmp { data, .. } = expr {
-                note(data, data);
+            match expr {
+                Expr::Cmp { op: CmpOp::Eq | CmpOp::Neq, data, .. } => {
+                    at(data);
+                    after.extend(number(data));
+                }
+                Expr::Cmp { op: CmpOp::Lt | CmpOp::Gte, data, .. } => at(data),
+                Expr::Cmp { op: CmpOp::Lte | CmpOp::Gt, data, .. } => after.extend(number(data)),
+                _ => {}
             }
         }
     }
     for set in table.sets.iter().filter(|set| set.key == [KeyType::InetService]) {
         for element in &set.elements {
-            match &element.key {
-                Key::Value(port) => note(port, port),
-                Key::Range(first, last) => note(first, last),
-            }
+            let (Key::Value(last) | Key::Range(_, last)) = &element.key;
+            let (Key::Value(first) | Key::Range(first, _)) = &element.key;
+            at(first);
+            after.extend(number(last));
         }
     }
+    starts.extend(after.into_iter().filter_map(|last: u16| last.checked_add(1)));
     starts.retain(|port| *port > 0);
     starts.sort_unstable();
     starts.dedup();

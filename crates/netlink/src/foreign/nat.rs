@@ -80,11 +80,13 @@ impl Foreign {
         let mut lowest = None;
         for expr in exprs {
             match expr {
-                Expr::Meta { key: MetaKey::L4proto, reg } => {
-                    drop(loaded.insert(*reg, What::Protocol))
-                }
-                Expr::Meta { key: MetaKey::Iifname, reg } => {
-                    drop(loaded.insert(*reg, What::Iifname))
+                Expr::Meta { key, reg } => {
+                    let what = match key {
+                        MetaKey::L4proto => What::Protocol,
+                        MetaKey::Iifname => What::Iifname,
+                        _ => What::Other,
+                    };
+                    loaded.insert(*reg, what);
                 }
                 Expr::Payload { header, offset, len, reg } => {
                     let what = match (header, offset, len) {
@@ -97,7 +99,9 @@ impl Foreign {
                     loaded.insert(*reg, what);
                 }
                 // A part of it, which is no longer what was loaded.
-                Expr::Bitwise { reg, .. } => drop(loaded.insert(*reg, What::Other)),
+                Expr::Bitwise { reg, .. } => {
+                    loaded.insert(*reg, What::Other);
+                }
                 Expr::Cmp { reg, op, data } => {
                     match (loaded.get(reg).unwrap_or(&What::Other), op, data.as_slice()) {
                         (What::Protocol, CmpOp::Eq, [protocol]) => found.protocol = Some(*protocol),
