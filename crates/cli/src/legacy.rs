@@ -28,7 +28,7 @@ pub(crate) fn parse(text: &str, family: Family) -> Vec<Foreign> {
             let Some((name, words)) = words.split_first() else { continue };
             let chains: Vec<String> = table.chains.iter().map(|chain| chain.name.clone()).collect();
             if let Some(chain) = table.chains.iter_mut().find(|chain| chain.name == *name) {
-                chain.rules.push(parse_rule(words, family, &chains));
+                chain.rules.extend(parse_rule(words, family, &chains));
             }
         }
     }
@@ -67,7 +67,22 @@ fn parse_chain(text: &str, table: &str) -> Option<ForeignChain> {
     Some(ForeignChain { name: name.to_owned(), base, is_nat, rules: Vec::new() })
 }
 
-fn parse_rule(words: &[String], family: Family, chains: &[String]) -> ForeignRule {
+/// One rule, or one for each port of a list.
+fn parse_rule(words: &[String], family: Family, chains: &[String]) -> Vec<ForeignRule> {
+    let at = words.iter().position(|word| word == "--dports").unwrap_or(words.len());
+    let inverted = at > 0 && words.get(at - 1).is_some_and(|word| word == "!");
+    let Some(list) = words.get(at + 1).filter(|_| !inverted) else {
+        return vec![parse_one(words, family, chains)];
+    };
+    let with = |ports: &str| {
+        let mut words = words.to_vec();
+        words.splice(at..at + 2, ["--dport".to_owned(), ports.to_owned()]);
+        parse_one(&words, family, chains)
+    };
+    list.split(',').map(with).collect()
+}
+
+fn parse_one(words: &[String], family: Family, chains: &[String]) -> ForeignRule {
     let mut rule = ForeignRule::default();
     let mut rest = words.iter().map(String::as_str).peekable();
     let (mut inverted, mut has_target) = (false, false);

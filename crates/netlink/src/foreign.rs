@@ -139,9 +139,10 @@ impl Foreign {
 }
 
 impl ForeignRule {
-    /// From the kernel's expressions, of a table of this family.
+    /// From the kernel's expressions, of a table of this family: one rule, or several that together
+    /// do the same, where iptables lists ports in one.
     #[must_use]
-    pub fn new(family: Family, exprs: &[Expr]) -> ForeignRule {
+    pub fn read(family: Family, exprs: &[Expr]) -> Vec<ForeignRule> {
         xt::translate(family, exprs)
     }
 }
@@ -190,7 +191,7 @@ impl Kernel {
                 let of_chain = [(NFTA_RULE_TABLE, &**name), (NFTA_RULE_CHAIN, &chain.name)];
                 self.dump(family, NFT_MSG_GETRULE, &of_chain, |attrs| {
                     let Rule { exprs, .. } = object::decode_rule(attrs)?;
-                    chain.rules.push(ForeignRule::new(family, &exprs));
+                    chain.rules.extend(ForeignRule::read(family, &exprs));
                     Ok(())
                 })?;
             }

@@ -3,10 +3,11 @@
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, UdpSocket};
 use std::os::unix::net::UnixListener;
-use std::thread;
+use std::path::Path;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use nfguard_tests::program::nfguard;
+use nfguard_tests::program::{Answer, command, nfguard};
 use serde_json::{Value, json};
 
 use super::{
@@ -140,28 +141,8 @@ fn docker_is_asked_for_names_and_for_what_the_kernel_does_not_show() {
     Backend::IptablesNft.load(&world.host);
     load(&world.host, POLICY);
     let (_folder, path) = socket_path();
-    let listener = UnixListener::bind(&path).expect("a socket");
-    let docker = thread::spawn(move || {
-        let mut asked = Vec::new();
-        for answer in [
-            format!(
-                "HTTP/1.0 200 OK\r\nApi-Version: 1.41\r\nContent-Type: application/json\r\nServer: \
-                 Docker/20.10.24 (linux)\r\n\r\n{}\n",
-                rules::CONTAINERS_JSON
-            ),
-            "HTTP/1.0 500 Internal Server Error\r\n\r\n{\"message\":\"no\"}\n".to_owned(),
-        ] {
-            let (mut stream, _) = listener.accept().expect("somebody asks");
-            let mut request = [0; 1024];
-            let mut len = 0;
-            while !request[..len].ends_with(b"\r\n\r\n") {
-                len += stream.read(&mut request[len..]).expect("a question");
-            }
-            asked.push(String::from_utf8_lossy(&request[..len]).into_owned());
-            stream.write_all(answer.as_bytes()).expect("somebody reads");
-        }
-        asked
-    });
+    let refusal = "HTTP/1.0 500 Internal Server Error\r\n\r\n{\"message\":\"no\"}\n".to_owned();
+    let docker = docker(&path, vec![containers(), refusal]);
     let path = path.to_str().expect("plain letters");
     let status = json(&world.host, &["status", "--docker-socket", path], 0);
     for family in ["ipv4", "ipv6"] {
@@ -189,4 +170,57 @@ fn docker_is_asked_for_names_and_for_what_the_kernel_does_not_show() {
         let status = json(&world.host, &["status", "--docker-socket", path], 0);
         assert_eq!(status["notes"], json!([]), "{path}");
     }
+}
+
+/// What an engine says of its containers.
+fn containers() -> String {
+    let head = "HTTP/1.0 200 OK\r\nApi-Version: 1.41\r\nContent-Type: application/json\r\n\
+                Server: Docker/20.10.24 (linux)\r\n\r\n";
+    format!("{head}{}\n", rules::CONTAINERS_JSON)
+}
+
+/// Gives these answers, one to each who asks, and what they have asked.
+fn docker(path: &Path, answers: Vec<String>) -> JoinHandle<Vec<String>> {
+    let listener = UnixListener::bind(path).expect("a socket");
+    thread::spawn(move || {
+        let mut asked = Vec::new();
+        for answer in answers {
+            let (mut stream, _) = listener.accept().expect("somebody asks");
+            let (mut request, mut len) = ([0; 1024], 0);
+            while !request[..len].ends_with(b"\r\n\r\n") {
+                len += stream.read(&mut request[len..]).expect("a question");
+            }
+            asked.push(String::from_utf8_lossy(&request[..len]).into_owned());
+            stream.write_all(answer.as_bytes()).expect("somebody reads");
+        }
+        asked
+    })
+}
+
+#[test]
+fn where_no_program_lists_the_legacy_rules_docker_says_what_they_publish() {
+    let world = world();
+    Backend::IptablesLegacy.load(&world.host);
+    load(&world.host, POLICY);
+    let (_folder, path) = socket_path();
+    let docker = docker(&path, vec![containers()]);
+    let without_programs = |arguments: &[&str]| {
+        let output = world.host.run(|| command(arguments).env("PATH", NOWHERE).output());
+        let answer = Answer::from(output.expect("nfguard starts"));
+        serde_json::from_str::<Value>(&answer.stdout).expect("JSON")
+    };
+    let path = path.to_str().expect("plain letters");
+    let status = without_programs(&["status", "--json", "--docker-socket", path]);
+    docker.join().expect("no panic");
+    for (port, protocol, state) in [(80, "tcp", "reachable"), (443, "udp", "published-not-allowed")]
+    {
+        let line = line(&status, port, protocol, "ipv4");
+        assert_eq!(line["state"], state, "{line}");
+        assert_eq!(line["answer"]["address"], "172.17.0.2", "{line}");
+    }
+    assert_eq!(status["notes"].as_array().map(Vec::len), Some(2), "{status:#}");
+    assert!(status["notes"][0].as_str().is_some_and(|note| note.contains("iptables-legacy-save")));
+    let doctor = ["doctor", "--json", "--docker-socket", NOWHERE, "--nftables-conf", NOWHERE];
+    let found = without_programs(&doctor);
+    assert_eq!(found["findings"][0]["code"], "legacy-iptables", "{found:#}");
 }

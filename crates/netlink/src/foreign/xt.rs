@@ -12,7 +12,18 @@ use crate::attr::{Attr, Attrs};
 use crate::expr::{CmpOp, CtKey, Expr, Header, MetaKey, Reg, Reject};
 use crate::uapi::*;
 
-pub(super) fn translate(family: Family, exprs: &[Expr]) -> ForeignRule {
+pub(super) fn translate(family: Family, exprs: &[Expr]) -> Vec<ForeignRule> {
+    let listed = exprs.iter().enumerate().find_map(|(at, expr)| Some((at, listed_ports(expr)?)));
+    let Some((at, ports)) = listed else { return vec![translate_one(family, exprs)] };
+    let with = |ports: Vec<Expr>| {
+        let (before, after) = exprs.split_at_checked(at).unwrap_or_default();
+        let after = after.iter().skip(1).cloned();
+        translate_one(family, &before.iter().cloned().chain(ports).chain(after).collect::<Vec<_>>())
+    };
+    ports.into_iter().map(with).collect()
+}
+
+fn translate_one(family: Family, exprs: &[Expr]) -> ForeignRule {
     let mut rule = ForeignRule::default();
     let mut values = BTreeMap::new();
     let mut rest = exprs;
@@ -81,18 +92,40 @@ fn ports(info: &[u8]) -> Option<Vec<Expr>> {
     }
     let numbers = ports.as_chunks::<2>().0.iter().map(|two| u16::from_ne_bytes(*two));
     let numbers: Vec<u16> = numbers.collect();
-    let mut exprs = Vec::new();
-    for (offset, ends) in [(0, numbers.get(..2)?), (2, numbers.get(2..)?)] {
-        if *ends == [0, u16::MAX] {
-            continue;
-        }
-        let reg = Reg::FIRST;
-        exprs.push(Expr::Payload { header: Header::Transport, offset, len: 2, reg });
-        for (op, end) in [CmpOp::Gte, CmpOp::Lte].into_iter().zip(ends) {
-            exprs.push(Expr::Cmp { reg, op, data: end.to_be_bytes().to_vec() });
-        }
+    let [first_from, last_from, first_to, last_to] = numbers[..] else { return None };
+    let all = [(0, first_from, last_from), (2, first_to, last_to)];
+    let wanted = all.into_iter().filter(|(_, first, last)| (*first, *last) != (0, u16::MAX));
+    Some(wanted.flat_map(|(offset, first, last)| between(offset, first, last)).collect())
+}
+
+/// `struct xt_multiport_v1`, where it wants one of some ports of the destination: what each of them
+/// is to be compared with.
+fn listed_ports(expr: &Expr) -> Option<Vec<Vec<Expr>>> {
+    let Expr::Unknown { name, data } = expr else { return None };
+    let fields = Fields(data);
+    let is_it = name == "match" && fields.attr(NFTA_MATCH_NAME)?.string() == "multiport";
+    let info = fields.attr(NFTA_MATCH_INFO).filter(|_| is_it)?.value;
+    // How, and how many; fifteen ports, and of each whether the next one ends a range; inverted.
+    let ([1, count], rest) = info.split_first_chunk::<2>()? else { return None };
+    let (ports, rest) = rest.split_first_chunk::<30>()?;
+    let (opens_range, rest) = rest.split_first_chunk::<15>()?;
+    let numbers = ports.as_chunks::<2>().0.iter().map(|two| u16::from_ne_bytes(*two));
+    let mut ports = numbers.zip(opens_range).take(usize::from(*count));
+    let mut listed = Vec::new();
+    while let Some((first, opens_range)) = ports.next() {
+        let last = if *opens_range == 0 { first } else { ports.next()?.0 };
+        listed.push(between(2, first, last));
     }
-    Some(exprs)
+    (fields.u32(NFTA_MATCH_REV)? == 1 && rest.first() == Some(&0)).then_some(listed)
+}
+
+/// A port of the transport header from the first to the last.
+fn between(offset: u32, first: u16, last: u16) -> Vec<Expr> {
+    let reg = Reg::FIRST;
+    let ends = [(CmpOp::Gte, first), (CmpOp::Lte, last)];
+    let ends = ends.map(|(op, end)| Expr::Cmp { reg, op, data: end.to_be_bytes().to_vec() });
+    let load = Expr::Payload { header: Header::Transport, offset, len: 2, reg };
+    [load].into_iter().chain(ends).collect()
 }
 
 /// `struct xt_conntrack_mtinfo2` and its successor, which is longer, where they want nothing but
