@@ -289,7 +289,7 @@ fn not_forwarding(seen: &Seen<'_>) -> Vec<Finding> {
 
 fn hidden_clients(seen: &Seen<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
-    for port in seen.ports.iter().filter(|port| !port.world.as_ref().is_some_and(|(is, _)| !is)) {
+    for port in seen.ports.iter().filter(|port| port.world.as_ref().is_none_or(|(is, _)| *is)) {
         let families = port.families.iter().map(|is_v6| if *is_v6 { "IPv6" } else { "IPv4" });
         let clients = format!(
             "clients of {} over {}",

@@ -1,16 +1,18 @@
 //! Which ports of this host something answers, or might, and whether the policy lets the world reach
 //! them. Pure, but for the printing.
 
+mod show;
+
 use std::net::{IpAddr, SocketAddr};
 
 use nfguard_netlink::eval::{Fate, Memory};
 use nfguard_netlink::{CmpOp, Expr, Key, KeyType, Table, protocol};
 use nfguard_policy::{Flow, Path, Payload, explain};
-use serde_json::{Value, json};
 
 use crate::explain::{SOMEBODY_V4, SOMEBODY_V6, SOURCE_PORT};
 use crate::host::{Host, PROXY};
-use crate::output::{self, BAD, GOOD, NOTE};
+
+pub(crate) use show::{print, to_json};
 
 /// A port, or several that are alike.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -319,90 +321,44 @@ fn starts(table: &Table) -> Vec<u16> {
     starts
 }
 
-pub(crate) fn print(ports: &[Port]) {
-    output::line(&format!("\n{:<16} {:<7} {:<52} from the world", "port", "family", "answered by"));
-    for port in ports {
-        let families = port.families.iter().map(|is_v6| if *is_v6 { "v6" } else { "v4" });
-        let families = families.collect::<Vec<_>>().join(" ");
-        let answer = describe(&port.answer);
-        let answer = match port.on {
-            Some(on) => format!("{answer}, only at {on}"),
-            None => answer,
-        };
-        let by = port.world.as_ref().and_then(|(_, by)| by.as_deref());
-        let by = by.map(|by| format!(" ({by})")).unwrap_or_default();
-        let (style, words) = match port.state() {
-            State::Reachable => (GOOD, format!("reachable{by}")),
-            State::NotAllowed => (anstyle::Style::new(), "not allowed".to_owned()),
-            State::PublishedNotAllowed => (BAD, "! published, but not allowed".to_owned()),
-            State::NobodyAnswers => (NOTE, format!("! allowed, but nothing answers{by}")),
-            State::Local => (anstyle::Style::new(), "only this host itself".to_owned()),
-            State::NoPolicy => (BAD, "no policy is loaded".to_owned()),
-        };
-        output::line(&format!(
-            "{:<16} {families:<7} {answer:<52} {style}{words}{style:#}",
-            port.name()
-        ));
-    }
-}
+#[cfg(test)]
+mod tests {
+    use nfguard_policy::Policy;
 
-fn describe(answer: &Answer) -> String {
-    let called = |container: &Option<String>| match container {
-        Some(name) => format!("container {name}"),
-        None => "container".to_owned(),
-    };
-    match answer {
-        Answer::Sent { to, container, .. } => format!("{} at {to}, by DNAT", called(container)),
-        Answer::Relayed { to: Some(to), container } => {
-            format!("{PROXY}, for {} at {to}", called(container))
+    use super::*;
+
+    fn allowed_by(rules: &str) -> Vec<String> {
+        let text = format!(r#"{{ "version": 1, "rules": [{rules}] }}"#);
+        let (policy, _) = Policy::parse(&text).expect("a valid policy");
+        let own = ["198.51.100.2", "2001:db8:1::2"].map(|own| own.parse().expect("an address"));
+        let ports = merged(allowed(&policy.compile(), "eth0", own));
+        let families = |port: &Port| match port.families[..] {
+            [false] => " v4",
+            [true] => " v6",
+            _ => "",
+        };
+        ports.iter().map(|port| port.name() + families(port)).collect()
+    }
+
+    #[test]
+    fn what_the_world_may_reach_is_told_by_ranges_as_the_rules_have_them() {
+        for (rules, expected) in [
+            ("", &[][..]),
+            (r#"{ "action": "allow", "port": 53 }"#, &["53/tcp", "53/udp"]),
+            (
+                r#"{ "action": "deny", "proto": "tcp", "port": 8010 },
+                   { "action": "allow", "proto": "tcp", "port": ["8000-8019", 65535] }"#,
+                &["8000-8009/tcp", "8011-8019/tcp", "65535/tcp"],
+            ),
+            (
+                r#"{ "action": "allow", "proto": "udp", "port": 443, "from": "::/0" }"#,
+                &["443/udp v6"],
+            ),
+            (r#"{ "action": "allow", "proto": "tcp", "port": 22, "from": "10.0.0.0/8" }"#, &[]),
+            (r#"{ "action": "allow", "proto": "tcp", "port": 22, "in_interface": "wg0" }"#, &[]),
+            (r#"{ "action": "limit", "proto": "tcp", "port": 22 }"#, &["22/tcp"]),
+        ] {
+            assert_eq!(allowed_by(rules), expected, "{rules}");
         }
-        Answer::Relayed { to: None, .. } => PROXY.to_owned(),
-        Answer::Process(Some((id, name))) => format!("{name} (process {id})"),
-        Answer::Process(None) => "a socket of this host".to_owned(),
-        Answer::Docker { container } => format!("container {container}, Docker says"),
-        Answer::Nobody => "nothing".to_owned(),
     }
-}
-
-pub(crate) fn to_json(ports: &[Port]) -> Vec<Value> {
-    let one = |port: &Port| {
-        let families = port.families.iter().map(|is_v6| if *is_v6 { "ipv6" } else { "ipv4" });
-        let answer = match &port.answer {
-            Answer::Sent { to, container, .. } => json!({
-                "kind": "dnat", "address": to.ip(), "port": to.port(), "container": container,
-            }),
-            Answer::Relayed { to, container } => json!({
-                "kind": "docker-proxy",
-                "address": to.map(|to| to.ip()),
-                "port": to.map(|to| to.port()),
-                "container": container,
-            }),
-            Answer::Process(process) => json!({
-                "kind": "process",
-                "pid": process.as_ref().map(|(id, _)| id),
-                "name": process.as_ref().map(|(_, name)| name),
-            }),
-            Answer::Docker { container } => json!({ "kind": "docker", "container": container }),
-            Answer::Nobody => json!({ "kind": "nothing" }),
-        };
-        json!({
-            "port": port.ports.0,
-            "last_port": port.ports.1,
-            "protocol": word(port.protocol),
-            "families": families.collect::<Vec<_>>(),
-            "address": port.on,
-            "answer": answer,
-            "allowed": port.world.as_ref().map(|(allowed, _)| allowed),
-            "rule": port.world.as_ref().and_then(|(_, by)| by.as_ref()),
-            "state": match port.state() {
-                State::Reachable => "reachable",
-                State::NotAllowed => "not-allowed",
-                State::PublishedNotAllowed => "published-not-allowed",
-                State::NobodyAnswers => "allowed-not-answered",
-                State::Local => "local",
-                State::NoPolicy => "no-policy",
-            },
-        })
-    };
-    ports.iter().map(one).collect()
 }

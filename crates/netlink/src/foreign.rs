@@ -170,7 +170,8 @@ impl Kernel {
         for family in Family::ALL {
             self.dump(family, NFT_MSG_GETTABLE, &[], |attrs| {
                 let table = object::decode_table(attrs)?;
-                if !table.dormant && !(family == Family::Inet && ours.contains(&&*table.name)) {
+                let is_ours = family == Family::Inet && ours.contains(&&*table.name);
+                if !table.dormant && !is_ours {
                     let (chains, sets) = (Vec::new(), Vec::new());
                     tables.push(Foreign { family, name: table.name, chains, sets });
                 }

@@ -66,7 +66,9 @@ fn dockers_own_rules_are_no_finding_and_its_backend_is_named() {
             if loaded {
                 load(&world.host, WEB);
             }
+            let before = everything(&world.host);
             let found = doctor(&world.host);
+            assert_eq!(everything(&world.host), before, "it only looks");
             assert_eq!(found["loaded"], loaded);
             assert_eq!(found["docker_backends"], serde_json::json!([backend.word()]));
             assert_eq!(found["notes"], serde_json::json!([]));
@@ -77,6 +79,26 @@ fn dockers_own_rules_are_no_finding_and_its_backend_is_named() {
             assert_eq!(codes(&found), expected, "{found:#}");
         }
     }
+}
+
+/// All rules of the namespace, of nf_tables and of the legacy iptables, without what they have
+/// counted.
+fn everything(netns: &Netns) -> String {
+    let mut text = nft(netns, "list ruleset\n");
+    for program in ["iptables-legacy-save", "ip6tables-legacy-save"] {
+        let output = netns.run(|| std::process::Command::new(program).output());
+        let output = output.expect("iptables is installed");
+        assert!(output.status.success(), "{output:?}");
+        text += &String::from_utf8_lossy(&output.stdout);
+    }
+    // A comment says when it was made.
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    let is_number = |word: &&str| {
+        word.trim_matches(['[', ']']).split(':').all(|part| part.parse::<u64>().is_ok())
+    };
+    let words =
+        lines.map(|line| line.split(' ').filter(|word| !is_number(word)).collect::<Vec<_>>());
+    words.map(|words| words.join(" ") + "\n").collect()
 }
 
 #[test]

@@ -5,7 +5,9 @@ mod examination;
 mod ports;
 mod rules;
 
+use std::io::PipeWriter;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -130,34 +132,32 @@ fn reaches(world: &World, port: u16, is_v6: bool, patience: Duration) -> bool {
 }
 
 /// A process that listens as Docker's relay does, and looks like it.
-struct Relay(Child);
+struct Relay {
+    process: Child,
+    /// It ends with this.
+    _pipe: PipeWriter,
+}
 
 impl Relay {
     fn listen(netns: &Netns, at: &str, to: &str) -> Relay {
         let (address, port) = to.rsplit_once(':').expect("an address and a port");
         netns.run(|| {
             let listener = std::net::TcpListener::bind(at).expect("a listener");
+            let (reader, pipe) = std::io::pipe().expect("a pipe");
             let mut command = Command::new("sh");
-            command.arg0("docker-proxy").args([
-                "-c",
-                "while :; do sleep 1000; done",
-                "docker-proxy",
-            ]);
+            command.arg0("docker-proxy").args(["-c", "read line <&1", "docker-proxy"]);
             command.args(["-container-ip", address, "-container-port", port]);
-            let descriptor: std::os::fd::OwnedFd = listener.into();
-            command.stdin(descriptor).stdout(Stdio::null()).stderr(Stdio::null());
-            command.process_group(0);
-            Relay(command.spawn().expect("a shell"))
+            command.stdin(OwnedFd::from(listener)).stdout(reader).stderr(Stdio::null());
+            Relay { process: command.spawn().expect("a shell"), _pipe: pipe }
         })
     }
 }
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        // Its `sleep` too; both are gone already if this fails.
-        let group = format!("-{}", self.0.id());
-        let _ = Command::new("kill").args(["-9", "--", &group]).status();
-        let _ = self.0.wait();
+        // Gone already if this fails.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 
