@@ -25,8 +25,20 @@ mount --bind $dir/default /etc/default/ufw
 /// # Panics
 /// If ufw is not installed, or refuses a command.
 pub fn ufw(netns: &Netns, commands: &[&str]) {
+    enabled_and(netns, commands, "");
+}
+
+/// As [`ufw()`], and disables it again.
+///
+/// # Panics
+/// As [`ufw()`].
+pub fn ufw_disabled_again(netns: &Netns, commands: &[&str]) {
+    enabled_and(netns, commands, "ufw disable\n");
+}
+
+fn enabled_and(netns: &Netns, commands: &[&str], then: &str) {
     let commands = commands.iter().map(|command| format!("ufw {command}\n"));
-    let script = FRESH.to_owned() + &commands.collect::<String>() + "ufw --force enable\n";
+    let script = FRESH.to_owned() + &commands.collect::<String>() + "ufw --force enable\n" + then;
     let output = netns.run(|| {
         Command::new("unshare")
             .args(["--mount", "sh", "-c", &script])

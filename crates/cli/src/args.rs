@@ -55,8 +55,12 @@ pub(crate) enum Verb {
         /// The policy; `-` is standard input
         file: PathBuf,
     },
-    /// Say whether a policy is loaded and intact, and what its rules have counted
-    Status,
+    /// Say whether a policy is loaded and intact, what its rules have counted, and which ports the
+    /// world reaches; exit status 1 if none is, or it was changed
+    Status(Seeing),
+    /// Find what will bite: rules of others that drop what the policy allows, clients that no log
+    /// shows, what takes the policy away at boot; exit status 1 if anything is found
+    Doctor(DoctorRequest),
     /// Remove our policy from the kernel; bans and other tables stay
     Unload {
         /// Remove the bans, feeds and the never-ban list too
@@ -131,6 +135,24 @@ pub(crate) enum NeverChange {
         #[arg(required = true)]
         networks: Vec<IpNetwork>,
     },
+}
+
+/// Where to look beside the kernel.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Seeing {
+    /// Where Docker is asked for its containers' names and ports, if it is there and may be read
+    #[arg(long, value_name = "PATH", default_value = "/var/run/docker.sock")]
+    pub(crate) docker_socket: PathBuf,
+}
+
+/// What to examine.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct DoctorRequest {
+    #[command(flatten)]
+    pub(crate) seeing: Seeing,
+    /// What nftables loads at boot
+    #[arg(long, value_name = "FILE", default_value = "/etc/nftables.conf")]
+    pub(crate) nftables_conf: PathBuf,
 }
 
 /// What to say of the bans.

@@ -14,12 +14,12 @@ use crate::policy_file::PolicyFile;
 use crate::{Answer, Done};
 
 /// Stand-ins for "somebody" and "this host" (RFC 5737, RFC 3849).
-const SOMEBODY_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7));
-const SOMEBODY_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7));
-const HOST_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 2));
-const HOST_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 2));
+pub(crate) const SOMEBODY_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7));
+pub(crate) const SOMEBODY_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7));
+pub(crate) const HOST_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 2));
+pub(crate) const HOST_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 2));
 /// A source port that nobody listens at.
-const SOURCE_PORT: u16 = 40_000;
+pub(crate) const SOURCE_PORT: u16 = 40_000;
 
 pub(crate) fn explain(question: &Question, as_json: bool) -> Done {
     let file = PolicyFile::read_and_warn(&question.file, as_json)?;

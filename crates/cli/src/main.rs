@@ -5,14 +5,20 @@
 mod args;
 mod ban_list;
 mod bans;
+mod docker;
+mod doctor;
 mod explain;
 mod failure;
 mod feed;
 mod feed_list;
+mod findings;
+mod host;
+mod legacy;
 mod load;
 mod never;
 mod output;
 mod policy_file;
+mod published;
 mod rehearse;
 mod show;
 mod stamp;
@@ -36,7 +42,8 @@ fn main() -> ExitCode {
         Verb::Unload { all } => load::unload(all, json),
         Verb::Show { file } => show::show(file.as_deref(), json),
         Verb::Explain(question) => explain::explain(&question, json),
-        Verb::Status => status::status(json),
+        Verb::Status(seeing) => status::status(&seeing, json),
+        Verb::Doctor(request) => doctor::doctor(&request, json),
         Verb::Ban(request) => bans::ban(&request, json),
         Verb::Unban(request) => bans::unban(&request, json),
         Verb::Bans(request) => bans::bans(&request, json),

@@ -1,25 +1,33 @@
-//! `status`: is it loaded, is it intact, what has it counted.
+//! `status`: is it loaded, is it intact, what has it counted, and which ports the world reaches.
 
 use std::collections::BTreeMap;
 
 use nfguard_netlink::{Counts, Error, Expr, Kernel, Table};
 use serde_json::{Value, json};
 
+use crate::args::Seeing;
+use crate::host::{self, Host};
 use crate::load::ours;
-use crate::output::{self, BAD, GOOD};
+use crate::output::{self, BAD, GOOD, NOTE};
+use crate::published::{self, Port};
 use crate::{Answer, Done, stamp};
 
-pub(crate) fn status(as_json: bool) -> Done {
+pub(crate) fn status(seeing: &Seeing, as_json: bool) -> Done {
     let mut kernel = Kernel::open()?;
     let found = match nfguard_netlink::own_table(&mut kernel, &ours()) {
         Err(Error::Decode(error)) => return Ok(strange(&error.to_string(), as_json)),
         found => found?,
     };
+    let host = Host::look(&mut kernel, &seeing.docker_socket)?;
+    let table = found.loaded.as_ref().map(|loaded| &loaded.table);
+    let ports = published::list(&host, table, [false, true].map(host::own_address));
     let Some(loaded) = found.loaded else {
         if as_json {
-            output::json(&json!({ "loaded": false }));
+            let ports = published::to_json(&ports);
+            output::json(&json!({ "loaded": false, "ports": ports, "notes": host.notes }));
         } else {
             output::line(&format!("{BAD}no policy is loaded{BAD:#}"));
+            print_ports(&ports, &host);
         }
         return Ok(Answer::No);
     };
@@ -34,6 +42,7 @@ pub(crate) fn status(as_json: bool) -> Done {
             .collect();
         output::json(&json!({
             "loaded": true, "file": file, "intact": intact, "counters": counters,
+            "ports": published::to_json(&ports), "notes": host.notes,
         }));
     } else {
         if intact {
@@ -45,6 +54,7 @@ pub(crate) fn status(as_json: bool) -> Done {
             ));
         }
         print_counters(&loaded.table, &loaded.counts);
+        print_ports(&ports, &host);
     }
     Ok(Answer::from(intact))
 }
@@ -60,6 +70,13 @@ fn strange(what: &str, as_json: bool) -> Answer {
         ));
     }
     Answer::No
+}
+
+fn print_ports(ports: &[Port], host: &Host) {
+    published::print(ports);
+    for note in &host.notes {
+        output::line(&format!("{NOTE}{note}{NOTE:#}"));
+    }
 }
 
 fn print_counters(table: &Table, counts: &BTreeMap<String, Counts>) {

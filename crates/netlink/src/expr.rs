@@ -43,7 +43,7 @@ impl Reg {
         if index % 4 == 0 { NFT_REG_1 + index / 4 } else { NFT_REG32_00 + index }
     }
 
-    fn from_number(number: u32) -> Option<Reg> {
+    pub(crate) fn from_number(number: u32) -> Option<Reg> {
         let index = match number {
             1..=4 => (number - NFT_REG_1) * 4,
             _ => number.checked_sub(NFT_REG32_00)?,

@@ -1,6 +1,7 @@
 //! The kernel's side of a conversation: read a table, commit a transaction.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 
 use crate::attr::{Attrs, Writer};
 use crate::element::{self, RawElements};
@@ -58,7 +59,21 @@ impl Kernel {
     /// [`Error::Io`] if there is no netlink.
     #[cfg(feature = "socket")]
     pub fn open() -> Result<Kernel, Error> {
-        let mut socket = crate::socket::Socket::open()?;
+        Kernel::speaking(libc::NETLINK_NETFILTER)
+    }
+
+    /// Opens a socket that [`Kernel::listening`] works with, and nothing else.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if there is no netlink.
+    #[cfg(feature = "socket")]
+    pub fn open_for_sockets() -> Result<Kernel, Error> {
+        Kernel::speaking(libc::NETLINK_SOCK_DIAG)
+    }
+
+    #[cfg(feature = "socket")]
+    fn speaking(protocol: i32) -> Result<Kernel, Error> {
+        let mut socket = crate::socket::Socket::open(protocol)?;
         Ok(Kernel::with(move |bytes| socket.exchange(bytes)))
     }
 
@@ -407,7 +422,7 @@ impl Kernel {
         mut each: impl FnMut(Attrs<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
         self.seq = self.seq.wrapping_add(1);
-        let dump = request.is_dump();
+        let (dump, of_sockets) = (request.is_dump(), want == SOCK_DIAG_BY_FAMILY);
         let mut bytes = Vec::new();
         request.write(self.seq, &mut bytes)?;
         let answer = (self.exchange)(&bytes)?;
@@ -422,12 +437,14 @@ impl Kernel {
             if reply.interrupted() {
                 return Err(Error::Interrupted);
             }
-            if let Some(outcome) = reply.outcome()? {
-                fault(outcome.errno)?;
+            match reply.outcome()?.map(|outcome| outcome.errno) {
+                // Nobody answers for sockets, which is not the same as that there are none.
+                Some(errno::ENOENT) if of_sockets => {
+                    return Err(Error::Io(ErrorKind::Unsupported.into()));
+                }
+                errno => fault(errno.unwrap_or(0))?,
             }
-            if let Some(attrs) = reply.attrs(want) {
-                each(attrs)?;
-            }
+            reply.attrs(want).map_or(Ok(()), &mut each)?;
         }
         Ok(())
     }

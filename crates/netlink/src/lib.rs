@@ -2,7 +2,9 @@
 //!
 //! A [`Table`] is a plain value, the same on every machine. [`load()`] makes the kernel hold it, in
 //! one transaction, and reads it back; [`text`] prints it as nft would; [`eval`] says what it does
-//! with a packet, without a kernel. [`Kernel::connections`] lists the connections that are tracked.
+//! with a packet, without a kernel. [`Kernel::connections`] lists the connections that are tracked,
+//! [`Kernel::listening`] the sockets that wait for some, and [`Kernel::foreign`] the tables that
+//! others have made, which are only ever read.
 //!
 //! Everything but `socket.rs` is pure: no sockets, no files, no clock. Without the feature
 //! `socket` nothing else is left, and [`Kernel::with`] takes any function from request to answer.
@@ -19,7 +21,9 @@ mod element;
 mod error;
 pub mod eval;
 mod expr;
+mod foreign;
 mod kernel;
+mod listening;
 mod load;
 mod message;
 mod model;
@@ -37,7 +41,9 @@ pub use error::{DecodeError, Error, Refusal};
 pub use expr::{
     CmpOp, CtKey, Dynset, Expr, Header, Limit, Log, LogTo, MetaKey, Reg, Reject, Verdict,
 };
+pub use foreign::{Family, Foreign, ForeignChain, ForeignRule, Nat, Outcome, Published};
 pub use kernel::{Kernel, Loaded, Snapshot};
+pub use listening::Listening;
 pub use load::{Change, load, own_head, own_table, plan, unload};
 pub use model::{
     Base, Chain, Counter, Counts, Element, Hook, Key, KeyType, LiveElement, Policy, Rule, Set,

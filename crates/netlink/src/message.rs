@@ -63,23 +63,14 @@ pub(crate) mod errno {
     pub(crate) const EOPNOTSUPP: i32 = 95;
 }
 
-fn message(
-    out: &mut Vec<u8>,
-    kind: u16,
-    flags: u16,
-    seq: u32,
-    family: u8,
-    res_id: u16,
-    body: &[u8],
-) {
+fn message(out: &mut Vec<u8>, kind: u16, flags: u16, seq: u32, head: [u8; 4], body: &[u8]) {
     let len = u32::try_from(PAYLOAD + body.len()).unwrap_or(u32::MAX);
     out.extend(len.to_ne_bytes());
     out.extend(kind.to_ne_bytes());
     out.extend(flags.to_ne_bytes());
     out.extend(seq.to_ne_bytes());
     out.extend(0u32.to_ne_bytes());
-    out.extend([family, 0]);
-    out.extend(res_id.to_be_bytes());
+    out.extend(head);
     out.extend_from_slice(body);
 }
 
@@ -98,7 +89,8 @@ pub(crate) struct Request {
     /// Subsystem and message.
     kind: u16,
     flags: u16,
-    family: u8,
+    /// `struct nfgenmsg`, or what else the subsystem has there.
+    head: [u8; 4],
     body: Writer,
 }
 
@@ -106,21 +98,26 @@ impl Request {
     /// For one object of nf_tables or, with `dump`, for all of a kind.
     pub(crate) fn nft(kind: u16, dump: bool, fill: impl FnOnce(&mut Writer)) -> Request {
         let flags = REQUEST | if dump { DUMP } else { 0 };
-        let mut request = Request { kind: nft(kind), flags, family: INET, body: Writer::default() };
+        let head = [INET, 0, 0, 0];
+        let mut request = Request { kind: nft(kind), flags, head, body: Writer::default() };
         fill(&mut request.body);
         request
     }
 
+    /// For all of something of another subsystem.
+    pub(crate) fn dump(kind: u16, head: [u8; 4], body: Writer) -> Request {
+        Request { kind, flags: REQUEST | DUMP, head, body }
+    }
+
     /// For all connections that are tracked.
     pub(crate) fn connections() -> Request {
-        let (kind, flags) = (conntrack(IPCTNL_MSG_CT_GET), REQUEST | DUMP);
-        Request { kind, flags, family: 0, body: Writer::default() }
+        Request::dump(conntrack(IPCTNL_MSG_CT_GET), [0; 4], Writer::default())
     }
 
     /// To forget a connection of this family, and say so.
     pub(crate) fn forget_connection(family: u8, body: Writer) -> Request {
         let (kind, flags) = (conntrack(IPCTNL_MSG_CT_DELETE), REQUEST | ACK);
-        Request { kind, flags, family, body }
+        Request { kind, flags, head: [family, 0, 0, 0], body }
     }
 
     pub(crate) fn is_dump(&self) -> bool {
@@ -131,7 +128,7 @@ impl Request {
     pub(crate) fn write(self, seq: u32, out: &mut Vec<u8>) -> Result<(), Error> {
         let too_long = |attribute| Error::TooLong { operation: "a request".to_owned(), attribute };
         let body = self.body.finish().map_err(too_long)?;
-        message(out, self.kind, self.flags, seq, self.family, 0, &body);
+        message(out, self.kind, self.flags, seq, self.head, &body);
         Ok(())
     }
 }
@@ -159,7 +156,9 @@ impl<'a> Batch<'a> {
             body.u32(BATCH_GENID, generation);
         }
         let begin = body.written().unwrap_or_default();
-        message(&mut batch.bytes, BATCH_BEGIN, REQUEST, begin_seq, 0, SUBSYSTEM, begin);
+        let [high, low] = SUBSYSTEM.to_be_bytes();
+        let of_batch = [0, 0, high, low];
+        message(&mut batch.bytes, BATCH_BEGIN, REQUEST, begin_seq, of_batch, begin);
 
         let (mut last, mut too_long) = (None, None);
         for (index, op) in transaction.ops.iter().enumerate() {
@@ -172,7 +171,14 @@ impl<'a> Batch<'a> {
                 });
                 let start = batch.bytes.len();
                 let seq = begin_seq.wrapping_add(1).wrapping_add(batch.messages());
-                message(&mut batch.bytes, nft(kind), REQUEST | flags, seq, INET, 0, written);
+                message(
+                    &mut batch.bytes,
+                    nft(kind),
+                    REQUEST | flags,
+                    seq,
+                    [INET, 0, 0, 0],
+                    written,
+                );
                 batch.sent.push((index, start..batch.bytes.len()));
                 last = Some((start, REQUEST | flags));
             });
@@ -186,7 +192,7 @@ impl<'a> Batch<'a> {
             place.copy_from_slice(&(flags | ACK).to_ne_bytes());
         }
         let end_seq = begin_seq.wrapping_add(1).wrapping_add(batch.messages());
-        message(&mut batch.bytes, BATCH_END, REQUEST, end_seq, 0, SUBSYSTEM, &[]);
+        message(&mut batch.bytes, BATCH_END, REQUEST, end_seq, of_batch, &[]);
         Ok(batch)
     }
 

@@ -59,6 +59,11 @@ pub(crate) fn encode_chain(out: &mut Writer, table: &str, chain: &Chain) {
 }
 
 pub(crate) fn decode_chain(attrs: Attrs<'_>) -> Result<Chain, DecodeError> {
+    decode_chain_of(attrs, FILTER)
+}
+
+/// As [`decode_chain`], of another type of base chains than nfguard makes.
+pub(crate) fn decode_chain_of(attrs: Attrs<'_>, wanted: &str) -> Result<Chain, DecodeError> {
     let mut chain = Chain::default();
     let (mut hook, mut policy, mut kind) = (None, None, String::new());
     for attr in attrs {
@@ -76,7 +81,7 @@ pub(crate) fn decode_chain(attrs: Attrs<'_>) -> Result<Chain, DecodeError> {
     }
     named("chain", &chain.name)?;
     if let Some(hook) = hook {
-        if kind != FILTER {
+        if kind != wanted {
             return Err(unknown("chain", "type", &kind));
         }
         chain.base = Some(decode_base(&hook, policy)?);
@@ -218,7 +223,7 @@ pub(crate) fn decode_set(attrs: Attrs<'_>) -> Result<Option<Set>, DecodeError> {
     Ok(Some(set))
 }
 
-fn decode_key_type(number: u32) -> Result<Vec<KeyType>, DecodeError> {
+pub(crate) fn decode_key_type(number: u32) -> Result<Vec<KeyType>, DecodeError> {
     let mut parts = Vec::new();
     let mut rest = number;
     while rest != 0 {

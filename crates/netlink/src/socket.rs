@@ -23,10 +23,11 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    pub(crate) fn open() -> Result<Socket, Error> {
+    /// `protocol`: which subsystem is spoken to (`NETLINK_*`).
+    pub(crate) fn open(protocol: i32) -> Result<Socket, Error> {
         let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
         // SAFETY: no pointers.
-        let fd = unsafe { libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_NETFILTER) };
+        let fd = unsafe { libc::socket(libc::AF_NETLINK, kind, protocol) };
         if fd < 0 {
             let error = io::Error::last_os_error();
             return Err(match error.raw_os_error() {

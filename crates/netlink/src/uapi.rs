@@ -1,7 +1,7 @@
 //! Numbers of the kernel's nf_tables and connection tracking interfaces.
 //!
-//! Taken from `nf_tables.h` and `nfnetlink_conntrack.h` in `include/uapi/linux/netfilter` of Linux
-//! 6.1 (the oldest kernel that nfguard is tested on), which permit their use by programs
+//! Taken from `nf_tables.h`, `nf_tables_compat.h` and `nfnetlink_conntrack.h` in
+//! `include/uapi/linux/netfilter`, and `sock_diag.h` and `inet_diag.h` beside it, of Linux 6.1 (the oldest kernel that nfguard is tested on), which permit their use by programs
 //! (`Linux-syscall-note`). Only what this
 //! crate uses; `tests/uapi.rs` holds every line against the headers of the host it runs on.
 
@@ -223,3 +223,33 @@ pub(crate) const CTA_IP_V6_DST: u16 = 4;
 pub(crate) const CTA_PROTO_NUM: u16 = 1;
 pub(crate) const CTA_PROTO_SRC_PORT: u16 = 2;
 pub(crate) const CTA_PROTO_DST_PORT: u16 = 3;
+
+pub(crate) const NFT_SET_MAP: u32 = 8;
+
+pub(crate) const NFT_META_IIF: u32 = 4;
+
+pub(crate) const NFT_RANGE_EQ: u32 = 0;
+
+pub(crate) const NFTA_RANGE_SREG: u16 = 1;
+pub(crate) const NFTA_RANGE_OP: u16 = 2;
+pub(crate) const NFTA_RANGE_FROM_DATA: u16 = 3;
+pub(crate) const NFTA_RANGE_TO_DATA: u16 = 4;
+
+pub(crate) const NFT_NAT_SNAT: u32 = 0;
+pub(crate) const NFT_NAT_DNAT: u32 = 1;
+
+pub(crate) const NFTA_NAT_TYPE: u16 = 1;
+pub(crate) const NFTA_NAT_REG_ADDR_MIN: u16 = 3;
+pub(crate) const NFTA_NAT_REG_PROTO_MIN: u16 = 5;
+
+pub(crate) const NFTA_MATCH_NAME: u16 = 1;
+pub(crate) const NFTA_MATCH_REV: u16 = 2;
+pub(crate) const NFTA_MATCH_INFO: u16 = 3;
+
+pub(crate) const NFTA_TARGET_NAME: u16 = 1;
+pub(crate) const NFTA_TARGET_REV: u16 = 2;
+pub(crate) const NFTA_TARGET_INFO: u16 = 3;
+
+pub(crate) const SOCK_DIAG_BY_FAMILY: u16 = 20;
+
+pub(crate) const INET_DIAG_SKV6ONLY: u16 = 11;

@@ -3,15 +3,18 @@
 use std::collections::HashMap;
 use std::fs;
 
-const HEADERS: [&str; 10] = [
+const HEADERS: [&str; 13] = [
     "linux/netlink.h",
     "linux/netfilter.h",
     "linux/netfilter/nfnetlink.h",
     "linux/netfilter/nf_tables.h",
+    "linux/netfilter/nf_tables_compat.h",
     "linux/netfilter/nf_log.h",
     "linux/netfilter/nf_conntrack_common.h",
     "linux/netfilter/nfnetlink_conntrack.h",
     "linux/rtnetlink.h",
+    "linux/sock_diag.h",
+    "linux/inet_diag.h",
     "asm-generic/errno-base.h",
     "asm-generic/errno.h",
 ];

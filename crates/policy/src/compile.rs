@@ -34,6 +34,9 @@ pub const TABLE: &str = "nfguard";
 /// layout, and changes when a newer nfguard could not replace an older one's table.
 pub const MARK: &str = "nfguard policy, format 1";
 
+/// The chain that judges what containers send.
+pub const CONTAINERS: &str = "containers";
+
 /// What the rules say of themselves that accept because another hook judges.
 pub(crate) const DEFERRALS: [&str; 2] =
     ["not an address of this host: input or forward decides", "judged by ingress"];
@@ -148,7 +151,7 @@ impl Compiler<'_> {
             "sent on to a container by its published port",
         ));
         for interface in &self.policy.containers.interfaces {
-            chain.rules.push(plain([expr::iifname(interface), vec![goto("containers")]]));
+            chain.rules.push(plain([expr::iifname(interface), vec![goto(CONTAINERS)]]));
         }
         self.rules(&mut chain, Direction::Forward);
         self.default(&mut chain, Direction::Forward, self.policy.default.forward);
@@ -171,7 +174,7 @@ impl Compiler<'_> {
         if containers.interfaces.is_empty() {
             return;
         }
-        let mut chain = Chain { name: "containers".to_owned(), ..Chain::default() };
+        let mut chain = Chain { name: CONTAINERS.to_owned(), ..Chain::default() };
         for interface in &containers.interfaces {
             chain.rules.push(commented(
                 [expr::oifname(interface), vec![accept()]],

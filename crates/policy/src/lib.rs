@@ -29,7 +29,7 @@ mod services;
 mod source;
 mod suggest;
 
-pub use compile::{MARK, TABLE};
+pub use compile::{CONTAINERS, MARK, TABLE};
 pub use explain::{Explanation, Flow, Path, Payload, explain};
 pub use policy::{Policy, RuleInfo};
 pub use problem::{Problem, Severity};

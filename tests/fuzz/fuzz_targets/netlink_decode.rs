@@ -1,5 +1,5 @@
-//! Any answer of the kernel is a table or an error, and connections or an error; a table prints and
-//! encodes.
+//! Any answer of the kernel is a table or an error, and connections, sockets and others' tables or
+//! an error; a table prints and encodes, and others' tables say what they publish.
 //!
 //! The input is a byte that says how to answer, then netlink messages. An even
 //! byte: each question gets the messages of the kind it asks for. An odd one:
@@ -26,6 +26,10 @@ fuzz_target!(|input: &[u8]| {
         let _ = kernel.commit(&diff(None, &loaded.table), None);
     }
     let _ = kernel.connections(|_| true);
+    let _ = kernel.listening();
+    if let Ok(tables) = kernel.foreign(&[]) {
+        tables.iter().for_each(|table| drop(table.published()));
+    }
 });
 
 fn answer(question: &[u8], messages: &[u8], raw: bool) -> Vec<u8> {

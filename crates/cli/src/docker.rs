@@ -1,0 +1,145 @@
+//! What Docker itself says of its containers, where its socket may be read.
+
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::net::IpAddr;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// A port of a running container that its host publishes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DockerPort {
+    pub(crate) container: String,
+    /// The transport protocol's number.
+    pub(crate) protocol: u8,
+    /// The host's address that it is published at.
+    pub(crate) on: IpAddr,
+    pub(crate) port: u16,
+    /// The container's own addresses, and the port that it listens at.
+    pub(crate) addresses: Vec<IpAddr>,
+    pub(crate) inner: u16,
+}
+
+/// A local daemon answers at once, or hangs.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// A thousand containers take about two.
+const LONGEST: u64 = 64 << 20;
+
+/// The published ports of all running containers; `None` where there is no such socket, or it is
+/// not for us.
+///
+/// # Errors
+/// It is there and does not answer as Docker does.
+pub(crate) fn ports(socket: &Path) -> io::Result<Option<Vec<DockerPort>>> {
+    let mut stream = match UnixStream::connect(socket) {
+        Ok(stream) => stream,
+        // Nobody listens any more: Docker was stopped.
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::NotFound | ErrorKind::PermissionDenied | ErrorKind::ConnectionRefused
+            ) =>
+        {
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    // 1.0: the answer ends with the connection, and is not in chunks.
+    stream.write_all(b"GET /containers/json HTTP/1.0\r\nHost: docker\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.take(LONGEST).read_to_end(&mut answer)?;
+    parse(&answer).map(Some).map_err(|error| io::Error::new(ErrorKind::InvalidData, error))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Container {
+    names: Vec<String>,
+    ports: Vec<Port>,
+    network_settings: Option<NetworkSettings>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Port {
+    #[serde(rename = "IP")]
+    ip: Option<IpAddr>,
+    private_port: u16,
+    public_port: Option<u16>,
+    r#type: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct NetworkSettings {
+    networks: std::collections::BTreeMap<String, Network>,
+}
+
+#[derive(Deserialize)]
+struct Network {
+    #[serde(rename = "IPAddress", default)]
+    v4: String,
+    #[serde(rename = "GlobalIPv6Address", default)]
+    v6: String,
+}
+
+fn parse(answer: &[u8]) -> Result<Vec<DockerPort>, String> {
+    let text = String::from_utf8_lossy(answer);
+    let (head, body) = text.split_once("\r\n\r\n").ok_or("no HTTP answer")?;
+    let status = head.lines().next().unwrap_or_default();
+    if status.split(' ').nth(1) != Some("200") {
+        return Err(format!("it says {status:?}"));
+    }
+    let containers: Vec<Container> =
+        serde_json::from_str(body).map_err(|error| error.to_string())?;
+    Ok(containers.into_iter().flat_map(published).collect())
+}
+
+fn published(container: Container) -> Vec<DockerPort> {
+    let name = container.names.first().map(|name| name.trim_start_matches('/'));
+    let networks = container.network_settings.map(|settings| settings.networks).unwrap_or_default();
+    let addresses = networks.values().flat_map(|network| [&network.v4, &network.v6]);
+    let addresses: Vec<IpAddr> = addresses.filter_map(|address| address.parse().ok()).collect();
+    let port = |port: &Port| {
+        Some(DockerPort {
+            container: name.unwrap_or_default().to_owned(),
+            protocol: nfguard_policy::protocol_number(&port.r#type)?,
+            on: port.ip?,
+            port: port.public_port?,
+            addresses: addresses.clone(),
+            inner: port.private_port,
+        })
+    };
+    container.ports.iter().filter_map(port).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_answer_that_says_yes_and_lists_containers_is_one() {
+        for bad in [
+            &b""[..],
+            b"HTTP/1.0 403 Forbidden\r\n\r\n[]",
+            b"HTTP/1.0 200 OK\r\n\r\n{}",
+            b"\xff\xfe\r\n\r\n",
+        ] {
+            assert!(parse(bad).is_err(), "{}", String::from_utf8_lossy(bad));
+        }
+        assert_eq!(parse(b"HTTP/1.0 200 OK\r\nServer: Docker\r\n\r\n[]\n"), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn a_container_in_the_hosts_own_network_publishes_nothing() {
+        let text = br#"HTTP/1.0 200 OK
+
+[{"Id":"1","Names":["/web"],"Ports":[{"PrivatePort":80,"Type":"tcp"}],"NetworkSettings":{"Networks":{"host":{"IPAddress":""}}}}]"#;
+        let text = String::from_utf8_lossy(text).replace('\n', "\r\n");
+        assert_eq!(parse(text.as_bytes()), Ok(Vec::new()));
+    }
+}

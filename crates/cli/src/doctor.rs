@@ -1,0 +1,102 @@
+//! `doctor`: what will bite on this host.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::ErrorKind;
+use std::net::IpAddr;
+use std::path::Path;
+
+use ipnetwork::IpNetwork;
+use nfguard_netlink::{Error, Kernel};
+use serde_json::json;
+
+use crate::args::DoctorRequest;
+use crate::failure::Failure;
+use crate::findings::{self, Seen};
+use crate::host::{self, Host};
+use crate::load::ours;
+use crate::output::{self, BAD, GOOD, NOTE};
+use crate::published::{self, Answer, Port};
+use crate::{Answer as Said, Done, bans};
+
+pub(crate) fn doctor(request: &DoctorRequest, as_json: bool) -> Done {
+    let mut kernel = Kernel::open()?;
+    let mut host = Host::look(&mut kernel, &request.seeing.docker_socket)?;
+    let table = match nfguard_netlink::own_table(&mut kernel, &ours()) {
+        Ok(found) => found.loaded.map(|loaded| loaded.table),
+        Err(error @ (Error::Decode(_) | Error::Foreign { .. })) => {
+            host.notes.push(format!("the loaded policy cannot be read: {error}"));
+            None
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let own = [false, true].map(host::own_address);
+    let ports = published::list(&host, table.as_ref(), own);
+    let found = findings::all(&Seen {
+        host: &host,
+        table: table.as_ref(),
+        ports: &ports,
+        own,
+        forwards: ["ipv4/ip_forward", "ipv6/conf/all/forwarding"].map(is_on),
+        boot: boot(&request.nftables_conf)?,
+        refused: refused(&ports)?,
+    });
+    let backends = findings::docker_backends(&host);
+    if as_json {
+        output::json(&json!({
+            "docker_backends": backends, "loaded": table.is_some(), "findings": found,
+            "notes": host.notes,
+        }));
+        return Ok(Said::from(found.is_empty()));
+    }
+    let backends =
+        if backends.is_empty() { "none seen".to_owned() } else { backends.join(" and ") };
+    output::line(&format!("Docker's rules: {backends}"));
+    if table.is_none() {
+        output::line(&format!("{NOTE}no policy is loaded, so nothing was judged by one{NOTE:#}"));
+    }
+    for note in &host.notes {
+        output::line(&format!("{NOTE}{note}{NOTE:#}"));
+    }
+    for finding in &found {
+        output::line(&format!("\n{BAD}{}{BAD:#}  {}", finding.code, finding.what));
+        output::line(&format!("    why  {}", finding.why));
+        output::line(&format!("    do   {}", finding.fix));
+    }
+    if found.is_empty() {
+        output::line(&format!("{GOOD}nothing found{GOOD:#}"));
+    }
+    Ok(Said::from(found.is_empty()))
+}
+
+/// A setting that is not there is a part of the kernel that is not there.
+fn is_on(setting: &str) -> bool {
+    let value = fs::read_to_string(Path::new("/proc/sys/net").join(setting));
+    value.is_ok_and(|value| value.trim() != "0")
+}
+
+fn boot(path: &Path) -> Result<Option<(String, String)>, Failure> {
+    match fs::read(path) {
+        Ok(bytes) => {
+            Ok(Some((path.display().to_string(), String::from_utf8_lossy(&bytes).into_owned())))
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Failure::file(path)(error)),
+    }
+}
+
+/// For those who may not see their clients: as whom this host speaks to them, and what the
+/// never-ban list says to a ban of that address.
+fn refused(ports: &[Port]) -> Result<BTreeMap<IpAddr, (IpAddr, String)>, Failure> {
+    let never = bans::never()?;
+    let receivers = ports.iter().filter_map(|port| match &port.answer {
+        Answer::Sent { to, .. } | Answer::Relayed { to: Some(to), .. } => Some(to.ip()),
+        _ => None,
+    });
+    let refused = receivers.filter_map(|receiver| {
+        let gateway = host::address_towards(receiver)?;
+        let refused = never.admit(IpNetwork::from(gateway).into()).err()?;
+        Some((receiver, (gateway, refused.to_string())))
+    });
+    Ok(refused.collect())
+}

@@ -1,0 +1,251 @@
+//! What is to be known of this host beside its policy. Only ever read.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use nfguard_netlink::{Error, Family, Foreign, Kernel, Listening, Published};
+
+use crate::docker::{self, DockerPort};
+use crate::explain::{SOMEBODY_V4, SOMEBODY_V6};
+use crate::legacy;
+
+/// What was found.
+#[derive(Debug, Default)]
+pub(crate) struct Host {
+    /// Tables of nf_tables that are not ours; those of iptables-nft are among them.
+    pub(crate) nft: Vec<Foreign>,
+    /// Tables of the legacy iptables.
+    pub(crate) legacy: Vec<Foreign>,
+    /// There are such tables that could not be read.
+    pub(crate) legacy_unread: bool,
+    pub(crate) listening: Vec<Listening>,
+    /// Who holds a socket, by its inode.
+    pub(crate) owners: BTreeMap<u32, Process>,
+    /// What Docker says, where it was asked.
+    pub(crate) docker: Vec<DockerPort>,
+    /// The interfaces of default routes.
+    pub(crate) uplinks: Vec<String>,
+    /// What could not be seen, and what to do to see it.
+    pub(crate) notes: Vec<String>,
+}
+
+/// A process that holds sockets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Process {
+    pub(crate) id: u32,
+    pub(crate) name: String,
+    /// To whom it relays, if it is Docker's.
+    pub(crate) relays_to: Option<SocketAddr>,
+}
+
+/// What Docker's relay is called.
+pub(crate) const PROXY: &str = "docker-proxy";
+
+impl Host {
+    pub(crate) fn look(kernel: &mut Kernel, docker_socket: &Path) -> Result<Host, Error> {
+        let mut host = Host { uplinks: uplinks(), ..Host::default() };
+        match kernel.foreign(&[nfguard_policy::TABLE, &nfguard_ban::known_by().name]) {
+            Ok(tables) => host.nft = tables,
+            Err(error @ (Error::Decode(_) | Error::Interrupted)) => {
+                host.notes.push(format!("the tables of others cannot be read: {error}"));
+            }
+            Err(error) => return Err(error),
+        }
+        host.look_at_legacy();
+        match Kernel::open_for_sockets().and_then(|mut sockets| sockets.listening()) {
+            Ok(listening) => host.listening = listening,
+            Err(error) => host.notes.push(format!("who listens cannot be seen: {error}")),
+        }
+        host.owners = owners(&host.listening);
+        match docker::ports(docker_socket) {
+            Ok(ports) => host.docker = ports.unwrap_or_default(),
+            Err(error) => host.notes.push(format!("{}: {error}", docker_socket.display())),
+        }
+        Ok(host)
+    }
+
+    /// All tables that are not ours.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = &Foreign> {
+        self.nft.iter().chain(&self.legacy)
+    }
+
+    /// What address translation publishes.
+    pub(crate) fn published(&self) -> Vec<Published> {
+        self.tables().flat_map(Foreign::published).collect()
+    }
+
+    /// By which packets from outside come in.
+    pub(crate) fn uplink(&self) -> &str {
+        self.uplinks.first().map_or("eth0", String::as_str)
+    }
+
+    fn look_at_legacy(&mut self) {
+        let programs = [
+            ("/proc/net/ip_tables_names", "iptables-legacy-save", Family::Ip),
+            ("/proc/net/ip6_tables_names", "ip6tables-legacy-save", Family::Ip6),
+        ];
+        for (names, program, family) in programs {
+            // Only where there are tables: looking for one makes the kernel make it.
+            let tables = match fs::read_to_string(names) {
+                Ok(tables) => tables,
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(error) => {
+                    self.notes.push(format!("{names}: {error}"));
+                    continue;
+                }
+            };
+            if tables.trim().is_empty() {
+                continue;
+            }
+            let saved = Command::new(program).stdin(Stdio::null()).output();
+            match saved {
+                Ok(saved) if saved.status.success() => {
+                    let text = String::from_utf8_lossy(&saved.stdout);
+                    self.legacy.extend(legacy::parse(&text, family));
+                }
+                saved => {
+                    let why = saved.map_or_else(
+                        |error| error.to_string(),
+                        |saved| String::from_utf8_lossy(&saved.stderr).trim().to_owned(),
+                    );
+                    self.legacy_unread = true;
+                    self.notes.push(format!(
+                        "the kernel holds rules of the legacy iptables, which only its own program \
+                         can list: {program}: {why}"
+                    ));
+                }
+            }
+        }
+    }
+}
+
+/// The address of this host that it speaks to another from; nothing is sent.
+pub(crate) fn address_towards(peer: IpAddr) -> Option<IpAddr> {
+    let any: IpAddr = match peer {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    socket.connect((peer, 9)).ok()?;
+    socket.local_addr().ok().map(|address| address.ip())
+}
+
+/// The address that the world knows this host by; one that stands for it where it has none.
+pub(crate) fn own_address(is_v6: bool) -> IpAddr {
+    use crate::explain::{HOST_V4, HOST_V6};
+    let (somebody, stand_in) = if is_v6 { (SOMEBODY_V6, HOST_V6) } else { (SOMEBODY_V4, HOST_V4) };
+    address_towards(somebody).unwrap_or(stand_in)
+}
+
+fn uplinks() -> Vec<String> {
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    let (v4, v6) = (read("/proc/net/route"), read("/proc/net/ipv6_route"));
+    let mut uplinks = Vec::new();
+    for uplink in default_routes_v4(&v4).chain(default_routes_v6(&v6)) {
+        if !uplinks.contains(&uplink) {
+            uplinks.push(uplink);
+        }
+    }
+    uplinks
+}
+
+/// Interface, destination, gateway, flags, three counts, mask.
+fn default_routes_v4(text: &str) -> impl Iterator<Item = String> {
+    text.lines().filter_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let [interface, destination, _, _, _, _, _, mask, ..] = fields[..] else { return None };
+        ([destination, mask] == ["00000000"; 2]).then(|| interface.to_owned())
+    })
+}
+
+/// Destination and its length, source and its length, gateway, metric, two counts, flags,
+/// interface. The kernel has one of its own, on `lo`, that refuses.
+fn default_routes_v6(text: &str) -> impl Iterator<Item = String> {
+    text.lines().filter_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let [destination, "00", _, "00", _, _, _, _, _, interface] = fields[..] else {
+            return None;
+        };
+        let any = destination.bytes().all(|byte| byte == b'0');
+        (any && interface != "lo").then(|| interface.to_owned())
+    })
+}
+
+/// Which processes hold these sockets. Those of others are seen by root alone.
+fn owners(listening: &[Listening]) -> BTreeMap<u32, Process> {
+    let wanted: BTreeSet<u32> = listening.iter().map(|socket| socket.inode).collect();
+    let mut owners = BTreeMap::new();
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    for process in entries.filter(|entry| entry.file_name().as_encoded_bytes()[0].is_ascii_digit())
+    {
+        let Some(id) = process.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        let descriptors = fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten();
+        for descriptor in descriptors {
+            let Ok(link) = fs::read_link(descriptor.path()) else { continue };
+            let Some(inode) = link.to_str().and_then(socket_inode) else { continue };
+            if wanted.contains(&inode) {
+                owners.entry(inode).or_insert_with(|| describe(id, &process.path()));
+            }
+        }
+    }
+    owners
+}
+
+fn socket_inode(link: &str) -> Option<u32> {
+    link.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+}
+
+fn describe(id: u32, path: &Path) -> Process {
+    let name = fs::read_to_string(path.join("comm")).unwrap_or_default().trim().to_owned();
+    let command = fs::read(path.join("cmdline")).unwrap_or_default();
+    let command = String::from_utf8_lossy(&command);
+    let relays_to = relays_to(&command.split('\0').collect::<Vec<_>>());
+    Process { id, name, relays_to }
+}
+
+/// `docker-proxy -proto tcp -host-ip … -host-port … -container-ip … -container-port …`
+fn relays_to(command: &[&str]) -> Option<SocketAddr> {
+    let is_proxy = |program: &&&str| program.rsplit('/').next() == Some(PROXY);
+    command.first().filter(is_proxy)?;
+    let option = |name| command.iter().skip_while(|word| **word != name).nth(1);
+    let address: IpAddr = option("-container-ip")?.parse().ok()?;
+    Some(SocketAddr::new(address, option("-container-port")?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_uplink_is_where_the_default_route_leads() {
+        let v4 = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n\
+                  docker0\t000011AC\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0\n\
+                  br-lan\t00000000\t016433C6\t0003\t0\t0\t0\t00000000\t0\t0\t0\n";
+        assert_eq!(default_routes_v4(v4).collect::<Vec<_>>(), ["br-lan"]);
+        let zero = "0".repeat(32);
+        let v6 = format!(
+            "{zero} 00 {zero} 00 fe800000000000000000000000000001 00000400 00000001 00000000 00000003     eth1\n\
+             {zero} 00 {zero} 00 {zero} ffffffff 00000001 00000000 00200200       lo\n\
+             20010db8000000000000000000000000 20 {zero} 00 {zero} 00000100 00000001 00000000 00000001     eth2\n"
+        );
+        assert_eq!(default_routes_v6(&v6).collect::<Vec<_>>(), ["eth1"]);
+    }
+
+    #[test]
+    fn dockers_relay_says_in_its_command_line_whom_it_relays_to() {
+        let words = |text: &'static str| text.split(' ').collect::<Vec<_>>();
+        let command = words(
+            "/usr/sbin/docker-proxy -proto tcp -host-ip :: -host-port 80 -container-ip 172.17.0.2 \
+             -container-port 8080 -use-listen-fd",
+        );
+        assert_eq!(relays_to(&command), "172.17.0.2:8080".parse().ok());
+        assert_eq!(relays_to(&words("socat -container-ip 172.17.0.2 -container-port 80")), None);
+        assert_eq!(relays_to(&words("docker-proxy -container-ip")), None);
+    }
+}

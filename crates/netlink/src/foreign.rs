@@ -1,0 +1,290 @@
+//! Tables that others have made: read as far as can be, never written.
+//!
+//! What iptables-nft puts into the kernel are matches and targets of its own, as opaque bytes. Those
+//! that decide about ordinary packets are translated into the expressions that they stand for; what
+//! is left stays [`Expr::Unknown`], and whoever judges by such a rule says that it is not certain.
+
+mod judge;
+mod nat;
+mod xt;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use crate::attr::{Attrs, Writer};
+use crate::element::RawElements;
+use crate::error::{DecodeError, Error};
+use crate::expr::{Expr, Verdict};
+use crate::kernel::Kernel;
+use crate::message::{Request, nft};
+use crate::model::{Base, Chain, KeyType, Rule, Set};
+use crate::object;
+use crate::uapi::*;
+use crate::words::{NFPROTO_IPV4, NFPROTO_IPV6};
+
+pub use judge::Outcome;
+pub use nat::{Nat, Published};
+
+/// How often the tables are read when others change them meanwhile.
+const READS: usize = 20;
+
+/// The families of tables that see IP packets on their way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// IPv4.
+    Ip,
+    /// IPv6.
+    Ip6,
+    /// Both.
+    Inet,
+}
+
+impl Family {
+    const ALL: [Family; 3] = [Family::Ip, Family::Ip6, Family::Inet];
+
+    /// nft's word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Family::Ip => "ip",
+            Family::Ip6 => "ip6",
+            Family::Inet => "inet",
+        }
+    }
+
+    /// Whether its tables see packets of this address.
+    #[must_use]
+    pub fn sees(self, address: IpAddr) -> bool {
+        match self {
+            Family::Ip => address.is_ipv4(),
+            Family::Ip6 => address.is_ipv6(),
+            Family::Inet => true,
+        }
+    }
+
+    fn number(self) -> u8 {
+        match self {
+            Family::Ip => NFPROTO_IPV4,
+            Family::Ip6 => NFPROTO_IPV6,
+            // `NFPROTO_INET`
+            Family::Inet => 1,
+        }
+    }
+}
+
+/// A table that somebody else made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Foreign {
+    /// Which packets it sees.
+    pub family: Family,
+    /// Its name.
+    pub name: String,
+    /// Its chains.
+    pub chains: Vec<ForeignChain>,
+    /// The sets that rules list in place, and those of ports: others may be large, and say who, not
+    /// what.
+    pub sets: Vec<Set>,
+}
+
+/// A chain of such a table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ForeignChain {
+    /// Unique in its table.
+    pub name: String,
+    /// Where packets enter it.
+    pub base: Option<Base>,
+    /// It is of type `nat`: the first packet of a connection enters it, to have its addresses
+    /// rewritten.
+    pub is_nat: bool,
+    /// In order.
+    pub rules: Vec<ForeignRule>,
+}
+
+/// A rule of such a table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ForeignRule {
+    /// What it does, as far as this crate has words for it.
+    pub exprs: Vec<Expr>,
+    /// How it rewrites addresses.
+    pub nat: Option<Nat>,
+}
+
+impl Foreign {
+    /// The chain of this name.
+    #[must_use]
+    pub fn chain(&self, name: &str) -> Option<&ForeignChain> {
+        self.chains.iter().find(|chain| chain.name == name)
+    }
+
+    /// These chains and all that a packet can jump to from them.
+    #[must_use]
+    pub fn reached_from<'a>(
+        &'a self,
+        names: impl IntoIterator<Item = &'a str>,
+    ) -> BTreeSet<&'a str> {
+        let mut todo: Vec<&str> = names.into_iter().collect();
+        let mut reached = BTreeSet::new();
+        while let Some(name) = todo.pop() {
+            if !reached.insert(name) {
+                continue;
+            }
+            let rules = self.chain(name).into_iter().flat_map(|chain| &chain.rules);
+            todo.extend(rules.flat_map(|rule| &rule.exprs).filter_map(|expr| match expr {
+                Expr::Verdict(Verdict::Jump(chain) | Verdict::Goto(chain)) => Some(&**chain),
+                _ => None,
+            }));
+        }
+        reached
+    }
+}
+
+impl ForeignRule {
+    /// From the kernel's expressions, of a table of this family: one rule, or several that together
+    /// do the same, where iptables lists ports in one.
+    #[must_use]
+    pub fn read(family: Family, exprs: &[Expr]) -> Vec<ForeignRule> {
+        xt::translate(family, exprs)
+    }
+}
+
+impl Kernel {
+    /// The tables of the families `ip`, `ip6` and `inet` but for those of `inet` that are named, all
+    /// of one generation. A table that sees no packets, because it is dormant, is left out.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] if others kept changing the ruleset; any but [`Error::Refused`].
+    pub fn foreign(&mut self, ours: &[&str]) -> Result<Vec<Foreign>, Error> {
+        for _ in 0..READS {
+            let generation = self.generation()?;
+            let read = self.foreign_once(ours);
+            if matches!(read, Err(Error::Interrupted)) || self.generation()? != generation {
+                continue;
+            }
+            return read;
+        }
+        Err(Error::Interrupted)
+    }
+
+    fn foreign_once(&mut self, ours: &[&str]) -> Result<Vec<Foreign>, Error> {
+        let mut tables = Vec::new();
+        for family in Family::ALL {
+            self.dump(family, NFT_MSG_GETTABLE, &[], |attrs| {
+                let table = object::decode_table(attrs)?;
+                let is_ours = family == Family::Inet && ours.contains(&&*table.name);
+                if !table.dormant && !is_ours {
+                    let (chains, sets) = (Vec::new(), Vec::new());
+                    tables.push(Foreign { family, name: table.name, chains, sets });
+                }
+                Ok(())
+            })?;
+            self.dump(family, NFT_MSG_GETCHAIN, &[], |attrs| {
+                let of = first_string(attrs, NFTA_CHAIN_TABLE);
+                let is_of = |table: &&mut Foreign| table.family == family && table.name == of;
+                if let Some(table) = tables.iter_mut().find(is_of) {
+                    table.chains.push(decode_chain(attrs)?);
+                }
+                Ok(())
+            })?;
+        }
+        for table in &mut tables {
+            let (family, name) = (table.family, &table.name);
+            for chain in &mut table.chains {
+                let of_chain = [(NFTA_RULE_TABLE, &**name), (NFTA_RULE_CHAIN, &chain.name)];
+                self.dump(family, NFT_MSG_GETRULE, &of_chain, |attrs| {
+                    let Rule { exprs, .. } = object::decode_rule(attrs)?;
+                    chain.rules.extend(ForeignRule::read(family, &exprs));
+                    Ok(())
+                })?;
+            }
+            table.sets = self.listed_in_rules(family, name, &table.chains)?;
+        }
+        Ok(tables)
+    }
+
+    fn listed_in_rules(
+        &mut self,
+        family: Family,
+        table: &str,
+        chains: &[ForeignChain],
+    ) -> Result<Vec<Set>, Error> {
+        let used = chains.iter().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.exprs);
+        let used: BTreeSet<&String> = used
+            .filter_map(|expr| match expr {
+                Expr::Lookup { set, .. } => Some(set),
+                _ => None,
+            })
+            .collect();
+        if used.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut sets = Vec::new();
+        self.dump(family, NFT_MSG_GETSET, &[(NFTA_SET_TABLE, table)], |attrs| {
+            sets.extend(decode_set(attrs)?.filter(|set| used.contains(&set.name)));
+            Ok(())
+        })?;
+        for set in &mut sets {
+            let of_set = [(NFTA_SET_ELEM_LIST_TABLE, table), (NFTA_SET_ELEM_LIST_SET, &*set.name)];
+            let mut raw = RawElements::default();
+            self.dump(family, NFT_MSG_GETSETELEM, &of_set, |attrs| Ok(raw.add(attrs)?))?;
+            set.elements = raw.finish(set);
+        }
+        Ok(sets)
+    }
+
+    /// All objects that a message of nf_tables asks for. The answer's type is the one before it.
+    fn dump(
+        &mut self,
+        family: Family,
+        ask: u16,
+        names: &[(u16, &str)],
+        each: impl FnMut(Attrs<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut body = Writer::default();
+        for (kind, name) in names {
+            body.string(*kind, name);
+        }
+        let request = Request::dump(nft(ask), [family.number(), 0, 0, 0], body);
+        self.ask(request, nft(ask.wrapping_sub(1)), each)
+    }
+}
+
+/// As [`object::decode_chain`], of any type and at any hook.
+fn decode_chain(attrs: Attrs<'_>) -> Result<ForeignChain, DecodeError> {
+    let kind = first_string(attrs, NFTA_CHAIN_TYPE);
+    let Chain { name, base, .. } = match object::decode_chain_of(attrs, &kind) {
+        // At a hook that has to do with devices: no packet enters it where we look.
+        Err(DecodeError::Unknown { .. }) => {
+            Chain { name: first_string(attrs, NFTA_CHAIN_NAME), ..Chain::default() }
+        }
+        chain => chain?,
+    };
+    Ok(ForeignChain { name, base, is_nat: kind == "nat", rules: Vec::new() })
+}
+
+/// `None` for what is not looked into.
+fn decode_set(attrs: Attrs<'_>) -> Result<Option<Set>, DecodeError> {
+    let mut set = Set { name: first_string(attrs, NFTA_SET_NAME), ..Set::default() };
+    let (mut flags, mut key) = (0, 0);
+    for attr in attrs {
+        let attr = attr?;
+        match attr.kind {
+            NFTA_SET_FLAGS => flags = attr.u32()?,
+            NFTA_SET_KEY_TYPE => key = attr.u32()?,
+            _ => {}
+        }
+    }
+    set.interval = flags & NFT_SET_INTERVAL != 0;
+    let Ok(parts) = object::decode_key_type(key) else { return Ok(None) };
+    let in_place = flags & NFT_SET_ANONYMOUS != 0;
+    let simple = parts.len() == 1 || !set.interval;
+    let wanted = flags & NFT_SET_MAP == 0 && simple && (in_place || parts == PORTS);
+    set.key = parts;
+    Ok(wanted.then_some(set))
+}
+
+const PORTS: [KeyType; 1] = [KeyType::InetService];
+
+fn first_string(attrs: Attrs<'_>, kind: u16) -> String {
+    let found = attrs.filter_map(Result::ok).find(|attr| attr.kind == kind);
+    found.map(|attr| attr.string()).unwrap_or_default()
+}
