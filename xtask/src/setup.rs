@@ -47,6 +47,9 @@ pub(crate) const PEER_TOOLS: [(&str, &str); 4] = [
 /// Cargo's own, with the versions that are known to work here.
 const CARGO_TOOLS: [(&str, &str); 2] = [("cargo-deny", "0.20.2"), ("cargo-fuzz", "0.13.2")];
 
+/// What may be removed for others: of a newer release, it keeps Debian's own emulator out.
+const IN_THE_WAY: [&str; 1] = ["qemu-utils"];
+
 const POLICY_RC: &str = "/usr/sbin/policy-rc.d";
 
 /// Installs what is missing, or with `check` only says so.
@@ -106,9 +109,23 @@ fn install(packages: &[&str]) -> Result<(), String> {
         command
     };
     runner::run(apt().arg("update"))?;
-    let careful = ["--yes", "--no-install-recommends", "--no-upgrade", "--no-remove"];
+    let careful = ["--yes", "--no-install-recommends", "--no-upgrade"];
+    let plan = runner::output(apt().args(["--simulate", "install"]).args(careful).args(packages))?;
+    let dear = removals(&plan).filter(|name| !IN_THE_WAY.contains(name)).collect::<Vec<_>>();
+    if !dear.is_empty() {
+        let (dear, list) = (dear.join(" "), packages.join(" "));
+        return Err(format!(
+            "apt-get would remove {dear} for it. If that may go:\n  sudo apt-get install \
+             --no-install-recommends {list}"
+        ));
+    }
     runner::run(apt().arg("install").args(careful).args(packages))?;
     Ok(())
+}
+
+/// What `apt-get --simulate` says it would remove: `Remv qemu-utils [1:10.0.2]`.
+fn removals(plan: &str) -> impl Iterator<Item = &str> {
+    plan.lines().filter_map(|line| line.strip_prefix("Remv ")?.split(' ').next())
 }
 
 /// Keeps the packages' services from starting (a firewall among them) while it
@@ -136,5 +153,17 @@ impl Drop for NoServices {
         {
             eprintln!("{POLICY_RC} could not be removed again: {error}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::removals;
+
+    #[test]
+    fn what_would_be_removed_is_read_from_the_plan() {
+        let plan = "Reading package lists...\nRemv qemu-utils [1:10.0.2+ds-2]\nInst nmap (7.93)\n\
+                    Remv mail-server:amd64 [1]\nConf nmap (7.93)\n";
+        assert_eq!(removals(plan).collect::<Vec<_>>(), ["qemu-utils", "mail-server:amd64"]);
     }
 }
