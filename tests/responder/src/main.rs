@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! responder serve [--log FILE] PORT…    HTTP over TCP, and an echo over UDP, on each port
+//! responder traefik OPTION…             the same, told as Traefik is
 //! responder tcp HOST:PORT MILLISECONDS  asks such a server, or any that speaks
 //! responder udp HOST:PORT MILLISECONDS  waits for its datagram to come back
 //! ```
@@ -24,6 +25,14 @@ fn main() -> ExitCode {
     let done = match arguments.as_slice() {
         ["serve", "--log", log, ports @ ..] => serve(Some(log), ports),
         ["serve", ports @ ..] => serve(None, ports),
+        ["traefik", options @ ..] => {
+            let of = |option: &str, end: &str| {
+                let values = options.iter().filter_map(|text| text.strip_prefix(option));
+                values.filter_map(|text| Some(text.split_once(end)?.1)).collect::<Vec<_>>()
+            };
+            let log = of("--accesslog.filepath", "=");
+            serve(log.first().copied(), &of("--entrypoints.", ".address=:"))
+        }
         [kind @ ("tcp" | "udp"), to, patience] => ask(kind, to, patience),
         _ => Err(io::Error::other("usage: responder serve|tcp|udp …")),
     };

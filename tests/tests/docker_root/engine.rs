@@ -7,7 +7,7 @@
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::net::IpAddr;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Mutex;
@@ -112,12 +112,27 @@ impl<'w> Engine<'w> {
             "experimental": true,
             "ip6tables": true,
             "userland-proxy": self.settings.userland_proxy,
-            "storage-driver": "vfs",
-            "cgroup-parent": format!("/{}", self.cgroup),
-            "exec-opts": ["native.cgroupdriver=cgroupfs"],
-            "dns": [World::INTERNET_V4],
         });
         fs::write(self.path("daemon.json"), config.to_string()).expect("written");
+    }
+
+    /// What an engine here needs, whatever its configuration.
+    fn options(&self) -> Vec<String> {
+        let path = |name| self.path(name).display().to_string();
+        let mut options = Vec::new();
+        for (option, value) in [
+            ("--data-root", "/run/docker-data".to_owned()),
+            ("--exec-root", "/run/docker".to_owned()),
+            ("--pidfile", "/run/docker.pid".to_owned()),
+            ("--host", format!("unix://{}", path("docker.sock"))),
+            ("--storage-driver", "vfs".to_owned()),
+            ("--cgroup-parent", format!("/{}", self.cgroup)),
+            ("--exec-opt", "native.cgroupdriver=cgroupfs".to_owned()),
+            ("--dns", World::INTERNET_V4.to_string()),
+        ] {
+            options.extend([option.to_owned(), value]);
+        }
+        options
     }
 
     /// A program among the engine's mounts, processes and links.
@@ -140,9 +155,7 @@ impl<'w> Engine<'w> {
     fn start_daemon(&self) {
         let mut command = self.inside("dockerd");
         command.arg("--config-file").arg(self.path("daemon.json"));
-        command.args(["--data-root", "/run/docker-data", "--exec-root", "/run/docker"]);
-        command.args(["--pidfile", "/run/docker.pid", "--host"]);
-        command.arg(format!("unix://{}", self.path("docker.sock").display()));
+        command.args(self.options());
         let log = File::options().create(true).append(true).open(self.path("dockerd.log"));
         let log = log.expect("a log");
         command.stdout(log.try_clone().expect("a log")).stderr(log);
@@ -169,17 +182,49 @@ impl<'w> Engine<'w> {
         let root = self.path("root");
         fs::create_dir(&root).expect("a folder");
         fs::copy(docker::responder(), root.join("responder")).expect("copied");
-        let archive = self.path("image.tar");
-        let archive = archive.to_str().expect("a path");
         let mut tar = Command::new("tar");
-        let packed = tar.arg("-C").arg(&root).args(["-cf", archive, "."]).status();
-        assert!(packed.expect("tar starts").success());
-        let entry = r#"ENTRYPOINT ["/responder"]"#;
-        self.docker(&["import", "--change", entry, archive, IMAGE]);
+        tar.arg("-C").arg(&root).arg("-cf").arg(self.path("image.tar")).arg(".");
+        assert!(tar.status().expect("tar starts").success());
+        self.import(IMAGE, &["/responder"], &[]);
         // There is no shell that could run a check given to `docker run`.
         let check =
             r#"HEALTHCHECK --interval=2s CMD ["/responder", "tcp", "127.0.0.1:8443", "1000"]"#;
-        self.docker(&["import", "--change", entry, "--change", check, archive, CHECKED]);
+        self.import(CHECKED, &["/responder"], &["--change", check]);
+    }
+
+    /// The image once more, by this name and with this entry point.
+    pub(crate) fn import(&self, name: &str, entry: &[&str], options: &[&str]) {
+        let entry = format!("ENTRYPOINT {}", serde_json::json!(entry));
+        let archive = self.path("image.tar");
+        let archive = archive.to_str().expect("a path");
+        self.docker(&[&["import", "--change", &entry][..], options, &[archive, name]].concat());
+    }
+
+    /// A program that [`Engine::script`] finds ahead of others of its name.
+    pub(crate) fn add_program(&self, name: &str, text: &str) {
+        let path = self.path("bin").join(name);
+        fs::write(&path, text).expect("written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("executable");
+    }
+
+    /// As [`Engine::add_program`], one that there is already.
+    pub(crate) fn link_program(&self, name: &str, program: &Path) {
+        symlink(program, self.path("bin").join(name)).expect("a link");
+    }
+
+    /// Runs commands in the repository's folder, up to the first that fails, and returns what they
+    /// print.
+    pub(crate) fn script(&self, commands: &str) -> String {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a folder");
+        let mut command = self.inside("sh");
+        command.arg("-euxc").arg(format!("cd '{}'\n{commands}", folder.display()));
+        command.env("DOCKER_HOST", format!("unix://{}", self.path("docker.sock").display()));
+        command.env("DOCKER_CONFIG", self.folder.path());
+        command.env("DOCKERD_OPTIONS", self.options().join(" "));
+        let output = self.host.run(|| command.output().expect("nsenter starts"));
+        let [out, err] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
+        assert!(output.status.success(), "{}\n{out}\n{err}\n{}", output.status, self.log());
+        out.into_owned()
     }
 
     fn client(&self, arguments: &[&str]) -> Output {
