@@ -90,14 +90,14 @@ fn dropped_by_others(seen: &Seen<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
     for table in seen.host.tables() {
         for chain in &table.chains {
-            let Some(base) = chain.base else { continue };
+            let Some((base, gate)) = chain.base.zip(table.gate(chain)) else { continue };
             let (mut names, mut certain) = (Vec::new(), true);
             for (name, packets) in &ways {
                 for (hook, packet) in packets {
                     if *hook != base.hook {
                         continue;
                     }
-                    if let Some(Outcome::Drops { certain: is }) = table.outcome(chain, packet) {
+                    if let Some(Outcome::Drops { certain: is }) = gate.outcome(packet) {
                         certain &= is;
                         names.push(name.as_str());
                     }

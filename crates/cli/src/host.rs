@@ -202,7 +202,9 @@ fn socket_inode(link: &str) -> Option<u32> {
 }
 
 fn describe(id: u32, path: &Path) -> Process {
-    let name = fs::read_to_string(path.join("comm")).unwrap_or_default().trim().to_owned();
+    let name = fs::read(path.join("comm")).unwrap_or_default();
+    // A process names itself, and this is printed on somebody's terminal.
+    let name = String::from_utf8_lossy(&name).replace(char::is_control, "");
     let command = fs::read(path.join("cmdline")).unwrap_or_default();
     let command = String::from_utf8_lossy(&command);
     let relays_to = relays_to(&command.split('\0').collect::<Vec<_>>());

@@ -22,7 +22,7 @@ use crate::object;
 use crate::uapi::*;
 use crate::words::{NFPROTO_IPV4, NFPROTO_IPV6};
 
-pub use judge::Outcome;
+pub use judge::{Gate, Outcome};
 pub use nat::{Nat, Published};
 
 /// How often the tables are read when others change them meanwhile.

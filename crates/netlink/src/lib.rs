@@ -41,7 +41,7 @@ pub use error::{DecodeError, Error, Refusal};
 pub use expr::{
     CmpOp, CtKey, Dynset, Expr, Header, Limit, Log, LogTo, MetaKey, Reg, Reject, Verdict,
 };
-pub use foreign::{Family, Foreign, ForeignChain, ForeignRule, Nat, Outcome, Published};
+pub use foreign::{Family, Foreign, ForeignChain, ForeignRule, Gate, Nat, Outcome, Published};
 pub use kernel::{Kernel, Loaded, Snapshot};
 pub use listening::Listening;
 pub use load::{Change, load, own_head, own_table, plan, unload};

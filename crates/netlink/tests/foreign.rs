@@ -76,14 +76,10 @@ fn outcome(rules: &[&[Expr]]) -> Outcome {
     let table = Foreign { family: Family::Ip, name: "filter".to_owned(), chains, sets: vec![] };
     let (from, to) = (address("203.0.113.7"), address("198.51.100.2"));
     let packet = Packet::new(from, to, protocol::TCP, (40_000, 443));
-    assert_eq!(
-        table.outcome(
-            &table.chains[0],
-            &Packet { source: address("2001:db8::7"), ..packet.clone() }
-        ),
-        None
-    );
-    table.outcome(&table.chains[0], &packet).expect("it sees IPv4")
+    let gate = table.gate(&table.chains[0]).expect("a base chain");
+    let of_v6 = Packet { source: address("2001:db8::7"), ..packet.clone() };
+    assert_eq!(gate.outcome(&of_v6), None);
+    gate.outcome(&packet).expect("it sees IPv4")
 }
 
 const DROPS: Outcome = Outcome::Drops { certain: true };
@@ -207,7 +203,8 @@ proptest! {
             let table = Foreign { family, name: "t".to_owned(), chains, sets: vec![] };
             let _ = table.published();
             let packet = Packet::new(address("192.0.2.1"), address("192.0.2.2"), 6, (1, 2));
-            let _ = table.outcome(&table.chains[0], &Packet { fib_daddr_type: fib_type::LOCAL, ..packet });
+            let packet = Packet { fib_daddr_type: fib_type::LOCAL, ..packet };
+            let _ = table.gate(&table.chains[0]).map(|gate| gate.outcome(&packet));
         }
     }
 }

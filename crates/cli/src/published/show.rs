@@ -8,41 +8,58 @@ use crate::host::PROXY;
 use crate::output::{self, BAD, GOOD, NOTE};
 
 pub(crate) fn print(ports: &[Port]) {
-    output::line(&format!("\n{:<16} {:<7} {:<52} from the world", "port", "family", "answered by"));
-    for port in ports {
+    let rows: Vec<_> = ports.iter().map(|port| (answered_by(port), port)).collect();
+    let widths = rows.iter().map(|(answer, _)| answer.chars().count());
+    let width = widths.max().unwrap_or(0).max(ANSWERED_BY.len());
+    output::line(&format!(
+        "\n{:<16} {:<6} {ANSWERED_BY:<width$}  from the world",
+        "port", "family"
+    ));
+    for (answer, port) in rows {
         let families = port.families.iter().map(|is_v6| if *is_v6 { "v6" } else { "v4" });
         let families = families.collect::<Vec<_>>().join(" ");
-        let answer = describe(&port.answer);
-        let answer = match port.on {
-            Some(on) => format!("{answer}, only at {on}"),
-            None => answer,
-        };
-        let by = port.world.as_ref().and_then(|(_, by)| by.as_deref());
-        let by = by.map(|by| format!(" ({by})")).unwrap_or_default();
-        let (style, words) = match port.state() {
-            State::Reachable => (GOOD, format!("reachable{by}")),
-            State::NotAllowed => (Style::new(), "not allowed".to_owned()),
-            State::PublishedNotAllowed => (BAD, "! published, but not allowed".to_owned()),
-            State::NobodyAnswers => (NOTE, format!("! allowed, but nothing answers{by}")),
-            State::Local => (Style::new(), "only this host itself".to_owned()),
-            State::NoPolicy => (BAD, "no policy is loaded".to_owned()),
-        };
+        let (style, words) = verdict(port);
+        let name = port.name();
         output::line(&format!(
-            "{:<16} {families:<7} {answer:<52} {style}{words}{style:#}",
-            port.name()
+            "{name:<16} {families:<6} {answer:<width$}  {style}{words}{style:#}"
         ));
     }
 }
 
+const ANSWERED_BY: &str = "answered by";
+
+/// What stands out begins with a mark, for those who see no colour.
+fn verdict(port: &Port) -> (Style, String) {
+    let by = port.world.as_ref().and_then(|(_, by)| by.as_deref());
+    let by = by.map(|by| format!(" ({by})")).unwrap_or_default();
+    match port.state() {
+        State::Reachable => (GOOD, format!("reachable{by}")),
+        State::NotAllowed => (Style::new(), "not allowed".to_owned()),
+        State::PublishedNotAllowed => (BAD, "! published, but not allowed".to_owned()),
+        State::NobodyAnswers => (NOTE, format!("! allowed, but nothing answers{by}")),
+        State::Local => (Style::new(), "only this host itself".to_owned()),
+        State::NoPolicy => (BAD, "no policy is loaded".to_owned()),
+    }
+}
+
+fn answered_by(port: &Port) -> String {
+    let answer = describe(&port.answer);
+    port.on.map_or(answer.clone(), |on| format!("{answer}, only at {on}"))
+}
+
 fn describe(answer: &Answer) -> String {
-    let called = |container: &Option<String>| match container {
-        Some(name) => format!("container {name}"),
-        None => "container".to_owned(),
-    };
     match answer {
-        Answer::Sent { to, container, .. } => format!("{} at {to}, by DNAT", called(container)),
-        Answer::Relayed { to: Some(to), container } => {
-            format!("{PROXY}, for {} at {to}", called(container))
+        Answer::Sent { to, container: Some(name), .. } => {
+            format!("container {name} at {to}, by DNAT")
+        }
+        Answer::Sent { to, bridge: Some(_), .. } => format!("container at {to}, by DNAT"),
+        // Somebody's own rule, not Docker's.
+        Answer::Sent { to, .. } => format!("{to}, by DNAT"),
+        Answer::Relayed { to: Some(to), container: Some(name) } => {
+            format!("{PROXY}, for container {name} at {to}")
+        }
+        Answer::Relayed { to: Some(to), container: None } => {
+            format!("{PROXY}, for the container at {to}")
         }
         Answer::Relayed { to: None, .. } => PROXY.to_owned(),
         Answer::Process(Some((id, name))) => format!("{name} (process {id})"),

@@ -1,6 +1,6 @@
 //! What a table of somebody else's does with a packet, as far as its rules can be read.
 
-use super::{Foreign, ForeignChain, ForeignRule, Nat};
+use super::{Family, Foreign, ForeignChain, ForeignRule, Nat};
 use crate::eval::{Fate, Memory, Packet, evaluate};
 use crate::expr::{Expr, Verdict};
 use crate::model::{Base, Chain, Hook, Policy, Rule, Table};
@@ -17,26 +17,45 @@ pub enum Outcome {
     },
 }
 
-impl Foreign {
-    /// What one of its base chains does with this packet; `None` if it does not see it at all.
-    ///
-    /// It is played through twice: once as if the rules that cannot be read never matched, and once
-    /// as if those that let packets pass always did.
+/// A base chain, and all that it leads to.
+///
+/// It is played through twice: once as if the rules that cannot be read never matched, and once as
+/// if those that let packets pass always did.
+#[derive(Clone, Debug)]
+pub struct Gate {
+    family: Family,
+    /// Where packets come to it.
+    pub hook: Hook,
+    readings: [Table; 2],
+}
+
+impl Gate {
+    /// What it does with this packet; `None` if it does not see it at all.
     #[must_use]
-    pub fn outcome(&self, base: &ForeignChain, packet: &Packet) -> Option<Outcome> {
-        let hook = base.base?.hook;
-        if base.is_nat || !self.family.sees(packet.source) {
+    pub fn outcome(&self, packet: &Packet) -> Option<Outcome> {
+        if !self.family.sees(packet.source) {
             return None;
         }
-        let drops = [false, true].map(|hopeful| {
-            let table = self.played(base, &|rule| self.readable(rule, hopeful));
-            let decided = evaluate(&table, hook, packet, &mut Memory::default());
+        let drops = self.readings.each_ref().map(|table| {
+            let decided = evaluate(table, self.hook, packet, &mut Memory::default());
             decided.is_some_and(|decision| decision.fate != Fate::Accept)
         });
         Some(match drops {
             [false, false] => Outcome::Passes,
             [one, other] => Outcome::Drops { certain: one && other },
         })
+    }
+}
+
+impl Foreign {
+    /// What it takes to say what this chain of it does with packets; `None` for one that only
+    /// rewrites addresses, or that packets are led to by others.
+    #[must_use]
+    pub fn gate(&self, chain: &ForeignChain) -> Option<Gate> {
+        let hook = chain.base.filter(|_| !chain.is_nat)?.hook;
+        let readings =
+            [false, true].map(|hopeful| self.played(chain, &|rule| self.readable(rule, hopeful)));
+        Some(Gate { family: self.family, hook, readings })
     }
 
     /// Whether it makes this packet, on its way out of this host, seem to come from somebody else.
