@@ -9,7 +9,7 @@ use nfguard_tests::program::{TempFile, nfguard};
 use serde_json::Value;
 
 use crate::bans;
-use crate::cells::{self, CLIENT, Cell, EGRESS, From, Ground, HOST};
+use crate::cells::{self, ATTACKER, CLIENT, Cell, EGRESS, From, Ground, HOST};
 use crate::docker::{Docker, Kind, PATIENCE};
 
 /// That of a host with Traefik, and a second port that a container publishes.
@@ -134,7 +134,7 @@ pub(crate) fn tell(world: &World, docker: &dyn Docker) {
     ground.judged("a container moved", &cells::all(docker));
     docker.add_network();
     let mut more = cells::all(docker);
-    more.extend(to_the_new_network(false));
+    more.extend(to_the_new_network(docker));
     ground.judged("a network more", &more);
     docker.remove_network();
     ground.judged("a network less", &cells::all(docker));
@@ -145,15 +145,25 @@ pub(crate) fn tell(world: &World, docker: &dyn Docker) {
     same(&before, &rules(world, docker), "unloaded");
     let cells = cells::all(docker);
     ground.open("unloaded", &cells);
-    // And nfguard first, with bans in force before there is a Docker.
+    // And nfguard first, with a ban in force before there is a Docker.
     load(world, "", "");
+    bans::ban(world, &ATTACKER);
     docker.restart();
     ground.judged("nfguard before Docker", &cells::all(docker));
+    ground.stopped("a ban before Docker", &cells::published(docker, ATTACKER));
 }
 
-fn to_the_new_network(wanted: bool) -> Vec<Cell> {
-    let to = SocketAddr::new(HOST[0], 9444).to_string();
-    vec![Cell { from: From::Internet(CLIENT[0]), kind: Kind::Tcp, to, wanted, open: true }]
+/// Its container serves, and is not served to the world.
+fn to_the_new_network(docker: &dyn Docker) -> [Cell; 2] {
+    let (four, _) = docker.address("four");
+    [
+        (From::Internet(CLIENT[0]), SocketAddr::new(HOST[0], 9444), false),
+        (From::Host, SocketAddr::new(four, 8443), true),
+    ]
+    .map(|(from, to, wanted)| {
+        let to = to.to_string();
+        Cell { from, kind: Kind::Tcp, to, wanted, open: true }
+    })
 }
 
 /// The same questions where one container may not reach port 80.
@@ -216,7 +226,8 @@ fn rules(world: &World, docker: &dyn Docker) -> Vec<String> {
     let listing = world.host.run(|| Command::new("nft").args(list).output().expect("nft starts"));
     let listing = "\n".to_owned() + &String::from_utf8(listing.stdout).expect("text");
     let tables = listing.split("\ntable ").filter(|table| !table.contains("inet nfguard"));
-    saved.chain(tables.flat_map(str::lines)).map(str::to_owned).collect()
+    let lines = saved.chain(tables.flat_map(str::lines)).filter(|line| !line.is_empty());
+    lines.map(str::to_owned).collect()
 }
 
 fn same(before: &[String], after: &[String], when: &str) {
