@@ -4,7 +4,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
 
 use nfguard_lab::{Netns, Server, World, veth};
-use nfguard_tests::nft::nft;
 use nfguard_tests::program::{TempFile, nfguard};
 use serde_json::Value;
 
@@ -52,7 +51,7 @@ pub(crate) fn world() -> World {
 }
 
 /// What answers on the internet, whoever is asked.
-pub(crate) fn servers(world: &World) -> Vec<Server> {
+fn servers(world: &World) -> Vec<Server> {
     let mut servers = Vec::new();
     for address in [World::INTERNET_V4, World::INTERNET_V6] {
         for (kind, port, _) in EGRESS {
@@ -68,7 +67,7 @@ pub(crate) fn servers(world: &World) -> Vec<Server> {
 }
 
 /// A machine on the bridge docker0 that Docker knows nothing of.
-pub(crate) fn beside(world: &World) -> Netns {
+fn beside(world: &World) -> Netns {
     let beside = Netns::new().expect("a namespace");
     veth(&world.host, "beside", &beside, "eth0").expect("a link");
     world.host.enslave("beside", "docker0").expect("a port");
@@ -79,7 +78,7 @@ pub(crate) fn beside(world: &World) -> Netns {
 }
 
 /// The same rule for a process of the host; the containers come later.
-pub(crate) fn a_host_process_is_reached_by_the_rule_for_its_port(world: &World) {
+fn a_host_process_is_reached_by_the_rule_for_its_port(world: &World) {
     load(world, "", "");
     for host in HOST {
         let allowed = world.host.serve_tcp(SocketAddr::new(host, 443)).expect("a server");
@@ -254,14 +253,13 @@ fn our_chain_comes_first(world: &World) {
     assert!(others.iter().all(|other| last < other), "{ours:?}, {others:?}");
 }
 
-/// Where somebody flushed all that was left in the namespace, nothing of it speaks.
-pub(crate) fn nothing_is_left(host: &Netns) {
-    let left = nft(host, "list ruleset\n");
+/// No process runs in the host's namespace.
+pub(crate) fn no_process_is_left(host: &Netns) {
     let id = format!("net:[{}]", host.id());
     let processes = std::fs::read_dir("/proc").expect("proc").flatten().filter(|entry| {
-        let is_there = std::fs::read_link(entry.path().join("ns/net"));
-        is_there.is_ok_and(|link| link.to_string_lossy() == id)
+        let netns = std::fs::read_link(entry.path().join("ns/net"));
+        netns.is_ok_and(|link| link.to_string_lossy() == id)
     });
     let processes: Vec<_> = processes.map(|entry| entry.path()).collect();
-    assert!(processes.is_empty(), "{processes:?}\n{left}");
+    assert!(processes.is_empty(), "{processes:?}");
 }
