@@ -16,45 +16,68 @@ const ACTION: &str = include_str!("../../packaging/fail2ban/action.d/nfguard.con
 const JAILS: &str = include_str!("../../packaging/fail2ban/jail.d/traefik.conf");
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A server that ends with its value.
+/// A server with files of its own, that ends with its value.
 #[derive(Debug)]
-pub struct Fail2Ban<'n> {
-    netns: &'n Netns,
+pub struct Fail2Ban {
     folder: PathBuf,
-    server: Child,
+    server: Option<Child>,
 }
 
-impl<'n> Fail2Ban<'n> {
-    /// Starts it on an access log that is there, with its files in a folder of its own, and waits
-    /// for both jails.
+impl Fail2Ban {
+    /// Puts its files into a folder. The access log must be there before it is started.
     ///
     /// # Panics
-    /// If it is not installed or does not start.
-    pub fn start(netns: &'n Netns, folder: &Path, log: &Path) -> Fail2Ban<'n> {
+    /// If it is not installed.
+    pub fn new(folder: &Path, log: &Path) -> Fail2Ban {
         configure(folder, log);
-        let mut command = command(folder, "fail2ban-server");
+        Fail2Ban { folder: folder.to_owned(), server: None }
+    }
+
+    /// Starts it, again if it has run before, and waits for both jails.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn start(&mut self, netns: &Netns) {
+        let _ = fs::remove_file(self.folder.join("socket"));
+        let mut command = self.command("fail2ban-server");
         command.args(["-f", "--loglevel", "INFO", "--syslogsocket", "auto", "--logtarget"]);
-        command.arg(folder.join("fail2ban.log"));
-        let output = File::create(folder.join("output")).expect("a file");
+        command.arg(self.folder.join("fail2ban.log"));
+        let output = File::create(self.folder.join("output")).expect("a file");
         command.stdout(output.try_clone().expect("a file")).stderr(output);
-        let server = netns.run(|| command.spawn().expect("fail2ban starts"));
-        let fail2ban = Fail2Ban { netns, folder: folder.to_owned(), server };
-        fail2ban.wait("both jails", || {
-            let status = fail2ban.client(&["status"]);
+        self.server = Some(netns.run(|| command.spawn().expect("fail2ban starts")));
+        self.wait("both jails", || {
+            let status = self.client(netns, &["status"]);
             status.contains("traefik-auth") && status.contains("traefik-botsearch")
         });
-        fail2ban
     }
 
     /// What the client says.
     ///
     /// # Panics
     /// If it is not installed.
-    pub fn client(&self, arguments: &[&str]) -> String {
-        let mut command = command(&self.folder, "fail2ban-client");
-        let output = self.netns.run(|| command.args(arguments).output());
+    pub fn client(&self, netns: &Netns, arguments: &[&str]) -> String {
+        let output = netns.run(|| self.command("fail2ban-client").args(arguments).output());
         let output = output.expect("fail2ban-client starts");
         String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Lets it put everything in order.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn stop(&mut self, netns: &Netns) {
+        self.client(netns, &["stop"]);
+        self.server.take().expect("it runs").wait().expect("it ends");
+    }
+
+    /// Gives it no time to put anything in order.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn kill(&mut self) {
+        let mut server = self.server.take().expect("it runs");
+        server.kill().expect("killed");
+        server.wait().expect("it ends");
     }
 
     /// Waits until it is so, and else shows what the server had to say.
@@ -70,12 +93,24 @@ impl<'n> Fail2Ban<'n> {
             thread::sleep(Duration::from_millis(100));
         }
     }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        let path = std::env::var("PATH").expect("a path");
+        command.env("PATH", format!("{}:{path}", self.folder.join("bin").display()));
+        command.arg("-c").arg(self.folder.join("etc"));
+        command.arg("-s").arg(self.folder.join("socket"));
+        command.arg("-p").arg(self.folder.join("pid")).stdin(Stdio::null());
+        command
+    }
 }
 
-impl Drop for Fail2Ban<'_> {
+impl Drop for Fail2Ban {
     fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
+        if let Some(mut server) = self.server.take() {
+            let _ = server.kill();
+            let _ = server.wait();
+        }
     }
 }
 
@@ -92,17 +127,10 @@ fn configure(folder: &Path, log: &Path) {
     write("jail.d/traefik.conf", &jails);
     // There is no auth.log here.
     write("jail.d/zz-test.local", "[sshd]\nenabled = false\n");
-    write("fail2ban.d/zz-test.local", "[DEFAULT]\ndbfile = None\n");
+    // What it restores bans from.
+    let data = folder.join("db.sqlite3");
+    write("fail2ban.d/zz-test.local", &format!("[DEFAULT]\ndbfile = {}\n", data.display()));
     let programs = folder.join("bin");
     fs::create_dir(&programs).expect("a folder");
     symlink(program::path(), programs.join("nfguard")).expect("a link");
-}
-
-fn command(folder: &Path, program: &str) -> Command {
-    let mut command = Command::new(program);
-    let path = std::env::var("PATH").expect("a path");
-    command.env("PATH", format!("{}:{path}", folder.join("bin").display()));
-    command.arg("-c").arg(folder.join("etc")).arg("-s").arg(folder.join("socket"));
-    command.arg("-p").arg(folder.join("pid")).stdin(Stdio::null());
-    command
 }

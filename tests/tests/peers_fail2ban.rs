@@ -1,22 +1,19 @@
-//! The real Fail2Ban bans through nfguard: Debian's configuration as it is, our action, and the
-//! two Traefik jails that ship as an example.
+//! The real Fail2Ban bans through nfguard, at host and container.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nfguard_lab::{Probe, World};
+use nfguard_tests::fail2ban::Fail2Ban;
 use nfguard_tests::nft::nft;
 use nfguard_tests::program::nfguard;
 use serde_json::Value;
 
-const ACTION: &str = include_str!("../../packaging/fail2ban/action.d/nfguard.conf");
-const JAILS: &str = include_str!("../../packaging/fail2ban/jail.d/traefik.conf");
 const PATIENCE: Duration = Duration::from_secs(60);
 
 const ATTACKER: &str = "203.0.113.66";
@@ -31,8 +28,8 @@ fn address(text: &str) -> IpAddr {
 /// A host with a published container, web servers on both, and Fail2Ban on their log.
 struct Stage {
     world: World,
-    folder: tempfile::TempDir,
-    server: Option<Child>,
+    fail2ban: Fail2Ban,
+    _folder: tempfile::TempDir,
 }
 
 impl Stage {
@@ -46,8 +43,8 @@ impl Stage {
                 fib daddr type local tcp dport 80 dnat ip6 to [2001:db8:d0c::2]:8080; }; }\n",
         );
         let folder = tempfile::tempdir().expect("a folder");
-        let log = folder.path().join("access.log");
-        let log = OpenOptions::new().create(true).append(true).open(log).expect("a log");
+        let path = folder.path().join("access.log");
+        let log = OpenOptions::new().create(true).append(true).open(&path).expect("a log");
         let log = Arc::new(Mutex::new(log));
         let container = world.container.as_ref().expect("made with one");
         for (netns, at, port) in [
@@ -59,81 +56,24 @@ impl Stage {
             let listen = || TcpListener::bind(SocketAddr::new(at, port)).expect("a listener");
             serve(netns.run(listen), &log);
         }
-        let stage = Stage { world, folder, server: None };
-        stage.configure();
-        stage
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    /// Debian's configuration, our files, and what an administrator sets.
-    fn configure(&self) {
-        let etc = self.path("etc");
-        let copied = Command::new("cp").args(["-r", "/etc/fail2ban"]).arg(&etc).status();
-        assert!(copied.expect("cp starts").success(), "fail2ban is not installed");
-        let write = |name: &str, text: &str| fs::write(etc.join(name), text).expect("written");
-        write("action.d/nfguard.conf", ACTION);
-        let log = self.path("access.log");
-        let log = log.to_str().expect("a path");
-        let jails = JAILS.replace("/var/log/traefik/access.log", log);
-        assert!(jails.contains(log));
-        write("jail.d/traefik.conf", &jails);
-        // There is no auth.log here.
-        write("jail.d/zz-test.local", "[sshd]\nenabled = false\n");
-        let programs = self.path("bin");
-        fs::create_dir(&programs).expect("a folder");
-        let nfguard = std::env::var_os("NFGUARD_BIN").expect("set by `cargo xtask netns-test`");
-        std::os::unix::fs::symlink(nfguard, programs.join("nfguard")).expect("a link");
-    }
-
-    fn command(&self, program: &str, arguments: &[&str]) -> Command {
-        let mut command = Command::new(program);
-        let path = std::env::var("PATH").expect("a path");
-        command.env("PATH", format!("{}:{path}", self.path("bin").display()));
-        command.arg("-c").arg(self.path("etc"));
-        command.arg("-s").arg(self.path("socket")).arg("-p").arg(self.path("pid"));
-        command.args(arguments).stdin(Stdio::null());
-        command
+        let fail2ban = Fail2Ban::new(folder.path(), &path);
+        Stage { world, fail2ban, _folder: folder }
     }
 
     fn start(&mut self) {
-        let _ = fs::remove_file(self.path("socket"));
-        let mut command = self.command("fail2ban-server", &["-f", "--loglevel", "INFO"]);
-        command.arg("--logtarget").arg(self.path("fail2ban.log"));
-        command.arg("--syslogsocket").arg("auto");
-        // Its data base, which it restores bans from.
-        let text = format!("[DEFAULT]\ndbfile = {}\n", self.path("db.sqlite3").display());
-        fs::write(self.path("etc/fail2ban.d/zz-test.local"), text).expect("written");
-        let log = File::create(self.path("output")).expect("a file");
-        command.stdout(log.try_clone().expect("a file")).stderr(log);
-        self.server = Some(self.world.host.run(|| command.spawn().expect("fail2ban starts")));
-        self.wait("both jails", || {
-            let status = self.client(&["status"]);
-            status.contains("traefik-auth") && status.contains("traefik-botsearch")
-        });
+        self.fail2ban.start(&self.world.host);
     }
 
     fn client(&self, arguments: &[&str]) -> String {
-        let output = self.world.host.run(|| self.command("fail2ban-client", arguments).output());
-        let output = output.expect("fail2ban-client starts");
-        String::from_utf8_lossy(&output.stdout).into_owned()
+        self.fail2ban.client(&self.world.host, arguments)
     }
 
     fn stop(&mut self) {
-        self.client(&["stop"]);
-        self.server.take().expect("it runs").wait().expect("it ends");
+        self.fail2ban.stop(&self.world.host);
     }
 
     fn wait(&self, what: &str, is_so: impl Fn() -> bool) {
-        let deadline = Instant::now() + PATIENCE;
-        while !is_so() {
-            let log = ["output", "fail2ban.log"]
-                .map(|name| fs::read_to_string(self.path(name)).unwrap_or_default());
-            assert!(Instant::now() < deadline, "never: {what}\n{}\n{}", log[0], log[1]);
-            thread::sleep(Duration::from_millis(100));
-        }
+        self.fail2ban.wait(what, is_so);
     }
 
     /// A request, and whether it was answered.
@@ -168,15 +108,6 @@ impl Stage {
             assert!(self.get(from, to, path), "{from} is not banned yet");
         }
         self.wait("a ban", || self.bans().len() > before);
-    }
-}
-
-impl Drop for Stage {
-    fn drop(&mut self) {
-        if let Some(mut server) = self.server.take() {
-            let _ = server.kill();
-            let _ = server.wait();
-        }
     }
 }
 
@@ -269,8 +200,7 @@ fn a_stop_ends_its_own_bans_and_a_restart_brings_each_back_once() {
     assert!(!stage.reaches(ATTACKER, HOST[0]) && !stage.reaches(ATTACKER_V6, HOST[1]));
 
     // Killed, it leaves its bans to the kernel, and finds them there when it starts again.
-    stage.server.as_mut().expect("it runs").kill().expect("killed");
-    stage.server.take().expect("it ran").wait().expect("it ended");
+    stage.fail2ban.kill();
     assert_eq!(stage.bans().len(), 3);
     assert!(!stage.reaches(ATTACKER, HOST[0]));
     stage.start();

@@ -67,7 +67,8 @@ fn who_tries_passwords_at_a_proxy_in_a_container_is_stopped_ahead_of_docker_and_
     let log = shared.path().join("access.log");
     poll("an access log", || log.exists());
     let files = tempfile::tempdir().expect("a folder");
-    let _fail2ban = Fail2Ban::start(&world.host, files.path(), &log);
+    let mut fail2ban = Fail2Ban::new(files.path(), &log);
+    fail2ban.start(&world.host);
     nft(&world.host, WATCH);
     for (family, host) in HOST.into_iter().enumerate() {
         let attacker = ATTACKER[family];

@@ -9,36 +9,49 @@ mod recipe;
 mod replay;
 mod story;
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::PathBuf;
+
+use docker::Docker as _;
 use engine::{Engine, Settings};
 
-fn run(settings: Settings) {
+fn tell(settings: Settings) {
     let world = story::world();
     let engine = Engine::start(&world.host, settings);
     story::tell(&world, &engine);
-    let (cgroup, folder) = (engine.cgroup().to_owned(), engine.folder().to_owned());
-    assert!(!docker::cgroups(&cgroup).is_empty(), "containers have control groups");
+    let (cgroup, folder) = places(&engine);
     drop(engine);
-    story::nothing_is_left(&world.host);
-    assert_eq!(docker::cgroups(&cgroup), [""; 0].map(std::path::PathBuf::from));
+    nothing_is_left(&world.host, &cgroup, folder);
+}
+
+/// Where an engine with containers leaves its traces.
+fn places(engine: &Engine<'_>) -> (String, PathBuf) {
+    assert!(!docker::cgroups(engine.cgroup()).is_empty(), "containers have control groups");
+    (engine.cgroup().to_owned(), engine.folder().to_owned())
+}
+
+fn nothing_is_left(host: &nfguard_lab::Netns, cgroup: &str, folder: PathBuf) {
+    story::no_process_is_left(host);
+    assert_eq!(docker::cgroups(cgroup), Vec::<PathBuf>::new());
     assert!(!folder.exists());
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("proc");
     let folder = folder.to_str().expect("a path");
-    assert!(!mounts.contains(folder) && !mounts.contains("/docker/"), "{mounts}");
+    assert!(!mounts.contains(folder), "{mounts}");
 }
 
 #[test]
 fn all_holds_beside_iptables_over_nft_with_docker_proxy() {
-    run(Settings { iptables: "nft", userland_proxy: true });
+    tell(Settings { iptables: "nft", userland_proxy: true });
 }
 
 #[test]
 fn all_holds_beside_iptables_over_nft_without_docker_proxy() {
-    run(Settings { iptables: "nft", userland_proxy: false });
+    tell(Settings { iptables: "nft", userland_proxy: false });
 }
 
 #[test]
 fn all_holds_beside_legacy_iptables_with_docker_proxy() {
-    run(Settings { iptables: "legacy", userland_proxy: true });
+    tell(Settings { iptables: "legacy", userland_proxy: true });
 }
 
 #[test]
@@ -47,5 +60,22 @@ fn all_holds_beside_docker_s_own_nftables() {
     let replay = replay::Replay::new(&world.host);
     story::tell(&world, &replay);
     drop(replay);
-    story::nothing_is_left(&world.host);
+    story::no_process_is_left(&world.host);
+}
+
+#[test]
+fn an_engine_and_its_containers_end_with_a_test_that_fails() {
+    let world = story::world();
+    let mut left = None;
+    let failed = catch_unwind(AssertUnwindSafe(|| {
+        let settings = Settings { iptables: "nft", userland_proxy: true };
+        let engine = Engine::start(&world.host, settings);
+        engine.set_up();
+        left = Some(places(&engine));
+        // As a panic does, without its words.
+        resume_unwind(Box::new(()));
+    }));
+    assert!(failed.is_err());
+    let (cgroup, folder) = left.expect("it started");
+    nothing_is_left(&world.host, &cgroup, folder);
 }

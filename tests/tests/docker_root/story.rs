@@ -4,12 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
 
 use nfguard_lab::{Netns, Server, World, veth};
-use nfguard_tests::nft::nft;
 use nfguard_tests::program::{TempFile, nfguard};
 use serde_json::Value;
 
 use crate::bans;
-use crate::cells::{self, CLIENT, Cell, EGRESS, From, Ground, HOST};
+use crate::cells::{self, ATTACKER, CLIENT, Cell, EGRESS, From, Ground, HOST};
 use crate::docker::{Docker, Kind, PATIENCE};
 
 /// That of a host with Traefik, and a second port that a container publishes.
@@ -52,7 +51,7 @@ pub(crate) fn world() -> World {
 }
 
 /// What answers on the internet, whoever is asked.
-pub(crate) fn servers(world: &World) -> Vec<Server> {
+fn servers(world: &World) -> Vec<Server> {
     let mut servers = Vec::new();
     for address in [World::INTERNET_V4, World::INTERNET_V6] {
         for (kind, port, _) in EGRESS {
@@ -68,7 +67,7 @@ pub(crate) fn servers(world: &World) -> Vec<Server> {
 }
 
 /// A machine on the bridge docker0 that Docker knows nothing of.
-pub(crate) fn beside(world: &World) -> Netns {
+fn beside(world: &World) -> Netns {
     let beside = Netns::new().expect("a namespace");
     veth(&world.host, "beside", &beside, "eth0").expect("a link");
     world.host.enslave("beside", "docker0").expect("a port");
@@ -79,7 +78,7 @@ pub(crate) fn beside(world: &World) -> Netns {
 }
 
 /// The same rule for a process of the host; the containers come later.
-pub(crate) fn a_host_process_is_reached_by_the_rule_for_its_port(world: &World) {
+fn a_host_process_is_reached_by_the_rule_for_its_port(world: &World) {
     load(world, "", "");
     for host in HOST {
         let allowed = world.host.serve_tcp(SocketAddr::new(host, 443)).expect("a server");
@@ -134,7 +133,7 @@ pub(crate) fn tell(world: &World, docker: &dyn Docker) {
     ground.judged("a container moved", &cells::all(docker));
     docker.add_network();
     let mut more = cells::all(docker);
-    more.extend(to_the_new_network(false));
+    more.extend(to_the_new_network(docker));
     ground.judged("a network more", &more);
     docker.remove_network();
     ground.judged("a network less", &cells::all(docker));
@@ -145,15 +144,25 @@ pub(crate) fn tell(world: &World, docker: &dyn Docker) {
     same(&before, &rules(world, docker), "unloaded");
     let cells = cells::all(docker);
     ground.open("unloaded", &cells);
-    // And nfguard first, with bans in force before there is a Docker.
+    // And nfguard first, with a ban in force before there is a Docker.
     load(world, "", "");
+    bans::ban(world, &ATTACKER);
     docker.restart();
     ground.judged("nfguard before Docker", &cells::all(docker));
+    ground.stopped("a ban before Docker", &cells::published(docker, ATTACKER));
 }
 
-fn to_the_new_network(wanted: bool) -> Vec<Cell> {
-    let to = SocketAddr::new(HOST[0], 9444).to_string();
-    vec![Cell { from: From::Internet(CLIENT[0]), kind: Kind::Tcp, to, wanted, open: true }]
+/// Its container serves, and is not served to the world.
+fn to_the_new_network(docker: &dyn Docker) -> [Cell; 2] {
+    let (four, _) = docker.address("four");
+    [
+        (From::Internet(CLIENT[0]), SocketAddr::new(HOST[0], 9444), false),
+        (From::Host, SocketAddr::new(four, 8443), true),
+    ]
+    .map(|(from, to, wanted)| {
+        let to = to.to_string();
+        Cell { from, kind: Kind::Tcp, to, wanted, open: true }
+    })
 }
 
 /// The same questions where one container may not reach port 80.
@@ -216,7 +225,8 @@ fn rules(world: &World, docker: &dyn Docker) -> Vec<String> {
     let listing = world.host.run(|| Command::new("nft").args(list).output().expect("nft starts"));
     let listing = "\n".to_owned() + &String::from_utf8(listing.stdout).expect("text");
     let tables = listing.split("\ntable ").filter(|table| !table.contains("inet nfguard"));
-    saved.chain(tables.flat_map(str::lines)).map(str::to_owned).collect()
+    let lines = saved.chain(tables.flat_map(str::lines)).filter(|line| !line.is_empty());
+    lines.map(str::to_owned).collect()
 }
 
 fn same(before: &[String], after: &[String], when: &str) {
@@ -243,14 +253,13 @@ fn our_chain_comes_first(world: &World) {
     assert!(others.iter().all(|other| last < other), "{ours:?}, {others:?}");
 }
 
-/// Where somebody flushed all that was left in the namespace, nothing of it speaks.
-pub(crate) fn nothing_is_left(host: &Netns) {
-    let left = nft(host, "list ruleset\n");
+/// No process runs in the host's namespace.
+pub(crate) fn no_process_is_left(host: &Netns) {
     let id = format!("net:[{}]", host.id());
     let processes = std::fs::read_dir("/proc").expect("proc").flatten().filter(|entry| {
-        let is_there = std::fs::read_link(entry.path().join("ns/net"));
-        is_there.is_ok_and(|link| link.to_string_lossy() == id)
+        let netns = std::fs::read_link(entry.path().join("ns/net"));
+        netns.is_ok_and(|link| link.to_string_lossy() == id)
     });
     let processes: Vec<_> = processes.map(|entry| entry.path()).collect();
-    assert!(processes.is_empty(), "{processes:?}\n{left}");
+    assert!(processes.is_empty(), "{processes:?}");
 }
