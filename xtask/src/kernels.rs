@@ -16,8 +16,8 @@ const KERNELS: [(&str, &str); 2] = [("6.1", "bookworm"), ("6.12", "trixie")];
 /// Test targets of the end-to-end package that are run: those named so.
 const PREFIX: &str = "kernel";
 
-/// A boot takes seconds; the tests may be many.
-const LIMIT: Duration = Duration::from_secs(15 * 60);
+/// A boot takes seconds; the tests are many, and the machine is emulated.
+const LIMIT: Duration = Duration::from_secs(30 * 60);
 
 /// Builds the tests and runs them on the kernels named, or on all.
 pub(crate) fn steps(report: &mut Report, versions: &[String]) {
