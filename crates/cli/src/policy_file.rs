@@ -1,9 +1,14 @@
 //! Reading a policy file, and `check`.
 
+use std::env;
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use nfguard_netlink::Table;
 use nfguard_policy::{Policy, Problem};
+use nix::unistd::Uid;
 
 use crate::failure::Failure;
 use crate::stamp::stamp;
@@ -12,6 +17,7 @@ use crate::{Answer, Done, output};
 /// A policy and what it was read from.
 pub(crate) struct PolicyFile {
     pub(crate) name: String,
+    pub(crate) text: String,
     pub(crate) policy: Policy,
     pub(crate) warnings: Vec<Problem>,
 }
@@ -20,9 +26,40 @@ impl PolicyFile {
     /// Reads and validates; `-` is standard input.
     pub(crate) fn read(path: &Path) -> Result<PolicyFile, Failure> {
         let text = output::read(path)?;
-        let name = path.display().to_string();
+        PolicyFile::parse(&path.display().to_string(), text)
+    }
+
+    /// As [`PolicyFile::read`], but not what a user could have written who may not load it: whoever
+    /// may write the file is root at the next load.
+    pub(crate) fn read_trusted(path: &Path) -> Result<PolicyFile, Failure> {
+        if path == Path::new(output::STANDARD) || !Uid::effective().is_root() {
+            return PolicyFile::read(path);
+        }
+        let read = || -> io::Result<String> {
+            // What is looked at is what is read, whoever renames files meanwhile.
+            let mut file = File::open(path)?;
+            let metadata = file.metadata()?;
+            if metadata.is_file() {
+                let real = fs::canonicalize(path)?;
+                let folder = real.parent().map_or(Ok(None), |it| fs::metadata(it).map(Some))?;
+                if let Some(who) = other_writer(&metadata, folder.as_ref()) {
+                    let why = format!(
+                        "{who} may write it, who may not change the firewall; nothing was loaded"
+                    );
+                    return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+                }
+            }
+            let mut text = String::new();
+            file.read_to_string(&mut text)?;
+            Ok(text)
+        };
+        PolicyFile::parse(&path.display().to_string(), read().map_err(Failure::file(path))?)
+    }
+
+    pub(crate) fn parse(name: &str, text: String) -> Result<PolicyFile, Failure> {
+        let name = name.to_owned();
         match Policy::parse(&text) {
-            Ok((policy, warnings)) => Ok(PolicyFile { name, policy, warnings }),
+            Ok((policy, warnings)) => Ok(PolicyFile { name, text, policy, warnings }),
             Err(problems) => Err(Failure::Policy(name, problems)),
         }
     }
@@ -30,17 +67,41 @@ impl PolicyFile {
     /// As [`PolicyFile::read`], with the warnings printed to standard error. A JSON answer has
     /// them in itself.
     pub(crate) fn read_and_warn(path: &Path, as_json: bool) -> Result<PolicyFile, Failure> {
-        let file = PolicyFile::read(path)?;
+        Ok(PolicyFile::read(path)?.warned(as_json))
+    }
+
+    pub(crate) fn warned(self, as_json: bool) -> PolicyFile {
         if !as_json {
-            output::problems(&file.name, &file.warnings, false);
+            output::problems(&self.name, &self.warnings, false);
         }
-        Ok(file)
+        self
     }
 
     /// The table that `load` puts into the kernel.
     pub(crate) fn table(&self) -> Table {
         stamp(self.policy.compile(), Path::new(&self.name))
     }
+}
+
+/// Who besides root, and the user behind `sudo`, may write a file.
+fn other_writer(file: &Metadata, folder: Option<&Metadata>) -> Option<String> {
+    let behind = |variable| env::var(variable).ok()?.parse::<u32>().ok();
+    let (user, group) = (behind("SUDO_UID"), behind("SUDO_GID"));
+    const STICKY: u32 = 0o1000;
+    let writer = |it: &Metadata| {
+        if it.uid() != 0 && Some(it.uid()) != user {
+            Some(format!("user {}", it.uid()))
+        } else if it.mode() & 0o002 != 0 {
+            Some("everybody".to_owned())
+        } else if it.mode() & 0o020 != 0 && it.gid() != 0 && Some(it.gid()) != group {
+            Some(format!("group {}", it.gid()))
+        } else {
+            None
+        }
+    };
+    // In a folder that is sticky each may rename only his own.
+    let folder = folder.filter(|folder| folder.mode() & STICKY == 0);
+    writer(file).or_else(|| folder.and_then(writer))
 }
 
 pub(crate) fn check(path: &Path, json: bool) -> Done {

@@ -6,8 +6,8 @@ use nfguard_netlink::{Counts, Error, Expr, Kernel, Table};
 use serde_json::{Value, json};
 
 use crate::load::ours;
-use crate::output::{self, BAD, GOOD};
-use crate::{Answer, Done, stamp};
+use crate::output::{self, BAD, GOOD, NOTE};
+use crate::{Answer, Done, stamp, way_back};
 
 pub(crate) fn status(as_json: bool) -> Done {
     let mut kernel = Kernel::open()?;
@@ -34,6 +34,7 @@ pub(crate) fn status(as_json: bool) -> Done {
             .collect();
         output::json(&json!({
             "loaded": true, "file": file, "intact": intact, "counters": counters,
+            "confirm_within_seconds": way_back::time_left().map(|left| left.as_secs_f64()),
         }));
     } else {
         if intact {
@@ -42,6 +43,13 @@ pub(crate) fn status(as_json: bool) -> Done {
             output::line(&format!(
                 "{BAD}{file} was loaded, but the table was changed since then; `nfguard diff` \
                  with the file shows where{BAD:#}"
+            ));
+        }
+        if let Some(left) = way_back::time_left() {
+            output::line(&format!(
+                "{NOTE}it waits for `nfguard confirm`: in {} s what was there before comes \
+                 back{NOTE:#}",
+                left.as_secs(),
             ));
         }
         print_counters(&loaded.table, &loaded.counts);
