@@ -17,7 +17,7 @@ struct Ports<'w>(&'w World, Vec<Server>);
 impl Ports<'_> {
     fn new(world: &World) -> Ports<'_> {
         let serve = |port| world.host.serve_tcp((World::HOST_V4, port)).expect("serves");
-        Ports(world, [22, 80, 8080].map(serve).into())
+        Ports(world, [80, 8080].map(serve).into())
     }
 
     fn open(&self) -> Vec<u16> {
@@ -35,16 +35,16 @@ fn without_confirmation_the_rules_from_before_come_back_and_packets_obey_them() 
     let [list_a, list_b] = plainly([&a, &b]);
     let ports = Ports::new(&world);
     done(&world.host, &["load", path(&a)]);
-    assert_eq!(ports.open(), [22, 80]);
+    assert_eq!(ports.open(), [80]);
 
     let loaded = done(&world.host, &["load", path(&b), "--confirm", "15s"]);
     assert!(loaded.stdout.contains("`nfguard confirm` within 15s"), "{loaded:?}");
     assert_eq!(listed(&world.host), list_b);
-    assert_eq!(ports.open(), [22, 8080]);
+    assert_eq!(ports.open(), [8080]);
 
     over(&world.host);
     assert_eq!(listed(&world.host), list_a);
-    until("packets obey them", || ports.open() == [22, 80]);
+    until("packets obey them", || ports.open() == [80]);
     assert_eq!(nfguard(&world.host, &["status"]).status, Some(0), "intact");
 }
 
@@ -101,7 +101,7 @@ fn confirming_at_the_last_moment_wins_or_loses_and_the_answer_says_which() {
             let netns = netns();
             done(&netns, &["load", path(&a)]);
             done(&netns, &["load", path(&b), "--confirm", "1s"]);
-            let left = super::nfguard(&netns, &["status", "--json"]);
+            let left = nfguard(&netns, &["status", "--json"]);
             let left: Value = serde_json::from_str(&left.stdout).unwrap_or_default();
             let left = left["confirm_within_seconds"].as_f64().unwrap_or(0.0);
             let early = f64::from(round * 4 + thread) / 24.0 * 0.03;
