@@ -74,9 +74,11 @@ impl Stage {
     /// A client on the internet, not started yet.
     fn ssh(&self, options: &[&str]) -> Command {
         let mut ssh = Command::new("ssh");
-        ssh.args(["-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no"]);
+        // What is said first counts.
+        ssh.args(options).args(["-F", "none", "-o", "BatchMode=yes"]);
+        ssh.args(["-o", "StrictHostKeyChecking=no"]);
         ssh.args(["-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]);
-        ssh.args(["-o", "ConnectTimeout=60", "-i"]).arg(self.path("key")).args(options);
+        ssh.args(["-o", "ConnectTimeout=60", "-i"]).arg(self.path("key"));
         ssh.arg(format!("root@{}", World::HOST_V4)).stdin(Stdio::null());
         ssh
     }

@@ -153,23 +153,26 @@ impl History {
     /// The loads that are kept, the oldest first. What cannot be read is left out with a warning.
     pub(crate) fn entries(&self) -> Vec<Entry> {
         let Some(folder) = self.folder() else { return Vec::new() };
-        let files = match numbers(&folder) {
-            Ok(numbers) => numbers,
-            Err(error) => {
-                output::warning(&format!("{}: {error}", folder.display()));
-                return Vec::new();
-            }
-        };
-        let mut entries = Vec::new();
-        for number in files {
-            let path = file(&folder, number);
-            match read(&path) {
-                Ok(entry) => entries.push(entry),
-                Err(why) => output::warning(&format!("{}: {why}; left out", path.display())),
-            }
-        }
+        let (entries, problems) = read_all(&folder);
+        problems.iter().for_each(|problem| output::warning(problem));
         entries
     }
+}
+
+fn read_all(folder: &Path) -> (Vec<Entry>, Vec<String>) {
+    let (mut entries, mut problems) = (Vec::new(), Vec::new());
+    match numbers(folder) {
+        Err(error) => problems.push(format!("{}: {error}", folder.display())),
+        Ok(numbers) => {
+            for path in numbers.into_iter().map(|number| file(folder, number)) {
+                match read(&path) {
+                    Ok(entry) => entries.push(entry),
+                    Err(why) => problems.push(format!("{}: {why}; left out", path.display())),
+                }
+            }
+        }
+    }
+    (entries, problems)
 }
 
 fn add(folder: &Path, mut entry: Entry) -> io::Result<()> {
@@ -272,8 +275,9 @@ mod tests {
             changed[at] ^= 1;
             for damaged in [&changed[..], &whole[..at]] {
                 fs::write(&path, damaged).expect("writes");
-                let entries = history.entries();
+                let (entries, problems) = read_all(path.parent().expect("a folder"));
                 assert_eq!(entries.iter().map(|it| it.number).collect::<Vec<_>>(), [2], "{at}");
+                assert_eq!(problems.len(), 1);
             }
         }
         fs::write(&path, whole).expect("writes");
