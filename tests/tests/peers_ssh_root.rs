@@ -32,7 +32,16 @@ struct Stage {
 }
 
 impl Stage {
+    /// A server behind a firewall that lets it be reached.
     fn new() -> Stage {
+        let stage = Stage::without_rules();
+        let open = stage.path("open");
+        let loaded = program::nfguard(&stage.world.host, &["load".as_ref(), &*open]);
+        assert_eq!(loaded.status, Some(0), "{loaded:?}");
+        stage
+    }
+
+    fn without_rules() -> Stage {
         let world = World::new().expect("run me with `cargo xtask netns-test`");
         let folder = tempfile::tempdir().expect("a folder");
         let at = |name: &str| folder.path().join(name);
@@ -59,10 +68,6 @@ impl Stage {
         server.stdout(log.try_clone().expect("a file")).stderr(log);
         let server = world.host.run(|| server.spawn().expect("unshare starts"));
         let stage = Stage { world, folder, server };
-        // Without rules that look at connections the kernel tracks none, and would take what the
-        // server says on one that it does not know for the beginning of another.
-        let loaded = program::nfguard(&stage.world.host, &["load".as_ref(), &*stage.path("open")]);
-        assert_eq!(loaded.status, Some(0), "{loaded:?}");
         stage.until("the server answers", || stage.gets_in());
         stage
     }
@@ -140,7 +145,15 @@ impl Shell {
 
     /// What it prints, on both ways, and its exit status.
     fn run(&mut self, command: &str) -> (String, i32) {
-        writeln!(self.input, "( {command} ) 2>&1; echo; echo end $?").expect("sends");
+        self.start(command);
+        self.finish()
+    }
+
+    fn start(&mut self, command: &str) {
+        writeln!(self.input, "( {command} ) 2>&1; echo end $?").expect("sends");
+    }
+
+    fn finish(&mut self) -> (String, i32) {
         let mut text = String::new();
         loop {
             let mut line = String::new();
@@ -216,4 +229,20 @@ fn a_confirmation_is_proof_only_over_another_connection() {
     let none = stage.over_ssh(&[], &confirm);
     assert_eq!(none.status, Some(1), "{none:?}");
     assert!(stage.listed().contains("dport 80"));
+}
+
+/// Without rules that look at connections the kernel tracks none. From the first load on it takes
+/// what the server says on one for the beginning of another, until it has seen the client.
+#[test]
+fn the_first_load_of_all_goes_on_as_soon_as_its_client_says_something() {
+    let stage = Stage::without_rules();
+    let mut shell = Shell::open(&stage, &[]);
+    assert_eq!(shell.run("true").1, 0);
+    shell.start(&stage.nfguard("load open --confirm 10m"));
+    stage.until("it is loaded", || stage.listed().contains("dport 22"));
+    writeln!(shell.input).expect("sends");
+    let (words, status) = shell.finish();
+    assert_eq!(status, 0, "{words}");
+    assert!(words.contains("`nfguard confirm`"), "{words}");
+    assert_eq!(stage.over_ssh(&[], &stage.nfguard("confirm")).status, Some(0));
 }
