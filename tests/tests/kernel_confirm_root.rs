@@ -5,7 +5,7 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 
 use nfguard_lab::Netns;
-use nfguard_tests::program::{TempFile, nfguard};
+use nfguard_tests::program::{Answer, TempFile, command, nfguard};
 use rustix::process::Uid;
 use rustix::thread::set_thread_res_uid;
 
@@ -75,4 +75,26 @@ fn a_stranger_can_neither_confirm_nor_go_back_nor_hold_it_up() {
     assert!(status.stdout.contains("it waits for `nfguard confirm`"), "{status:?}");
     assert_eq!(nfguard(&netns, &["rollback"]).status, Some(0));
     assert!(!is_loaded(&netns));
+}
+
+#[test]
+fn a_policy_of_another_user_is_loaded_only_by_who_is_that_user_behind_sudo() {
+    let netns = netns();
+    let policy = TempFile::new("policy.json", POLICY);
+    std::os::unix::fs::chown(policy.path(), Some(65534), Some(65534)).expect("root may");
+    let load = |variables: &[(&str, &str)]| -> Answer {
+        netns.run(|| {
+            let mut load = command(&["load".as_ref(), policy.path()]);
+            load.env_remove("SUDO_UID").env_remove("SUDO_GID").envs(variables.iter().copied());
+            load.output().expect("nfguard starts").into()
+        })
+    };
+    for variables in [&[][..], &[("SUDO_UID", "1000")]] {
+        let refused = load(variables);
+        assert_eq!(refused.status, Some(2), "{refused:?}");
+        assert!(refused.stderr.contains("user 65534 may write it"), "{refused:?}");
+        assert!(!is_loaded(&netns));
+    }
+    let loaded = load(&[("SUDO_UID", "65534")]);
+    assert_eq!(loaded.status, Some(0), "{loaded:?}");
 }

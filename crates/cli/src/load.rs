@@ -94,7 +94,11 @@ fn with_way_back(
     let change = match apply(table) {
         Ok(change) => change,
         // Something is in force now that nobody has asked for: it goes in time.
-        Err(error @ (Error::ReadBack(_) | Error::Unknown)) => return Err(error.into()),
+        Err(error @ (Error::ReadBack(_) | Error::Unknown)) => {
+            let time = humantime::format_duration(time);
+            output::warning(&format!("the rules from before the load come back in {time}"));
+            return Err(error.into());
+        }
         Err(error) => {
             armed.stop();
             return Err(error.into());

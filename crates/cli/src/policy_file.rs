@@ -85,23 +85,35 @@ impl PolicyFile {
 
 /// Who besides root, and the user behind `sudo`, may write a file.
 fn other_writer(file: &Metadata, folder: Option<&Metadata>) -> Option<String> {
+    const STICKY: u32 = 0o1000;
     let behind = |variable| env::var(variable).ok()?.parse::<u32>().ok();
     let (user, group) = (behind("SUDO_UID"), behind("SUDO_GID"));
-    const STICKY: u32 = 0o1000;
-    let writer = |it: &Metadata| {
-        if it.uid() != 0 && Some(it.uid()) != user {
+    let writer = |it: &Metadata, mode: u32| {
+        if it.uid() != 0 && Some(it.uid()) != user && !is_unmapped(it.uid()) {
             Some(format!("user {}", it.uid()))
-        } else if it.mode() & 0o002 != 0 {
+        } else if mode & 0o002 != 0 {
             Some("everybody".to_owned())
-        } else if it.mode() & 0o020 != 0 && it.gid() != 0 && Some(it.gid()) != group {
+        } else if mode & 0o020 != 0 && it.gid() != 0 && Some(it.gid()) != group {
             Some(format!("group {}", it.gid()))
         } else {
             None
         }
     };
-    // In a folder that is sticky each may rename only his own.
-    let folder = folder.filter(|folder| folder.mode() & STICKY == 0);
-    writer(file).or_else(|| folder.and_then(writer))
+    let in_folder = |folder: &Metadata| match folder.mode() {
+        // Each may rename only his own there; the folder's owner all.
+        mode if mode & STICKY != 0 => writer(folder, 0),
+        mode => writer(folder, mode),
+    };
+    writer(file, file.mode()).or_else(|| folder.and_then(in_folder))
+}
+
+/// Whether the owner is somebody outside of the user namespace that this runs in, who is more than
+/// its root.
+fn is_unmapped(user: u32) -> bool {
+    const OVERFLOW: u32 = 65534;
+    const EVERYBODY: &str = "4294967295";
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    user == OVERFLOW && map.split_whitespace().last() != Some(EVERYBODY)
 }
 
 pub(crate) fn check(path: &Path, json: bool) -> Done {
