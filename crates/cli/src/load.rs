@@ -47,15 +47,24 @@ pub(crate) fn put_in(
         }
         output::warning(&format!("this cuts the way that you came in by: {why}"));
     }
-    let Loaded { change, confirm } = with_way_back(&table, caution.confirm, history)?;
-    spare(file.policy.never_ban())?;
-    let changed = !change.transaction.is_empty();
-    if changed {
-        let outcome = if confirm.is_some() { Outcome::Waiting } else { Outcome::Loaded };
+    let Loaded { change, confirm, undone } = with_way_back(&table, caution.confirm, history)?;
+    if undone.is_none() {
+        spare(file.policy.never_ban())?;
+    }
+    if !change.transaction.is_empty() {
+        let outcome = match (undone, confirm) {
+            (Some(_), _) => Outcome::WentBack,
+            (None, Some(_)) => Outcome::Waiting,
+            (None, None) => Outcome::Loaded,
+        };
         let digest = stamp::digest(&file.policy.compile());
         let mut entry = Entry::new(&file.name, Some(&file.text), digest, outcome);
         entry.of = of;
         history.add(entry);
+    }
+    if let Some(why) = undone {
+        let why = format!("{why}; the rules from before the load are back");
+        return Err(Failure::WayBack(why));
     }
     print(file, &table, &change, obstacle.as_deref(), json);
     if !json {
@@ -77,6 +86,8 @@ fn obstacle(table: &Table, caution: &Caution) -> Option<String> {
 struct Loaded {
     change: Change,
     confirm: Option<Duration>,
+    /// Why it was undone already.
+    undone: Option<&'static str>,
 }
 
 /// Loads with the way back made ready first, if a time is given.
@@ -85,7 +96,8 @@ fn with_way_back(
     confirm: Option<Duration>,
     history: &History,
 ) -> Result<Loaded, Failure> {
-    let Some(time) = confirm else { return Ok(Loaded { change: apply(table)?, confirm: None }) };
+    let for_good = |change| Loaded { change, confirm: None, undone: None };
+    let Some(time) = confirm else { return Ok(for_good(apply(table)?)) };
     let armed =
         Armed::ready(time, Ends::of_session(), history).map_err(|failure| match failure {
             Failure::WayBack(why) => Failure::WayBack(format!("nothing was loaded: {why}")),
@@ -106,20 +118,20 @@ fn with_way_back(
     };
     if change.transaction.is_empty() {
         armed.stop();
-        return Ok(Loaded { change, confirm: None });
+        return Ok(for_good(change));
     }
-    let why = match armed.loaded() {
-        After::Waits => return Ok(Loaded { change, confirm }),
-        After::TooLate => "loading took longer than there was time to confirm it",
+    let undone = match armed.loaded() {
+        After::Waits => None,
+        After::TooLate => Some("loading took longer than there was time to confirm it"),
         After::Gone => {
             match &change.before {
                 Some(before) => apply(before).map(drop)?,
                 None => nfguard_netlink::unload(&mut Kernel::open()?, &ours()).map(drop)?,
             }
-            "somebody has ended its process"
+            Some("somebody has ended its process")
         }
     };
-    Err(Failure::WayBack(format!("{why}; the rules from before the load are back")))
+    Ok(Loaded { change, confirm, undone })
 }
 
 fn print_wait(confirm: Option<Duration>) {

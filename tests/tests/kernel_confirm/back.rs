@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{
     A, B, C, ENOUGH, LONG, by_hand, done, file, listed, netns, over, path, plainly, until,
 };
-use super::{waits, world};
+use super::{briefly, waits, world};
 
 struct Ports<'w>(&'w World, Vec<Server>);
 
@@ -37,8 +37,8 @@ fn without_confirmation_the_rules_from_before_come_back_and_packets_obey_them() 
     done(&world.host, &["load", path(&a)]);
     assert_eq!(ports.open(), [80]);
 
-    let loaded = done(&world.host, &["load", path(&b), "--confirm", "15s"]);
-    assert!(loaded.stdout.contains("`nfguard confirm` within 15s"), "{loaded:?}");
+    let loaded = done(&world.host, &["load", path(&b), "--confirm", "20s"]);
+    assert!(loaded.stdout.contains("`nfguard confirm` within 20s"), "{loaded:?}");
     assert_eq!(listed(&world.host), list_b);
     assert_eq!(ports.open(), [8080]);
 
@@ -76,7 +76,7 @@ fn confirming_too_late_says_so_and_changes_nothing() {
     assert_eq!(never.status, Some(1), "{never:?}");
     assert!(never.stderr.contains("nothing waits to be confirmed"), "{never:?}");
     done(&netns, &["load", path(&a), "--state-dir", folder]);
-    done(&netns, &["load", path(&b), "--confirm", "1s", "--state-dir", folder]);
+    briefly(&netns, &b, &["--state-dir", folder]);
     over(&netns);
     let late = || nfguard(&netns, &["confirm", "--state-dir", folder]);
     until("the history knows", || late().stderr.contains("too late"));
@@ -100,7 +100,7 @@ fn confirming_at_the_last_moment_wins_or_loses_and_the_answer_says_which() {
         let outcomes = parallel(4, |thread| {
             let netns = netns();
             done(&netns, &["load", path(&a)]);
-            done(&netns, &["load", path(&b), "--confirm", "1s"]);
+            briefly(&netns, &b, &[]);
             let left = nfguard(&netns, &["status", "--json"]);
             let left: Value = serde_json::from_str(&left.stdout).unwrap_or_default();
             let left = left["confirm_within_seconds"].as_f64().unwrap_or(0.0);
@@ -135,7 +135,7 @@ fn parallel<T: Send>(count: u32, work: impl Fn(u32) -> T + Sync) -> Vec<T> {
 fn where_no_policy_was_there_is_none_again() {
     let netns = netns();
     let a = file(A);
-    done(&netns, &["load", path(&a), "--confirm", "1s"]);
+    briefly(&netns, &a, &[]);
     over(&netns);
     assert_eq!(listed(&netns), "");
 }
@@ -220,8 +220,7 @@ fn a_second_load_while_one_waits_goes_back_to_what_was_there_before_both() {
         listed(&netns)
     };
     let after = two(&|netns| {
-        done(netns, &["load", path(&c), "--confirm", "2s"]);
-        assert_eq!(listed(netns), list_c);
+        briefly(netns, &c, &[]);
     });
     assert_eq!(after, list_a);
     let after = two(&|netns| {
@@ -231,7 +230,7 @@ fn a_second_load_while_one_waits_goes_back_to_what_was_there_before_both() {
     assert_eq!(after, list_c);
     // The first one waits on if nothing came of the second.
     let after = two(&|netns| {
-        done(netns, &["load", path(&b), "--confirm", "1s"]);
+        briefly(netns, &b, &[]);
         assert!(waits(netns));
         assert_eq!(listed(netns), list_b);
         done(netns, &["rollback"]);
@@ -269,7 +268,7 @@ fn others_that_write_all_the_time_do_not_keep_the_rules_from_coming_back() {
     let [list_a] = plainly([&a]);
     done(&netns, &["load", path(&a)]);
     nft(&netns, "add table inet other; add set inet other s { type ipv4_addr; };\n");
-    done(&netns, &["load", path(&b), "--confirm", "1s"]);
+    briefly(&netns, &b, &[]);
     let many: String = (0..400_u32)
         .map(|at| format!("add element inet other s {{ 10.1.{}.{} }}\n", at / 256, at % 256))
         .collect();

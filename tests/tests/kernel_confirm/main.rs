@@ -71,6 +71,22 @@ fn done<S: AsRef<OsStr> + Sync>(netns: &Netns, arguments: &[S]) -> Answer {
     answer
 }
 
+/// The shortest time to confirm. A load on a slow machine may take as long, and has gone back then.
+const SHORT: &str = "1s";
+
+/// Loads what nobody is to confirm.
+#[track_caller]
+fn briefly(netns: &Netns, file: &TempFile, more: &[&str]) {
+    let arguments = ["load", path(file), "--confirm", SHORT];
+    went_well_or_back(&nfguard(netns, &[&arguments, more].concat()));
+}
+
+#[track_caller]
+fn went_well_or_back(answer: &Answer) {
+    let late = answer.stderr.contains("longer than there was time to confirm");
+    assert_eq!(answer.status, Some(if late { 3 } else { 0 }), "{answer:?}");
+}
+
 fn path(file: &TempFile) -> &str {
     file.path().to_str().expect("plain letters")
 }

@@ -8,7 +8,8 @@ use nfguard_lab::Netns;
 use nfguard_tests::program::{Answer, command};
 use serde_json::Value;
 
-use super::{A, B, C, LONG, file, listed, netns, over, path, plainly, until};
+use super::went_well_or_back;
+use super::{A, B, C, LONG, SHORT, file, listed, netns, over, path, plainly, until};
 
 /// A host whose loads are written down.
 struct Host {
@@ -70,7 +71,7 @@ fn each_load_is_written_down_with_who_what_and_what_became_of_it() {
     host.done(&["confirm"]);
     assert_eq!(host.loads(), outcomes(&["loaded", "confirmed"]));
     over(&host.netns);
-    host.done(&["load", path(&c), "--confirm", "1s"]);
+    went_well_or_back(&host.run(&["load", path(&c), "--confirm", SHORT]));
     over(&host.netns);
     let all = outcomes(&["loaded", "confirmed", "went_back"]);
     until("it is written down", || host.loads() == all);
@@ -111,7 +112,7 @@ fn rollback_goes_back_load_by_load_or_to_the_one_that_is_named() {
     host.done(&["rollback"]);
     assert_eq!(listed(&host.netns), lists[2], "what was unloaded is back");
     // It is a load like any other.
-    host.done(&["rollback", "1", "--confirm", "1s"]);
+    went_well_or_back(&host.run(&["rollback", "1", "--confirm", SHORT]));
     over(&host.netns);
     assert_eq!(listed(&host.netns), lists[2]);
 }
