@@ -192,11 +192,14 @@ fn a_load_that_cuts_its_own_connection_is_undone_with_the_client_dead() {
     assert!(!stage.gets_in(), "locked out");
 
     stage.until("the rules from before are back", || stage.gets_in());
-    let history = stage.over_ssh(&[], &stage.nfguard("history"));
-    let last = history.stdout.lines().last().unwrap_or_default();
-    assert!(last.ends_with("closed, went back"), "{history:?}");
-    let from = format!("root from {}: ", World::INTERNET_V4);
-    assert!(last.contains(&from), "{history:?}");
+    let start = format!("root from {}: ", World::INTERNET_V4);
+    stage.until("that is written down, with its peer", || {
+        let history = stage.over_ssh(&[], &stage.nfguard("history")).stdout;
+        history
+            .lines()
+            .last()
+            .is_some_and(|last| last.contains(&start) && last.ends_with("closed, went back"))
+    });
 }
 
 #[test]
