@@ -118,14 +118,24 @@ impl History {
         self.0.as_ref().map(|folder| folder.join("history"))
     }
 
-    /// Writes a load down. What goes wrong is only a warning.
-    pub(crate) fn add(&self, entry: Entry) {
-        let Some(folder) = self.folder() else { return };
-        if let Err(error) = add(&folder, entry) {
+    /// Writes a load down, and tells its number. What goes wrong is only a warning.
+    pub(crate) fn add(&self, entry: Entry) -> Option<u64> {
+        let folder = self.folder()?;
+        let added = add(&folder, entry);
+        if let Err(error) = &added {
             output::warning(&format!(
                 "this load is not in the history: {}: {error}",
                 folder.display()
             ));
+        }
+        added.ok()
+    }
+
+    /// Takes out a load that was not done after all.
+    pub(crate) fn forget(&self, number: Option<u64>) {
+        let path = self.folder().zip(number).map(|(folder, number)| file(&folder, number));
+        if let Some(Err(error)) = path.map(fs::remove_file) {
+            output::warning(&format!("the history has a load that was not done: {error}"));
         }
     }
 
@@ -175,7 +185,7 @@ fn read_all(folder: &Path) -> (Vec<Entry>, Vec<String>) {
     (entries, problems)
 }
 
-fn add(folder: &Path, mut entry: Entry) -> io::Result<()> {
+fn add(folder: &Path, mut entry: Entry) -> io::Result<u64> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     loop {
         let taken = numbers(folder)?;
@@ -193,7 +203,7 @@ fn add(folder: &Path, mut entry: Entry) -> io::Result<()> {
                 for old in taken.iter().rev().skip(KEPT - 1) {
                     fs::remove_file(file(folder, *old))?;
                 }
-                return Ok(());
+                return Ok(entry.number);
             }
         }
     }

@@ -47,25 +47,20 @@ pub(crate) fn put_in(
         }
         output::warning(&format!("this cuts the way that you came in by: {why}"));
     }
-    let Loaded { change, confirm, undone } = with_way_back(&table, caution.confirm, history)?;
-    if undone.is_none() {
-        spare(file.policy.never_ban())?;
-    }
-    if !change.transaction.is_empty() {
-        let outcome = match (undone, confirm) {
-            (Some(_), _) => Outcome::WentBack,
-            (None, Some(_)) => Outcome::Waiting,
-            (None, None) => Outcome::Loaded,
-        };
-        let digest = stamp::digest(&file.policy.compile());
-        let mut entry = Entry::new(&file.name, Some(&file.text), digest, outcome);
-        entry.of = of;
-        history.add(entry);
-    }
-    if let Some(why) = undone {
-        let why = format!("{why}; the rules from before the load are back");
-        return Err(Failure::WayBack(why));
-    }
+    let digest = stamp::digest(&file.policy.compile());
+    let mut entry = Entry::new(&file.name, Some(&file.text), digest, Outcome::Loaded);
+    entry.of = of;
+    let (change, confirm) = match caution.confirm {
+        None => {
+            let change = apply(&table)?;
+            if !change.transaction.is_empty() {
+                history.add(entry);
+            }
+            (change, None)
+        }
+        Some(time) => with_way_back(&table, time, entry, history)?,
+    };
+    spare(file.policy.never_ban())?;
     print(file, &table, &change, obstacle.as_deref(), json);
     if !json {
         print_wait(confirm);
@@ -82,28 +77,27 @@ fn obstacle(table: &Table, caution: &Caution) -> Option<String> {
     visitor?.obstacle(table)
 }
 
-/// What was done, and how long it waits to be confirmed.
-struct Loaded {
-    change: Change,
-    confirm: Option<Duration>,
-    /// Why it was undone already.
-    undone: Option<&'static str>,
-}
-
-/// Loads with the way back made ready first, if a time is given.
+/// Loads with the way back made ready first, and the load written down, for nobody knows how far
+/// this process will come. What was done, and how long it waits to be confirmed.
 fn with_way_back(
     table: &Table,
-    confirm: Option<Duration>,
+    time: Duration,
+    mut entry: Entry,
     history: &History,
-) -> Result<Loaded, Failure> {
-    let for_good = |change| Loaded { change, confirm: None, undone: None };
-    let Some(time) = confirm else { return Ok(for_good(apply(table)?)) };
+) -> Result<(Change, Option<Duration>), Failure> {
     let armed =
         Armed::ready(time, Ends::of_session(), history).map_err(|failure| match failure {
             Failure::WayBack(why) => Failure::WayBack(format!("nothing was loaded: {why}")),
             other => other,
         })?;
+    entry.outcome = Outcome::Waiting;
+    let number = history.add(entry);
     let change = match apply(table) {
+        Ok(change) if change.transaction.is_empty() => {
+            history.forget(number);
+            armed.stop();
+            return Ok((change, None));
+        }
         Ok(change) => change,
         // Something is in force now that nobody has asked for: it goes in time.
         Err(error @ (Error::ReadBack(_) | Error::Unknown)) => {
@@ -112,26 +106,24 @@ fn with_way_back(
             return Err(error.into());
         }
         Err(error) => {
+            history.forget(number);
             armed.stop();
             return Err(error.into());
         }
     };
-    if change.transaction.is_empty() {
-        armed.stop();
-        return Ok(for_good(change));
-    }
-    let undone = match armed.loaded() {
-        After::Waits => None,
-        After::TooLate => Some("loading took longer than there was time to confirm it"),
+    let why = match armed.loaded() {
+        After::Waits => return Ok((change, Some(time))),
+        After::TooLate => "loading took longer than there was time to confirm it",
         After::Gone => {
             match &change.before {
                 Some(before) => apply(before).map(drop)?,
                 None => nfguard_netlink::unload(&mut Kernel::open()?, &ours()).map(drop)?,
             }
-            Some("somebody has ended its process")
+            history.settle(&Outcome::WentBack);
+            "somebody has ended its process"
         }
     };
-    Ok(Loaded { change, confirm, undone })
+    Err(Failure::WayBack(format!("{why}; the rules from before the load are back")))
 }
 
 fn print_wait(confirm: Option<Duration>) {
