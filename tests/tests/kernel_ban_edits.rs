@@ -259,6 +259,21 @@ fn a_program_that_heard_of_an_ally_does_not_put_it_back_but_keeps_to_its_own() {
 }
 
 #[test]
+fn more_allies_than_there_is_room_for_are_refused_and_those_before_stay() {
+    let netns = netns();
+    let mut bans = bans(&netns);
+    let ally = |at: u32| IpAddr::from((0x0a00_0000 + at).to_be_bytes()).into();
+    bans.spare("the office", &[ally(0)]).expect("spared");
+    let all: Vec<_> = (0..16_385).map(ally).collect();
+    let error = bans.spare("the office", &all).expect_err("too many").to_string();
+    assert!(error.contains("no room for 16386 single addresses"), "{error}");
+    assert!(bans.admit(target("10.0.0.0")).is_err());
+    assert!(bans.admit(target("10.0.0.1")).is_ok());
+    bans.spare("the office", &all[..16_000]).expect("spared");
+    assert!(bans.admit(target("10.0.0.1")).is_err());
+}
+
+#[test]
 fn who_is_spared_is_so_after_others_have_removed_the_table() {
     let netns = netns();
     bans(&netns).spare("the office", &[target("192.0.2.10").network()]).expect("spared");

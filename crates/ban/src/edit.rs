@@ -371,6 +371,6 @@ fn encoded_len(ban: &Ban<'_>) -> usize {
     44 + key + port + note::encoded_len(ban.source, ban.reason)
 }
 
-fn count(number: usize) -> u64 {
+pub(crate) fn count(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }

@@ -27,6 +27,17 @@ pub enum Error {
         /// How many were to be added.
         more: usize,
     },
+    /// The never-ban list has too many single addresses. Nothing was changed.
+    #[error(
+        "no room for {allies} single addresses on the never-ban list, which holds {size} of each \
+         family; name prefixes in their place"
+    )]
+    ManyAllies {
+        /// How many there would be.
+        allies: usize,
+        /// How many there can be.
+        size: u32,
+    },
     /// The table was made by a version of this crate that lays bans out otherwise. Nothing was
     /// changed.
     #[error(

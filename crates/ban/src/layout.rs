@@ -33,6 +33,10 @@ pub(crate) const ANY_MARK: &str = "nfguard bans, format ";
 const ROOMY: u32 = 64 * 65_536 - 1;
 const SPARE: u32 = 63 * 65_536;
 
+/// How many single addresses can be spared, each family. To say so has the kernel take its quickest
+/// kind of set, with a table of 175 kB that never grows (`nft_hash_fast`, since Linux 4.13).
+const ALLIES: u32 = 16_384;
+
 const REG: Reg = Reg::FIRST;
 
 /// What the table is known by: its name and its comment.
@@ -469,6 +473,7 @@ fn never_set(is_v6: bool) -> Set {
     Set {
         name: name.to_owned(),
         key: vec![key],
+        size: Some(ALLIES),
         comment: Some("never banned".to_owned()),
         ..Set::default()
     }
@@ -476,7 +481,8 @@ fn never_set(is_v6: bool) -> Set {
 
 fn never_prefixes(is_v6: bool) -> Set {
     let addresses = never_set(is_v6);
-    Set { name: format!("{}/prefixes", addresses.name), interval: true, ..addresses }
+    let name = format!("{}/prefixes", addresses.name);
+    Set { name, interval: true, size: None, ..addresses }
 }
 
 /// Each by its first and its last address. A table has it when it is needed first.

@@ -74,6 +74,7 @@
 //! tested on).
 
 mod bans;
+mod connections;
 mod edit;
 mod error;
 mod feed;

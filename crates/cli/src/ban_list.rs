@@ -21,9 +21,8 @@ pub(crate) enum Who {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) who: Who,
-    /// What else it says; what it leaves out the command line says. Most lists say nothing else,
-    /// and long ones should not take much memory.
-    pub(crate) details: Option<Box<Details>>,
+    /// What else it says; what it leaves out the command line says.
+    pub(crate) details: Option<Details>,
 }
 
 /// What a ban is besides its target.
@@ -137,6 +136,10 @@ impl std::str::FromStr for Who {
 }
 
 fn entry(line: &str) -> Option<Read> {
+    // Nearly all of a long list.
+    if let Ok(address) = line.parse() {
+        return Some(Ok(Entry { who: Who::Address(address), details: None }));
+    }
     if line.starts_with('{') {
         return Some(
             serde_json::from_str(line).map_err(|error| error.to_string()).and_then(object),
@@ -166,7 +169,7 @@ fn object(object: Object) -> Read {
         reason: object.reason,
         since: object.since,
     };
-    Ok(Entry { who, details: Some(Box::new(details)) })
+    Ok(Entry { who, details: Some(details) })
 }
 
 #[cfg(test)]

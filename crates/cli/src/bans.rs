@@ -1,7 +1,9 @@
 //! `ban`, `unban` and `bans`.
 
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _};
 use std::path::Path;
+use std::slice;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -16,8 +18,13 @@ use crate::{Answer, Done, output};
 /// A list of so many is worth a progress bar.
 const LONG: usize = 20_000;
 
-/// Somebody to ban, and what the list says of it besides.
-type Wanted = (Admitted, Option<Box<Details>>);
+/// Who is to be banned, and what the list says besides of some of them: most lists say nothing, and
+/// long ones should not take much memory.
+#[derive(Default)]
+struct Wanted {
+    targets: Vec<Admitted>,
+    details: BTreeMap<usize, Details>,
+}
 
 pub(crate) fn ban(request: &BanRequest, as_json: bool) -> Done {
     let mut bans = Bans::open(never()?)?;
@@ -31,14 +38,15 @@ pub(crate) fn ban(request: &BanRequest, as_json: bool) -> Done {
     }
     let ports = request.extent.ports();
     let all = || {
-        wanted.iter().flat_map(|(target, details)| {
-            let own = details.as_ref().and_then(|details| details.port);
-            let ports = own.map_or_else(|| ports.clone(), |own| vec![Some(own)]);
-            ports.into_iter().map(|port| to_ban(*target, port, details.as_deref(), request))
+        wanted.targets.iter().enumerate().flat_map(|(at, target)| {
+            let details = wanted.details.get(&at);
+            let own = details.map(|details| &details.port).filter(|port| port.is_some());
+            let ports = own.map_or(ports.as_slice(), slice::from_ref);
+            ports.iter().map(move |port| to_ban(*target, *port, details, request))
         })
     };
     if request.targets == [output::STANDARD] {
-        let tally = bans.ban_all(watched(all(), wanted.len() * ports.len()))?;
+        let tally = bans.ban_all(watched(all(), wanted.targets.len() * ports.len()))?;
         print_tally(&tally, &bad, as_json);
     } else {
         let mut made = Vec::new();
@@ -77,15 +85,18 @@ fn to_ban<'a>(
 }
 
 /// Who is to be banned, and what is wrong with the rest, and where that stands.
-fn wanted(request: &BanRequest, never: &NeverBan) -> Result<(Vec<Wanted>, Vec<String>), Failure> {
-    let (mut wanted, mut bad) = (Vec::new(), Vec::new());
+fn wanted(request: &BanRequest, never: &NeverBan) -> Result<(Wanted, Vec<String>), Failure> {
+    let (mut wanted, mut bad) = (Wanted::default(), Vec::new());
     let mut take = |place: &dyn Fn() -> String, entry: Read| {
         let admitted = entry.and_then(|entry| {
             let target = entry.who.admit(never, request.extent.v6_prefix);
             Ok((target.map_err(|refused| refused.to_string())?, entry.details))
         });
         match admitted {
-            Ok(one) => wanted.push(one),
+            Ok((target, details)) => {
+                wanted.details.extend(details.map(|details| (wanted.targets.len(), details)));
+                wanted.targets.push(target);
+            }
             Err(problem) => bad.push(format!("{}{problem}", place())),
         }
     };

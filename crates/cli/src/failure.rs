@@ -79,9 +79,10 @@ impl From<nfguard_ban::Error> for Failure {
         use nfguard_ban::Error;
         match error {
             Error::Kernel(error) => Failure::Kernel(error),
-            Error::NeverBanned(_) | Error::FeedName { .. } | Error::EmptyFeed { .. } => {
-                Failure::Usage(error.to_string())
-            }
+            Error::NeverBanned(_)
+            | Error::FeedName { .. }
+            | Error::EmptyFeed { .. }
+            | Error::ManyAllies { .. } => Failure::Usage(error.to_string()),
             error => Failure::Bans(error),
         }
     }

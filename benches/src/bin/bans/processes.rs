@@ -22,6 +22,9 @@ const BULK_RUNS: usize = 3;
 const FIRST: u32 = 0x1400_0000;
 const FRESH: u32 = 0x2800_0000;
 
+/// What nfguard notes of each ban: who, when and why.
+const NOTE: &str = " comment \"cli @1795500000 5 failures in 60 s\"";
+
 const SETS: &str = "table inet peers {
     set b { type ipv4_addr; flags timeout; size 4194303; }
     set intervals { type ipv4_addr; flags interval; }
@@ -139,7 +142,7 @@ impl Processes<'_> {
                 let mut bans = Bans::open(NeverBan::default())?;
                 library::many(&mut bans, FIRST, present, 32)
             })?;
-            let list = self.nft_list("present", present)?;
+            let list = self.nft_list("present", present, "")?;
             child::run(&netns, Some(&self.write("sets", SETS)?), &["nft", "-f", "-"])?;
             child::run(&netns, Some(&list), &["nft", "-f", "-"])?;
             let (mut by_us, mut by_nft) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
@@ -229,18 +232,31 @@ impl Processes<'_> {
         for count in [self.small, self.large] {
             let number = count.to_string();
             let list = self.plain_list(count)?;
-            let jobs: [(&str, Option<PathBuf>, Vec<&str>); 4] = [
+            let jobs: [(&str, Option<PathBuf>, Vec<&str>); 5] = [
                 ("the library", None, vec![us, crate::BULK, &number]),
-                ("nfguard ban -", Some(list), vec![nfguard, "ban", "-", "--for", "1h"]),
-                ("nft -f", Some(self.nft_list("bulk", count)?), vec!["nft", "-f", "-"]),
-                ("ipset restore", Some(self.ipset_list(count)?), vec!["ipset", "restore"]),
+                (
+                    "nfguard ban -",
+                    Some(list),
+                    vec![nfguard, "ban", "-", "--for", "1h", "--reason", "5 failures in 60 s"],
+                ),
+                ("nft -f", Some(self.nft_list("bulk", count, NOTE)?), vec!["nft", "-f", "-"]),
+                (
+                    "nft -f, no comments",
+                    Some(self.nft_list("bare", count, "")?),
+                    vec!["nft", "-f", "-"],
+                ),
+                (
+                    "ipset restore, no comments",
+                    Some(self.ipset_list(count)?),
+                    vec!["ipset", "restore"],
+                ),
             ];
             let mut took: Vec<Vec<Took>> = vec![Vec::new(); jobs.len()];
             let mut memory: Vec<Vec<f64>> = vec![Vec::new(); jobs.len()];
             for _ in 0..BULK_RUNS {
                 for (at, (name, input, command)) in jobs.iter().enumerate() {
                     let netns = Netns::new()?;
-                    if *name == "nft -f" {
+                    if name.starts_with("nft") {
                         child::run(&netns, Some(&sets), &["nft", "-f", "-"])?;
                     }
                     let before = kernel_memory()?;
@@ -304,11 +320,11 @@ impl Processes<'_> {
         self.write(&format!("ipset-{count}"), &text)
     }
 
-    fn nft_list(&self, name: &str, count: u32) -> Result<PathBuf> {
+    fn nft_list(&self, name: &str, count: u32, comment: &str) -> Result<PathBuf> {
         let mut text = String::new();
         for first in (0..count).step_by(10_000) {
             let part: Vec<String> = (first..(first + 10_000).min(count))
-                .map(|at| format!("{} timeout 1h", Ipv4Addr::from_bits(FIRST + at)))
+                .map(|at| format!("{} timeout 1h{comment}", Ipv4Addr::from_bits(FIRST + at)))
                 .collect();
             writeln!(text, "add element inet peers b {{ {} }}", part.join(", "))?;
         }

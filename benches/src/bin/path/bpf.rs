@@ -185,7 +185,8 @@ fn frame(mac: [u8; 6], packets: Packets) -> Vec<u8> {
     frame
 }
 
-/// Picks a source address and puts it, and the checksum of the header with it, into the packet.
+/// Writes the packet anew, for the kernel uses each again as it has left it; picks a source address
+/// and puts it, and the checksum of the header with it, into the packet.
 fn program(packets: Packets, frame: &[u8]) -> Vec<Instruction> {
     let word = |pair: &[u8]| pair.iter().fold(0_u32, |word, byte| word << 8 | u32::from(*byte));
     let header = frame.get(HEADER..END).unwrap_or_default();
@@ -204,15 +205,26 @@ fn program(packets: Packets, frame: &[u8]) -> Vec<Instruction> {
         op(0x61, 2, 6, 0, 0),                               // r2 = data
         op(0x61, 3, 6, 4, 0),                               // r3 = data_end
         op(0xbf, 4, 2, 0, 0),                               // r4 = r2
-        op(0x07, 4, 0, 0, i32::from(at(END))),              // r4 += END
-        op(0x2d, 4, 3, 15, 0),                              // if r4 > r3: pass
-        op(0xbc, 5, 7, 0, 0),                               // w5 = w7
-        op(0x74, 5, 0, 0, 16),                              // w5 >>= 16
-        op(0xbc, 4, 7, 0, 0),                               // w4 = w7
-        op(0x54, 4, 0, 0, 0xffff),                          // w4 &= 0xffff
-        op(0x0c, 5, 4, 0, 0),                               // w5 += w4
-        op(0x04, 5, 0, 0, number(sum)),                     // w5 += the rest of the header
+        op(0x07, 4, 0, 0, i32::from(at(frame.len()))),      // r4 += the frame's length
+        op(0x2d, 4, 3, 0, 0),                               // if r4 > r3: pass
     ];
+    for (index, word) in frame.chunks(4).enumerate() {
+        // *(u32 *)(r2 + 4 * index) = word, and the rest as a u16
+        let (code, value) = match *word {
+            [a, b, c, d] => (0x62, i32::from_ne_bytes([a, b, c, d])),
+            [a, b] => (0x6a, u16::from_ne_bytes([a, b]).into()),
+            _ => unreachable!("the frame is made of halves of words"),
+        };
+        program.push(op(code, 2, 0, at(4 * index), value));
+    }
+    program.extend([
+        op(0xbc, 5, 7, 0, 0),           // w5 = w7
+        op(0x74, 5, 0, 0, 16),          // w5 >>= 16
+        op(0xbc, 4, 7, 0, 0),           // w4 = w7
+        op(0x54, 4, 0, 0, 0xffff),      // w4 &= 0xffff
+        op(0x0c, 5, 4, 0, 0),           // w5 += w4
+        op(0x04, 5, 0, 0, number(sum)), // w5 += the rest of the header
+    ]);
     for _ in 0..2 {
         program.extend([
             op(0xbc, 4, 5, 0, 0),      // w4 = w5

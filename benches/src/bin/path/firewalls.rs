@@ -61,7 +61,7 @@ const UFW_DOCKER: &str = "*filter
 COMMIT
 ";
 
-/// What Docker 28 writes for one published UDP port, its chains ahead of what is there.
+/// What Docker 28 writes for one published UDP port.
 const DOCKER: &str = "*nat
 :DOCKER - [0:0]
 -A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER
@@ -71,8 +71,10 @@ const DOCKER: &str = "*nat
 COMMIT
 *filter
 :DOCKER - [0:0]
+:DOCKER-USER - [0:0]
 :DOCKER-FORWARD - [0:0]
--I FORWARD -j DOCKER-FORWARD
+-A FORWARD -j DOCKER-USER
+-A FORWARD -j DOCKER-FORWARD
 -A DOCKER -d 172.17.0.2/32 ! -i docker0 -o docker0 -p udp --dport 8443 -j ACCEPT
 -A DOCKER ! -i docker0 -o docker0 -j DROP
 -A DOCKER-FORWARD -o docker0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
@@ -80,16 +82,10 @@ COMMIT
 -A DOCKER-FORWARD -i docker0 -j ACCEPT
 COMMIT
 ";
-const DOCKER_USER: &str = "*filter
-:DOCKER-USER - [0:0]
--I FORWARD -j DOCKER-USER
-COMMIT
-";
 
-/// Docker's rules, as if it had been started after the firewall.
+/// Docker's rules. The firewall comes later, or what it inserts would stand behind them.
 pub(crate) fn docker(netns: &Netns) -> Result<()> {
-    feed(netns, "iptables-nft-restore", &["--noflush"], DOCKER)?;
-    feed(netns, "iptables-nft-restore", &["--noflush"], DOCKER_USER)
+    feed(netns, "iptables-nft-restore", &[], DOCKER)
 }
 
 /// `policies/traefik.json`, and HTTP/3 let in.
@@ -163,12 +159,12 @@ impl Firewall {
                 // With the container's port, without which no packet of it would get there.
                 let ports = format!("80,443,{INSIDE}");
                 for hook in ["INPUT", "FORWARD"] {
-                    writeln!(rules, "-A {hook} -p udp -m multiport --dports {ports} -j bans")?;
+                    writeln!(rules, "-I {hook} -p udp -m multiport --dports {ports} -j bans")?;
                 }
                 for address in addresses(bans) {
                     writeln!(rules, "-A bans -s {address}/32 -j DROP")?;
                 }
-                feed(netns, "iptables-nft-restore", &[], &(rules + "COMMIT\n"))
+                feed(netns, "iptables-nft-restore", &["--noflush"], &(rules + "COMMIT\n"))
             }
         }
     }

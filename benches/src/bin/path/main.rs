@@ -20,7 +20,7 @@ use crate::bpf::{Generator, Packets};
 use crate::firewalls::{FIRST, Firewall, INSIDE, PUBLISHED, docker};
 
 /// Runs of each variant, unless the first argument says otherwise.
-const RUNS: usize = 5;
+const RUNS: usize = 3;
 /// Packets of one run; a chain of 10,000 rules gets fewer.
 const PACKETS: u32 = 2_000_000;
 const SLOW_PACKETS: u32 = 20_000;
@@ -150,6 +150,9 @@ impl Case {
     fn run(&mut self, ufw: &Ufw) -> Result<()> {
         let world = World::with_container()?;
         let container = world.container.as_ref().ok_or("the world has no container")?;
+        if self.traffic == Traffic::Published {
+            docker(&world.host)?;
+        }
         self.firewall.install(&world.host, self.bans, ufw)?;
         let (v4, any) = (
             |address: IpAddr| match address {
@@ -169,7 +172,6 @@ impl Case {
                 (from(PEER, 1, host), vec![socket])
             }
             Traffic::Published => {
-                docker(&world.host)?;
                 let server = udp(container, (any, INSIDE))?;
                 let client = udp(&world.internet, (PEER, PEER_PORT))?;
                 client.send_to(b"hello", (host, PUBLISHED))?;
@@ -190,6 +192,13 @@ impl Case {
             generator.run(1_000)?;
             generator.run(count)
         })?;
+        if self.traffic == Traffic::Published {
+            // Else it was not their way that was measured.
+            let forwarded = world.host.run(forwarded)?;
+            if forwarded < u64::from(count) {
+                return Err(format!("{forwarded} of {count} packets were sent on").into());
+            }
+        }
         self.times.push(time.as_nanos() as f64 / f64::from(count));
         Ok(())
     }
@@ -199,6 +208,16 @@ impl Case {
         times.sort_by(f64::total_cmp);
         times.get(times.len() / 2).copied().unwrap_or_default()
     }
+}
+
+/// How many IPv4 packets the namespace of this thread has sent on.
+fn forwarded() -> Result<u64> {
+    let text = fs::read_to_string("/proc/thread-self/net/snmp")?;
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("Ip: "));
+    let (names, numbers) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+    let mut both = names.split(' ').zip(numbers.split(' '));
+    let (_, number) = both.find(|(name, _)| *name == "ForwDatagrams").ok_or("no such count")?;
+    Ok(number.parse()?)
 }
 
 /// A socket in the namespace; who waits for more than seconds waits for a packet that was dropped.
