@@ -13,6 +13,7 @@ mod feed;
 mod feed_list;
 mod findings;
 mod host;
+mod import;
 mod legacy;
 mod load;
 mod never;
@@ -29,7 +30,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::args::{Args, Verb};
+use crate::args::{Args, ImportVerb, Verb};
 use crate::failure::Failure;
 
 fn main() -> ExitCode {
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         Verb::Restore { file } => state::restore(&file, json),
         Verb::Feed(verb) => feed::feed(&verb, json),
         Verb::Never { change } => never::never(change.as_ref(), json),
+        Verb::Import(ImportVerb::Ufw(request)) => import::run(&request, json),
         Verb::Try { file } => rehearse::rehearse(&file, json),
     };
     match done {
