@@ -1,6 +1,6 @@
 //! Where packets came to, by their source addresses: behind every firewall of the same hook.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::net::IpAddr;
 
@@ -9,7 +9,7 @@ use nfguard_lab::Netns;
 use crate::nft::nft;
 
 /// A place on the way of a packet.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
     /// Before any rule for packets that come in, and before connection tracking.
     Arrived,
@@ -45,8 +45,8 @@ pub fn install(netns: &Netns) {
             set {v6} {{ type ipv6_addr; size 65535; flags dynamic; }}
             chain {place:?} {{
                 type filter hook {hook} priority {priority};
-                meta nfproto ipv4 update @{v4} {{ ip {address} }}
-                meta nfproto ipv6 update @{v6} {{ ip6 {address} }}
+                meta nfproto ipv4 update @{v4} {{ ip {address} counter }}
+                meta nfproto ipv6 update @{v6} {{ ip6 {address} counter }}
             }}\n"
         )
         .expect("a string takes everything");
@@ -59,11 +59,30 @@ pub fn install(netns: &Netns) {
 /// # Panics
 /// As [`nft()`].
 pub fn seen(netns: &Netns, place: Place) -> BTreeSet<IpAddr> {
+    let counted = counted(netns).into_keys();
+    counted.filter(|(at, _)| *at == place).map(|(_, address)| address).collect()
+}
+
+/// How many packets of each address have come to each place so far.
+///
+/// # Panics
+/// As [`nft()`].
+pub fn counted(netns: &Netns) -> BTreeMap<(Place, IpAddr), u64> {
     let listing = nft(netns, "list table inet judge\n");
-    let name = format!("{place:?}");
-    let sets = listing.split("\tset ").filter(|text| text.starts_with(&name));
-    let words = sets.flat_map(|text| text.split(|char: char| char.is_whitespace() || char == ','));
-    words.filter_map(|word| word.parse().ok()).collect()
+    let mut counted = BTreeMap::new();
+    for text in listing.split("\tset ") {
+        let of = PLACES.iter().find(|(place, ..)| text.starts_with(&format!("{place:?}")));
+        let Some((place, ..)) = of else { continue };
+        let is_between = |char: char| char.is_whitespace() || char == ',';
+        let words: Vec<&str> = text.split(is_between).filter(|word| !word.is_empty()).collect();
+        // ADDRESS counter packets 1 bytes 60
+        for element in words.windows(4) {
+            if let (Ok(address), Ok(packets)) = (element[0].parse(), element[3].parse()) {
+                counted.insert((*place, address), packets);
+            }
+        }
+    }
+    counted
 }
 
 fn set(place: Place, family: u8) -> String {

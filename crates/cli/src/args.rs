@@ -119,6 +119,9 @@ pub(crate) enum Verb {
         #[arg(long)]
         session: bool,
     },
+    /// Turn another firewall's configuration into a policy file
+    #[command(subcommand)]
+    Import(ImportVerb),
 }
 
 /// What a load does lest it locks its operator out.
@@ -151,6 +154,31 @@ pub(crate) enum HistoryVerb {
         /// The number of the other
         other: Option<u64>,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImportVerb {
+    /// UFW's; exit status 1 if the policy does not do everything that UFW does, and then it says what
+    Ufw(UfwRequest),
+}
+
+/// What of UFW to read, and where to write.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct UfwRequest {
+    /// Where user.rules, before.rules, ufw.conf and applications.d are
+    #[arg(value_name = "DIR", default_value = "/etc/ufw")]
+    pub(crate) folder: PathBuf,
+    /// The default policies [default: DIR/../default/ufw]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) defaults: Option<PathBuf>,
+    /// Write the policy here, readable by nobody else, instead of to standard output; replaced whole
+    /// or not at all
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// This host has no containers: what comes from or goes to a bridge of Docker is judged by the
+    /// rules for `route`, as by UFW, and not as what containers send
+    #[arg(long)]
+    pub(crate) no_containers: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -17,6 +17,7 @@ mod feed_list;
 mod findings;
 mod history;
 mod host;
+mod import;
 mod legacy;
 mod load;
 mod never;
@@ -36,7 +37,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::args::{Args, Verb};
+use crate::args::{Args, ImportVerb, Verb};
 use crate::failure::Failure;
 use crate::history::History;
 
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         Verb::Restore { file } => state::restore(&file, json),
         Verb::Feed(verb) => feed::feed(&verb, json),
         Verb::Never { change } => never::never(change.as_ref(), json),
+        Verb::Import(ImportVerb::Ufw(request)) => import::run(&request, json),
         Verb::Try { file } => rehearse::rehearse(&file, json),
     };
     match done {

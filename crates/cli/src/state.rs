@@ -63,7 +63,8 @@ pub(crate) fn save(path: &Path, as_json: bool) -> Done {
         output::line(text.trim_end());
         return Ok(Answer::Yes);
     }
-    write(path, bans, now()).map_err(Failure::file(path))?;
+    let text = text(bans, now()).map_err(Failure::file(path))?;
+    replace(path, text.as_bytes()).map_err(Failure::file(path))?;
     if as_json {
         output::json(&json!({ "file": path.display().to_string(), "bans": count }));
     } else {
@@ -178,13 +179,13 @@ fn regular(path: &Path) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-/// Replaces the file, or leaves it as it was, whatever happens in between.
-fn write(path: &Path, bans: Vec<Active>, now: f64) -> io::Result<()> {
+/// Replaces the file, or leaves it as it was, whatever happens in between. Nobody else may read it.
+pub(crate) fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     let path = match regular(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => path.to_owned(),
         path => path?,
     };
-    atomic_file::replace(&path, text(bans, now)?.as_bytes())
+    atomic_file::replace(&path, text)
 }
 
 fn text(bans: Vec<Active>, now: f64) -> io::Result<String> {

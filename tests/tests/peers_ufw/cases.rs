@@ -1,5 +1,7 @@
 //! What ufw's commands and nfguard's policies say alike.
 
+use nfguard_tests::fate::Fate;
+
 /// Commands and a policy that mean the same, and what that does to packets.
 pub(crate) struct Pair {
     pub(crate) ufw: &'static [&'static str],
@@ -9,15 +11,6 @@ pub(crate) struct Pair {
     /// `from` and `to` with an address, or a prefix to take one from, `sport` with a port, `via
     /// container`. Without an address they go over IPv4 and IPv6.
     pub(crate) packets: &'static [(Fate, &'static str)],
-}
-
-/// What becomes of a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
-    Pass,
-    Drop,
-    /// It does not pass, and its sender hears so.
-    Reject,
 }
 
 use Fate::{Drop, Pass, Reject};

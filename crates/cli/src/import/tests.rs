@@ -1,0 +1,307 @@
+use serde_json::{Value, json};
+
+use super::framework::Fate;
+use super::merge::{Families, merge};
+use super::{Config, Findings, Import, Text, framework, known, tuple, ufw};
+
+fn text(name: &str, text: impl Into<String>) -> Text {
+    Text { name: format!("/etc/ufw/{name}"), text: text.into() }
+}
+
+/// A file of rules with a tuple in each line.
+fn rules(tuples: &[&str]) -> String {
+    let lines = tuples.iter().map(|tuple| format!("\n### tuple ### {tuple}\n-A x -j ACCEPT\n"));
+    format!("*filter\n### RULES ###\n{}\n### END RULES ###\nCOMMIT\n", lines.collect::<String>())
+}
+
+/// What UFW ships, from what is known of it.
+fn shipped(is_v6: bool, files: &str) -> String {
+    let prefix = if is_v6 { "ufw6-" } else { "ufw-" };
+    let rules = known::shipped(is_v6).into_iter().map(|(rule, _)| rule).filter(|rule| {
+        let is_after = rule.starts_with("after-");
+        is_after == (files == "after")
+    });
+    let line = |rule: String| {
+        let rule = rule.replace(" -j logging", &format!(" -j {prefix}logging"));
+        format!("-A {prefix}{}\n", rule.replace(" -j skip", &format!(" -j {prefix}skip")))
+    };
+    format!("*filter\n{}COMMIT\n", rules.map(line).collect::<String>())
+}
+
+fn config(v4: &[&str], v6: &[&str]) -> Config {
+    let both = |name: &str| {
+        [
+            text(&format!("{name}.rules"), shipped(false, name)),
+            text(&format!("{name}6.rules"), shipped(true, name)),
+        ]
+    };
+    Config {
+        defaults: text(
+            "default",
+            "IPV6=yes\nDEFAULT_INPUT_POLICY=\"DROP\"\nDEFAULT_OUTPUT_POLICY=\"ACCEPT\"\n\
+             DEFAULT_FORWARD_POLICY=\"DROP\"\nIPT_MODULES=\"\"\n",
+        ),
+        conf: text("ufw.conf", "ENABLED=yes\nLOGLEVEL=off\n"),
+        user: [text("user.rules", rules(v4)), text("user6.rules", rules(v6))],
+        before: both("before"),
+        after: both("after"),
+        ..Config::default()
+    }
+}
+
+fn imported(config: &Config) -> (Value, Findings) {
+    let Import { text, findings, .. } = ufw(config, false).expect("a configuration");
+    (serde_json::from_str(&text).expect("a policy is JSON"), findings)
+}
+
+/// The rules, without the one about pings that all policies have here.
+fn user_rules(v4: &[&str], v6: &[&str]) -> (Vec<Value>, Findings) {
+    let (policy, findings) = imported(&config(v4, v6));
+    let mut rules = policy["rules"].as_array().expect("a list").clone();
+    assert_eq!(rules.remove(0)["name"], "ping-through");
+    (rules, findings)
+}
+
+#[test]
+fn every_action_way_and_end_of_a_tuple_is_carried_over() {
+    for (tuple, rule) in [
+        (
+            "allow tcp 22 0.0.0.0/0 any 192.0.2.0/24 in",
+            json!({ "action": "allow", "proto": "tcp", "port": 22, "from": "192.0.2.0/24",
+                    "comment": "ufw allow proto tcp from 192.0.2.0/24 to any port 22" }),
+        ),
+        (
+            "deny any any 198.51.100.2 any 192.0.2.7 in_eth0",
+            json!({ "action": "deny", "from": "192.0.2.7", "to": "198.51.100.2",
+                    "in_interface": "eth0",
+                    "comment": "ufw deny in on eth0 from 192.0.2.7 to 198.51.100.2" }),
+        ),
+        (
+            "reject udp 53,6000:6007 192.0.2.0/255.255.255.0 4000 0.0.0.0/0 out_docker+",
+            json!({ "action": "reject", "direction": "out", "out_interface": "docker*",
+                    "proto": "udp", "port": [53, "6000-6007"], "from_port": 4000,
+                    "to": "192.0.2.0/24",
+                    "comment": "ufw reject out on docker+ proto udp from any port 4000 to \
+                                192.0.2.0/24 port 53,6000:6007" }),
+        ),
+        (
+            "route:limit tcp 80 172.17.0.2 any 0.0.0.0/0 in_eth0!out_docker0 comment=7765622066726f6e7",
+            json!({ "action": "limit", "direction": "forward", "in_interface": "eth0",
+                    "out_interface": "docker0", "proto": "tcp", "port": 80, "to": "172.17.0.2",
+                    "comment": "web fron" }),
+        ),
+        (
+            "allow vrrp any 0.0.0.0/0 any 192.0.2.7 in",
+            json!({ "action": "allow", "proto": 112, "from": "192.0.2.7",
+                    "comment": "ufw allow proto vrrp from 192.0.2.7" }),
+        ),
+        (
+            "allow tcp 80,443 192.0.2.9 any 0.0.0.0/0 WWW%20Full - in",
+            json!({ "name": "www-full", "action": "allow", "proto": "tcp", "port": [80, 443],
+                    "to": "192.0.2.9", "comment": "UFW profile WWW Full" }),
+        ),
+    ] {
+        let (rules, findings) = user_rules(&[tuple], &[]);
+        assert_eq!(rules, [rule], "{tuple}");
+        assert!(findings.lost.is_empty(), "{tuple}: {findings:?}");
+    }
+}
+
+#[test]
+fn halves_for_both_families_become_one_rule_and_others_name_theirs() {
+    let tcp = |port: u16| format!("allow tcp {port} 0.0.0.0/0 any 0.0.0.0/0 in");
+    let v4 = [1, 2, 3, 4].map(tcp);
+    let v6 = [9, 2, 1, 3].map(|port| tcp(port).replace("0.0.0.0/0", "::/0"));
+    let as_text = |list: &[String; 4]| rules(&list.each_ref().map(String::as_str));
+    let read = |list, is_v6| {
+        let file = text("user.rules", as_text(list));
+        tuple::read(&file, is_v6, &mut Findings::default())
+    };
+    let merged = merge(read(&v4, false), read(&v6, true));
+    let list: Vec<_> =
+        merged.iter().map(|one| (one.tuple.what.to.ports[0].0, one.families)).collect();
+    // Two orders of 1 and 2: one of the two stands twice.
+    use Families::{Both, V4, V6};
+    assert_eq!(list, [(9, V6), (2, V6), (1, Both), (2, V4), (3, Both), (4, V4)]);
+
+    let (rules, _) = user_rules(&[&v4[0], &v4[1]], &[&v6[1]]);
+    assert_eq!((&rules[0]["from"], &rules[1]["from"]), (&json!("0.0.0.0/0"), &Value::Null));
+    let (rules, _) = user_rules(&[], &[&v6[0]]);
+    assert_eq!(rules[0]["from"], "::/0");
+}
+
+#[test]
+fn what_nfguard_cannot_read_is_left_out_and_named() {
+    let good = "allow tcp 80 0.0.0.0/0 any 192.0.2.7 in";
+    for (bad, why) in [
+        ("allow tcp 0 0.0.0.0/0 any 0.0.0.0/0 in", "port"),
+        ("allow tcp 80 0.0.0.0/0 any 192.0.2.0/255.0.255.0 in", "netmask"),
+        ("allow tcp 80 0.0.0.0/0 any 2001:db8::1 in", "family"),
+        ("permit tcp 80 0.0.0.0/0 any 0.0.0.0/0 in", "action"),
+        ("allow tcp 80 0.0.0.0/0 in", "too few"),
+        ("deny gre 80 0.0.0.0/0 any 0.0.0.0/0 in", "may get through"),
+        ("allow what any 0.0.0.0/0 any 0.0.0.0/0 in", "what"),
+    ] {
+        let (rules, findings) = user_rules(&[good, bad], &[]);
+        assert_eq!(rules.len(), 1, "{bad}");
+        let [lost] = findings.lost.as_slice() else { panic!("{bad}: {findings:?}") };
+        assert_eq!((lost.line, &*lost.file), (Some(7), "/etc/ufw/user.rules"), "{bad}");
+        assert!(lost.message.contains(why), "{bad}: {lost}");
+    }
+}
+
+#[test]
+fn a_rule_that_no_command_made_is_named() {
+    let mut config = config(&["allow tcp 80 0.0.0.0/0 any 192.0.2.7 in"], &[]);
+    let by_hand = "\n-A ufw-user-input -p tcp --dport 9 -j ACCEPT\n\n### END RULES";
+    config.user[0].text = config.user[0].text.replace("\n### END RULES", by_hand);
+    let (_, findings) = imported(&config);
+    assert_eq!(findings.lost.len(), 1, "{findings:?}");
+    assert!(findings.lost[0].message.contains("--dport 9"), "{findings:?}");
+}
+
+/// The framework's files after a change of each line.
+fn changed(change: impl Fn(&str) -> String) -> (framework::Framework, Findings) {
+    let mut config = config(&[], &[]);
+    for file in config.before.iter_mut().chain(&mut config.after) {
+        file.text = file.text.lines().map(|line| change(line) + "\n").collect();
+    }
+    let mut findings = Findings::default();
+    let framework = framework::read(&config.before, &config.after, true, false, &mut findings);
+    (framework, findings)
+}
+
+#[test]
+fn shipped_rules_are_known_however_they_are_written() {
+    for change in [
+        |line: &str| line.to_owned(),
+        |line: &str| line.replace("conntrack --ctstate", "state --state"),
+        |line: &str| line.replace("ESTABLISHED,RELATED", "RELATED,ESTABLISHED") + "  ",
+        |line: &str| format!("# a comment\n\n{}", line.replace("icmpv6 ", "ipv6-icmp ")),
+    ] {
+        let (framework, findings) = changed(change);
+        assert!(findings.lost.is_empty(), "{findings:?}");
+        assert!(framework.off.is_empty() && framework.ping_in == [Fate::Kept; 2], "{framework:?}");
+    }
+}
+
+#[test]
+fn a_built_in_goes_off_with_all_rules_that_are_shipped_for_it() {
+    let commented = |part: &'static str| {
+        move |line: &str| if line.contains(part) { format!("#{line}") } else { line.to_owned() }
+    };
+    for (part, builtin) in [("5353", "mdns"), ("1900", "upnp"), ("--sport 67", "dhcpv4-client")] {
+        let (framework, findings) = changed(commented(part));
+        assert_eq!(framework.off.into_iter().collect::<Vec<_>>(), [builtin]);
+        assert!(findings.lost.is_empty(), "{findings:?}");
+    }
+    let (framework, findings) = changed(commented("ff02::fb"));
+    assert!(framework.off.is_empty());
+    let [lost] = findings.lost.as_slice() else { panic!("{findings:?}") };
+    assert!(lost.message.contains("`mdns`") && lost.message.contains("1 of the 2"), "{lost}");
+}
+
+#[test]
+fn pings_that_before_rules_drop_are_denied() {
+    let no_ping = |families: &[bool]| {
+        let mut config = config(&[], &[]);
+        for is_v6 in families {
+            let text = &mut config.before[usize::from(*is_v6)].text;
+            *text = text
+                .lines()
+                .map(|line| {
+                    let is_ping = line.contains("input") && line.contains("echo-request");
+                    let end =
+                        if is_ping { line.replace("ACCEPT", "DROP") } else { line.to_owned() };
+                    end + "\n"
+                })
+                .collect();
+        }
+        config
+    };
+    let (policy, findings) = imported(&no_ping(&[false, true]));
+    assert_eq!(policy["builtin"], json!({ "ping-in": false }));
+    assert_eq!(policy["rules"].as_array().map(Vec::len), Some(1), "the default denies them");
+    assert!(findings.lost.is_empty(), "{findings:?}");
+
+    let (policy, _) = imported(&no_ping(&[false]));
+    assert_eq!(policy["builtin"], Value::Null);
+    let rule = &policy["rules"][0];
+    assert_eq!((&rule["action"], &rule["proto"]), (&json!("deny"), &json!("icmp")));
+
+    let mut open = no_ping(&[false, true]);
+    open.defaults.text = open.defaults.text.replace("INPUT_POLICY=\"DROP", "INPUT_POLICY=\"ACCEPT");
+    let (policy, _) = imported(&open);
+    assert_eq!(policy["rules"][0]["proto"], json!(["icmp", "icmpv6"]));
+}
+
+#[test]
+fn rules_of_the_framework_that_nobody_ships_are_named() {
+    let mut config = config(&[], &[]);
+    config.before[0].text += "*nat\n:POSTROUTING ACCEPT [0:0]\n\
+                              -A POSTROUTING -s 10.8.0.0/24 -o eth0 -j MASQUERADE\nCOMMIT\n";
+    let line = config.before[0].text.lines().count() - 1;
+    config.scripts = vec!["/etc/ufw/after.init".to_owned()];
+    config.defaults.text = config.defaults.text.replace("MODULES=\"\"", "MODULES=\"nf_nat_ftp\"");
+    let (_, findings) = imported(&config);
+    let lost: Vec<String> = findings.lost.iter().map(ToString::to_string).collect();
+    assert_eq!(lost.len(), 3, "{lost:#?}");
+    let masquerade = "-A POSTROUTING -s 10.8.0.0/24 -o eth0 -j MASQUERADE";
+    assert!(lost.contains(&format!("/etc/ufw/before.rules:{line}: table nat: {masquerade}")));
+}
+
+#[test]
+fn without_ipv6_all_of_it_is_denied() {
+    let mut config = config(&["allow tcp 22 0.0.0.0/0 any 0.0.0.0/0 in"], &["nonsense"]);
+    config.defaults.text = config.defaults.text.replace("IPV6=yes", "IPV6=no");
+    let (policy, findings) = imported(&config);
+    let rules = policy["rules"].as_array().expect("a list");
+    assert!(rules[..3].iter().all(|rule| rule["from"] == "::/0" && rule["action"] == "deny"));
+    assert_eq!(rules[4]["from"], Value::Null);
+    assert_eq!(policy["builtin"]["neighbour-discovery"], json!(false));
+    assert!(findings.lost.is_empty(), "{findings:?}");
+}
+
+#[test]
+fn logs_go_where_ufw_writes_them_as_far_as_a_policy_can_say() {
+    let tuples =
+        ["allow_log tcp 80 0.0.0.0/0 any 192.0.2.7 in", "limit tcp 22 0.0.0.0/0 any 192.0.2.7 in"];
+    let of = |level: &str| {
+        let mut config = config(&tuples, &[]);
+        config.conf.text = format!("ENABLED=yes\nLOGLEVEL={level}\n");
+        imported(&config)
+    };
+    let (policy, findings) = of("off");
+    assert!(!policy.to_string().contains("\"log\""), "{policy:#}");
+    assert!(findings.lost.is_empty(), "{findings:?}");
+    let (policy, findings) = of("low");
+    assert_eq!(policy["log"], json!({ "prefix": "[UFW BLOCK] ", "unmatched": ["in", "forward"] }));
+    assert_eq!(policy["rules"][1]["log"], json!({ "prefix": "[UFW ALLOW] " }));
+    assert_eq!(policy["rules"][2]["log"]["prefix"], "[UFW LIMIT BLOCK] ");
+    assert_eq!(policy["rules"][4]["name"], "quiet-udp");
+    assert!(findings.lost.is_empty(), "{findings:?}");
+    assert_eq!(of("medium").1.lost.len(), 1);
+    assert_eq!(of("full").0["log"]["rate"], "unlimited");
+}
+
+#[test]
+fn what_containers_send_is_for_the_rules_that_hold_for_them() {
+    let routes = ["route:allow tcp 443 0.0.0.0/0 any 172.17.0.0/16 in_docker0!out_eth0"];
+    let Import { text, findings, .. } = ufw(&config(&routes, &[]), true).expect("good");
+    let policy: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(policy["rules"][1]["direction"], "out");
+    assert_eq!(findings.notes.len(), 1, "{findings:?}");
+    let (rules, _) = user_rules(&routes, &[]);
+    assert_eq!(rules[0]["direction"], "forward");
+}
+
+#[test]
+fn names_are_kept_apart_and_comments_short() {
+    let app = "allow tcp 22 192.0.2.9 any 0.0.0.0/0 OpenSSH - in";
+    let other = "deny tcp 22 0.0.0.0/0 any 192.0.2.7 OpenSSH - in";
+    let long = format!("allow tcp 9 0.0.0.0/0 any 192.0.2.7 in comment={}", "c3a9".repeat(90));
+    let (rules, findings) = user_rules(&[app, other, &long], &[]);
+    assert_eq!((&rules[0]["name"], &rules[1]["name"]), (&json!("openssh"), &json!("openssh-2")));
+    assert_eq!(rules[2]["comment"], "é".repeat(60));
+    assert!(findings.notes.iter().any(|note| note.message.contains("cut")), "{findings:?}");
+}

@@ -1,0 +1,99 @@
+//! What `import` says beside the policy.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::Path;
+
+use nfguard_lab::Netns;
+use nfguard_tests::program::{Answer, nfguard};
+use serde_json::Value;
+
+use crate::needs_namespaces;
+use crate::original::{Folder, mode};
+
+fn import(folder: &Path, more: &[&OsStr]) -> Answer {
+    let netns = Netns::new().unwrap_or_else(|error| needs_namespaces(&error));
+    let folder = folder.join("etc/ufw");
+    let arguments = ["import".as_ref(), "ufw".as_ref(), folder.as_os_str()];
+    nfguard(&netns, &[&arguments[..], more].concat())
+}
+
+fn append(folder: &Folder, name: &str, text: &str) {
+    let path = folder.path().join("etc/ufw").join(name);
+    let old = fs::read_to_string(&path).expect("it is there");
+    fs::write(&path, old.replacen("\nCOMMIT", &format!("\n{text}\nCOMMIT"), 1)).expect("writable");
+}
+
+#[test]
+fn what_is_installed_is_carried_over_whole() {
+    let folder = Folder::fresh();
+    let answer = import(folder.path(), &[]);
+    assert_eq!(answer.status, Some(0), "{answer:#?}");
+    let notes: Vec<&str> = answer.stderr.lines().collect();
+    assert!(matches!(notes.as_slice(), [one] if one.contains("ENABLED=no")), "{answer:#?}");
+    let policy: Value = serde_json::from_str(&answer.stdout).expect("a policy is JSON");
+    assert_eq!(policy["default"]["in"], "drop");
+    assert_eq!(policy["default"]["out"], "accept");
+}
+
+#[test]
+fn what_is_not_carried_over_is_named_with_its_file_and_line() {
+    let folder = Folder::fresh();
+    let rule = "-A ufw-before-input -p tcp --dport 9 -j ACCEPT";
+    append(&folder, "before.rules", rule);
+    append(&folder, "after6.rules", "-A ufw6-after-forward -m mark --mark 1 -j ACCEPT");
+    let text = fs::read_to_string(folder.path().join("etc/ufw/before.rules")).expect("it is there");
+    let line = text.lines().position(|line| line == rule).expect("it was added") + 1;
+    let answer = import(folder.path(), &[]);
+    assert_eq!(answer.status, Some(1), "{answer:#?}");
+    let named = format!(
+        "not carried over: {}/etc/ufw/before.rules:{line}: {rule}",
+        folder.path().display()
+    );
+    assert!(answer.stderr.contains(&named), "{named}\n{answer:#?}");
+    assert!(answer.stdout.contains("before.rules"), "the policy says so too: {answer:#?}");
+
+    let answer = import(folder.path(), &["--json".as_ref()]);
+    assert_eq!(answer.status, Some(1), "{answer:#?}");
+    let answer: Value = serde_json::from_str(&answer.stdout).expect("an answer is JSON");
+    let lost = answer["not_carried_over"].as_array().expect("a list");
+    assert_eq!(lost.len(), 2, "{answer:#}");
+    assert_eq!(lost[0]["line"], line);
+    assert_eq!(answer["policy"]["version"], 1);
+}
+
+#[test]
+fn the_written_file_is_replaced_whole_and_for_its_owner_alone() {
+    let (folder, to) = (Folder::fresh(), Folder::fresh());
+    let policy = to.path().join("policy.json");
+    fs::write(&policy, "something else").expect("writable");
+    let answer = import(folder.path(), &["--output".as_ref(), policy.as_os_str()]);
+    assert_eq!(answer.status, Some(0), "{answer:#?}");
+    assert_eq!(mode(&policy), 0o600);
+    let printed = import(folder.path(), &[]).stdout;
+    assert_eq!(fs::read_to_string(&policy).expect("it is there"), printed);
+}
+
+#[test]
+fn what_is_no_configuration_of_ufw_is_bad_input() {
+    let folder = Folder::fresh();
+    for (name, text) in [
+        ("ufw/user.rules", Some("nonsense")),
+        ("default/ufw", Some("DEFAULT_INPUT_POLICY=maybe\nIPV6=yes\n")),
+        ("ufw/before6.rules", None),
+        ("ufw/ufw.conf", None),
+    ] {
+        let path = folder.path().join("etc").join(name);
+        let old = fs::read(&path).expect("it is there");
+        match text {
+            Some(text) => fs::write(&path, text),
+            None => fs::remove_file(&path),
+        }
+        .expect("writable");
+        let answer = import(folder.path(), &[]);
+        assert_eq!(answer.status, Some(2), "{name}: {answer:#?}");
+        assert!(answer.stdout.is_empty() && answer.stderr.contains(name), "{answer:#?}");
+        fs::write(&path, old).expect("writable");
+    }
+    assert_eq!(import(folder.path(), &[]).status, Some(0), "as it was, it is good");
+}
