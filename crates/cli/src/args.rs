@@ -5,12 +5,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgGroup, Args as ClapArgs, Parser, Subcommand};
+use clap_complete::Shell;
 use ipnetwork::IpNetwork;
 use nfguard_ban::{Port, Target};
 
+use crate::manual;
+
 /// A deny-by-default nftables firewall for servers that run Docker behind a reverse proxy.
 #[derive(Debug, Parser)]
-#[command(name = "nfguard", version, max_term_width = 100, after_help = EXIT_STATUS)]
+#[command(name = "nfguard", version = manual::VERSION, max_term_width = 100, after_help = EXIT_STATUS)]
 pub(crate) struct Args {
     /// Print machine-readable JSON, with a `schema` number
     #[arg(long, global = true)]
@@ -91,6 +94,16 @@ pub(crate) enum Verb {
     Never {
         #[command(subcommand)]
         change: Option<NeverChange>,
+    },
+    /// Print what a shell needs to complete our commands
+    Completions {
+        /// For which
+        shell: Shell,
+    },
+    /// Print the manual page, in roff, or write one for each command
+    Man {
+        /// A folder that is there, for all of them
+        folder: Option<PathBuf>,
     },
 }
 

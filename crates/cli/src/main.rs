@@ -15,6 +15,7 @@ mod findings;
 mod host;
 mod legacy;
 mod load;
+mod manual;
 mod never;
 mod output;
 mod policy_file;
@@ -51,6 +52,8 @@ fn main() -> ExitCode {
         Verb::Restore { file } => state::restore(&file, json),
         Verb::Feed(verb) => feed::feed(&verb, json),
         Verb::Never { change } => never::never(change.as_ref(), json),
+        Verb::Completions { shell } => manual::completions(shell),
+        Verb::Man { folder } => manual::man(folder.as_deref()),
         Verb::Try { file } => rehearse::rehearse(&file, json),
     };
     match done {
