@@ -177,6 +177,14 @@ impl Bans {
         })
     }
 
+    /// Whether [`Bans::drop_outgoing`] has been asked for.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn drops_outgoing(&mut self) -> Result<bool, Error> {
+        Ok(!self.kernel.rules(TABLE, layout::OUTGOING)?.is_empty())
+    }
+
     /// Takes allies off the list, here and in the kernel: those that are on it exactly so.
     ///
     /// # Errors
@@ -394,7 +402,7 @@ impl Bans {
             *has = !self.kernel.rules(TABLE, layout::feed_chain(is_v6))?.is_empty();
         }
         let spares_prefixes = layout::spares_prefixes(&self.never_of_all(true)?);
-        let outgoing = !self.kernel.rules(TABLE, layout::OUTGOING)?.is_empty();
+        let outgoing = self.drops_outgoing()?;
         Ok(Shape { sets: self.sets()?, spares_prefixes, has_feeds, outgoing })
     }
 
