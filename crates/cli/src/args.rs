@@ -47,6 +47,17 @@ pub(crate) enum Verb {
         #[command(flatten)]
         caution: Caution,
     },
+    /// Load the policy and ban again whom `save` wrote down, before there is a network; exit status
+    /// 1 if a policy but the file's is in force, or the bans are not
+    Boot {
+        /// The policy. If it cannot be loaded, the last that was good takes its place, and if there
+        /// never was one, a policy that lets in nothing but SSH
+        #[arg(default_value = "/etc/nfguard/policy.json")]
+        file: PathBuf,
+        /// What `save` wrote [default: `bans` in the folder of the history]
+        #[arg(long, value_name = "FILE")]
+        bans: Option<PathBuf>,
+    },
     /// Keep what `load --confirm` has put in; exit status 1 if it went back, or nothing waits
     Confirm,
     /// Go back by one load, at once if one waits to be confirmed; or load what was loaded once

@@ -6,6 +6,7 @@ mod args;
 mod atomic_file;
 mod ban_list;
 mod bans;
+mod boot;
 mod confirm;
 mod connections;
 mod docker;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         Verb::Check { file } => policy_file::check(&file, json),
         Verb::Load { file, dry_run: true, caution } => load::dry_run(&file, &caution, json),
         Verb::Load { file, dry_run: false, caution } => load::load(&file, &caution, &history, json),
+        Verb::Boot { file, bans } => boot::boot(&file, bans, &history, json),
         Verb::Confirm => confirm::confirm(&history, json),
         Verb::Rollback { number, caution } => confirm::rollback(number, &caution, &history, json),
         Verb::History { of } => past::history(of.as_ref(), &history, json),
