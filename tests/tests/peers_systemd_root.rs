@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use nfguard_lab::Netns;
@@ -42,7 +42,9 @@ fn enabled() -> tempfile::TempDir {
 /// What it says of units that it does not take as they are.
 fn verify(folder: &Path) -> String {
     let mut verify = Command::new("systemd-analyze");
-    verify.args(["verify", "--man=no", "sysinit.target", "timers.target", "network.target"]).args(SERVICES);
+    verify
+        .args(["verify", "--man=no", "sysinit.target", "timers.target", "network.target"])
+        .args(SERVICES);
     // An empty folder at the end: and where systemd looks by itself.
     verify.env("SYSTEMD_UNIT_PATH", format!("{}:", folder.display()));
     let output = verify.output().expect("systemd is installed");
@@ -62,7 +64,7 @@ fn systemd_takes_the_units_as_they_are() {
         ("ProtectClock=", "ProtectClok=", "ProtectClok"),
         ("ExecStart=/", "ExecStart=/no/", "not executable"),
         // What the network waits for cannot wait for the network.
-        ("After=local-fs.target", "After=network.target local-fs.target", "cycle"),
+        ("After=local-fs.target", "After=network.target local-fs.target", "Found dependency on"),
     ] {
         fs::write(&path, text.replace(right, wrong)).expect("written");
         let said = verify(folder.path());
@@ -120,7 +122,9 @@ fn policy_and_bans_come_before_the_network_and_wait_for_nothing_that_needs_it() 
     for unit in ["nfguard.service", "nfguard-bans.service"] {
         assert!(has(unit, "Before", "network-pre.target"));
         // It is stopped, and saves the bans, before its folder is gone.
-        assert!(has(unit, "Before", "shutdown.target") && has(unit, "Conflicts", "shutdown.target"));
+        assert!(
+            has(unit, "Before", "shutdown.target") && has(unit, "Conflicts", "shutdown.target")
+        );
         assert!(has(unit, "RequiresMountsFor", "/var/lib/nfguard"));
         let waits_for = of(unit, "After");
         let late = ["network", "docker", "nss-", "sysinit", "basic", "dbus", "resolved", "device"];
@@ -274,7 +278,7 @@ fn what_the_units_do_needs_no_more_than_they_allow() {
 
 /// What came after the program had been started.
 fn after_start(trace: &str) -> impl Iterator<Item = &str> {
-    let started = format!("execve(\"{}\"", PathBuf::from(program::path()).display());
+    let started = format!("execve(\"{}\"", program::path().display());
     let lines: Vec<&str> = trace.lines().collect();
     let start = lines.iter().position(|line| line.contains(&started)).expect("it was started");
     lines.into_iter().skip(start + 1)

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use nfguard_netlink::{Error, Kernel};
+use nfguard_netlink::Kernel;
 use serde_json::json;
 
 use crate::failure::Failure;
@@ -30,8 +30,7 @@ enum Source {
 pub(crate) fn boot(path: &Path, bans: Option<PathBuf>, history: &History, as_json: bool) -> Done {
     // The bans hold without a policy, too.
     let policy = policy(path, history);
-    let bans = bans.unwrap_or_else(|| history.variable().join("bans"));
-    let restored = restore(&bans);
+    let restored = bans.or_else(|| history.bans()).map_or(Ok(None), |bans| restore(&bans));
     let source = policy?;
     let words = match source {
         Source::File => format!("{} is in force", path.display()),
@@ -113,11 +112,7 @@ fn policy(path: &Path, history: &History) -> Result<Source, Failure> {
 }
 
 fn put_in(file: &PolicyFile) -> Result<(), Failure> {
-    match apply(&file.table()) {
-        // It is in force, though not quite as it was meant.
-        Err(error @ Error::ReadBack(_)) => output::warning(&error.to_string()),
-        loaded => drop(loaded?),
-    }
+    apply(&file.table())?;
     if let Err(failure) = tell_bans(&file.policy) {
         failure.print(false);
     }

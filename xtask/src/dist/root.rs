@@ -30,7 +30,8 @@ pub(super) fn install_and_remove(package: &Path) -> Result<Tally, String> {
     root.dpkg(&["--install"], package.as_os_str().to_str().unwrap_or_default())?;
     root.asked_for(&["daemon-reload"], "installing")?;
     let version = runner::output(&mut root.inside(&["/usr/bin/nfguard", "--version"]))?;
-    let check = ["/usr/bin/nfguard", "check", "/usr/share/doc/nfguard/examples/policies/traefik.json"];
+    let check =
+        ["/usr/bin/nfguard", "check", "/usr/share/doc/nfguard/examples/policies/traefik.json"];
     runner::run(&mut root.inside(&check))?;
     println!("{}", version.trim());
     let mut wanted: Vec<String> = ["", "-boot", "-load", "-ban", "-feed-add"]
@@ -64,7 +65,8 @@ pub(super) fn install_and_remove(package: &Path) -> Result<Tally, String> {
     root.asked_for(&["daemon-reload"], "upgrading")?;
     root.dpkg(&["--remove"], "nfguard")?;
     let units = "nfguard-save.timer nfguard-bans.service nfguard.service";
-    let asked = [format!("stop {units}"), format!("disable --quiet {units}"), "daemon-reload".into()];
+    let asked =
+        [format!("stop {units}"), format!("disable --quiet {units}"), "daemon-reload".into()];
     root.asked_for(&asked.each_ref().map(String::as_str), "removing")?;
     if fs::read_to_string(&action).ok().as_deref() != Some("# mine\n") || !state.is_dir() {
         return Err("removing took what the administrator had changed".to_owned());
@@ -73,7 +75,9 @@ pub(super) fn install_and_remove(package: &Path) -> Result<Tally, String> {
     let left: Vec<_> = root.files().difference(&before).cloned().collect();
     // dpkg's own, and the policy, which is nobody's but the administrator's.
     let known = |name: &&String| {
-        !name.starts_with("var/lib/dpkg/") && !name.starts_with("etc/nfguard") && *name != "var/log"
+        !name.starts_with("var/lib/dpkg/")
+            && !name.starts_with("etc/nfguard")
+            && *name != "var/log/dpkg.log"
     };
     match left.iter().find(known) {
         Some(left) => Err(format!("purging leaves {left}")),
@@ -85,7 +89,8 @@ impl Root {
     fn new() -> std::io::Result<Root> {
         let path = std::env::temp_dir().join(format!("nfguard-root-{}", std::process::id()));
         let root = Root(path);
-        for folder in ["bin", "tmp", "run/systemd/system", "var/lib/dpkg/info", "var/lib/dpkg/updates"]
+        for folder in
+            ["bin", "tmp", "run/systemd/system", "var/lib/dpkg/info", "var/lib/dpkg/updates"]
         {
             fs::create_dir_all(root.0.join(folder))?;
         }
@@ -110,8 +115,9 @@ impl Root {
 
     fn dpkg(&self, arguments: &[&str], what: &str) -> Result<(), String> {
         let mut dpkg = Command::new("dpkg");
-        dpkg.arg(format!("--root={}", self.0.display())).arg("--force-not-root");
-        // dpkg looks for them, and the scripts find theirs in the root.
+        dpkg.arg(format!("--root={}", self.0.display()));
+        // Not into this machine's log.
+        dpkg.arg(format!("--log={}", self.0.join("var/log/dpkg.log").display()));
         dpkg.env("PATH", runner::path()).args(arguments).arg(what);
         runner::run(&mut dpkg).map(drop)
     }
