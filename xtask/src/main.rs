@@ -3,6 +3,7 @@
 
 mod bench;
 mod build;
+mod dist;
 mod fuzz;
 mod initramfs;
 mod kernels;
@@ -51,6 +52,12 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Build what is handed out: a static program and a Debian package
+    Dist {
+        /// Build it a second time elsewhere; the bytes must be the same
+        #[arg(long)]
+        check: bool,
+    },
     /// Everything: set-up, style, lints, invariants, licences, all tests
     Test {
         /// Leave out other kernels, fuzzing and documentation
@@ -71,6 +78,7 @@ fn main() -> ExitCode {
         Task::Tidy => tidy::steps(&mut report),
         Task::Fuzz { seconds } => fuzz::steps(&mut report, seconds),
         Task::Bench { name, args } => bench::steps(&mut report, &name, &args),
+        Task::Dist { check } => dist::steps(&mut report, check),
         Task::Test { quick, no_root } => test::steps(&mut report, quick, no_root),
     }
     report.finish()

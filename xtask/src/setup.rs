@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// What is looked for, and the Debian package that has it.
-const TOOLS: [(&str, &str); 21] = [
+const TOOLS: [(&str, &str); 23] = [
     ("nft", "nftables"),
     ("iptables-nft", "iptables"),
     ("ufw", "ufw"),
@@ -30,6 +30,8 @@ const TOOLS: [(&str, &str); 21] = [
     ("cpio", "cpio"),
     ("xz", "xz-utils"),
     ("strip", "binutils"),
+    ("systemd-analyze", "systemd"),
+    ("strace", "strace"),
     ("/usr/include/linux/netfilter/nf_tables.h", "linux-libc-dev"),
     ("/usr/share/keyrings/debian-archive-keyring.gpg", "debian-archive-keyring"),
 ];
@@ -57,7 +59,12 @@ const POLICY_RC: &str = "/usr/sbin/policy-rc.d";
 /// Installs what is missing, or with `check` only says so.
 pub(crate) fn steps(report: &mut Report, check: bool) {
     packages(report, &TOOLS, check);
-    for (tool, version) in CARGO_TOOLS {
+    cargo_tools(report, &CARGO_TOOLS, check);
+}
+
+/// Installs those tools that are missing, or with `check` only says so.
+pub(crate) fn cargo_tools(report: &mut Report, tools: &[(&str, &str)], check: bool) {
+    for (tool, version) in tools {
         if present(tool) {
             continue;
         }

@@ -19,6 +19,9 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket,
 };
 
+/// As `linux/rtnetlink.h` has it; libc knows it only beside glibc.
+const RTA_VIA: u16 = 18;
+
 /// What is asked for; each with no family named, which means all.
 const QUESTIONS: [Question; 2] = [
     Question { kind: libc::RTM_GETROUTE, header: RTMSG },
@@ -144,7 +147,7 @@ fn of_route(attributes: &[u8], gateways: &mut Vec<IpAddr>) -> Result<(), DecodeE
         match attribute.kind() {
             libc::RTA_GATEWAY => gateways.extend(address(value)),
             // Of another family than the route's, which stands before it.
-            libc::RTA_VIA => gateways.extend(value.get(2..).and_then(address)),
+            RTA_VIA => gateways.extend(value.get(2..).and_then(address)),
             libc::RTA_MULTIPATH => {
                 for attributes in next_hops(value) {
                     of_route(attributes, gateways)?;

@@ -5,12 +5,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgGroup, Args as ClapArgs, Parser, Subcommand};
+use clap_complete::Shell;
 use ipnetwork::IpNetwork;
 use nfguard_ban::{Port, Target};
 
+use crate::manual;
+
 /// A deny-by-default nftables firewall for servers that run Docker behind a reverse proxy.
 #[derive(Debug, Parser)]
-#[command(name = "nfguard", version, max_term_width = 100, after_help = EXIT_STATUS)]
+#[command(name = "nfguard", version = manual::VERSION, max_term_width = 100, after_help = EXIT_STATUS)]
 pub(crate) struct Args {
     /// Print machine-readable JSON, with a `schema` number
     #[arg(long, global = true)]
@@ -43,6 +46,17 @@ pub(crate) enum Verb {
         dry_run: bool,
         #[command(flatten)]
         caution: Caution,
+    },
+    /// Load the policy and ban again whom `save` wrote down, before there is a network; exit status
+    /// 1 if a policy but the file's is in force, or the bans are not
+    Boot {
+        /// The policy. If it cannot be loaded, the last that was good takes its place, and if there
+        /// never was one, a policy that lets in nothing but SSH
+        #[arg(default_value = "/etc/nfguard/policy.json")]
+        file: PathBuf,
+        /// What `save` wrote [default: `bans` in the folder of the history]
+        #[arg(long, value_name = "FILE")]
+        bans: Option<PathBuf>,
     },
     /// Keep what `load --confirm` has put in; exit status 1 if it went back, or nothing waits
     Confirm,
@@ -111,6 +125,16 @@ pub(crate) enum Verb {
     Never {
         #[command(subcommand)]
         change: Option<NeverChange>,
+    },
+    /// Print what a shell needs to complete our commands
+    Completions {
+        /// For which
+        shell: Shell,
+    },
+    /// Print the manual page, in roff, or write one for each command
+    Man {
+        /// A folder that is there, for all of them
+        folder: Option<PathBuf>,
     },
     /// Holds the way back from a load: `load --confirm` starts it
     #[command(hide = true)]

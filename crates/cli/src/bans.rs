@@ -252,16 +252,20 @@ fn print_made(made: &[(String, Made)], bad: &[String], as_json: bool) {
 }
 
 pub(crate) fn print_tally(tally: &Tally, bad: &[String], as_json: bool) {
-    let Tally { added, extended, kept } = tally;
     if as_json {
-        let done = json!({ "added": added, "extended": extended, "kept": kept, "refused": bad });
-        output::json(&done);
+        output::json(&describe_tally(tally, bad));
     } else {
+        let Tally { added, extended, kept } = tally;
         output::line(&format!(
             "{added} banned, {extended} were banned and are now for longer, {kept} were banned \
              already for at least as long"
         ));
     }
+}
+
+pub(crate) fn describe_tally(tally: &Tally, bad: &[String]) -> Value {
+    let Tally { added, extended, kept } = tally;
+    json!({ "added": added, "extended": extended, "kept": kept, "refused": bad })
 }
 
 fn describe_ban(ban: &Ban<'_>) -> String {

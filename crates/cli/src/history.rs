@@ -118,6 +118,11 @@ impl History {
         self.0.as_ref().map(|folder| folder.join("history"))
     }
 
+    /// Where `boot` looks for the bans.
+    pub(crate) fn bans(&self) -> Option<PathBuf> {
+        self.0.as_ref().map(|folder| folder.join("bans"))
+    }
+
     /// Writes a load down, and tells its number. What goes wrong is only a warning.
     pub(crate) fn add(&self, entry: Entry) -> Option<u64> {
         let folder = self.folder()?;

@@ -187,7 +187,7 @@ fn print(file: &PolicyFile, table: &Table, change: &Change, obstacle: Option<&st
 
 /// Tells the bans what the policy says of them. A host without bans gets no table for a policy that
 /// says nothing.
-fn tell_bans(policy: &Policy) -> Result<(), Failure> {
+pub(crate) fn tell_bans(policy: &Policy) -> Result<(), Failure> {
     let never = never()?;
     let bans = match policy.never_ban() {
         [] if !policy.ban_outgoing() => Bans::open_existing(never)?,

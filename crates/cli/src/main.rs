@@ -6,6 +6,7 @@ mod args;
 mod atomic_file;
 mod ban_list;
 mod bans;
+mod boot;
 mod confirm;
 mod connections;
 mod docker;
@@ -20,6 +21,7 @@ mod host;
 mod import;
 mod legacy;
 mod load;
+mod manual;
 mod never;
 mod output;
 mod past;
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         Verb::Check { file } => policy_file::check(&file, json),
         Verb::Load { file, dry_run: true, caution } => load::dry_run(&file, &caution, json),
         Verb::Load { file, dry_run: false, caution } => load::load(&file, &caution, &history, json),
+        Verb::Boot { file, bans } => boot::boot(&file, bans, &history, json),
         Verb::Confirm => confirm::confirm(&history, json),
         Verb::Rollback { number, caution } => confirm::rollback(number, &caution, &history, json),
         Verb::History { of } => past::history(of.as_ref(), &history, json),
@@ -68,6 +71,8 @@ fn main() -> ExitCode {
         Verb::Feed(verb) => feed::feed(&verb, json),
         Verb::Never { change } => never::never(change.as_ref(), json),
         Verb::Import(ImportVerb::Ufw(request)) => import::run(&request, json),
+        Verb::Completions { shell } => manual::completions(shell),
+        Verb::Man { folder } => manual::man(folder.as_deref()),
         Verb::Try { file } => rehearse::rehearse(&file, json),
     };
     match done {

@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use nfguard_ban::{Active, Ban, Bans, Port, Target};
+use nfguard_ban::{Active, Ban, Bans, Port, Tally, Target};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::bans::{never, print_tally, watched};
+use crate::bans::{describe_tally, never, print_tally, watched};
 use crate::failure::Failure;
 use crate::{Answer, Done, atomic_file, output};
 
@@ -74,6 +74,33 @@ pub(crate) fn save(path: &Path, as_json: bool) -> Done {
 }
 
 pub(crate) fn restore(path: &Path, as_json: bool) -> Done {
+    bring_back(path)?.print(as_json);
+    Ok(Answer::Yes)
+}
+
+/// What came of the bans in a file.
+pub(crate) struct Restored {
+    tally: Tally,
+    refused: Vec<String>,
+    /// How many had ended meanwhile.
+    over: u64,
+}
+
+impl Restored {
+    pub(crate) fn print(&self, as_json: bool) {
+        if !as_json && self.over > 0 {
+            output::line(&format!("{} were over meanwhile", self.over));
+        }
+        print_tally(&self.tally, &self.refused, as_json);
+    }
+
+    pub(crate) fn describe(&self) -> Value {
+        describe_tally(&self.tally, &self.refused)
+    }
+}
+
+/// Bans again whom the file names, or nobody if it is damaged.
+pub(crate) fn bring_back(path: &Path) -> Result<Restored, Failure> {
     let text = output::read_bytes(path)?;
     let (saved_at, saved) = match read(&text) {
         Ok(read) => read,
@@ -127,11 +154,7 @@ pub(crate) fn restore(path: &Path, as_json: bool) -> Done {
     }
     let count = wanted.len();
     let tally = bans.ban_all(watched(wanted.into_iter(), count))?;
-    if !as_json && over > 0 {
-        output::line(&format!("{over} were over meanwhile"));
-    }
-    print_tally(&tally, &refused, as_json);
-    Ok(Answer::Yes)
+    Ok(Restored { tally, refused, over })
 }
 
 impl Saved {
@@ -237,7 +260,7 @@ fn read(bytes: &[u8]) -> Result<(f64, Vec<Saved>), Unreadable> {
 }
 
 /// Renames the file, to one that is not there yet.
-fn keep_aside(path: &Path) -> io::Result<PathBuf> {
+pub(crate) fn keep_aside(path: &Path) -> io::Result<PathBuf> {
     let name = |number: u32| {
         let mut name = path.as_os_str().to_owned();
         name.push(format!(".damaged-{number}"));

@@ -1,0 +1,293 @@
+//! The units, judged by systemd itself, and the commands in them with no more than the units allow.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use nfguard_lab::Netns;
+use nfguard_tests::program;
+
+const UNITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/systemd");
+const SERVICES: [&str; 3] = ["nfguard.service", "nfguard-bans.service", "nfguard-save.service"];
+
+/// What `systemd-analyze security` may say at most, in tenths: 0 is safe, 100 is not.
+const EXPOSURE: u32 = 14;
+
+/// The units in a folder of their own, as if the program were installed where it is, and enabled.
+fn enabled() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    // For whom systemd says what it would do.
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("ours");
+    let program = folder.path().join("nfguard");
+    fs::copy(program::path(), &program).expect("built");
+    let program = program.to_str().expect("a path");
+    for unit in fs::read_dir(UNITS).expect("the units") {
+        let unit = unit.expect("a unit").path();
+        let text = fs::read_to_string(&unit).expect("a text");
+        let name = unit.file_name().expect("a name");
+        fs::write(folder.path().join(name), text.replace("/usr/bin/nfguard", program))
+            .expect("written");
+        for line in text.lines().filter_map(|line| line.strip_prefix("WantedBy=")) {
+            let wants = folder.path().join(format!("{line}.wants"));
+            fs::create_dir_all(&wants).expect("a folder");
+            symlink(Path::new("..").join(name), wants.join(name)).expect("a link");
+        }
+    }
+    folder
+}
+
+/// What it says of units that it does not take as they are.
+fn verify(folder: &Path) -> String {
+    let mut verify = Command::new("systemd-analyze");
+    verify
+        .args(["verify", "--man=no", "sysinit.target", "timers.target", "network.target"])
+        .args(SERVICES);
+    // An empty folder at the end: and where systemd looks by itself.
+    verify.env("SYSTEMD_UNIT_PATH", format!("{}:", folder.display()));
+    let output = verify.output().expect("systemd is installed");
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    // Others' units have faults of their own.
+    said.lines().filter(|line| line.contains("nfguard")).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn systemd_takes_the_units_as_they_are() {
+    let folder = enabled();
+    assert_eq!(verify(folder.path()), "");
+    let path = folder.path().join("nfguard.service");
+    let text = fs::read_to_string(&path).expect("a text");
+    for (right, wrong, complaint) in [
+        ("ProtectClock=", "ProtectClok=", "ProtectClok"),
+        ("ExecStart=/", "ExecStart=/no/", "not executable"),
+        // What the network waits for cannot wait for the network.
+        ("After=local-fs.target", "After=network.target local-fs.target", "Found dependency on"),
+    ] {
+        fs::write(&path, text.replace(right, wrong)).expect("written");
+        let said = verify(folder.path());
+        assert!(said.contains(complaint), "{wrong}: {said}");
+    }
+}
+
+/// What systemd says of a unit's place in a boot, by unit and word: what it comes before and after.
+type Places = BTreeMap<(String, String), BTreeSet<String>>;
+
+/// Has systemd work out a boot, and do nothing.
+fn a_boot(folder: &Path) -> Places {
+    let mut systemd = Command::new("setpriv");
+    // It does not do this as root.
+    systemd.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--"]);
+    systemd.args(["/lib/systemd/systemd", "--test", "--system", "--unit", "network.target"]);
+    systemd.env("SYSTEMD_UNIT_PATH", format!("{}:", folder.display())).current_dir("/");
+    systemd.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut systemd = systemd.spawn().expect("util-linux is installed");
+    let (mut places, mut unit) = (Places::new(), String::new());
+    for line in BufReader::new(systemd.stdout.take().expect("a pipe")).lines() {
+        let line = line.expect("text");
+        let line = line.trim_start();
+        if line.starts_with("-> By jobs") {
+            break;
+        }
+        if let Some(name) = line.strip_prefix("-> Unit ") {
+            unit = name.trim_end_matches(':').to_owned();
+        } else if let Some((word, rest)) = line.split_once(": ") {
+            let other = rest.split(' ').next().unwrap_or_default();
+            places.entry((unit.clone(), word.to_owned())).or_default().insert(other.to_owned());
+        }
+    }
+    // It has nothing more to say, and without a service manager does not always find its end.
+    systemd.kill().expect("it is ours");
+    systemd.wait().expect("it ends");
+    places
+}
+
+#[test]
+fn policy_and_bans_come_before_the_network_and_wait_for_nothing_that_needs_it() {
+    let folder = enabled();
+    let places = a_boot(folder.path());
+    let of = |unit: &str, word: &str| {
+        places.get(&(unit.to_owned(), word.to_owned())).cloned().unwrap_or_default()
+    };
+    let has = |unit: &str, word: &str, other: &str| of(unit, word).contains(other);
+    assert!(has("network-pre.target", "After", "nfguard.service"), "{:?}", places.keys());
+    assert!(has("network-pre.target", "Before", "network.target"));
+    assert!(has("sysinit.target", "Wants", "nfguard.service"));
+    assert!(has("nfguard.service", "After", "local-fs.target"));
+    // Which would flush what was loaded before it.
+    assert!(has("nfguard.service", "After", "nftables.service"));
+    assert!(has("nfguard-bans.service", "After", "nfguard.service"));
+    for unit in ["nfguard.service", "nfguard-bans.service"] {
+        assert!(has(unit, "Before", "network-pre.target"));
+        // It is stopped, and saves the bans, before its folder is gone.
+        assert!(
+            has(unit, "Before", "shutdown.target") && has(unit, "Conflicts", "shutdown.target")
+        );
+        assert!(has(unit, "RequiresMountsFor", "/var/lib/nfguard"));
+        let waits_for = of(unit, "After");
+        let late = ["network", "docker", "nss-", "sysinit", "basic", "dbus", "resolved", "device"];
+        let early = |it: &&String| !late.iter().any(|word| it.contains(word));
+        let found: Vec<_> = waits_for.iter().filter(|it| !early(it)).collect();
+        assert!(found.is_empty(), "{unit} waits for {found:?}");
+        let needs: BTreeSet<_> = &of(unit, "Requires") | &of(unit, "BindsTo");
+        let own = ["system.slice", "-.mount"].map(str::to_owned).into();
+        assert!(needs.is_subset(&own), "{unit} needs {needs:?}");
+    }
+}
+
+#[test]
+fn stopping_removes_no_rule() {
+    for unit in SERVICES {
+        let text = fs::read_to_string(Path::new(UNITS).join(unit)).expect("a unit");
+        let stops: Vec<_> = text.lines().filter(|line| line.starts_with("ExecStop")).collect();
+        let saves = ["ExecStop=/usr/bin/nfguard save /var/lib/nfguard/bans"];
+        assert_eq!(stops, if unit == "nfguard-bans.service" { &saves[..] } else { &[] });
+    }
+}
+
+#[test]
+fn the_services_are_fenced_in() {
+    for unit in SERVICES {
+        let mut security = Command::new("systemd-analyze");
+        security.args(["security", "--offline=true", "--no-pager"]);
+        security.arg(format!("--threshold={EXPOSURE}")).arg(Path::new(UNITS).join(unit));
+        let output = security.output().expect("systemd is installed");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{unit}:\n{said}");
+        assert!(said.contains("Overall exposure level"), "{said}");
+    }
+    // Without the fence it says so.
+    let bare = tempfile::tempdir().expect("a folder");
+    let path = bare.path().join("bare.service");
+    fs::write(&path, "[Service]\nExecStart=/usr/bin/nfguard boot\n").expect("written");
+    let mut security = Command::new("systemd-analyze");
+    security.args(["security", "--offline=true", "--no-pager"]);
+    security.arg(format!("--threshold={EXPOSURE}")).arg(path).stdout(Stdio::null());
+    assert!(!security.status().expect("systemd is installed").success());
+}
+
+/// The values of a setting of a unit.
+fn setting(unit: &str, name: &str) -> Vec<String> {
+    let text = fs::read_to_string(Path::new(UNITS).join(unit)).expect("a unit");
+    let lines = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+    lines.map(str::to_owned).collect()
+}
+
+/// The system calls that a unit allows.
+fn allowed_calls(unit: &str) -> BTreeSet<String> {
+    let mut allowed = BTreeSet::new();
+    for line in setting(unit, "SystemCallFilter") {
+        let (not, groups) = line.strip_prefix('~').map_or((false, line.as_str()), |it| (true, it));
+        for call in groups.split(' ').flat_map(calls_of) {
+            if not {
+                allowed.remove(&call);
+            } else {
+                allowed.insert(call);
+            }
+        }
+    }
+    assert!(allowed.len() > 100, "{allowed:?}");
+    allowed
+}
+
+fn calls_of(group: &str) -> Vec<String> {
+    let output = Command::new("systemd-analyze").args(["syscall-filter", "--", group]).output();
+    let text = String::from_utf8(output.expect("systemd is installed").stdout).expect("text");
+    let lines = text.lines().skip(1).map(str::trim).filter(|line| !line.starts_with('#'));
+    let entries = lines.filter(|line| !line.is_empty()).map(str::to_owned);
+    entries.flat_map(|it| if it.starts_with('@') { calls_of(&it) } else { vec![it] }).collect()
+}
+
+/// The commands of the units, in the order of a boot and a shutdown.
+fn commands() -> Vec<(&'static str, Vec<String>)> {
+    let mut all = Vec::new();
+    for (unit, word) in [
+        ("nfguard.service", "ExecStart"),
+        ("nfguard-bans.service", "ExecStart"),
+        ("nfguard-save.service", "ExecStart"),
+        ("nfguard.service", "ExecReload"),
+        ("nfguard-bans.service", "ExecStop"),
+    ] {
+        let command = setting(unit, word).pop().expect("a command");
+        let arguments = command.strip_prefix("/usr/bin/nfguard ").expect("our program");
+        all.push((unit, arguments.split(' ').map(str::to_owned).collect()));
+    }
+    all
+}
+
+#[test]
+fn what_the_units_do_needs_no_more_than_they_allow() {
+    let netns = Netns::new().expect("run me with `cargo xtask netns-test`");
+    let folder = tempfile::tempdir().expect("a folder");
+    let place = |name: &str| folder.path().join(name).to_str().expect("a path").to_owned();
+    fs::copy(
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../policies/traefik.json"),
+        place("policy.json"),
+    )
+    .expect("a policy");
+    fs::create_dir(place("state")).expect("a folder");
+    let other = Netns::new().expect("run me with `cargo xtask netns-test`");
+    for command in [&["ban", "203.0.113.66", "--for", "1h"][..], &["save", &place("state/bans")]] {
+        assert_eq!(program::nfguard(&other, command).status, Some(0));
+    }
+    for (unit, arguments) in commands() {
+        let mut arguments: Vec<String> = arguments
+            .iter()
+            .map(|argument| match argument.as_str() {
+                "/etc/nfguard/policy.json" => place("policy.json"),
+                "/var/lib/nfguard/bans" => place("state/bans"),
+                other => other.to_owned(),
+            })
+            .collect();
+        if arguments == ["boot"] {
+            arguments.push(place("policy.json"));
+        }
+        let trace = place("trace");
+        // With the one capability, on a disk that is read only but for the state.
+        let script = r#"set -e
+            mount --make-rprivate /
+            mount --bind "$STATE" "$STATE"
+            mount -o remount,bind,ro /
+            exec strace -f -qq -o "$TRACE" setpriv --no-new-privs --inh-caps=-all,+net_admin \
+                --bounding-set=-all,+net_admin -- "$@""#;
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", script, "sh"]).arg(program::path());
+        command.args(["--state-dir", &place("state")]).args(&arguments).stdin(Stdio::null());
+        command.env("STATE", folder.path()).env("TRACE", &trace);
+        let output = netns.run(|| command.output()).expect("util-linux is installed");
+        assert!(output.status.success(), "{unit}: {arguments:?}: {output:?}");
+
+        let trace = fs::read_to_string(&trace).expect("strace is installed");
+        let calls: Vec<(&str, &str)> = after_start(&trace).filter_map(call).collect();
+        assert!(calls.len() > 50, "{trace}");
+        let allowed = allowed_calls(unit);
+        for (name, rest) in calls {
+            assert!(allowed.contains(name), "{unit} does not allow {name}");
+            let families = setting(unit, "RestrictAddressFamilies").concat();
+            let family = rest.split(',').next().unwrap_or_default();
+            assert!(name != "socket" || families.split(' ').any(|it| it == family), "{rest}");
+        }
+    }
+    let bans = program::nfguard(&netns, &["bans"]);
+    assert!(bans.stdout.contains("203.0.113.66"), "{bans:?}");
+    let status = program::nfguard(&netns, &["status"]);
+    assert_eq!(status.status, Some(0), "{status:?}");
+}
+
+/// What came after the program had been started.
+fn after_start(trace: &str) -> impl Iterator<Item = &str> {
+    let started = format!("execve(\"{}\"", program::path().display());
+    let lines: Vec<&str> = trace.lines().collect();
+    let start = lines.iter().position(|line| line.contains(&started)).expect("it was started");
+    lines.into_iter().skip(start + 1)
+}
+
+/// `123 socket(AF_NETLINK, …` as name and arguments.
+fn call(line: &str) -> Option<(&str, &str)> {
+    let (_, line) = line.split_once(' ')?;
+    line.trim_start().split_once('(').filter(|(name, _)| {
+        name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') && !name.is_empty()
+    })
+}

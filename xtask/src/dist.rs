@@ -1,0 +1,189 @@
+//! What is handed out: a program that needs no library, and a Debian package with it and all that
+//! goes with it.
+
+mod root;
+
+use crate::build::{self, cargo};
+use crate::report::{Report, Tally};
+use crate::{runner, setup};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What makes packages, with the version that is known to work here.
+const CARGO_DEB: [(&str, &str); 1] = [("cargo-deb", "3.8.0")];
+
+/// Without libraries, wherever its target can be had.
+const MUSL: &str = "x86_64-unknown-linux-musl";
+/// With a C library inside that was not meant for it, else.
+const GNU: &str = "x86_64-unknown-linux-gnu";
+
+/// What was made.
+struct Products {
+    program: PathBuf,
+    package: PathBuf,
+}
+
+/// Where to build what, of which commit.
+struct Plan {
+    /// The repository, or a copy.
+    source: PathBuf,
+    target_dir: PathBuf,
+    target: &'static str,
+    commit: String,
+    /// Of the commit, in seconds since 1970.
+    time: String,
+}
+
+/// Builds both, installs the package into a folder and removes it again. With `twice`, builds both
+/// once more in another folder, and compares the bytes.
+pub(crate) fn steps(report: &mut Report, twice: bool) {
+    setup::cargo_tools(report, &CARGO_DEB, false);
+    let mut made = None;
+    report.step("dist: build", || {
+        let plan = Plan::here()?;
+        let products = plan.build()?;
+        println!("{}\n{}", products.program.display(), products.package.display());
+        made = Some((plan, products));
+        Ok(Tally::DONE)
+    });
+    let Some((plan, products)) = made else { return };
+    report.step("dist: the program needs no library", || needs_no_library(&products.program));
+    if runner::is_root() {
+        report.step("dist: installed, upgraded, removed, purged", || {
+            root::install_and_remove(&products.package)
+        });
+    } else {
+        report.left_out("installing the package needs root".to_owned());
+    }
+    if twice {
+        report.step("dist: the same bytes from another folder", || same_bytes(&plan, &products));
+    }
+}
+
+impl Plan {
+    fn here() -> Result<Plan, String> {
+        let git = |arguments: &[&str]| {
+            let mut git = Command::new("git");
+            runner::output(git.args(arguments).current_dir(build::root()))
+        };
+        let mut commit = git(&["rev-parse", "--short=12", "HEAD"])?.trim().to_owned();
+        if !git(&["status", "--porcelain"])?.is_empty() {
+            commit.push_str(" and changes");
+        }
+        let time = git(&["log", "-1", "--format=%ct"])?.trim().to_owned();
+        let (source, target_dir) = (build::root().to_owned(), build::target_dir().join("dist"));
+        Ok(Plan { source, target_dir, target: target()?, commit, time })
+    }
+
+    fn build(&self) -> Result<Products, String> {
+        let mut command = self.cargo();
+        command.args(["build", "--release", "--locked", "--package", "nfguard"]);
+        runner::run(command.args(["--target", self.target]))?;
+        let folder = self.target_dir.join(self.target).join("release");
+        let built = folder.join("nfguard");
+        write_manual(&built, &folder.join("package"))?;
+
+        let out = self.target_dir.join("out");
+        fs::create_dir_all(&out).map_err(|error| error.to_string())?;
+        let name = |rest: &str| out.join(format!("nfguard-{}{rest}", env!("CARGO_PKG_VERSION")));
+        let (program, package) = (name(&format!("-{}", self.target)), name("-amd64.deb"));
+        fs::copy(&built, &program).map_err(|error| error.to_string())?;
+        let mut deb = self.cargo();
+        deb.args(["deb", "--no-build", "--no-strip", "--package", "nfguard"]);
+        deb.args(["--target", self.target, "--output"]).arg(&package);
+        runner::run(&mut deb)?;
+        Ok(Products { program, package })
+    }
+
+    /// Cargo, told to leave no trace of where and when it ran.
+    fn cargo(&self) -> Command {
+        let home = std::env::var_os("HOME").map(|home| Path::new(&home).join(".cargo"));
+        let cargo_home = std::env::var_os("CARGO_HOME").map(PathBuf::from).or(home);
+        let mut flags = vec!["-Ctarget-feature=+crt-static".to_owned()];
+        flags.push(format!("--remap-path-prefix={}=/nfguard", self.source.display()));
+        if let Some(home) = cargo_home {
+            flags.push(format!("--remap-path-prefix={}=/cargo", home.display()));
+        }
+        let mut cargo = cargo();
+        cargo.current_dir(&self.source).env("CARGO_TARGET_DIR", &self.target_dir);
+        cargo.env_remove("RUSTFLAGS").env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
+        cargo.env("NFGUARD_COMMIT", &self.commit).env("SOURCE_DATE_EPOCH", &self.time);
+        cargo
+    }
+}
+
+/// The first of the targets whose standard library is here, or that rustup can get.
+fn target() -> Result<&'static str, String> {
+    let here = |target: &&str| {
+        let mut rustc = Command::new("rustc");
+        rustc.args(["--print", "target-libdir", "--target", target]);
+        runner::output(&mut rustc).is_ok_and(|folder| Path::new(folder.trim()).is_dir())
+    };
+    if !here(&MUSL) {
+        // Where there is no rustup, or no net, the other one serves.
+        let _ = runner::output(Command::new("rustup").args(["target", "add", MUSL]));
+    }
+    [MUSL, GNU].into_iter().find(here).ok_or_else(|| format!("no Rust for {MUSL} or {GNU}"))
+}
+
+/// Manual pages and completions, by the program itself.
+fn write_manual(program: &Path, folder: &Path) -> Result<(), String> {
+    let man = folder.join("man");
+    let failed = |error: std::io::Error| format!("{}: {error}", folder.display());
+    if folder.exists() {
+        fs::remove_dir_all(folder).map_err(failed)?;
+    }
+    fs::create_dir_all(&man).map_err(failed)?;
+    runner::run(Command::new(program).arg("man").arg(&man))?;
+    for shell in ["bash", "zsh", "fish"] {
+        let script = runner::output(Command::new(program).args(["completions", shell]))?;
+        fs::write(folder.join(format!("nfguard.{shell}")), script).map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn needs_no_library(program: &Path) -> Result<Tally, String> {
+    let headers = runner::output(Command::new("readelf").args(["-ldW"]).arg(program))?;
+    match headers.lines().find(|line| line.contains("(NEEDED)") || line.contains("INTERP")) {
+        None => Ok(Tally::DONE),
+        Some(line) => Err(format!("it does: {}", line.trim())),
+    }
+}
+
+/// Builds a copy elsewhere, from nothing.
+fn same_bytes(plan: &Plan, first: &Products) -> Result<Tally, String> {
+    let folder = std::env::temp_dir().join(format!("nfguard-dist-{}", std::process::id()));
+    let outcome = copy_sources(&plan.source, &folder).and_then(|()| {
+        let again = Plan {
+            source: folder.clone(),
+            target_dir: folder.join("target"),
+            commit: plan.commit.clone(),
+            time: plan.time.clone(),
+            ..*plan
+        };
+        let second = again.build()?;
+        for (first, second) in
+            [(&first.program, &second.program), (&first.package, &second.package)]
+        {
+            runner::run(Command::new("cmp").arg(first).arg(second))?;
+        }
+        Ok(Tally::DONE)
+    });
+    let _ = fs::remove_dir_all(&folder);
+    outcome
+}
+
+/// What git knows of, as it is now.
+fn copy_sources(from: &Path, to: &Path) -> Result<(), String> {
+    let mut git = Command::new("git");
+    git.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
+    let names = runner::output(git.current_dir(from))?;
+    for name in names.split('\0').filter(|name| !name.is_empty() && from.join(name).is_file()) {
+        let place = to.join(name);
+        let parent = place.parent().unwrap_or(to);
+        let copied = fs::create_dir_all(parent).and_then(|()| fs::copy(from.join(name), &place));
+        copied.map_err(|error| format!("{name}: {error}"))?;
+    }
+    Ok(())
+}
