@@ -61,6 +61,13 @@ pub fn example(name: &str) -> Command {
     Command::new(told("NFGUARD_EXAMPLES").join(name))
 }
 
+/// How many things to do where it is the kernel's work that counts: a tenth on an emulated machine,
+/// whose kernel is some twenty times slower.
+#[must_use]
+pub fn many(count: u32) -> u32 {
+    if env::var_os("NFGUARD_EMULATED").is_some() { count / 10 } else { count }
+}
+
 fn told(variable: &str) -> PathBuf {
     match env::var_os(variable) {
         Some(place) if !place.is_empty() => place.into(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use nfguard_ban::{Bans, Feed, NeverBan, TABLE};
 use nfguard_lab::{Netns, Probe, World, packet};
 use nfguard_tests::nft::nft;
-use nfguard_tests::program::{Answer, TempFile, command, nfguard};
+use nfguard_tests::program::{Answer, TempFile, command, many, nfguard};
 use serde_json::Value;
 
 const NETSET: &str = include_str!("../fixtures/feeds/firehol.netset");
@@ -194,7 +194,7 @@ fn not_one_packet_of_who_is_in_both_lists_passes_while_they_are_swapped() {
 /// Distinct /28 of addresses that feeds may list, in an order without order.
 fn half_a_million() -> String {
     let mut list = String::new();
-    for at in 0..500_000_u32 {
+    for at in 0..many(500_000) {
         let network = 0x1000_0000 + (at.wrapping_mul(0x9e37_79b1) >> 11 << 9 & 0x4fff_ffff);
         let [a, b, c, d] = network.to_be_bytes();
         writeln!(list, "{a}.{b}.{c}.{d}/28").expect("a string");
@@ -212,7 +212,7 @@ fn half_a_million_prefixes_are_put_in() {
     must_pass(&world, "203.0.113.7", World::HOST_V4);
     let listed = nfguard(&world.host, &["feed", "list", "--json"]);
     let listed: Value = serde_json::from_str(&listed.stdout).expect("JSON");
-    assert!(listed["feeds"][0]["ranges"].as_u64() > Some(200_000), "{listed}");
+    assert!(listed["feeds"][0]["ranges"].as_u64() > Some(many(200_000).into()), "{listed}");
 }
 
 #[test]

@@ -111,6 +111,7 @@ fn init_script(programs: &[TestBinary]) -> String {
          mount -t tmpfs tmpfs /run\n\
          ip link set lo up\n\
          export NFGUARD_BIN=/usr/sbin/nfguard NFGUARD_EXAMPLES=/examples\n\
+         export NFGUARD_EMULATED=1\n\
          export NFGUARD_NETNS_TEST=$(readlink /proc/self/ns/net | tr -cd 0-9)\n\
          echo \"{GREETING}$(uname -r)\"\n"
     );
