@@ -48,6 +48,8 @@ pub fn command<A: AsRef<OsStr>>(arguments: &[A]) -> Command {
     for variable in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE"] {
         command.env_remove(variable);
     }
+    // No history, unless a test names a folder for one.
+    command.env("NFGUARD_STATE_DIR", "");
     command
 }
 

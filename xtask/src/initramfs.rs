@@ -107,6 +107,7 @@ fn init_script(programs: &[TestBinary]) -> String {
          mount -t proc proc /proc\n\
          mount -t sysfs sysfs /sys\n\
          mount -t devtmpfs devtmpfs /dev\n\
+         mkdir -p /dev/pts && mount -t devpts devpts /dev/pts\n\
          mount -t tmpfs tmpfs /run\n\
          ip link set lo up\n\
          export NFGUARD_BIN=/usr/sbin/nfguard NFGUARD_EXAMPLES=/examples\n\

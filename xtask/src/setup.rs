@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// What is looked for, and the Debian package that has it.
-const TOOLS: [(&str, &str); 19] = [
+const TOOLS: [(&str, &str); 21] = [
     ("nft", "nftables"),
     ("iptables-nft", "iptables"),
     ("ufw", "ufw"),
@@ -20,6 +20,8 @@ const TOOLS: [(&str, &str); 19] = [
     ("sendmail", "msmtp-mta"),
     ("ulogd", "ulogd2"),
     ("nmap", "nmap"),
+    ("sshd", "openssh-server"),
+    ("ssh", "openssh-client"),
     ("ip", "iproute2"),
     ("unshare", "util-linux"),
     ("qemu-system-x86_64", "qemu-system-x86"),

@@ -36,7 +36,7 @@ impl NeverBan {
     pub fn of_this_host() -> io::Result<NeverBan> {
         let mut never = NeverBan::default().and_all(facts()?);
         never.knows_host = true;
-        Ok(match ssh_connection("self") {
+        Ok(match ssh_connection() {
             Some(connection) => never.and_ssh_peer(&connection, SystemTime::now()),
             None => never,
         })
@@ -86,10 +86,13 @@ fn name_servers(text: &str) -> Vec<IpAddr> {
     text.lines().filter_map(server).collect()
 }
 
-/// Who has a shell over SSH, by the environment of this process or else of the nearest one that
-/// started it: `sudo` keeps these variables to itself.
-fn ssh_connection(process: &str) -> Option<String> {
-    let mut process = process.to_owned();
+/// The SSH session that this process was started from, as `SSH_CONNECTION` has it: the peer's
+/// address and port and the host's. It is looked for in the environment of this process and then of
+/// each that it was started by: `sudo` keeps the variable to itself. From a very old server it is
+/// `SSH_CLIENT`: address and port of the peer, and the host's port.
+#[must_use]
+pub fn ssh_connection() -> Option<String> {
+    let mut process = "self".to_owned();
     for _ in 0..DEPTH {
         // Another user's cannot be read; its parent may be ours again.
         let environment = fs::read(format!("/proc/{process}/environ")).unwrap_or_default();

@@ -95,6 +95,8 @@ pub use edit::Tally;
 pub use error::Error;
 pub use feed::{Cleaned, Feed, InvalidRange};
 pub use feeds::ActiveFeed;
+#[cfg(feature = "socket")]
+pub use host::ssh_connection;
 pub use layout::{MARK, TABLE, known_by};
 pub use never::{Admitted, Ally, NeverBan, Refused};
 pub use target::{InvalidPort, InvalidTarget, Port, Protocol, Target};

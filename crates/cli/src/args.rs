@@ -16,6 +16,10 @@ pub(crate) struct Args {
     #[arg(long, global = true)]
     pub(crate) json: bool,
 
+    /// Where the history of loads is kept [default: $NFGUARD_STATE_DIR, else /var/lib/nfguard]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+
     #[command(subcommand)]
     pub(crate) verb: Verb,
 }
@@ -37,6 +41,22 @@ pub(crate) enum Verb {
         /// Only say what would change
         #[arg(long)]
         dry_run: bool,
+        #[command(flatten)]
+        caution: Caution,
+    },
+    /// Keep what `load --confirm` has put in; exit status 1 if it went back, or nothing waits
+    Confirm,
+    /// Go back by one load, at once if one waits to be confirmed; or load what was loaded once
+    Rollback {
+        /// The number of the load in the history, whose policy is to be loaded again
+        number: Option<u64>,
+        #[command(flatten)]
+        caution: Caution,
+    },
+    /// List the last loads: when, by whom, and what became of them
+    History {
+        #[command(subcommand)]
+        of: Option<HistoryVerb>,
     },
     /// Say what `load` would change; exit status 1 if anything
     Diff {
@@ -91,6 +111,45 @@ pub(crate) enum Verb {
     Never {
         #[command(subcommand)]
         change: Option<NeverChange>,
+    },
+    /// Holds the way back from a load: `load --confirm` starts it
+    #[command(hide = true)]
+    WayBack {
+        /// Leave the session that this was started in, and start anew
+        #[arg(long)]
+        session: bool,
+    },
+}
+
+/// What a load does lest it locks its operator out.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Caution {
+    /// Put back what was there before, unless `nfguard confirm` comes within this time: 90s, 5m
+    #[arg(long, value_name = "TIME", value_parser = parse_confirm)]
+    pub(crate) confirm: Option<Duration>,
+    /// Who must still get in, over TCP, and to which port of this host [default: the peer of the
+    /// SSH session, to the port that it came to; else 22]
+    #[arg(long, value_name = "ADDR[:PORT]", value_parser = parse_from)]
+    pub(crate) peer: Option<(IpAddr, Option<u16>)>,
+    /// Load even what would not let in the peer again
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum HistoryVerb {
+    /// Print the policy of a load
+    Show {
+        /// Its number
+        number: u64,
+    },
+    /// Say what differs between two loads, or between one and what is loaded now; exit status 1 if
+    /// anything
+    Diff {
+        /// The number of one
+        number: u64,
+        /// The number of the other
+        other: Option<u64>,
     },
 }
 
@@ -296,6 +355,16 @@ fn parse_time(text: &str) -> Result<Lasts, String> {
         return Err("expected at least 1ms; leave it out for a ban without end".to_owned());
     }
     Ok(Lasts(Some(time)))
+}
+
+/// Time enough to do something, and not so much that it is forgotten.
+fn parse_confirm(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let day = Duration::from_secs(24 * 3600);
+    if time < Duration::from_secs(1) || time > day {
+        return Err("expected from 1s to 24h".to_owned());
+    }
+    Ok(time)
 }
 
 fn parse_ports(text: &str) -> Result<Ports, String> {

@@ -19,6 +19,10 @@ pub(crate) enum Failure {
     Policy(String, Vec<Problem>),
     /// An argument that only makes sense or not with others.
     Usage(String),
+    /// The load would cut the way by which its operator came in.
+    CutsOff(String),
+    /// The process that holds the way back from a load.
+    WayBack(String),
     /// A rehearsal could not be set up.
     Rehearsal(io::Error),
     /// Bans that could not be made or read.
@@ -35,10 +39,13 @@ impl Failure {
 
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
+            Failure::CutsOff(_) => 1,
             Failure::File(..) | Failure::Policy(..) | Failure::Usage(_) => 2,
             Failure::Kernel(Error::Permission) => 4,
             Failure::Rehearsal(error) if error.kind() == io::ErrorKind::PermissionDenied => 4,
-            Failure::Bans(_) | Failure::Kernel(_) | Failure::Rehearsal(_) => 3,
+            Failure::Bans(_) | Failure::Kernel(_) | Failure::Rehearsal(_) | Failure::WayBack(_) => {
+                3
+            }
         })
     }
 
@@ -49,6 +56,11 @@ impl Failure {
         let message = match self {
             Failure::File(name, error) => format!("{name}: {error}"),
             Failure::Usage(message) => message.clone(),
+            Failure::CutsOff(why) => format!(
+                "nothing was loaded, for it would cut the way that you came in by: {why}. `--force` \
+                 loads it all the same, best together with `--confirm`"
+            ),
+            Failure::WayBack(why) => format!("the way back: {why}"),
             Failure::Rehearsal(error) => error.to_string(),
             Failure::Bans(error) => error.to_string(),
             Failure::Kernel(error) => error.to_string(),

@@ -1,34 +1,162 @@
 //! `load`, `diff` and `unload`.
 
 use std::path::Path;
+use std::time::Duration;
 
 use nfguard_ban::Bans;
 use nfguard_netlink::{Change, Error, Kernel, Table};
 use nfguard_policy::{MARK, Policy, TABLE};
 use serde_json::json;
 
+use crate::args::Caution;
 use crate::bans::never;
+use crate::connections::Ends;
 use crate::failure::Failure;
+use crate::history::{Entry, History, Outcome};
+use crate::output::NOTE;
 use crate::policy_file::PolicyFile;
-use crate::{Answer, Done, output};
+use crate::reach::Visitor;
+use crate::way_back::{After, Armed};
+use crate::{Answer, Done, output, stamp, way_back};
 
 /// How long a list of changes `load` prints; all of it is for `diff`.
 const SHORT: usize = 40;
 
 /// Why those are never banned whom a policy names.
-const POLICY: &str = "the policy says so";
+pub(crate) const POLICY: &str = "the policy says so";
 
-pub(crate) fn load(path: &Path, dry_run: bool, json: bool) -> Done {
-    if dry_run {
-        compare(path, json)?;
-        return Ok(Answer::Yes);
-    }
-    let file = PolicyFile::read_and_warn(path, json)?;
+pub(crate) fn load(path: &Path, caution: &Caution, history: &History, json: bool) -> Done {
+    let file = PolicyFile::read_trusted(path)?.warned(json);
+    put_in(&file, None, caution, history, json)
+}
+
+/// Loads a policy as carefully as is asked for. `of` is the load in the history whose policy it is.
+pub(crate) fn put_in(
+    file: &PolicyFile,
+    of: Option<u64>,
+    caution: &Caution,
+    history: &History,
+    json: bool,
+) -> Done {
     let table = file.table();
-    let change = apply(&table)?;
-    tell_bans(&file.policy)?;
+    let obstacle = obstacle(&table, caution);
+    if let Some(why) = &obstacle {
+        if !caution.force {
+            return Err(Failure::CutsOff(why.clone()));
+        }
+        output::warning(&format!("this cuts the way that you came in by: {why}"));
+    }
+    let Loaded { change, confirm, undone } = with_way_back(&table, caution.confirm, history)?;
+    if undone.is_none() {
+        tell_bans(&file.policy)?;
+    }
+    if !change.transaction.is_empty() {
+        let outcome = match (undone, confirm) {
+            (Some(_), _) => Outcome::WentBack,
+            (None, Some(_)) => Outcome::Waiting,
+            (None, None) => Outcome::Loaded,
+        };
+        let digest = stamp::digest(&file.policy.compile());
+        let mut entry = Entry::new(&file.name, Some(&file.text), digest, outcome);
+        entry.of = of;
+        history.add(entry);
+    }
+    if let Some(why) = undone {
+        let why = format!("{why}; the rules from before the load are back");
+        return Err(Failure::WayBack(why));
+    }
+    print(file, &table, &change, obstacle.as_deref(), json);
+    if !json {
+        print_wait(confirm);
+    }
+    Ok(Answer::Yes)
+}
+
+/// Why the new rules would not let in whom they must.
+fn obstacle(table: &Table, caution: &Caution) -> Option<String> {
+    let visitor = match caution.peer {
+        Some((address, port)) => Some(Visitor::given(address, port)),
+        None => Visitor::of_session(),
+    };
+    visitor?.obstacle(table)
+}
+
+/// What was done, and how long it waits to be confirmed.
+struct Loaded {
+    change: Change,
+    confirm: Option<Duration>,
+    /// Why it was undone already.
+    undone: Option<&'static str>,
+}
+
+/// Loads with the way back made ready first, if a time is given.
+fn with_way_back(
+    table: &Table,
+    confirm: Option<Duration>,
+    history: &History,
+) -> Result<Loaded, Failure> {
+    let for_good = |change| Loaded { change, confirm: None, undone: None };
+    let Some(time) = confirm else { return Ok(for_good(apply(table)?)) };
+    let armed =
+        Armed::ready(time, Ends::of_session(), history).map_err(|failure| match failure {
+            Failure::WayBack(why) => Failure::WayBack(format!("nothing was loaded: {why}")),
+            other => other,
+        })?;
+    let change = match apply(table) {
+        Ok(change) => change,
+        // Something is in force now that nobody has asked for: it goes in time.
+        Err(error @ (Error::ReadBack(_) | Error::Unknown)) => {
+            let time = humantime::format_duration(time);
+            output::warning(&format!("the rules from before the load come back in {time}"));
+            return Err(error.into());
+        }
+        Err(error) => {
+            armed.stop();
+            return Err(error.into());
+        }
+    };
+    if change.transaction.is_empty() {
+        armed.stop();
+        return Ok(for_good(change));
+    }
+    let undone = match armed.loaded() {
+        After::Waits => None,
+        After::TooLate => Some("loading took longer than there was time to confirm it"),
+        After::Gone => {
+            match &change.before {
+                Some(before) => apply(before).map(drop)?,
+                None => nfguard_netlink::unload(&mut Kernel::open()?, &ours()).map(drop)?,
+            }
+            Some("somebody has ended its process")
+        }
+    };
+    Ok(Loaded { change, confirm, undone })
+}
+
+fn print_wait(confirm: Option<Duration>) {
+    let left = confirm.or_else(|| {
+        // Of a load before this one.
+        let left = way_back::time_left()?;
+        Some(Duration::from_secs(left.as_secs()))
+    });
+    let Some(left) = left else { return };
+    let left = humantime::format_duration(left);
+    if confirm.is_some() {
+        output::line(&format!(
+            "{NOTE}open another connection and run `nfguard confirm` within {left}, else what was \
+             there before comes back{NOTE:#}"
+        ));
+    } else {
+        output::warning(&format!(
+            "an earlier load still waits for `nfguard confirm`; without it, the rules from before \
+             that one replace these in {left}"
+        ));
+    }
+}
+
+fn print(file: &PolicyFile, table: &Table, change: &Change, obstacle: Option<&str>, json: bool) {
     let changed = !change.transaction.is_empty();
-    let changes = || output::changes(change.before.as_ref(), Some(&table));
+    let changes = || output::changes(change.before.as_ref(), Some(table));
     if json {
         output::json(&json!({
             "file": file.name,
@@ -36,12 +164,14 @@ pub(crate) fn load(path: &Path, dry_run: bool, json: bool) -> Done {
             "changed": changed,
             "verified": change.verified,
             "changes": changes(),
+            "cuts_off": obstacle,
+            "confirm_within_seconds": way_back::time_left().map(|left| left.as_secs_f64()),
         }));
-        return Ok(Answer::Yes);
+        return;
     }
     if !changed {
         output::line(&format!("{}: loaded already, nothing changed", file.name));
-        return Ok(Answer::Yes);
+        return;
     }
     if change.before.is_some() {
         let lines = changes();
@@ -61,7 +191,6 @@ pub(crate) fn load(path: &Path, dry_run: bool, json: bool) -> Done {
     if !change.verified {
         output::line("another process changed the table before it could be read back");
     }
-    Ok(Answer::Yes)
 }
 
 /// Tells the bans what the policy says of them. A host without bans gets no table for a policy that
@@ -84,13 +213,20 @@ pub(crate) fn apply(table: &Table) -> Result<Change, Error> {
     nfguard_netlink::load(&mut Kernel::open()?, table)
 }
 
+pub(crate) fn dry_run(path: &Path, caution: &Caution, json: bool) -> Done {
+    let file = PolicyFile::read_trusted(path)?.warned(json);
+    let obstacle = obstacle(&file.table(), caution);
+    compare(&file, obstacle.as_deref(), json)?;
+    Ok(Answer::Yes)
+}
+
 pub(crate) fn diff(path: &Path, json: bool) -> Done {
-    compare(path, json).map(|differs| Answer::from(!differs))
+    let file = PolicyFile::read_and_warn(path, json)?;
+    compare(&file, None, json).map(|differs| Answer::from(!differs))
 }
 
 /// Prints what a load would change; whether that is anything.
-fn compare(path: &Path, json: bool) -> Result<bool, Failure> {
-    let file = PolicyFile::read_and_warn(path, json)?;
+fn compare(file: &PolicyFile, obstacle: Option<&str>, json: bool) -> Result<bool, Failure> {
     let table = file.table();
     let (snapshot, transaction) = nfguard_netlink::plan(&mut Kernel::open()?, &table)?;
     let differs = !transaction.is_empty();
@@ -99,17 +235,21 @@ fn compare(path: &Path, json: bool) -> Result<bool, Failure> {
     if json {
         output::json(&json!({
             "file": file.name, "warnings": file.warnings, "differs": differs, "changes": lines,
+            "cuts_off": obstacle,
         }));
     } else if differs {
         output::print_changes(&lines);
     } else {
         output::line(&format!("{}: no difference", file.name));
     }
+    if let Some(why) = obstacle {
+        output::warning(&format!("it would cut the way that you came in by: {why}"));
+    }
     Ok(differs)
 }
 
 /// First the policy, then with `all` the bans: between the two everything is let in but the banned.
-pub(crate) fn unload(all: bool, json: bool) -> Done {
+pub(crate) fn unload(all: bool, history: &History, json: bool) -> Done {
     let mut kernel = Kernel::open()?;
     let mut tables = vec![ours()];
     if all {
@@ -121,12 +261,16 @@ pub(crate) fn unload(all: bool, json: bool) -> Done {
             removed.push(table.name);
         }
     }
+    if removed.iter().any(|table| table == TABLE) {
+        history.add(Entry::new("", None, String::new(), Outcome::Loaded));
+    }
     if json {
         output::json(&json!({ "removed": !removed.is_empty(), "tables": removed }));
     } else if removed.is_empty() {
         output::line("no policy was loaded");
     }
     if !json {
+        print_wait(None);
         removed.iter().for_each(|table| output::line(&format!("removed table inet {table}")));
     }
     Ok(Answer::Yes)

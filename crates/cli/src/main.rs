@@ -3,8 +3,11 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program prints")]
 
 mod args;
+mod atomic_file;
 mod ban_list;
 mod bans;
+mod confirm;
+mod connections;
 mod docker;
 mod doctor;
 mod explain;
@@ -12,18 +15,22 @@ mod failure;
 mod feed;
 mod feed_list;
 mod findings;
+mod history;
 mod host;
 mod legacy;
 mod load;
 mod never;
 mod output;
+mod past;
 mod policy_file;
 mod published;
+mod reach;
 mod rehearse;
 mod show;
 mod stamp;
 mod state;
 mod status;
+mod way_back;
 
 use std::process::ExitCode;
 
@@ -31,15 +38,23 @@ use clap::Parser;
 
 use crate::args::{Args, Verb};
 use crate::failure::Failure;
+use crate::history::History;
 
 fn main() -> ExitCode {
     let args = Args::parse();
     let json = args.json;
+    let history = History::open(args.state_dir);
     let done = match args.verb {
         Verb::Check { file } => policy_file::check(&file, json),
-        Verb::Load { file, dry_run } => load::load(&file, dry_run, json),
+        Verb::Load { file, dry_run: true, caution } => load::dry_run(&file, &caution, json),
+        Verb::Load { file, dry_run: false, caution } => load::load(&file, &caution, &history, json),
+        Verb::Confirm => confirm::confirm(&history, json),
+        Verb::Rollback { number, caution } => confirm::rollback(number, &caution, &history, json),
+        Verb::History { of } => past::history(of.as_ref(), &history, json),
+        Verb::WayBack { session: true } => way_back::start_in_new_session(),
+        Verb::WayBack { session: false } => way_back::keep(&history),
         Verb::Diff { file } => load::diff(&file, json),
-        Verb::Unload { all } => load::unload(all, json),
+        Verb::Unload { all } => load::unload(all, &history, json),
         Verb::Show { file } => show::show(file.as_deref(), json),
         Verb::Explain(question) => explain::explain(&question, json),
         Verb::Status(seeing) => status::status(&seeing, json),

@@ -28,14 +28,19 @@ pub(crate) fn stamp(mut table: Table, file: &Path) -> Table {
 pub(crate) fn verify(table: &Table) -> (String, bool) {
     let comment = table.chain(CHAIN).and_then(|chain| chain.comment.clone()).unwrap_or_default();
     let (stamped, name) = comment.split_once(' ').unwrap_or_default();
-    let mut bare = table.clone();
-    bare.chains.retain(|chain| chain.name != CHAIN);
-    (name.to_owned(), !table.dormant && digest(&bare) == stamped)
+    let intact = !table.dormant && digest(&bare(table.clone())) == stamped;
+    (name.to_owned(), intact)
+}
+
+/// The table without what was added.
+pub(crate) fn bare(mut table: Table) -> Table {
+    table.chains.retain(|chain| chain.name != CHAIN);
+    table
 }
 
 /// SHA-256 of all that the kernel is told of the table, whatever the order that it lists it in.
 /// Text would not do: nft has no words for some of what others may put there.
-fn digest(table: &Table) -> String {
+pub(crate) fn digest(table: &Table) -> String {
     let bytes = diff(None, &table.clone().normalized()).to_bytes().unwrap_or_default();
     let digest = Sha256::digest(bytes);
     digest.iter().map(|byte| format!("{byte:02x}")).collect()

@@ -4,8 +4,8 @@
 //! with their number and the SHA-256 of all lines before it.
 
 use std::fmt::Display;
-use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write as _};
+use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -14,11 +14,10 @@ use nfguard_ban::{Active, Ban, Bans, Port, Target};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
-use tempfile::NamedTempFile;
 
 use crate::bans::{never, print_tally, watched};
 use crate::failure::Failure;
-use crate::{Answer, Done, output};
+use crate::{Answer, Done, atomic_file, output};
 
 const VERSION: u32 = 1;
 /// How a file of any version begins.
@@ -185,14 +184,7 @@ fn write(path: &Path, bans: Vec<Active>, now: f64) -> io::Result<()> {
         Err(error) if error.kind() == ErrorKind::NotFound => path.to_owned(),
         path => path?,
     };
-    let folder = path.parent().filter(|folder| *folder != Path::new(""));
-    let folder = folder.unwrap_or(Path::new("."));
-    let mut file = NamedTempFile::new_in(folder)?;
-    file.write_all(text(bans, now)?.as_bytes())?;
-    file.as_file().sync_all()?;
-    file.persist(&path)?;
-    // The name, too, is to be there after a power cut.
-    File::open(folder)?.sync_all()
+    atomic_file::replace(&path, text(bans, now)?.as_bytes())
 }
 
 fn text(bans: Vec<Active>, now: f64) -> io::Result<String> {
@@ -255,12 +247,13 @@ fn keep_aside(path: &Path) -> io::Result<PathBuf> {
     Ok(aside)
 }
 
-fn digest(bytes: &[u8]) -> String {
+/// SHA-256, in hexadecimal.
+pub(crate) fn digest(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Seconds since 1970.
-fn now() -> f64 {
+pub(crate) fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |now| now.as_secs_f64())
 }
 

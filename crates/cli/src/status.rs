@@ -10,7 +10,7 @@ use crate::host::{self, Host};
 use crate::load::ours;
 use crate::output::{self, BAD, GOOD, NOTE};
 use crate::published::{self, Port};
-use crate::{Answer, Done, stamp};
+use crate::{Answer, Done, stamp, way_back};
 
 pub(crate) fn status(seeing: &Seeing, as_json: bool) -> Done {
     let mut kernel = Kernel::open()?;
@@ -43,6 +43,7 @@ pub(crate) fn status(seeing: &Seeing, as_json: bool) -> Done {
         output::json(&json!({
             "loaded": true, "file": file, "intact": intact, "counters": counters,
             "ports": published::to_json(&ports), "notes": host.notes,
+            "confirm_within_seconds": way_back::time_left().map(|left| left.as_secs_f64()),
         }));
     } else {
         if intact {
@@ -51,6 +52,13 @@ pub(crate) fn status(seeing: &Seeing, as_json: bool) -> Done {
             output::line(&format!(
                 "{BAD}{file} was loaded, but the table was changed since then; `nfguard diff` \
                  with the file shows where{BAD:#}"
+            ));
+        }
+        if let Some(left) = way_back::time_left() {
+            output::line(&format!(
+                "{NOTE}it waits for `nfguard confirm`: in {} s what was there before comes \
+                 back{NOTE:#}",
+                left.as_secs(),
             ));
         }
         print_counters(&loaded.table, &loaded.counts);

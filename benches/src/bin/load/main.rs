@@ -155,7 +155,10 @@ impl Bench {
     }
 
     fn load(&self, netns: &Netns, files: &Files) -> Result<Sample> {
-        run(netns, Command::new(&self.nfguard).arg("load").arg(&files.policy))
+        // Each load is written down, as on a real host.
+        let mut load = Command::new(&self.nfguard);
+        load.arg("load").arg(&files.policy).env("NFGUARD_STATE_DIR", self.dir.join("state"));
+        run(netns, &mut load)
     }
 }
 

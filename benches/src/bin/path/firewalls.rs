@@ -138,7 +138,8 @@ impl Firewall {
                 let nfguard_bin =
                     std::env::var_os("NFGUARD_BIN").ok_or("NFGUARD_BIN is not set")?;
                 let nfguard_bin = nfguard_bin.to_str().ok_or("NFGUARD_BIN is no text")?;
-                feed(netns, nfguard_bin, &["load", "-"], &policy()?)?;
+                let load = ["NFGUARD_STATE_DIR=", nfguard_bin, "load", "-"];
+                feed(netns, "env", &load, &policy()?)?;
                 nfguard(netns, bans, 1)
             }
             Firewall::UfwIpset => {

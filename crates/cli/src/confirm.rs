@@ -1,0 +1,127 @@
+//! `confirm` and `rollback`.
+
+use serde_json::json;
+
+use crate::args::Caution;
+use crate::connections::Ends;
+use crate::history::{Entry, History, Outcome};
+use crate::load;
+use crate::policy_file::PolicyFile;
+use crate::way_back::{self, Confirmed, Proof};
+use crate::{Answer, Done, output, stamp};
+
+pub(crate) fn confirm(history: &History, as_json: bool) -> Done {
+    let (why, proof) = match way_back::confirm(Ends::of_session())? {
+        Confirmed::Yes(proof) => {
+            history.settle(&Outcome::Confirmed(proof.phrase().to_owned()));
+            (None, Some(proof))
+        }
+        Confirmed::TooLate => (Some(TOO_LATE), None),
+        Confirmed::Nothing => {
+            let last = history.entries().pop();
+            let went_back = last.is_some_and(|last| last.outcome == Outcome::WentBack);
+            (Some(if went_back { TOO_LATE } else { NOTHING }), None)
+        }
+    };
+    if as_json {
+        output::json(&json!({
+            "confirmed": proof.is_some(),
+            "from": proof.map(Proof::word),
+            "proof": proof == Some(Proof::New),
+            "reason": why,
+        }));
+    } else if let Some(proof) = proof {
+        output::line(&format!("confirmed {}", proof.phrase()));
+    }
+    if let (Some(why), false) = (why, as_json) {
+        output::warning(why);
+    }
+    Ok(Answer::from(proof.is_some()))
+}
+
+const TOO_LATE: &str = "too late: the rules from before the load are back";
+const NOTHING: &str = "nothing waits to be confirmed; if something did, the rules from before it \
+                       are back, or somebody else was faster";
+
+pub(crate) fn rollback(
+    number: Option<u64>,
+    caution: &Caution,
+    history: &History,
+    as_json: bool,
+) -> Done {
+    if number.is_none() && way_back::go_back()? {
+        if as_json {
+            output::json(&json!({ "went_back": true }));
+        } else {
+            output::line("the rules from before the load that was to be confirmed are back");
+        }
+        return Ok(Answer::Yes);
+    }
+    let entries = history.entries();
+    let found = match number {
+        Some(number) => entries.iter().find(|entry| entry.number == number),
+        None => before(&entries),
+    };
+    let Some((entry, text)) = found.and_then(|it| Some((it, it.policy.clone()?))) else {
+        let what = match number {
+            Some(number) => format!("the history has no policy of a load {number}"),
+            None => "the history has no load before the one in force; `nfguard unload` removes a \
+                     policy"
+                .to_owned(),
+        };
+        if as_json {
+            output::json(&json!({ "went_back": false, "reason": what }));
+        } else {
+            output::warning(&what);
+        }
+        return Ok(Answer::No);
+    };
+    let file = PolicyFile::parse(&entry.file, text)?;
+    if stamp::digest(&file.policy.compile()) != entry.table {
+        output::warning(&format!(
+            "load {} was done by another version of nfguard; this one makes other rules of the same \
+             policy",
+            entry.number
+        ));
+    }
+    load::put_in(&file, Some(entry.of.unwrap_or(entry.number)), caution, history, as_json)
+}
+
+/// The load before the one in force. What was brought back is in force with the number that it had
+/// at first, so that going back twice goes two loads back.
+fn before(entries: &[Entry]) -> Option<&Entry> {
+    let mut held = entries.iter().rev().filter(|entry| entry.holds());
+    let last = held.next()?;
+    if last.policy.is_none() {
+        return held.find(|entry| entry.policy.is_some());
+    }
+    let place = last.of.unwrap_or(last.number);
+    held.find(|entry| entry.number < place && entry.of.is_none() && entry.policy.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn going_back_again_and_again_goes_back_load_by_load() {
+        let entry = |number, policy: Option<&str>, of, outcome| {
+            let mut entry = Entry::new("a.json", policy, String::new(), outcome);
+            (entry.number, entry.of) = (number, of);
+            entry
+        };
+        let load = |number| entry(number, Some("{}"), None, Outcome::Loaded);
+        let mut all = vec![load(1), load(2), load(3)];
+        all.push(entry(4, Some("{}"), None, Outcome::WentBack));
+        let back = |all: &[Entry]| before(all).map(|entry| entry.number);
+        assert_eq!(back(&all), Some(2), "3 is in force");
+        all.push(entry(5, Some("{}"), Some(2), Outcome::Loaded));
+        assert_eq!(back(&all), Some(1));
+        all.push(entry(6, Some("{}"), Some(1), Outcome::Loaded));
+        assert_eq!(back(&all), None);
+        all.push(load(7));
+        assert_eq!(back(&all), Some(3));
+        all.push(entry(8, None, None, Outcome::Loaded));
+        assert_eq!(back(&all), Some(7), "what was unloaded comes back");
+    }
+}

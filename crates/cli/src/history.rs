@@ -1,0 +1,297 @@
+//! What was loaded, by whom and when: one file a load, and the last of them kept.
+//!
+//! A file has two lines: the entry as JSON, and the SHA-256 of the first. That a load cannot be
+//! written down never stops it.
+
+use std::env;
+use std::fs::{self, DirBuilder};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{Uid, User};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::connections::Ends;
+use crate::state::{digest, now};
+use crate::{atomic_file, output};
+
+const VERSION: u32 = 1;
+/// How many loads are kept.
+const KEPT: usize = 50;
+/// Digits of a file's name, so that names sort as numbers do.
+const DIGITS: usize = 10;
+
+/// Where it is kept unless somebody says otherwise.
+const FOLDER: &str = "/var/lib/nfguard";
+/// Names another folder; if empty, nothing is kept.
+pub(crate) const VARIABLE: &str = "NFGUARD_STATE_DIR";
+
+/// One load, or the removal of what was loaded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Entry {
+    /// The format.
+    nfguard_load: u32,
+    pub(crate) number: u64,
+    /// Seconds since 1970.
+    pub(crate) time: u64,
+    pub(crate) user: String,
+    /// The SSH session that it came by, as `SSH_CONNECTION` has it.
+    pub(crate) ssh: Option<String>,
+    /// The file's name as it was given.
+    pub(crate) file: String,
+    /// The file's text; `None` for an unload.
+    pub(crate) policy: Option<String>,
+    /// SHA-256 of the table that was made of it.
+    pub(crate) table: String,
+    /// The load whose policy this brought back.
+    pub(crate) of: Option<u64>,
+    pub(crate) outcome: Outcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Outcome {
+    /// For good.
+    Loaded,
+    /// It goes back unless it is confirmed.
+    Waiting,
+    /// By whom, in words.
+    Confirmed(String),
+    /// What was there before is back.
+    WentBack,
+}
+
+impl Entry {
+    /// A load by whoever runs this, at this moment. Its number is given by [`History::add`].
+    pub(crate) fn new(file: &str, policy: Option<&str>, table: String, outcome: Outcome) -> Entry {
+        Entry {
+            nfguard_load: VERSION,
+            number: 0,
+            time: now() as u64,
+            user: user(),
+            ssh: Ends::of_session().map(|ends| ends.to_string()),
+            file: file.to_owned(),
+            policy: policy.map(str::to_owned),
+            table,
+            of: None,
+            outcome,
+        }
+    }
+
+    /// Whether the rules that it brought were there for good, or still are to be confirmed.
+    pub(crate) fn holds(&self) -> bool {
+        self.outcome != Outcome::WentBack
+    }
+}
+
+/// Who runs this: behind `sudo`, who ran that.
+fn user() -> String {
+    let behind = env::var("SUDO_USER").ok().filter(|user| !user.is_empty());
+    let own = || {
+        let uid = Uid::current();
+        let user = User::from_uid(uid).ok().flatten();
+        user.map_or_else(|| uid.to_string(), |user| user.name)
+    };
+    behind.unwrap_or_else(own)
+}
+
+/// The folder that loads are written down in; none if nothing is to be kept.
+pub(crate) struct History(Option<PathBuf>);
+
+impl History {
+    /// In this folder, or that of the environment, or the usual one.
+    pub(crate) fn open(given: Option<PathBuf>) -> History {
+        let folder = given.or_else(|| env::var_os(VARIABLE).map(PathBuf::from));
+        let folder = folder.unwrap_or_else(|| FOLDER.into());
+        History((folder != Path::new("")).then(|| std::path::absolute(&folder).unwrap_or(folder)))
+    }
+
+    /// The folder, as [`VARIABLE`] names it.
+    pub(crate) fn variable(&self) -> &Path {
+        self.0.as_deref().unwrap_or(Path::new(""))
+    }
+
+    fn folder(&self) -> Option<PathBuf> {
+        self.0.as_ref().map(|folder| folder.join("history"))
+    }
+
+    /// Writes a load down. What goes wrong is only a warning.
+    pub(crate) fn add(&self, entry: Entry) {
+        let Some(folder) = self.folder() else { return };
+        if let Err(error) = add(&folder, entry) {
+            output::warning(&format!(
+                "this load is not in the history: {}: {error}",
+                folder.display()
+            ));
+        }
+    }
+
+    /// Writes down what became of the load that waits to be confirmed.
+    pub(crate) fn settle(&self, outcome: &Outcome) {
+        let Some(folder) = self.folder() else { return };
+        let mut entries = self.entries();
+        if *outcome == Outcome::WentBack {
+            // With it went what was loaded since.
+            let waiting = entries.iter().position(|it| it.outcome == Outcome::Waiting);
+            entries.drain(..waiting.unwrap_or(entries.len()));
+        } else {
+            entries.retain(|it| it.outcome == Outcome::Waiting);
+        }
+        for mut entry in entries {
+            entry.outcome = outcome.clone();
+            let written = text(&entry)
+                .and_then(|text| atomic_file::replace(&file(&folder, entry.number), &text));
+            if let Err(error) = written {
+                output::warning(&format!("the history is not up to date: {error}"));
+            }
+        }
+    }
+
+    /// The loads that are kept, the oldest first. What cannot be read is left out with a warning.
+    pub(crate) fn entries(&self) -> Vec<Entry> {
+        let Some(folder) = self.folder() else { return Vec::new() };
+        let (entries, problems) = read_all(&folder);
+        problems.iter().for_each(|problem| output::warning(problem));
+        entries
+    }
+}
+
+fn read_all(folder: &Path) -> (Vec<Entry>, Vec<String>) {
+    let (mut entries, mut problems) = (Vec::new(), Vec::new());
+    match numbers(folder) {
+        Err(error) => problems.push(format!("{}: {error}", folder.display())),
+        Ok(numbers) => {
+            for path in numbers.into_iter().map(|number| file(folder, number)) {
+                match read(&path) {
+                    Ok(entry) => entries.push(entry),
+                    Err(why) => problems.push(format!("{}: {why}; left out", path.display())),
+                }
+            }
+        }
+    }
+    (entries, problems)
+}
+
+fn add(folder: &Path, mut entry: Entry) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    loop {
+        let taken = numbers(folder)?;
+        entry.number = taken.last().map_or(1, |last| last + 1);
+        let path = file(folder, entry.number);
+        let written = atomic_file::write(folder, &text(&entry)?, |file| {
+            file.persist_noclobber(&path)?;
+            Ok(())
+        });
+        match written {
+            // Somebody else loaded at the same moment.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+            Ok(()) => {
+                for old in taken.iter().rev().skip(KEPT - 1) {
+                    fs::remove_file(file(folder, *old))?;
+                }
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn file(folder: &Path, number: u64) -> PathBuf {
+    folder.join(format!("{number:0DIGITS$}.json"))
+}
+
+/// The numbers of the files, in order.
+fn numbers(folder: &Path) -> io::Result<Vec<u64>> {
+    let files = match fs::read_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        files => files?,
+    };
+    let mut numbers = Vec::new();
+    for entry in files {
+        let name = entry?.file_name();
+        let number = name.to_str().and_then(|name| name.strip_suffix(".json"));
+        numbers.extend(number.and_then(|number| number.parse::<u64>().ok()));
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+fn text(entry: &Entry) -> io::Result<Vec<u8>> {
+    let entry = serde_json::to_string(entry)?;
+    let foot = json!({ "sha256": digest(entry.as_bytes()) });
+    Ok(format!("{entry}\n{foot}\n").into_bytes())
+}
+
+fn read(path: &Path) -> Result<Entry, String> {
+    let bytes = fs::read(path).map_err(|error| error.to_string())?;
+    let damaged = || "damaged".to_owned();
+    let text = String::from_utf8(bytes).map_err(|_| damaged())?;
+    let (entry, foot) = text.split_once('\n').ok_or_else(damaged)?;
+    let expected = json!({ "sha256": digest(entry.as_bytes()) });
+    if foot != format!("{expected}\n") {
+        return Err(damaged());
+    }
+    serde_json::from_str(entry).map_err(|error| format!("of another version: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn entry(file: &str) -> Entry {
+        Entry::new(file, Some("{}"), "d".to_owned(), Outcome::Loaded)
+    }
+
+    #[test]
+    fn the_last_loads_are_kept_in_order_and_for_their_owner_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let history = History::open(Some(folder.path().join("deep/down")));
+        for number in 0..KEPT + 5 {
+            history.add(entry(&number.to_string()));
+        }
+        let entries = history.entries();
+        assert_eq!(entries.len(), KEPT);
+        assert_eq!((entries[0].number, entries[0].file.as_str()), (6, "5"));
+        let place = history.folder().expect("one");
+        let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
+        assert_eq!((mode(&place), mode(&file(&place, 6))), (0o700, 0o600));
+    }
+
+    #[test]
+    fn a_damaged_entry_is_left_out_whatever_byte_was_changed_or_lost() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let history = History::open(Some(folder.path().to_owned()));
+        history.add(entry("a"));
+        history.add(entry("b"));
+        let path = file(&history.folder().expect("one"), 1);
+        let whole = fs::read(&path).expect("written");
+        for at in 0..whole.len() {
+            let mut changed = whole.clone();
+            changed[at] ^= 1;
+            for damaged in [&changed[..], &whole[..at]] {
+                fs::write(&path, damaged).expect("writes");
+                let (entries, problems) = read_all(path.parent().expect("a folder"));
+                assert_eq!(entries.iter().map(|it| it.number).collect::<Vec<_>>(), [2], "{at}");
+                assert_eq!(problems.len(), 1);
+            }
+        }
+        fs::write(&path, whole).expect("writes");
+        assert_eq!(history.entries().len(), 2);
+    }
+
+    #[test]
+    fn what_becomes_of_a_load_is_written_down_and_nothing_else_is_touched() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let history = History::open(Some(folder.path().to_owned()));
+        history.add(entry("a"));
+        history.add(Entry { outcome: Outcome::Waiting, ..entry("b") });
+        history.settle(&Outcome::WentBack);
+        let outcomes: Vec<_> = history.entries().into_iter().map(|it| it.outcome).collect();
+        assert_eq!(outcomes, [Outcome::Loaded, Outcome::WentBack]);
+    }
+}

@@ -1,0 +1,103 @@
+//! `history`: the last loads.
+
+use nfguard_netlink::{Kernel, Table};
+use serde_json::{Value, json};
+
+use crate::args::HistoryVerb;
+use crate::failure::Failure;
+use crate::history::{Entry, History, Outcome};
+use crate::load::ours;
+use crate::policy_file::PolicyFile;
+use crate::{Answer, Done, output};
+
+pub(crate) fn history(of: Option<&HistoryVerb>, history: &History, as_json: bool) -> Done {
+    let entries = history.entries();
+    match of {
+        None => Ok(list(&entries, as_json)),
+        Some(HistoryVerb::Show { number }) => {
+            let entry = find(&entries, *number)?;
+            let Some(policy) = &entry.policy else { return Ok(Answer::No) };
+            if as_json {
+                output::json(&json!({ "load": describe(entry), "policy": policy }));
+            } else {
+                output::line(policy.trim_end());
+            }
+            Ok(Answer::Yes)
+        }
+        Some(HistoryVerb::Diff { number, other }) => {
+            let before = table(find(&entries, *number)?)?;
+            let after = match other {
+                Some(other) => table(find(&entries, *other)?)?,
+                None => {
+                    let found = nfguard_netlink::own_table(&mut Kernel::open()?, &ours())?;
+                    found.loaded.map(|loaded| crate::stamp::bare(loaded.table))
+                }
+            };
+            let lines = output::changes(before.as_ref(), after.as_ref());
+            if as_json {
+                output::json(&json!({ "differs": !lines.is_empty(), "changes": lines }));
+            } else {
+                output::print_changes(&lines);
+            }
+            Ok(Answer::from(lines.is_empty()))
+        }
+    }
+}
+
+fn find(entries: &[Entry], number: u64) -> Result<&Entry, Failure> {
+    let found = entries.iter().find(|entry| entry.number == number);
+    found.ok_or_else(|| Failure::Usage(format!("the history has no load {number}")))
+}
+
+/// What this version makes of the policy.
+fn table(entry: &Entry) -> Result<Option<Table>, Failure> {
+    let Some(text) = &entry.policy else { return Ok(None) };
+    Ok(Some(PolicyFile::parse(&entry.file, text.clone())?.policy.compile()))
+}
+
+fn list(entries: &[Entry], as_json: bool) -> Answer {
+    if as_json {
+        let loads: Vec<Value> = entries.iter().map(describe).collect();
+        output::json(&json!({ "loads": loads }));
+        return Answer::Yes;
+    }
+    for entry in entries {
+        let peer = entry.ssh.as_ref().and_then(|ssh| ssh.split(' ').next());
+        let from = peer.map_or_else(String::new, |peer| format!(" from {peer}"));
+        let what = match (&entry.policy, entry.of) {
+            (None, _) => "unload".to_owned(),
+            (Some(_), None) => entry.file.clone(),
+            (Some(_), Some(of)) => format!("{} as of load {of}", entry.file),
+        };
+        let outcome = match &entry.outcome {
+            Outcome::Loaded => String::new(),
+            Outcome::Waiting => ", not confirmed yet".to_owned(),
+            Outcome::Confirmed(how) => format!(", confirmed {how}"),
+            Outcome::WentBack => ", went back".to_owned(),
+        };
+        let (number, time) = (entry.number, output::time(entry.time));
+        output::line(&format!("{number:>6} {time} {}{from}: {what}{outcome}", entry.user));
+    }
+    Answer::Yes
+}
+
+fn describe(entry: &Entry) -> Value {
+    let (outcome, confirmed) = match &entry.outcome {
+        Outcome::Loaded => ("loaded", None),
+        Outcome::Waiting => ("waiting", None),
+        Outcome::Confirmed(how) => ("confirmed", Some(how)),
+        Outcome::WentBack => ("went_back", None),
+    };
+    json!({
+        "number": entry.number,
+        "time": output::time(entry.time),
+        "user": entry.user,
+        "ssh": entry.ssh,
+        "file": entry.file,
+        "unload": entry.policy.is_none(),
+        "table_sha256": entry.table,
+        "of": entry.of,
+        "outcome": outcome,
+        "confirmed": confirmed,
+    })
+}

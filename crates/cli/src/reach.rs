@@ -1,0 +1,161 @@
+//! Whether who is at work on this host could still get in.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+
+use nfguard_netlink::eval::{Decision, Fate, Memory, Packet, evaluate};
+use nfguard_netlink::{Hook, Table, ct_state, fib_type, protocol, text};
+use nix::ifaddrs::getifaddrs;
+
+use crate::connections::Ends;
+use crate::explain::fate_word;
+
+/// A source port that nobody listens at.
+const SOURCE_PORT: u16 = 40_000;
+/// Where a peer is taken to come in that is only given by its address.
+const SSH: u16 = 22;
+
+/// Somebody who must still get in, and how.
+#[derive(Clone, Debug)]
+pub(crate) struct Visitor {
+    ends: Ends,
+    /// The interface that the peer comes in by.
+    interface: String,
+}
+
+impl Visitor {
+    /// The peer of the SSH session that this process was started from, if it came to this network
+    /// namespace: a load in another one cannot cut it.
+    pub(crate) fn of_session() -> Option<Visitor> {
+        let ends = Ends::of_session()?;
+        let interface = interface_of(ends.local.ip())?;
+        // As the session stays where it is, its packets come in by where answers leave.
+        let interface = if interface == LOOPBACK && !ends.peer.ip().is_loopback() {
+            towards(ends.peer.ip()).map_or(interface, |(_, interface)| interface)
+        } else {
+            interface
+        };
+        Some(Visitor { ends, interface })
+    }
+
+    /// Somebody given by address, and the port that he is to reach.
+    pub(crate) fn given(peer: IpAddr, port: Option<u16>) -> Visitor {
+        let nowhere: IpAddr = match peer {
+            IpAddr::V4(_) => Ipv4Addr::new(198, 51, 100, 2).into(),
+            IpAddr::V6(_) => Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 2).into(),
+        };
+        let (local, interface) = towards(peer).unwrap_or_else(|| (nowhere, "eth0".to_owned()));
+        let local = SocketAddr::new(local, port.unwrap_or(SSH));
+        Visitor { ends: Ends { peer: SocketAddr::new(peer, SOURCE_PORT), local }, interface }
+    }
+
+    /// Why a new connection of the visitor would not come about with this table, or would not stay.
+    /// A rule that limits lets the first one in.
+    pub(crate) fn obstacle(&self, table: &Table) -> Option<String> {
+        let Ends { peer, local } = self.ends;
+        let begin = Packet {
+            in_interface: self.interface.clone(),
+            ..Packet::new(
+                peer.ip(),
+                local.ip(),
+                protocol::TCP,
+                // Another one than that of the connection which is there.
+                (SOURCE_PORT, local.port()),
+            )
+        };
+        let answer = Packet {
+            out_interface: self.interface.clone(),
+            ct_state: ct_state::ESTABLISHED,
+            fib_daddr_type: fib_type::UNICAST,
+            ..Packet::new(local.ip(), peer.ip(), protocol::TCP, (local.port(), SOURCE_PORT))
+        };
+        let go_on = Packet { ct_state: ct_state::ESTABLISHED, ..begin.clone() };
+        let mut memory = Memory::default();
+        let steps = [
+            ("a new connection", Hook::Prerouting, &begin),
+            ("a new connection", Hook::Input, &begin),
+            ("the answer to a new connection", Hook::Output, &answer),
+            ("what follows on a new connection", Hook::Prerouting, &go_on),
+            ("what follows on a new connection", Hook::Input, &go_on),
+        ];
+        steps.into_iter().find_map(|(what, hook, packet)| {
+            let decision = evaluate(table, hook, packet, &mut memory)?;
+            (decision.fate != Fate::Accept).then(|| self.describe(what, hook, &decision))
+        })
+    }
+
+    fn describe(&self, what: &str, hook: Hook, decision: &Decision<'_>) -> String {
+        let rule = match decision.rule {
+            Some((index, rule)) => format!("rule {}: {}", index + 1, text::rule(rule)),
+            None => "its policy".to_owned(),
+        };
+        let fate = match decision.fate {
+            Fate::Reject(_) => "rejected".to_owned(),
+            fate => format!("{}ped", fate_word(fate)),
+        };
+        format!(
+            "{what} from {} to {} would be {fate} at {}, chain {}, {rule}",
+            self.ends.peer.ip(),
+            self.ends.local,
+            text::hook_word(hook),
+            decision.chain,
+        )
+    }
+}
+
+const LOOPBACK: &str = "lo";
+
+/// The interface that has this address.
+fn interface_of(address: IpAddr) -> Option<String> {
+    getifaddrs().ok()?.find_map(|interface| {
+        let own = interface.address?;
+        let v4 = own.as_sockaddr_in().map(|own| IpAddr::V4(own.ip()));
+        let own = v4.or_else(|| own.as_sockaddr_in6().map(|own| IpAddr::V6(own.ip())))?;
+        // All of 127.0.0.0/8 is this host's.
+        let same = own == address || own.is_loopback() && address.is_loopback();
+        same.then_some(interface.interface_name)
+    })
+}
+
+/// The address and the interface that this host sends from to that one, without sending anything.
+fn towards(peer: IpAddr) -> Option<(IpAddr, String)> {
+    let any: IpAddr = match peer {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    socket.connect((peer, SSH)).ok()?;
+    let local = socket.local_addr().ok()?.ip();
+    Some((local, interface_of(local)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use nfguard_policy::Policy;
+
+    use super::*;
+
+    fn obstacle(rules: &str, builtin: &str, peer: &str) -> Option<String> {
+        let text = format!(r#"{{ "version": 1, "builtin": {{ {builtin} }}, "rules": [{rules}] }}"#);
+        let (policy, _) = Policy::parse(&text).expect("a policy");
+        let ends = format!("{peer} 50000 198.51.100.2 22").parse().expect("ends");
+        Visitor { ends, interface: "eth0".to_owned() }.obstacle(&policy.compile())
+    }
+
+    #[test]
+    fn a_visitor_is_judged_by_a_new_connection_and_not_by_the_open_one() {
+        let ssh = r#"{ "action": "allow", "port": 22 }"#;
+        assert_eq!(obstacle(ssh, "", "203.0.113.9"), None);
+        let limit = r#"{ "action": "limit", "port": 22 }"#;
+        assert_eq!(obstacle(limit, "", "203.0.113.9"), None, "the first one is let in");
+        let why = obstacle("", "", "203.0.113.9").expect("no way in");
+        assert!(why.contains("from 203.0.113.9 to 198.51.100.2:22 would be dropped at"), "{why}");
+        let some = r#"{ "name": "ssh", "action": "allow", "port": 22, "from": "192.0.2.0/24" }"#;
+        assert_eq!(obstacle(some, "", "192.0.2.9"), None);
+        assert!(obstacle(some, "", "203.0.113.9").is_some());
+        let deny = format!(
+            r#"{{ "name": "away", "action": "reject", "port": 22, "from": "203.0.113.9" }}, {ssh}"#
+        );
+        let why = obstacle(&deny, "", "203.0.113.9").expect("rejected");
+        assert!(why.contains("rejected") && why.contains("away"), "{why}");
+    }
+}

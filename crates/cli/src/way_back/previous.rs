@@ -1,0 +1,97 @@
+//! What was there before a load, held in memory.
+
+use std::collections::BTreeSet;
+
+use ipnetwork::IpNetwork;
+use nfguard_ban::{Bans, NeverBan};
+use nfguard_netlink::{Error, Expr, Kernel, Op, Table, Transaction, diff};
+
+use crate::load::{POLICY, ours};
+
+/// What a load changes, as it was.
+pub(super) struct Previous {
+    /// `None`: no policy was loaded.
+    table: Option<Table>,
+    /// Whom the policy spared from bans.
+    spared: Vec<IpNetwork>,
+}
+
+impl Previous {
+    /// As it is now.
+    ///
+    /// # Errors
+    /// Why it could not be put back as it is.
+    pub(super) fn read() -> Result<Previous, String> {
+        let mut kernel = Kernel::open().map_err(|error| error.to_string())?;
+        let by_hand = |what: &str| {
+            format!(
+                "the rules that are there cannot be put back: the table was changed by hand, and \
+                 {what}; load the file that it came from once more without `--confirm`, and then \
+                 this one"
+            )
+        };
+        let table = match nfguard_netlink::own_table(&mut kernel, &ours()) {
+            Err(Error::Decode(error)) => return Err(by_hand(&format!("holds {error}"))),
+            Err(error) => return Err(error.to_string()),
+            Ok(snapshot) => snapshot.loaded.map(|loaded| loaded.table),
+        };
+        if let Some(table) = &table {
+            if table.dormant {
+                return Err(by_hand("is dormant"));
+            }
+            if let Some(set) = nameless_set(table) {
+                return Err(by_hand(&format!("one of its rules has a set without a name, {set}")));
+            }
+            everything_anew(Some(table)).to_bytes().map_err(|error| error.to_string())?;
+        }
+        let bans = Bans::open_existing(NeverBan::default()).map_err(|error| error.to_string())?;
+        let allies = bans.iter().flat_map(|bans| bans.never().allies());
+        let spared = allies.filter(|ally| ally.reason == POLICY).map(|ally| ally.network).collect();
+        Ok(Previous { table, spared })
+    }
+
+    /// Puts it back in one transaction, whatever is there now.
+    pub(super) fn put_back(&self) -> Result<(), Error> {
+        let mut kernel = Kernel::open()?;
+        let gently = match &self.table {
+            // What both have in common keeps its counters and its memory.
+            Some(table) => nfguard_netlink::load(&mut kernel, table).map(drop),
+            None => nfguard_netlink::unload(&mut kernel, &ours()).map(drop),
+        };
+        // Others may write all the time, or the table may hold what nfguard cannot read. That takes
+        // reading; this does not.
+        gently.or_else(|_| kernel.commit(&everything_anew(self.table.as_ref()), None))
+    }
+
+    /// Takes back what the load said of whom no ban may touch.
+    pub(super) fn spare(&self) -> Result<(), nfguard_ban::Error> {
+        let bans = Bans::open_existing(NeverBan::default())?;
+        bans.map_or(Ok(()), |mut bans| bans.spare(POLICY, &self.spared))
+    }
+}
+
+/// Makes the table, or makes it absent, whatever was there and without reading it.
+fn everything_anew(table: Option<&Table>) -> Transaction {
+    let ours = ours();
+    // The first one, because what is absent cannot be deleted.
+    let mut ops = vec![Op::AddTable { comment: ours.comment }, Op::DeleteTable];
+    ops.extend(table.into_iter().flat_map(|table| diff(None, table).ops));
+    Transaction { table: ours.name, ops }
+}
+
+/// The first set that a rule uses and that has no name of its own. nfguard makes none, and the
+/// model does not hold what is in it.
+fn nameless_set(table: &Table) -> Option<&str> {
+    let named: BTreeSet<&str> = table.sets.iter().map(|set| set.name.as_str()).collect();
+    let exprs = table.chains.iter().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.exprs);
+    let used = exprs.filter_map(|expr| match expr {
+        Expr::Lookup { set, .. } => Some(set.as_str()),
+        Expr::Dynset(dynset) => Some(dynset.set.as_str()),
+        // Whatever it is, a map for one, it may need something that is not held.
+        Expr::Unknown { name, .. } if name == "lookup" || name == "dynset" || name == "objref" => {
+            Some(name.as_str())
+        }
+        _ => None,
+    });
+    used.into_iter().find(|set| !named.contains(set))
+}

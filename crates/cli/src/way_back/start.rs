@@ -1,0 +1,77 @@
+//! Starting the keeper where nothing that ends the loader ends it too.
+
+use std::env;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use nix::unistd::setsid;
+
+use crate::failure::Failure;
+use crate::history::{History, VARIABLE};
+use crate::{Answer, Done, output};
+
+/// The hidden verb.
+const VERB: &str = "way-back";
+
+/// This program, even if its file was replaced or removed meanwhile.
+const MYSELF: &str = "/proc/self/exe";
+
+/// Starts a keeper, which then waits for a loader. Under systemd it is a unit of its own, for
+/// logind may end all that a session has started; else a process of a session of its own.
+pub(super) fn start(history: &History) -> Result<(), Failure> {
+    if is_under_systemd() {
+        match unit(history) {
+            Ok(()) => return Ok(()),
+            Err(why) => output::warning(&format!(
+                "the way back is no systemd unit but a process of its own, which may end with this \
+                 session: {why}"
+            )),
+        }
+    }
+    // Behind a process that ends at once, so that nobody is its parent.
+    let mut command = Command::new(MYSELF);
+    command.args([VERB, "--session"]).env(VARIABLE, history.variable());
+    let status = quiet(&mut command).status();
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(Failure::WayBack(format!("its process does not start: {status}"))),
+        Err(error) => Err(Failure::WayBack(format!("its process does not start: {error}"))),
+    }
+}
+
+/// Leaves the loader's session and terminal, and starts the keeper. As that one does not lead the
+/// new session, it cannot get a terminal any more.
+pub(crate) fn start_in_new_session() -> Done {
+    let failed = |error: std::io::Error| Failure::WayBack(error.to_string());
+    setsid().map_err(|errno| failed(errno.into()))?;
+    quiet(Command::new(MYSELF).arg(VERB)).spawn().map_err(failed)?;
+    Ok(Answer::Yes)
+}
+
+fn quiet(command: &mut Command) -> &mut Command {
+    command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null())
+}
+
+/// Whether systemd runs, and would start a unit in this network namespace.
+fn is_under_systemd() -> bool {
+    let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/net")).ok();
+    Path::new("/run/systemd/system").is_dir()
+        && namespace("self").is_some_and(|own| namespace("1") == Some(own))
+}
+
+fn unit(history: &History) -> Result<(), String> {
+    let myself = env::current_exe().map_err(|error| error.to_string())?;
+    let mut command = Command::new("systemd-run");
+    command.args(["--quiet", "--collect", "--no-ask-password", "--service-type=exec"]);
+    command.arg(format!("--unit=nfguard-way-back-{}", std::process::id()));
+    command.arg("--description=Takes back the rules that nobody has confirmed");
+    command.arg(format!("--setenv={VARIABLE}={}", history.variable().display()));
+    command.arg("--property=OOMScoreAdjust=-1000");
+    command.arg("--").arg(myself).arg(VERB).stdin(Stdio::null());
+    let output = command.output().map_err(|error| format!("systemd-run: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("systemd-run: {}", String::from_utf8_lossy(&output.stderr).trim()))
+}

@@ -1,0 +1,283 @@
+//! What comes back, and what does not.
+
+use std::time::Duration;
+
+use nfguard_lab::{Netns, Probe, Server, World};
+use nfguard_tests::nft::nft;
+use nfguard_tests::program::{TempFile, nfguard};
+use serde_json::Value;
+
+use super::{
+    A, B, C, ENOUGH, LONG, by_hand, done, file, listed, netns, over, path, plainly, until,
+};
+use super::{briefly, waits, world};
+
+struct Ports<'w>(&'w World, Vec<Server>);
+
+impl Ports<'_> {
+    fn new(world: &World) -> Ports<'_> {
+        let serve = |port| world.host.serve_tcp((World::HOST_V4, port)).expect("serves");
+        Ports(world, [80, 8080].map(serve).into())
+    }
+
+    fn open(&self) -> Vec<u16> {
+        let ports = self.1.iter().map(|server| server.address().port());
+        let passes =
+            |port: &u16| Probe::tcp(&self.0.internet, (World::HOST_V4, *port)).run().passed();
+        ports.filter(passes).collect()
+    }
+}
+
+#[test]
+fn without_confirmation_the_rules_from_before_come_back_and_packets_obey_them() {
+    let world = world();
+    let (a, b) = (file(A), file(B));
+    let [list_a, list_b] = plainly([&a, &b]);
+    let ports = Ports::new(&world);
+    done(&world.host, &["load", path(&a)]);
+    assert_eq!(ports.open(), [80]);
+
+    let loaded = done(&world.host, &["load", path(&b), "--confirm", "20s"]);
+    assert!(loaded.stdout.contains("`nfguard confirm` within 20s"), "{loaded:?}");
+    assert_eq!(listed(&world.host), list_b);
+    assert_eq!(ports.open(), [8080]);
+
+    over(&world.host);
+    assert_eq!(listed(&world.host), list_a);
+    until("packets obey them", || ports.open() == [80]);
+    assert_eq!(nfguard(&world.host, &["status"]).status, Some(0), "intact");
+}
+
+#[test]
+fn what_is_confirmed_in_time_stays() {
+    let netns = netns();
+    let (a, b) = (file(A), file(B));
+    let [_, list_b] = plainly([&a, &b]);
+    done(&netns, &["load", path(&a)]);
+    done(&netns, &["load", path(&b), "--confirm", LONG]);
+    let status = done(&netns, &["status", "--json"]);
+    let status: Value = serde_json::from_str(&status.stdout).expect("JSON");
+    let left = status["confirm_within_seconds"].as_f64().expect("a time");
+    assert!(left > 0.0 && left <= 600.0, "{left}");
+    let confirmed = done(&netns, &["confirm"]);
+    assert!(confirmed.stdout.starts_with("confirmed from "), "{confirmed:?}");
+    over(&netns);
+    assert_eq!(listed(&netns), list_b);
+}
+
+#[test]
+fn confirming_too_late_says_so_and_changes_nothing() {
+    let netns = netns();
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path().to_str().expect("plain letters");
+    let (a, b) = (file(A), file(B));
+    let [list_a] = plainly([&a]);
+    let never = nfguard(&netns, &["confirm"]);
+    assert_eq!(never.status, Some(1), "{never:?}");
+    assert!(never.stderr.contains("nothing waits to be confirmed"), "{never:?}");
+    done(&netns, &["load", path(&a), "--state-dir", folder]);
+    briefly(&netns, &b, &["--state-dir", folder]);
+    over(&netns);
+    let late = || nfguard(&netns, &["confirm", "--state-dir", folder]);
+    until("the history knows", || late().stderr.contains("too late"));
+    let json = nfguard(&netns, &["confirm", "--json"]);
+    assert_eq!((late().status, json.status), (Some(1), Some(1)));
+    let json: Value = serde_json::from_str(&json.stdout).expect("JSON");
+    assert_eq!((&json["confirmed"], &json["proof"]), (&false.into(), &false.into()));
+    assert_eq!(listed(&netns), list_a);
+}
+
+#[test]
+fn confirming_at_the_last_moment_wins_or_loses_and_the_answer_says_which() {
+    let (a, b) = (file(A), file(B));
+    let [list_a, list_b] = plainly([&a, &b]);
+    let start = std::time::Instant::now();
+    let (mut won, mut lost) = (0, 0);
+    for round in 0..6_u32 {
+        if start.elapsed() > ENOUGH {
+            break;
+        }
+        let outcomes = parallel(4, |thread| {
+            let netns = netns();
+            done(&netns, &["load", path(&a)]);
+            briefly(&netns, &b, &[]);
+            let left = nfguard(&netns, &["status", "--json"]);
+            let left: Value = serde_json::from_str(&left.stdout).unwrap_or_default();
+            let left = left["confirm_within_seconds"].as_f64().unwrap_or(0.0);
+            let early = f64::from(round * 4 + thread) / 24.0 * 0.03;
+            std::thread::sleep(Duration::try_from_secs_f64(left - early).unwrap_or_default());
+            let answer = nfguard(&netns, &["confirm"]);
+            over(&netns);
+            let (expected, won) = match answer.status {
+                Some(0) => (&list_b, true),
+                Some(1) => (&list_a, false),
+                _ => panic!("{answer:?}"),
+            };
+            assert_eq!(&listed(&netns), expected, "{answer:?}");
+            won
+        });
+        won += outcomes.iter().filter(|won| **won).count();
+        lost += outcomes.iter().filter(|won| !**won).count();
+    }
+    eprintln!("{won} confirmed, {lost} too late");
+}
+
+/// The same several times at once.
+fn parallel<T: Send>(count: u32, work: impl Fn(u32) -> T + Sync) -> Vec<T> {
+    std::thread::scope(|scope| {
+        let work = &work;
+        let threads: Vec<_> = (0..count).map(|at| scope.spawn(move || work(at))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("does its work")).collect()
+    })
+}
+
+#[test]
+fn where_no_policy_was_there_is_none_again() {
+    let netns = netns();
+    let a = file(A);
+    briefly(&netns, &a, &[]);
+    over(&netns);
+    assert_eq!(listed(&netns), "");
+}
+
+/// Every state of the table that nfguard can hold comes back, whatever was done meanwhile.
+#[test]
+fn the_way_back_is_to_what_was_there_and_not_to_what_was_loaded() {
+    let netns = netns();
+    let (a, b) = (file(A), file(B));
+    for before in [
+        "add rule inet nfguard ingress udp dport 5353 counter accept",
+        "add chain inet nfguard more { type filter hook input priority 5; policy drop; }",
+        "add set inet nfguard mine { type ipv4_addr; flags interval; elements = { 10.0.0.0/8 }; }",
+        "flush chain inet nfguard egress",
+    ] {
+        for meanwhile in [
+            "add rule inet nfguard ingress drop",
+            "add map inet nfguard m { type ipv4_addr : verdict; }",
+            "delete table inet nfguard",
+            "delete table inet nfguard; add table inet nfguard; add chain inet nfguard mine",
+        ] {
+            done(&netns, &["load", path(&a)]);
+            by_hand(&netns, before);
+            let there = listed(&netns);
+            done(&netns, &["load", path(&b), "--confirm", LONG]);
+            assert_ne!(listed(&netns), there);
+            by_hand(&netns, meanwhile);
+            done(&netns, &["rollback"]);
+            assert_eq!(listed(&netns), there, "{before}; {meanwhile}");
+            over(&netns);
+        }
+    }
+}
+
+#[test]
+fn what_could_not_be_put_back_is_not_replaced() {
+    let netns = netns();
+    let (a, b) = (file(A), file(B));
+    for (by_hand, word) in [
+        ("add rule inet nfguard ingress tcp dport { 1, 2 } accept", "a set without a name"),
+        ("add map inet nfguard m { type ipv4_addr : verdict; }", "flags"),
+        ("add table inet nfguard { flags dormant; }", "dormant"),
+    ] {
+        done(&netns, &["load", path(&a)]);
+        nft(&netns, &format!("{by_hand}\n"));
+        let there = listed(&netns);
+        let refused = nfguard(&netns, &["load", path(&b), "--confirm", LONG]);
+        assert_eq!(refused.status, Some(3), "{by_hand}: {refused:?}");
+        assert!(refused.stderr.contains("nothing was loaded"), "{refused:?}");
+        assert!(refused.stderr.contains(word), "{refused:?}");
+        assert_eq!(listed(&netns), there);
+        over(&netns);
+    }
+    done(&netns, &["load", path(&b)]);
+}
+
+#[test]
+fn a_load_that_fails_or_changes_nothing_leaves_nothing_to_confirm() {
+    let netns = netns();
+    let a = file(A);
+    done(&netns, &["load", path(&a)]);
+    let again = done(&netns, &["load", path(&a), "--confirm", LONG]);
+    assert!(again.stdout.ends_with("nothing changed\n"), "{again:?}");
+    over(&netns);
+    nft(&netns, "delete table inet nfguard; add table inet nfguard;\n");
+    let foreign = nfguard(&netns, &["load", path(&a), "--confirm", LONG]);
+    assert_eq!(foreign.status, Some(3), "{foreign:?}");
+    over(&netns);
+}
+
+/// The last one that somebody has confirmed, or loaded without asking for confirmation.
+#[test]
+fn a_second_load_while_one_waits_goes_back_to_what_was_there_before_both() {
+    let (a, b, c) = (file(A), file(B), file(C));
+    let [list_a, list_b, list_c] = plainly([&a, &b, &c]);
+    let two = |then: &dyn Fn(&Netns)| {
+        let netns = netns();
+        done(&netns, &["load", path(&a)]);
+        done(&netns, &["load", path(&b), "--confirm", LONG]);
+        then(&netns);
+        over(&netns);
+        listed(&netns)
+    };
+    let after = two(&|netns| {
+        briefly(netns, &c, &[]);
+    });
+    assert_eq!(after, list_a);
+    let after = two(&|netns| {
+        done(netns, &["load", path(&c), "--confirm", LONG]);
+        done(netns, &["confirm"]);
+    });
+    assert_eq!(after, list_c);
+    // The first one waits on if nothing came of the second.
+    let after = two(&|netns| {
+        briefly(netns, &b, &[]);
+        assert!(waits(netns));
+        assert_eq!(listed(netns), list_b);
+        done(netns, &["rollback"]);
+    });
+    assert_eq!(after, list_a);
+    let after = two(&|netns| {
+        let plain = done(netns, &["load", path(&c)]);
+        assert!(plain.stderr.contains("an earlier load still waits"), "{plain:?}");
+        done(netns, &["rollback"]);
+    });
+    assert_eq!(after, list_a);
+}
+
+#[test]
+fn whom_the_policy_spares_goes_back_too() {
+    let netns = netns();
+    let (a, b) = (file(A), file(B));
+    let spared = |address: &str| {
+        let never = done(&netns, &["never"]);
+        never.stdout.lines().any(|line| line.starts_with(address) && line.contains("policy"))
+    };
+    done(&netns, &["load", path(&a)]);
+    assert!(spared("192.0.2.7") && !spared("192.0.2.8"));
+    done(&netns, &["load", path(&b), "--confirm", LONG]);
+    assert!(!spared("192.0.2.7") && spared("192.0.2.8"));
+    done(&netns, &["rollback"]);
+    over(&netns);
+    until("spared again", || spared("192.0.2.7") && !spared("192.0.2.8"));
+}
+
+#[test]
+fn others_that_write_all_the_time_do_not_keep_the_rules_from_coming_back() {
+    let netns = netns();
+    let (a, b) = (file(A), file(B));
+    let [list_a] = plainly([&a]);
+    done(&netns, &["load", path(&a)]);
+    nft(&netns, "add table inet other; add set inet other s { type ipv4_addr; };\n");
+    briefly(&netns, &b, &[]);
+    let many: String = (0..400_u32)
+        .map(|at| format!("add element inet other s {{ 10.1.{}.{} }}\n", at / 256, at % 256))
+        .collect();
+    let many = TempFile::new("many.nft", &many);
+    while waits(&netns) {
+        netns.run(|| {
+            let mut nft = std::process::Command::new("nft");
+            assert!(nft.arg("-f").arg(many.path()).status().expect("nft is installed").success());
+        });
+    }
+    assert_eq!(listed(&netns), list_a);
+}

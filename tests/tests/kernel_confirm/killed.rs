@@ -1,0 +1,219 @@
+//! Whatever happens to the loader and to all around it, the rules from before come back.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use nfguard_lab::Netns;
+use nfguard_tests::program::{TempFile, command, nfguard};
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
+
+use super::{
+    A, B, ENOUGH, LONG, SHORT, done, file, listed, netns, over, path, plainly, until, waits,
+    went_well_or_back,
+};
+
+fn loader(file: &TempFile, time: &str) -> Command {
+    let mut command = command(&["load", path(file), "--confirm", time]);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+fn pid(child: &Child) -> Pid {
+    Pid::from_raw(child.id().try_into().expect("a process"))
+}
+
+#[test]
+fn a_loader_that_is_killed_at_any_moment_leaves_what_was_there_before() {
+    let (a, b) = (file(A), file(B));
+    let [list_a, list_b] = plainly([&a, &b]);
+    let (killed, in_force, ended) = (AtomicU32::new(0), AtomicU32::new(0), AtomicU32::new(0));
+    let start = Instant::now();
+    thread::scope(|scope| {
+        for at in 0..8_u32 {
+            let (a, b, list_a, list_b) = (&a, &b, &list_a, &list_b);
+            let (killed, in_force, ended) = (&killed, &in_force, &ended);
+            scope.spawn(move || {
+                let netns = netns();
+                done(&netns, &["load", path(a)]);
+                // How long it takes here and now.
+                let begun = Instant::now();
+                done(&netns, &["load", path(b), "--confirm", LONG]);
+                let mut usual = begun.elapsed();
+                done(&netns, &["rollback"]);
+                over(&netns);
+                for round in 0..6_u32 {
+                    if start.elapsed() > ENOUGH && killed.load(Ordering::Relaxed) >= 8 {
+                        break;
+                    }
+                    let mut child = netns.run(|| loader(b, SHORT).spawn().expect("starts"));
+                    let moment = (round * 8 + at) * 377 % 100;
+                    thread::sleep(usual.mul_f64(f64::from(moment) / 100.0));
+                    child.kill().expect("can be killed, or has ended");
+                    let was_killed = child.wait().expect("ends").code().is_none();
+                    let count = if was_killed { killed } else { ended };
+                    usual = usual.mul_f64(if was_killed { 1.05 } else { 0.85 });
+                    count.fetch_add(1, Ordering::Relaxed);
+                    in_force.fetch_add(u32::from(listed(&netns) == *list_b), Ordering::Relaxed);
+                    over(&netns);
+                    assert_eq!(&listed(&netns), list_a, "killed at {moment} %: {was_killed}");
+                }
+            });
+        }
+    });
+    eprintln!("{killed:?} killed, {ended:?} ended before, {in_force:?} had loaded by then");
+    assert!(killed.into_inner() >= 8);
+    assert!(in_force.into_inner() >= 1);
+}
+
+#[test]
+fn a_terminal_that_is_closed_takes_only_the_loader_with_it() {
+    let (a, b) = (file(A), file(B));
+    let [list_a, list_b] = plainly([&a, &b]);
+    let netns = netns();
+    done(&netns, &["load", path(&a)]);
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let line = openpt(flags).expect("a terminal");
+    unlockpt(&line).expect("ours");
+    let mut shell = in_terminal(&netns, &b, ioctl_tiocgptpeer(&line, flags).expect("its end"));
+    until("it is loaded", || listed(&netns) == list_b);
+    // The line is cut: all in its session get SIGHUP.
+    drop(line);
+    shell.wait().expect("ends");
+    assert!(waits(&netns), "the way back is still there");
+    assert_eq!(listed(&netns), list_b);
+    over(&netns);
+    assert_eq!(listed(&netns), list_a);
+}
+
+/// A shell that leads the terminal's session loads, and stays.
+fn in_terminal(netns: &Netns, file: &TempFile, terminal: OwnedFd) -> Child {
+    let load = loader(file, "20s");
+    netns.run(|| {
+        let mut session = Command::new("setsid");
+        session.args(["-c", "sh", "-c", "\"$@\"; sleep 600", "sh"]);
+        session.arg(load.get_program()).args(load.get_args()).env("NFGUARD_STATE_DIR", "");
+        let clone = || terminal.try_clone().expect("a descriptor");
+        session.stdin(clone()).stdout(clone()).stderr(clone());
+        session.spawn().expect("setsid starts")
+    })
+}
+
+#[test]
+fn what_kills_the_loaders_parent_and_its_whole_job_does_not_reach_the_way_back() {
+    let (a, b) = (file(A), file(B));
+    let [list_a, list_b] = plainly([&a, &b]);
+    let by = |signal: Signal| {
+        let netns = netns();
+        done(&netns, &["load", path(&a)]);
+        let load = loader(&b, "20s");
+        let mut shell = netns.run(|| {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", "\"$@\"; sleep 600; true", "sh"]).arg(load.get_program());
+            shell.args(load.get_args()).env("NFGUARD_STATE_DIR", "").stdin(Stdio::null());
+            shell.stdout(Stdio::null()).process_group(0).spawn().expect("sh starts")
+        });
+        until("it is loaded", || listed(&netns) == list_b);
+        killpg(pid(&shell), signal).expect("there");
+        shell.wait().expect("ends");
+        assert!(waits(&netns), "{signal}: the way back is still there");
+        over(&netns);
+        assert_eq!(listed(&netns), list_a, "{signal}");
+    };
+    thread::scope(|scope| {
+        for signal in [Signal::SIGKILL, Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+            let by = &by;
+            scope.spawn(move || by(signal));
+        }
+    });
+}
+
+#[test]
+fn a_full_disk_neither_stops_a_load_nor_its_way_back() {
+    let (a, b) = (file(A), file(B));
+    let [list_a, list_b] = plainly([&a, &b]);
+    let full = tempfile::tempdir().expect("a folder");
+    let state = full.path().join("state");
+    // A disk of its own, seen by what runs here alone, whose last byte is taken.
+    let script = r#"mount -t tmpfs -o size=8k,nr_inodes=8 none "$1" && cat /dev/zero > "$1/all" 2>/dev/null
+        export NFGUARD_STATE_DIR="$2" TMPDIR="$1"; shift 2; exec "$@""#;
+    let load = |netns: &Netns, extra: &[&str], file: &TempFile| -> super::Answer {
+        let load = command(&[&["load", path(file)], extra].concat());
+        netns.run(|| {
+            let mut shell = Command::new("unshare");
+            shell.args(["--mount", "sh", "-c", script, "sh"]).arg(full.path()).arg(&state);
+            shell.arg(load.get_program()).args(load.get_args()).stdin(Stdio::null());
+            shell.output().expect("unshare starts").into()
+        })
+    };
+    let netns = netns();
+    let plain = load(&netns, &[], &a);
+    assert_eq!(plain.status, Some(0), "{plain:?}");
+    assert!(plain.stderr.contains("not in the history"), "{plain:?}");
+    assert_eq!(listed(&netns), list_a);
+    went_well_or_back(&load(&netns, &["--confirm", SHORT], &b));
+    over(&netns);
+    assert_eq!(listed(&netns), list_a);
+    load(&netns, &["--confirm", LONG], &b);
+    done(&netns, &["confirm"]);
+    over(&netns);
+    assert_eq!(listed(&netns), list_b);
+}
+
+#[test]
+fn who_ends_the_way_back_politely_takes_it_at_once() {
+    let (a, b) = (file(A), file(B));
+    let [list_a, list_b] = plainly([&a, &b]);
+    let netns = netns();
+    done(&netns, &["load", path(&a)]);
+    done(&netns, &["load", path(&b), "--confirm", LONG]);
+    let keepers = keepers(&netns);
+    let [keeper] = keepers[..] else { panic!("{keepers:?}") };
+    for ignored in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGPIPE] {
+        kill(keeper, ignored).expect("there");
+    }
+    done(&netns, &["status"]);
+    assert!(waits(&netns));
+    assert_eq!(listed(&netns), list_b);
+    kill(keeper, Signal::SIGTERM).expect("there");
+    over(&netns);
+    assert_eq!(listed(&netns), list_a);
+}
+
+/// The processes that hold a way back in this namespace.
+fn keepers(netns: &Netns) -> Vec<Pid> {
+    let own = format!("net:[{}]", netns.id());
+    let numbers = std::fs::read_dir("/proc").expect("/proc is mounted").flatten();
+    let numbers = numbers.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let is_keeper = |number: &i32| {
+        let place = std::fs::read_link(format!("/proc/{number}/ns/net"));
+        let words = std::fs::read(format!("/proc/{number}/cmdline")).unwrap_or_default();
+        place.is_ok_and(|place| place.to_str() == Some(&own))
+            && words.split(|byte| *byte == 0).any(|word| word == b"way-back")
+    };
+    numbers.filter(is_keeper).map(Pid::from_raw).collect()
+}
+
+#[test]
+fn two_loaders_at_once_have_one_way_back() {
+    let (a, b) = (file(A), file(B));
+    let [list_a] = plainly([&a]);
+    for _ in 0..5 {
+        let netns = netns();
+        done(&netns, &["load", path(&a)]);
+        let children = [0; 4].map(|_| netns.run(|| loader(&b, LONG).spawn().expect("starts")));
+        // One that comes while another is at it is told so, and changes nothing.
+        let statuses = children.map(|mut child| child.wait().expect("ends").code());
+        assert!(statuses.contains(&Some(0)), "{statuses:?}");
+        assert!(statuses.iter().all(|it| [Some(0), Some(3)].contains(it)), "{statuses:?}");
+        until("there is one", || keepers(&netns).len() == 1);
+        assert_eq!(nfguard(&netns, &["rollback"]).status, Some(0));
+        over(&netns);
+        assert_eq!(listed(&netns), list_a);
+    }
+}

@@ -1,0 +1,169 @@
+//! `history` and `rollback`.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use nfguard_lab::Netns;
+use nfguard_tests::program::{Answer, command};
+use serde_json::Value;
+
+use super::went_well_or_back;
+use super::{A, B, C, LONG, SHORT, file, listed, netns, over, path, plainly, until};
+
+/// A host whose loads are written down.
+struct Host {
+    netns: Netns,
+    folder: tempfile::TempDir,
+}
+
+impl Host {
+    fn new() -> Host {
+        Host { netns: netns(), folder: tempfile::tempdir().expect("a folder") }
+    }
+
+    fn run(&self, arguments: &[&str]) -> Answer {
+        self.netns.run(|| {
+            let mut command = command(arguments);
+            command.env("NFGUARD_STATE_DIR", self.folder.path().join("state"));
+            command.env("SUDO_USER", "alice");
+            command.output().expect("nfguard starts").into()
+        })
+    }
+
+    #[track_caller]
+    fn done(&self, arguments: &[&str]) -> Answer {
+        let answer = self.run(arguments);
+        assert_eq!(answer.status, Some(0), "{answer:?}");
+        answer
+    }
+
+    /// Number and outcome of each load.
+    fn loads(&self) -> Vec<(u64, String)> {
+        let answer = self.done(&["history", "--json"]);
+        let answer: Value = serde_json::from_str(&answer.stdout).expect("JSON");
+        let loads = answer["loads"].as_array().expect("a list");
+        let load = |load: &Value| {
+            let outcome = load["outcome"].as_str().expect("a word").to_owned();
+            (load["number"].as_u64().expect("a number"), outcome)
+        };
+        loads.iter().map(load).collect()
+    }
+
+    fn history(&self) -> std::path::PathBuf {
+        self.folder.path().join("state/history")
+    }
+}
+
+fn outcomes(words: &[&str]) -> Vec<(u64, String)> {
+    (1..).zip(words.iter().map(|word| (*word).to_owned())).collect()
+}
+
+#[test]
+fn each_load_is_written_down_with_who_what_and_what_became_of_it() {
+    let host = Host::new();
+    let (a, b, c) = (file(A), file(B), file(C));
+    host.done(&["load", path(&a)]);
+    host.done(&["load", path(&a)]);
+    assert_eq!(host.loads(), outcomes(&["loaded"]), "the second one changed nothing");
+    host.done(&["load", path(&b), "--confirm", LONG]);
+    assert_eq!(host.loads(), outcomes(&["loaded", "waiting"]));
+    host.done(&["confirm"]);
+    assert_eq!(host.loads(), outcomes(&["loaded", "confirmed"]));
+    over(&host.netns);
+    went_well_or_back(&host.run(&["load", path(&c), "--confirm", SHORT]));
+    over(&host.netns);
+    let all = outcomes(&["loaded", "confirmed", "went_back"]);
+    until("it is written down", || host.loads() == all);
+
+    let list = host.done(&["history"]).stdout;
+    let lines: Vec<&str> = list.lines().collect();
+    assert!(lines[0].contains(" alice: ") && lines[0].ends_with(path(&a)), "{list}");
+    assert!(lines[1].contains(", confirmed from "), "{list}");
+    assert!(lines[2].ends_with(", went back"), "{list}");
+    assert_eq!(host.done(&["history", "show", "2"]).stdout.trim(), B.trim());
+    let differs = host.run(&["history", "diff", "1", "2"]);
+    assert_eq!(differs.status, Some(1));
+    assert!(differs.stdout.contains("in/old") && differs.stdout.contains("8080"), "{differs:?}");
+    assert_eq!(host.run(&["history", "diff", "1"]).status, Some(1));
+    assert_eq!(host.run(&["history", "diff", "2"]).status, Some(0), "that is what is loaded");
+    assert_eq!(host.run(&["history", "show", "9"]).status, Some(2));
+}
+
+#[test]
+fn rollback_goes_back_load_by_load_or_to_the_one_that_is_named() {
+    let host = Host::new();
+    let (a, b, c) = (file(A), file(B), file(C));
+    let lists = plainly([&a, &b, &c]);
+    for file in [&a, &b, &c] {
+        host.done(&["load", path(file)]);
+    }
+    host.done(&["rollback"]);
+    assert_eq!(listed(&host.netns), lists[1]);
+    host.done(&["rollback"]);
+    assert_eq!(listed(&host.netns), lists[0]);
+    let first = host.run(&["rollback"]);
+    assert_eq!(first.status, Some(1), "{first:?}");
+    assert!(first.stderr.contains("no load before"), "{first:?}");
+    assert_eq!(listed(&host.netns), lists[0]);
+    host.done(&["rollback", "3"]);
+    assert_eq!(listed(&host.netns), lists[2]);
+    host.done(&["unload"]);
+    host.done(&["rollback"]);
+    assert_eq!(listed(&host.netns), lists[2], "what was unloaded is back");
+    // It is a load like any other.
+    went_well_or_back(&host.run(&["rollback", "1", "--confirm", SHORT]));
+    over(&host.netns);
+    assert_eq!(listed(&host.netns), lists[2]);
+}
+
+#[test]
+fn what_is_written_down_is_for_its_owner_and_a_damaged_entry_harms_no_other() {
+    let host = Host::new();
+    let (a, b) = (file(A), file(B));
+    let lists = plainly([&a, &b]);
+    host.done(&["load", path(&a)]);
+    host.done(&["load", path(&b)]);
+    let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
+    let mut files: Vec<_> = fs::read_dir(host.history()).expect("there").flatten().collect();
+    files.sort_by_key(fs::DirEntry::file_name);
+    assert_eq!(files.len(), 2);
+    assert!(files.iter().all(|file| mode(&file.path()) == 0o600));
+    assert_eq!(mode(&host.history()), 0o700);
+
+    let text = fs::read_to_string(files[1].path()).expect("text").replace("8080", "8081");
+    fs::write(files[1].path(), text).expect("writes");
+    let list = host.run(&["history", "--json"]);
+    assert!(list.stderr.contains("0000000002.json: damaged"), "{list:?}");
+    assert_eq!(host.loads(), outcomes(&["loaded"]));
+    assert_eq!(host.run(&["rollback", "2"]).status, Some(1));
+    assert_eq!(listed(&host.netns), lists[1]);
+    host.done(&["rollback", "1"]);
+    assert_eq!(listed(&host.netns), lists[0]);
+}
+
+#[test]
+fn a_policy_that_others_may_write_is_not_loaded() {
+    let host = Host::new();
+    let folder = tempfile::tempdir().expect("a folder");
+    let policy = folder.path().join("policy.json");
+    fs::write(&policy, A).expect("writes");
+    let name = policy.to_str().expect("plain letters");
+    let set = |path: &Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("ours");
+    };
+    for (file, around) in [(0o646, 0o755), (0o644, 0o757)] {
+        set(&policy, file);
+        set(folder.path(), around);
+        for arguments in [&["load", name][..], &["load", name, "--dry-run"]] {
+            let refused = host.run(arguments);
+            assert_eq!(refused.status, Some(2), "{refused:?}");
+            assert!(refused.stderr.contains("everybody may write it"), "{refused:?}");
+        }
+        assert_eq!(listed(&host.netns), "");
+        assert_eq!(host.run(&["check", name]).status, Some(0), "that does no harm");
+    }
+    set(&policy, 0o644);
+    set(folder.path(), 0o1777);
+    host.done(&["load", name]);
+}

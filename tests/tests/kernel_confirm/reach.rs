@@ -1,0 +1,159 @@
+//! A load that would cut the way it came in by, and what a confirmation proves.
+
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use nfguard_lab::{Netns, Probe, Server, World};
+use nfguard_tests::program::nfguard;
+use serde_json::Value;
+
+use super::{A, B, C, LONG, done, file, listed, netns, over, over_ssh, path, plainly, world};
+
+/// Lets in SSH from elsewhere only.
+const ELSEWHERE: &str = r#"{ "version": 1, "rules": [
+    { "name": "ssh", "action": "allow", "port": 22, "from": ["203.0.113.0/24", "2001:db8:99::/48"] },
+    { "name": "old", "action": "allow", "port": 80 } ] }"#;
+
+/// An SSH server that serves nothing, which takes nothing off from its connections.
+struct Sshd<'w>(&'w World, Server);
+
+impl Sshd<'_> {
+    fn new(world: &World, at: std::net::IpAddr) -> Sshd<'_> {
+        Sshd(world, world.host.serve_tcp((at, 22)).expect("serves"))
+    }
+
+    /// A connection, and how it stands in the environment of a shell at its other end.
+    fn login(&self) -> (TcpStream, String) {
+        let to = self.1.address();
+        let probe = Probe::tcp(&self.0.internet, to).timeout(Duration::from_secs(60));
+        let stream = probe.connect().expect("connects");
+        let near = stream.local_addr().expect("connected");
+        let words = |at: SocketAddr| format!("{} {}", at.ip(), at.port());
+        (stream, format!("{} {}", words(near), words(to)))
+    }
+}
+
+#[test]
+fn a_load_that_would_not_let_its_operator_in_again_is_refused() {
+    let (a, elsewhere) = (file(A), file(ELSEWHERE));
+    let [list_a, list_elsewhere] = plainly([&a, &elsewhere]);
+    for address in [World::HOST_V4, World::HOST_V6] {
+        let world = world();
+        let host = &world.host;
+        let sshd = Sshd::new(&world, address);
+        let (_stream, session) = sshd.login();
+        let run = |arguments: &[&str]| over_ssh(host, &session, arguments);
+        assert_eq!(run(&["load", path(&a)]).status, Some(0));
+        for extra in [&[][..], &["--confirm", LONG]] {
+            let refused = run(&[&["load", path(&elsewhere)], extra].concat());
+            assert_eq!(refused.status, Some(1), "{refused:?}");
+            assert!(refused.stderr.contains("nothing was loaded"), "{refused:?}");
+            assert!(refused.stderr.contains("would be dropped at"), "{refused:?}");
+            assert_eq!(listed(host), list_a);
+        }
+        let json = run(&["load", path(&elsewhere), "--json"]);
+        let json: Value = serde_json::from_str(&json.stdout).expect("JSON");
+        assert!(json["error"].as_str().expect("why").contains("`--force`"), "{json}");
+        let dry = run(&["load", path(&elsewhere), "--dry-run"]);
+        assert_eq!(dry.status, Some(0));
+        assert!(dry.stderr.contains("would cut the way"), "{dry:?}");
+
+        // What was foretold comes true: the open connection goes on, and a new one does not.
+        let knock = || Probe::tcp(&world.internet, sshd.1.address()).run().passed();
+        assert!(knock());
+        let forced = run(&["load", path(&elsewhere), "--force", "--confirm", LONG]);
+        assert_eq!(forced.status, Some(0), "{forced:?}");
+        assert_eq!(listed(host), list_elsewhere);
+        assert!(!knock());
+        done(host, &["rollback"]);
+        over(host);
+        assert!(knock());
+    }
+}
+
+#[test]
+fn a_rule_that_limits_lets_the_operator_in() {
+    let world = world();
+    let sshd = Sshd::new(&world, World::HOST_V4);
+    let (_stream, session) = sshd.login();
+    let a = file(A);
+    let loaded = over_ssh(&world.host, &session, &["load", path(&a)]);
+    assert_eq!(loaded.status, Some(0), "{loaded:?}");
+}
+
+#[test]
+fn a_peer_can_be_given_and_a_session_of_elsewhere_is_nobody_here() {
+    let world = world();
+    let elsewhere = file(ELSEWHERE);
+    let load = |peer: &str| {
+        nfguard(&world.host, &["load", path(&elsewhere), "--dry-run", "--json", "--peer", peer])
+    };
+    let cut = |peer: &str| {
+        let answer = load(peer);
+        let answer: Value = serde_json::from_str(&answer.stdout).expect("JSON");
+        answer["cuts_off"].is_string()
+    };
+    assert!(cut("192.0.2.9") && cut("2001:db8:98::1") && cut("[2001:db8:98::1]:22"));
+    assert!(!cut("203.0.113.9") && !cut("2001:db8:99::1"));
+    assert!(!cut("192.0.2.9:80") && cut("192.0.2.9:81"));
+    assert_eq!(load("nobody").status, Some(2));
+    // The machine that this is a namespace of has addresses of its own.
+    let session = "192.0.2.9 50000 192.0.2.77 22";
+    let other = over_ssh(&world.host, session, &["load", path(&elsewhere)]);
+    assert_eq!(other.status, Some(0), "{other:?}");
+}
+
+fn confirm(host: &Netns, session: Option<&str>) -> Value {
+    let answer = match session {
+        Some(session) => over_ssh(host, session, &["confirm", "--json"]),
+        None => nfguard(host, &["confirm", "--json"]),
+    };
+    assert_eq!(answer.status, Some(0), "{answer:?}");
+    over(host);
+    serde_json::from_str(&answer.stdout).expect("JSON")
+}
+
+#[test]
+fn a_connection_opened_after_the_load_is_proof_and_no_other_is() {
+    let world = world();
+    let host = &world.host;
+    let sshd = Sshd::new(&world, World::HOST_V4);
+    let files = [file(A), file(B), file(C)];
+    let (_first, first) = sshd.login();
+    let (_second, second) = sshd.login();
+    let load = |which: usize| {
+        let loaded = over_ssh(host, &first, &["load", path(&files[which]), "--confirm", LONG]);
+        assert_eq!(loaded.status, Some(0), "{loaded:?}");
+    };
+    let expect = |answer: &Value, from: &str| {
+        assert_eq!(answer["confirmed"], true);
+        assert_eq!((&answer["from"], &answer["proof"]), (&from.into(), &(from == "new").into()));
+    };
+    load(0);
+    expect(&confirm(host, Some(&first)), "same");
+    load(1);
+    expect(&confirm(host, Some(&second)), "old");
+    load(2);
+    let (third, after) = sshd.login();
+    expect(&confirm(host, Some(&after)), "new");
+    drop(third);
+    load(0);
+    expect(&confirm(host, Some("192.0.2.9 50000 198.51.100.2 22")), "unseen");
+    // In words.
+    load(1);
+    let (_fourth, after) = sshd.login();
+    let words = over_ssh(host, &after, &["confirm"]);
+    assert_eq!(words.stdout, "confirmed from a connection opened after the load\n");
+}
+
+#[test]
+fn the_console_may_confirm_and_is_called_that() {
+    let netns = netns();
+    let a = file(A);
+    done(&netns, &["load", path(&a), "--confirm", LONG]);
+    let answer = confirm(&netns, None);
+    // Whoever runs this over SSH does so from elsewhere, as seen from the namespace.
+    let from = answer["from"].as_str().expect("a word");
+    assert!(["console", "unseen"].contains(&from), "{answer}");
+    assert_eq!(answer["proof"], false);
+}

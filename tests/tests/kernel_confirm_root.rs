@@ -1,0 +1,100 @@
+//! The way back from a load, and users who are not root: it takes real root to be others.
+
+use std::io::{Read as _, Write as _};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+
+use nfguard_lab::Netns;
+use nfguard_tests::program::{Answer, TempFile, command, nfguard};
+use rustix::process::Uid;
+use rustix::thread::set_thread_res_uid;
+
+const POLICY: &str =
+    r#"{ "version": 1, "rules": [{ "name": "ssh", "action": "allow", "port": 22 }] }"#;
+
+fn netns() -> Netns {
+    Netns::new().unwrap_or_else(|error| panic!("{error}\nrun me with `cargo xtask netns-test`"))
+}
+
+fn name() -> SocketAddr {
+    SocketAddr::from_abstract_name("nfguard/way-back").expect("a name")
+}
+
+/// As another user, on a thread of its own in the namespace.
+fn as_stranger<T: Send>(netns: &Netns, work: impl FnOnce() -> T + Send) -> T {
+    netns.run(|| {
+        let nobody = Uid::from_raw(65534);
+        set_thread_res_uid(nobody, nobody, nobody).expect("root may");
+        work()
+    })
+}
+
+fn is_loaded(netns: &Netns) -> bool {
+    nfguard(netns, &["status"]).status == Some(0)
+}
+
+#[test]
+fn who_pretends_to_be_the_way_back_is_named_and_nothing_is_loaded() {
+    let netns = netns();
+    let policy = TempFile::new("policy.json", POLICY);
+    let path = policy.path().to_str().expect("plain letters");
+    let pretender = as_stranger(&netns, || UnixListener::bind_addr(&name()).expect("binds"));
+    for arguments in [&["load", path, "--confirm", "10m"][..], &["confirm"], &["rollback"]] {
+        let refused = nfguard(&netns, arguments);
+        assert_eq!(refused.status, Some(3), "{refused:?}");
+        assert!(refused.stderr.contains("of user 65534, who is not root"), "{refused:?}");
+        assert!(!is_loaded(&netns));
+    }
+    drop(pretender);
+    let loaded = nfguard(&netns, &["load", path, "--confirm", "10m"]);
+    assert_eq!(loaded.status, Some(0), "{loaded:?}");
+    assert!(is_loaded(&netns));
+    assert_eq!(nfguard(&netns, &["confirm"]).status, Some(0));
+}
+
+#[test]
+fn a_stranger_can_neither_confirm_nor_go_back_nor_hold_it_up() {
+    let netns = netns();
+    let policy = TempFile::new("policy.json", POLICY);
+    let path = policy.path().to_str().expect("plain letters");
+    let loaded = nfguard(&netns, &["load", path, "--confirm", "10m"]);
+    assert_eq!(loaded.status, Some(0), "{loaded:?}");
+    let mut idle = Vec::new();
+    for word in ["confirm -\n", "back\n", "arm 1 -\n", "", "\n", "left"] {
+        let mut stream = as_stranger(&netns, || {
+            let mut stream = UnixStream::connect_addr(&name()).expect("anybody may");
+            let _ = stream.write_all(word.as_bytes());
+            stream
+        });
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer);
+        assert_eq!(answer, "", "{word:?}");
+        idle.push(stream);
+    }
+    let status = nfguard(&netns, &["status"]);
+    assert!(status.stdout.contains("it waits for `nfguard confirm`"), "{status:?}");
+    assert_eq!(nfguard(&netns, &["rollback"]).status, Some(0));
+    assert!(!is_loaded(&netns));
+}
+
+#[test]
+fn a_policy_of_another_user_is_loaded_only_by_who_is_that_user_behind_sudo() {
+    let netns = netns();
+    let policy = TempFile::new("policy.json", POLICY);
+    std::os::unix::fs::chown(policy.path(), Some(65534), Some(65534)).expect("root may");
+    let load = |variables: &[(&str, &str)]| -> Answer {
+        netns.run(|| {
+            let mut load = command(&["load".as_ref(), policy.path()]);
+            load.env_remove("SUDO_UID").env_remove("SUDO_GID").envs(variables.iter().copied());
+            load.output().expect("nfguard starts").into()
+        })
+    };
+    for variables in [&[][..], &[("SUDO_UID", "1000")]] {
+        let refused = load(variables);
+        assert_eq!(refused.status, Some(2), "{refused:?}");
+        assert!(refused.stderr.contains("user 65534 may write it"), "{refused:?}");
+        assert!(!is_loaded(&netns));
+    }
+    let loaded = load(&[("SUDO_UID", "65534")]);
+    assert_eq!(loaded.status, Some(0), "{loaded:?}");
+}

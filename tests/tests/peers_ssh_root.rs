@@ -1,0 +1,251 @@
+//! A real SSH server: loads over a connection that they cut, and confirmations over others.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nfguard_lab::World;
+use nfguard_tests::nft::nft;
+use nfguard_tests::program::{self, Answer};
+use serde_json::Value;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const OPEN: &str =
+    r#"{ "version": 1, "rules": [{ "name": "ssh", "action": "allow", "port": 22 }] }"#;
+const ALSO_OPEN: &str = r#"{ "version": 1, "rules": [
+    { "name": "ssh", "action": "allow", "port": 22 },
+    { "name": "web", "action": "allow", "port": 80 } ] }"#;
+const CLOSED: &str = r#"{ "version": 1, "rules": [
+    { "name": "web", "action": "allow", "port": 80 } ] }"#;
+
+/// Who kills the first process here kills the server with all its sessions.
+const STAGE: &str = "mount -t tmpfs none /run && mkdir /run/sshd && exec /usr/sbin/sshd -D -e -f";
+
+struct Stage {
+    world: World,
+    folder: tempfile::TempDir,
+    server: Child,
+}
+
+impl Stage {
+    /// A server behind a firewall that lets it be reached.
+    fn new() -> Stage {
+        let stage = Stage::without_rules();
+        let open = stage.path("open");
+        let loaded = program::nfguard(&stage.world.host, &["load".as_ref(), &*open]);
+        assert_eq!(loaded.status, Some(0), "{loaded:?}");
+        stage
+    }
+
+    fn without_rules() -> Stage {
+        let world = World::new().expect("run me with `cargo xtask netns-test`");
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        for key in ["host", "key"] {
+            let mut keygen = Command::new("ssh-keygen");
+            keygen.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(at(key));
+            assert!(keygen.status().expect("ssh-keygen is installed").success());
+        }
+        for (name, policy) in [("open", OPEN), ("also-open", ALSO_OPEN), ("closed", CLOSED)] {
+            fs::write(at(name), policy).expect("writes");
+        }
+        let place = folder.path().display();
+        let config = format!(
+            "ListenAddress {}\nHostKey {place}/host\nAuthorizedKeysFile {place}/key.pub\n\
+             StrictModes no\nUsePAM no\nUseDNS no\nPermitRootLogin yes\nPidFile none\n\
+             PasswordAuthentication no\nMaxStartups 100\nSetEnv NFGUARD_STATE_DIR={place}/state\n",
+            World::HOST_V4
+        );
+        fs::write(at("config"), config).expect("writes");
+        let log = fs::File::create(at("log")).expect("a file");
+        let mut server = Command::new("unshare");
+        server.args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c"]);
+        server.arg(format!("{STAGE} {place}/config")).stdin(Stdio::null());
+        server.stdout(log.try_clone().expect("a file")).stderr(log);
+        let server = world.host.run(|| server.spawn().expect("unshare starts"));
+        let stage = Stage { world, folder, server };
+        stage.until("the server answers", || stage.gets_in());
+        stage
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A client on the internet, not started yet.
+    fn ssh(&self, options: &[&str]) -> Command {
+        let mut ssh = Command::new("ssh");
+        // What is said first counts.
+        ssh.args(options).args(["-F", "none", "-o", "BatchMode=yes"]);
+        ssh.args(["-o", "StrictHostKeyChecking=no"]);
+        ssh.args(["-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]);
+        ssh.args(["-o", "ConnectTimeout=60", "-i"]).arg(self.path("key"));
+        ssh.arg(format!("root@{}", World::HOST_V4)).stdin(Stdio::null());
+        ssh
+    }
+
+    fn over_ssh(&self, options: &[&str], command: &str) -> Answer {
+        let mut ssh = self.ssh(options);
+        ssh.arg(command);
+        self.world.internet.run(|| ssh.output().expect("ssh is installed").into())
+    }
+
+    fn nfguard(&self, arguments: &str) -> String {
+        let program = program::command::<&str>(&[]);
+        let program = Path::new(program.get_program()).display();
+        format!("cd {} && {program} {arguments}", self.folder.path().display())
+    }
+
+    fn gets_in(&self) -> bool {
+        self.over_ssh(&["-o", "ConnectTimeout=1"], "true").status == Some(0)
+    }
+
+    fn listed(&self) -> String {
+        nft(&self.world.host, "list ruleset\n")
+    }
+
+    /// Polls until it is so.
+    fn until(&self, what: &str, is_so: impl Fn() -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !is_so() {
+            let log = fs::read_to_string(self.path("log"));
+            assert!(Instant::now() < deadline, "not so in a minute: {what}; {log:?}");
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+/// A shell over a connection that stays open.
+struct Shell {
+    client: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl Shell {
+    fn open(stage: &Stage, options: &[&str]) -> Shell {
+        let mut ssh = stage.ssh(options);
+        ssh.arg("sh").stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut client = stage.world.internet.run(|| ssh.spawn().expect("ssh is installed"));
+        let input = client.stdin.take().expect("a pipe");
+        let output = BufReader::new(client.stdout.take().expect("a pipe"));
+        Shell { client, input, output }
+    }
+
+    /// What it prints, on both ways, and its exit status.
+    fn run(&mut self, command: &str) -> (String, i32) {
+        self.start(command);
+        self.finish()
+    }
+
+    fn start(&mut self, command: &str) {
+        writeln!(self.input, "( {command} ) 2>&1; echo end $?").expect("sends");
+    }
+
+    fn finish(&mut self) -> (String, i32) {
+        let mut text = String::new();
+        loop {
+            let mut line = String::new();
+            assert_ne!(self.output.read_line(&mut line).expect("reads"), 0, "{text}");
+            if let Some(status) = line.strip_prefix("end ") {
+                return (text, status.trim().parse().expect("a number"));
+            }
+            text += &line;
+        }
+    }
+}
+
+impl Drop for Shell {
+    fn drop(&mut self) {
+        let _ = self.client.kill();
+        let _ = self.client.wait();
+    }
+}
+
+#[test]
+fn a_load_that_cuts_its_own_connection_is_undone_with_the_client_dead() {
+    let stage = Stage::new();
+    let refused = stage.over_ssh(&[], &stage.nfguard("load closed --confirm 15s"));
+    assert_eq!(refused.status, Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("would cut the way that you came in by"), "{refused:?}");
+    assert!(stage.gets_in() && !stage.listed().contains("dport 80"));
+
+    // With a terminal, as people have.
+    let command = stage.nfguard("load closed --force --confirm 15s; sleep 600");
+    let mut ssh = stage.ssh(&["-tt"]);
+    ssh.arg(command).stdout(Stdio::null());
+    let mut client = stage.world.internet.run(|| ssh.spawn().expect("ssh is installed"));
+    stage.until("it is loaded", || stage.listed().contains("dport 80"));
+    client.kill().expect("runs");
+    client.wait().expect("ends");
+    assert!(!stage.gets_in(), "locked out");
+
+    stage.until("the rules from before are back", || stage.gets_in());
+    let start = format!("root from {}: ", World::INTERNET_V4);
+    stage.until("that is written down, with its peer", || {
+        let history = stage.over_ssh(&[], &stage.nfguard("history")).stdout;
+        history
+            .lines()
+            .last()
+            .is_some_and(|last| last.contains(&start) && last.ends_with("closed, went back"))
+    });
+}
+
+#[test]
+fn a_confirmation_is_proof_only_over_another_connection() {
+    let stage = Stage::new();
+    let control = stage.path("control");
+    let control = control.to_str().expect("plain letters");
+    let mut first = Shell::open(&stage, &["-M", "-S", control]);
+    let mut load = |file: &str| {
+        let (words, status) = first.run(&stage.nfguard(&format!("load {file} --confirm 10m")));
+        assert_eq!(status, 0, "{words}");
+        words
+    };
+    let confirm = stage.nfguard("confirm --json");
+    let expect = |answer: &str, from: &str| {
+        let answer: Value = serde_json::from_str(answer).expect("JSON");
+        assert_eq!(answer["confirmed"], true);
+        assert_eq!((&answer["from"], &answer["proof"]), (&from.into(), &(from == "new").into()));
+    };
+    load("also-open");
+    // Another session over the connection of the load: what cuts new connections does not cut it.
+    let shared = stage.over_ssh(&["-S", control], &confirm);
+    expect(&shared.stdout, "same");
+    load("open");
+    expect(&stage.over_ssh(&[], &confirm).stdout, "new");
+    let mut second = Shell::open(&stage, &[]);
+    assert_eq!(second.run("true").1, 0);
+    load("also-open");
+    expect(&second.run(&confirm).0, "old");
+    let none = stage.over_ssh(&[], &confirm);
+    assert_eq!(none.status, Some(1), "{none:?}");
+    assert!(stage.listed().contains("dport 80"));
+}
+
+/// Without rules that look at connections the kernel tracks none. From the first load on it takes
+/// what the server says on one for the beginning of another, until it has seen the client.
+#[test]
+fn the_first_load_of_all_goes_on_as_soon_as_its_client_says_something() {
+    let stage = Stage::without_rules();
+    let mut shell = Shell::open(&stage, &[]);
+    assert_eq!(shell.run("true").1, 0);
+    shell.start(&stage.nfguard("load open --confirm 10m"));
+    stage.until("it is loaded", || stage.listed().contains("dport 22"));
+    writeln!(shell.input).expect("sends");
+    let (words, status) = shell.finish();
+    assert_eq!(status, 0, "{words}");
+    assert!(words.contains("`nfguard confirm`"), "{words}");
+    assert_eq!(stage.over_ssh(&[], &stage.nfguard("confirm")).status, Some(0));
+}
