@@ -1,6 +1,7 @@
 //! What the end-to-end tests share.
 
 pub mod fail2ban;
+pub mod guard;
 pub mod judge;
 pub mod nft;
 pub mod program;

@@ -1,12 +1,13 @@
 //! The command line.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgGroup, Args as ClapArgs, Parser, Subcommand};
 use ipnetwork::IpNetwork;
 use nfguard_ban::{Port, Target};
+use nix::unistd::Group;
 
 /// A deny-by-default nftables firewall for servers that run Docker behind a reverse proxy.
 #[derive(Debug, Parser)]
@@ -77,7 +78,7 @@ pub(crate) enum Verb {
     },
     /// Say whether a policy is loaded and intact, what its rules have counted, and which ports the
     /// world reaches; exit status 1 if none is, or it was changed
-    Status(Seeing),
+    Status(StatusRequest),
     /// Find what will bite: rules of others that drop what the policy allows, clients that no log
     /// shows, what takes the policy away at boot; exit status 1 if anything is found
     Doctor(DoctorRequest),
@@ -112,6 +113,9 @@ pub(crate) enum Verb {
         #[command(subcommand)]
         change: Option<NeverChange>,
     },
+    /// Keep what is loaded, whatever other programs do, and answer on a socket; ends when it is ended,
+    /// and leaves everything as it is
+    Guard(GuardRequest),
     /// Holds the way back from a load: `load --confirm` starts it
     #[command(hide = true)]
     WayBack {
@@ -119,6 +123,57 @@ pub(crate) enum Verb {
         #[arg(long)]
         session: bool,
     },
+}
+
+/// What to guard, and whom to tell.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct GuardRequest {
+    /// The policy to load first; without it, what is loaded, or was last
+    pub(crate) file: Option<PathBuf>,
+    /// Where programs ask and ban
+    #[arg(long, value_name = "PATH", default_value = "/run/nfguard/guard.sock")]
+    pub(crate) socket: PathBuf,
+    /// Who may connect, as chmod has it. With others' rights, strangers can read bans
+    #[arg(long, value_name = "MODE", default_value = "0660", value_parser = parse_mode)]
+    pub(crate) mode: u32,
+    /// Who may ban besides root: a group, by name or number
+    #[arg(long, value_name = "GROUP", value_parser = parse_group)]
+    pub(crate) group: Option<u32>,
+    /// Where Prometheus reads: an address of this host alone, 127.0.0.1:9477, or the path of a
+    /// socket
+    #[arg(long, value_name = "ADDR:PORT|PATH", value_parser = parse_scraped)]
+    pub(crate) metrics: Option<Scraped>,
+}
+
+/// Where numbers are read.
+#[derive(Clone, Debug)]
+pub(crate) enum Scraped {
+    Tcp(SocketAddr),
+    File(PathBuf),
+}
+
+fn parse_mode(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
+    mode.ok_or_else(|| "expected three octal digits, such as 660".to_owned())
+}
+
+fn parse_group(text: &str) -> Result<u32, String> {
+    if let Ok(number) = text.parse() {
+        return Ok(number);
+    }
+    let group = Group::from_name(text).map_err(|error| error.to_string())?;
+    Ok(group.ok_or_else(|| "there is no such group".to_owned())?.gid.as_raw())
+}
+
+fn parse_scraped(text: &str) -> Result<Scraped, String> {
+    if text.contains('/') {
+        return Ok(Scraped::File(text.into()));
+    }
+    let address: SocketAddr = text.parse().map_err(|_| "expected 127.0.0.1:9477, or a path")?;
+    match address.ip().is_loopback() {
+        true => Ok(Scraped::Tcp(address)),
+        false => Err("others could read it: expected an address of this host alone".to_owned()),
+    }
 }
 
 /// What a load does lest it locks its operator out.
@@ -202,6 +257,16 @@ pub(crate) struct Seeing {
     /// Where Docker is asked for its containers' names and ports, if it is there and may be read
     #[arg(long, value_name = "PATH", default_value = "/var/run/docker.sock")]
     pub(crate) docker_socket: PathBuf,
+}
+
+/// What to say of the policy that is loaded.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct StatusRequest {
+    #[command(flatten)]
+    pub(crate) seeing: Seeing,
+    /// What was loaded, if the history of loads does not know it; what differs from it is printed
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
 }
 
 /// What to examine.
@@ -345,7 +410,7 @@ const TO_HELP: &str =
 
 /// The kernel counts milliseconds, and takes no ban without a length. A number alone is seconds, as
 /// Fail2Ban writes them, and a negative one a ban without end.
-fn parse_time(text: &str) -> Result<Lasts, String> {
+pub(crate) fn parse_time(text: &str) -> Result<Lasts, String> {
     let time = match text.parse::<f64>() {
         Ok(seconds) if seconds < 0.0 => return Ok(Lasts(None)),
         Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?,
@@ -381,7 +446,7 @@ fn parse_from(text: &str) -> Result<(IpAddr, Option<u16>), String> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok((address, None));
     }
-    text.parse::<std::net::SocketAddr>()
+    text.parse::<SocketAddr>()
         .map(|both| (both.ip(), Some(both.port())))
         .map_err(|_| "expected an address, ADDR:PORT or [ADDR]:PORT".to_owned())
 }

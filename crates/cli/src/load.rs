@@ -17,7 +17,7 @@ use crate::output::NOTE;
 use crate::policy_file::PolicyFile;
 use crate::reach::Visitor;
 use crate::way_back::{After, Armed};
-use crate::{Answer, Done, output, stamp, way_back};
+use crate::{Answer, Done, guard, output, stamp, way_back};
 
 /// How long a list of changes `load` prints; all of it is for `diff`.
 const SHORT: usize = 40;
@@ -46,7 +46,9 @@ pub(crate) fn put_in(
         }
         output::warning(&format!("this cuts the way that you came in by: {why}"));
     }
+    let lent = guard::borrow()?;
     let Loaded { change, confirm, undone } = with_way_back(&table, caution.confirm, history)?;
+    lent.give_back(&[], false)?;
     if undone.is_none() {
         tell_bans(&file.policy)?;
     }
@@ -195,7 +197,7 @@ fn print(file: &PolicyFile, table: &Table, change: &Change, obstacle: Option<&st
 
 /// Tells the bans what the policy says of them. A host without bans gets no table for a policy that
 /// says nothing.
-fn tell_bans(policy: &Policy) -> Result<(), Failure> {
+pub(crate) fn tell_bans(policy: &Policy) -> Result<(), Failure> {
     let never = never()?;
     let bans = match policy.never_ban() {
         [] if !policy.ban_outgoing() => Bans::open_existing(never)?,
@@ -255,12 +257,14 @@ pub(crate) fn unload(all: bool, history: &History, json: bool) -> Done {
     if all {
         tables.push(nfguard_ban::known_by());
     }
+    let lent = guard::borrow()?;
     let mut removed = Vec::new();
     for table in tables {
         if nfguard_netlink::unload(&mut kernel, &table)? {
             removed.push(table.name);
         }
     }
+    lent.give_back(&removed, false)?;
     if removed.iter().any(|table| table == TABLE) {
         history.add(Entry::new("", None, String::new(), Outcome::Loaded));
     }

@@ -10,11 +10,13 @@ mod confirm;
 mod connections;
 mod docker;
 mod doctor;
+mod drift;
 mod explain;
 mod failure;
 mod feed;
 mod feed_list;
 mod findings;
+mod guard;
 mod history;
 mod host;
 mod legacy;
@@ -57,7 +59,7 @@ fn main() -> ExitCode {
         Verb::Unload { all } => load::unload(all, &history, json),
         Verb::Show { file } => show::show(file.as_deref(), json),
         Verb::Explain(question) => explain::explain(&question, json),
-        Verb::Status(seeing) => status::status(&seeing, json),
+        Verb::Status(seeing) => status::status(&seeing, &history, json),
         Verb::Doctor(request) => doctor::doctor(&request, json),
         Verb::Ban(request) => bans::ban(&request, json),
         Verb::Unban(request) => bans::unban(&request, json),
@@ -66,6 +68,7 @@ fn main() -> ExitCode {
         Verb::Restore { file } => state::restore(&file, json),
         Verb::Feed(verb) => feed::feed(&verb, json),
         Verb::Never { change } => never::never(change.as_ref(), json),
+        Verb::Guard(request) => guard::guard(&request, &history),
         Verb::Try { file } => rehearse::rehearse(&file, json),
     };
     match done {
