@@ -28,17 +28,18 @@ fn one_line_bans_and_one_unbans_and_all_are_told() {
         (&event["event"], &event["ban"]["target"]),
         (&"banned".into(), &"203.0.113.7".into())
     );
-    assert_eq!(json(&tool.say(line))["did"], "kept");
+    let shorter = r#"{"op":"ban","target":"203.0.113.7","for":60}"#;
+    assert_eq!(json(&tool.say(shorter))["did"], "kept");
     let longer = r#"{"op":"ban","target":"203.0.113.7","for":7200,"source":"tool"}"#;
     assert_eq!(json(&tool.say(longer))["did"], "extended");
     assert_eq!(banned(&netns), ["203.0.113.7 tool"]);
     // What other programs ban is told of, too.
     done(&netns, &["ban", "203.0.113.8", "--source", "other"]);
+    let status = || json(&guard.status())["status"].clone();
+    until("it has heard", &guard, || status()["bans_by_source"]["other"] == 1);
+    assert_eq!(status()["bans"], 2);
     let listed = json(&tool.say(r#"{"op":"bans","source":"other"}"#));
     assert_eq!(listed["bans"][0]["target"], "203.0.113.8");
-    let by_source = json(&tool.say(r#"{"op":"status"}"#));
-    assert_eq!(by_source["status"]["bans"], 2);
-    assert_eq!(by_source["status"]["bans_by_source"]["other"], 1);
     assert_eq!(json(&tool.say(r#"{"op":"unban","target":"203.0.113.7"}"#))["did"], "ended");
     assert_eq!(json(&tool.say(r#"{"op":"unban","target":"203.0.113.7"}"#))["did"], "absent");
     let refused = json(&tool.say(r#"{"op":"ban","target":"127.0.0.1"}"#));

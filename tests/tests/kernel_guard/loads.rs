@@ -14,7 +14,7 @@ fn loading_unloading_and_going_back_work_as_without_a_guard_and_what_is_loaded_i
     let folder = tempfile::tempdir().expect("a folder");
     let kept = folder.path().to_str().expect("plain letters");
     let run = |arguments: &[&str]| done(&netns, &[&["--state-dir", kept], arguments].concat());
-    let guard = Guard::start(&netns, Some(a.path()), &[]);
+    let guard = Guard::start(&netns, Some(a.path()), &["--state-dir", kept]);
     let table_a = policy(&netns);
     let is_guarded = |meant: &str| {
         if try_nft(&netns, "flush chain inet nfguard ingress\n").status.success() {

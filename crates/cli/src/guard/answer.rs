@@ -113,7 +113,7 @@ impl Guard {
             repairs: self.numbers.repairs,
             restores: self.numbers.restores,
             loads: self.numbers.loads,
-            bans: bans_by_source.values().sum(),
+            bans: self.memory.count(),
             bans_by_source,
             clients: self.peers.len(),
         };

@@ -202,6 +202,11 @@ impl Memory {
         self.bans.retain(|_, held| held.until.is_none_or(|until| until > now));
     }
 
+    /// How many bans there are. Those whose time is just over may be among them.
+    pub(super) fn count(&self) -> u64 {
+        u64::try_from(self.bans.len()).unwrap_or(u64::MAX)
+    }
+
     /// How many bans of each source, as of some seconds ago.
     pub(super) fn by_source(&mut self, now: Instant) -> &BTreeMap<String, u64> {
         let is_new = |(at, _): &(Instant, _)| now.saturating_duration_since(*at) < COUNTED;
