@@ -231,13 +231,11 @@ impl Memory {
     ) -> (Vec<Entry>, Option<String>) {
         let start = after.and_then(place).unwrap_or_default();
         let mut entries = Vec::new();
-        let mut seen = 0;
-        for ((set, key), held) in self.bans.range(start..) {
+        for (seen, ((set, key), held)) in self.bans.range(start..).enumerate() {
             // So that looking for what is rare does not keep everybody else waiting.
             if entries.len() == PAGE || seen == 100 * PAGE {
                 return (entries, Some(format!("{set} {}", hex(key))));
             }
-            seen += 1;
             if held.until.is_some_and(|until| until <= now) {
                 continue;
             }

@@ -246,7 +246,8 @@ impl Guard {
         let now = Instant::now();
         let Some(peer) = self.peers.get_mut(at) else { return };
         let is_closed = can.intersects(PollFlags::POLLHUP | PollFlags::POLLERR);
-        let mut stays = !peer.is_too_slow(now) && !(is_closed && peer.hung_up);
+        let has_left = is_closed && peer.hung_up;
+        let mut stays = !has_left && !peer.is_too_slow(now);
         if stays && (is_closed || can.contains(PollFlags::POLLIN)) {
             // Whoever has closed one way may wait for answers on the other.
             peer.hung_up |= !peer.read(now);
