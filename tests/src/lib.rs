@@ -2,6 +2,7 @@
 
 pub mod fail2ban;
 pub mod fate;
+pub mod guard;
 pub mod judge;
 pub mod nft;
 pub mod program;

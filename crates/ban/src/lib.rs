@@ -91,7 +91,7 @@ mod target;
 // They are part of the interface: of errors, allies and feeds.
 pub use {ipnetwork, nfguard_netlink};
 
-pub use bans::{Active, Ban, Bans, Made};
+pub use bans::{Active, Ban, Bans, Made, is_whole};
 pub use edit::Tally;
 pub use error::Error;
 pub use feed::{Cleaned, Feed, InvalidRange};

@@ -1,13 +1,18 @@
 //! The command line.
 
-use std::net::IpAddr;
+mod bans;
+mod guard;
+
+pub(crate) use bans::{BanRequest, BansRequest, Lasts, UnbanRequest, parse_time};
+pub(crate) use guard::{GuardRequest, Scraped};
+
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgGroup, Args as ClapArgs, Parser, Subcommand};
 use clap_complete::Shell;
 use ipnetwork::IpNetwork;
-use nfguard_ban::{Port, Target};
 
 use crate::manual;
 
@@ -91,7 +96,7 @@ pub(crate) enum Verb {
     },
     /// Say whether a policy is loaded and intact, what its rules have counted, and which ports the
     /// world reaches; exit status 1 if none is, or it was changed
-    Status(Seeing),
+    Status(StatusRequest),
     /// Find what will bite: rules of others that drop what the policy allows, clients that no log
     /// shows, what takes the policy away at boot; exit status 1 if anything is found
     Doctor(DoctorRequest),
@@ -136,6 +141,9 @@ pub(crate) enum Verb {
         /// A folder that is there, for all of them
         folder: Option<PathBuf>,
     },
+    /// Keep what is loaded, whatever other programs do, and answer on a socket; ends when it is ended,
+    /// and leaves everything as it is
+    Guard(GuardRequest),
     /// Holds the way back from a load: `load --confirm` starts it
     #[command(hide = true)]
     WayBack {
@@ -256,6 +264,16 @@ pub(crate) struct Seeing {
     pub(crate) docker_socket: PathBuf,
 }
 
+/// What to say of the policy that is loaded.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct StatusRequest {
+    #[command(flatten)]
+    pub(crate) seeing: Seeing,
+    /// What was loaded, if the history of loads does not know it; what differs from it is printed
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
+}
+
 /// What to examine.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct DoctorRequest {
@@ -265,95 +283,6 @@ pub(crate) struct DoctorRequest {
     #[arg(long, value_name = "FILE", default_value = "/etc/nftables.conf")]
     pub(crate) nftables_conf: PathBuf,
 }
-
-/// What to say of the bans.
-#[derive(Debug, ClapArgs)]
-#[command(group = ArgGroup::new("what"))]
-pub(crate) struct BansRequest {
-    /// Only those of this source
-    #[arg(long, group = "what")]
-    pub(crate) source: Option<String>,
-    /// Only say how many there are
-    #[arg(long, group = "what")]
-    pub(crate) count: bool,
-    /// Only say whether there is a table for them; exit status 1 if not
-    #[arg(long, group = "what")]
-    pub(crate) ready: bool,
-    /// Make the table for them if there is none, and say nothing
-    #[arg(long, group = "what")]
-    pub(crate) prepare: bool,
-}
-
-/// Bans to make.
-#[derive(Debug, ClapArgs)]
-pub(crate) struct BanRequest {
-    /// 203.0.113.7, 203.0.113.0/24, 2001:db8::1, 2001:db8::/32; `-` alone is a list on standard
-    /// input: one of these a line, one JSON object a line, or what `bans --json` prints
-    #[arg(required = true)]
-    pub(crate) targets: Vec<String>,
-    /// Ban the rest when a line of the list is bad, and exit with 1
-    #[arg(long)]
-    pub(crate) skip_bad_lines: bool,
-    /// For how long: 90s, 10m, 1h, 7d, or seconds; without it, or if negative, until somebody
-    /// unbans
-    #[arg(long = "for", value_name = "TIME", value_parser = parse_time, allow_hyphen_values = true)]
-    pub(crate) lasts: Option<Lasts>,
-    /// Why; kept with the ban
-    #[arg(long, default_value = "")]
-    pub(crate) reason: String,
-    /// Who bans: a tool or one of its jails; kept with the ban, at most 32 bytes
-    #[arg(long, default_value = "cli")]
-    pub(crate) source: String,
-    /// Make the kernel forget their open connections too, so that it is seen that they are gone;
-    /// needed where a flowtable leads packets past the firewall
-    #[arg(long)]
-    pub(crate) cut: bool,
-    #[command(flatten)]
-    pub(crate) extent: Extent,
-}
-
-/// Bans to end.
-#[derive(Debug, ClapArgs)]
-pub(crate) struct UnbanRequest {
-    /// 203.0.113.7, 203.0.113.0/24, 2001:db8::1, 2001:db8::/32
-    #[arg(required_unless_present = "source")]
-    pub(crate) targets: Vec<String>,
-    /// All bans of this source
-    #[arg(long, conflicts_with = "targets")]
-    pub(crate) source: Option<String>,
-    #[command(flatten)]
-    pub(crate) extent: Extent,
-}
-
-/// How much a ban of an address is.
-#[derive(Debug, ClapArgs)]
-pub(crate) struct Extent {
-    /// Only from these ports, as the world sees them, not as a container does: 443, 443/udp;
-    /// without a protocol it is TCP and UDP
-    #[arg(long = "port", value_name = "PORT", value_delimiter = ',', value_parser = parse_ports)]
-    pub(crate) ports: Vec<Ports>,
-    /// How many bits of an IPv6 address without a prefix are one source
-    #[arg(long, value_name = "BITS", default_value_t = Target::V6_SOURCE)]
-    #[arg(value_parser = clap::value_parser!(u8).range(1..=128))]
-    pub(crate) v6_prefix: u8,
-}
-
-impl Extent {
-    /// Each port, or `None` for everything.
-    pub(crate) fn ports(&self) -> Vec<Option<Port>> {
-        let ports: Vec<_> =
-            self.ports.iter().flat_map(|ports| &ports.0).copied().map(Some).collect();
-        if ports.is_empty() { vec![None] } else { ports }
-    }
-}
-
-/// What one item of `--port` says.
-#[derive(Clone, Debug)]
-pub(crate) struct Ports(Vec<Port>);
-
-/// How long a ban lasts; `None`: until somebody unbans.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Lasts(pub(crate) Option<Duration>);
 
 /// A connection to ask about.
 #[derive(Debug, ClapArgs)]
@@ -395,20 +324,6 @@ pub(crate) struct Question {
 const TO_HELP: &str =
     "To what: 443/tcp, 203.0.113.7:53/udp, [2001:db8::1]:22/tcp, echo-request, 203.0.113.7, gre";
 
-/// The kernel counts milliseconds, and takes no ban without a length. A number alone is seconds, as
-/// Fail2Ban writes them, and a negative one a ban without end.
-fn parse_time(text: &str) -> Result<Lasts, String> {
-    let time = match text.parse::<f64>() {
-        Ok(seconds) if seconds < 0.0 => return Ok(Lasts(None)),
-        Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?,
-        Err(_) => humantime::parse_duration(text).map_err(|error| error.to_string())?,
-    };
-    if time < Duration::from_millis(1) {
-        return Err("expected at least 1ms; leave it out for a ban without end".to_owned());
-    }
-    Ok(Lasts(Some(time)))
-}
-
 /// Time enough to do something, and not so much that it is forgotten.
 fn parse_confirm(text: &str) -> Result<Duration, String> {
     let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
@@ -419,21 +334,11 @@ fn parse_confirm(text: &str) -> Result<Duration, String> {
     Ok(time)
 }
 
-fn parse_ports(text: &str) -> Result<Ports, String> {
-    let ports = if text.contains('/') {
-        vec![text.parse()]
-    } else {
-        vec![format!("{text}/tcp").parse(), format!("{text}/udp").parse()]
-    };
-    let ports: Result<Vec<Port>, _> = ports.into_iter().collect();
-    ports.map(Ports).map_err(|_| "expected 443, 443/tcp or 443/udp".to_owned())
-}
-
 fn parse_from(text: &str) -> Result<(IpAddr, Option<u16>), String> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok((address, None));
     }
-    text.parse::<std::net::SocketAddr>()
+    text.parse::<SocketAddr>()
         .map(|both| (both.ip(), Some(both.port())))
         .map_err(|_| "expected an address, ADDR:PORT or [ADDR]:PORT".to_owned())
 }

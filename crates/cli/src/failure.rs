@@ -23,6 +23,8 @@ pub(crate) enum Failure {
     CutsOff(String),
     /// The process that holds the way back from a load.
     WayBack(String),
+    /// The guard, or the way to it.
+    Guard(String),
     /// A rehearsal could not be set up.
     Rehearsal(io::Error),
     /// Bans that could not be made or read.
@@ -43,9 +45,11 @@ impl Failure {
             Failure::File(..) | Failure::Policy(..) | Failure::Usage(_) => 2,
             Failure::Kernel(Error::Permission) => 4,
             Failure::Rehearsal(error) if error.kind() == io::ErrorKind::PermissionDenied => 4,
-            Failure::Bans(_) | Failure::Kernel(_) | Failure::Rehearsal(_) | Failure::WayBack(_) => {
-                3
-            }
+            Failure::Bans(_)
+            | Failure::Kernel(_)
+            | Failure::Rehearsal(_)
+            | Failure::WayBack(_)
+            | Failure::Guard(_) => 3,
         })
     }
 
@@ -61,6 +65,7 @@ impl Failure {
                  loads it all the same, best together with `--confirm`"
             ),
             Failure::WayBack(why) => format!("the way back: {why}"),
+            Failure::Guard(why) => format!("the guard: {why}"),
             Failure::Rehearsal(error) => error.to_string(),
             Failure::Bans(error) => error.to_string(),
             Failure::Kernel(error) => error.to_string(),

@@ -17,7 +17,7 @@ use crate::output::NOTE;
 use crate::policy_file::PolicyFile;
 use crate::reach::Visitor;
 use crate::way_back::{After, Armed};
-use crate::{Answer, Done, output, stamp, way_back};
+use crate::{Answer, Done, guard, output, stamp, way_back};
 
 /// How long a list of changes `load` prints; all of it is for `diff`.
 const SHORT: usize = 40;
@@ -46,6 +46,7 @@ pub(crate) fn put_in(
         }
         output::warning(&format!("this cuts the way that you came in by: {why}"));
     }
+    let lent = guard::borrow()?;
     let digest = stamp::digest(&file.policy.compile());
     let mut entry = Entry::new(&file.name, Some(&file.text), digest, Outcome::Loaded);
     entry.of = of;
@@ -59,6 +60,7 @@ pub(crate) fn put_in(
         }
         Some(time) => with_way_back(&table, time, entry, history)?,
     };
+    lent.give_back(&[], false)?;
     tell_bans(&file.policy)?;
     print(file, &table, &change, obstacle.as_deref(), json);
     if !json {
@@ -247,12 +249,14 @@ pub(crate) fn unload(all: bool, history: &History, json: bool) -> Done {
     if all {
         tables.push(nfguard_ban::known_by());
     }
+    let lent = guard::borrow()?;
     let mut removed = Vec::new();
     for table in tables {
         if nfguard_netlink::unload(&mut kernel, &table)? {
             removed.push(table.name);
         }
     }
+    lent.give_back(&removed, false)?;
     if removed.iter().any(|table| table == TABLE) {
         history.add(Entry::new("", None, String::new(), Outcome::Loaded));
     }

@@ -11,11 +11,13 @@ mod confirm;
 mod connections;
 mod docker;
 mod doctor;
+mod drift;
 mod explain;
 mod failure;
 mod feed;
 mod feed_list;
 mod findings;
+mod guard;
 mod history;
 mod host;
 mod import;
@@ -61,7 +63,7 @@ fn main() -> ExitCode {
         Verb::Unload { all } => load::unload(all, &history, json),
         Verb::Show { file } => show::show(file.as_deref(), json),
         Verb::Explain(question) => explain::explain(&question, json),
-        Verb::Status(seeing) => status::status(&seeing, json),
+        Verb::Status(seeing) => status::status(&seeing, &history, json),
         Verb::Doctor(request) => doctor::doctor(&request, json),
         Verb::Ban(request) => bans::ban(&request, json),
         Verb::Unban(request) => bans::unban(&request, json),
@@ -73,6 +75,7 @@ fn main() -> ExitCode {
         Verb::Import(ImportVerb::Ufw(request)) => import::run(&request, json),
         Verb::Completions { shell } => manual::completions(shell),
         Verb::Man { folder } => manual::man(folder.as_deref()),
+        Verb::Guard(request) => guard::guard(&request, &history),
         Verb::Try { file } => rehearse::rehearse(&file, json),
     };
     match done {

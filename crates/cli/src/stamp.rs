@@ -32,6 +32,12 @@ pub(crate) fn verify(table: &Table) -> (String, bool) {
     (name.to_owned(), intact)
 }
 
+/// The digest that was written down; `None` if somebody has removed it.
+pub(crate) fn digest_when_loaded(table: &Table) -> Option<&str> {
+    let comment = table.chain(CHAIN)?.comment.as_deref()?;
+    comment.split_once(' ').map(|(digest, _)| digest)
+}
+
 /// The table without what was added.
 pub(crate) fn bare(mut table: Table) -> Table {
     table.chains.retain(|chain| chain.name != CHAIN);

@@ -2,36 +2,53 @@
 
 use std::collections::BTreeMap;
 
-use nfguard_netlink::{Counts, Error, Expr, Kernel, Table};
+use nfguard_netlink::{Counts, Error, Expr, Holding, Kernel, Table};
 use serde_json::{Value, json};
 
-use crate::args::Seeing;
+use crate::args::StatusRequest;
+use crate::drift;
+use crate::history::History;
 use crate::host::{self, Host};
 use crate::load::ours;
 use crate::output::{self, BAD, GOOD, NOTE};
 use crate::published::{self, Port};
 use crate::{Answer, Done, stamp, way_back};
 
-pub(crate) fn status(seeing: &Seeing, as_json: bool) -> Done {
+pub(crate) fn status(request: &StatusRequest, history: &History, as_json: bool) -> Done {
     let mut kernel = Kernel::open()?;
     let found = match nfguard_netlink::own_table(&mut kernel, &ours()) {
         Err(Error::Decode(error)) => return Ok(strange(&error.to_string(), as_json)),
         found => found?,
     };
-    let host = Host::look(&mut kernel, &seeing.docker_socket)?;
+    let host = Host::look(&mut kernel, &request.seeing.docker_socket)?;
     let table = found.loaded.as_ref().map(|loaded| &loaded.table);
     let ports = published::list(&host, table, [false, true].map(host::own_address));
-    let Some(loaded) = found.loaded else {
+    let recall = || drift::Loaded::recall(table, request.policy.as_deref(), history);
+    let Some(loaded) = &found.loaded else {
+        let gone = recall()?;
         if as_json {
             let ports = published::to_json(&ports);
-            output::json(&json!({ "loaded": false, "ports": ports, "notes": host.notes }));
+            let gone =
+                gone.map(|gone| json!({ "file": gone.file, "time": gone.time.map(output::time) }));
+            output::json(&json!({
+                "loaded": false, "ports": ports, "notes": host.notes, "gone": gone,
+            }));
         } else {
             output::line(&format!("{BAD}no policy is loaded{BAD:#}"));
+            if let Some(gone) = gone {
+                output::line(&format!("{NOTE}{}, and is gone{NOTE:#}", gone.described()));
+            }
             print_ports(&ports, &host);
         }
         return Ok(Answer::No);
     };
+    let owned = matches!(kernel.holding(&loaded.table.name)?, Some(Holding::Owned(_)));
     let (file, intact) = stamp::verify(&loaded.table);
+    // With a policy given it is that one, whatever was loaded.
+    let known = if intact && request.policy.is_none() { None } else { recall()? };
+    let drift = known.as_ref().map(|known| known.drift(table)).unwrap_or_default();
+    let as_given = known.is_none() || drift.is_empty();
+    let intact = intact && as_given;
     if as_json {
         let counters: BTreeMap<&String, Value> = loaded
             .counts
@@ -41,7 +58,8 @@ pub(crate) fn status(seeing: &Seeing, as_json: bool) -> Done {
             })
             .collect();
         output::json(&json!({
-            "loaded": true, "file": file, "intact": intact, "counters": counters,
+            "loaded": true, "file": file, "intact": intact, "drift": drift, "owned": owned,
+            "counters": counters,
             "ports": published::to_json(&ports), "notes": host.notes,
             "confirm_within_seconds": way_back::time_left().map(|left| left.as_secs_f64()),
         }));
@@ -49,10 +67,10 @@ pub(crate) fn status(seeing: &Seeing, as_json: bool) -> Done {
         if intact {
             output::line(&format!("{GOOD}{file} is loaded, and intact{GOOD:#}"));
         } else {
-            output::line(&format!(
-                "{BAD}{file} was loaded, but the table was changed since then; `nfguard diff` \
-                 with the file shows where{BAD:#}"
-            ));
+            print_drift(&file, known.as_ref(), &drift);
+        }
+        if owned {
+            output::line("`nfguard guard` owns it: nobody else can change it");
         }
         if let Some(left) = way_back::time_left() {
             output::line(&format!(
@@ -65,6 +83,29 @@ pub(crate) fn status(seeing: &Seeing, as_json: bool) -> Done {
         print_ports(&ports, &host);
     }
     Ok(Answer::from(intact))
+}
+
+/// What was changed, as far as that can be said.
+fn print_drift(file: &str, known: Option<&drift::Loaded>, drift: &[String]) {
+    let line = |text: &str| output::line(&format!("{BAD}{text}{BAD:#}"));
+    match known {
+        None => line(&format!(
+            "{file} was loaded, but the table was changed since then; the history of loads does not \
+             know it, but `nfguard status --policy` with the file shows what was changed"
+        )),
+        Some(known) if drift.is_empty() => line(&format!(
+            "{}, and the table was changed since then in what nft has no words for; `nfguard load` \
+             puts it right",
+            known.described()
+        )),
+        Some(known) => {
+            line(&format!(
+                "{}, but this was changed since then: - is missing, + was added",
+                known.described()
+            ));
+            output::print_changes(drift);
+        }
+    }
 }
 
 /// Somebody put something into our table that nfguard has no words for.

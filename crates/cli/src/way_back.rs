@@ -12,6 +12,7 @@ mod previous;
 mod start;
 
 pub(crate) use keeper::keep;
+pub(crate) use previous::everything_anew;
 pub(crate) use start::start_in_new_session;
 
 use std::io::{self, BufRead as _, BufReader, ErrorKind, Write as _};
@@ -253,6 +254,6 @@ fn address() -> io::Result<SocketAddr> {
 }
 
 /// Any user may take or connect to the name.
-fn is_trusted(user: u32) -> bool {
+pub(crate) fn is_trusted(user: u32) -> bool {
     user == 0 || user == Uid::effective().as_raw()
 }

@@ -20,7 +20,8 @@ pub fn diff(current: Option<&Table>, desired: &Table) -> Transaction {
     let old = current.unwrap_or(&empty);
     let ops = &mut transaction.ops;
 
-    ops.push(Op::AddTable { comment: desired.comment.clone() });
+    let awake = current.is_none_or(|current| current.dormant);
+    ops.push(Op::AddTable { comment: desired.comment.clone(), awake });
     if current.is_some() {
         ops.push(Op::FlushRules);
     }

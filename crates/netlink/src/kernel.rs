@@ -12,15 +12,8 @@ use crate::object;
 use crate::transaction::Transaction;
 use crate::uapi::*;
 
-/// `NFTA_SET_COUNT`, which Linux 6.12 does not have yet and 6.18 has.
-const NFTA_SET_COUNT: u16 = 20;
-
 /// How often a read is tried when others change the ruleset meanwhile.
 const READS: usize = 100;
-
-/// A set of so many elements may still be growing when it is read.
-const LARGE: usize = 5_000;
-const LARGE_READS: usize = 10;
 
 /// How many requests go out at once: their answers surely fit the receive buffer (about 250 do).
 pub(crate) const AT_ONCE: usize = 100;
@@ -128,9 +121,21 @@ impl Kernel {
     /// [`Error::Interrupted`] if others kept changing the ruleset, [`Error::Decode`] if it holds
     /// something that nfguard does not know.
     pub fn table(&mut self, name: &str) -> Result<Snapshot, Error> {
+        self.table_with(name, |set| !set.dynamic)
+    }
+
+    /// As [`Kernel::table`], but elements of sets that may have timeouts are not read either.
+    ///
+    /// # Errors
+    /// As [`Kernel::table`].
+    pub fn skeleton(&mut self, name: &str) -> Result<Snapshot, Error> {
+        self.table_with(name, |set| !set.dynamic && set.timeout.is_none())
+    }
+
+    fn table_with(&mut self, name: &str, whole: fn(&Set) -> bool) -> Result<Snapshot, Error> {
         for _ in 0..READS {
             let generation = self.generation()?;
-            let read = self.table_once(name);
+            let read = self.table_once(name, whole);
             if matches!(read, Err(Error::Interrupted)) {
                 continue;
             }
@@ -182,7 +187,7 @@ impl Kernel {
         batch.judge(&answer)
     }
 
-    fn table_once(&mut self, name: &str) -> Result<Option<Loaded>, Error> {
+    fn table_once(&mut self, name: &str, whole: fn(&Set) -> bool) -> Result<Option<Loaded>, Error> {
         let Some(mut table) = self.table_head(name)? else { return Ok(None) };
 
         self.read(NFT_MSG_GETCHAIN, NFT_MSG_NEWCHAIN, true, &[], |attrs| {
@@ -197,7 +202,7 @@ impl Kernel {
             chain.rules = self.rules(name, &chain.name)?;
         }
         table.sets = self.sets(name)?;
-        for set in table.sets.iter_mut().filter(|set| !set.dynamic) {
+        for set in table.sets.iter_mut().filter(|set| whole(set)) {
             set.elements = self.elements(name, set)?;
         }
         let mut counts = BTreeMap::new();
@@ -307,78 +312,6 @@ impl Kernel {
         Ok(found)
     }
 
-    /// How many elements a set without intervals has; none if it is not there. The kernel counts
-    /// those that have just expired too, until it clears them away. One that does not tell (6.12
-    /// does not, 6.18 does) is asked for all of them, see [`Kernel::live_elements`].
-    ///
-    /// # Errors
-    /// As [`Kernel::element`].
-    pub fn count(&mut self, table: &str, set: &str) -> Result<u64, Error> {
-        match self.told_count(table, set)? {
-            (_, Some(count)) => Ok(count),
-            (false, None) => Ok(0),
-            (true, None) => {
-                Ok(u64::try_from(self.live_elements(table, set)?.len()).unwrap_or(u64::MAX))
-            }
-        }
-    }
-
-    /// Whether the set is there, and how many elements it has if the kernel tells.
-    fn told_count(&mut self, table: &str, set: &str) -> Result<(bool, Option<u64>), Error> {
-        let (mut count, mut is_there) = (None, false);
-        let names = [(NFTA_SET_TABLE, table), (NFTA_SET_NAME, set)];
-        self.read(NFT_MSG_GETSET, NFT_MSG_NEWSET, false, &names, |attrs| {
-            is_there = true;
-            for attr in attrs {
-                let attr = attr?;
-                if attr.kind == NFTA_SET_COUNT {
-                    count = Some(u64::from(attr.u32()?));
-                }
-            }
-            Ok(())
-        })?;
-        Ok((is_there, count))
-    }
-
-    /// Every element of a set without intervals, sorted by key. The kernel's time for it grows with
-    /// the square of their number: 100,000 take a third of a second, a million a minute (measured,
-    /// Linux 6.18).
-    ///
-    /// While the hash table of a set still grows after a long list was added, a dump may leave
-    /// elements out. So a large set is read again until the number is the kernel's own or two reads
-    /// agree.
-    ///
-    /// # Errors
-    /// As [`Kernel::element`]; [`Error::Interrupted`] if others kept changing the set.
-    pub fn live_elements(&mut self, table: &str, set: &str) -> Result<Vec<LiveElement>, Error> {
-        let mut last = None;
-        for _ in 0..LARGE_READS {
-            match self.dump_elements(table, set) {
-                Err(Error::Interrupted) => {}
-                Err(error) => return Err(error),
-                Ok(read) => {
-                    if read.len() < LARGE
-                        || last == Some(read.len())
-                        || self.told_count(table, set)?.1 == u64::try_from(read.len()).ok()
-                    {
-                        return Ok(read);
-                    }
-                    last = Some(read.len());
-                }
-            }
-        }
-        Err(Error::Interrupted)
-    }
-
-    fn dump_elements(&mut self, table: &str, set: &str) -> Result<Vec<LiveElement>, Error> {
-        let of_set = [(NFTA_SET_ELEM_LIST_TABLE, table), (NFTA_SET_ELEM_LIST_SET, set)];
-        let mut raw = RawElements::default();
-        self.read(NFT_MSG_GETSETELEM, NFT_MSG_NEWSETELEM, true, &of_set, |attrs| {
-            Ok(raw.add(attrs)?)
-        })?;
-        Ok(raw.live())
-    }
-
     /// What the kernel holds in this set of the table, sorted; nothing if there is no such set.
     ///
     /// # Errors
@@ -398,7 +331,7 @@ impl Kernel {
 
     /// Asks, and hands the attributes of each answer of the wanted kind to `each`. Absence is an
     /// answer without any.
-    fn read(
+    pub(crate) fn read(
         &mut self,
         ask: u16,
         want: u16,

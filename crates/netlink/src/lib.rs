@@ -20,14 +20,19 @@ mod diff;
 mod element;
 mod error;
 pub mod eval;
+#[cfg(feature = "socket")]
+mod events;
 mod expr;
 mod foreign;
 mod kernel;
 mod listening;
+mod live;
 mod load;
 mod message;
 mod model;
+mod news;
 mod object;
+mod own;
 #[cfg(feature = "socket")]
 mod socket;
 pub mod text;
@@ -38,6 +43,8 @@ mod words;
 pub use conntrack::{Connection, Flow};
 pub use diff::diff;
 pub use error::{DecodeError, Error, Refusal};
+#[cfg(feature = "socket")]
+pub use events::Events;
 pub use expr::{
     CmpOp, CtKey, Dynset, Expr, Header, Limit, Log, LogTo, MetaKey, Reg, Reject, Verdict,
 };
@@ -49,5 +56,7 @@ pub use model::{
     Base, Chain, Counter, Counts, Element, Hook, Key, KeyType, LiveElement, Policy, Rule, Set,
     Table,
 };
+pub use news::News;
+pub use own::{Holding, own};
 pub use transaction::{Op, Transaction};
 pub use words::{ICMP_TYPES, ICMPV6_TYPES, ct_state, ct_status, fib_type, protocol};

@@ -36,21 +36,31 @@ pub fn load(kernel: &mut Kernel, desired: &Table) -> Result<Change, Error> {
         if transaction.is_empty() {
             return Ok(Change { before, transaction, verified: true });
         }
-        match kernel.commit(&transaction, Some(snapshot.generation)) {
+        match commit_or_look(kernel, &transaction, snapshot.generation, desired) {
             Err(Error::Interrupted) => {}
-            // Whether it was committed is seen from what the kernel holds.
-            outcome @ (Ok(()) | Err(Error::Unknown)) => {
-                let verified = match verify(kernel, desired, snapshot.generation) {
-                    Err(Error::Interrupted) => outcome.map(|()| false)?,
-                    Err(Error::Decode(error)) => return Err(Error::ReadBack(error.to_string())),
-                    verified => verified?,
-                };
-                return Ok(Change { before, transaction, verified });
-            }
-            Err(error) => return Err(error),
+            verified => return verified.map(|verified| Change { before, transaction, verified }),
         }
     }
     Err(Error::Interrupted)
+}
+
+/// Commits, and says whether the kernel was seen to hold the table afterwards;
+/// [`Error::Interrupted`] if nothing was done.
+pub(crate) fn commit_or_look(
+    kernel: &mut Kernel,
+    transaction: &Transaction,
+    generation: u32,
+    desired: &Table,
+) -> Result<bool, Error> {
+    match kernel.commit(transaction, Some(generation)) {
+        // Whether it was committed is seen from what the kernel holds.
+        outcome @ (Ok(()) | Err(Error::Unknown)) => match verify(kernel, desired, generation) {
+            Err(Error::Interrupted) => outcome.map(|()| false),
+            Err(Error::Decode(error)) => Err(Error::ReadBack(error.to_string())),
+            verified => verified,
+        },
+        Err(error) => Err(error),
+    }
 }
 
 /// What [`load`] would do now, and to what.

@@ -8,11 +8,12 @@ use crate::error::{DecodeError, Error, Refusal};
 use crate::expr::{Expr, Verdict};
 use crate::model::Element;
 use crate::object;
+use crate::own::OWNED;
 use crate::transaction::{Op, Transaction};
 use crate::uapi::*;
 
 /// `NFPROTO_INET`.
-const INET: u8 = 1;
+pub(crate) const INET: u8 = 1;
 /// `NFNL_SUBSYS_NFTABLES`.
 const SUBSYSTEM: u16 = 10;
 const BATCH_BEGIN: u16 = 16;
@@ -266,8 +267,11 @@ type Message<'m> = dyn FnMut(u16, u16, &dyn Fn(&mut Writer)) + 'm;
 /// Hands each message of an operation to `one`.
 fn encode_op(table: &str, index: usize, op: &Op, one: &mut Message<'_>) {
     match op {
-        Op::AddTable { comment } => one(NFT_MSG_NEWTABLE, CREATE, &|out| {
-            object::encode_table(out, table, comment.as_deref());
+        Op::AddTable { comment, awake } => one(NFT_MSG_NEWTABLE, CREATE, &|out| {
+            object::encode_table(out, table, comment.as_deref(), awake.then_some(0));
+        }),
+        Op::OwnTable { comment } => one(NFT_MSG_NEWTABLE, CREATE, &|out| {
+            object::encode_table(out, table, comment.as_deref(), Some(OWNED));
         }),
         Op::DeleteTable => one(NFT_MSG_DELTABLE, 0, &|out| out.string(NFTA_TABLE_NAME, table)),
         Op::FlushRules => one(NFT_MSG_DELRULE, 0, &|out| out.string(NFTA_RULE_TABLE, table)),
@@ -393,11 +397,11 @@ fn element_at(list: &[u8], base: usize, offset: usize) -> Option<usize> {
 /// One message from the kernel.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reply<'a> {
-    kind: u16,
+    pub(crate) kind: u16,
     flags: u16,
     pub(crate) seq: u32,
     /// What stands behind the netlink header.
-    body: &'a [u8],
+    pub(crate) body: &'a [u8],
 }
 
 /// What an acknowledgement says.

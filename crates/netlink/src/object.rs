@@ -14,10 +14,16 @@ pub(crate) const COUNTER: u32 = 1;
 /// The type of every base chain that nfguard makes.
 const FILTER: &str = "filter";
 
-pub(crate) fn encode_table(out: &mut Writer, table: &str, comment: Option<&str>) {
+pub(crate) fn encode_table(
+    out: &mut Writer,
+    table: &str,
+    comment: Option<&str>,
+    flags: Option<u32>,
+) {
     out.string(NFTA_TABLE_NAME, table);
-    // Wakes up a table that is dormant.
-    out.u32(NFTA_TABLE_FLAGS, 0);
+    if let Some(flags) = flags {
+        out.u32(NFTA_TABLE_FLAGS, flags);
+    }
     if let Some(comment) = comment {
         out.comment(NFTA_TABLE_USERDATA, comment);
     }

@@ -4,7 +4,7 @@
 
 use std::io;
 use std::mem::size_of;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use crate::error::Error;
 use crate::message;
@@ -83,6 +83,27 @@ impl Socket {
         }
     }
 
+    /// Hears of each change to the ruleset from now on.
+    pub(crate) fn hear_of_nftables(&self, waiting: i32) -> io::Result<()> {
+        // Without privilege the default has to do.
+        let _ = self.set(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, waiting);
+        // SAFETY: all of its fields are numbers, for which zero is a value.
+        let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+        address.nl_family = libc::sa_family_t::try_from(libc::AF_NETLINK).unwrap_or(0);
+        // Joining alone is not enough: a socket without a number of its own is told nothing.
+        address.nl_groups = 1 << (libc::NFNLGRP_NFTABLES - 1);
+        let (fd, len) = (self.fd.as_raw_fd(), socklen::<libc::sockaddr_nl>());
+        // SAFETY: the pointer is to a sockaddr_nl, and the length says so.
+        let result = unsafe { libc::bind(fd, (&raw const address).cast(), len) };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    /// One message, or several that came together, if there is one.
+    pub(crate) fn receive_message(&mut self) -> io::Result<&[u8]> {
+        let len = self.receive()?;
+        Ok(self.buffer.get(..len).unwrap_or_default())
+    }
+
     fn receive(&mut self) -> io::Result<usize> {
         let (fd, flags) = (self.fd.as_raw_fd(), libc::MSG_DONTWAIT);
         // SAFETY: the pointer and length are of one buffer, which outlives the call.
@@ -136,6 +157,12 @@ impl Socket {
             libc::setsockopt(self.fd.as_raw_fd(), level, option, pointer, socklen::<i32>())
         };
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 }
 

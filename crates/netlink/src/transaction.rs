@@ -26,6 +26,15 @@ pub enum Op {
     AddTable {
         /// At most 127 bytes.
         comment: Option<String>,
+        /// Wakes it up if it is dormant. Fails if a table that is there has other flags, as one has
+        /// that a process owns or owned.
+        awake: bool,
+    },
+    /// Makes the table, or takes over one that outlived its owner, so that nobody else can change
+    /// it while this socket is open, and that it stays when the socket is closed. Needs Linux 6.9.
+    OwnTable {
+        /// At most 127 bytes.
+        comment: Option<String>,
     },
     /// Removes the table with all that it holds; an error if it is absent.
     DeleteTable,
@@ -115,6 +124,7 @@ impl Transaction {
         let table = format!("inet {}", self.table);
         match op {
             Op::AddTable { .. } => format!("add table {table}"),
+            Op::OwnTable { .. } => format!("add table {table} {{ flags owner, persist; }}"),
             Op::DeleteTable => format!("delete table {table}"),
             Op::FlushRules => format!("flush table {table}"),
             Op::FlushChain(chain) => format!("flush chain {table} {chain}"),

@@ -39,9 +39,11 @@ pub(crate) const NFTA_HOOK_HOOKNUM: u16 = 1;
 pub(crate) const NFTA_HOOK_PRIORITY: u16 = 2;
 
 pub(crate) const NFT_TABLE_F_DORMANT: u32 = 1;
+pub(crate) const NFT_TABLE_F_OWNER: u32 = 2;
 
 pub(crate) const NFTA_TABLE_NAME: u16 = 1;
 pub(crate) const NFTA_TABLE_FLAGS: u16 = 2;
+pub(crate) const NFTA_TABLE_OWNER: u16 = 7;
 pub(crate) const NFTA_TABLE_USERDATA: u16 = 6;
 
 pub(crate) const NFTA_CHAIN_TABLE: u16 = 1;
@@ -186,6 +188,8 @@ pub(crate) const NFTA_OBJREF_IMM_TYPE: u16 = 1;
 pub(crate) const NFTA_OBJREF_IMM_NAME: u16 = 2;
 
 pub(crate) const NFTA_GEN_ID: u16 = 1;
+pub(crate) const NFTA_GEN_PROC_PID: u16 = 2;
+pub(crate) const NFTA_GEN_PROC_NAME: u16 = 3;
 
 pub(crate) const NFTA_FIB_DREG: u16 = 1;
 pub(crate) const NFTA_FIB_RESULT: u16 = 2;

@@ -59,6 +59,60 @@ fn status_and_diff_see_what_was_changed_by_hand_and_load_mends_it() {
 }
 
 #[test]
+fn status_names_each_rule_set_and_chain_that_was_changed_added_or_removed() {
+    let netns = netns();
+    let a = file(A);
+    let path = a.path().to_str().expect("plain letters");
+    let folder = tempfile::tempdir().expect("a folder");
+    let kept = folder.path().to_str().expect("plain letters");
+    let drift = |status: &Value| -> Vec<String> {
+        let lines = status["drift"].as_array().expect("a list").iter();
+        lines.map(|line| line.as_str().expect("text").to_owned()).collect()
+    };
+    let by_hand = [
+        ("add rule inet nfguard egress accept", vec![" chain egress", "+    accept"]),
+        ("flush chain inet nfguard loaded", vec![]),
+        (
+            "insert rule inet nfguard ingress tcp dport 23 accept comment \"x\"",
+            vec![" chain ingress", "+    tcp dport 23 accept comment \"x\""],
+        ),
+        (
+            "delete element inet nfguard group/friends/v4 { 192.0.2.0/24 }",
+            vec![" set group/friends/v4", "-    elements = { 192.0.2.0/24 }"],
+        ),
+        (
+            "add chain inet nfguard more { type filter hook input priority 0; policy drop; }",
+            vec!["+chain more"],
+        ),
+        ("delete chain inet nfguard loaded", vec!["-the note of what was loaded"]),
+        ("add table inet nfguard { flags dormant; }", vec![" table", "+    flags dormant"]),
+    ];
+    let load = || {
+        let loaded = nfguard(&netns, &["--state-dir", kept, "load", path]);
+        assert_eq!(loaded.status, Some(0), "{loaded:?}");
+    };
+    load();
+    for (change, expected) in by_hand {
+        nft(&netns, &format!("{change}\n"));
+        let is_drift = !expected.is_empty();
+        let known = json(&netns, &["--state-dir", kept, "status"], i32::from(is_drift));
+        let given = json(&netns, &["status", "--policy", path], i32::from(is_drift));
+        assert_eq!(drift(&known), drift(&given), "{change}");
+        assert_eq!(known["intact"], !is_drift, "{change}");
+        for line in expected {
+            assert!(drift(&known).iter().any(|it| it == line), "{change}: {:?}", drift(&known));
+        }
+        assert_eq!(drift(&json(&netns, &["status"], i32::from(is_drift))), [""; 0], "not known");
+        load();
+    }
+    nft(&netns, "flush ruleset\n");
+    let gone = json(&netns, &["--state-dir", kept, "status"], 1);
+    assert_eq!(gone["gone"]["file"], path);
+    let unloaded = nfguard(&netns, &["--state-dir", kept, "unload"]);
+    assert_eq!(unloaded.status, Some(0), "{unloaded:?}");
+}
+
+#[test]
 fn a_load_says_whether_it_changed_anything() {
     let netns = netns();
     let (a, b) = (file(A), file(B));

@@ -6,6 +6,7 @@ use ipnetwork::IpNetwork;
 use nfguard_ban::{Bans, NeverBan};
 use nfguard_netlink::{Error, Expr, Kernel, Op, Table, Transaction, diff};
 
+use crate::guard;
 use crate::load::{POLICY, ours};
 
 /// What a load changes, as it was.
@@ -59,7 +60,22 @@ impl Previous {
     }
 
     /// Puts it back in one transaction, whatever is there now.
+    ///
+    /// Where a guard keeps the table, that is asked for it first. It may have lent it to the load
+    /// that takes too long: then it can be changed already, or will be in a moment.
     pub(super) fn put_back(&self) -> Result<(), Error> {
+        let lent = guard::try_borrow().ok().flatten();
+        self.put_back_now()?;
+        if let Some(lent) = lent {
+            let removed: Vec<String> =
+                self.table.is_none().then(|| ours().name).into_iter().collect();
+            // The guard says what is wrong in its own log; the rules are back.
+            let _ = lent.give_back(&removed, true);
+        }
+        Ok(())
+    }
+
+    fn put_back_now(&self) -> Result<(), Error> {
         let mut kernel = Kernel::open()?;
         let gently = match &self.table {
             // What both have in common keeps its counters and its memory.
@@ -80,10 +96,10 @@ impl Previous {
 }
 
 /// Makes the table, or makes it absent, whatever was there and without reading it.
-fn everything_anew(table: Option<&Table>) -> Transaction {
+pub(crate) fn everything_anew(table: Option<&Table>) -> Transaction {
     let ours = ours();
     // The first one, because what is absent cannot be deleted.
-    let mut ops = vec![Op::AddTable { comment: ours.comment }, Op::DeleteTable];
+    let mut ops = vec![Op::AddTable { comment: ours.comment, awake: false }, Op::DeleteTable];
     ops.extend(table.into_iter().flat_map(|table| diff(None, table).ops));
     Transaction { table: ours.name, ops }
 }

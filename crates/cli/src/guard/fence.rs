@@ -1,0 +1,159 @@
+//! What the guard gives up once it runs.
+//!
+//! Afterwards it can change the firewall of its network namespace, read files and answer on its
+//! sockets; it cannot write or make a file, start a program, open a network connection, or become
+//! anybody else.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set,
+    remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
+};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch,
+};
+
+/// Of the calling thread, for good. Called before there is a second one.
+pub(super) fn enter() -> io::Result<()> {
+    let keep = capabilities(None)?.permitted & CapabilitySet::NET_ADMIN;
+    clear_ambient_capability_set()?;
+    for capability in CapabilitySet::all().iter() {
+        // Without the privilege to do it there is nothing to be had from the set either.
+        let _ = remove_capability_from_bounding_set(capability);
+    }
+    let sets =
+        CapabilitySets { effective: keep, permitted: keep, inheritable: CapabilitySet::empty() };
+    set_capabilities(None, sets)?;
+    set_no_new_privs(true)?;
+    seccompiler::apply_filter(&filter().map_err(io::Error::other)?).map_err(io::Error::other)
+}
+
+/// Any other call fails with `EPERM`, so that what nobody has thought of is an error in the log and
+/// not a firewall without its guard.
+fn filter() -> Result<BpfProgram, seccompiler::BackendError> {
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
+        ALLOWED.iter().map(|call| (*call, Vec::new())).collect();
+    let not_to_write = |argument| {
+        let bits = (libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC) as u64;
+        only(argument, SeccompCmpOp::MaskedEq(bits), libc::O_RDONLY)
+    };
+    rules.insert(libc::SYS_openat, vec![not_to_write(2)?]);
+    let families = [libc::AF_NETLINK, libc::AF_UNIX];
+    let families = families.map(|family| only(0, SeccompCmpOp::Eq, family));
+    rules.insert(libc::SYS_socket, families.into_iter().collect::<Result<_, _>>()?);
+    let not_to_block = only(1, SeccompCmpOp::Eq, libc::FIONBIO as libc::c_int)?;
+    rules.insert(libc::SYS_ioctl, vec![not_to_block]);
+    let arch = TargetArch::try_from(std::env::consts::ARCH)?;
+    let eperm = SeccompAction::Errno(libc::EPERM as u32);
+    SeccompFilter::new(rules, eperm, SeccompAction::Allow, arch)?.try_into()
+}
+
+fn only(
+    argument: u8,
+    compare: SeccompCmpOp,
+    value: i32,
+) -> Result<SeccompRule, seccompiler::BackendError> {
+    let value = u64::from(value.cast_unsigned());
+    SeccompRule::new(vec![SeccompCondition::new(
+        argument,
+        SeccompCmpArgLen::Dword,
+        compare,
+        value,
+    )?])
+}
+
+/// What the standard library, the sockets and the memory need.
+const ALLOWED: &[i64] = &[
+    libc::SYS_read,
+    libc::SYS_readv,
+    libc::SYS_pread64,
+    libc::SYS_write,
+    libc::SYS_writev,
+    libc::SYS_close,
+    libc::SYS_lseek,
+    libc::SYS_fstat,
+    libc::SYS_newfstatat,
+    libc::SYS_statx,
+    libc::SYS_readlinkat,
+    libc::SYS_getdents64,
+    libc::SYS_fcntl,
+    libc::SYS_ppoll,
+    libc::SYS_bind,
+    libc::SYS_connect,
+    libc::SYS_accept4,
+    libc::SYS_getsockname,
+    libc::SYS_getpeername,
+    libc::SYS_getsockopt,
+    libc::SYS_setsockopt,
+    libc::SYS_sendto,
+    libc::SYS_sendmsg,
+    libc::SYS_recvfrom,
+    libc::SYS_recvmsg,
+    libc::SYS_shutdown,
+    libc::SYS_brk,
+    libc::SYS_mmap,
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_mprotect,
+    libc::SYS_madvise,
+    libc::SYS_futex,
+    libc::SYS_sched_yield,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_nanosleep,
+    libc::SYS_getrandom,
+    libc::SYS_getpid,
+    libc::SYS_gettid,
+    libc::SYS_getuid,
+    libc::SYS_geteuid,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sigaltstack,
+    libc::SYS_restart_syscall,
+    libc::SYS_tgkill,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_poll,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_readlink,
+];
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::net::TcpStream;
+    use std::process::Command;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn behind_the_fence_files_are_read_and_nothing_is_written_started_or_connected() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("file");
+        fs::write(&path, "text").expect("it can be written before");
+        let outcome = thread::scope(|scope| {
+            let fenced = scope.spawn(|| {
+                enter().expect("the fence goes up");
+                assert_eq!(fs::read_to_string(&path).expect("it can be read"), "text");
+                let refused = [
+                    File::create(&path).err(),
+                    fs::remove_file(&path).err(),
+                    Command::new("/bin/true").spawn().err(),
+                    TcpStream::connect(("127.0.0.1", 9)).err(),
+                ];
+                refused.map(|error| error.map(|error| error.kind()))
+            });
+            fenced.join()
+        });
+        let refused = Some(io::ErrorKind::PermissionDenied);
+        assert_eq!(outcome.expect("no panic"), [refused; 4]);
+        assert!(Command::new("/bin/true").status().expect("it starts").success(), "the control");
+    }
+}

@@ -1,0 +1,93 @@
+//! Loading while it is guarded, and guards that end.
+
+use nfguard_tests::guard::Guard;
+use nfguard_tests::nft::{nft, try_nft};
+use nfguard_tests::program::nfguard;
+
+use super::{A, B, banned, can_be_owned, done, file, json, netns, policy, until};
+
+#[test]
+fn loading_unloading_and_going_back_work_as_without_a_guard_and_what_is_loaded_is_guarded() {
+    let netns = netns();
+    let (a, b) = (file(A), file(B));
+    let [path_a, path_b] = [&a, &b].map(|file| file.path().to_str().expect("plain letters"));
+    let folder = tempfile::tempdir().expect("a folder");
+    let kept = folder.path().to_str().expect("plain letters");
+    let run = |arguments: &[&str]| done(&netns, &[&["--state-dir", kept], arguments].concat());
+    let guard = Guard::start(&netns, Some(a.path()), &["--state-dir", kept]);
+    let table_a = policy(&netns);
+    let is_guarded = |meant: &str| {
+        if try_nft(&netns, "flush chain inet nfguard ingress\n").status.success() {
+            until("it is put right", &guard, || policy(&netns) == meant);
+        }
+        assert_eq!(policy(&netns), meant);
+    };
+    run(&["load", path_a]);
+    run(&["load", path_b]);
+    let table_b = policy(&netns);
+    assert_ne!(table_a, table_b);
+    is_guarded(&table_b);
+    run(&["rollback"]);
+    assert_eq!(policy(&netns), table_a);
+    is_guarded(&table_a);
+    // Nobody confirms: a process of its own goes back, and the guard keeps what is back.
+    let answer = nfguard(&netns, &["--state-dir", kept, "load", path_b, "--confirm", "1s"]);
+    let late = answer.stderr.contains("longer than there was time to confirm");
+    assert_eq!(answer.status, Some(if late { 3 } else { 0 }), "{answer:?}");
+    until("it went back", &guard, || policy(&netns) == table_a);
+    is_guarded(&table_a);
+    run(&["unload"]);
+    assert_eq!(policy(&netns), "");
+    let status = json(&guard.status());
+    assert_eq!(status["status"]["policy"], "absent");
+    nft(&netns, "flush ruleset\n");
+    run(&["load", path_b]);
+    is_guarded(&table_b);
+    done(&netns, &["ban", "203.0.113.7", "--for", "1h"]);
+    run(&["unload", "--all"]);
+    assert_eq!(json(&guard.status())["status"]["bans"], 0);
+    assert_eq!(banned(&netns), [""; 0], "removed on purpose");
+}
+
+#[test]
+fn a_guard_that_was_killed_leaves_the_rules_and_the_next_one_takes_them_over_as_they_are() {
+    let netns = netns();
+    let a = file(A);
+    let guard = Guard::start(&netns, Some(a.path()), &[]);
+    done(&netns, &["ban", "203.0.113.7", "--for", "1h"]);
+    let meant = policy(&netns);
+    guard.kill();
+    assert_eq!(policy(&netns), meant, "the rules outlive it");
+    assert_eq!(banned(&netns).len(), 1);
+    // Nobody has to be there for a load.
+    let b = file(B);
+    done(&netns, &["load", b.path().to_str().expect("plain letters")]);
+    done(&netns, &["load", a.path().to_str().expect("plain letters")]);
+    assert_eq!(policy(&netns), meant);
+    let next = Guard::start(&netns, None, &[]);
+    assert_eq!(policy(&netns), meant);
+    let kept = if can_be_owned() { "owned" } else { "watched" };
+    assert_eq!(json(&next.status())["status"]["policy"], kept);
+    assert_eq!(json(&next.status())["status"]["bans"], 1);
+    nft(&netns, "flush ruleset\n");
+    until("all is as it was", &next, || policy(&netns) == meant && banned(&netns).len() == 1);
+    let second = nfguard(&netns, &["guard", "--socket", "/nowhere/at-all"]);
+    assert_eq!(second.status, Some(3), "{second:?}");
+    assert!(second.stderr.contains("another one runs"), "{second:?}");
+}
+
+#[test]
+fn a_borrower_that_dies_leaves_what_was_guarded_before() {
+    let netns = netns();
+    let a = file(A);
+    let guard = Guard::start(&netns, Some(a.path()), &[]);
+    let meant = policy(&netns);
+    let mut borrower = guard.talk();
+    assert_eq!(json(&borrower.say(r#"{"op":"borrow"}"#))["ok"], true);
+    assert_eq!(json(&guard.status())["status"]["policy"], "lent");
+    assert_eq!(json(&guard.talk().say(r#"{"op":"borrow"}"#))["ok"], false, "one at a time");
+    nft(&netns, "flush chain inet nfguard ingress\n");
+    assert_ne!(policy(&netns), meant);
+    drop(borrower);
+    until("it is put right", &guard, || policy(&netns) == meant);
+}
