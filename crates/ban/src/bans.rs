@@ -12,6 +12,7 @@ use crate::error::{Error, errno, refused};
 use crate::layout::{self, BanSet, FAMILIES, MARK, Place, Shape, TABLE};
 use crate::never::{Admitted, NeverBan, Refused};
 use crate::note::{self, Note};
+use crate::spared;
 use crate::target::{Port, Target};
 
 /// How often what needs a whole view of the table starts again because others changed the ruleset
@@ -334,7 +335,7 @@ impl Bans {
             let own = change(bans.own.clone());
             let never = change(bans.never_of_all(is_there)?);
             let mut shape = bans.shape()?;
-            for set in layout::spared(&never) {
+            for set in spared::spared(&never) {
                 let allies = set.elements.len();
                 if let Some(size) = set.size.filter(|size| edit::count(allies) > u64::from(*size)) {
                     return Err(Error::ManyAllies { allies, size });
@@ -345,7 +346,7 @@ impl Bans {
                     transaction.ops.push(Op::AddElements { set: set.name, elements: set.elements });
                 }
             }
-            shape.spares_prefixes = layout::spares_prefixes(&never);
+            shape.spares_prefixes = spared::spares_prefixes(&never);
             for set in sets.difference(&shape.sets.clone()) {
                 transaction.ops.push(Op::AddSet(set.set()));
                 shape.sets.insert(*set);
@@ -363,7 +364,7 @@ impl Bans {
         for (is_v6, has) in FAMILIES.into_iter().zip(&mut has_feeds) {
             *has = !self.kernel.rules(TABLE, layout::feed_chain(is_v6))?.is_empty();
         }
-        let spares_prefixes = layout::spares_prefixes(&self.never_of_all(true)?);
+        let spares_prefixes = spared::spares_prefixes(&self.never_of_all(true)?);
         let outgoing = self.drops_outgoing()?;
         Ok(Shape { sets: self.sets()?, spares_prefixes, has_feeds, outgoing })
     }
@@ -410,9 +411,9 @@ impl Bans {
     /// the others' are those that it held last.
     fn never_of_all(&mut self, is_there: bool) -> Result<NeverBan, Error> {
         let mut others = Vec::new();
-        for set in layout::spared(&NeverBan::default()) {
+        for set in spared::spared(&NeverBan::default()) {
             let elements = self.kernel.elements(TABLE, &set)?;
-            others.extend(elements.into_iter().filter_map(|one| layout::ally(&set, one)));
+            others.extend(elements.into_iter().filter_map(|one| spared::ally(&set, one)));
         }
         let known = if is_there { &self.own } else { &self.never };
         Ok(known.beside(others, SystemTime::now()))

@@ -5,7 +5,7 @@
 //! timeout. An interval set has none of the three.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnetwork::IpNetwork;
@@ -14,8 +14,8 @@ use nfguard_netlink::{
     Table, Verdict, protocol,
 };
 
-use crate::never::{Ally, NeverBan, Span};
-use crate::note;
+use crate::never::Span;
+use crate::spared::{never_prefixes, never_set};
 use crate::target::{Port, Protocol, Target};
 
 /// The table that bans lie in.
@@ -32,10 +32,6 @@ pub(crate) const ANY_MARK: &str = "nfguard bans, format ";
 /// most bans go to have it.
 const ROOMY: u32 = 64 * 65_536 - 1;
 const SPARE: u32 = 63 * 65_536;
-
-/// How many single addresses can be spared, each family. To say so has the kernel take its quickest
-/// kind of set, with a table of 175 kB that never grows (`nft_hash_fast`, since Linux 4.13).
-const ALLIES: u32 = 16_384;
 
 const REG: Reg = Reg::FIRST;
 
@@ -195,14 +191,14 @@ pub(crate) fn protocol_number(protocol: Protocol) -> u8 {
     }
 }
 
-fn push_address(out: &mut Vec<u8>, address: IpAddr) {
+pub(crate) fn push_address(out: &mut Vec<u8>, address: IpAddr) {
     match address {
         IpAddr::V4(address) => out.extend(address.octets()),
         IpAddr::V6(address) => out.extend(address.octets()),
     }
 }
 
-fn address(bytes: &[u8]) -> Option<IpAddr> {
+pub(crate) fn address(bytes: &[u8]) -> Option<IpAddr> {
     let v4 = || <[u8; 4]>::try_from(bytes).map(IpAddr::from);
     v4().or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
 }
@@ -299,91 +295,6 @@ pub(crate) fn outgoing_chains() -> Vec<Chain> {
     vec![outgoing, base("output", Hook::Output), base("forward", Hook::Forward)]
 }
 
-/// The sets of those who are spared, and what is to be in them: single addresses, which cost a
-/// dropped packet least; prefixes; and prefixes within these, which no rule looks at, but which are
-/// still spared when the wider one no longer is.
-///
-/// Of loopback it is the one address that is used: nothing but the host itself can send from there.
-pub(crate) fn spared(never: &NeverBan) -> Vec<Set> {
-    let of = |is_v6: bool| {
-        let mut addresses = never_set(is_v6);
-        let mut prefixes = never_prefixes(is_v6);
-        let mut within = never_within(is_v6);
-        let allies = never.allies().iter().filter(|ally| ally.network.is_ipv6() == is_v6);
-        for ally in allies {
-            let (first, last) = (ally.network.network(), ally.network.broadcast());
-            let comment = Some(note::clean(&ally.reason));
-            if first == last || first.is_loopback() {
-                let first = if first.is_loopback() { LOOPBACK } else { first };
-                let key = Key::Value(bytes(if is_v6 { ally.network.network() } else { first }));
-                addresses.elements.push(Element { key, timeout: None, comment });
-            } else if is_outermost(ally, never.allies()) {
-                let key = Key::Range(bytes(first), bytes(last));
-                prefixes.elements.push(Element { key, timeout: None, comment });
-            } else {
-                let key = Key::Value([bytes(first), bytes(last)].concat());
-                within.elements.push(Element { key, timeout: None, comment });
-            }
-        }
-        [addresses, prefixes, within].map(|mut set| {
-            set.elements.sort_by(|a, b| a.key.cmp(&b.key));
-            set.elements.dedup_by(|a, b| a.key == b.key);
-            set
-        })
-    };
-    FAMILIES.into_iter().flat_map(of).collect()
-}
-
-/// Whether there are allies that are more than one address.
-pub(crate) fn spares_prefixes(never: &NeverBan) -> [bool; 2] {
-    let sets = spared(never);
-    FAMILIES.map(|is_v6| {
-        let name = never_prefixes(is_v6).name;
-        sets.iter().any(|set| set.name == name && !set.elements.is_empty())
-    })
-}
-
-const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-
-fn bytes(address: IpAddr) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    push_address(&mut bytes, address);
-    bytes
-}
-
-/// Who is spared, by an element of one set of [`spared`]; but for loopback, which always is.
-pub(crate) fn ally(set: &Set, element: Element) -> Option<(IpNetwork, String)> {
-    let (first, last) = match element.key {
-        Key::Value(key) if set.key.len() == 2 => {
-            let (first, last) = key.split_at(key.len() / 2);
-            (first.to_vec(), last.to_vec())
-        }
-        Key::Value(key) => (key.clone(), key),
-        Key::Range(first, last) => (first, last),
-    };
-    let mut bits = 0;
-    for (first, last) in first.iter().zip(&last) {
-        let equal = (first ^ last).leading_zeros();
-        bits += equal;
-        if equal < 8 {
-            break;
-        }
-    }
-    let network = IpNetwork::new(address(&first)?, u8::try_from(bits).ok()?).ok()?;
-    if network.ip().is_loopback() {
-        return None;
-    }
-    Some((network, element.comment.unwrap_or_default()))
-}
-
-/// Whether its network lies in no other one: the kernel refuses ranges that overlap.
-fn is_outermost(inner: &Ally, allies: &[Ally]) -> bool {
-    !allies.iter().any(|outer| {
-        outer.network.prefix() < inner.network.prefix()
-            && Target::from(outer.network).overlaps(inner.network.into())
-    })
-}
-
 /// Where the rules of feeds stand.
 pub(crate) fn feed_chain(is_v6: bool) -> &'static str {
     if is_v6 { "feeds/v6" } else { "feeds/v4" }
@@ -465,31 +376,6 @@ fn address_at(end: End, is_v6: bool) -> Expr {
 
 fn lookup(set: &str, inverted: bool) -> Expr {
     Expr::Lookup { reg: REG, set: set.to_owned(), inverted }
-}
-
-fn never_set(is_v6: bool) -> Set {
-    let (name, key) =
-        if is_v6 { ("never/v6", KeyType::Ipv6Addr) } else { ("never/v4", KeyType::Ipv4Addr) };
-    Set {
-        name: name.to_owned(),
-        key: vec![key],
-        size: Some(ALLIES),
-        comment: Some("never banned".to_owned()),
-        ..Set::default()
-    }
-}
-
-fn never_prefixes(is_v6: bool) -> Set {
-    let addresses = never_set(is_v6);
-    let name = format!("{}/prefixes", addresses.name);
-    Set { name, interval: true, size: None, ..addresses }
-}
-
-/// Each by its first and its last address. A table has it when it is needed first.
-fn never_within(is_v6: bool) -> Set {
-    let addresses = never_set(is_v6);
-    let key = addresses.key.repeat(2);
-    Set { name: format!("{}/within", addresses.name), key, ..addresses }
 }
 
 /// The first `bits` of so many bytes.

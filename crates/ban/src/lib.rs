@@ -86,6 +86,7 @@ mod never;
 mod note;
 #[cfg(feature = "socket")]
 mod routes;
+mod spared;
 mod target;
 
 // They are part of the interface: of errors, allies and feeds.
