@@ -180,8 +180,9 @@ impl Guard {
         }
         if now >= self.next_look {
             self.next_look = now + LOOK;
+            // What has been told already is not to be found twice.
+            self.heed();
             self.look_at_policy(now, "");
-            self.look_at_bans(now, "");
         }
         if now >= self.next_never {
             self.next_never = now + NEVER;
