@@ -52,58 +52,75 @@ struct Case {
     times: Vec<f64>,
 }
 
+/// `[RUNS] [banned|established|published]`: all three ways, or one of them.
 fn main() -> Result<()> {
     enter()?;
     let runs = env::args().nth(1).map_or(Ok(RUNS), |runs| runs.parse())?;
+    let only = env::args().nth(2);
     let dir = env::temp_dir().join(format!("nfguard-bench-{}", std::process::id()));
     fs::create_dir(&dir)?;
-    let done = Ufw::configured(&dir).and_then(|ufw| bench(runs, &ufw));
+    let done = Ufw::configured(&dir).and_then(|ufw| {
+        for traffic in [Traffic::Banned, Traffic::Established, Traffic::Published] {
+            if only.as_ref().is_none_or(|only| only == traffic.word()) {
+                bench(traffic, runs, &ufw)?;
+            }
+        }
+        Ok(())
+    });
     fs::remove_dir_all(&dir)?;
     done
 }
 
-fn bench(runs: usize, ufw: &Ufw) -> Result<()> {
+fn bench(traffic: Traffic, runs: usize, ufw: &Ufw) -> Result<()> {
     let programs = [
         Program(Path::new("nft"), &["--version"]),
         Program(Path::new("ufw"), &["--version"]),
         Program(Path::new("ipset"), &["--version"]),
         Program(Path::new("iptables-nft"), &["--version"]),
     ];
-    let mut page = format!(
-        "# A packet's way\n\nMade by `cargo xtask bench path`: nanoseconds a packet, medians of \
-         {runs} runs in turns, {PACKETS} packets a run (chains of a rule a ban: {SLOW_PACKETS}). \
-         The packets are made in the kernel by an XDP program, which is about 95 ns of every \
-         number, and come in at the host's interface as if received.\n\n{}\n",
-        header(&programs),
-    );
+    let head = header(&programs);
     let mut cases = cases();
+    cases.retain(|case| case.traffic == traffic);
     for _ in 0..runs {
         for case in &mut cases {
             case.run(ufw)?;
         }
     }
-    for traffic in [Traffic::Banned, Traffic::Established, Traffic::Published] {
-        page += &report(traffic, &cases);
-    }
+    let page = format!(
+        "# {}\n\nMade by `cargo xtask bench path`: nanoseconds a packet, medians of {runs} runs in \
+         turns, {PACKETS} packets a run (chains of a rule a ban: {SLOW_PACKETS}). The packets are \
+         made in the kernel by an XDP program, which is about 95 ns of every number, and come in at \
+         the host's interface as if received.\n\n{head}\n{}",
+        traffic.title(),
+        report(traffic, &cases),
+    );
     print!("{page}");
     // A trial run is no result.
     if runs >= RUNS {
-        fs::write(format!("{RESULTS}.md"), page)?;
-        for (traffic, title, name) in [
-            (Traffic::Banned, "A packet of a banned source", "banned"),
-            (Traffic::Established, "A packet of an established flow to the host", "established"),
-            (
-                Traffic::Published,
-                "A packet of an established flow to a published port",
-                "published",
-            ),
-        ] {
-            let plot = Plot { title, x: "bans", y: "nanoseconds a packet" };
-            let path = format!("{RESULTS}-{name}.svg");
-            plot.write(Path::new(&path), &series(traffic, &cases))?;
-        }
+        let path = format!("{RESULTS}-{}", traffic.word());
+        fs::write(format!("{path}.md"), page)?;
+        let plot = Plot { title: traffic.title(), x: "bans", y: "nanoseconds a packet" };
+        plot.write(Path::new(&format!("{path}.svg")), &series(&cases))?;
     }
     Ok(())
+}
+
+impl Traffic {
+    fn word(self) -> &'static str {
+        match self {
+            Traffic::Banned => "banned",
+            Traffic::Established => "established",
+            Traffic::Published => "published",
+        }
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Traffic::Banned => "A packet of a banned source, dropped",
+            Traffic::Established => "A packet of an established flow to the host",
+            Traffic::Published => "A packet of an established flow to a port that Docker publishes",
+        }
+    }
 }
 
 fn cases() -> Vec<Case> {
@@ -235,14 +252,6 @@ fn mac(name: &str) -> Result<[u8; 6]> {
 }
 
 fn report(traffic: Traffic, cases: &[Case]) -> String {
-    let words = match traffic {
-        Traffic::Banned => "A banned source, dropped; without a firewall it reaches the host",
-        Traffic::Established => "An established flow to the host",
-        Traffic::Published => {
-            "An established flow to a port that Docker publishes, its rules in all"
-        }
-    };
-    let cases: Vec<&Case> = cases.iter().filter(|case| case.traffic == traffic).collect();
     let of = |firewall: Firewall, bans: u32| {
         let found = cases.iter().find(|case| case.firewall == firewall && case.bans == bans);
         found.map(|case| case.median())
@@ -267,12 +276,12 @@ fn report(traffic: Traffic, cases: &[Case]) -> String {
         })
         .collect();
     let head = ["", "bans", "ns a packet", "to no firewall", "to nft by hand"];
-    format!("## {words}\n\n{}\n", table(&head, &rows))
+    table(&head, &rows)
 }
 
-fn series(traffic: Traffic, cases: &[Case]) -> Vec<Series> {
+fn series(cases: &[Case]) -> Vec<Series> {
     let mut all: Vec<Series> = Vec::new();
-    for case in cases.iter().filter(|case| case.traffic == traffic && case.bans > 0) {
+    for case in cases.iter().filter(|case| case.bans > 0) {
         let point = (f64::from(case.bans), case.median());
         match all.iter_mut().find(|series| series.name == case.firewall.name()) {
             Some(series) => series.points.push(point),
