@@ -136,7 +136,7 @@ fn compare(
             (Fate::Reject, _) => tally.rejected += 1,
             (Fate::Drop, _) => {}
         }
-        if !is_same(set, by_ufw, by_us) {
+        if !is_same(set, shot, by_ufw, by_us) {
             tally.wrong.push(format!(
                 "{}: ufw {by_ufw:?}, nfguard {by_us:?}\n    defaults {:?}\n    ufw {}",
                 shot.text,
@@ -156,7 +156,11 @@ fn settled(judge: &World, ours: &World, shots: &[Shot], set: &RuleSet) -> (Fates
     loop {
         let both = fate::fates(judge, shots).zip(fate::fates(ours, shots));
         let agree = |(by_ufw, by_us): &(Fates, Fates)| {
-            by_ufw.iter().zip(by_us).all(|(one, other)| is_same(set, *one, *other))
+            shots
+                .iter()
+                .zip(by_ufw)
+                .zip(by_us)
+                .all(|((shot, one), other)| is_same(set, shot, *one, *other))
         };
         if both.as_ref().is_some_and(agree) || Instant::now() > deadline {
             return both.expect("every packet arrives");
@@ -165,11 +169,14 @@ fn settled(judge: &World, ours: &World, shots: &[Shot], set: &RuleSet) -> (Fates
     }
 }
 
-/// Whether two fates are the same. Where something that leaves is refused, ufw's own ICMP errors
-/// over IPv4 are too, and nobody hears of a rejection; nfguard's always leave.
-fn is_same(set: &RuleSet, by_ufw: (Fate, u64), by_us: (Fate, u64)) -> bool {
+/// Whether two fates are the same. Whether the sender of what does not pass hears of it is only
+/// compared where an ICMP error, which ufw's default sends for TCP too, can come to it: nobody has
+/// the container's forged addresses; and where something that leaves is refused, ufw's own errors
+/// over IPv4 are too, while nfguard's always leave.
+fn is_same(set: &RuleSet, shot: &Shot, by_ufw: (Fate, u64), by_us: (Fate, u64)) -> bool {
+    let is_heard = set.errors_leave() && !shot.via_container;
     let heard = |(fate, packets)| match fate {
-        Fate::Reject if !set.errors_leave() => (Fate::Drop, packets),
+        Fate::Reject if !is_heard => (Fate::Drop, packets),
         fate => (fate, packets),
     };
     heard(by_ufw) == heard(by_us)
