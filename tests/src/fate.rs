@@ -75,14 +75,17 @@ pub fn send(world: &World, shots: &[Shot]) {
     for netns in others(world).into_iter().chain([&world.host]) {
         judge::install(netns);
     }
+    let sender = |netns: &Netns| netns.raw_sender().expect("raw sockets can be made");
+    let (host, internet) = (sender(&world.host), sender(&world.internet));
+    let container = world.container.as_ref().map(sender);
     for shot in shots {
-        let sender = match (shot.way, &world.container) {
-            (Way::Out, _) => &world.host,
+        let sender = match (shot.way, &container) {
+            (Way::Out, _) => &host,
             (_, Some(container)) if shot.via_container => container,
-            _ => &world.internet,
+            _ => &internet,
         };
         for number in 0..shot.times {
-            match sender.send_raw(None, &shot.packet(number)) {
+            match sender.send(&shot.packet(number)) {
                 Err(error) if error.kind() == ErrorKind::PermissionDenied => {}
                 result => result.unwrap_or_else(|error| panic!("{}: {error}", shot.text)),
             }

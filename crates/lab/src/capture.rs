@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Read},
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::{Duration, Instant},
 };
 
@@ -40,12 +40,27 @@ impl Netns {
     /// It is no IP packet, cannot be routed, or the namespace's own firewall
     /// drops it (`PermissionDenied`).
     pub fn send_raw(&self, interface: Option<&str>, bytes: &[u8]) -> io::Result<()> {
-        let destination = packet::destination(bytes)
-            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not an IP packet"))?;
-        let to = SocketAddr::new(destination, 0);
+        let destination = packet::destination(bytes).ok_or_else(not_ip)?;
+        let socket = self.raw_socket(destination, interface)?;
+        send(&socket, destination, bytes)
+    }
+
+    /// As [`send_raw`](Self::send_raw), for many packets.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn raw_sender(&self) -> io::Result<RawSender> {
+        Ok(RawSender {
+            v4: self.raw_socket(Ipv4Addr::UNSPECIFIED.into(), None)?,
+            v6: self.raw_socket(Ipv6Addr::UNSPECIFIED.into(), None)?,
+        })
+    }
+
+    fn raw_socket(&self, destination: IpAddr, interface: Option<&str>) -> io::Result<Socket> {
         let socket = self.run(|| {
             // This protocol number says that the packet brings its header.
             let raw = Protocol::from(libc::IPPROTO_RAW);
+            let to = SocketAddr::new(destination, 0);
             let socket = Socket::new(Domain::for_address(to), Type::RAW, Some(raw))?;
             socket.bind_device(interface.map(str::as_bytes))?;
             Ok::<_, io::Error>(socket)
@@ -53,8 +68,34 @@ impl Netns {
         if destination.is_ipv4() {
             socket.set_broadcast(true)?;
         }
-        socket.send_to(bytes, &to.into()).map(drop)
+        Ok(socket)
     }
+}
+
+/// Sends whole IP packets from a namespace.
+#[derive(Debug)]
+pub struct RawSender {
+    v4: Socket,
+    v6: Socket,
+}
+
+impl RawSender {
+    /// As [`Netns::send_raw`].
+    ///
+    /// # Errors
+    /// As [`Netns::send_raw`].
+    pub fn send(&self, bytes: &[u8]) -> io::Result<()> {
+        let destination = packet::destination(bytes).ok_or_else(not_ip)?;
+        send(if destination.is_ipv4() { &self.v4 } else { &self.v6 }, destination, bytes)
+    }
+}
+
+fn send(socket: &Socket, destination: IpAddr, bytes: &[u8]) -> io::Result<()> {
+    socket.send_to(bytes, &SocketAddr::new(destination, 0).into()).map(drop)
+}
+
+fn not_ip() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "not an IP packet")
 }
 
 impl Capture {

@@ -20,7 +20,7 @@ mod server;
 mod user_namespace;
 mod world;
 
-pub use capture::Capture;
+pub use capture::{Capture, RawSender};
 pub use link::veth;
 pub use netns::Netns;
 pub use probe::{DEFAULT_TIMEOUT, Outcome, Probe, Refusal, run_all};

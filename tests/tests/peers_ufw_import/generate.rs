@@ -1,9 +1,11 @@
 //! Sequences of ufw's commands, each from a number.
 
 /// Commands, and the default policies that they lead to.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct RuleSet {
     pub(crate) commands: Vec<String>,
+    /// So many of them were given for the rule set before.
+    pub(crate) given: usize,
     /// For what comes in, goes out and passes through.
     pub(crate) defaults: [&'static str; 3],
     pub(crate) seed: u64,
@@ -51,10 +53,14 @@ const TARGETS: [&str; 8] = [
     "2001:db8:7::/48",
 ];
 
+/// Far from the numbers of other rule sets.
+const SECOND: u64 = 1 << 40;
+
 const APPS: [&str; 4] = ["OpenSSH", "'Test Web'", "'WWW Full'", "Deluge"];
 
 impl RuleSet {
-    pub(crate) fn new(seed: u64) -> RuleSet {
+    /// One, and what a few more commands make of it.
+    pub(crate) fn two(seed: u64) -> [RuleSet; 2] {
         let mut dice = Dice(seed);
         let defaults = dice.of(&DEFAULTS);
         let mut commands: Vec<String> = ["incoming", "outgoing", "routed"]
@@ -64,30 +70,17 @@ impl RuleSet {
             .filter(|((_, shipped), wanted)| shipped != wanted)
             .map(|((way, _), wanted)| format!("default {wanted} {way}"))
             .collect();
-        let mut rules: Vec<String> = Vec::new();
-        for _ in 0..5 + dice.below(6) {
-            let (is_delete, is_insert) = (dice.once_in(9), dice.once_in(5));
-            if is_delete && rules.len() > 1 {
-                let deletes_by_number = dice.once_in(2);
-                commands.push(if deletes_by_number {
-                    format!("--force delete {}", 1 + dice.below(rules.len()))
-                } else {
-                    let at = dice.below(rules.len());
-                    as_deletion(&rules[at])
-                });
-                continue;
+        let mut rules = Vec::new();
+        let mut add = |commands: &mut Vec<String>| {
+            for _ in 0..4 + dice.below(2) {
+                commands.push(command(&mut dice, &mut rules));
             }
-            let rule = rule(&mut dice);
-            commands.push(match (is_insert, dice.once_in(2), rule.strip_prefix("route ")) {
-                (true, true, None) => format!("prepend {rule}"),
-                (true, true, Some(rule)) => format!("route prepend {rule}"),
-                (true, false, None) => format!("insert 1 {rule}"),
-                (true, false, Some(rule)) => format!("route insert 1 {rule}"),
-                (false, ..) => rule.clone(),
-            });
-            rules.push(rule);
-        }
-        RuleSet { commands, defaults, seed }
+        };
+        add(&mut commands);
+        let one = RuleSet { commands, defaults, seed, given: 0 };
+        let mut other = RuleSet { given: one.commands.len(), seed: seed + SECOND, ..one.clone() };
+        add(&mut other.commands);
+        [one, other]
     }
 
     /// Whether nothing may keep this host's own ICMP errors from leaving.
@@ -97,6 +90,27 @@ impl RuleSet {
             is_out && !command.contains("allow out")
         };
         self.defaults[1] == "allow" && !self.commands.iter().any(refuses_out)
+    }
+}
+
+/// Adds a rule somewhere, or deletes one.
+fn command(dice: &mut Dice, rules: &mut Vec<String>) -> String {
+    let (is_delete, is_insert) = (dice.once_in(9), dice.once_in(5));
+    if is_delete && rules.len() > 1 {
+        return if dice.once_in(2) {
+            format!("--force delete {}", 1 + dice.below(rules.len()))
+        } else {
+            as_deletion(&rules[dice.below(rules.len())])
+        };
+    }
+    let rule = rule(dice);
+    rules.push(rule.clone());
+    match (is_insert, dice.once_in(2), rule.strip_prefix("route ")) {
+        (true, true, None) => format!("prepend {rule}"),
+        (true, true, Some(rule)) => format!("route prepend {rule}"),
+        (true, false, None) => format!("insert 1 {rule}"),
+        (true, false, Some(rule)) => format!("route insert 1 {rule}"),
+        (false, ..) => rule,
     }
 }
 
