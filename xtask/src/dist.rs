@@ -86,8 +86,9 @@ impl Plan {
 
         let out = self.target_dir.join("out");
         fs::create_dir_all(&out).map_err(|error| error.to_string())?;
-        let name = |rest: &str| out.join(format!("nfguard-{}{rest}", env!("CARGO_PKG_VERSION")));
-        let (program, package) = (name(&format!("-{}", self.target)), name("-amd64.deb"));
+        let version = env!("CARGO_PKG_VERSION");
+        let program = out.join(format!("nfguard-{version}-{}", self.target));
+        let package = out.join(format!("nfguard_{version}_amd64.deb"));
         fs::copy(&built, &program).map_err(|error| error.to_string())?;
         let mut deb = self.cargo();
         deb.args(["deb", "--no-build", "--no-strip", "--package", "nfguard"]);
@@ -136,6 +137,9 @@ fn write_manual(program: &Path, folder: &Path) -> Result<(), String> {
     }
     fs::create_dir_all(&man).map_err(failed)?;
     runner::run(Command::new(program).arg("man").arg(&man))?;
+    let pages = fs::read_dir(&man).map_err(failed)?.flatten().map(|page| page.path());
+    // Without name and time.
+    runner::run(Command::new("gzip").args(["--best", "--no-name"]).args(pages))?;
     for shell in ["bash", "zsh", "fish"] {
         let script = runner::output(Command::new(program).args(["completions", shell]))?;
         fs::write(folder.join(format!("nfguard.{shell}")), script).map_err(failed)?;
