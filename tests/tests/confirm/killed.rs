@@ -97,8 +97,9 @@ fn a_terminal_that_is_closed_takes_only_the_loader_with_it() {
 fn in_terminal(netns: &Netns, file: &TempFile, terminal: OwnedFd) -> Child {
     let load = loader(file, "20s");
     netns.run(|| {
-        let mut session = Command::new("setsid");
-        session.args(["-c", "sh", "-c", "\"$@\"; sleep 600", "sh"]);
+        // The tests may have been started with signals ignored, as `nohup` does.
+        let mut session = Command::new("env");
+        session.args(["--default-signal", "setsid", "-c", "sh", "-c", "\"$@\"; sleep 600", "sh"]);
         session.arg(load.get_program()).args(load.get_args()).env("NFGUARD_STATE_DIR", "");
         let clone = || terminal.try_clone().expect("a descriptor");
         session.stdin(clone()).stdout(clone()).stderr(clone());
@@ -115,8 +116,9 @@ fn what_kills_the_loaders_parent_and_its_whole_job_does_not_reach_the_way_back()
         done(&netns, &["load", path(&a)]);
         let load = loader(&b, "20s");
         let mut shell = netns.run(|| {
-            let mut shell = Command::new("sh");
-            shell.args(["-c", "\"$@\"; sleep 600; true", "sh"]).arg(load.get_program());
+            let mut shell = Command::new("env");
+            shell.args(["--default-signal", "sh", "-c", "\"$@\"; sleep 600; true", "sh"]);
+            shell.arg(load.get_program());
             shell.args(load.get_args()).env("NFGUARD_STATE_DIR", "").stdin(Stdio::null());
             shell.stdout(Stdio::null()).process_group(0).spawn().expect("sh starts")
         });
