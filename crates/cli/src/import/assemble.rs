@@ -12,7 +12,7 @@ use super::ping::pings;
 use super::profile::Profiles;
 use super::rule::{Rule, clean, log_prefix, rule};
 use super::settings::{Default, LogLevel, Settings, value};
-use super::tuple::{self, Action, Way};
+use super::tuple::{self, Action, Way, What};
 use super::{Config, Findings, Import};
 
 /// The bridges of containers that a policy knows without being told.
@@ -71,6 +71,7 @@ pub(crate) fn ufw(config: &Config, with_containers: bool) -> Result<Import, Refu
     let merged = merge(v4, v6);
     let profiles = Profiles::read(&config.profiles);
     profiles.compare(&merged, &config.user[0].name, &mut findings);
+    about_rules(&merged, config, with_containers, &mut findings);
     let draft = Draft { config, settings: &settings, framework: &framework, with_containers };
     let (builtin, rules) = draft.rules(&merged, &profiles, &mut findings);
     let mut file = File {
@@ -253,6 +254,33 @@ impl Draft<'_> {
             text.push_str(&format!(" Not carried over: {}.", lost.join("; ")));
         }
         text
+    }
+}
+
+/// Where rules that are carried over mean a little else than they did.
+fn about_rules(merged: &[Merged], config: &Config, with_containers: bool, findings: &mut Findings) {
+    let first = |is_it: &dyn Fn(&What) -> bool| {
+        let one = merged.iter().find(|one| is_it(&one.tuple.what))?;
+        Some((&*config.user[usize::from(one.families == Families::V6)].name, one.tuple.line))
+    };
+    if let Some((file, line)) = first(&|what| what.action == Action::Limit) {
+        let message = "each limit counts for itself, and an IPv6 /64 is one source (`v6_prefix`); \
+                       UFW counts each address, for all its limits together";
+        findings.note(file, line, message);
+    }
+    let denies_all = |what: &What| {
+        let denies = matches!(what.action, Action::Deny | Action::Reject);
+        what.way == Way::In && denies && what.proto == "any" && what.to.ports.is_empty()
+    };
+    if let Some((file, line)) = first(&denies_all) {
+        let message = "it holds for echo requests and discovery (mDNS, UPnP) too, which UFW \
+                       accepts before all rules";
+        findings.note(file, line, message);
+    }
+    if with_containers && merged.iter().any(|one| one.tuple.what.way == Way::Route) {
+        let message = "the rules for `in` hold for published ports, those for `out` for what \
+                       containers send; --no-containers leaves both to the rules for `route`";
+        findings.note(&config.user[0].name, None, message);
     }
 }
 

@@ -290,8 +290,9 @@ fn what_containers_send_is_for_the_rules_that_hold_for_them() {
     let Import { text, findings, .. } = ufw(&config(&routes, &[]), true).expect("good");
     let policy: Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!(policy["rules"][1]["direction"], "out");
-    assert_eq!(findings.notes.len(), 1, "{findings:?}");
-    let (rules, _) = user_rules(&routes, &[]);
+    assert_eq!(findings.notes.len(), 2, "{findings:?}");
+    let (rules, findings) = user_rules(&routes, &[]);
+    assert!(findings.notes.is_empty(), "{findings:?}");
     assert_eq!(rules[0]["direction"], "forward");
 }
 
@@ -304,4 +305,13 @@ fn names_are_kept_apart_and_comments_short() {
     assert_eq!((&rules[0]["name"], &rules[1]["name"]), (&json!("openssh"), &json!("openssh-2")));
     assert_eq!(rules[2]["comment"], "é".repeat(60));
     assert!(findings.notes.iter().any(|note| note.message.contains("cut")), "{findings:?}");
+}
+
+#[test]
+fn what_is_counted_or_denied_otherwise_is_noted_once() {
+    let limit = "limit tcp 22 0.0.0.0/0 any 192.0.2.7 in";
+    let deny = "deny any any 0.0.0.0/0 any 192.0.2.8 in";
+    let (_, findings) = user_rules(&[limit, deny, limit], &[]);
+    let notes: Vec<_> = findings.notes.iter().map(|note| note.line).collect();
+    assert_eq!(notes, [Some(4), Some(7)], "{findings:?}");
 }
