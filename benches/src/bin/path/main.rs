@@ -254,7 +254,7 @@ fn mac(name: &str) -> Result<[u8; 6]> {
 fn report(traffic: Traffic, cases: &[Case]) -> String {
     let of = |firewall: Firewall, bans: u32| {
         let found = cases.iter().find(|case| case.firewall == firewall && case.bans == bans);
-        found.map(|case| case.median())
+        found.map(Case::median)
     };
     let none = of(Firewall::None, 0).unwrap_or_default();
     let rows: Vec<Vec<String>> = cases
