@@ -21,7 +21,7 @@ pub(crate) fn write(
     File::open(folder)?.sync_all()
 }
 
-/// As [`write`], in place of the file of this name.
+/// As [`write()`], in place of the file of this name.
 pub(crate) fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
     let folder = path.parent().filter(|folder| *folder != Path::new(""));
     write(folder.unwrap_or(Path::new(".")), contents, |file| {
