@@ -269,7 +269,8 @@ fn more_allies_than_there_is_room_for_are_refused_and_those_before_stay() {
     assert!(error.contains("no room for 16386 single addresses"), "{error}");
     assert!(bans.admit(target("10.0.0.0")).is_err());
     assert!(bans.admit(target("10.0.0.1")).is_ok());
-    bans.spare("the office", &all[..16_000]).expect("spared");
+    // As many as fit into the send buffer of who may not enlarge it.
+    bans.spare("the office", &all[..8_000]).expect("spared");
     assert!(bans.admit(target("10.0.0.1")).is_err());
 }
 
