@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use nfguard_lab::{Netns, Probe, Server, World};
-use nfguard_netlink::{Connection, Error, Kernel, protocol};
+use nfguard_netlink::{Connection, Error, Flow, Kernel, protocol};
 use nfguard_tests::nft::nft;
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
@@ -207,4 +207,41 @@ fn without_privilege_the_error_says_so() {
         Kernel::open().expect("netlink is there").connections(|_| true)
     });
     assert!(matches!(outcome, Err(Error::Permission)), "{outcome:?}");
+}
+
+#[test]
+fn a_connection_from_before_tracking_goes_on_if_the_kernel_is_told_of_it() {
+    let world = world();
+    let (host, internet) = (&world.host, &world.internet);
+    for (ip, rules) in [(World::HOST_V4, "somebody"), (World::HOST_V6, "else")] {
+        let at = SocketAddr::new(ip, 22);
+        let _server = host.serve_tcp(at).expect("a server");
+        let [mut told, mut untold] = [(); 2].map(|()| open(internet, None, at));
+        let peer = told.local_addr().expect("connected");
+        let flow = Flow {
+            source: peer.ip(),
+            destination: ip,
+            protocol: protocol::TCP,
+            source_port: peer.port(),
+            destination_port: 22,
+        };
+        let mut kernel = kernel(host);
+        assert!(kernel.track_connection(&flow).expect("told"));
+        assert!(!kernel.track_connection(&flow).expect("told"), "it is known");
+        nft(
+            host,
+            &format!(
+                "table inet {rules} {{
+                    chain in {{ type filter hook input priority 0; tcp dport 22 ct state new drop; }}
+                    chain out {{ type filter hook output priority 0; tcp sport 22 ct state new drop; }}
+                }}\n"
+            ),
+        );
+        assert!(lives(&mut told));
+        untold.set_read_timeout(Some(Duration::from_secs(1))).expect("a timeout");
+        assert!(!lives(&mut untold));
+        let known = kernel.connections(|it| it.original == flow).expect("a list");
+        assert_eq!(known.len(), 1);
+        nft(host, &format!("delete table inet {rules}\n"));
+    }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use nfguard_ban::Bans;
-use nfguard_netlink::{Change, Error, Kernel, Table};
+use nfguard_netlink::{Change, Error, Flow, Kernel, Table, protocol};
 use nfguard_policy::{MARK, Policy, TABLE};
 use serde_json::json;
 
@@ -46,6 +46,9 @@ pub(crate) fn put_in(
         }
         output::warning(&format!("this cuts the way that you came in by: {why}"));
     }
+    if let Some(ends) = Ends::of_session() {
+        stay_connected(ends);
+    }
     let lent = guard::borrow()?;
     let digest = stamp::digest(&file.policy.compile());
     let mut entry = Entry::new(&file.name, Some(&file.text), digest, Outcome::Loaded);
@@ -67,6 +70,21 @@ pub(crate) fn put_in(
         print_wait(confirm);
     }
     Ok(Answer::Yes)
+}
+
+/// Has the kernel know the connection that the load came by. Where no rule has yet asked about
+/// connections it tracks none, and from the load on what the server says next would be taken for a
+/// connection that it opens, and dropped, until the client says something. It is as well that the
+/// load is done where this cannot be.
+fn stay_connected(ends: Ends) {
+    let flow = Flow {
+        source: ends.peer.ip(),
+        destination: ends.local.ip(),
+        protocol: protocol::TCP,
+        source_port: ends.peer.port(),
+        destination_port: ends.local.port(),
+    };
+    let _ = Kernel::open().and_then(|mut kernel| kernel.track_connection(&flow));
 }
 
 /// Why the new rules would not let in whom they must.

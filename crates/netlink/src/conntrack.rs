@@ -1,4 +1,4 @@
-//! Tracked connections: list them, and make the kernel forget them (ctnetlink).
+//! Tracked connections: list them, make the kernel forget them, or know one (ctnetlink).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -43,6 +43,9 @@ struct Name {
     id: Option<u32>,
     zone: Option<u16>,
 }
+
+/// How long a connection that is open may be silent: the kernel's own five days.
+const OPEN: u32 = 5 * 24 * 60 * 60;
 
 impl Kernel {
     /// The tracked connections that are wanted, in no order. None where nothing is tracked, or the
@@ -102,6 +105,47 @@ impl Kernel {
         }
         Ok(forgotten)
     }
+
+    /// Has the kernel track a TCP connection that was opened while it tracked none, as an open one
+    /// whose first packet came as `original` says: so that the next packet, of either side, belongs
+    /// to it, and begins none of its own. `false` if it is tracked already, or nothing can be.
+    ///
+    /// # Errors
+    /// [`Error::Permission`], or the socket's.
+    pub fn track_connection(&mut self, original: &Flow) -> Result<bool, Error> {
+        let Flow { source, destination, source_port, destination_port, .. } = *original;
+        let reply = Flow {
+            source: destination,
+            destination: source,
+            source_port: destination_port,
+            destination_port: source_port,
+            ..*original
+        };
+        let mut body = Writer::default();
+        body.nest(CTA_TUPLE_ORIG, |out| original.encode(out));
+        body.nest(CTA_TUPLE_REPLY, |out| reply.encode(out));
+        body.u32(CTA_STATUS, IPS_SEEN_REPLY | IPS_ASSURED | IPS_CONFIRMED);
+        body.u32(CTA_TIMEOUT, OPEN);
+        body.nest(CTA_PROTOINFO, |out| {
+            out.nest(CTA_PROTOINFO_TCP, |out| {
+                out.u8(CTA_PROTOINFO_TCP_STATE, TCP_CONNTRACK_ESTABLISHED);
+            });
+        });
+        let request = Request::connection(IPCTNL_MSG_CT_NEW, original.family(), body);
+        let mut is_new = None;
+        self.ask_each([request], |_, reply| {
+            let Some(outcome) = reply.outcome()? else { return Ok(()) };
+            is_new = match outcome.errno {
+                0 => Some(true),
+                // EINVAL: nobody is there to answer.
+                errno::EEXIST | errno::EINVAL => Some(false),
+                errno::EPERM => return Err(Error::Permission),
+                errno => return Err(std::io::Error::from_raw_os_error(errno).into()),
+            };
+            Ok(())
+        })?;
+        is_new.ok_or(Error::Unknown)
+    }
 }
 
 impl Connection {
@@ -142,12 +186,33 @@ impl Connection {
         if let Some(zone) = zone {
             body.u16(CTA_ZONE, *zone);
         }
-        let family = if self.original.source.is_ipv4() { NFPROTO_IPV4 } else { NFPROTO_IPV6 };
-        Request::forget_connection(family, body)
+        Request::connection(IPCTNL_MSG_CT_DELETE, self.original.family(), body)
     }
 }
 
 impl Flow {
+    fn family(&self) -> u8 {
+        if self.source.is_ipv4() { NFPROTO_IPV4 } else { NFPROTO_IPV6 }
+    }
+
+    fn encode(&self, out: &mut Writer) {
+        out.nest(CTA_TUPLE_IP, |out| match (self.source, self.destination) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                out.bytes(CTA_IP_V4_SRC, &source.octets());
+                out.bytes(CTA_IP_V4_DST, &destination.octets());
+            }
+            (source, destination) => {
+                out.bytes(CTA_IP_V6_SRC, &v6(source).octets());
+                out.bytes(CTA_IP_V6_DST, &v6(destination).octets());
+            }
+        });
+        out.nest(CTA_TUPLE_PROTO, |out| {
+            out.u8(CTA_PROTO_NUM, self.protocol);
+            out.u16(CTA_PROTO_SRC_PORT, self.source_port);
+            out.u16(CTA_PROTO_DST_PORT, self.destination_port);
+        });
+    }
+
     fn decode(attrs: Attrs<'_>) -> Result<Flow, DecodeError> {
         let (mut source, mut destination) = (None, None);
         let (mut protocol, mut source_port, mut destination_port) = (None, 0, 0);
@@ -193,5 +258,12 @@ fn address(attr: Attr<'_>) -> Result<IpAddr, DecodeError> {
     match attr.kind {
         CTA_IP_V4_SRC | CTA_IP_V4_DST => attr.u32().map(|bits| Ipv4Addr::from_bits(bits).into()),
         _ => attr.u128().map(|bits| Ipv6Addr::from_bits(bits).into()),
+    }
+}
+
+fn v6(address: IpAddr) -> Ipv6Addr {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
     }
 }

@@ -59,6 +59,7 @@ pub(crate) mod errno {
     pub(crate) const EPERM: i32 = 1;
     pub(crate) const ENOENT: i32 = 2;
     pub(crate) const EINTR: i32 = 4;
+    pub(crate) const EEXIST: i32 = 17;
     pub(crate) const EINVAL: i32 = 22;
     pub(crate) const ERESTART: i32 = 85;
     pub(crate) const EOPNOTSUPP: i32 = 95;
@@ -115,10 +116,11 @@ impl Request {
         Request::dump(conntrack(IPCTNL_MSG_CT_GET), [0; 4], Writer::default())
     }
 
-    /// To forget a connection of this family, and say so.
-    pub(crate) fn forget_connection(family: u8, body: Writer) -> Request {
-        let (kind, flags) = (conntrack(IPCTNL_MSG_CT_DELETE), REQUEST | ACK);
-        Request { kind, flags, head: [family, 0, 0, 0], body }
+    /// To forget a connection of this family, or to know it from now on, and say so.
+    pub(crate) fn connection(kind: u16, family: u8, body: Writer) -> Request {
+        let new = if kind == IPCTNL_MSG_CT_NEW { CREATE | EXCL } else { 0 };
+        let flags = REQUEST | ACK | new;
+        Request { kind: conntrack(kind), flags, head: [family, 0, 0, 0], body }
     }
 
     pub(crate) fn is_dump(&self) -> bool {

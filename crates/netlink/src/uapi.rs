@@ -1,9 +1,10 @@
 //! Numbers of the kernel's nf_tables and connection tracking interfaces.
 //!
-//! Taken from `nf_tables.h`, `nf_tables_compat.h` and `nfnetlink_conntrack.h` in
-//! `include/uapi/linux/netfilter`, and `sock_diag.h` and `inet_diag.h` beside it, of Linux 6.1 (the oldest kernel that nfguard is tested on), which permit their use by programs
-//! (`Linux-syscall-note`). Only what this
-//! crate uses; `tests/uapi.rs` holds every line against the headers of the host it runs on.
+//! Taken from `nf_tables.h`, `nf_tables_compat.h`, `nfnetlink_conntrack.h`, `nf_conntrack_tcp.h` and
+//! `nf_conntrack_common.h` in `include/uapi/linux/netfilter`, and `sock_diag.h` and `inet_diag.h`
+//! beside it, of Linux 6.1 (the oldest kernel that nfguard is tested on), which permit their use by
+//! programs (`Linux-syscall-note`). Only what this crate uses; `tests/uapi.rs` holds every line
+//! against the headers of the host it runs on.
 
 pub(crate) const NFT_REG_1: u32 = 1;
 pub(crate) const NFT_REG32_00: u32 = 8;
@@ -213,6 +214,9 @@ pub(crate) const IPCTNL_MSG_CT_DELETE: u16 = 2;
 
 pub(crate) const CTA_TUPLE_ORIG: u16 = 1;
 pub(crate) const CTA_TUPLE_REPLY: u16 = 2;
+pub(crate) const CTA_STATUS: u16 = 3;
+pub(crate) const CTA_PROTOINFO: u16 = 4;
+pub(crate) const CTA_TIMEOUT: u16 = 7;
 pub(crate) const CTA_ID: u16 = 12;
 pub(crate) const CTA_ZONE: u16 = 18;
 
@@ -227,6 +231,15 @@ pub(crate) const CTA_IP_V6_DST: u16 = 4;
 pub(crate) const CTA_PROTO_NUM: u16 = 1;
 pub(crate) const CTA_PROTO_SRC_PORT: u16 = 2;
 pub(crate) const CTA_PROTO_DST_PORT: u16 = 3;
+
+pub(crate) const CTA_PROTOINFO_TCP: u16 = 1;
+pub(crate) const CTA_PROTOINFO_TCP_STATE: u16 = 1;
+
+pub(crate) const TCP_CONNTRACK_ESTABLISHED: u8 = 3;
+
+pub(crate) const IPS_SEEN_REPLY: u32 = 2;
+pub(crate) const IPS_ASSURED: u32 = 4;
+pub(crate) const IPS_CONFIRMED: u32 = 8;
 
 pub(crate) const NFT_SET_MAP: u32 = 8;
 

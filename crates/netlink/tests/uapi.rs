@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 
-const HEADERS: [&str; 13] = [
+const HEADERS: [&str; 14] = [
     "linux/netlink.h",
     "linux/netfilter.h",
     "linux/netfilter/nfnetlink.h",
@@ -11,6 +11,7 @@ const HEADERS: [&str; 13] = [
     "linux/netfilter/nf_tables_compat.h",
     "linux/netfilter/nf_log.h",
     "linux/netfilter/nf_conntrack_common.h",
+    "linux/netfilter/nf_conntrack_tcp.h",
     "linux/netfilter/nfnetlink_conntrack.h",
     "linux/rtnetlink.h",
     "linux/sock_diag.h",
@@ -44,6 +45,7 @@ const OTHERS: [(&str, &[(&str, &str)]); 4] = [
             ("EPERM", "EPERM"),
             ("ENOENT", "ENOENT"),
             ("EINTR", "EINTR"),
+            ("EEXIST", "EEXIST"),
             ("EINVAL", "EINVAL"),
             ("ERESTART", "ERESTART"),
             ("EOPNOTSUPP", "EOPNOTSUPP"),
