@@ -5,6 +5,7 @@ mod bans;
 mod cells;
 mod docker;
 mod engine;
+mod guarded;
 mod recipe;
 mod replay;
 mod story;

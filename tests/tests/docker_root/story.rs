@@ -23,9 +23,12 @@ const POLICY: &str = r#"{ "version": 1, "rules": [
     { "name": "web-out", "action": "allow", "direction": "out", "proto": "tcp", "port": [80, 443] }
 ] SWITCHES }"#;
 
+pub(crate) fn policy(backend: &str, switches: &str) -> String {
+    POLICY.replace("BACKEND", backend).replace("SWITCHES", switches)
+}
+
 pub(crate) fn load(world: &World, backend: &str, switches: &str) {
-    let text = POLICY.replace("BACKEND", backend).replace("SWITCHES", switches);
-    let policy = TempFile::new("docker.json", &text);
+    let policy = TempFile::new("docker.json", &policy(backend, switches));
     let answer = nfguard(&world.host, &["load".as_ref(), policy.as_ref()]);
     assert_eq!(answer.status, Some(0), "{answer:?}");
 }
