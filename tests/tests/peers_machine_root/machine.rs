@@ -123,8 +123,8 @@ impl Disk {
                 }
             }
         }
-        let target = "[Unit]\nRequires=basic.target\nWants=network.target\n\
-                      After=basic.target network.target\nAllowIsolate=yes\n";
+        let target = "[Unit]\nRequires=multi-user.target\nWants=network.target\n\
+                      After=multi-user.target network.target\nAllowIsolate=yes\n";
         fs::write(disk.unit("default.target"), target).expect("written");
         disk
     }

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use machine::{Disk, Machine};
+use serde_json::Value;
 
 const NFGUARD: &str = "/opt/nfguard";
 const POLICY: &str = "/etc/nfguard/policy.json";
@@ -108,5 +109,50 @@ fn the_way_back_is_a_unit_that_outlasts_the_session() {
     // Longer than it would have waited.
     thread::sleep(Duration::from_secs(3));
     assert!(is_loaded(&machine, "other"), "{unit}");
+    machine.power_off();
+}
+
+const GUARD: &str = "nfguard-guard.service";
+
+#[test]
+fn the_guard_is_a_service_that_is_started_again_and_tells_the_journal() {
+    let disk = Disk::new();
+    disk.policy(GOOD);
+    let machine = Machine::boot(&disk);
+    machine.done(&[NFGUARD, "load", POLICY]);
+    // Until it says that it is ready.
+    machine.done(&["systemctl", "enable", "--now", GUARD]);
+    let survives = |when: &str| {
+        machine.done(&["nft", "flush", "ruleset"]);
+        assert!(is_loaded(&machine, "web"), "{when}: {}", machine.journal());
+    };
+    survives("started");
+    machine.done(&[NFGUARD, "ban", "203.0.113.66", "--for", "1h"]);
+    machine.done(&["nft", "flush", "ruleset"]);
+    machine.until("the ban is back", |machine| {
+        machine.run(&[NFGUARD, "bans"]).stdout.contains("203.0.113.66")
+    });
+    machine.until("the journal's entry", |machine| {
+        let entries = machine.done(&["journalctl", "--unit", GUARD, "--output=json"]);
+        let entries = entries.lines().map(|line| serde_json::from_str::<Value>(line));
+        entries.flatten().any(|entry| entry["MICROSECONDS"].is_string())
+    });
+
+    machine.done(&["systemctl", "restart", GUARD]);
+    survives("restarted");
+    let first = machine.property(GUARD, "MainPID");
+    machine.done(&["systemctl", "kill", "--signal=KILL", GUARD]);
+    machine.until("another guard", |machine| {
+        let now = machine.property(GUARD, "MainPID");
+        now != first && now != "0" && machine.property(GUARD, "ActiveState") == "active"
+    });
+    survives("killed");
+    machine.done(&["systemctl", "stop", GUARD]);
+    assert!(is_loaded(&machine, "web"), "stopping leaves the rules");
+    machine.power_off();
+
+    let machine = Machine::boot(&disk);
+    assert_eq!(machine.property(GUARD, "ActiveState"), "active");
+    assert!(is_loaded(&machine, "web"), "what was loaded last: {}", machine.journal());
     machine.power_off();
 }
