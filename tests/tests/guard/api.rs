@@ -1,5 +1,6 @@
 //! The socket, what the guard gives up, and its numbers.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -8,6 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use nfguard_tests::guard::Guard;
+use serde_json::Value;
 
 use super::{A, banned, done, file, json, netns, until};
 
@@ -236,7 +238,12 @@ fn prometheus_reads_what_rules_have_counted_and_who_has_banned() {
     ] {
         assert!(text.lines().any(|it| it == line), "no {line} in\n{text}");
     }
-    assert!(text.contains("nfguard_api_seconds_bucket"), "{text}");
+    let asked = asked_by_the_dashboard();
+    assert!(asked.len() > 5, "{asked:?}");
+    for name in asked {
+        let is_told = |line: &str| line.split(['{', ' ']).next() == Some(&name);
+        assert!(text.lines().any(is_told), "the dashboard asks for {name}\n{text}");
+    }
     guard.kill();
     // Over TCP it is for this host alone.
     let wide = nfguard_tests::program::nfguard(&netns, &["guard", "--metrics", "0.0.0.0:9477"]);
@@ -250,4 +257,18 @@ fn prometheus_reads_what_rules_have_counted_and_who_has_banned() {
         text
     });
     assert!(text.contains(r#"nfguard_bans{source="tool"} 2"#), "{text}\n{}", guard.log());
+}
+
+/// The names of all metrics in the dashboard's queries.
+fn asked_by_the_dashboard() -> BTreeSet<String> {
+    let text = include_str!("../../../packaging/grafana/nfguard.json");
+    let dashboard: Value = serde_json::from_str(text).expect("JSON");
+    let panels = dashboard["panels"].as_array().expect("panels");
+    let queries = panels.iter().flat_map(|panel| panel["targets"].as_array().into_iter().flatten());
+    let mut names = BTreeSet::new();
+    for query in queries.map(|query| query["expr"].as_str().expect("a query")) {
+        let words = query.split(|char: char| !char.is_ascii_alphanumeric() && char != '_');
+        names.extend(words.filter(|word| word.starts_with("nfguard_")).map(str::to_owned));
+    }
+    names
 }
