@@ -19,6 +19,9 @@ const PREFIX: &str = "kernel";
 /// A boot takes seconds; the tests are many, and the machine is emulated.
 const LIMIT: Duration = Duration::from_secs(30 * 60);
 
+/// What is said of a machine that crashed.
+const NO_VERDICT: &str = "the machine ended without a verdict";
+
 /// Builds the tests and runs them on the kernels named, or on all.
 pub(crate) fn steps(report: &mut Report, versions: &[String]) {
     let mut binaries = Vec::new();
@@ -54,7 +57,15 @@ pub(crate) fn run(report: &mut Report, binaries: &[TestBinary], versions: &[Stri
             let kernel = fetch(&folder, release)?;
             let nfguard = build::binary("nfguard", "nfguard", false)?;
             let image = initramfs::build(&folder, &programs, &nfguard, &build::examples()?)?;
-            boot(&kernel, &image)
+            // Now and then the emulator crashes a kernel in the middle, at another place each time.
+            // What crashes twice is no accident.
+            match boot(&kernel, &image) {
+                Err(error) if error == NO_VERDICT => {
+                    println!("-- {error}: once more");
+                    boot(&kernel, &image)
+                }
+                verdict => verdict,
+            }
         });
     }
 }
@@ -134,7 +145,7 @@ fn boot(kernel: &Path, image: &Path) -> Result<Tally, String> {
     // the boots ended in random oopses.
     command
         .args(["-M", "q35", "-accel", "tcg", "-cpu", "max,-cx16", "-smp", "2"])
-        .args(["-m", "1G", "-nic", "none", "-no-reboot"])
+        .args(["-m", "2G", "-nic", "none", "-no-reboot"])
         .args(["-display", "none", "-monitor", "none", "-serial", "stdio"])
         .arg("-kernel")
         .arg(kernel)
@@ -184,7 +195,7 @@ impl Console {
 
     fn verdict(&self) -> Result<Tally, String> {
         match self.tally {
-            _ if !self.done => Err("the machine ended without a verdict".to_owned()),
+            _ if !self.done => Err(NO_VERDICT.to_owned()),
             Tally { passed: 0, failed: 0 } => Err("no test was run".to_owned()),
             tally => Ok(tally),
         }
