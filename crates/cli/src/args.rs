@@ -81,6 +81,9 @@ pub(crate) enum Verb {
     Diff {
         /// The policy; `-` is standard input
         file: PathBuf,
+        /// What it would change where this policy is loaded, without a kernel
+        #[arg(long, value_name = "POLICY")]
+        offline: Option<PathBuf>,
     },
     /// Print a policy as nftables text, or what the kernel holds
     Show {

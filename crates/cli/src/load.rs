@@ -227,37 +227,48 @@ pub(crate) fn apply(table: &Table) -> Result<Change, Error> {
 
 pub(crate) fn dry_run(path: &Path, caution: &Caution, json: bool) -> Done {
     let file = PolicyFile::read_trusted(path)?.warned(json);
-    let obstacle = obstacle(&file.table(), caution);
-    compare(&file, obstacle.as_deref(), json)?;
+    let table = file.table();
+    let obstacle = obstacle(&table, caution);
+    tell_changes(&file, changes_here(&table)?.as_deref(), obstacle.as_deref(), json);
     Ok(Answer::Yes)
 }
 
-pub(crate) fn diff(path: &Path, json: bool) -> Done {
+/// What `load` would change here or, with `held`, where that policy is loaded.
+pub(crate) fn diff(path: &Path, held: Option<&Path>, json: bool) -> Done {
     let file = PolicyFile::read_and_warn(path, json)?;
-    compare(&file, None, json).map(|differs| Answer::from(!differs))
+    let changes = match held {
+        Some(held) => {
+            let [held, table] = [&PolicyFile::read(held)?, &file].map(|it| it.policy.compile());
+            (held != table).then(|| output::changes(Some(&held), Some(&table)))
+        }
+        None => changes_here(&file.table())?,
+    };
+    tell_changes(&file, changes.as_deref(), None, json);
+    Ok(Answer::from(changes.is_none()))
 }
 
-/// Prints what a load would change; whether that is anything.
-fn compare(file: &PolicyFile, obstacle: Option<&str>, json: bool) -> Result<bool, Failure> {
-    let table = file.table();
-    let (snapshot, transaction) = nfguard_netlink::plan(&mut Kernel::open()?, &table)?;
-    let differs = !transaction.is_empty();
+/// What a load would change in the kernel, if anything.
+fn changes_here(table: &Table) -> Result<Option<Vec<String>>, Failure> {
+    let (snapshot, transaction) = nfguard_netlink::plan(&mut Kernel::open()?, table)?;
     let before = snapshot.loaded.map(|loaded| loaded.table);
-    let lines = if differs { output::changes(before.as_ref(), Some(&table)) } else { Vec::new() };
+    let differs = !transaction.is_empty();
+    Ok(differs.then(|| output::changes(before.as_ref(), Some(table))))
+}
+
+fn tell_changes(file: &PolicyFile, changes: Option<&[String]>, obstacle: Option<&str>, json: bool) {
     if json {
         output::json(&json!({
-            "file": file.name, "warnings": file.warnings, "differs": differs, "changes": lines,
-            "cuts_off": obstacle,
+            "file": file.name, "warnings": file.warnings, "differs": changes.is_some(),
+            "changes": changes.unwrap_or_default(), "cuts_off": obstacle,
         }));
-    } else if differs {
-        output::print_changes(&lines);
+    } else if let Some(changes) = changes {
+        output::print_changes(changes);
     } else {
         output::line(&format!("{}: no difference", file.name));
     }
     if let Some(why) = obstacle {
         output::warning(&format!("it would cut the way that you came in by: {why}"));
     }
-    Ok(differs)
 }
 
 /// First the policy, then with `all` the bans: between the two everything is let in but the banned.

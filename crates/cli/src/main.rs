@@ -59,7 +59,7 @@ fn main() -> ExitCode {
         Verb::History { of } => past::history(of.as_ref(), &history, json),
         Verb::WayBack { session: true } => way_back::start_in_new_session(),
         Verb::WayBack { session: false } => way_back::keep(&history),
-        Verb::Diff { file } => load::diff(&file, json),
+        Verb::Diff { file, offline } => load::diff(&file, offline.as_deref(), json),
         Verb::Unload { all } => load::unload(all, &history, json),
         Verb::Show { file } => show::show(file.as_deref(), json),
         Verb::Explain(question) => explain::explain(&question, json),

@@ -50,6 +50,12 @@ fn without_privilege_nothing_is_changed_and_the_status_is_4() {
         let answer = run(arguments);
         assert_eq!(answer.status, Some(0), "{arguments:?} needs none: {answer:?}");
     }
+    let a = a.path().to_str().expect("plain letters");
+    let differs = run(&["diff", b, "--offline", a]);
+    assert_eq!(differs.status, Some(1), "{differs:?}");
+    assert!(differs.stdout.lines().any(|line| line.starts_with('+')), "{differs:?}");
+    let same = run(&["diff", b, "--offline", file(B).path().to_str().expect("plain letters")]);
+    assert_eq!(same.status, Some(0), "{same:?}");
 }
 
 #[test]
