@@ -134,7 +134,7 @@ fn the_guard_is_a_service_that_is_started_again_and_tells_the_journal() {
     });
     machine.until("the journal's entry", |machine| {
         let entries = machine.done(&["journalctl", "--unit", GUARD, "--output=json"]);
-        let entries = entries.lines().map(|line| serde_json::from_str::<Value>(line));
+        let entries = entries.lines().map(serde_json::from_str::<Value>);
         entries.flatten().any(|entry| entry["MICROSECONDS"].is_string())
     });
 
