@@ -132,10 +132,10 @@ fn kind_here(schema: &Value, value: &Value) -> String {
     if let Some([one]) = list("allOf") {
         return kind(schema, one);
     }
-    if let Some([one, list]) = list("anyOf") {
-        if list["items"] == *one {
-            return format!("{}, or a list of them", kind(schema, one));
-        }
+    if let Some([one, list]) = list("anyOf")
+        && list["items"] == *one
+    {
+        return format!("{}, or a list of them", kind(schema, one));
     }
     if let Some(several) = list("anyOf") {
         let kinds: Vec<_> = several.iter().map(|one| kind(schema, one)).collect();
