@@ -90,6 +90,11 @@ fn every_fence_says_something_that_is_known_and_no_block_is_forgotten() {
             is_known(block).unwrap_or_else(|why| panic!("{place}: {why}"));
             elsewhere.extend(block.tag("run-by").map(|by| (document, by.to_owned())));
         }
+        // Which of its commands has failed is seen by what it prints alone.
+        for (block, next) in blocks.iter().zip(blocks.iter().skip(1)) {
+            let is_shown = block.tag("exit").is_none() || next.language == "text";
+            assert!(is_shown, "{document}:{}: what does it print?", block.line);
+        }
         let count = blocks.iter().filter(|block| block.language == "sh").count();
         assert!(count >= least, "{document} has {count} command blocks");
     }
