@@ -186,6 +186,8 @@ const ASKED: &str = "\
 enable --now nfguard.service nfguard-bans.service nfguard-save.timer
 reload nfguard.service
 enable --now nfguard-guard.service
+daemon-reload
+restart nfguard-guard.service
 restart nfguard-guard.service
 disable --now nfguard-guard.service
 disable --quiet nfguard-save.timer nfguard-bans.service nfguard.service
