@@ -1,5 +1,6 @@
 //! What the end-to-end tests share.
 
+pub mod document;
 pub mod fail2ban;
 pub mod fate;
 pub mod guard;

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// What is looked for, and the Debian package that has it.
-const TOOLS: [(&str, &str); 23] = [
+const TOOLS: [(&str, &str); 24] = [
     ("nft", "nftables"),
     ("iptables-nft", "iptables"),
     ("ufw", "ufw"),
@@ -32,6 +32,7 @@ const TOOLS: [(&str, &str); 23] = [
     ("strip", "binutils"),
     ("systemd-analyze", "systemd"),
     ("strace", "strace"),
+    ("socat", "socat"),
     ("/usr/include/linux/netfilter/nf_tables.h", "linux-libc-dev"),
     ("/usr/share/keyrings/debian-archive-keyring.gpg", "debian-archive-keyring"),
 ];

@@ -187,6 +187,7 @@ impl FromJson for Groups {
 
 schema!(Groups as "groups": |generator| {
     json_schema!({
+        "description": "The addresses and prefixes of each group. A group holds no other group.",
         "type": "object",
         "propertyNames": { "pattern": GROUP_NAME, "not": { "const": "any" } },
         "additionalProperties": {

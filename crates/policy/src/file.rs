@@ -35,8 +35,8 @@ object! {
         "containers" => containers: ContainersFile = {},
         /// Who is never banned, by whatever tool: addresses, prefixes and groups.
         "never_ban" => never_ban: OneOrMany<Peer>,
-        /// Whether nothing is sent to the banned either, by this host and its containers: without
-        /// it a ban drops what they send, answers included.
+        /// Whether nothing is sent to the banned either, by this host and its containers. Without
+        /// it a ban drops only what comes from them, their answers included.
         "ban_outgoing" => ban_outgoing: bool = false,
         /// Tried in order; the first rule that matches a new connection decides.
         "rules" => rules: List<RuleFile> = [],
@@ -60,9 +60,9 @@ object! {
     LogFile {
         /// The kernel log, or an NFLOG group that a program listens to.
         "to" => to: crate::policy::LogTo = "kernel",
-        /// Put before each line.
+        /// Put before each line: at most 127 bytes, without `"`, `$` and `\`.
         "prefix" => prefix: LogPrefix = "[NFGUARD] ",
-        /// At most so many lines.
+        /// How many lines at most.
         "rate" => rate: Limited = { "packets": 3, "per": "minute", "burst": 10 },
         /// Directions in which packets are logged that no rule matches.
         "unmatched" => unmatched: List<Direction> = [],
@@ -74,9 +74,9 @@ object! {
     RuleLogFile {
         /// The kernel log, or an NFLOG group that a program listens to.
         "to" => to: crate::policy::LogTo,
-        /// Put before each line.
+        /// Put before each line: at most 127 bytes, without `"`, `$` and `\`.
         "prefix" => prefix: LogPrefix,
-        /// At most so many lines.
+        /// How many lines at most.
         "rate" => rate: Limited,
     }
 }
@@ -92,11 +92,11 @@ object! {
 object! {
     /// At most `packets` lines in each `per`, after a first burst.
     RateFile {
-        /// Lines in each unit of time.
+        /// How many lines in each unit of time.
         "packets" => packets: Positive = 3,
-        /// The unit of time.
+        /// The time in which they may come.
         "per" => per: RateUnit = "minute",
-        /// Lines that may come at once.
+        /// How many lines may come at once.
         "burst" => burst: Positive = 10,
     }
 }
@@ -104,10 +104,9 @@ object! {
 object! {
     /// The bridges of containers on this host.
     ContainersFile {
-        /// Their names; `*` at the end stands for anything. Empty: this host has no containers.
+        /// Their names. Empty: this host has no containers.
         "interfaces" => interfaces: List<Interface> = ["docker0", "docker_gwbridge", "br-*"],
-        /// Whether the rules for `out` hold for containers too (`policy`), or they reach
-        /// everything (`open`).
+        /// What containers may send.
         "egress" => egress: crate::leaf::Egress = "policy",
     }
 }
@@ -115,9 +114,11 @@ object! {
 object! {
     /// One rule. What it leaves out is not looked at: a rule without `from` is for every source.
     RuleFile {
-        /// Names the rule and its counter; made from the rule when it is left out.
+        /// Names the rule and its counter; made from the rule when it is left out. At most 48 of
+        /// a-z, 0-9, `.`, `_` and `-`.
         "name" => name: Name,
-        /// What the rule is for.
+        /// What the rule is for, which the kernel keeps and nft prints: one line of at most 120
+        /// bytes, without `"`.
         "comment" => comment: Comment,
         /// What happens to a connection that the rule matches.
         "action" => action: crate::leaf::ActionWord [required],
@@ -125,8 +126,8 @@ object! {
         "direction" => direction: Direction = "in",
         /// The protocol, or several: TCP with UDP, ICMP with ICMPv6, or others without ports.
         "proto" => proto: OneOrMany<Protocol>,
-        /// Destination ports. Without `proto`, a number means TCP and UDP, and a service the
-        /// protocols that it is listed for.
+        /// Destination ports, as the world sees them: for a container, the published one. Without
+        /// `proto`, a number means TCP and UDP, and a service the protocols that it is listed for.
         "port" => port: OneOrMany<PortItem>,
         /// Source ports, written like `port`.
         "from_port" => from_port: OneOrMany<PortItem>,

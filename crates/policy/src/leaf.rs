@@ -16,7 +16,10 @@ words!(Verdict, "verdict", "`drop` is silent; `reject` answers with a TCP reset 
     "accept" => Verdict::Accept,
 });
 
-words!(Direction, "direction", "Which way a new connection goes.", {
+words!(
+    Direction, "direction",
+    "`in`: to this host and the ports that it publishes for containers; `out`: from this host and \
+     from its containers to elsewhere; `forward`: routed through this host.", {
     "in" => Direction::In,
     "out" => Direction::Out,
     "forward" => Direction::Forward,
@@ -63,7 +66,9 @@ pub(crate) enum Egress {
     Open,
 }
 
-words!(Egress, "container-egress", "`policy`: the rules for `out` hold for containers too.", {
+words!(
+    Egress, "container-egress",
+    "`policy`: what the rules for `out` let this host send; `open`: everything.", {
     "policy" => Egress::Policy,
     "open" => Egress::Open,
 });
@@ -376,5 +381,8 @@ schema!(Builtins as "builtin": |_| {
             (builtin.name().to_owned(), schema)
         })
         .collect();
-    json_schema!({ "type": "object", "properties": properties, "additionalProperties": false })
+    json_schema!({
+        "description": "Whether each allowance is on.",
+        "type": "object", "properties": properties, "additionalProperties": false,
+    })
 });

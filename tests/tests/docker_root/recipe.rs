@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use nfguard_lab::DEFAULT_TIMEOUT;
+use nfguard_tests::document;
 use nfguard_tests::program;
 
 use crate::cells::{self, ATTACKER, CLIENT, HOST};
@@ -10,7 +11,8 @@ use crate::docker::{PATIENCE, poll};
 use crate::engine::{Engine, Settings};
 use crate::story;
 
-const README: &str = include_str!("../../../README.md");
+/// The section that it stands in.
+const SECTION: &str = "From an empty server";
 
 /// The recipe may write where a server's would, and nothing of it stays.
 const SCRATCH: &str = r#"
@@ -48,10 +50,9 @@ esac
 
 /// The commands of the section.
 fn recipe() -> String {
-    let section = README.split("\n## From an empty server\n").nth(1).expect("the section");
-    let section = section.split("\n## ").next().expect("its end");
-    let blocks = section.split("```sh\n").skip(1).map(|rest| rest.split("```").next());
-    let commands: Vec<&str> = blocks.map(|block| block.expect("its end")).collect();
+    let blocks = document::blocks("README.md").into_iter();
+    let blocks = blocks.filter(|it| it.section == SECTION && it.language == "sh");
+    let commands: Vec<String> = blocks.map(|block| block.text).collect();
     assert!(commands.len() > 3, "{commands:?}");
     commands.concat()
 }
