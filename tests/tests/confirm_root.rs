@@ -53,6 +53,24 @@ fn who_pretends_to_be_the_way_back_is_named_and_nothing_is_loaded() {
 }
 
 #[test]
+fn who_pretends_to_be_the_guard_is_named_and_holds_up_no_load() {
+    let netns = netns();
+    let policy = TempFile::new("policy.json", POLICY);
+    let path = policy.path().to_str().expect("plain letters");
+    let name = SocketAddr::from_abstract_name("nfguard/guard").expect("a name");
+    let _pretender = as_stranger(&netns, || UnixListener::bind_addr(&name).expect("binds"));
+    for (arguments, loaded) in [(&["load", path][..], true), (&["unload"], false)] {
+        let done = nfguard(&netns, arguments);
+        assert_eq!(done.status, Some(0), "{done:?}");
+        assert!(done.stderr.contains("of user 65534, who is not root"), "{done:?}");
+        assert_eq!(is_loaded(&netns), loaded);
+    }
+    let refused = nfguard(&netns, &["guard"]);
+    assert_eq!(refused.status, Some(3), "{refused:?}");
+    assert!(refused.stderr.contains("of user 65534, who is not root"), "{refused:?}");
+}
+
+#[test]
 fn a_stranger_can_neither_confirm_nor_go_back_nor_hold_it_up() {
     let netns = netns();
     let policy = TempFile::new("policy.json", POLICY);

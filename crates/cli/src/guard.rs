@@ -52,6 +52,9 @@ pub(crate) fn guard(request: &GuardRequest, history: &History) -> Done {
         UnixListener::bind_addr(&lend::address().map_err(failed)?).map_err(|error| match error
             .kind()
         {
+            ErrorKind::AddrInUse if matches!(lend::find(), Ok(None)) => {
+                Failure::Guard("its name is taken".to_owned())
+            }
             ErrorKind::AddrInUse => {
                 Failure::Guard("another one runs in this network namespace".to_owned())
             }

@@ -13,6 +13,7 @@ use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
+use crate::output;
 use crate::way_back::is_trusted;
 
 /// In the abstract namespace: the name belongs to the network namespace, as the tables do, and there
@@ -70,7 +71,8 @@ fn ask(guard: &mut BufReader<UnixStream>, request: &Value) -> io::Result<Value> 
     Ok(serde_json::from_str(&line)?)
 }
 
-fn find() -> io::Result<Option<BufReader<UnixStream>>> {
+/// The guard of this network namespace.
+pub(super) fn find() -> io::Result<Option<BufReader<UnixStream>>> {
     let stream = match UnixStream::connect_addr(&address()?) {
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => return Ok(None),
         stream => stream?,
@@ -79,11 +81,13 @@ fn find() -> io::Result<Option<BufReader<UnixStream>>> {
     stream.set_write_timeout(Some(PATIENCE))?;
     let peer = getsockopt(&stream, PeerCredentials)?;
     if !is_trusted(peer.uid()) {
-        return Err(io::Error::other(format!(
-            "process {} of user {}, who is not root, pretends to be it",
+        // As the name is taken, there is no guard.
+        output::warning(&format!(
+            "process {} of user {}, who is not root, pretends to be the guard, and is not asked",
             peer.pid(),
             peer.uid()
-        )));
+        ));
+        return Ok(None);
     }
     Ok(Some(BufReader::new(stream)))
 }
