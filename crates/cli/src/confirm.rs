@@ -87,16 +87,18 @@ pub(crate) fn rollback(
     load::put_in(&file, Some(entry.of.unwrap_or(entry.number)), caution, history, as_json)
 }
 
-/// The load before the one in force. What was brought back is in force with the number that it had
-/// at first, so that going back twice goes two loads back.
+/// The load before the one in force, which made other rules. Going back takes away what was loaded
+/// since, so that going back twice goes two loads back.
 fn before(entries: &[Entry]) -> Option<&Entry> {
-    let mut held = entries.iter().rev().filter(|entry| entry.holds());
-    let last = held.next()?;
-    if last.policy.is_none() {
-        return held.find(|entry| entry.policy.is_some());
+    let mut loads: Vec<&Entry> = Vec::new();
+    for entry in entries.iter().filter(|entry| entry.holds()) {
+        match loads.iter().position(|load| Some(load.number) == entry.of) {
+            Some(place) => loads.truncate(place + 1),
+            None => loads.push(entry),
+        }
     }
-    let place = last.of.unwrap_or(last.number);
-    held.find(|entry| entry.number < place && entry.of.is_none() && entry.policy.is_some())
+    let last = loads.pop()?;
+    loads.into_iter().rfind(|load| load.policy.is_some() && load.table != last.table)
 }
 
 #[cfg(test)]
@@ -105,8 +107,9 @@ mod tests {
 
     #[test]
     fn going_back_again_and_again_goes_back_load_by_load() {
-        let entry = |number, policy: Option<&str>, of, outcome| {
-            let mut entry = Entry::new("a.json", policy, String::new(), outcome);
+        let entry = |number: u64, policy: Option<&str>, of: Option<u64>, outcome| {
+            let table = policy.map(|_| of.unwrap_or(number).to_string()).unwrap_or_default();
+            let mut entry = Entry::new("a.json", policy, table, outcome);
             (entry.number, entry.of) = (number, of);
             entry
         };
@@ -120,8 +123,13 @@ mod tests {
         all.push(entry(6, Some("{}"), Some(1), Outcome::Loaded));
         assert_eq!(back(&all), None);
         all.push(load(7));
-        assert_eq!(back(&all), Some(3));
+        assert_eq!(back(&all), Some(1), "which was in force before");
         all.push(entry(8, None, None, Outcome::Loaded));
         assert_eq!(back(&all), Some(7), "what was unloaded comes back");
+        all.push(load(9));
+        let mut again = load(10);
+        again.table = "9".to_owned();
+        all.push(again);
+        assert_eq!(back(&all), Some(7), "10 has put right what somebody had changed of 9");
     }
 }
