@@ -115,16 +115,19 @@ impl Ground {
             assert!(Instant::now() < deadline, "has not come: {shot:?} {sent:?}");
             thread::sleep(Duration::from_millis(1));
         }
-        let mut counted = self.counts(TABLE);
+        let mut total = self.counts(TABLE);
+        let mut counted = total.clone();
         counted.retain(|name, count| {
             *count -= rules[name];
             *count > 0
         });
+        total.retain(|_, count| *count > 0);
         let now = self.counts("watch");
         Effect {
             passed: now["got"] > watch["got"],
             alone: now["others"] == watch["others"] && now["came"] == watch["came"] + 1,
             counted,
+            total,
         }
     }
 }
@@ -137,6 +140,8 @@ struct Effect {
     alone: bool,
     /// How far the policy's counters moved.
     counted: BTreeMap<String, u64>,
+    /// Where they stand now.
+    total: BTreeMap<String, u64>,
 }
 
 fn members(host: &Netns) -> Vec<UdpSocket> {
@@ -186,6 +191,7 @@ fn holds(
     ground.load(&table);
     let start = Instant::now();
     let mut memory = Memory::default();
+    let mut told: BTreeMap<String, u64> = BTreeMap::new();
     let each = shots.iter().flat_map(|shot| std::iter::repeat_n(shot, shot.times));
     for (number, shot) in each.take(40).enumerate() {
         memory.now = start.elapsed();
@@ -233,6 +239,12 @@ fn holds(
         }
         if effect.counted.keys().any(|name| name.ends_with("/over")) {
             see("over a limit");
+        }
+        counted.into_iter().for_each(|(name, count)| *told.entry(name).or_default() += count);
+        if effect.total != told {
+            // A neighbour's question or an answer of the firewall was counted, and a limit may
+            // remember it.
+            break;
         }
     }
     Ok(())
