@@ -78,7 +78,10 @@ fn main() -> ExitCode {
         Task::Tidy => tidy::steps(&mut report),
         Task::Fuzz { seconds } => fuzz::steps(&mut report, seconds),
         Task::Bench { name, args } => bench::steps(&mut report, &name, &args),
-        Task::Dist { check } => dist::steps(&mut report, check),
+        Task::Dist { check } => {
+            dist::setup(&mut report, false);
+            dist::steps(&mut report, check);
+        }
         Task::Test { quick, no_root } => test::steps(&mut report, quick, no_root),
     }
     report.finish()

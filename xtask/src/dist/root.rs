@@ -8,8 +8,13 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const UNITS: [&str; 4] =
-    ["nfguard.service", "nfguard-bans.service", "nfguard-save.service", "nfguard-save.timer"];
+const UNITS: [&str; 5] = [
+    "nfguard.service",
+    "nfguard-bans.service",
+    "nfguard-guard.service",
+    "nfguard-save.service",
+    "nfguard-save.timer",
+];
 
 /// Writes down what it is asked for.
 const SYSTEMCTL: &str = "#!/bin/sh\necho \"$*\" >> /systemctl.log\n";
@@ -29,12 +34,10 @@ pub(super) fn install_and_remove(package: &Path) -> Result<Tally, String> {
     let before = root.files();
     root.dpkg(&["--install"], package.as_os_str().to_str().unwrap_or_default())?;
     root.asked_for(&["daemon-reload"], "installing")?;
-    let version = runner::output(&mut root.inside(&["/usr/bin/nfguard", "--version"]))?;
     let check =
         ["/usr/bin/nfguard", "check", "/usr/share/doc/nfguard/examples/policies/traefik.json"];
     runner::run(&mut root.inside(&check))?;
-    println!("{}", version.trim());
-    let mut wanted: Vec<String> = ["", "-boot", "-load", "-ban", "-feed-add"]
+    let mut wanted: Vec<String> = ["", "-boot", "-load", "-ban", "-guard", "-feed-add"]
         .map(|verb| format!("usr/share/man/man1/nfguard{verb}.1.gz"))
         .to_vec();
     wanted.extend(UNITS.map(|unit| format!("usr/lib/systemd/system/{unit}")));
@@ -62,9 +65,9 @@ pub(super) fn install_and_remove(package: &Path) -> Result<Tally, String> {
         .and_then(|()| fs::create_dir_all(&state));
     written.map_err(|error| error.to_string())?;
     root.dpkg(&["--force-confold", "--install"], package.to_str().unwrap_or_default())?;
-    root.asked_for(&["daemon-reload"], "upgrading")?;
+    root.asked_for(&["daemon-reload", "try-restart nfguard-guard.service"], "upgrading")?;
     root.dpkg(&["--remove"], "nfguard")?;
-    let units = "nfguard-save.timer nfguard-bans.service nfguard.service";
+    let units = "nfguard-save.timer nfguard-bans.service nfguard-guard.service nfguard.service";
     let asked =
         [format!("stop {units}"), format!("disable --quiet {units}"), "daemon-reload".into()];
     root.asked_for(&asked.each_ref().map(String::as_str), "removing")?;
