@@ -244,15 +244,17 @@ fn folders() -> tempfile::TempDir {
     folder
 }
 
-/// A command with the one capability, on a disk that is read only but for its own folders. What it
-/// does is written down.
-fn fenced(folder: &Path, arguments: &[String]) -> Command {
+/// A unit's command with the one capability, on a disk that is read only but for its own folders.
+/// What it does is written down.
+fn fenced(unit: &str, folder: &Path, arguments: &[String]) -> Command {
     let script = r#"set -e
         mount --make-rprivate /
         mount --bind "$FOLDER" "$FOLDER"
         mount -t tmpfs tmpfs /run
-        mkdir /run/nfguard
-        mount --bind "$FOLDER/run" /run/nfguard
+        for place in $RUN; do
+            mkdir "/run/$place"
+            mount --bind "$FOLDER/run" "/run/$place"
+        done
         mount -o remount,ro /run
         mount -o remount,bind,ro /
         exec nice -n -10 strace -D -f -q -o "$FOLDER/trace" setpriv --no-new-privs \
@@ -260,7 +262,8 @@ fn fenced(folder: &Path, arguments: &[String]) -> Command {
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-c", script, "sh"]).arg(program::path());
     command.arg("--state-dir").arg(folder.join("state")).args(arguments);
-    command.env("FOLDER", folder).stdin(Stdio::null());
+    command.env("FOLDER", folder).env("RUN", setting(unit, "RuntimeDirectory").concat());
+    command.stdin(Stdio::null());
     command
 }
 
@@ -299,7 +302,7 @@ fn what_the_units_do_needs_no_more_than_they_allow() {
         if arguments == ["boot"] {
             arguments.push(place("policy.json"));
         }
-        let mut command = fenced(folder.path(), &arguments);
+        let mut command = fenced(unit, folder.path(), &arguments);
         let output = netns.run(|| command.output()).expect("util-linux is installed");
         assert!(output.status.success(), "{unit}: {arguments:?}: {output:?}");
         assert_allowed(unit, folder.path());
@@ -319,7 +322,7 @@ fn ready_guard(netns: &Netns, folder: &Path) -> Child {
     let _ = fs::remove_file(&systemd);
     let waiting = UnixDatagram::bind(&systemd).expect("a socket");
     waiting.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-    let mut command = fenced(folder, &arguments);
+    let mut command = fenced(GUARD, folder, &arguments);
     command.env("NOTIFY_SOCKET", &systemd);
     let guard = netns.run(|| command.spawn()).expect("util-linux is installed");
     let mut said = [0; 64];
@@ -342,8 +345,7 @@ fn the_guard_needs_no_more_than_its_unit_allows_and_a_restart_of_it_removes_noth
     let rescue = concat!(env!("CARGO_MANIFEST_DIR"), "/../policies/rescue.json");
     done(&load);
     done(&["ban", "203.0.113.66"]);
-    let held = || (done(&["show"]), done(&["bans", "--json"]));
-    let before = held();
+    let held = || done(&["show"]) + &done(&["bans", "--json"]);
     for _ in ["start", "restart"] {
         let mut guard = ready_guard(&netns, folder.path());
         let socket: PathBuf = folder.path().join("run/guard.sock");
@@ -357,12 +359,12 @@ fn the_guard_needs_no_more_than_its_unit_allows_and_a_restart_of_it_removes_noth
         done(&["unban", "203.0.113.67"]);
         done(&["load", rescue]);
         done(&load);
-        assert_eq!(held(), before);
+        let before = held();
         // As systemd stops it.
         let process = Pid::from_raw(guard.id().cast_signed());
         kill(process, Signal::SIGTERM).expect("it is there");
         guard.wait().expect("it ends");
-        assert_eq!(held(), before);
+        assert!(held() == before, "{before}\nbecame {}", held());
         let since = Instant::now();
         let ended = || fs::read_to_string(folder.path().join("trace")).expect("a trace");
         while !ended().contains("+++ killed by SIGTERM") {

@@ -93,7 +93,7 @@ impl Root {
         let path = std::env::temp_dir().join(format!("nfguard-root-{}", std::process::id()));
         let root = Root(path);
         for folder in
-            ["bin", "tmp", "run/systemd/system", "var/lib/dpkg/info", "var/lib/dpkg/updates"]
+            ["bin", "dev", "tmp", "run/systemd/system", "var/lib/dpkg/info", "var/lib/dpkg/updates"]
         {
             fs::create_dir_all(root.0.join(folder))?;
         }
@@ -101,8 +101,9 @@ impl Root {
         for folder in ["usr/bin", "usr/lib/systemd/system", "usr/share/doc", "etc", "var/log"] {
             fs::create_dir_all(root.0.join(folder))?;
         }
-        fs::write(root.0.join("var/lib/dpkg/status"), "")?;
-        fs::write(root.0.join("var/lib/dpkg/available"), "")?;
+        for file in ["dev/null", "var/lib/dpkg/status", "var/lib/dpkg/available"] {
+            fs::write(root.0.join(file), "")?;
+        }
         let busybox = std::env::split_paths(&runner::path())
             .map(|folder| folder.join("busybox"))
             .find(|program| program.is_file());
