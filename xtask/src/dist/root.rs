@@ -59,9 +59,10 @@ pub(super) fn install_and_remove(package: &Path) -> Result<Tally, String> {
 
     // What an administrator changes stays, over an upgrade and a removal.
     let action = root.0.join("etc/fail2ban/action.d/nfguard.conf");
+    let policy = root.0.join("etc/nfguard/policy.json");
     let state = root.0.join("var/lib/nfguard");
     let written = fs::write(&action, "# mine\n")
-        .and_then(|()| fs::write(root.0.join("etc/nfguard/policy.json"), "{}"))
+        .and_then(|()| fs::write(&policy, "{}"))
         .and_then(|()| fs::create_dir_all(&state));
     written.map_err(|error| error.to_string())?;
     root.dpkg(&["--force-confold", "--install"], package.to_str().unwrap_or_default())?;
@@ -75,8 +76,11 @@ pub(super) fn install_and_remove(package: &Path) -> Result<Tally, String> {
         return Err("removing took what the administrator had changed".to_owned());
     }
     root.dpkg(&["--purge"], "nfguard")?;
+    if !policy.is_file() {
+        return Err("purging took the administrator's policy".to_owned());
+    }
     let left: Vec<_> = root.files().difference(&before).cloned().collect();
-    // dpkg's own, and the policy, which is nobody's but the administrator's.
+    // The policy, and dpkg's own.
     let known = |name: &&String| {
         !name.starts_with("var/lib/dpkg/")
             && !name.starts_with("etc/nfguard")
