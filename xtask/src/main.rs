@@ -60,7 +60,7 @@ enum Task {
     },
     /// Everything: set-up, style, lints, invariants, licences, all tests
     Test {
-        /// Leave out other kernels, fuzzing and documentation
+        /// Leave out other kernels, the package, fuzzing and documentation
         #[arg(long)]
         quick: bool,
         /// Leave out the tests that need real root

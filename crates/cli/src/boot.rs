@@ -112,7 +112,7 @@ fn policy(path: &Path, history: &History) -> Result<Source, Failure> {
 }
 
 fn put_in(file: &PolicyFile) -> Result<(), Failure> {
-    // There is one if this is no boot, but the service started again.
+    // A guard may have it, where this is no boot but the service started again.
     let lent = guard::borrow()?;
     apply(&file.table())?;
     lent.give_back(&[], false)?;
