@@ -120,7 +120,11 @@ impl Drop for Guard {
 pub struct Talk(BufReader<UnixStream>);
 
 impl Talk {
-    fn new(stream: UnixStream) -> Talk {
+    /// With the guard at the other end.
+    ///
+    /// # Panics
+    /// If the stream is closed.
+    pub fn new(stream: UnixStream) -> Talk {
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         Talk(BufReader::new(stream))
     }

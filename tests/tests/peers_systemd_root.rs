@@ -4,17 +4,29 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nfguard_lab::Netns;
+use nfguard_tests::guard::Talk;
 use nfguard_tests::program;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 const UNITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/systemd");
-const SERVICES: [&str; 3] = ["nfguard.service", "nfguard-bans.service", "nfguard-save.service"];
+const SERVICES: [&str; 4] =
+    ["nfguard.service", "nfguard-bans.service", "nfguard-save.service", GUARD];
+const GUARD: &str = "nfguard-guard.service";
 
 /// What `systemd-analyze security` may say at most, in tenths: 0 is safe, 100 is not.
 const EXPOSURE: u32 = 14;
+/// The guard needs more, until it fences itself in.
+const GUARD_EXPOSURE: u32 = 16;
+
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The units in a folder of their own, as if the program were installed where it is, and enabled.
 fn enabled() -> tempfile::TempDir {
@@ -150,9 +162,10 @@ fn stopping_removes_no_rule() {
 #[test]
 fn the_services_are_fenced_in() {
     for unit in SERVICES {
+        let exposure = if unit == GUARD { GUARD_EXPOSURE } else { EXPOSURE };
         let mut security = Command::new("systemd-analyze");
         security.args(["security", "--offline=true", "--no-pager"]);
-        security.arg(format!("--threshold={EXPOSURE}")).arg(Path::new(UNITS).join(unit));
+        security.arg(format!("--threshold={exposure}")).arg(Path::new(UNITS).join(unit));
         let output = security.output().expect("systemd is installed");
         let said = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{unit}:\n{said}");
@@ -164,7 +177,7 @@ fn the_services_are_fenced_in() {
     fs::write(&path, "[Service]\nExecStart=/usr/bin/nfguard boot\n").expect("written");
     let mut security = Command::new("systemd-analyze");
     security.args(["security", "--offline=true", "--no-pager"]);
-    security.arg(format!("--threshold={EXPOSURE}")).arg(path).stdout(Stdio::null());
+    security.arg(format!("--threshold={GUARD_EXPOSURE}")).arg(path).stdout(Stdio::null());
     assert!(!security.status().expect("systemd is installed").success());
 }
 
@@ -192,12 +205,15 @@ fn allowed_calls(unit: &str) -> BTreeSet<String> {
     allowed
 }
 
+/// The system calls of a group; or the one of this name.
 fn calls_of(group: &str) -> Vec<String> {
+    if !group.starts_with('@') {
+        return vec![group.to_owned()];
+    }
     let output = Command::new("systemd-analyze").args(["syscall-filter", "--", group]).output();
     let text = String::from_utf8(output.expect("systemd is installed").stdout).expect("text");
     let lines = text.lines().skip(1).map(str::trim).filter(|line| !line.starts_with('#'));
-    let entries = lines.filter(|line| !line.is_empty()).map(str::to_owned);
-    entries.flat_map(|it| if it.starts_with('@') { calls_of(&it) } else { vec![it] }).collect()
+    lines.filter(|line| !line.is_empty()).flat_map(calls_of).collect()
 }
 
 /// The commands of the units, in the order of a boot and a shutdown.
@@ -217,17 +233,59 @@ fn commands() -> Vec<(&'static str, Vec<String>)> {
     all
 }
 
+/// A folder with what stands for the units' own: a policy, a state and a place for sockets.
+fn folders() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let policy = concat!(env!("CARGO_MANIFEST_DIR"), "/../policies/traefik.json");
+    fs::copy(policy, folder.path().join("policy.json")).expect("a policy");
+    for name in ["state", "run"] {
+        fs::create_dir(folder.path().join(name)).expect("a folder");
+    }
+    folder
+}
+
+/// A unit's command with the one capability, on a disk that is read only but for its own folders.
+/// What it does is written down.
+fn fenced(unit: &str, folder: &Path, arguments: &[String]) -> Command {
+    let script = r#"set -e
+        mount --make-rprivate /
+        mount --bind "$FOLDER" "$FOLDER"
+        mount -t tmpfs tmpfs /run
+        for place in $RUN; do
+            mkdir "/run/$place"
+            mount --bind "$FOLDER/run" "/run/$place"
+        done
+        mount -o remount,ro /run
+        mount -o remount,bind,ro /
+        exec nice -n -10 strace -D -f -q -o "$FOLDER/trace" setpriv --no-new-privs \
+            --inh-caps=-all,+net_admin --bounding-set=-all,+net_admin -- "$@""#;
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", script, "sh"]).arg(program::path());
+    command.arg("--state-dir").arg(folder.join("state")).args(arguments);
+    command.env("FOLDER", folder).env("RUN", setting(unit, "RuntimeDirectory").concat());
+    command.stdin(Stdio::null());
+    command
+}
+
+/// What was written down of a command is no more than its unit allows.
+fn assert_allowed(unit: &str, folder: &Path) {
+    let trace = fs::read_to_string(folder.join("trace")).expect("strace is installed");
+    let calls: Vec<(&str, &str)> = after_start(&trace).filter_map(call).collect();
+    assert!(calls.len() > 50, "{trace}");
+    let allowed = allowed_calls(unit);
+    for (name, rest) in calls {
+        assert!(allowed.contains(name), "{unit} does not allow {name}");
+        let families = setting(unit, "RestrictAddressFamilies").concat();
+        let family = rest.split(',').next().unwrap_or_default();
+        assert!(name != "socket" || families.split(' ').any(|it| it == family), "{rest}");
+    }
+}
+
 #[test]
 fn what_the_units_do_needs_no_more_than_they_allow() {
     let netns = Netns::new().expect("run me with `cargo xtask netns-test`");
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folders();
     let place = |name: &str| folder.path().join(name).to_str().expect("a path").to_owned();
-    fs::copy(
-        concat!(env!("CARGO_MANIFEST_DIR"), "/../policies/traefik.json"),
-        place("policy.json"),
-    )
-    .expect("a policy");
-    fs::create_dir(place("state")).expect("a folder");
     let other = Netns::new().expect("run me with `cargo xtask netns-test`");
     for command in [&["ban", "203.0.113.66", "--for", "1h"][..], &["save", &place("state/bans")]] {
         assert_eq!(program::nfguard(&other, command).status, Some(0));
@@ -244,36 +302,77 @@ fn what_the_units_do_needs_no_more_than_they_allow() {
         if arguments == ["boot"] {
             arguments.push(place("policy.json"));
         }
-        let trace = place("trace");
-        // With the one capability, on a disk that is read only but for the state.
-        let script = r#"set -e
-            mount --make-rprivate /
-            mount --bind "$STATE" "$STATE"
-            mount -o remount,bind,ro /
-            exec strace -f -qq -o "$TRACE" setpriv --no-new-privs --inh-caps=-all,+net_admin \
-                --bounding-set=-all,+net_admin -- "$@""#;
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "sh", "-c", script, "sh"]).arg(program::path());
-        command.args(["--state-dir", &place("state")]).args(&arguments).stdin(Stdio::null());
-        command.env("STATE", folder.path()).env("TRACE", &trace);
+        let mut command = fenced(unit, folder.path(), &arguments);
         let output = netns.run(|| command.output()).expect("util-linux is installed");
         assert!(output.status.success(), "{unit}: {arguments:?}: {output:?}");
-
-        let trace = fs::read_to_string(&trace).expect("strace is installed");
-        let calls: Vec<(&str, &str)> = after_start(&trace).filter_map(call).collect();
-        assert!(calls.len() > 50, "{trace}");
-        let allowed = allowed_calls(unit);
-        for (name, rest) in calls {
-            assert!(allowed.contains(name), "{unit} does not allow {name}");
-            let families = setting(unit, "RestrictAddressFamilies").concat();
-            let family = rest.split(',').next().unwrap_or_default();
-            assert!(name != "socket" || families.split(' ').any(|it| it == family), "{rest}");
-        }
+        assert_allowed(unit, folder.path());
     }
     let bans = program::nfguard(&netns, &["bans"]);
     assert!(bans.stdout.contains("203.0.113.66"), "{bans:?}");
     let status = program::nfguard(&netns, &["status"]);
     assert_eq!(status.status, Some(0), "{status:?}");
+}
+
+/// The guard as its unit starts it, and has said that it is ready.
+fn ready_guard(netns: &Netns, folder: &Path) -> Child {
+    let words = setting(GUARD, "ExecStart").concat();
+    let arguments = words.strip_prefix("/usr/bin/nfguard ").expect("our program");
+    let arguments: Vec<String> = arguments.split(' ').map(str::to_owned).collect();
+    let systemd = folder.join("systemd");
+    let _ = fs::remove_file(&systemd);
+    let waiting = UnixDatagram::bind(&systemd).expect("a socket");
+    waiting.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let mut command = fenced(GUARD, folder, &arguments);
+    command.env("NOTIFY_SOCKET", &systemd);
+    let guard = netns.run(|| command.spawn()).expect("util-linux is installed");
+    let mut said = [0; 64];
+    let len = waiting.recv(&mut said).expect("it tells systemd");
+    assert_eq!(said.get(..len), Some(&b"READY=1\n"[..]));
+    guard
+}
+
+#[test]
+fn the_guard_needs_no_more_than_its_unit_allows_and_a_restart_of_it_removes_nothing() {
+    let netns = Netns::new().expect("run me with `cargo xtask netns-test`");
+    let folder = folders();
+    let policy = folder.path().join("policy.json");
+    let load = ["load", policy.to_str().expect("a path")];
+    let done = |arguments: &[&str]| {
+        let answer = program::nfguard(&netns, arguments);
+        assert_eq!(answer.status, Some(0), "{arguments:?}: {answer:?}");
+        answer.stdout
+    };
+    let rescue = concat!(env!("CARGO_MANIFEST_DIR"), "/../policies/rescue.json");
+    done(&load);
+    done(&["ban", "203.0.113.66"]);
+    let held = || done(&["show"]) + &done(&["bans", "--json"]);
+    for _ in ["start", "restart"] {
+        let mut guard = ready_guard(&netns, folder.path());
+        let socket: PathBuf = folder.path().join("run/guard.sock");
+        let mut talk = Talk::new(UnixStream::connect(socket).expect("it listens"));
+        let status = talk.say(r#"{"op":"status"}"#);
+        assert!(status.contains(r#""file":"policy.json""#), "{status}");
+        for line in [r#"{"op":"ban","target":"203.0.113.67"}"#, r#"{"op":"bans"}"#] {
+            let answer = talk.say(line);
+            assert!(answer.contains(r#""ok":true"#), "{line}: {answer}");
+        }
+        done(&["unban", "203.0.113.67"]);
+        done(&["load", rescue]);
+        done(&load);
+        let before = held();
+        // As systemd stops it.
+        let process = Pid::from_raw(guard.id().cast_signed());
+        kill(process, Signal::SIGTERM).expect("it is there");
+        guard.wait().expect("it ends");
+        assert!(held() == before, "{before}\nbecame {}", held());
+        let since = Instant::now();
+        let ended = || fs::read_to_string(folder.path().join("trace")).expect("a trace");
+        while !ended().contains("+++ killed by SIGTERM") {
+            assert!(since.elapsed() < PATIENCE, "{}", ended());
+            thread::sleep(Duration::from_millis(10));
+        }
+        assert_allowed(GUARD, folder.path());
+    }
 }
 
 /// What came after the program had been started.

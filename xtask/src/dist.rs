@@ -18,6 +18,23 @@ const MUSL: &str = "x86_64-unknown-linux-musl";
 /// With a C library inside that was not meant for it, else.
 const GNU: &str = "x86_64-unknown-linux-gnu";
 
+/// Installs what both are made with, or with `check` only says what is missing.
+pub(crate) fn setup(report: &mut Report, check: bool) {
+    setup::cargo_tools(report, &CARGO_DEB, check);
+    let add = || runner::output(Command::new("rustup").args(["target", "add", MUSL]));
+    // Where there is no rustup, or no net, the other one serves.
+    if !is_here(MUSL) && (check || add().is_err() || !is_here(MUSL)) {
+        report.left_out(format!("{MUSL}, which is not installed; {GNU} takes its place"));
+    }
+}
+
+/// Whether the standard library for this target is.
+fn is_here(target: &str) -> bool {
+    let mut rustc = Command::new("rustc");
+    rustc.args(["--print", "target-libdir", "--target", target]);
+    runner::output(&mut rustc).is_ok_and(|folder| Path::new(folder.trim()).is_dir())
+}
+
 /// What was made.
 struct Products {
     program: PathBuf,
@@ -25,7 +42,7 @@ struct Products {
 }
 
 /// Where to build what, of which commit.
-struct Plan {
+pub(crate) struct Plan {
     /// The repository, or a copy.
     source: PathBuf,
     target_dir: PathBuf,
@@ -36,9 +53,8 @@ struct Plan {
 }
 
 /// Builds both, installs the package into a folder and removes it again. With `twice`, builds both
-/// once more in another folder, and compares the bytes.
-pub(crate) fn steps(report: &mut Report, twice: bool) {
-    setup::cargo_tools(report, &CARGO_DEB, false);
+/// once more in another folder, and compares the bytes. Returns how it was built.
+pub(crate) fn steps(report: &mut Report, twice: bool) -> Option<Plan> {
     let mut made = None;
     report.step("dist: build", || {
         let plan = Plan::here()?;
@@ -47,8 +63,11 @@ pub(crate) fn steps(report: &mut Report, twice: bool) {
         made = Some((plan, products));
         Ok(Tally::DONE)
     });
-    let Some((plan, products)) = made else { return };
-    report.step("dist: the program needs no library", || needs_no_library(&products.program));
+    let (plan, products) = made?;
+    report.step("dist: the program needs no library, and says what it is", || {
+        needs_no_library(&products.program)?;
+        says_what_it_is(&products.program, &plan)
+    });
     if runner::is_root() {
         report.step("dist: installed, upgraded, removed, purged", || {
             root::install_and_remove(&products.package)
@@ -59,6 +78,7 @@ pub(crate) fn steps(report: &mut Report, twice: bool) {
     if twice {
         report.step("dist: the same bytes from another folder", || same_bytes(&plan, &products));
     }
+    Some(plan)
 }
 
 impl Plan {
@@ -73,13 +93,15 @@ impl Plan {
         }
         let time = git(&["log", "-1", "--format=%ct"])?.trim().to_owned();
         let (source, target_dir) = (build::root().to_owned(), build::target_dir().join("dist"));
-        Ok(Plan { source, target_dir, target: target()?, commit, time })
+        let target = [MUSL, GNU].into_iter().find(|target| is_here(target));
+        let target = target.ok_or_else(|| format!("no Rust for {MUSL} or {GNU}"))?;
+        Ok(Plan { source, target_dir, target, commit, time })
     }
 
     fn build(&self) -> Result<Products, String> {
-        let mut command = self.cargo();
+        let mut command = cargo();
         command.args(["build", "--release", "--locked", "--package", "nfguard"]);
-        runner::run(command.args(["--target", self.target]))?;
+        runner::run(self.surround(&mut command))?;
         let folder = self.target_dir.join(self.target).join("release");
         let built = folder.join("nfguard");
         write_manual(&built, &folder.join("package"))?;
@@ -90,42 +112,31 @@ impl Plan {
         let program = out.join(format!("nfguard-{version}-{}", self.target));
         let package = out.join(format!("nfguard_{version}_amd64.deb"));
         fs::copy(&built, &program).map_err(|error| error.to_string())?;
-        let mut deb = self.cargo();
+        let mut deb = cargo();
         deb.args(["deb", "--no-build", "--no-strip", "--package", "nfguard"]);
         deb.args(["--target", self.target, "--output"]).arg(&package);
-        runner::run(&mut deb)?;
+        runner::run(self.surround(&mut deb))?;
         Ok(Products { program, package })
     }
 
-    /// Cargo, told to leave no trace of where and when it ran.
-    fn cargo(&self) -> Command {
+    /// Has cargo build in the plan's folder for its target, and leave no trace of where and when.
+    pub(crate) fn surround<'c>(&self, cargo: &'c mut Command) -> &'c mut Command {
         let home = std::env::var_os("HOME").map(|home| Path::new(&home).join(".cargo"));
         let cargo_home = std::env::var_os("CARGO_HOME").map(PathBuf::from).or(home);
         let mut flags = vec!["-Ctarget-feature=+crt-static".to_owned()];
-        flags.push(format!("--remap-path-prefix={}=/nfguard", self.source.display()));
+        let mut known_as = |folder: &Path, name: &str| {
+            flags.push(format!("--remap-path-prefix={}={name}", folder.display()));
+        };
+        known_as(&self.source, "/nfguard");
+        known_as(&self.target_dir, "/target");
         if let Some(home) = cargo_home {
-            flags.push(format!("--remap-path-prefix={}=/cargo", home.display()));
+            known_as(&home, "/cargo");
         }
-        let mut cargo = cargo();
         cargo.current_dir(&self.source).env("CARGO_TARGET_DIR", &self.target_dir);
+        cargo.env("CARGO_BUILD_TARGET", self.target);
         cargo.env_remove("RUSTFLAGS").env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
-        cargo.env("NFGUARD_COMMIT", &self.commit).env("SOURCE_DATE_EPOCH", &self.time);
-        cargo
+        cargo.env("NFGUARD_COMMIT", &self.commit).env("SOURCE_DATE_EPOCH", &self.time)
     }
-}
-
-/// The first of the targets whose standard library is here, or that rustup can get.
-fn target() -> Result<&'static str, String> {
-    let here = |target: &&str| {
-        let mut rustc = Command::new("rustc");
-        rustc.args(["--print", "target-libdir", "--target", target]);
-        runner::output(&mut rustc).is_ok_and(|folder| Path::new(folder.trim()).is_dir())
-    };
-    if !here(&MUSL) {
-        // Where there is no rustup, or no net, the other one serves.
-        let _ = runner::output(Command::new("rustup").args(["target", "add", MUSL]));
-    }
-    [MUSL, GNU].into_iter().find(here).ok_or_else(|| format!("no Rust for {MUSL} or {GNU}"))
 }
 
 /// Manual pages and completions, by the program itself.
@@ -147,35 +158,43 @@ fn write_manual(program: &Path, folder: &Path) -> Result<(), String> {
     Ok(())
 }
 
-fn needs_no_library(program: &Path) -> Result<Tally, String> {
+fn needs_no_library(program: &Path) -> Result<(), String> {
     let headers = runner::output(Command::new("readelf").args(["-ldW"]).arg(program))?;
     match headers.lines().find(|line| line.contains("(NEEDED)") || line.contains("INTERP")) {
-        None => Ok(Tally::DONE),
+        None => Ok(()),
         Some(line) => Err(format!("it does: {}", line.trim())),
     }
 }
 
+fn says_what_it_is(program: &Path, plan: &Plan) -> Result<Tally, String> {
+    let said = runner::output(Command::new(program).arg("--version"))?;
+    let (version, commit, target) = (env!("CARGO_PKG_VERSION"), &plan.commit, plan.target);
+    let expected = format!("nfguard {version} (commit {commit}, features: none, {target})\n");
+    println!("{}", said.trim_end());
+    if said == expected { Ok(Tally::DONE) } else { Err(format!("expected {expected}")) }
+}
+
 /// Builds a copy elsewhere, from nothing.
 fn same_bytes(plan: &Plan, first: &Products) -> Result<Tally, String> {
-    let folder = std::env::temp_dir().join(format!("nfguard-dist-{}", std::process::id()));
-    let outcome = copy_sources(&plan.source, &folder).and_then(|()| {
-        let again = Plan {
-            source: folder.clone(),
-            target_dir: folder.join("target"),
-            commit: plan.commit.clone(),
-            time: plan.time.clone(),
-            ..*plan
-        };
-        let second = again.build()?;
-        for (first, second) in
-            [(&first.program, &second.program), (&first.package, &second.package)]
-        {
-            runner::run(Command::new("cmp").arg(first).arg(second))?;
-        }
-        Ok(Tally::DONE)
-    });
-    let _ = fs::remove_dir_all(&folder);
-    outcome
+    let folder = plan.target_dir.join("again");
+    let remove = || match fs::remove_dir_all(&folder) {
+        Err(error) if folder.exists() => Err(format!("{}: {error}", folder.display())),
+        _ => Ok(Tally::DONE),
+    };
+    remove()?;
+    copy_sources(&plan.source, &folder)?;
+    let again = Plan {
+        source: folder.clone(),
+        target_dir: folder.join("target"),
+        commit: plan.commit.clone(),
+        time: plan.time.clone(),
+        target: plan.target,
+    };
+    let second = again.build()?;
+    for (first, second) in [(&first.program, &second.program), (&first.package, &second.package)] {
+        runner::run(Command::new("cmp").arg(first).arg(second))?;
+    }
+    remove()
 }
 
 /// What git knows of, as it is now.

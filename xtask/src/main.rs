@@ -60,7 +60,7 @@ enum Task {
     },
     /// Everything: set-up, style, lints, invariants, licences, all tests
     Test {
-        /// Leave out other kernels, fuzzing and documentation
+        /// Leave out other kernels, the package, fuzzing and documentation
         #[arg(long)]
         quick: bool,
         /// Leave out the tests that need real root
@@ -78,7 +78,10 @@ fn main() -> ExitCode {
         Task::Tidy => tidy::steps(&mut report),
         Task::Fuzz { seconds } => fuzz::steps(&mut report, seconds),
         Task::Bench { name, args } => bench::steps(&mut report, &name, &args),
-        Task::Dist { check } => dist::steps(&mut report, check),
+        Task::Dist { check } => {
+            dist::setup(&mut report, false);
+            dist::steps(&mut report, check);
+        }
         Task::Test { quick, no_root } => test::steps(&mut report, quick, no_root),
     }
     report.finish()

@@ -1,15 +1,15 @@
 //! What the tests compare with and run in: found, or installed.
 
-use crate::build;
 use crate::report::{Report, Tally};
 use crate::runner::{self, is_root};
+use crate::{build, dist};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
 /// What is looked for, and the Debian package that has it.
-const TOOLS: [(&str, &str); 24] = [
+const TOOLS: [(&str, &str); 27] = [
     ("nft", "nftables"),
     ("iptables-nft", "iptables"),
     ("ufw", "ufw"),
@@ -33,6 +33,9 @@ const TOOLS: [(&str, &str); 24] = [
     ("systemd-analyze", "systemd"),
     ("strace", "strace"),
     ("socat", "socat"),
+    ("groff", "groff-base"),
+    ("zsh", "zsh"),
+    ("fish", "fish"),
     ("/usr/include/linux/netfilter/nf_tables.h", "linux-libc-dev"),
     ("/usr/share/keyrings/debian-archive-keyring.gpg", "debian-archive-keyring"),
 ];
@@ -61,6 +64,7 @@ const POLICY_RC: &str = "/usr/sbin/policy-rc.d";
 pub(crate) fn steps(report: &mut Report, check: bool) {
     packages(report, &TOOLS, check);
     cargo_tools(report, &CARGO_TOOLS, check);
+    dist::setup(report, check);
 }
 
 /// Installs those tools that are missing, or with `check` only says so.

@@ -1,6 +1,7 @@
 //! Everything that must hold before a change goes in.
 
 use crate::build::{self, cargo};
+use crate::dist::{self, Plan};
 use crate::netns::{self, Choice, PACKAGES};
 use crate::report::{Report, Tally};
 use crate::{fuzz, kernels, runner, setup, tidy};
@@ -29,7 +30,9 @@ pub(crate) fn steps(report: &mut Report, quick: bool, no_root: bool) {
     });
     tests(report, quick, no_root);
     if !quick {
-        report.step("the README's first command", first_command);
+        if let Some(plan) = dist::steps(report, true) {
+            report.step("the README's first command", || first_command(&plan));
+        }
         fuzz::steps(report, FUZZ_SECONDS);
         report.step("doc", || {
             let mut doc = cargo();
@@ -39,14 +42,14 @@ pub(crate) fn steps(report: &mut Report, quick: bool, no_root: bool) {
     }
 }
 
-/// What a newcomer types first, letter by letter, in the release build that nothing else tests.
-fn first_command() -> Result<Tally, String> {
+/// What a newcomer types first, letter by letter, with the program as it is handed out.
+fn first_command(plan: &Plan) -> Result<Tally, String> {
     let readme = std::fs::read_to_string(build::root().join("README.md"));
     let readme = readme.map_err(|error| error.to_string())?;
     let block = readme.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next());
     let command = block.ok_or("README.md has no command")?.trim();
     println!("{command}");
-    runner::run(Command::new("sh").args(["-c", command]).current_dir(build::root()))
+    runner::run(plan.surround(Command::new("sh").args(["-c", command])))
 }
 
 /// Builds every test once; those that need namespaces run in some.

@@ -10,7 +10,7 @@ use crate::history::{Entry, History, Outcome};
 use crate::load::{apply, ours, tell_bans};
 use crate::policy_file::PolicyFile;
 use crate::state::Restored;
-use crate::{Answer, Done, output, stamp, state, way_back};
+use crate::{Answer, Done, guard, output, stamp, state, way_back};
 
 /// For a machine that has no policy which can be loaded, and never had. To let nobody in would be
 /// as safe, but nobody could repair it.
@@ -112,7 +112,10 @@ fn policy(path: &Path, history: &History) -> Result<Source, Failure> {
 }
 
 fn put_in(file: &PolicyFile) -> Result<(), Failure> {
+    // A guard may have it, where this is no boot but the service started again.
+    let lent = guard::borrow()?;
     apply(&file.table())?;
+    lent.give_back(&[], false)?;
     if let Err(failure) = tell_bans(&file.policy) {
         failure.print(false);
     }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use clap::CommandFactory as _;
+use clap::{Command, CommandFactory as _};
 use clap_complete::Shell;
 
 use crate::args::Args;
@@ -22,8 +22,13 @@ pub(crate) const VERSION: &str = concat!(
 );
 
 pub(crate) fn completions(shell: Shell) -> Done {
+    let whole = Args::command();
+    // What is hidden would be offered, too.
+    let shown = whole.get_subcommands().filter(|command| !command.is_hide_set()).cloned();
+    let options = whole.get_arguments().cloned();
+    let mut shown = Command::new("nfguard").version(VERSION).args(options).subcommands(shown);
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Args::command(), "nfguard", &mut script);
+    clap_complete::generate(shell, &mut shown, "nfguard", &mut script);
     output::line(String::from_utf8_lossy(&script).trim_end());
     Ok(Answer::Yes)
 }

@@ -30,6 +30,11 @@ fn loading_unloading_and_going_back_work_as_without_a_guard_and_what_is_loaded_i
     run(&["rollback"]);
     assert_eq!(policy(&netns), table_a);
     is_guarded(&table_a);
+    // As `systemctl restart nfguard` does.
+    run(&["boot", path_b]);
+    is_guarded(&table_b);
+    run(&["boot", path_a]);
+    is_guarded(&table_a);
     // Nobody confirms: a process of its own goes back, and the guard keeps what is back.
     let answer = nfguard(&netns, &["--state-dir", kept, "load", path_b, "--confirm", "1s"]);
     let late = answer.stderr.contains("longer than there was time to confirm");

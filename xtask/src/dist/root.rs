@@ -8,8 +8,13 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const UNITS: [&str; 4] =
-    ["nfguard.service", "nfguard-bans.service", "nfguard-save.service", "nfguard-save.timer"];
+const UNITS: [&str; 5] = [
+    "nfguard.service",
+    "nfguard-bans.service",
+    "nfguard-guard.service",
+    "nfguard-save.service",
+    "nfguard-save.timer",
+];
 
 /// Writes down what it is asked for.
 const SYSTEMCTL: &str = "#!/bin/sh\necho \"$*\" >> /systemctl.log\n";
@@ -29,12 +34,10 @@ pub(super) fn install_and_remove(package: &Path) -> Result<Tally, String> {
     let before = root.files();
     root.dpkg(&["--install"], package.as_os_str().to_str().unwrap_or_default())?;
     root.asked_for(&["daemon-reload"], "installing")?;
-    let version = runner::output(&mut root.inside(&["/usr/bin/nfguard", "--version"]))?;
     let check =
         ["/usr/bin/nfguard", "check", "/usr/share/doc/nfguard/examples/policies/traefik.json"];
     runner::run(&mut root.inside(&check))?;
-    println!("{}", version.trim());
-    let mut wanted: Vec<String> = ["", "-boot", "-load", "-ban", "-feed-add"]
+    let mut wanted: Vec<String> = ["", "-boot", "-load", "-ban", "-guard", "-feed-add"]
         .map(|verb| format!("usr/share/man/man1/nfguard{verb}.1.gz"))
         .to_vec();
     wanted.extend(UNITS.map(|unit| format!("usr/lib/systemd/system/{unit}")));
@@ -56,15 +59,16 @@ pub(super) fn install_and_remove(package: &Path) -> Result<Tally, String> {
 
     // What an administrator changes stays, over an upgrade and a removal.
     let action = root.0.join("etc/fail2ban/action.d/nfguard.conf");
+    let policy = root.0.join("etc/nfguard/policy.json");
     let state = root.0.join("var/lib/nfguard");
     let written = fs::write(&action, "# mine\n")
-        .and_then(|()| fs::write(root.0.join("etc/nfguard/policy.json"), "{}"))
+        .and_then(|()| fs::write(&policy, "{}"))
         .and_then(|()| fs::create_dir_all(&state));
     written.map_err(|error| error.to_string())?;
     root.dpkg(&["--force-confold", "--install"], package.to_str().unwrap_or_default())?;
-    root.asked_for(&["daemon-reload"], "upgrading")?;
+    root.asked_for(&["daemon-reload", "try-restart nfguard-guard.service"], "upgrading")?;
     root.dpkg(&["--remove"], "nfguard")?;
-    let units = "nfguard-save.timer nfguard-bans.service nfguard.service";
+    let units = "nfguard-save.timer nfguard-bans.service nfguard-guard.service nfguard.service";
     let asked =
         [format!("stop {units}"), format!("disable --quiet {units}"), "daemon-reload".into()];
     root.asked_for(&asked.each_ref().map(String::as_str), "removing")?;
@@ -72,8 +76,11 @@ pub(super) fn install_and_remove(package: &Path) -> Result<Tally, String> {
         return Err("removing took what the administrator had changed".to_owned());
     }
     root.dpkg(&["--purge"], "nfguard")?;
+    if !policy.is_file() {
+        return Err("purging took the administrator's policy".to_owned());
+    }
     let left: Vec<_> = root.files().difference(&before).cloned().collect();
-    // dpkg's own, and the policy, which is nobody's but the administrator's.
+    // The policy, and dpkg's own.
     let known = |name: &&String| {
         !name.starts_with("var/lib/dpkg/")
             && !name.starts_with("etc/nfguard")
@@ -90,7 +97,7 @@ impl Root {
         let path = std::env::temp_dir().join(format!("nfguard-root-{}", std::process::id()));
         let root = Root(path);
         for folder in
-            ["bin", "tmp", "run/systemd/system", "var/lib/dpkg/info", "var/lib/dpkg/updates"]
+            ["bin", "dev", "tmp", "run/systemd/system", "var/lib/dpkg/info", "var/lib/dpkg/updates"]
         {
             fs::create_dir_all(root.0.join(folder))?;
         }
@@ -98,8 +105,9 @@ impl Root {
         for folder in ["usr/bin", "usr/lib/systemd/system", "usr/share/doc", "etc", "var/log"] {
             fs::create_dir_all(root.0.join(folder))?;
         }
-        fs::write(root.0.join("var/lib/dpkg/status"), "")?;
-        fs::write(root.0.join("var/lib/dpkg/available"), "")?;
+        for file in ["dev/null", "var/lib/dpkg/status", "var/lib/dpkg/available"] {
+            fs::write(root.0.join(file), "")?;
+        }
         let busybox = std::env::split_paths(&runner::path())
             .map(|folder| folder.join("busybox"))
             .find(|program| program.is_file());
