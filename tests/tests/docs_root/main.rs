@@ -188,9 +188,9 @@ enable --now nfguard-guard.service
 daemon-reload
 restart nfguard-guard.service
 restart nfguard-guard.service
-disable --now nfguard-guard.service
-disable --quiet nfguard-save.timer nfguard-bans.service nfguard.service
+disable --quiet nfguard-save.timer nfguard-bans.service nfguard-guard.service nfguard.service
 disable nfguard.service nfguard-bans.service nfguard-save.timer
+stop nfguard-guard.service
 ";
 
 /// The text of all Rust files in a folder of the repository.
