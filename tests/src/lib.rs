@@ -6,6 +6,8 @@ pub mod fate;
 pub mod guard;
 pub mod judge;
 pub mod nft;
+pub mod policies;
 pub mod program;
+pub mod property;
 pub mod tables;
 pub mod ufw;

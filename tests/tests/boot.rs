@@ -9,20 +9,9 @@ use std::time::{Duration, Instant};
 
 use nfguard_lab::{Netns, Probe, World, veth};
 use nfguard_tests::nft::nft;
+use nfguard_tests::policies::{BROKEN, GOOD, OTHER};
 use nfguard_tests::program::{Answer, nfguard};
 use serde_json::Value;
-
-/// Opens 443, and 22 as all do.
-const GOOD: &str = r#"{ "version": 1, "rules": [
-    { "name": "ssh", "action": "limit", "port": 22 },
-    { "name": "web", "action": "allow", "port": 443 },
-    { "action": "allow", "direction": "out", "port": 53 } ] }"#;
-/// Opens 8443 in its place.
-const OTHER: &str = r#"{ "version": 1, "rules": [
-    { "name": "ssh", "action": "limit", "port": 22 },
-    { "name": "other", "action": "allow", "port": 8443 },
-    { "action": "allow", "direction": "out", "port": 53 } ] }"#;
-const BROKEN: &str = r#"{ "version": 1, "rules": [ { "action": "alow", "port": 443 } ] }"#;
 
 const ATTACKER: &str = "203.0.113.66";
 const CLIENT: &str = "203.0.113.67";

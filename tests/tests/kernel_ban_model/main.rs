@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use nfguard_ban::TABLE;
 use nfguard_tests::nft::nft;
-use proptest::prelude::{ProptestConfig, TestCaseError};
-use proptest::test_runner::{TestError, TestRunner};
+use nfguard_tests::property;
+use proptest::test_runner::{TestCaseError, TestError};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use packets::Ground;
@@ -79,13 +79,7 @@ fn any_order_of_operations_bans_whom_a_plain_model_bans() {
     let ground = RefCell::new(Ground::new());
     let counts = RefCell::new((Seen::new(), 0_u32));
     let start = Instant::now();
-    let cases = std::env::var("PROPTEST_CASES").map_or(64, |it| it.parse().expect("a number"));
-    let mut runner = TestRunner::new(ProptestConfig {
-        cases,
-        failure_persistence: None,
-        max_shrink_iters: 500,
-        ..ProptestConfig::default()
-    });
+    let mut runner = property::runner(64, 500);
     let outcome = runner.run(&steps::actions(), |actions| {
         let (seen, sequences) = &mut *counts.borrow_mut();
         if *sequences >= 10 && start.elapsed() > ENOUGH {

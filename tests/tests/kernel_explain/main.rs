@@ -12,8 +12,8 @@ use nfguard_netlink::eval::{Fate, Memory};
 use nfguard_netlink::{Expr, Kernel, Table, load, protocol, text, unload};
 use nfguard_policy::{Flow, Path, Payload, Policy, TABLE, explain};
 use nfguard_tests::nft::nft;
-use proptest::prelude::{ProptestConfig, TestCaseError};
-use proptest::test_runner::{TestError, TestRunner};
+use nfguard_tests::property;
+use proptest::test_runner::{TestCaseError, TestError};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use shots::{Place, Shot, Text, address, bytes, policies, shots};
@@ -256,13 +256,7 @@ fn the_kernel_does_what_explain_foretells() {
     let mut ground = Ground::new();
     let mut seen = Seen::new();
     let start = Instant::now();
-    let cases = std::env::var("PROPTEST_CASES").map_or(150, |it| it.parse().expect("a number"));
-    let mut runner = TestRunner::new(ProptestConfig {
-        cases,
-        failure_persistence: None,
-        max_shrink_iters: 300,
-        ..ProptestConfig::default()
-    });
+    let mut runner = property::runner(150, 300);
     let ground = std::cell::RefCell::new(&mut ground);
     let counts = std::cell::RefCell::new((&mut seen, 0_u32));
     let outcome = runner.run(&(policies(), shots()), |(policy, shots)| {

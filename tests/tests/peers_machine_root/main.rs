@@ -7,22 +7,11 @@ use std::thread;
 use std::time::Duration;
 
 use machine::{Disk, Machine};
+use nfguard_tests::policies::{BROKEN, GOOD, OTHER};
 use serde_json::Value;
 
 const NFGUARD: &str = "/opt/nfguard";
 const POLICY: &str = "/etc/nfguard/policy.json";
-
-/// Opens 443, and 22 as all do.
-const GOOD: &str = r#"{ "version": 1, "rules": [
-    { "name": "ssh", "action": "limit", "port": 22 },
-    { "name": "web", "action": "allow", "port": 443 },
-    { "action": "allow", "direction": "out", "port": 53 } ] }"#;
-/// Opens 8443 in its place.
-const OTHER: &str = r#"{ "version": 1, "rules": [
-    { "name": "ssh", "action": "limit", "port": 22 },
-    { "name": "other", "action": "allow", "port": 8443 },
-    { "action": "allow", "direction": "out", "port": 53 } ] }"#;
-const BROKEN: &str = r#"{ "version": 1, "rules": [ { "action": "alow", "port": 443 } ] }"#;
 
 fn is_loaded(machine: &Machine, rule: &str) -> bool {
     machine.run(&[NFGUARD, "show"]).stdout.contains(&format!("\"{rule}\""))

@@ -1,0 +1,20 @@
+//! What tests of random inputs share.
+
+use std::env;
+
+use proptest::test_runner::{Config, TestRunner};
+
+/// Tries so many inputs, or as many as `PROPTEST_CASES` says, and writes down none.
+///
+/// # Panics
+/// If that is no number.
+#[must_use]
+pub fn runner(cases: u32, max_shrink_iters: u32) -> TestRunner {
+    let cases = env::var("PROPTEST_CASES").map_or(cases, |it| it.parse().expect("a number"));
+    TestRunner::new(Config {
+        cases,
+        failure_persistence: None,
+        max_shrink_iters,
+        ..Config::default()
+    })
+}
