@@ -22,12 +22,13 @@ const LIMIT: Duration = Duration::from_secs(30 * 60);
 /// What is said of a machine that crashed.
 const NO_VERDICT: &str = "the machine ended without a verdict";
 
-/// Builds the tests and runs them on the kernels named, or on all.
-pub(crate) fn steps(report: &mut Report, versions: &[String]) {
+/// Builds the tests and runs them, or only those targets, on the kernels named, or on all.
+pub(crate) fn steps(report: &mut Report, versions: &[String], only: Option<&str>) {
     let mut binaries = Vec::new();
     report.step("build the tests", || {
         let [lab, tests] = PACKAGES;
         binaries = build::test_binaries(&["--package", lab, "--package", tests])?;
+        binaries.retain(|binary| only.is_none_or(|part| binary.target.contains(part)));
         Ok(Tally::DONE)
     });
     if report.clean() {

@@ -35,6 +35,9 @@ enum Task {
     Kernels {
         /// Kernel versions, such as 6.1; all if none is given
         versions: Vec<String>,
+        /// Only test targets whose name contains this
+        #[arg(long)]
+        only: Option<String>,
     },
     /// Check the repository's invariants
     Tidy,
@@ -74,7 +77,9 @@ fn main() -> ExitCode {
     match Task::parse() {
         Task::Setup { check } => setup::steps(&mut report, check),
         Task::NetnsTest(choice) => netns::steps(&mut report, &choice),
-        Task::Kernels { versions } => kernels::steps(&mut report, &versions),
+        Task::Kernels { versions, only } => {
+            kernels::steps(&mut report, &versions, only.as_deref());
+        }
         Task::Tidy => tidy::steps(&mut report),
         Task::Fuzz { seconds } => fuzz::steps(&mut report, seconds),
         Task::Bench { name, args } => bench::steps(&mut report, &name, &args),
