@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use nfguard_lab::{Netns, World};
 use nfguard_tests::guard::Guard;
 use nfguard_tests::nft::{nft, try_nft};
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::{A, banned, can_be_owned, done, file, json, netns, policy, until, world};
 
@@ -49,6 +50,24 @@ fn what_others_change_is_refused_or_put_right() {
     }
     let repairs = json(&guard.status())["status"]["repairs"].as_u64().expect("a number");
     assert_eq!(repairs, if can_be_owned() { 0 } else { 8 }, "{}", guard.log());
+}
+
+/// What makes the set is heard of together with what removes it.
+#[test]
+fn the_first_ban_of_its_kind_comes_back_even_if_it_is_flushed_at_once() {
+    let netns = netns();
+    let a = file(A);
+    let guard = Guard::start(&netns, Some(a.path()), &[]);
+    let process = Pid::from_raw(guard.process().try_into().expect("a number")).expect("it runs");
+    for (at, target) in ["203.0.113.7", "203.0.113.0/25"].into_iter().enumerate() {
+        kill_process(process, Signal::STOP).expect("it is ours");
+        done(&netns, &["ban", target, "--for", "1h", "--source", "one"]);
+        nft(&netns, "flush ruleset\n");
+        kill_process(process, Signal::CONT).expect("it is ours");
+        until(target, &guard, || banned(&netns).len() == at + 1);
+    }
+    let bans = banned(&netns);
+    assert!(bans.iter().all(|ban| ban.ends_with(" one")), "{bans:?}");
 }
 
 #[test]

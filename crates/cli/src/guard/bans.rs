@@ -19,6 +19,13 @@ const COUNTED: Duration = Duration::from_secs(5);
 /// Reading all bans is slow for very many: it takes at most this part of the time.
 const REST: u32 = 20;
 
+/// What was put back.
+pub(super) struct Restored {
+    pub(super) bans: usize,
+    /// Those whose set was made so shortly before it was removed that nobody has seen what it is.
+    pub(super) homeless: Vec<Active>,
+}
+
 /// The ban table, kept in step with the kernel by what that tells of it.
 pub(super) struct Memory {
     kernel: Kernel,
@@ -96,9 +103,8 @@ impl Memory {
         events
     }
 
-    /// Puts the table back if it was removed, and reads what has to be read; how many bans were put
-    /// back, if it was.
-    pub(super) fn settle(&mut self, now: Instant) -> Result<Option<usize>, Error> {
+    /// Puts the table back if it was removed, and reads what has to be read.
+    pub(super) fn settle(&mut self, now: Instant) -> Result<Option<Restored>, Error> {
         let is_there = self.kernel.table_head(TABLE)?.is_some();
         let mut is_gone = self.skeleton.is_some() && (self.is_gone || !is_there);
         if self.is_stale && !is_gone {
@@ -161,19 +167,22 @@ impl Memory {
     }
 
     /// All of it, the first bans in the same transaction as the table.
-    fn restore(&mut self, now: Instant) -> Result<usize, Error> {
+    fn restore(&mut self, now: Instant) -> Result<Restored, Error> {
         self.drop_over(now);
         let is_there = self.kernel.table_head(TABLE)?.is_some();
-        let Some(skeleton) = &self.skeleton else { return Ok(0) };
+        let mut restored = Restored { bans: 0, homeless: Vec::new() };
+        let Some(skeleton) = &self.skeleton else { return Ok(restored) };
         let mut transaction = Transaction::new(TABLE);
         if is_there {
             transaction.ops.push(Op::DeleteTable);
         }
         transaction.ops.extend(diff(None, skeleton).ops);
-        let known = |set: &str| skeleton.set(set).is_some();
         let mut room = AT_ONCE;
-        let mut restored = 0;
-        for ((set, key), held) in self.bans.iter().filter(|((set, _), _)| known(set)) {
+        for ((set, key), held) in &self.bans {
+            if skeleton.set(set).is_none() {
+                restored.homeless.extend(active(set, key, held, now));
+                continue;
+            }
             let left = held.until.map(|until| until.saturating_duration_since(now));
             let element = Element {
                 key: Key::Value(key.clone()),
@@ -188,7 +197,7 @@ impl Memory {
                     .ops
                     .push(Op::AddElements { set: set.clone(), elements: vec![element] }),
             }
-            (room, restored) = (room - 1, restored + 1);
+            (room, restored.bans) = (room - 1, restored.bans + 1);
             if room == 0 {
                 self.kernel.commit(&transaction, None)?;
                 (transaction.ops, room) = (Vec::new(), AT_ONCE);

@@ -4,13 +4,13 @@ use std::io::{self, ErrorKind};
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
-use nfguard_ban::Bans;
+use nfguard_ban::{Active, Ban, Bans};
 use nfguard_netlink::{Error, Events, News};
 use nfguard_policy::TABLE;
 use nix::poll::{PollFd, PollFlags, poll};
 
 use super::api::Event;
-use super::bans::Memory;
+use super::bans::{Memory, Restored};
 use super::listen::Listener;
 use super::metrics::Numbers;
 use super::peer::{Peer, Right};
@@ -162,7 +162,8 @@ impl Guard {
         }
         match self.memory.settle(since) {
             Ok(None) => {}
-            Ok(Some(bans)) => {
+            Ok(Some(Restored { bans, homeless })) => {
+                let bans = bans + self.ban_again(&homeless);
                 let microseconds = micros(since);
                 self.numbers.restores += 1;
                 log::warn!(by, microseconds, bans; "the bans were removed, and put back");
@@ -170,6 +171,24 @@ impl Guard {
             }
             Err(error) => log::error!("the bans cannot be put back: {error}"),
         }
+    }
+
+    /// How many of them.
+    fn ban_again(&mut self, bans: &[Active]) -> usize {
+        let again: Vec<Ban<'_>> = bans
+            .iter()
+            .filter_map(|ban| {
+                let Active { target, port, expires_in: lasts, source, reason, since } = ban;
+                let target = self.bans.admit(*target).ok()?;
+                let (port, lasts, since) = (*port, *lasts, *since);
+                Some(Ban { target, port, lasts, source, reason, since })
+            })
+            .collect();
+        if let Err(error) = self.bans.ban_all(again) {
+            log::error!("{} bans cannot be put back: {error}", bans.len());
+            return 0;
+        }
+        bans.len()
     }
 
     fn keep_time(&mut self) {
