@@ -59,6 +59,25 @@ pub mod fib_type {
     ];
 }
 
+/// Flags of TCP (RFC 9293), the two of ECN (RFC 3168) left out.
+pub mod tcp_flag {
+    /// The sender has said all.
+    pub const FIN: u8 = 1;
+    /// Begins a connection.
+    pub const SYN: u8 = 2;
+    /// Ends one at once.
+    pub const RST: u8 = 4;
+    /// What has come is for the reader, now.
+    pub const PSH: u8 = 8;
+    /// Acknowledges what has come; only the first packet does not.
+    pub const ACK: u8 = 16;
+    /// Some of it is urgent.
+    pub const URG: u8 = 32;
+
+    pub(crate) const WORDS: [(&str, u8); 6] =
+        [("fin", FIN), ("syn", SYN), ("rst", RST), ("psh", PSH), ("ack", ACK), ("urg", URG)];
+}
+
 /// Protocol numbers (IANA "Assigned Internet Protocol Numbers").
 pub mod protocol {
     /// ICMP.

@@ -78,7 +78,7 @@ fn a_mask_leaves_the_prefix() {
 
 #[test]
 fn a_field_behind_the_end_of_the_packet_does_not_match() {
-    let beyond = payload(Header::Transport, 4, 2);
+    let beyond = payload(Header::Transport, 20, 2);
     assert!(!matches(vec![beyond, cmp(CmpOp::Neq, &[1, 1])], &packet()));
     assert!(!matches(vec![payload(Header::Network, u32::MAX, 16)], &packet()));
 }
@@ -145,7 +145,8 @@ fn a_dynamic_set_remembers_until_its_timeout_and_no_more_than_its_size() {
         ..Set::default()
     };
     let source = payload(Header::Network, 12, 4);
-    let add = Expr::Dynset(Dynset { reg: REG, set: "seen".to_owned(), update: false });
+    let add =
+        Expr::Dynset(Dynset { reg: REG, set: "seen".to_owned(), update: false, timeout: None });
     let lookup = Expr::Lookup { reg: REG, set: "seen".to_owned(), inverted: false };
     let adds = table(vec![source.clone(), add], vec![set.clone()]);
     let looks = table(vec![source, lookup], vec![set]);
