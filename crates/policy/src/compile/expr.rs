@@ -48,6 +48,11 @@ fn name(interface: &Interface) -> Vec<u8> {
     bytes
 }
 
+/// A packet of a connection that was there, and not one that is only related to one.
+pub(super) fn of_connection() -> Vec<Expr> {
+    bits(CtKey::State, ct_state::ESTABLISHED)
+}
+
 pub(super) fn established() -> Vec<Expr> {
     bits(CtKey::State, ct_state::ESTABLISHED | ct_state::RELATED)
 }
@@ -117,6 +122,15 @@ pub(super) fn mask(bytes: usize, len: u8) -> Expr {
         })
         .collect();
     Expr::Bitwise { reg: REG, mask, xor: vec![0; bytes] }
+}
+
+/// Those flags of the mask that the packet has are exactly these; TCP must have been matched.
+pub(super) fn tcp_flags(mask: u8, flags: u8) -> Vec<Expr> {
+    vec![
+        Expr::Payload { header: Header::Transport, offset: 13, len: 1, reg: REG },
+        Expr::Bitwise { reg: REG, mask: vec![mask], xor: vec![0] },
+        Expr::Cmp { reg: REG, op: CmpOp::Eq, data: vec![flags] },
+    ]
 }
 
 pub(super) fn hop_limit_255() -> Vec<Expr> {
