@@ -9,7 +9,7 @@ use nfguard_policy::{MARK, Policy, TABLE};
 use serde_json::json;
 
 use crate::args::Caution;
-use crate::bans::never;
+use crate::bans::{Scans, never};
 use crate::connections::Ends;
 use crate::failure::Failure;
 use crate::history::{Entry, History, Outcome};
@@ -47,6 +47,7 @@ pub(crate) fn put_in(
         output::warning(&format!("this cuts the way that you came in by: {why}"));
     }
     let lent = guard::borrow()?;
+    let scans = Scans::now()?;
     let digest = stamp::digest(&file.policy.compile());
     let mut entry = Entry::new(&file.name, Some(&file.text), digest, Outcome::Loaded);
     entry.of = of;
@@ -62,6 +63,7 @@ pub(crate) fn put_in(
     };
     lent.give_back(&[], false)?;
     tell_bans(&file.policy)?;
+    scans.outlive()?;
     print(file, &table, &change, obstacle.as_deref(), json);
     if !json {
         print_wait(confirm);
@@ -188,11 +190,11 @@ fn print(file: &PolicyFile, table: &Table, change: &Change, obstacle: Option<&st
 }
 
 /// Tells the bans what the policy says of them. A host without bans gets no table for a policy that
-/// says nothing.
+/// says nothing and bans nobody.
 pub(crate) fn tell_bans(policy: &Policy) -> Result<(), Failure> {
     let never = never()?;
     let bans = match policy.never_ban() {
-        [] if !policy.ban_outgoing() => Bans::open_existing(never)?,
+        [] if !policy.ban_outgoing() && !policy.bans_scans() => Bans::open_existing(never)?,
         _ => Some(Bans::open(never)?),
     };
     if let Some(mut bans) = bans {

@@ -24,13 +24,15 @@ pub mod ct_state {
 
 /// Bits that `ct status` can have (`IPS_*` of `nf_conntrack_common.h`).
 pub mod ct_status {
+    /// Both ends have taken part in the connection: of TCP, the handshake was completed.
+    pub const ASSURED: u32 = 4;
     /// The connection's destination was rewritten.
     pub const DNAT: u32 = 32;
 
     pub(crate) const WORDS: [(&str, u32); 6] = [
         ("expected", 1),
         ("seen-reply", 2),
-        ("assured", 4),
+        ("assured", ASSURED),
         ("confirmed", 8),
         ("snat", 16),
         ("dnat", DNAT),

@@ -19,7 +19,7 @@
 mod builtin;
 mod expr;
 mod rule;
-mod scan;
+pub(crate) mod scan;
 
 use std::collections::HashSet;
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use nfguard_ban::{Ban, Made, Target};
+use nfguard_ban::{Ban, Made, Target, scan};
 
 use super::api::{Request, Response, Status, Time};
 use super::metrics;
@@ -81,7 +81,10 @@ impl Guard {
                 self.unban(&target, port.as_deref()).unwrap_or_else(Response::error)
             }
             Request::Bans { source, after } => {
-                let (bans, next) = self.memory.page(source.as_deref(), after.as_deref(), now);
+                let (mut bans, next) = self.memory.page(source.as_deref(), after.as_deref(), now);
+                if next.is_none() && source.is_none_or(|source| source == scan::SOURCE) {
+                    bans.extend(self.bans.scans().unwrap_or_default().into_iter().map(Into::into));
+                }
                 Response { bans: Some(bans), next, ..Response::done() }
             }
             Request::Subscribe {} => {
@@ -151,6 +154,9 @@ impl Guard {
         let port = self::port(port)?;
         let mut ended = false;
         for target in who.may_be_banned_as(Target::V6_SOURCE) {
+            if port.is_none() {
+                ended |= self.policy.unban(target).map_err(|error| error.to_string())?;
+            }
             ended |= self.bans.unban(target, port).map_err(|error| error.to_string())?;
         }
         let did = if ended { "ended" } else { "absent" };

@@ -48,11 +48,6 @@ fn name(interface: &Interface) -> Vec<u8> {
     bytes
 }
 
-/// A packet of a connection that was there, and not one that is only related to one.
-pub(super) fn of_connection() -> Vec<Expr> {
-    bits(CtKey::State, ct_state::ESTABLISHED)
-}
-
 pub(super) fn established() -> Vec<Expr> {
     bits(CtKey::State, ct_state::ESTABLISHED | ct_state::RELATED)
 }

@@ -15,12 +15,17 @@ use std::time::Duration;
 
 use nfguard_netlink::{
     Base, Chain, Dynset, Expr, Header, Hook, KeyType, Limit, MetaKey, Policy as ChainPolicy, Reg,
-    Rule, Set, Verdict as NftVerdict, fib_type, protocol, tcp_flag,
+    Rule, Set, Verdict as NftVerdict, ct_status, fib_type, protocol, tcp_flag,
 };
 
 use super::expr::{self, End, Family};
 use super::{Compiler, accept, builtin, commented, discard, goto, log_line, plain, rule};
 use crate::policy::{Builtin, Interface, Scan, Verdict};
+
+/// The counter of closed ports, each counted once for a source.
+pub(crate) const CLOSED: &str = "scan/closed";
+/// How the comments begin of rules that look for scans.
+pub(crate) const SCAN: &str = "scan: ";
 
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 /// How much of an IPv6 address is one source: as bans have it.
@@ -57,13 +62,13 @@ impl Compiler<'_> {
         self.ban(scan);
     }
 
-    /// In front of what lets connections go on, for it is they that prove a peer. Data comes with
-    /// the flag PSH, but for long transfers not in every packet; and whoever only forges addresses
-    /// never gets so far as to send any.
+    /// In front of what lets connections go on, for it is they that prove a peer. Data has the flag
+    /// PSH, though not in every packet. Whoever only forges addresses does not get a connection so
+    /// far: to that belongs an answer to what this host has sent.
     pub(super) fn known_peers(&mut self, chain: &mut Chain) {
         if self.policy.scan.as_ref().is_some_and(|scan| scan.known > 0) {
             let data = expr::tcp_flags(tcp_flag::PSH, tcp_flag::PSH);
-            let parts = [expr::protocol(protocol::TCP), data, expr::of_connection()];
+            let parts = [expr::protocol(protocol::TCP), data, expr::ct_status(ct_status::ASSURED)];
             chain.rules.push(plain([parts.concat(), vec![jump("known")]]));
         }
     }
@@ -181,7 +186,7 @@ impl Compiler<'_> {
         rules.push(plain([udp(), vec![goto("scan/port")]]));
         self.chain("closed", rules);
 
-        let counter = self.counter("scan/closed");
+        let counter = self.counter(CLOSED);
         let mut rules = vec![link_local()];
         for family in FAMILIES {
             let seen = Dynset { timeout: None, ..dynset("seen", family, 0) };
