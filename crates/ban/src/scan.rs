@@ -35,7 +35,7 @@ pub fn set(what: &str, is_v6: bool) -> String {
 /// Who is banned for a scan. None if no such policy is loaded.
 pub(crate) fn list(kernel: &mut Kernel) -> Result<Vec<Active>, Error> {
     let mut all = Vec::new();
-    let sets = kernel.sets(TABLE)?;
+    let sets = kernel.readable_sets(TABLE)?;
     for is_v6 in FAMILIES {
         if find(&sets, "banned", is_v6).is_none() {
             continue;
@@ -106,7 +106,7 @@ pub fn unban(kernel: &mut Kernel, target: Target) -> Result<bool, Error> {
             return Ok(false);
         }
         let mut transaction = Transaction::new(TABLE);
-        for name in noted(&kernel.sets(TABLE)?, is_v6) {
+        for name in noted(&kernel.readable_sets(TABLE)?, is_v6) {
             if kernel.element(TABLE, &name, &key)?.is_some() {
                 transaction.ops.push(Op::DeleteElements { set: name, keys: vec![key.clone()] });
             }
@@ -133,7 +133,7 @@ pub fn is_owned(error: &nfguard_netlink::Error) -> bool {
 pub fn spare(kernel: &mut Kernel, never: &NeverBan) -> Result<(), Error> {
     for _ in 0..ATTEMPTS {
         let generation = kernel.generation()?;
-        let sets = kernel.sets(TABLE)?;
+        let sets = kernel.readable_sets(TABLE)?;
         let mut transaction = Transaction::new(TABLE);
         for is_v6 in FAMILIES {
             let Some(set) = find(&sets, "never", is_v6) else { continue };
