@@ -303,14 +303,6 @@ impl Bans {
         Ok(all)
     }
 
-    /// Those alone that the kernel itself has banned, for a scan.
-    ///
-    /// # Errors
-    /// The kernel's refusal.
-    pub fn scans(&mut self) -> Result<Vec<Active>, Error> {
-        scan::list(&mut self.kernel)
-    }
-
     pub(crate) fn list_made(&mut self) -> Result<Vec<Active>, Error> {
         let mut all = Vec::new();
         for set in self.undisturbed(Bans::sets)? {
@@ -340,7 +332,7 @@ impl Bans {
         for set in self.undisturbed(Bans::sets)? {
             all += self.kernel.count(TABLE, &set.name())?;
         }
-        Ok(all + scan::count(&mut self.kernel)?)
+        Ok(all + self.count_scans()?)
     }
 
     pub(crate) fn held(&mut self, place: &Place) -> Result<Option<Active>, Error> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use ipnetwork::IpNetwork;
 use nfguard_netlink::{Kernel, Key, LiveElement, Op, Set, Transaction, protocol};
 
-use crate::bans::{Active, now};
+use crate::bans::{Active, Bans, now};
 use crate::error::{Error, errno, is_refusal, refused};
 use crate::layout::{FAMILIES, address, feed_element, push_address};
 use crate::never::NeverBan;
@@ -32,8 +32,29 @@ pub fn set(what: &str, is_v6: bool) -> String {
     format!("scan/{what}/{}", if is_v6 { "v6" } else { "v4" })
 }
 
-/// Who is banned for a scan. None if no such policy is loaded.
-pub(crate) fn list(kernel: &mut Kernel) -> Result<Vec<Active>, Error> {
+impl Bans {
+    /// Those alone that the kernel itself has banned, for a scan. None if no such policy is loaded.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn scans(&mut self) -> Result<Vec<Active>, Error> {
+        list(&mut self.kernel)
+    }
+
+    /// How many those are. One whose time is just over may still be counted.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn count_scans(&mut self) -> Result<u64, Error> {
+        let mut all = 0;
+        for is_v6 in FAMILIES {
+            all += self.kernel.count(TABLE, &set("banned", is_v6))?;
+        }
+        Ok(all)
+    }
+}
+
+fn list(kernel: &mut Kernel) -> Result<Vec<Active>, Error> {
     let mut all = Vec::new();
     let sets = kernel.readable_sets(TABLE)?;
     for is_v6 in FAMILIES {
@@ -71,15 +92,6 @@ pub(crate) fn list(kernel: &mut Kernel) -> Result<Vec<Active>, Error> {
                 since: Some(now().saturating_sub(lasted)),
             });
         }
-    }
-    Ok(all)
-}
-
-/// How many there are. One whose time is just over may still be counted.
-pub(crate) fn count(kernel: &mut Kernel) -> Result<u64, Error> {
-    let mut all = 0;
-    for is_v6 in FAMILIES {
-        all += kernel.count(TABLE, &set("banned", is_v6))?;
     }
     Ok(all)
 }

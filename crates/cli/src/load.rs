@@ -252,6 +252,7 @@ pub(crate) fn unload(all: bool, history: &History, json: bool) -> Done {
         tables.push(nfguard_ban::known_by());
     }
     let lent = guard::borrow()?;
+    let scans = (!all).then(Scans::now).transpose()?;
     let mut removed = Vec::new();
     for table in tables {
         if nfguard_netlink::unload(&mut kernel, &table)? {
@@ -259,6 +260,7 @@ pub(crate) fn unload(all: bool, history: &History, json: bool) -> Done {
         }
     }
     lent.give_back(&removed, false)?;
+    scans.map_or(Ok(()), Scans::outlive)?;
     if removed.iter().any(|table| table == TABLE) {
         history.add(Entry::new("", None, String::new(), Outcome::Loaded));
     }

@@ -123,6 +123,11 @@ fn a_load_keeps_the_bans_for_scans() {
     let mut before = before;
     before.sort();
     assert_eq!(after, before);
+    ground.load(USUAL, "");
+    ground.tcp(A6, 9, 0);
+    assert!(ground.is_banned(A6));
+    ground.nfguard(&["unload"]);
+    assert_eq!(ground.listed().len(), 3, "without any policy, too");
     let probe = Probe::tcp(&ground.world.internet, (World::HOST_V4, 80)).from(address(B));
     let _servers = ground.serve();
     assert!(!probe.timeout(std::time::Duration::from_secs(1)).run().passed());

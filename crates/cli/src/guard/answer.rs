@@ -1,5 +1,6 @@
 //! What is answered to each line.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use nfguard_ban::{Ban, Made, Target, scan};
@@ -108,7 +109,7 @@ impl Guard {
     }
 
     fn status(&mut self, now: Instant) -> Response {
-        let bans_by_source = self.memory.by_source(now).clone();
+        let bans_by_source = self.by_source(now);
         let status = Status {
             version: env!("CARGO_PKG_VERSION"),
             policy: self.policy.kept(),
@@ -116,7 +117,7 @@ impl Guard {
             repairs: self.numbers.repairs,
             restores: self.numbers.restores,
             loads: self.numbers.loads,
-            bans: self.memory.count(),
+            bans: self.memory.count() + self.bans.count_scans().unwrap_or_default(),
             bans_by_source,
             clients: self.peers.len(),
         };
@@ -163,11 +164,19 @@ impl Guard {
         Ok(Response { did: Some(did), ..Response::done() })
     }
 
+    fn by_source(&mut self, now: Instant) -> BTreeMap<String, u64> {
+        let mut all = self.memory.by_source(now).clone();
+        if let Some(scans) = self.bans.count_scans().ok().filter(|scans| *scans > 0) {
+            *all.entry(scan::SOURCE.to_owned()).or_default() += scans;
+        }
+        all
+    }
+
     fn scraped(&mut self, now: Instant) -> String {
         let policy = self.policy.counters().unwrap_or_default();
         let bans = self.memory.counters(nfguard_ban::TABLE).unwrap_or_default();
         let counters = [(nfguard_policy::TABLE, policy), (nfguard_ban::TABLE, bans)];
-        let sources = self.memory.by_source(now).clone();
+        let sources = self.by_source(now);
         let (clients, is_kept) = (self.peers.len(), self.policy.is_kept());
         self.numbers.text(&counters, &sources, clients, is_kept)
     }
