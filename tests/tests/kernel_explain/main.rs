@@ -234,6 +234,9 @@ fn holds(
         if effect.counted.keys().any(|name| name.ends_with("/over")) {
             see("over a limit");
         }
+        if effect.counted.contains_key("scan/dropped") {
+            see("banned for a scan");
+        }
     }
     Ok(())
 }
