@@ -109,6 +109,7 @@ impl Maker<'_> {
         }
         if self.one_in(3) {
             policy.insert("scan".to_owned(), self.scan());
+            policy.insert("ban_outgoing".to_owned(), json!(self.one_in(2)));
         }
         let count = self.below(12);
         let rules: Vec<Value> = (0..count).map(|number| self.rule(number)).collect();

@@ -223,8 +223,10 @@ impl Compiler<'_> {
             let counter = self.counter("builtin/rh0");
             chain.rules.push(commented([expr::rh0(), counter, vec![discard()]], "builtin: rh0"));
         }
-        if chain.name == "ingress" {
-            self.known_peers(chain);
+        match way {
+            Way::In if chain.name == "ingress" => self.known_peers(chain),
+            Way::In => {}
+            Way::Through | Way::Out => self.banned_outgoing(chain),
         }
         if self.is_on(Builtin::Established) {
             chain

@@ -50,8 +50,7 @@ impl Policy {
         self.ban_outgoing
     }
 
-    /// Whether the kernel is to ban who scans. Those it spares are to be told it: see
-    /// [`never_ban`](Self::never_ban).
+    /// Whether the kernel bans who scans. Then it is to be told who is never banned.
     pub fn bans_scans(&self) -> bool {
         self.scan.is_some()
     }

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use nfguard_lab::{Probe, World};
+use nfguard_lab::{Outcome, Probe, Refusal, World};
 use nfguard_tests::program::{nfguard, nfguard_fed};
 
 use crate::{A, A6, B, Ground, PATIENCE, USUAL, address};
@@ -21,6 +21,34 @@ fn the_banned_are_dropped_ahead_of_all_and_their_connections_cut() {
     ground.tcp(A, 9, 0);
     ground.until("it is dropped", |ground| ground.count("scan/dropped") >= 12);
     assert_eq!((ground.count("builtin/invalid"), ground.count("default/in")), (invalid, in_all));
+}
+
+#[test]
+fn nothing_is_sent_to_the_banned_where_the_policy_says_so() {
+    let mut ground = Ground::with(USUAL, r#""default": { "out": "accept" },"#);
+    let more = r#""default": { "out": "accept" }, "ban_outgoing": true,"#;
+    let somebody = [(A, "192.0.2.8"), (A6, "2001:db8:8::1")];
+    let servers = somebody.map(|(banned, other)| {
+        let serve = |at| ground.world.internet.serve_udp((address(at), 53)).expect("serves");
+        [serve(banned), serve(other)]
+    });
+    let asks = |ground: &Ground, at: &str, seconds| {
+        let probe = Probe::udp(&ground.world.host, (address(at), 53));
+        probe.timeout(std::time::Duration::from_secs(seconds)).run()
+    };
+    for (banned, other) in somebody {
+        ground.tcp(banned, 9, 0);
+        assert!(ground.is_banned(banned));
+        assert!(asks(&ground, other, PATIENCE.as_secs()).passed());
+    }
+    ground.load(USUAL, more);
+    for (banned, other) in somebody {
+        let refused = Outcome::Refused(Refusal::NotPermitted);
+        assert_eq!(asks(&ground, banned, 1), refused, "{banned}");
+        assert!(asks(&ground, other, PATIENCE.as_secs()).passed());
+    }
+    assert!(ground.count("scan/unsent") >= 2);
+    drop(servers);
 }
 
 #[test]

@@ -8,6 +8,7 @@
 //! | `scan/closed` | `inbound` | looks for closed ports, and passes over what innocents send |
 //! | `scan/port` | `scan/closed` | the first time that a source tries a port |
 //! | `scan/count` | `scan/port` | so many of them, as `limit` counts |
+//! | `scan/outgoing` | `output`, `forward` | drops what is sent to the banned, where that is wanted |
 //! | `scan/ban` | `scan/count`, `scan/illegal` | who is spared; and not too many at once |
 //! | `scan/add` | `scan/ban` | for a short time, or for long |
 
@@ -124,21 +125,48 @@ impl Compiler<'_> {
             chain.rules.push(plain([source(family), banned]));
         }
         self.table.chains.push(chain);
+        let lo = Interface { name: "lo".to_owned(), wildcard: false };
         for family in FAMILIES {
-            let lo = Interface { name: "lo".to_owned(), wildcard: false };
             let mut rules = vec![commented([expr::iifname(&lo), vec![accept()]], "this host")];
-            // To ban a neighbour must not mean to lose the way to it.
-            if family == Family::V6 {
-                let discovery =
-                    builtin::rules(Builtin::NeighbourDiscovery, "scan", &mut self.table.sets);
-                rules.extend(discovery.into_iter().map(|it| plain([it, vec![accept()]])));
-            }
-            let spared = vec![lookup("never", family, false), accept()];
-            rules.push(commented([address(family), spared], "never banned"));
+            rules.extend(self.spared(family, End::Source, &accept()));
             let counter = self.counter("scan/dropped");
             rules.push(commented([counter, vec![discard()]], "banned for a scan"));
             self.chain(&format!("drop/{}", suffix(family)), rules);
         }
+        if self.policy.ban_outgoing {
+            let mut rules = vec![commented([expr::oifname(&lo), vec![back()]], "this host")];
+            for family in FAMILIES {
+                rules.extend(self.spared(family, End::Destination, &back()));
+            }
+            let counter = self.counter("scan/unsent");
+            rules.push(commented([counter, vec![discard()]], "to somebody banned for a scan"));
+            self.chain("outgoing", rules);
+        }
+    }
+
+    /// In front of what lets connections go on.
+    pub(super) fn banned_outgoing(&self, chain: &mut Chain) {
+        if self.policy.scan.is_none() || !self.policy.ban_outgoing {
+            return;
+        }
+        for family in FAMILIES {
+            let banned = vec![lookup("banned", family, false), jump("outgoing")];
+            chain.rules.push(plain([who(family, End::Destination), banned]));
+        }
+    }
+
+    /// What ends in this way although somebody is banned.
+    fn spared(&mut self, family: Family, end: End, way: &Expr) -> Vec<Rule> {
+        let mut rules = Vec::new();
+        // To ban a neighbour must not mean to lose the way to it.
+        if family == Family::V6 {
+            let sets = &mut self.table.sets;
+            let discovery = builtin::rules(Builtin::NeighbourDiscovery, "scan", sets);
+            rules.extend(discovery.into_iter().map(|it| plain([it, vec![way.clone()]])));
+        }
+        let never = vec![lookup("never", family, false), way.clone()];
+        rules.push(commented([address(family, end), never], "never banned"));
+        rules
     }
 
     fn judge_flags(&mut self, scan: &Scan) {
@@ -228,7 +256,7 @@ impl Compiler<'_> {
         let mut rules: Vec<Rule> = FAMILIES
             .map(|family| {
                 let never = [vec![lookup("never", family, false)], spared.clone(), vec![back()]];
-                commented([address(family), never.concat()], "scan: never banned")
+                commented([address(family, End::Source), never.concat()], "scan: never banned")
             })
             .to_vec();
         let packets = u64::from(scan.bans_per_minute);
@@ -326,14 +354,18 @@ fn on(scan: &Scan) -> Vec<Vec<Expr>> {
     }
 }
 
-fn address(family: Family) -> Vec<Expr> {
-    [expr::family(family), vec![expr::address(family, End::Source)]].concat()
+fn address(family: Family, end: End) -> Vec<Expr> {
+    [expr::family(family), vec![expr::address(family, end)]].concat()
 }
 
-/// Who is one source.
-fn source(family: Family) -> Vec<Expr> {
+/// How much of an address is one source.
+fn who(family: Family, end: End) -> Vec<Expr> {
     let mask = (family == Family::V6).then(|| expr::mask(16, V6_SOURCE));
-    address(family).into_iter().chain(mask).collect()
+    address(family, end).into_iter().chain(mask).collect()
+}
+
+fn source(family: Family) -> Vec<Expr> {
+    who(family, End::Source)
 }
 
 /// Source, destination, protocol and port, side by side.
