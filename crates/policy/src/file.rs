@@ -88,7 +88,7 @@ object! {
         /// For how long a source that has sent data over a TCP connection is not banned for closed
         /// ports. 0: nobody is spared for that.
         "known_seconds" => known_seconds: KnownSeconds = 3600,
-        /// The most new bans in a minute: source addresses can be forged.
+        /// How many may be banned at once, and then in each minute: source addresses can be forged.
         "bans_per_minute" => bans_per_minute: Positive = 100,
         /// How much is remembered at once, of each kind, for IPv4 and IPv6 each. When it is full,
         /// nothing new counts.
