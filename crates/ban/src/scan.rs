@@ -41,6 +41,15 @@ impl Bans {
         list(&mut self.kernel)
     }
 
+    /// Tells the kernel once more who is never banned. Facts of the host are those of when this was
+    /// opened.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn tell_never(&mut self) -> Result<(), Error> {
+        self.prepare(&BTreeSet::new())
+    }
+
     /// How many those are. One whose time is just over may still be counted.
     ///
     /// # Errors

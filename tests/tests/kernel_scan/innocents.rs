@@ -49,6 +49,18 @@ fn who_is_put_on_the_never_ban_list_later_is_spared_at_once() {
 }
 
 #[test]
+fn what_becomes_the_hosts_own_address_is_spared_from_the_next_save_on() {
+    let mut ground = Ground::new(USUAL);
+    let (own, other) = ("198.51.100.60", "198.51.100.61");
+    ground.world.host.address("eth0", address(own), 24).expect("can be added");
+    let saved = ground.folder.path().join("bans");
+    ground.nfguard(&["save", saved.to_str().expect("UTF-8")]);
+    ground.tcp(other, 9, 0);
+    ground.tcp(own, 9, 0);
+    assert!(ground.is_banned(other) && !ground.is_banned(own));
+}
+
+#[test]
 fn a_peer_that_has_sent_data_is_not_banned_for_closed_ports_but_is_for_flags() {
     let mut ground = Ground::new(USUAL);
     let _servers = ground.serve();
