@@ -105,8 +105,8 @@ fn list(kernel: &mut Kernel) -> Result<Vec<Active>, Error> {
     Ok(all)
 }
 
-/// Ends the ban of exactly this target, and forgets what was held against it; `false` if there is
-/// none.
+/// Ends the ban of exactly this target; `false` if there is none. What was held against it is
+/// forgotten, that it was banned before too.
 ///
 /// # Errors
 /// The kernel's refusal, see [`is_owned`].
@@ -121,9 +121,11 @@ pub fn unban(kernel: &mut Kernel, target: Target) -> Result<bool, Error> {
     }
     let mut key = Vec::new();
     push_address(&mut key, network.network());
-    let banned = set("banned", is_v6);
     for _ in 0..ATTEMPTS {
-        if kernel.element(TABLE, &banned, &key)?.is_none() {
+        let mut has =
+            |what| Ok::<_, Error>(kernel.element(TABLE, &set(what, is_v6), &key)?.is_some());
+        let (is_banned, was_banned) = (has("banned")?, has("again")?);
+        if !is_banned && !was_banned {
             return Ok(false);
         }
         let mut transaction = Transaction::new(TABLE);
@@ -135,7 +137,7 @@ pub fn unban(kernel: &mut Kernel, target: Target) -> Result<bool, Error> {
         match kernel.commit(&transaction, None) {
             // One of them expired meanwhile.
             outcome if refused(&outcome, errno::ENOENT) => {}
-            outcome => return Ok(outcome.map(|()| true)?),
+            outcome => return Ok(outcome.map(|()| is_banned)?),
         }
     }
     Err(nfguard_netlink::Error::Interrupted.into())

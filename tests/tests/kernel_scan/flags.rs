@@ -2,7 +2,9 @@
 
 use nfguard_lab::packet::{ACK, FIN, PSH, RST, SYN, URG};
 
-use crate::{A, A6, Ground, USUAL};
+use nfguard_tests::program::nfguard;
+
+use crate::{A, A6, B, Ground, USUAL};
 
 #[test]
 fn the_first_packet_with_illegal_flags_bans() {
@@ -61,4 +63,9 @@ fn who_scans_again_is_banned_for_long() {
     ground.tcp(A, 9, 0);
     let ban = ground.find("banned", A).expect("is banned again");
     assert_eq!(ban.element.timeout.map(|timeout| timeout.as_secs()), Some(3600));
+    // What is long over can be forgotten, too.
+    ground.tcp(B, 9, 0);
+    ground.until("the first ban is over", |ground| !ground.is_banned(B));
+    assert_eq!(nfguard(&ground.world.host, &["unban", B]).status, Some(1), "it is over");
+    assert!(ground.find("again", B).is_none());
 }

@@ -6,7 +6,7 @@
 //! | `scan/known` | `ingress` | remembers who has sent data over a connection |
 //! | `scan/illegal` | `ingress` | looks for TCP flags that are a scan by themselves |
 //! | `scan/closed` | `inbound` | looks for closed ports, and passes over what innocents send |
-//! | `scan/port` | `scan/closed` | the first time that a source tries a port |
+//! | `scan/port` | `scan/closed` | the first time that somebody from outside tries a port |
 //! | `scan/count` | `scan/port` | so many of them, as `limit` counts |
 //! | `scan/outgoing` | `output`, `forward` | drops what is sent to the banned, where that is wanted |
 //! | `scan/ban` | `scan/count`, `scan/illegal` | who is spared; and not too many at once |
@@ -190,14 +190,18 @@ impl Compiler<'_> {
         self.chain("flags", rules);
     }
 
+    /// What a flood brings is passed over in as few rules as may be.
     fn judge_ports(&mut self, scan: &Scan) {
-        let mut rules = self.skipped(scan);
+        use tcp_flag::{ACK, FIN, RST, SYN};
+        let mut rules = Vec::new();
         if !self.is_on(Builtin::QuietBroadcast) {
             for kind in [fib_type::BROADCAST, fib_type::MULTICAST] {
-                rules
-                    .push(commented([expr::fib_type(kind), vec![back()]], "scan: not to one host"));
+                let parts = [expr::fib_type(kind), vec![back()]];
+                rules.push(commented(parts, "scan: not to one host"));
             }
         }
+        let syn = [expr::protocol(protocol::TCP), expr::tcp_flags(FIN | SYN | RST | ACK, SYN)];
+        rules.push(plain([syn.concat(), vec![goto("scan/port")]]));
         let udp = || expr::protocol(protocol::UDP);
         for range in TRACES {
             let port = expr::in_range(expr::port(End::Destination), range);
@@ -208,24 +212,29 @@ impl Compiler<'_> {
             expr::in_range(expr::port(End::Destination), (EPHEMERAL, u16::MAX)),
         ];
         rules.push(commented([udp(), late.concat(), vec![back()]], "scan: perhaps a late answer"));
-        use tcp_flag::{ACK, FIN, RST, SYN};
-        let syn = [expr::protocol(protocol::TCP), expr::tcp_flags(FIN | SYN | RST | ACK, SYN)];
-        rules.push(plain([syn.concat(), vec![goto("scan/port")]]));
         rules.push(plain([udp(), vec![goto("scan/port")]]));
         self.chain("closed", rules);
 
-        let counter = self.counter(CLOSED);
-        let mut rules = vec![link_local()];
-        for family in FAMILIES {
+        let to_v6 = plain([expr::family(Family::V6), vec![goto("scan/port/v6")]]);
+        for (family, chain) in [(Family::V4, "port"), (Family::V6, "port/v6")] {
+            let seen = vec![lookup("seen", family, false), back()];
+            let mut rules = match family {
+                Family::V4 => vec![to_v6.clone()],
+                Family::V6 => Vec::new(),
+            };
+            rules.push(commented([port_key(family), seen], "scan: counted already"));
+            rules.extend(self.skipped(scan));
+            rules.extend((family == Family::V6).then(link_local));
             let seen = Dynset { timeout: None, ..dynset("seen", family, 0) };
-            let known = vec![lookup("seen", family, false), back()];
-            rules.push(commented([port_key(family), known], "scan: counted already"));
-            let new =
-                [vec![Expr::Dynset(seen)], counter.clone(), vec![goto(&name("count", family))]];
+            let new = [
+                vec![Expr::Dynset(seen)],
+                self.counter(CLOSED),
+                vec![goto(&name("count", family))],
+            ];
             rules.push(commented([port_key(family), new.concat()], "scan: a closed port"));
+            rules.push(self.full());
+            self.chain(chain, rules);
         }
-        rules.push(self.full());
-        self.chain("port", rules);
 
         let slots = 1..scan.ports;
         for family in FAMILIES {
