@@ -6,7 +6,7 @@
 //! | `scan/known` | `ingress` | remembers who has sent data over a connection |
 //! | `scan/illegal` | `ingress` | looks for TCP flags that are a scan by themselves |
 //! | `scan/closed` | `inbound` | looks for closed ports, and passes over what innocents send |
-//! | `scan/port` | `scan/closed` | the first time that somebody from outside tries a port |
+//! | `scan/port` | `scan/closed` | the first time that a source tries a port |
 //! | `scan/count` | `scan/port` | so many of them, as `limit` counts |
 //! | `scan/outgoing` | `output`, `forward` | drops what is sent to the banned, where that is wanted |
 //! | `scan/ban` | `scan/count`, `scan/illegal` | who is spared; and not too many at once |
@@ -190,10 +190,17 @@ impl Compiler<'_> {
         self.chain("flags", rules);
     }
 
-    /// What a flood brings is passed over in as few rules as may be.
     fn judge_ports(&mut self, scan: &Scan) {
         use tcp_flag::{ACK, FIN, RST, SYN};
-        let mut rules = Vec::new();
+        // First of all, for this is most of a flood.
+        let mut rules = FAMILIES
+            .map(|family| {
+                let seen = vec![lookup("seen", family, false), back()];
+                commented([port_key(family), seen], "scan: counted already")
+            })
+            .to_vec();
+        rules.extend(self.skipped(scan));
+        rules.push(link_local());
         if !self.is_on(Builtin::QuietBroadcast) {
             for kind in [fib_type::BROADCAST, fib_type::MULTICAST] {
                 let parts = [expr::fib_type(kind), vec![back()]];
@@ -215,26 +222,16 @@ impl Compiler<'_> {
         rules.push(plain([udp(), vec![goto("scan/port")]]));
         self.chain("closed", rules);
 
-        let to_v6 = plain([expr::family(Family::V6), vec![goto("scan/port/v6")]]);
-        for (family, chain) in [(Family::V4, "port"), (Family::V6, "port/v6")] {
-            let seen = vec![lookup("seen", family, false), back()];
-            let mut rules = match family {
-                Family::V4 => vec![to_v6.clone()],
-                Family::V6 => Vec::new(),
-            };
-            rules.push(commented([port_key(family), seen], "scan: counted already"));
-            rules.extend(self.skipped(scan));
-            rules.extend((family == Family::V6).then(link_local));
+        let counter = self.counter(CLOSED);
+        let mut rules = Vec::new();
+        for family in FAMILIES {
             let seen = Dynset { timeout: None, ..dynset("seen", family, 0) };
-            let new = [
-                vec![Expr::Dynset(seen)],
-                self.counter(CLOSED),
-                vec![goto(&name("count", family))],
-            ];
+            let new =
+                [vec![Expr::Dynset(seen)], counter.clone(), vec![goto(&name("count", family))]];
             rules.push(commented([port_key(family), new.concat()], "scan: a closed port"));
-            rules.push(self.full());
-            self.chain(chain, rules);
         }
+        rules.push(self.full());
+        self.chain("port", rules);
 
         let slots = 1..scan.ports;
         for family in FAMILIES {
