@@ -4,6 +4,7 @@ mod sets;
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::time::Duration;
 
 use nfguard_netlink::{
     Base, Chain, CmpOp, Counter, CtKey, Dynset, Expr, Header, Hook, KeyType, Limit, Log, LogTo,
@@ -308,7 +309,8 @@ fn with_set(sets: Vec<Set>, key: KeyType) -> impl Strategy<Value = Vec<Expr>> {
 
 fn use_set(set: Set, first: bool, second: bool) -> Expr {
     if set.dynamic && first {
-        Expr::Dynset(Dynset { reg: REG, set: set.name, update: second })
+        let timeout = set.timeout.filter(|_| second).map(|_| Duration::from_millis(90_500));
+        Expr::Dynset(Dynset { reg: REG, set: set.name, update: second, timeout })
     } else {
         Expr::Lookup { reg: REG, set: set.name, inverted: second }
     }

@@ -1,6 +1,6 @@
 //! The bans of this network namespace, as the kernel holds them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::slice;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,6 +12,7 @@ use crate::error::{Error, errno, refused};
 use crate::layout::{self, BanSet, FAMILIES, MARK, Place, Shape, TABLE};
 use crate::never::{Admitted, NeverBan, Refused};
 use crate::note::{self, Note};
+use crate::scan;
 use crate::spared;
 use crate::target::{Port, Target};
 
@@ -243,11 +244,17 @@ impl Bans {
         Ok(outcome)
     }
 
-    /// Ends a ban; `false` if there is none of exactly this target and port.
+    /// Ends a ban, the kernel's own too; `false` if there is none of exactly this target and port.
     ///
     /// # Errors
-    /// The kernel's refusal.
+    /// The kernel's refusal. See [`scan::unban`].
     pub fn unban(&mut self, target: Target, port: Option<Port>) -> Result<bool, Error> {
+        // First what may be refused.
+        let ended = port.is_none() && scan::unban(&mut self.kernel, target)?;
+        Ok(self.unban_made(target, port)? || ended)
+    }
+
+    fn unban_made(&mut self, target: Target, port: Option<Port>) -> Result<bool, Error> {
         let Place { set, key } = Place::of(target, port);
         if self.kernel.element(TABLE, &set.name(), &key)?.is_none() {
             return Ok(false);
@@ -265,7 +272,7 @@ impl Bans {
         Ok(true)
     }
 
-    /// The ban of exactly this target and port.
+    /// The ban of exactly this target and port; the kernel's own are left out.
     ///
     /// # Errors
     /// The kernel's refusal.
@@ -273,12 +280,30 @@ impl Bans {
         self.held(&Place::of(target, port))
     }
 
-    /// All bans, by prefix length and address. Slow for very many, see
-    /// [`Kernel::live_elements`].
+    /// All bans, by prefix length and address, and then the kernel's own. Where there are two of one
+    /// target, it is the one that ends later. Slow for very many, see [`Kernel::live_elements`].
     ///
     /// # Errors
     /// The kernel's refusal.
     pub fn list(&mut self) -> Result<Vec<Active>, Error> {
+        let mut all = self.list_made()?;
+        let scans = self.scans()?;
+        if scans.is_empty() {
+            return Ok(all);
+        }
+        let whole = all.iter().enumerate().filter(|(_, ban)| ban.port.is_none());
+        let known: BTreeMap<Target, usize> = whole.map(|(at, ban)| (ban.target, at)).collect();
+        for ban in scans {
+            match known.get(&ban.target).and_then(|at| all.get_mut(*at)) {
+                None => all.push(ban),
+                Some(other) if edit::outlasts(ban.expires_in, other.expires_in) => *other = ban,
+                Some(_) => {}
+            }
+        }
+        Ok(all)
+    }
+
+    pub(crate) fn list_made(&mut self) -> Result<Vec<Active>, Error> {
         let mut all = Vec::new();
         for set in self.undisturbed(Bans::sets)? {
             let elements = self.kernel.live_elements(TABLE, &set.name())?;
@@ -293,7 +318,7 @@ impl Bans {
     /// The kernel's refusal.
     pub fn list_of(&mut self, source: &str) -> Result<Vec<Active>, Error> {
         let source = note::source(source);
-        let mut all = self.list()?;
+        let mut all = if source == scan::SOURCE { self.list()? } else { self.list_made()? };
         all.retain(|ban| ban.source == source);
         Ok(all)
     }
@@ -307,7 +332,7 @@ impl Bans {
         for set in self.undisturbed(Bans::sets)? {
             all += self.kernel.count(TABLE, &set.name())?;
         }
-        Ok(all)
+        Ok(all + self.count_scans()?)
     }
 
     pub(crate) fn held(&mut self, place: &Place) -> Result<Option<Active>, Error> {
@@ -355,7 +380,12 @@ impl Bans {
             bans.kernel.commit(&transaction, Some(generation))?;
             (bans.own, bans.never, bans.present) = (own, never, shape.sets);
             Ok(())
-        })
+        })?;
+        match scan::spare(&mut self.kernel, &self.never) {
+            // Who owns the policy's table sees to it.
+            Err(Error::Kernel(error)) if scan::is_owned(&error) => Ok(()),
+            outcome => outcome,
+        }
     }
 
     /// What decides which rules there are, as it is.

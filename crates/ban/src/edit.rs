@@ -9,6 +9,7 @@ use crate::bans::{Active, Ban, Bans, Made, now};
 use crate::error::{Error, errno, is_refusal, refused};
 use crate::layout::{BanSet, Place, TABLE};
 use crate::note::{self, Note};
+use crate::scan;
 use crate::target::Target;
 
 /// Bytes of bans in one transaction. A socket without privilege sends at most twice
@@ -108,8 +109,14 @@ impl Bans {
     /// # Errors
     /// The kernel's refusal.
     pub fn flush(&mut self, source: &str) -> Result<u64, Error> {
+        let mut ended = 0;
+        if source == scan::SOURCE {
+            for ban in self.scans()? {
+                ended += u64::from(scan::unban(&mut self.kernel, ban.target)?);
+            }
+        }
         let places = self.places_of(source)?;
-        self.end(source, &places)
+        Ok(ended + self.end(source, &places)?)
     }
 
     /// Changes bans as they are at that moment: `plan` gets the index of each place and what is
@@ -233,7 +240,8 @@ impl Bans {
     }
 
     fn places_of(&mut self, source: &str) -> Result<Vec<Place>, Error> {
-        let all = self.list_of(source)?.into_iter();
+        let source = note::source(source);
+        let all = self.list_made()?.into_iter().filter(|ban| ban.source == source);
         Ok(all.map(|ban| Place::of(ban.target, ban.port)).collect())
     }
 
@@ -356,7 +364,7 @@ fn longest<'a>(bans: impl Iterator<Item = Ban<'a>>) -> BTreeMap<Place, Ban<'a>> 
 }
 
 /// Whether the first goes on for longer than the second.
-fn outlasts(first: Option<Duration>, second: Option<Duration>) -> bool {
+pub(crate) fn outlasts(first: Option<Duration>, second: Option<Duration>) -> bool {
     match (first, second) {
         (_, None) => false,
         (None, Some(_)) => true,

@@ -86,6 +86,7 @@ pub enum Error {
 
 /// `errno`s, the same on every architecture.
 pub(crate) mod errno {
+    pub(crate) const EPERM: i32 = 1;
     pub(crate) const ENOENT: i32 = 2;
     pub(crate) const EEXIST: i32 = 17;
     pub(crate) const ENFILE: i32 = 23;

@@ -21,9 +21,9 @@
 //! and of Docker's address translation, for the host and for containers alike, established
 //! connections included. What this host sends to the source still leaves it.
 //!
-//! Bans lie in a table of their own, `inet nfguard_bans`. No other table is read or written, so
-//! this works beside any firewall, and no other firewall's reload ends a ban. The kernel ends each
-//! at its time, whether this process lives or not.
+//! Bans lie in a table of their own, `inet nfguard_bans`. No other table is read or written, but for
+//! the sets of [`scan`], so this works beside any firewall, and no other firewall's reload ends a
+//! ban. The kernel ends each at its time, whether this process lives or not.
 //!
 //! # What it costs
 //! A ban is one transaction of about 3 µs, whatever is in force already; a million in one call of
@@ -86,6 +86,7 @@ mod never;
 mod note;
 #[cfg(feature = "socket")]
 mod routes;
+pub mod scan;
 mod spared;
 mod target;
 

@@ -1,19 +1,19 @@
 //! `ban`, `unban` and `bans`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IsTerminal as _};
 use std::path::Path;
 use std::slice;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use nfguard_ban::{Active, Admitted, Ban, Bans, Made, NeverBan, Tally};
+use nfguard_ban::{Active, Admitted, Ban, Bans, Error, Made, NeverBan, Tally, Target};
 use serde_json::{Value, json};
 
 use crate::args::{BanRequest, BansRequest, Lasts, UnbanRequest};
 use crate::ban_list::{self, Details, Read, Who};
 use crate::failure::Failure;
-use crate::{Answer, Done, output};
+use crate::{Answer, Done, guard, output};
 
 /// A list of so many is worth a progress bar.
 const LONG: usize = 20_000;
@@ -134,10 +134,44 @@ pub(crate) fn watched<'a>(
     bar.wrap_iter(bans)
 }
 
+/// Whom the kernel itself has banned. These bans lie in the policy's table, and end with it.
+pub(crate) struct Scans(Vec<Active>);
+
+impl Scans {
+    pub(crate) fn now() -> Result<Scans, Failure> {
+        let bans = Bans::open_existing(NeverBan::default())?;
+        Ok(Scans(bans.map_or(Ok(Vec::new()), |mut bans| bans.scans())?))
+    }
+
+    /// Makes bans like any others of those that have ended with the table.
+    pub(crate) fn outlive(self) -> Result<(), Failure> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        let mut bans = Bans::open(never()?)?;
+        let stay: BTreeSet<Target> = bans.scans()?.iter().map(|ban| ban.target).collect();
+        let gone = self.0.iter().filter(|ban| !stay.contains(&ban.target));
+        let gone: Vec<_> =
+            gone.filter_map(|ban| Some((bans.admit(ban.target).ok()?, ban))).collect();
+        bans.ban_all(gone.into_iter().map(|(target, ban)| Ban {
+            target,
+            port: None,
+            lasts: ban.expires_in,
+            source: &ban.source,
+            reason: &ban.reason,
+            since: ban.since,
+        }))?;
+        Ok(())
+    }
+}
+
 pub(crate) fn unban(request: &UnbanRequest, as_json: bool) -> Done {
-    let bans = Bans::open_existing(never()?)?;
+    let mut bans = Bans::open_existing(never()?)?;
     if let Some(source) = &request.source {
-        let ended = bans.map_or(Ok(0), |mut bans| bans.flush(source))?;
+        let ended = match &mut bans {
+            Some(bans) => even_if_owned(|| bans.flush(source))?,
+            None => 0,
+        };
         if as_json {
             output::json(&json!({ "source": source, "unbanned": ended }));
         } else {
@@ -149,13 +183,12 @@ pub(crate) fn unban(request: &UnbanRequest, as_json: bool) -> Done {
         |text: &String| text.parse::<Who>().map_err(|error| Failure::Usage(error.to_string()));
     let targets: Vec<Who> = request.targets.iter().map(parse).collect::<Result<_, _>>()?;
     let mut ended = Vec::new();
-    let mut bans = bans;
     for (text, who) in request.targets.iter().zip(targets) {
         let mut was_banned = false;
         for port in request.extent.ports() {
             for target in who.may_be_banned_as(request.extent.v6_prefix) {
                 let Some(bans) = &mut bans else { continue };
-                was_banned |= bans.unban(target, port)?;
+                was_banned |= even_if_owned(|| bans.unban(target, port))?;
             }
         }
         ended.push((text, was_banned));
@@ -173,6 +206,19 @@ pub(crate) fn unban(request: &UnbanRequest, as_json: bool) -> Done {
         }
     }
     Ok(Answer::from(ended.iter().all(|(_, ended)| *ended)))
+}
+
+/// A scan's ban lies in the policy's table: where a guard owns that, it is asked to let go of it.
+fn even_if_owned<T>(mut end: impl FnMut() -> Result<T, Error>) -> Result<T, Failure> {
+    match end() {
+        Err(Error::Kernel(error)) if nfguard_ban::scan::is_owned(&error) => {
+            let lent = guard::borrow()?;
+            let ended = end()?;
+            lent.give_back(&[], false)?;
+            Ok(ended)
+        }
+        ended => Ok(ended?),
+    }
 }
 
 pub(crate) fn bans(request: &BansRequest, as_json: bool) -> Done {

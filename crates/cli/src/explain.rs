@@ -31,6 +31,7 @@ pub(crate) fn explain(question: &Question, as_json: bool) -> Done {
         explanation = ask(&table, &flow, &mut memory);
     }
     let accepted = explanation.fate == Fate::Accept;
+    let scan = explanation.scan();
     if as_json {
         let hooks: Vec<Value> =
             explanation.hooks.iter().map(|(hook, decision)| describe(*hook, decision)).collect();
@@ -39,6 +40,7 @@ pub(crate) fn explain(question: &Question, as_json: bool) -> Done {
             "verdict": fate_word(explanation.fate),
             "decided_by": explanation.deciding().map(|(hook, decision)| describe(*hook, decision)),
             "hooks": hooks,
+            "scan": scan.map(|(counts, why)| json!({ "counts": counts, "why": why })),
         }));
     } else {
         let style = if accepted { GOOD } else { BAD };
@@ -52,6 +54,10 @@ pub(crate) fn explain(question: &Question, as_json: bool) -> Done {
             let is_deciding = explanation.deciding().is_some_and(|(_, it)| it == decision);
             let mark = if is_deciding { "decided at" } else { "passes" };
             output::line(&format!("  {mark} {hook}, chain {}, {rule}", decision.chain));
+        }
+        if let Some((counts, why)) = scan {
+            let counts = if counts { "counts" } else { "does not count" };
+            output::line(&format!("  {counts} as evidence of a scan: {why}"));
         }
     }
     Ok(Answer::from(accepted))

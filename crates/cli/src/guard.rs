@@ -27,6 +27,7 @@ use nfguard_netlink::{Error, Events, Kernel, Table};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::args::GuardRequest;
+use crate::bans::Scans;
 use crate::failure::Failure;
 use crate::history::{Entry, History, Outcome};
 use crate::load::{ours, tell_bans};
@@ -69,7 +70,9 @@ pub(crate) fn guard(request: &GuardRequest, history: &History) -> Done {
         Some(file) => Some(file.table()),
         None => held.clone().or_else(|| last(history)),
     };
+    let scans = Scans::now()?;
     let policy = policy::Policy::keep(intended.clone())?;
+    scans.outlive()?;
     if let Some(file) = &file {
         tell_bans(&file.policy)?;
         if held.map(Table::normalized) != intended.map(Table::normalized) {

@@ -9,7 +9,7 @@ use nfguard_policy::{MARK, Policy, TABLE};
 use serde_json::json;
 
 use crate::args::Caution;
-use crate::bans::never;
+use crate::bans::{Scans, never};
 use crate::connections::Ends;
 use crate::failure::Failure;
 use crate::history::{Entry, History, Outcome};
@@ -50,6 +50,7 @@ pub(crate) fn put_in(
         stay_connected(ends);
     }
     let lent = guard::borrow()?;
+    let scans = Scans::now()?;
     let digest = stamp::digest(&file.policy.compile());
     let mut entry = Entry::new(&file.name, Some(&file.text), digest, Outcome::Loaded);
     entry.of = of;
@@ -65,6 +66,7 @@ pub(crate) fn put_in(
     };
     lent.give_back(&[], false)?;
     tell_bans(&file.policy)?;
+    scans.outlive()?;
     print(file, &table, &change, obstacle.as_deref(), json);
     if !json {
         print_wait(confirm);
@@ -206,11 +208,11 @@ fn print(file: &PolicyFile, table: &Table, change: &Change, obstacle: Option<&st
 }
 
 /// Tells the bans what the policy says of them. A host without bans gets no table for a policy that
-/// says nothing.
+/// says nothing and bans nobody.
 pub(crate) fn tell_bans(policy: &Policy) -> Result<(), Failure> {
     let never = never()?;
     let bans = match policy.never_ban() {
-        [] if !policy.ban_outgoing() => Bans::open_existing(never)?,
+        [] if !policy.ban_outgoing() && !policy.bans_scans() => Bans::open_existing(never)?,
         _ => Some(Bans::open(never)?),
     };
     if let Some(mut bans) = bans {
@@ -279,6 +281,7 @@ pub(crate) fn unload(all: bool, history: &History, json: bool) -> Done {
         tables.push(nfguard_ban::known_by());
     }
     let lent = guard::borrow()?;
+    let scans = (!all).then(Scans::now).transpose()?;
     let mut removed = Vec::new();
     for table in tables {
         if nfguard_netlink::unload(&mut kernel, &table)? {
@@ -286,6 +289,7 @@ pub(crate) fn unload(all: bool, history: &History, json: bool) -> Done {
         }
     }
     lent.give_back(&removed, false)?;
+    scans.map_or(Ok(()), Scans::outlive)?;
     if removed.iter().any(|table| table == TABLE) {
         history.add(Entry::new("", None, String::new(), Outcome::Loaded));
     }

@@ -56,7 +56,14 @@ struct Foot {
 }
 
 pub(crate) fn save(path: &Path, as_json: bool) -> Done {
-    let bans = Bans::open_existing(never()?)?.map_or(Ok(Vec::new()), |mut bans| bans.list())?;
+    let mut bans = Bans::open_existing(never()?)?;
+    // It is done every few minutes, and addresses of this host, gateways and name servers change:
+    // no other program may be there to say so to the rules that ban scans.
+    let told = bans.as_mut().map_or(Ok(()), Bans::tell_never);
+    if let Err(error) = told {
+        output::warning(&format!("the kernel is not told who is never banned: {error}"));
+    }
+    let bans = bans.map_or(Ok(Vec::new()), |mut bans| bans.list())?;
     let count = bans.len();
     if path == Path::new(output::STANDARD) {
         let text = text(bans, now()).map_err(Failure::file(path))?;

@@ -7,7 +7,7 @@ use crate::transaction::{Op, Transaction};
 
 /// What turns `current` into `desired`; empty if they are the same.
 ///
-/// Rules are all put anew. Counters and dynamic sets whose definition is the same are not touched,
+/// Rules are all put anew. Counters and sets with state whose definition is the same are not touched,
 /// so they keep what they have counted and remembered. A base chain must keep its hook and
 /// priority, or packets that pass while the transaction is committed see neither of the two.
 #[must_use]

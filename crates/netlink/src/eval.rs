@@ -8,9 +8,9 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::expr::{CmpOp, CtKey, Expr, Header, MetaKey, Reject, Verdict};
-use crate::model::{Chain, Hook, Key, Policy, Rule, Table};
-use crate::words::{NFPROTO_IPV4, NFPROTO_IPV6, ct_state, ct_status, fib_type};
+use crate::expr::{CmpOp, CtKey, Dynset, Expr, Header, MetaKey, Reject, Verdict};
+use crate::model::{Base, Chain, Hook, Key, Policy, Rule, Table};
+use crate::words::{NFPROTO_IPV4, NFPROTO_IPV6, ct_state, ct_status, fib_type, tcp_flag};
 
 /// A packet at one hook, and what the kernel knows of it there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,10 +38,13 @@ pub struct Packet {
 }
 
 impl Packet {
-    /// A new connection of this protocol, from port to port.
+    /// A new connection of this protocol, from port to port; of TCP with the flag SYN.
     #[must_use]
     pub fn new(source: IpAddr, destination: IpAddr, protocol: u8, ports: (u16, u16)) -> Packet {
-        let transport = [ports.0.to_be_bytes(), ports.1.to_be_bytes()].concat();
+        let mut transport = [ports.0.to_be_bytes(), ports.1.to_be_bytes()].concat();
+        if protocol == crate::protocol::TCP {
+            transport.extend([0, 0, 0, 1, 0, 0, 0, 0, 5 << 4, tcp_flag::SYN, 0, 0, 0, 0, 0, 0]);
+        }
         Packet { transport, ..Packet::bare(source, destination, protocol) }
     }
 
@@ -128,10 +131,10 @@ pub enum Fate {
     Reject(Reject),
 }
 
-/// What the table's base chain at this hook does with the packet; `None` if it has none there.
+/// What the table's base chains at this hook do with the packet; `None` if it has none there.
 ///
-/// One base chain a hook is all that nfguard makes; of several, the one that runs first decides.
-/// Rate limits of log lines are taken as not exhausted.
+/// They run in the order of their priorities until one does not let the packet go on. Rate limits
+/// are taken as not exhausted.
 #[must_use]
 pub fn evaluate<'a>(
     table: &'a Table,
@@ -139,12 +142,9 @@ pub fn evaluate<'a>(
     packet: &Packet,
     memory: &mut Memory,
 ) -> Option<Decision<'a>> {
-    let at_hook = |chain: &&Chain| chain.base.is_some_and(|base| base.hook == hook);
-    let chain = table
-        .chains
-        .iter()
-        .filter(at_hook)
-        .min_by_key(|chain| chain.base.map(|base| base.priority))?;
+    let at_hook = |chain: &'a Chain| Some((chain.base.filter(|base| base.hook == hook)?, chain));
+    let mut chains: Vec<(Base, &Chain)> = table.chains.iter().filter_map(at_hook).collect();
+    chains.sort_by_key(|(base, _)| base.priority);
     let mut run = Run {
         table,
         packet,
@@ -153,18 +153,20 @@ pub fn evaluate<'a>(
         matched: Vec::new(),
         registers: [0; 64],
     };
-    let decided = run.chain(chain, 0);
-    let matched = run.matched;
-    Some(match decided {
-        Some((fate, chain, index, rule)) => {
-            Decision { fate, chain, rule: Some((index, rule)), matched }
+    let mut last = None;
+    for (base, chain) in chains {
+        let (fate, chain, rule) = match run.chain(chain, 0) {
+            Some((fate, chain, index, rule)) => (fate, chain, Some((index, rule))),
+            None if base.policy == Policy::Drop => (Fate::Drop, chain.name.as_str(), None),
+            None => (Fate::Accept, chain.name.as_str(), None),
+        };
+        last = Some((fate, chain, rule));
+        if fate != Fate::Accept {
+            break;
         }
-        None => {
-            let policy = chain.base.map_or(Policy::Accept, |base| base.policy);
-            let fate = if policy == Policy::Drop { Fate::Drop } else { Fate::Accept };
-            Decision { fate, chain: &chain.name, rule: None, matched }
-        }
-    })
+    }
+    let (fate, chain, rule) = last?;
+    Some(Decision { fate, chain, rule, matched: run.matched })
 }
 
 /// The kernel's bound on nested jumps (`NFT_JUMP_STACK_SIZE`).
@@ -300,7 +302,7 @@ impl<'a> Run<'a, '_> {
                 let found = self.is_in(set, reg.index())?;
                 (found != *inverted).then_some(())
             }
-            Expr::Dynset(dynset) => self.add(&dynset.set, dynset.reg.index(), dynset.update),
+            Expr::Dynset(dynset) => self.add(dynset),
             Expr::Counter(_) | Expr::Count | Expr::Limit(_) | Expr::Log(_) => Some(()),
             // No packet here has extension headers.
             Expr::Exthdr { .. } | Expr::Unknown { .. } => None,
@@ -328,19 +330,21 @@ impl<'a> Run<'a, '_> {
         Some(fixed || alive)
     }
 
-    fn add(&mut self, name: &str, reg: usize, update: bool) -> Option<()> {
+    fn add(&mut self, dynset: &Dynset) -> Option<()> {
+        let Dynset { reg, set: name, update, timeout } = dynset;
         let set = self.table.set(name)?;
-        let key = self.key(set, reg)?;
+        let key = self.key(set, reg.index())?;
         let now = self.memory.now;
-        let expiry = set.timeout.filter(|timeout| !timeout.is_zero()).map(|timeout| now + timeout);
-        let added = self.memory.sets.entry(name.to_owned()).or_default();
+        let timeout = timeout.or(set.timeout).filter(|timeout| !timeout.is_zero());
+        let expiry = timeout.map(|timeout| now + timeout);
+        let added = self.memory.sets.entry(name.clone()).or_default();
         added.retain(|_, expiry| expiry.is_none_or(|at| at > now));
         let bound = set.size.and_then(|size| usize::try_from(size).ok()).unwrap_or(usize::MAX);
         if added.len() >= bound && !added.contains_key(&key) {
             return None;
         }
         let entry = added.entry(key).or_insert(expiry);
-        if update {
+        if *update {
             *entry = expiry;
         }
         Some(())

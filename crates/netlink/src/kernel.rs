@@ -255,6 +255,20 @@ impl Kernel {
         Ok(sets)
     }
 
+    /// As [`Kernel::sets`], without those that nfguard has no words for.
+    ///
+    /// # Errors
+    /// As [`Kernel::table`].
+    pub fn readable_sets(&mut self, table: &str) -> Result<Vec<Set>, Error> {
+        let mut sets = Vec::new();
+        let of_table = [(NFTA_SET_TABLE, table)];
+        self.read(NFT_MSG_GETSET, NFT_MSG_NEWSET, true, &of_table, |attrs| {
+            sets.extend(object::decode_set(attrs).ok().flatten());
+            Ok(())
+        })?;
+        Ok(sets)
+    }
+
     /// One element of a set without intervals, by its key; `None` if it is not there. Costs the
     /// same however large the set is.
     ///

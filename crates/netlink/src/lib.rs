@@ -59,4 +59,4 @@ pub use model::{
 pub use news::News;
 pub use own::{Holding, own};
 pub use transaction::{Op, Transaction};
-pub use words::{ICMP_TYPES, ICMPV6_TYPES, ct_state, ct_status, fib_type, protocol};
+pub use words::{ICMP_TYPES, ICMPV6_TYPES, ct_state, ct_status, fib_type, protocol, tcp_flag};

@@ -38,7 +38,7 @@ impl Table {
     }
 
     /// The same table with everything that has no order of its own put in order of names, the
-    /// elements of dynamic sets left out, for they are state and not definition, and no timeout
+    /// elements left out that are state and not definition ([`Set::has_state`]), and no timeout
     /// said twice, for the kernel tells an element's own only if it is not the set's.
     #[must_use]
     pub fn normalized(mut self) -> Table {
@@ -47,7 +47,7 @@ impl Table {
         self.chains.sort_by(|a, b| a.name.cmp(&b.name));
         for set in &mut self.sets {
             set.elements.sort_by(|a, b| a.key.cmp(&b.key));
-            if set.dynamic {
+            if set.has_state() {
                 set.elements.clear();
             }
             for element in &mut set.elements {
@@ -98,6 +98,18 @@ pub struct Set {
     pub comment: Option<String>,
     /// What is in it.
     pub elements: Vec<Element>,
+}
+
+impl Set {
+    /// The comment of a set that no rule adds to, but programs do while the table is loaded.
+    pub const STATE: &str = "kept up to date by nfguard";
+
+    /// Whether its elements are state and not definition: those that it is defined with are what it
+    /// begins with, and a load of the same definition leaves what it has.
+    #[must_use]
+    pub fn has_state(&self) -> bool {
+        self.dynamic || self.comment.as_deref() == Some(Set::STATE)
+    }
 }
 
 /// What one part of a set's key is. The numbers are nft's own (its `datatype.h`), which the kernel

@@ -24,13 +24,15 @@ pub mod ct_state {
 
 /// Bits that `ct status` can have (`IPS_*` of `nf_conntrack_common.h`).
 pub mod ct_status {
+    /// Both ends have taken part in the connection: of TCP, the handshake was completed.
+    pub const ASSURED: u32 = 4;
     /// The connection's destination was rewritten.
     pub const DNAT: u32 = 32;
 
     pub(crate) const WORDS: [(&str, u32); 6] = [
         ("expected", 1),
         ("seen-reply", 2),
-        ("assured", 4),
+        ("assured", ASSURED),
         ("confirmed", 8),
         ("snat", 16),
         ("dnat", DNAT),
@@ -57,6 +59,25 @@ pub mod fib_type {
         ("anycast", ANYCAST),
         ("multicast", MULTICAST),
     ];
+}
+
+/// Flags of TCP (RFC 9293), the two of ECN (RFC 3168) left out.
+pub mod tcp_flag {
+    /// The sender has said all.
+    pub const FIN: u8 = 1;
+    /// Begins a connection.
+    pub const SYN: u8 = 2;
+    /// Ends one at once.
+    pub const RST: u8 = 4;
+    /// What has come is for the reader, now.
+    pub const PSH: u8 = 8;
+    /// Acknowledges what has come; only the first packet does not.
+    pub const ACK: u8 = 16;
+    /// Some of it is urgent.
+    pub const URG: u8 = 32;
+
+    pub(crate) const WORDS: [(&str, u8); 6] =
+        [("fin", FIN), ("syn", SYN), ("rst", RST), ("psh", PSH), ("ack", ACK), ("urg", URG)];
 }
 
 /// Protocol numbers (IANA "Assigned Internet Protocol Numbers").

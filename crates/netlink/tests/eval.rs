@@ -78,7 +78,7 @@ fn a_mask_leaves_the_prefix() {
 
 #[test]
 fn a_field_behind_the_end_of_the_packet_does_not_match() {
-    let beyond = payload(Header::Transport, 4, 2);
+    let beyond = payload(Header::Transport, 20, 2);
     assert!(!matches(vec![beyond, cmp(CmpOp::Neq, &[1, 1])], &packet()));
     assert!(!matches(vec![payload(Header::Network, u32::MAX, 16)], &packet()));
 }
@@ -145,7 +145,8 @@ fn a_dynamic_set_remembers_until_its_timeout_and_no_more_than_its_size() {
         ..Set::default()
     };
     let source = payload(Header::Network, 12, 4);
-    let add = Expr::Dynset(Dynset { reg: REG, set: "seen".to_owned(), update: false });
+    let add =
+        Expr::Dynset(Dynset { reg: REG, set: "seen".to_owned(), update: false, timeout: None });
     let lookup = Expr::Lookup { reg: REG, set: "seen".to_owned(), inverted: false };
     let adds = table(vec![source.clone(), add], vec![set.clone()]);
     let looks = table(vec![source, lookup], vec![set]);
@@ -177,4 +178,51 @@ fn a_jump_comes_back_and_a_goto_does_not() {
     };
     assert_eq!(decided(Verdict::Jump("b".to_owned())), Fate::Reject(Reject::TcpReset));
     assert_eq!(decided(Verdict::Goto("b".to_owned())), Fate::Accept);
+}
+
+#[test]
+fn base_chains_of_a_hook_run_in_their_order_until_one_stops_the_packet() {
+    let chain = |name: &str, priority, verdict: Option<Verdict>| {
+        let base = Some(Base { hook: Hook::Input, priority, policy: Policy::Accept });
+        let exprs = verdict.map(Expr::Verdict);
+        let rules = exprs.map(|it| Rule { exprs: vec![it], comment: None }).into_iter().collect();
+        Chain { name: name.to_owned(), base, rules, ..Chain::default() }
+    };
+    let decided = |chains: Vec<Chain>| {
+        let table = Table { chains, ..Table::default() };
+        let decision = evaluate(&table, Hook::Input, &packet(), &mut Memory::default());
+        decision.map(|it| (it.fate, it.chain.to_owned(), it.matched.len()))
+    };
+    let late = chain("late", 10, Some(Verdict::Drop));
+    let passes = chain("early", -300, Some(Verdict::Accept));
+    let stops = chain("early", -300, Some(Verdict::Drop));
+    let last = chain("last", 20, None);
+    let both = decided(vec![last.clone(), late.clone(), passes.clone()]);
+    assert_eq!(both, Some((Fate::Drop, "late".to_owned(), 2)), "an accept is not final");
+    assert_eq!(decided(vec![late, stops]), Some((Fate::Drop, "early".to_owned(), 1)));
+    assert_eq!(decided(vec![last, passes]), Some((Fate::Accept, "last".to_owned(), 1)));
+    assert_eq!(decided(Vec::new()), None);
+}
+
+#[test]
+fn what_a_rule_adds_may_have_a_time_of_its_own() {
+    let set = Set {
+        name: "banned".to_owned(),
+        key: vec![KeyType::Ipv4Addr],
+        dynamic: true,
+        timeout: Some(Duration::ZERO),
+        ..Set::default()
+    };
+    let source = payload(Header::Network, 12, 4);
+    let timeout = Some(Duration::from_secs(600));
+    let add = Dynset { reg: REG, set: "banned".to_owned(), update: false, timeout };
+    let lookup = Expr::Lookup { reg: REG, set: "banned".to_owned(), inverted: false };
+    let adds = table(vec![source.clone(), Expr::Dynset(add)], vec![set.clone()]);
+    let looks = table(vec![source, lookup], vec![set]);
+    let mut memory = Memory::default();
+    assert_eq!(fate(&adds, &packet(), &mut memory), Fate::Drop);
+    memory.now = Duration::from_secs(599);
+    assert_eq!(fate(&looks, &packet(), &mut memory), Fate::Drop);
+    memory.now = Duration::from_secs(600);
+    assert_eq!(fate(&looks, &packet(), &mut memory), Fate::Accept);
 }

@@ -107,6 +107,10 @@ impl Maker<'_> {
                 }),
             );
         }
+        if self.one_in(3) {
+            policy.insert("scan".to_owned(), self.scan());
+            policy.insert("ban_outgoing".to_owned(), json!(self.one_in(2)));
+        }
         let count = self.below(12);
         let rules: Vec<Value> = (0..count).map(|number| self.rule(number)).collect();
         if count > 0 {
@@ -234,6 +238,21 @@ impl Maker<'_> {
                 _ => json!(1 + it.below(1000)),
             }),
         })
+    }
+
+    fn scan(&mut self) -> Value {
+        let keys = ["ports", "ban_seconds", "known_seconds", "sources", "in_interface"];
+        let mut scan = self.some(&keys, |it, key| match key {
+            "ports" => json!(2 + it.below(7)),
+            "ban_seconds" => json!(3600 + it.below(80_000)),
+            "known_seconds" => json!(it.below(86_401)),
+            "sources" => json!(1 + it.below(65_535)),
+            _ => it.one_or_many(Self::interface),
+        });
+        scan["illegal_flags"] = json!(self.one_in(2));
+        // Long enough not to end while a test runs, and more than it does.
+        (scan["seconds"], scan["bans_per_minute"]) = (json!(3600), json!(1000));
+        scan
     }
 
     fn rule(&mut self, number: usize) -> Value {

@@ -6,12 +6,12 @@ use ipnetwork::IpNetwork;
 
 use crate::address::Peer;
 use crate::check_rule::{self, Draft};
-use crate::file::{ContainersFile, DefaultsFile, File, LogFile, RuleFile};
-use crate::leaf::{Egress, Limited, LogPrefix};
+use crate::file::{ContainersFile, DefaultsFile, File, LogFile, RuleFile, ScanFile};
+use crate::leaf::{Egress, KnownSeconds, Limited, LogPrefix, PerSource, Positive, Seconds};
 use crate::lint;
 use crate::policy::{
     Addresses, Builtin, Containers, Defaults, Direction, Group, Interface, LogRate, LogSettings,
-    LogTarget, LogTo, Policy, Prefixes, RateUnit, Rule, Verdict,
+    LogTarget, LogTo, Policy, Prefixes, RateUnit, Rule, Scan, Verdict,
 };
 use crate::problem::Problem;
 use crate::read::{Field, FromJson, List, Node, OneOrMany};
@@ -73,6 +73,7 @@ fn check(file: File, findings: &mut Findings) -> Policy {
         groups,
         never_ban,
         ban_outgoing: file.ban_outgoing.unwrap_or(false),
+        scan: file.scan.or_none().map(|file| scan(file, findings)),
         rules: named(drafts, findings),
     }
 }
@@ -172,6 +173,29 @@ fn never_ban(
         }
         Some(Addresses::Prefixes(prefixes)) => prefixes.nets().collect(),
         None => Vec::new(),
+    }
+}
+
+fn scan(file: ScanFile, findings: &mut Findings) -> Scan {
+    let ban = file.ban_seconds.given().map_or(600, |ban| ban.0);
+    let again = file.again_seconds.given().map_or(86_400, |again| again.0);
+    if again < ban {
+        let message = format!("found {again}, but the first ban lasts {ban}; expected no less");
+        let key =
+            if file.again_seconds.given().is_some() { "again_seconds" } else { "ban_seconds" };
+        findings.error(format!("/scan/{key}"), message, None);
+    }
+    let interfaces = file.in_interface.or_none().map_or(Vec::new(), |list| list.values);
+    Scan {
+        ports: file.ports.or_none().and_then(|it| u8::try_from(it.0).ok()).unwrap_or(6),
+        seconds: file.seconds.unwrap_or(Seconds(60)).0,
+        ban,
+        again,
+        illegal_flags: file.illegal_flags.unwrap_or(true),
+        known: file.known_seconds.unwrap_or(KnownSeconds(3600)).0,
+        bans_per_minute: file.bans_per_minute.unwrap_or(Positive(100)).0,
+        sources: file.sources.unwrap_or(PerSource(65_536)).0,
+        interfaces: distinct(interfaces.into_iter().flatten().collect()),
     }
 }
 

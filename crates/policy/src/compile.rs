@@ -2,6 +2,7 @@
 //!
 //! | Chain | Hook, priority | What it judges |
 //! |---|---|---|
+//! | `scan` | prerouting, raw (−300) | who has been banned for a scan; only where the policy wants that |
 //! | `ingress` | prerouting, mangle (−150) | what is for this host, by the port that the sender sees: after conntrack, before any DNAT |
 //! | `input` | input, filter − 10 | what is delivered here although its address is not this host's |
 //! | `inbound` | from `ingress`, `input` | the rules for `in` |
@@ -11,12 +12,14 @@
 //! | `output` | output, filter − 10 | what this host sends |
 //! | `egress` | from `output`, `containers` | the rules for `out`, for host and containers alike |
 //!
-//! Base chains are the same for every policy and all have the policy `drop`: the kernel swaps
-//! rules atomically, but not the hooks they hang on. What the default does, a last rule says.
+//! These base chains but `scan` are the same for every policy and have the policy `drop`: the
+//! kernel swaps rules atomically, but not the hooks they hang on. What the default does, a last
+//! rule says.
 
 mod builtin;
 mod expr;
 mod rule;
+pub(crate) mod scan;
 
 use std::collections::HashSet;
 
@@ -58,6 +61,7 @@ impl Policy {
             counters: HashSet::new(),
         };
         compiler.groups();
+        compiler.scan();
         compiler.ingress();
         compiler.input();
         compiler.forward();
@@ -138,6 +142,7 @@ impl Compiler<'_> {
                 ));
             }
         }
+        self.closed_ports(&mut chain);
         self.default(&mut chain, Direction::In, self.policy.default.input);
         self.table.chains.push(chain);
     }
@@ -218,6 +223,11 @@ impl Compiler<'_> {
             let counter = self.counter("builtin/rh0");
             chain.rules.push(commented([expr::rh0(), counter, vec![discard()]], "builtin: rh0"));
         }
+        match way {
+            Way::In if chain.name == "ingress" => self.known_peers(chain),
+            Way::In => {}
+            Way::Through | Way::Out => self.banned_outgoing(chain),
+        }
         if self.is_on(Builtin::Established) {
             chain
                 .rules
@@ -231,6 +241,9 @@ impl Compiler<'_> {
         };
         if let Some(on_loopback) = on_loopback.filter(|_| self.is_on(Builtin::Loopback)) {
             chain.rules.push(commented([on_loopback, vec![accept()]], "builtin: loopback"));
+        }
+        if chain.name == "ingress" {
+            self.illegal_flags(chain);
         }
         // This host's own packets are never wrong enough to hide them from the rules.
         if self.is_on(Builtin::Invalid) && way != Way::Out {

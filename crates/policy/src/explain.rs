@@ -3,9 +3,10 @@
 use std::net::IpAddr;
 
 use nfguard_netlink::eval::{Decision, Fate, Memory, Packet, evaluate};
-use nfguard_netlink::{Hook, Table, fib_type};
+use nfguard_netlink::{Expr, Hook, Table, fib_type};
 
 use crate::compile::DEFERRALS;
+use crate::compile::scan::{CLOSED, SCAN};
 
 /// The first packet of a connection, and the way it takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +77,18 @@ impl<'t> Explanation<'t> {
             comment.is_some_and(|comment| DEFERRALS.contains(&comment))
         };
         self.hooks.iter().rfind(|(_, decision)| !defers(decision))
+    }
+
+    /// Whether it counts as evidence of a scan, and what the last rule that looked at that says;
+    /// `None` if none did.
+    #[must_use]
+    pub fn scan(&self) -> Option<(bool, &'t str)> {
+        let matched = self.hooks.iter().flat_map(|(_, decision)| &decision.matched);
+        let counted = Expr::Counter(CLOSED.to_owned());
+        let counts = matched.clone().any(|(.., rule)| rule.exprs.contains(&counted));
+        let mut words =
+            matched.filter_map(|(.., rule)| rule.comment.as_deref()?.strip_prefix(SCAN));
+        words.next_back().map(|why| (counts, why))
     }
 }
 

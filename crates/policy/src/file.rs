@@ -5,8 +5,8 @@
 
 use crate::address::{Groups, Peer};
 use crate::leaf::{
-    AnyText, Builtins, Comment, GroupNumber, Limited, LogPrefix, Name, PerSource, Positive,
-    Seconds, V6Source, Version,
+    AnyText, BanSeconds, Builtins, Comment, GroupNumber, KnownSeconds, Limited, LogPrefix, Name,
+    PerSource, Positive, Seconds, V6Source, Version,
 };
 use crate::policy::{Direction, Interface, RateUnit, Verdict};
 use crate::port::PortItem;
@@ -38,6 +38,8 @@ object! {
         /// Whether nothing is sent to the banned either, by this host and its containers. Without
         /// it a ban drops only what comes from them, their answers included.
         "ban_outgoing" => ban_outgoing: bool = false,
+        /// Sources that try closed ports are banned by the kernel itself. Without it nobody is.
+        "scan" => scan: ScanFile,
         /// Tried in order; the first rule that matches a new connection decides.
         "rules" => rules: List<RuleFile> = [],
     }
@@ -66,6 +68,34 @@ object! {
         "rate" => rate: Limited = { "packets": 3, "per": "minute", "burst": 10 },
         /// Directions in which packets are logged that no rule matches.
         "unmatched" => unmatched: List<Direction> = [],
+    }
+}
+
+object! {
+    /// What makes a scan, and what becomes of its source. A port is closed if no rule speaks of it,
+    /// and each counts once for each address of this host.
+    ScanFile {
+        /// So many different closed ports of one source make a scan.
+        "ports" => ports: crate::leaf::ScanPorts = 6,
+        /// Within so many seconds.
+        "seconds" => seconds: Seconds = 60,
+        /// How long a source is banned.
+        "ban_seconds" => ban_seconds: BanSeconds = 600,
+        /// How long one is banned that has been banned within as long a time before.
+        "again_seconds" => again_seconds: BanSeconds = 86400,
+        /// Whether one packet with TCP flags that nobody sends in earnest is enough.
+        "illegal_flags" => illegal_flags: bool = true,
+        /// For how long a source that has sent data over a TCP connection is not banned for closed
+        /// ports. 0: nobody is spared for that.
+        "known_seconds" => known_seconds: KnownSeconds = 3600,
+        /// How many may be banned at once, and then in each minute: source addresses can be forged.
+        "bans_per_minute" => bans_per_minute: Positive = 100,
+        /// How much is remembered at once, of each kind, for IPv4 and IPv6 each. When it is full,
+        /// nothing new counts.
+        "sources" => sources: PerSource = 65536,
+        /// The interfaces that scans come in by; all but loopback and the bridges of containers if
+        /// it is left out.
+        "in_interface" => in_interface: OneOrMany<Interface>,
     }
 }
 

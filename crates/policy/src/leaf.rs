@@ -111,7 +111,19 @@ integer! {
     Seconds: "a number of seconds", 1..=86_400
 }
 integer! {
-    /// A number of log lines.
+    /// How many closed ports make a scan.
+    ScanPorts: "a number", 2..=32
+}
+integer! {
+    /// How long the kernel bans somebody, at most thirty days.
+    BanSeconds: "a number of seconds", 1..=2_592_000
+}
+integer! {
+    /// How long somebody is known, at most a day.
+    KnownSeconds: "a number of seconds", 0..=86_400
+}
+integer! {
+    /// A number of log lines, or of bans.
     Positive: "a number", 1..=u32::MAX
 }
 integer! {

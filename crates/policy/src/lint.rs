@@ -17,6 +17,10 @@ pub(crate) fn policy(policy: &Policy, findings: &mut Findings) {
     }
     no_way_in_for_ssh(policy, &groups, findings);
     egress_without_dns(policy, &groups, findings);
+    if policy.scan.is_some() && policy.default.input == Verdict::Accept {
+        let message = "no port is closed that no rule speaks of: \"default\" accepts what comes in";
+        findings.warn("/scan".to_owned(), message);
+    }
 }
 
 fn builtins(policy: &Policy, findings: &mut Findings) {

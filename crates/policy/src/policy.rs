@@ -19,6 +19,7 @@ pub struct Policy {
     pub(crate) groups: Vec<Group>,
     pub(crate) never_ban: Vec<IpNetwork>,
     pub(crate) ban_outgoing: bool,
+    pub(crate) scan: Option<Scan>,
     pub(crate) rules: Vec<Rule>,
 }
 
@@ -37,7 +38,8 @@ impl Policy {
         self.comment.as_deref()
     }
 
-    /// Who is never banned. No part of the ruleset: bans have a table of their own.
+    /// Who is never banned. Bans have a table of their own; of the ruleset it is a part only for
+    /// those of [`bans_scans`](Self::bans_scans).
     pub fn never_ban(&self) -> &[IpNetwork] {
         &self.never_ban
     }
@@ -46,6 +48,11 @@ impl Policy {
     /// [`never_ban`](Self::never_ban).
     pub fn ban_outgoing(&self) -> bool {
         self.ban_outgoing
+    }
+
+    /// Whether the kernel bans who scans. Then it is to be told who is never banned.
+    pub fn bans_scans(&self) -> bool {
+        self.scan.is_some()
     }
 
     /// The rules in the order in which they are tried.
@@ -214,6 +221,27 @@ pub(crate) enum RateUnit {
     Minute,
     Hour,
     Day,
+}
+
+/// What makes a scan, and what becomes of its source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Scan {
+    /// So many closed ports make one: 2 to 32.
+    pub(crate) ports: u8,
+    /// Within so many seconds: 1 to 86,400.
+    pub(crate) seconds: u32,
+    /// How long the first ban lasts, in seconds.
+    pub(crate) ban: u32,
+    /// How long the next one does, and how long the last one is remembered; not less.
+    pub(crate) again: u32,
+    pub(crate) illegal_flags: bool,
+    /// How many seconds a peer is known; 0: nobody is.
+    pub(crate) known: u32,
+    pub(crate) bans_per_minute: u32,
+    /// The most elements of each set.
+    pub(crate) sources: u32,
+    /// Sorted, none within another; empty: all but loopback and the containers' bridges.
+    pub(crate) interfaces: Vec<Interface>,
 }
 
 /// The bridges that containers hang on.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nfguard_lab::{Netns, Probe, Server, World};
+use nfguard_lab::{Netns, Probe, Server, World, packet};
 use nfguard_tests::nft::nft;
 use nfguard_tests::program::{TempFile, nfguard};
 use serde_json::Value;
@@ -259,6 +259,23 @@ fn whom_the_policy_spares_goes_back_too() {
     done(&netns, &["rollback"]);
     over(&netns);
     until("spared again", || spared("192.0.2.7") && !spared("192.0.2.8"));
+}
+
+#[test]
+fn who_is_banned_for_a_scan_meanwhile_stays_banned() {
+    let world = world();
+    let (a, scans) = (file(A), file(&B.replace("\"rules\"", "\"scan\": {}, \"rules\"")));
+    done(&world.host, &["load", path(&a)]);
+    done(&world.host, &["load", path(&scans), "--confirm", LONG]);
+    let (from, to) = ("203.0.113.7".parse().expect("an address"), World::HOST_V4);
+    let null = packet::ip(from, to, 6, 64, &packet::tcp(from, to, 40_000, 9, 0));
+    world.internet.send_raw(None, &null).expect("it is sent");
+    let is_banned = || done(&world.host, &["bans"]).stdout.contains("203.0.113.7");
+    until("banned", is_banned);
+    done(&world.host, &["rollback"]);
+    over(&world.host);
+    until("banned by a rule that stays", is_banned);
+    assert!(!listed(&world.host).contains("scan"), "the rules from before are back");
 }
 
 #[test]

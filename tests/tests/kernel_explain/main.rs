@@ -240,6 +240,9 @@ fn holds(
         if effect.counted.keys().any(|name| name.ends_with("/over")) {
             see("over a limit");
         }
+        if effect.counted.contains_key("scan/dropped") {
+            see("banned for a scan");
+        }
         counted.into_iter().for_each(|(name, count)| *told.entry(name).or_default() += count);
         if effect.total != told {
             // A neighbour's question or an answer of the firewall was counted, and a limit may

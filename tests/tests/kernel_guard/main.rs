@@ -3,6 +3,7 @@
 mod api;
 mod keep;
 mod loads;
+mod scans;
 
 use std::thread;
 use std::time::{Duration, Instant};

@@ -1,8 +1,9 @@
 //! What is answered to each line.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use nfguard_ban::{Ban, Made, Target};
+use nfguard_ban::{Ban, Made, Target, scan};
 
 use super::api::{Request, Response, Status, Time};
 use super::metrics;
@@ -81,7 +82,10 @@ impl Guard {
                 self.unban(&target, port.as_deref()).unwrap_or_else(Response::error)
             }
             Request::Bans { source, after } => {
-                let (bans, next) = self.memory.page(source.as_deref(), after.as_deref(), now);
+                let (mut bans, next) = self.memory.page(source.as_deref(), after.as_deref(), now);
+                if next.is_none() && source.is_none_or(|source| source == scan::SOURCE) {
+                    bans.extend(self.bans.scans().unwrap_or_default().into_iter().map(Into::into));
+                }
                 Response { bans: Some(bans), next, ..Response::done() }
             }
             Request::Subscribe {} => {
@@ -105,7 +109,7 @@ impl Guard {
     }
 
     fn status(&mut self, now: Instant) -> Response {
-        let bans_by_source = self.memory.by_source(now).clone();
+        let bans_by_source = self.by_source(now);
         let status = Status {
             version: env!("CARGO_PKG_VERSION"),
             policy: self.policy.kept(),
@@ -113,7 +117,7 @@ impl Guard {
             repairs: self.numbers.repairs,
             restores: self.numbers.restores,
             loads: self.numbers.loads,
-            bans: self.memory.count(),
+            bans: self.memory.count() + self.bans.count_scans().unwrap_or_default(),
             bans_by_source,
             clients: self.peers.len(),
         };
@@ -151,17 +155,28 @@ impl Guard {
         let port = self::port(port)?;
         let mut ended = false;
         for target in who.may_be_banned_as(Target::V6_SOURCE) {
+            if port.is_none() {
+                ended |= self.policy.unban(target).map_err(|error| error.to_string())?;
+            }
             ended |= self.bans.unban(target, port).map_err(|error| error.to_string())?;
         }
         let did = if ended { "ended" } else { "absent" };
         Ok(Response { did: Some(did), ..Response::done() })
     }
 
+    fn by_source(&mut self, now: Instant) -> BTreeMap<String, u64> {
+        let mut all = self.memory.by_source(now).clone();
+        if let Some(scans) = self.bans.count_scans().ok().filter(|scans| *scans > 0) {
+            *all.entry(scan::SOURCE.to_owned()).or_default() += scans;
+        }
+        all
+    }
+
     fn scraped(&mut self, now: Instant) -> String {
         let policy = self.policy.counters().unwrap_or_default();
         let bans = self.memory.counters(nfguard_ban::TABLE).unwrap_or_default();
         let counters = [(nfguard_policy::TABLE, policy), (nfguard_ban::TABLE, bans)];
-        let sources = self.memory.by_source(now).clone();
+        let sources = self.by_source(now);
         let (clients, is_kept) = (self.peers.len(), self.policy.is_kept());
         self.numbers.text(&counters, &sources, clients, is_kept)
     }

@@ -1,5 +1,6 @@
 //! The policy's table: owned, watched, put right.
 
+use nfguard_ban::{NeverBan, Target, scan};
 use nfguard_netlink::{Error, Kernel, Table};
 use nfguard_policy::TABLE;
 
@@ -132,6 +133,16 @@ impl Policy {
         }
         self.take()?;
         Ok(self.intended.clone().map(Table::normalized) != before)
+    }
+
+    /// Has its rules spare those who are never banned. Only the owner can.
+    pub(super) fn spare(&mut self, never: &NeverBan) -> Result<(), nfguard_ban::Error> {
+        self.kernel.as_mut().map_or(Ok(()), |kernel| scan::spare(kernel, never))
+    }
+
+    /// Ends the ban of a scan.
+    pub(super) fn unban(&mut self, target: Target) -> Result<bool, nfguard_ban::Error> {
+        self.kernel.as_mut().map_or(Ok(false), |kernel| scan::unban(kernel, target))
     }
 
     /// What each of its counters has counted.

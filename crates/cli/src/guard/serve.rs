@@ -58,7 +58,7 @@ impl Guard {
             lent: None,
             clients: 0,
             next_look: now,
-            next_never: now + NEVER,
+            next_never: now,
         }
     }
 
@@ -114,6 +114,11 @@ impl Guard {
         let (mut is_hit, mut is_touched, mut by) = (false, false, String::new());
         for news in news {
             match &news {
+                News::Added { table, set, .. } | News::Removed { table, set, .. }
+                    if table == nfguard_ban::TABLE && set.starts_with("never/") =>
+                {
+                    self.next_never = since;
+                }
                 News::Lost => is_hit = true,
                 News::Committed { process, name } => {
                     // What the guard has done itself it need not look at.
@@ -206,8 +211,12 @@ impl Guard {
         if now >= self.next_never {
             self.next_never = now + NEVER;
             let opened = crate::bans::never().and_then(|never| Ok(Bans::open(never)?));
-            match opened {
-                Ok(bans) => self.bans = bans,
+            let spared = opened.and_then(|bans| {
+                self.bans = bans;
+                Ok(self.policy.spare(self.bans.never())?)
+            });
+            match spared {
+                Ok(()) => {}
                 Err(_) if self.lent.is_some() => {}
                 Err(_) => log::warn!("it cannot be seen who is never to be banned"),
             }
@@ -218,6 +227,7 @@ impl Guard {
     pub(super) fn take_back(&mut self, removed: &[String], as_is: bool) -> Option<Error> {
         self.lent = None;
         self.next_look = Instant::now();
+        self.next_never = self.next_look;
         if removed.iter().any(|table| table == nfguard_ban::TABLE) {
             self.memory.forget();
         }

@@ -18,6 +18,7 @@ use nix::time::clock_gettime;
 
 use super::previous::Previous;
 use super::{LINE_BREAK, Line, PAUSE, Proof, address, is_trusted};
+use crate::bans::Scans;
 use crate::connections::{self, Ends};
 use crate::failure::Failure;
 use crate::history::{History, Outcome};
@@ -41,6 +42,10 @@ pub(crate) fn keep(history: &History) -> Done {
         if let Err(error) = previous.tell_bans() {
             output::warning(&error.to_string());
         }
+        // Whom the kernel has banned meanwhile, by rules that are gone.
+        if let Some(Err(_)) = keeper.scans.take().map(Scans::outlive) {
+            output::warning("who was banned for a scan is banned no longer");
+        }
         history.settle(&Outcome::WentBack);
     }
     Ok(Answer::Yes)
@@ -51,6 +56,8 @@ struct Keeper {
     timer: TimerFd,
     signals: SignalFd,
     previous: Option<Previous>,
+    /// Who was banned for a scan when the way back was taken.
+    scans: Option<Scans>,
     /// By the clock that goes on while the machine sleeps and that nobody sets.
     due: Duration,
     loader: Option<Loader>,
@@ -105,6 +112,7 @@ impl Keeper {
             timer,
             signals,
             previous: None,
+            scans: None,
             due: Duration::ZERO,
             loader: None,
             came_by: None,
@@ -270,6 +278,7 @@ impl Keeper {
     /// Takes the way back. Whoever asks from now on is told that it is too late.
     fn go_back(&mut self) -> End {
         let Some(previous) = &self.previous else { return End::NotNeeded };
+        self.scans = Scans::now().ok();
         put_back(previous);
         if let Some(mut loader) = self.loader.take() {
             // It has not said that it is done: what it does until it ends has to go as well.

@@ -1,7 +1,10 @@
 //! Expressions that do something: count, limit, remember, log, refuse, decide.
 
+use std::time::Duration;
+
 use super::{Expr, Fields, Reg};
 use crate::attr::{Attr, Writer};
+use crate::object::millis;
 use crate::uapi::*;
 
 pub(super) fn encode_counter(out: &mut Writer, name: &str) {
@@ -51,7 +54,7 @@ impl Limit {
     }
 }
 
-/// Puts a register into a set, with the set's own timeout.
+/// Puts a register into a set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dynset {
     /// Where the key starts.
@@ -60,6 +63,8 @@ pub struct Dynset {
     pub set: String,
     /// Start the timeout again if it is in the set already.
     pub update: bool,
+    /// In place of the set's own timeout; milliseconds.
+    pub timeout: Option<Duration>,
 }
 
 impl Dynset {
@@ -67,13 +72,20 @@ impl Dynset {
         out.string(NFTA_DYNSET_SET_NAME, &self.set);
         out.u32(NFTA_DYNSET_OP, if self.update { NFT_DYNSET_OP_UPDATE } else { NFT_DYNSET_OP_ADD });
         out.u32(NFTA_DYNSET_SREG_KEY, self.reg.number());
+        if let Some(timeout) = self.timeout {
+            out.u64(NFTA_DYNSET_TIMEOUT, millis(timeout));
+        }
     }
 
     pub(super) fn decode(fields: &Fields<'_>) -> Option<Expr> {
         fields.only_or_zero(
-            &[NFTA_DYNSET_SET_NAME, NFTA_DYNSET_OP, NFTA_DYNSET_SREG_KEY],
-            &[NFTA_DYNSET_TIMEOUT, NFTA_DYNSET_FLAGS],
+            &[NFTA_DYNSET_SET_NAME, NFTA_DYNSET_OP, NFTA_DYNSET_SREG_KEY, NFTA_DYNSET_TIMEOUT],
+            &[NFTA_DYNSET_FLAGS],
         )?;
+        let timeout = match fields.attr(NFTA_DYNSET_TIMEOUT) {
+            Some(timeout) => Some(timeout.u64().ok()?).filter(|millis| *millis > 0),
+            None => None,
+        };
         let update = match fields.u32(NFTA_DYNSET_OP)? {
             NFT_DYNSET_OP_ADD => false,
             NFT_DYNSET_OP_UPDATE => true,
@@ -83,6 +95,7 @@ impl Dynset {
             reg: fields.reg(NFTA_DYNSET_SREG_KEY)?,
             set: fields.string(NFTA_DYNSET_SET_NAME)?,
             update,
+            timeout: timeout.map(Duration::from_millis),
         }))
     }
 }

@@ -9,7 +9,7 @@ use super::{comment_line, duration, hex, leading_zeros, quoted, value};
 use crate::expr::{CmpOp, CtKey, Expr, Header, LogTo, MetaKey, Reg, Reject, Verdict};
 use crate::model::{KeyType, Rule};
 use crate::words::{
-    NFPROTO_IPV4, NFPROTO_IPV6, PROTOCOLS, ct_state, ct_status, fib_type, protocol,
+    NFPROTO_IPV4, NFPROTO_IPV6, PROTOCOLS, ct_state, ct_status, fib_type, protocol, tcp_flag,
 };
 
 /// One rule in one line, with its comment.
@@ -60,6 +60,7 @@ enum Kind {
     Protocol,
     Name,
     Number,
+    TcpFlags,
     Words(&'static [(&'static str, u32)]),
 }
 
@@ -114,7 +115,9 @@ impl Printer {
             Expr::Dynset(dynset) => {
                 let verb = if dynset.update { "update" } else { "add" };
                 let left = self.left(dynset.reg);
-                self.word(format!("{verb} @{} {{ {left} }}", dynset.set));
+                let timeout = dynset.timeout.map(|it| format!(" timeout {}", duration(it)));
+                let timeout = timeout.unwrap_or_default();
+                self.word(format!("{verb} @{} {{ {left}{timeout} }}", dynset.set));
             }
             Expr::Log(log) => {
                 let to = match log.to {
@@ -184,6 +187,9 @@ impl Printer {
                 let field = if offset == 0 { "sport" } else { "dport" };
                 address(&format!("{name} {field}"), KeyType::InetService)
             }
+            (Header::Transport, _, Some(protocol::TCP), 13, 1) => {
+                Some(("tcp flags".to_owned(), Kind::TcpFlags))
+            }
             (Header::Transport, _, Some(protocol::ICMP), 0, 1) => {
                 address("icmp type", KeyType::IcmpType)
             }
@@ -228,6 +234,12 @@ impl Printer {
                     .map(|(name, _)| *name)
                     .collect();
                 self.word(format!("{} {}", loaded.words, names.join(",")));
+            }
+            (Kind::TcpFlags, _, [flags], Some(mask)) if matches!(op, CmpOp::Eq | CmpOp::Neq) => {
+                let sign = if op == CmpOp::Eq { "==" } else { "!=" };
+                let mask = mask.first().copied().unwrap_or_default();
+                let (mask, flags) = (tcp_flags(mask), tcp_flags(*flags));
+                self.word(format!("{} & {mask} {sign} {flags}", loaded.words));
             }
             (kind, CmpOp::Lte, _, None) if closes_range => {
                 if let Some(first) = self.words.last_mut() {
@@ -333,12 +345,24 @@ fn right(kind: Kind, data: &[u8]) -> String {
             quoted(&if data.len() < 16 { format!("{name}*") } else { name.to_owned() })
         }
         (Kind::Number, [byte]) => byte.to_string(),
+        (Kind::TcpFlags, [flags]) => tcp_flags(*flags),
         (Kind::Words(words), _) => {
             let number = data.try_into().map_or(0, u32::from_ne_bytes);
             let word = words.iter().find(|(_, value)| *value == number);
             word.map_or_else(|| number.to_string(), |(word, _)| (*word).to_owned())
         }
         _ => hex(data),
+    }
+}
+
+fn tcp_flags(flags: u8) -> String {
+    let set = tcp_flag::WORDS.iter().filter(|(_, flag)| flags & flag != 0);
+    let names: Vec<&str> = set.clone().map(|(name, _)| *name).collect();
+    let known = set.fold(0, |all, (_, flag)| all | flag);
+    if names.is_empty() || known != flags {
+        format!("0x{flags:x}")
+    } else {
+        format!("({})", names.join(" | "))
     }
 }
 

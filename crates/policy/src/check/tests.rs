@@ -1,7 +1,7 @@
 //! What policies mean once they are read.
 
 use crate::policy::{
-    Action, Addresses, Builtin, Direction, Limit, LogTo, Policy, Ports, Traffic, Verdict,
+    Action, Addresses, Builtin, Direction, Limit, LogTo, Policy, Ports, Scan, Traffic, Verdict,
 };
 
 /// A policy of these rules and what else the file says.
@@ -186,7 +186,7 @@ fn an_interface_within_another_is_left_out() {
 }
 
 #[test]
-fn traefik_json_is_the_nine_commands_and_nothing_more() {
+fn traefik_json_is_the_nine_commands_and_a_ban_of_scans() {
     let text = include_str!("../../../../policies/traefik.json");
     let (traefik, _) = Policy::parse(text).unwrap();
     let commands = policy(
@@ -198,7 +198,7 @@ fn traefik_json_is_the_nine_commands_and_nothing_more() {
          { \"action\": \"allow\", \"direction\": \"out\", \"port\": 80, \"proto\": \"tcp\" },
          { \"action\": \"allow\", \"direction\": \"out\", \"port\": 443, \"proto\": \"tcp\" }",
         "\"default\": { \"in\": \"drop\", \"out\": \"drop\" },
-         \"log\": { \"prefix\": \"[IPTABLES] \", \"unmatched\": [\"in\"] },",
+         \"scan\": {}, \"log\": { \"prefix\": \"[IPTABLES] \", \"unmatched\": [\"in\"] },",
     );
     let bare = |policy: &Policy| {
         let mut policy = policy.clone();
@@ -210,6 +210,19 @@ fn traefik_json_is_the_nine_commands_and_nothing_more() {
         policy
     };
     assert_eq!(bare(&traefik), bare(&commands));
+}
+
+#[test]
+fn what_a_policy_leaves_out_of_scan_is_as_it_says() {
+    let scan = |text: &str| policy("", &format!("\"scan\": {text},")).scan.expect("is on");
+    assert_eq!(policy("", "").scan, None, "nobody is banned unasked");
+    let usual = scan("{}");
+    let expected = (6, 60, 600, 86_400, 3600, 100);
+    let Scan { ports, seconds, ban, again, known, bans_per_minute, .. } = usual;
+    assert_eq!((ports, seconds, ban, again, known, bans_per_minute), expected);
+    assert!(usual.illegal_flags && usual.interfaces.is_empty());
+    let other = scan(r#"{ "ports": 3, "in_interface": ["eth1", "eth*"], "known_seconds": 0 }"#);
+    assert_eq!((other.ports, other.known, other.interfaces.len()), (3, 0, 1));
 }
 
 #[test]

@@ -119,6 +119,15 @@ pub(super) fn mask(bytes: usize, len: u8) -> Expr {
     Expr::Bitwise { reg: REG, mask, xor: vec![0; bytes] }
 }
 
+/// Those flags of the mask that the packet has are exactly these; TCP must have been matched.
+pub(super) fn tcp_flags(mask: u8, flags: u8) -> Vec<Expr> {
+    vec![
+        Expr::Payload { header: Header::Transport, offset: 13, len: 1, reg: REG },
+        Expr::Bitwise { reg: REG, mask: vec![mask], xor: vec![0] },
+        Expr::Cmp { reg: REG, op: CmpOp::Eq, data: vec![flags] },
+    ]
+}
+
 pub(super) fn hop_limit_255() -> Vec<Expr> {
     let field = Expr::Payload { header: Header::Network, offset: 7, len: 1, reg: REG };
     compare(field, CmpOp::Eq, vec![255])

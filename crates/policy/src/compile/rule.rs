@@ -413,7 +413,7 @@ fn source(family: Family, limit: &Limit) -> Vec<Expr> {
 }
 
 fn add(set: String, update: bool) -> Expr {
-    Expr::Dynset(Dynset { reg: Reg::FIRST, set, update })
+    Expr::Dynset(Dynset { reg: Reg::FIRST, set, update, timeout: None })
 }
 
 fn comment(rule: &Rule) -> String {

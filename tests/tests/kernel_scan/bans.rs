@@ -1,0 +1,165 @@
+//! A ban for a scan is a ban like any others, to whoever is banned and to whoever lists them.
+
+use std::io::Write as _;
+
+use nfguard_lab::{Outcome, Probe, Refusal, World};
+use nfguard_tests::program::{nfguard, nfguard_fed};
+
+use crate::{A, A6, B, Ground, PATIENCE, USUAL, address};
+
+#[test]
+fn the_banned_are_dropped_ahead_of_all_and_their_connections_cut() {
+    let mut ground = Ground::new(USUAL);
+    let _servers = ground.serve();
+    let probe = Probe::tcp(&ground.world.internet, (World::HOST_V4, 80)).from(address(A));
+    let mut connection = probe.timeout(PATIENCE).connect().expect("is let in");
+    ground.tcp(A, 9, 0);
+    assert!(ground.is_banned(A));
+    let (invalid, in_all) = (ground.count("builtin/invalid"), ground.count("default/in"));
+    connection.write_all(b"x").expect("goes into the buffer");
+    ground.syns(A, 1000, 10);
+    ground.tcp(A, 9, 0);
+    ground.until("it is dropped", |ground| ground.count("scan/dropped") >= 12);
+    assert_eq!((ground.count("builtin/invalid"), ground.count("default/in")), (invalid, in_all));
+}
+
+#[test]
+fn nothing_is_sent_to_the_banned_where_the_policy_says_so() {
+    let mut ground = Ground::with(USUAL, r#""default": { "out": "accept" },"#);
+    let more = r#""default": { "out": "accept" }, "ban_outgoing": true,"#;
+    let somebody = [(A, "192.0.2.8"), (A6, "2001:db8:8::1")];
+    let servers = somebody.map(|(banned, other)| {
+        let serve = |at| ground.world.internet.serve_udp((address(at), 53)).expect("serves");
+        [serve(banned), serve(other)]
+    });
+    let asks = |ground: &Ground, at: &str, seconds| {
+        let probe = Probe::udp(&ground.world.host, (address(at), 53));
+        probe.timeout(std::time::Duration::from_secs(seconds)).run()
+    };
+    for (banned, other) in somebody {
+        ground.tcp(banned, 9, 0);
+        assert!(ground.is_banned(banned));
+        assert!(asks(&ground, other, PATIENCE.as_secs()).passed());
+    }
+    ground.load(USUAL, more);
+    for (banned, other) in somebody {
+        let refused = Outcome::Refused(Refusal::NotPermitted);
+        assert_eq!(asks(&ground, banned, 1), refused, "{banned}");
+        assert!(asks(&ground, other, PATIENCE.as_secs()).passed());
+    }
+    assert!(ground.count("scan/unsent") >= 2);
+    drop(servers);
+}
+
+#[test]
+fn bans_for_scans_are_listed_with_what_was_seen() {
+    let mut ground = Ground::new(USUAL);
+    ground.syns(A, 1000, 5);
+    ground.udp(A, 40_000, 53);
+    ground.tcp(B, 9, 0);
+    ground.syns(A6, 1000, 6);
+    ground.settle();
+    ground.nfguard(&["ban", "198.51.100.77", "--source", "by-hand"]);
+    let mut listed = ground.listed();
+    listed.sort();
+    let line = |target: &str, source: &str, reason: &str| {
+        (target.to_owned(), source.to_owned(), reason.to_owned())
+    };
+    let ports = "6 closed ports in 3600 s: 1000/tcp 1001/tcp 1002/tcp 1003/tcp 1004/tcp";
+    assert_eq!(
+        listed,
+        [
+            line(A, "scan", &format!("{ports} 53/udp")),
+            line("198.51.100.77", "by-hand", ""),
+            line("2001:db8:7::/64", "scan", &format!("{ports} 1005/tcp")),
+            line(B, "scan", "illegal TCP flags"),
+        ]
+    );
+    let text = ground.nfguard(&["bans", "--source", "scan"]).stdout;
+    assert_eq!(text.lines().count(), 3, "{text}");
+    assert_eq!(ground.nfguard(&["bans", "--count"]).stdout.trim(), "4");
+    let status = ground.nfguard(&["status"]).stdout;
+    assert!(status.contains("intact") && status.contains("scan/bans"), "{status}");
+}
+
+#[test]
+fn unban_ends_it_and_forgets_what_was_held_against_it() {
+    let mut ground = Ground::new(USUAL);
+    for source in [A, A6] {
+        ground.syns(source, 1000, 6);
+        assert!(ground.is_banned(source));
+        ground.nfguard(&["unban", source]);
+        for what in ["banned", "again", "1", "5"] {
+            assert!(ground.find(what, source).is_none(), "{what} {source}");
+        }
+        ground.syns(source, 2000, 5);
+        assert!(!ground.is_banned(source), "it begins anew");
+        ground.syn(source, 3000);
+        assert!(ground.is_banned(source));
+    }
+    let answer = nfguard(&ground.world.host, &["unban", B]);
+    assert_eq!(answer.status, Some(1), "{answer:?}");
+    let answer = ground.nfguard(&["unban", "--source", "scan"]);
+    assert!(answer.stdout.contains("2 unbanned"), "{answer:?}");
+    assert!(!ground.is_banned(A) && !ground.is_banned(A6));
+}
+
+#[test]
+fn the_listing_and_ban_from_it_are_inverse_for_scans_too() {
+    let mut ground = Ground::new(USUAL);
+    ground.syns(A, 1000, 6);
+    ground.tcp(A6, 9, 0);
+    ground.settle();
+    let listing = ground.nfguard(&["bans", "--json"]).stdout;
+    let before = ground.listed();
+    for unbanned in [false, true] {
+        if unbanned {
+            ground.nfguard(&["unban", "--source", "scan"]);
+            assert!(ground.listed().is_empty());
+        }
+        let answer = nfguard_fed(&ground.world.host, &["ban", "-"], &listing);
+        assert_eq!(answer.status, Some(0), "{answer:?}");
+        let mut listed = ground.listed();
+        listed.sort();
+        let mut before = before.clone();
+        before.sort();
+        assert_eq!(listed, before);
+    }
+    ground.nfguard(&["unban", A, A6]);
+    assert!(ground.listed().is_empty());
+}
+
+#[test]
+fn a_load_keeps_the_bans_for_scans() {
+    let mut ground = Ground::new(USUAL);
+    ground.syns(A, 1000, 5);
+    ground.tcp(B, 9, 0);
+    assert!(ground.is_banned(B));
+    // Bans and the never-ban list are no change.
+    let again = ground.load(USUAL, "");
+    assert!(again.stdout.contains("nothing changed"), "{again:?}");
+    // Another policy, with the same scans, keeps what it has seen, too.
+    ground.load(USUAL, r#""ban_outgoing": true, "default": { "out": "accept" },"#);
+    assert!(ground.is_banned(B));
+    ground.syn(A, 2000);
+    assert!(ground.is_banned(A));
+    // And one without any makes them bans like others.
+    let before = ground.listed();
+    ground.load("", "");
+    let mut after = ground.listed();
+    after.sort();
+    let mut before = before;
+    before.sort();
+    assert_eq!(after, before);
+    ground.load(USUAL, "");
+    ground.tcp(A6, 9, 0);
+    assert!(ground.is_banned(A6));
+    ground.nfguard(&["unload"]);
+    assert_eq!(ground.listed().len(), 3, "without any policy, too");
+    let probe = Probe::tcp(&ground.world.internet, (World::HOST_V4, 80)).from(address(B));
+    let _servers = ground.serve();
+    assert!(!probe.timeout(std::time::Duration::from_secs(1)).run().passed());
+    let probe =
+        Probe::tcp(&ground.world.internet, (World::HOST_V4, 80)).from(address("192.0.2.99"));
+    assert!(probe.timeout(PATIENCE).run().passed(), "the control");
+}

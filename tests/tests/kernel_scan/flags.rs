@@ -1,0 +1,71 @@
+//! One packet with flags that nobody sends in earnest.
+
+use nfguard_lab::packet::{ACK, FIN, PSH, RST, SYN, URG};
+
+use nfguard_tests::program::nfguard;
+
+use crate::{A, A6, B, Ground, USUAL};
+
+#[test]
+fn the_first_packet_with_illegal_flags_bans() {
+    let mut ground = Ground::new(USUAL);
+    let illegal = [
+        0,
+        FIN,
+        FIN | PSH | URG,
+        PSH,
+        URG,
+        SYN | FIN,
+        SYN | FIN | ACK,
+        SYN | RST,
+        FIN | SYN | RST | PSH | ACK | URG,
+    ];
+    for (number, flags) in illegal.into_iter().enumerate() {
+        for source in [format!("192.0.2.{}", number + 10), format!("2001:db8:{}::1", number + 10)] {
+            // Whether a rule allows the port or not.
+            ground.tcp(&source, if number % 2 == 0 { 80 } else { 9 }, flags);
+            assert!(ground.is_banned(&source), "{flags:#x} from {source}");
+        }
+    }
+}
+
+#[test]
+fn flags_that_happen_do_not_ban() {
+    let mut ground = Ground::new(USUAL);
+    // What is left of connections that this host has forgotten.
+    for flags in [ACK, RST, RST | ACK, FIN | ACK, SYN | ACK, PSH | ACK, FIN | PSH | ACK, URG | ACK]
+    {
+        for port in 1000..1010 {
+            ground.tcp(A, port, flags);
+            ground.tcp(A6, port, flags);
+        }
+    }
+    assert!(!ground.is_banned(A) && !ground.is_banned(A6));
+    assert_eq!(ground.count("scan/closed"), 0);
+}
+
+#[test]
+fn illegal_flags_do_not_ban_where_that_is_off() {
+    let mut ground = Ground::new(r#"{ "illegal_flags": false }"#);
+    for port in 1000..1010 {
+        ground.tcp(A, port, FIN | PSH | URG);
+        ground.tcp(A, port, 0);
+    }
+    assert!(!ground.is_banned(A));
+}
+
+#[test]
+fn who_scans_again_is_banned_for_long() {
+    let mut ground = Ground::new(r#"{ "ban_seconds": 2, "again_seconds": 3600 }"#);
+    ground.tcp(A, 9, 0);
+    assert!(ground.find("again", A).is_some());
+    ground.until("the first ban is over", |ground| !ground.is_banned(A));
+    ground.tcp(A, 9, 0);
+    let ban = ground.find("banned", A).expect("is banned again");
+    assert_eq!(ban.element.timeout.map(|timeout| timeout.as_secs()), Some(3600));
+    // What is long over can be forgotten, too.
+    ground.tcp(B, 9, 0);
+    ground.until("the first ban is over", |ground| !ground.is_banned(B));
+    assert_eq!(nfguard(&ground.world.host, &["unban", B]).status, Some(1), "it is over");
+    assert!(ground.find("again", B).is_none());
+}

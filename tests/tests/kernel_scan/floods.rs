@@ -1,0 +1,56 @@
+//! Forged sources: how many are banned, and how much is remembered.
+
+use crate::{A, B, Ground};
+
+#[test]
+fn only_so_many_are_banned_in_a_minute() {
+    let mut ground = Ground::new(r#"{ "bans_per_minute": 2 }"#);
+    for last in 1..=40 {
+        ground.tcp(&format!("192.0.2.{last}"), 9, 0);
+    }
+    let banned = (1..=40).filter(|last| ground.is_banned(&format!("192.0.2.{last}"))).count();
+    // A slow machine may need more than one minute.
+    assert!((2..40).contains(&banned), "{banned}");
+    assert_eq!(ground.count("scan/bans"), banned as u64);
+    assert_eq!(ground.count("scan/capped"), 40 - banned as u64);
+    assert!(ground.count("builtin/invalid") == 40, "all are dropped");
+}
+
+#[test]
+fn when_no_port_can_be_remembered_nothing_new_counts_and_all_is_dropped() {
+    let mut ground = Ground::new(r#"{ "ports": 3, "seconds": 3600, "sources": 2 }"#);
+    ground.syns(A, 1000, 2);
+    assert_eq!(ground.count("scan/full"), 0);
+    ground.syns(A, 1002, 10);
+    ground.syns(B, 1000, 10);
+    assert!(!ground.is_banned(A) && !ground.is_banned(B));
+    assert_eq!(ground.count("scan/full"), 20);
+    assert_eq!(ground.count("default/in"), 22);
+}
+
+#[test]
+fn when_no_more_can_be_banned_that_is_counted_and_all_is_dropped() {
+    let mut ground = Ground::new(r#"{ "sources": 2, "ban_seconds": 7200 }"#);
+    for last in 1..=5 {
+        ground.tcp(&format!("192.0.2.{last}"), 9, 0);
+    }
+    let banned: Vec<_> = (1..=5).map(|last| ground.is_banned(&format!("192.0.2.{last}"))).collect();
+    assert_eq!(banned, [true, true, false, false, false]);
+    assert_eq!(ground.count("scan/full"), 3);
+    assert_eq!(ground.count("builtin/invalid"), 5);
+}
+
+#[test]
+fn who_was_banned_once_may_be_forgotten_but_is_banned() {
+    let mut ground = Ground::new(r#"{ "sources": 2, "ban_seconds": 2 }"#);
+    for source in ["192.0.2.1", "192.0.2.2"] {
+        ground.tcp(source, 9, 0);
+    }
+    ground.until("the bans are over", |ground| !ground.is_banned("192.0.2.2"));
+    // The kernel clears those away only in time, and until then they take the room.
+    ground.until("there is room", |ground| {
+        ground.tcp("192.0.2.3", 9, 0);
+        ground.is_banned("192.0.2.3")
+    });
+    assert!(ground.find("again", "192.0.2.3").is_none(), "no room");
+}

@@ -1,0 +1,194 @@
+//! Who is not banned.
+
+use std::io::{Read as _, Write as _};
+
+use nfguard_lab::{Outcome, Probe, World, packet, run_all};
+use nfguard_netlink::protocol;
+use nfguard_tests::program::many;
+
+use crate::{A, A6, B, Ground, PATIENCE, USUAL, address};
+
+/// Two closed ports are a scan, and nobody is known.
+const STRICT: &str = r#"{ "ports": 2, "seconds": 3600, "known_seconds": 0 }"#;
+
+#[test]
+fn who_is_never_banned_is_not_banned_for_a_scan() {
+    let mut ground = Ground::with(USUAL, r#""never_ban": ["192.0.2.0/28", "2001:db8:7::1"],"#);
+    let gateways = [World::INTERNET_V4, World::INTERNET_V6].map(|it| it.to_string());
+    for source in [A, A6, &gateways[0], &gateways[1]] {
+        ground.syns(source, 1000, 20);
+        ground.tcp(source, 9, 0);
+        assert!(!ground.is_banned(source), "{source}");
+    }
+    assert!(ground.count("scan/spared") > 0);
+    ground.tcp("192.0.2.16", 9, 0);
+    assert!(ground.is_banned("192.0.2.16"), "the control");
+    // Somebody else of its network is banned, and the one is spared all the same.
+    ground.tcp("2001:db8:7::2", 9, 0);
+    assert!(ground.is_banned(A6));
+    let dropped = ground.count("scan/dropped");
+    ground.syn(A6, 80);
+    assert_eq!(ground.count("scan/dropped"), dropped);
+    ground.syn("2001:db8:7::2", 80);
+    assert_eq!(ground.count("scan/dropped"), dropped + 1);
+}
+
+#[test]
+fn who_is_put_on_the_never_ban_list_later_is_spared_at_once() {
+    let mut ground = Ground::new(USUAL);
+    ground.tcp(A, 9, 0);
+    assert!(ground.is_banned(A));
+    ground.nfguard(&["never", "add", "192.0.2.0/24", "--reason", "the office"]);
+    ground.syn(A, 80);
+    assert_eq!(ground.count("scan/dropped"), 0);
+    ground.tcp("192.0.2.8", 9, 0);
+    assert!(!ground.is_banned("192.0.2.8"));
+    ground.nfguard(&["never", "remove", "192.0.2.0/24"]);
+    ground.tcp("192.0.2.8", 9, 0);
+    assert!(ground.is_banned("192.0.2.8"));
+}
+
+#[test]
+fn what_becomes_the_hosts_own_address_is_spared_from_the_next_save_on() {
+    let mut ground = Ground::new(USUAL);
+    let (own, other) = ("198.51.100.60", "198.51.100.61");
+    ground.world.host.address("eth0", address(own), 24).expect("can be added");
+    let saved = ground.folder.path().join("bans");
+    ground.nfguard(&["save", saved.to_str().expect("UTF-8")]);
+    ground.tcp(other, 9, 0);
+    ground.tcp(own, 9, 0);
+    assert!(ground.is_banned(other) && !ground.is_banned(own));
+}
+
+#[test]
+fn a_peer_that_has_sent_data_is_not_banned_for_closed_ports_but_is_for_flags() {
+    let mut ground = Ground::new(USUAL);
+    let _servers = ground.serve();
+    for (source, to) in [(A, World::HOST_V4), (A6, World::HOST_V6)] {
+        let probe = Probe::tcp(&ground.world.internet, (to, 80)).from(address(source));
+        let mut connection = probe.timeout(PATIENCE).connect().expect("is let in");
+        connection.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("sends");
+        let _ = connection.read(&mut [0; 16]).expect("is answered");
+        assert!(ground.find("known", source).is_some(), "{source}");
+        ground.syns(source, 1000, 20);
+        assert!(!ground.is_banned(source), "{source}");
+        ground.tcp(source, 9, 0);
+        assert!(ground.is_banned(source), "{source}");
+    }
+}
+
+#[test]
+fn to_begin_a_connection_makes_nobody_known() {
+    let mut ground = Ground::new(USUAL);
+    let _servers = ground.serve();
+    // As somebody does who sends in another's name, and sees no answer.
+    let send = packet::PSH | packet::ACK;
+    for flags in [packet::SYN, packet::ACK, send, send] {
+        ground.tcp(A, 80, flags);
+    }
+    assert!(ground.find("known", A).is_none());
+    ground.syns(A, 1000, 6);
+    assert!(ground.is_banned(A));
+}
+
+#[test]
+fn ten_thousand_honest_connections_ban_nobody() {
+    let mut ground = Ground::new(STRICT);
+    let _servers = ground.serve();
+    let each = usize::try_from(many(10_000) / 4).expect("few");
+    for port in [80, 443] {
+        for (source, to) in [(A, World::HOST_V4), (A6, World::HOST_V6)] {
+            let probe = Probe::tcp(&ground.world.internet, (to, port)).from(address(source));
+            let probes = vec![probe.timeout(PATIENCE); each];
+            let passed = run_all(&probes).into_iter().filter(Outcome::passed).count();
+            assert_eq!(passed, each, "{source}");
+        }
+    }
+    assert!(!ground.is_banned(A) && !ground.is_banned(A6));
+    assert_eq!(ground.count("scan/closed"), 0);
+}
+
+#[test]
+fn tracing_a_route_and_its_mtu_is_no_scan() {
+    let mut ground = Ground::new(STRICT);
+    // traceroute, mtr and tracepath.
+    for port in (33_434..33_534).chain(33_000..33_100).chain(44_444..44_540) {
+        for source in [A, A6] {
+            ground.udp(source, 40_000, port);
+        }
+    }
+    for kind in [0, 3, 4, 5, 8, 11, 12] {
+        let quoted = [0; 32];
+        ground.send(A, protocol::ICMP, |_, _| packet::icmp(kind, 4, &quoted));
+    }
+    for kind in [1, 2, 3, 4, 128, 129] {
+        let icmp = |from, to| packet::icmpv6(from, to, kind, 0, &[0; 44]);
+        ground.send(A6, protocol::ICMPV6, icmp);
+    }
+    assert!(!ground.is_banned(A) && !ground.is_banned(A6));
+    for source in [A, A6] {
+        (500..502).for_each(|port| ground.udp(source, 40_000, port));
+        assert!(ground.is_banned(source), "the control");
+    }
+}
+
+#[test]
+fn late_answers_are_no_scan() {
+    let mut ground = Ground::new(STRICT);
+    for port in 50_000..50_050 {
+        for source in [A, A6] {
+            ground.udp(source, 53, port);
+            ground.udp(source, 443, port);
+            ground.tcp(source, port, packet::SYN | packet::ACK);
+        }
+    }
+    assert!(!ground.is_banned(A) && !ground.is_banned(A6));
+}
+
+#[test]
+fn what_is_sent_to_all_of_a_network_is_no_scan() {
+    for builtin in ["{}", r#"{ "quiet-broadcast": false }"#] {
+        let mut ground = Ground::with(STRICT, &format!(r#""builtin": {builtin},"#));
+        for port in 600..620 {
+            let udp = |from, to| packet::udp(from, to, 40_000, port, b"x");
+            for to in ["255.255.255.255", "198.51.100.255", "224.0.0.1"] {
+                let (from, to) = (World::INTERNET_V4, address(to));
+                let bytes = packet::ip(from, to, protocol::UDP, 77, &udp(from, to));
+                ground.world.internet.send_raw(Some("eth0"), &bytes).expect("it is sent");
+                ground.sent += 1;
+            }
+        }
+        assert_eq!(ground.count("scan/closed"), 0, "{builtin}");
+    }
+}
+
+#[test]
+fn containers_of_this_host_are_not_from_outside() {
+    let mut ground = Ground::new(STRICT);
+    let container = ground.world.container.as_ref().expect("there is one");
+    let sender = container.raw_sender().expect("raw sockets");
+    for (from, to) in [(World::CONTAINER_V4, World::HOST_V4), (World::CONTAINER_V6, World::HOST_V6)]
+    {
+        for port in 1000..1010 {
+            for flags in [packet::SYN, 0] {
+                let tcp = packet::tcp(from, to, 40_000, port, flags);
+                sender.send(&packet::ip(from, to, protocol::TCP, 77, &tcp)).expect("it is sent");
+                ground.sent += 1;
+            }
+        }
+        assert!(!ground.is_banned(&from.to_string()), "{from}");
+    }
+}
+
+#[test]
+fn only_what_comes_in_by_the_interfaces_that_are_named_is_looked_at() {
+    let mut ground =
+        Ground::new(r#"{ "ports": 2, "seconds": 3600, "in_interface": ["eth1", "wg*"] }"#);
+    ground.syns(A, 1000, 10);
+    ground.tcp(A, 9, 0);
+    assert!(!ground.is_banned(A));
+    ground.load(r#"{ "ports": 2, "seconds": 3600, "in_interface": "eth*" }"#, "");
+    ground.syns(A, 1000, 2);
+    ground.tcp(B, 9, 0);
+    assert!(ground.is_banned(A) && ground.is_banned(B));
+}
