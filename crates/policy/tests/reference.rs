@@ -27,7 +27,7 @@ mistake where it stands and what was probably meant. What always holds:
 
 /// Each object of the language: its name in the schema, its heading, where an example has it, and
 /// the example.
-const SECTIONS: [(&str, &str, &str, &str); 10] = [
+const SECTIONS: [(&str, &str, &str, &str); 11] = [
     ("", "The policy", "", include_str!("reference/policy.json")),
     ("DefaultsFile", "`default`", "/default", include_str!("reference/default.json")),
     ("groups", "`groups`", "/groups", include_str!("reference/groups.json")),
@@ -35,6 +35,7 @@ const SECTIONS: [(&str, &str, &str, &str); 10] = [
     ("ContainersFile", "`containers`", "/containers", include_str!("reference/containers.json")),
     ("LogFile", "`log`", "/log", include_str!("reference/log.json")),
     ("RateFile", "`rate` of a log", "/log/rate", include_str!("reference/log.json")),
+    ("ScanFile", "`scan`", "/scan", include_str!("reference/scan.json")),
     ("RuleFile", "A rule", "/rules/*", include_str!("reference/rules.json")),
     ("LimitFile", "`limit` of a rule", "/rules/*/limit", include_str!("reference/limit.json")),
     ("RuleLogFile", "`log` of a rule", "/rules/*/log", include_str!("reference/rule-log.json")),
