@@ -7,5 +7,6 @@ pub mod guard;
 pub mod judge;
 pub mod nft;
 pub mod program;
+pub mod reader;
 pub mod tables;
 pub mod ufw;

@@ -1,16 +1,14 @@
 //! `nfguard log`: what it says of each packet, and of those that it does not see.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::process::{Child, ChildStderr, ChildStdout, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nfguard_lab::{Netns, World, packet};
-use nfguard_tests::program::{TempFile, command, nfguard};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nfguard_tests::program::{TempFile, nfguard};
+use nfguard_tests::reader::Reader;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -41,69 +39,8 @@ fn world(policy: &str) -> World {
     world
 }
 
-/// `nfguard log`, which hears of every packet from now on.
-struct Reader {
-    child: Child,
-    /// `None` if it is closed, or goes elsewhere.
-    lines: Option<BufReader<ChildStdout>>,
-    notes: BufReader<ChildStderr>,
-}
-
-impl Reader {
-    fn start(netns: &Netns, arguments: &[&str]) -> Reader {
-        Reader::printing_to(netns, arguments, Stdio::piped())
-    }
-
-    fn printing_to(netns: &Netns, arguments: &[&str], output: Stdio) -> Reader {
-        let mut command = command(&[&["log"], arguments].concat());
-        command.stdout(output).stderr(Stdio::piped());
-        let mut child = netns.run(|| command.spawn().expect("nfguard starts"));
-        let lines = child.stdout.take().map(BufReader::new);
-        let mut notes = BufReader::new(child.stderr.take().expect("a pipe"));
-        let (mut line, mut all) = (String::new(), String::new());
-        while !line.contains("reading NFLOG group") {
-            line.clear();
-            assert_ne!(notes.read_line(&mut line).expect("text"), 0, "it has ended: {all}");
-            all.push_str(&line);
-        }
-        Reader { child, lines, notes }
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.child.id().cast_signed()), signal).expect("it runs");
-    }
-
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        assert_ne!(
-            self.lines.as_mut().expect("open").read_line(&mut line).expect("text"),
-            0,
-            "it has ended"
-        );
-        line.trim_end().to_owned()
-    }
-
-    fn json(&mut self) -> Value {
-        serde_json::from_str(&self.line()).expect("JSON")
-    }
-
-    /// The rest of what it prints and notes, once it has ended well.
-    fn end(mut self) -> (String, String) {
-        let (mut rest, mut notes) = (String::new(), String::new());
-        if let Some(mut lines) = self.lines.take() {
-            lines.read_to_string(&mut rest).expect("text");
-        }
-        self.notes.read_to_string(&mut notes).expect("text");
-        assert!(self.child.wait().expect("it was started").success(), "{notes}");
-        (rest, notes)
-    }
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn json(reader: &mut Reader) -> Value {
+    serde_json::from_str(&reader.line()).expect("JSON")
 }
 
 /// Each packet, and what is said of it.
@@ -177,7 +114,7 @@ fn json_says_the_same_of_all_groups_that_the_policy_logs_to() {
     ] {
         let syn = packet::tcp(from, to, 40000, port, packet::SYN);
         world.internet.send_raw(None, &packet::ip(from, to, 6, 64, &syn)).expect("sent");
-        let mut record = reader.json();
+        let mut record = json(&mut reader);
         assert!(record["time"].as_f64().is_some_and(|time| time > 1.7e9), "{record}");
         record["time"] = Value::Null;
         let expected = serde_json::json!({
@@ -190,12 +127,12 @@ fn json_says_the_same_of_all_groups_that_the_policy_logs_to() {
     }
     let ping = packet::icmpv6(from, to, 128, 0, &[0; 4]);
     world.internet.send_raw(None, &packet::ip(from, to, 58, 64, &ping)).expect("sent");
-    let record = reader.json();
+    let record = json(&mut reader);
     assert_eq!((&record["icmp_type"], &record["icmp_code"]), (&"echo-request".into(), &0.into()));
     let end = serde_json::json!({
         "schema": 1, "event": "end", "packets": 3, "lost": 0, "lost_more": false,
     });
-    assert_eq!(reader.json(), end);
+    assert_eq!(json(&mut reader), end);
     assert_eq!(reader.end().0, "");
 }
 
@@ -304,7 +241,7 @@ fn drops(netns: &Netns) -> u64 {
 fn it_ends_when_nobody_reads_it_any_more() {
     let world = world(POLICY);
     let mut reader = Reader::start(&world.host, &[]);
-    reader.lines = None;
+    reader.close();
     assert!(reader.end().1.contains("0 packets, 0 lost\n"));
 }
 

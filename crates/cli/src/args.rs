@@ -105,6 +105,12 @@ pub(crate) enum Verb {
     /// Print each packet that a rule logs to an NFLOG group, as it comes: which rule, its verdict, and
     /// the packet; ends when it is ended
     Log(LogRequest),
+    /// List who has scanned what, the worst first, as `log --keep` has seen it; or one source in
+    /// detail, with exit status 1 if it was not seen
+    Scans {
+        /// Of an IPv6 address its /64 is meant
+        address: Option<IpAddr>,
+    },
     /// Find what will bite: rules of others that drop what the policy allows, clients that no log
     /// shows, what takes the policy away at boot; exit status 1 if anything is found
     Doctor(DoctorRequest),

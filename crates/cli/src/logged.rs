@@ -2,11 +2,14 @@
 
 mod record;
 
+pub(crate) use record::flags;
+
 use std::collections::BTreeSet;
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
+use std::time::Duration;
 
-use nfguard_netlink::{Expr, Kernel, LogNews, LogTo, Nflog, Table};
+use nfguard_netlink::{Expr, Kernel, LogNews, LogTo, Nflog, Packet, Table};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
@@ -15,8 +18,10 @@ use serde_json::json;
 
 use crate::args::LogRequest;
 use crate::failure::Failure;
+use crate::history::History;
 use crate::load::ours;
 use crate::output::{self, SCHEMA};
+use crate::scans::Keeper;
 use crate::{Answer, Done};
 use record::{Interfaces, Record};
 
@@ -32,7 +37,7 @@ const PART: usize = 4096;
 /// Milliseconds that whoever reads has to take the rest.
 const GRACE: u16 = 1000;
 
-pub(crate) fn log(request: &LogRequest, as_json: bool) -> Done {
+pub(crate) fn log(request: &LogRequest, history: &History, as_json: bool) -> Done {
     let loaded = nfguard_netlink::own_table(&mut Kernel::open()?, &ours())?.loaded;
     let rules = loaded.map(|loaded| logging_rules(&loaded.table)).unwrap_or_default();
     let told: BTreeSet<u16> = rules.iter().map(|(group, _)| *group).collect();
@@ -49,6 +54,7 @@ pub(crate) fn log(request: &LogRequest, as_json: bool) -> Done {
     if rules.iter().any(|(group, is_limited)| *is_limited && groups.contains(group)) {
         output::warning("not every packet is logged: the policy has a \"rate\" for it");
     }
+    let keeper = request.keep.then(|| Keeper::open(history)).transpose()?;
     let signals = signals().map_err(failed)?;
     let nflog = Nflog::open(groups.iter().copied())?;
     let names: Vec<String> = groups.iter().map(u16::to_string).collect();
@@ -56,6 +62,7 @@ pub(crate) fn log(request: &LogRequest, as_json: bool) -> Done {
     let mut reader = Reader {
         signals,
         nflog,
+        keeper,
         as_json,
         interfaces: Interfaces::default(),
         left: request.count,
@@ -64,8 +71,11 @@ pub(crate) fn log(request: &LogRequest, as_json: bool) -> Done {
         overrun: false,
         pending: Vec::new(),
     };
-    reader.run()?;
-    Ok(Answer::Yes)
+    let ended = reader.run();
+    if let Some(keeper) = &mut reader.keeper {
+        keeper.write();
+    }
+    ended.map(|()| Answer::Yes)
 }
 
 /// What ends it, from now on something to be read.
@@ -102,6 +112,7 @@ fn logging_rules(table: &Table) -> Vec<(u16, bool)> {
 struct Reader {
     signals: SignalFd,
     nflog: Nflog,
+    keeper: Option<Keeper>,
     as_json: bool,
     interfaces: Interfaces,
     /// How many packets are still wanted; `None` for all.
@@ -119,13 +130,16 @@ impl Reader {
     /// waits for all of that at once and for nothing alone, so that it can always be ended.
     fn run(&mut self) -> Result<(), Failure> {
         loop {
-            while self.wants_more() {
-                let Some(news) = self.nflog.hear()? else { break };
-                news.into_iter().for_each(|news| self.take(news));
-            }
+            self.hear()?;
             let ends = self.left == Some(0);
             let [signal, closed, free] = if ends { [true, false, false] } else { self.wait()? };
+            if let Some(keeper) = &mut self.keeper
+                && keeper.is_due_in() == Some(Duration::ZERO)
+            {
+                keeper.write();
+            }
             if signal {
+                self.hear()?;
                 self.say_the_end();
                 return self.write_the_rest();
             }
@@ -134,6 +148,15 @@ impl Reader {
                 return Ok(());
             }
         }
+    }
+
+    /// What has come, as far as there is room.
+    fn hear(&mut self) -> Result<(), Failure> {
+        while self.wants_more() {
+            let Some(news) = self.nflog.hear()? else { break };
+            news.into_iter().for_each(|news| self.take(news));
+        }
+        Ok(())
     }
 
     fn wants_more(&self) -> bool {
@@ -149,7 +172,10 @@ impl Reader {
             PollFd::new(stdout.as_fd(), when(PollFlags::POLLOUT, !self.pending.is_empty())),
             PollFd::new(self.nflog.as_fd(), when(PollFlags::POLLIN, self.wants_more())),
         ];
-        match poll(&mut fds, PollTimeout::NONE) {
+        let due = self.keeper.as_ref().and_then(Keeper::is_due_in);
+        // Rounded up, so that it is due then.
+        let timeout = due.map(|due| PollTimeout::try_from(due + Duration::from_millis(1)));
+        match poll(&mut fds, timeout.and_then(Result::ok).unwrap_or(PollTimeout::NONE)) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(failed(error)),
         }
@@ -164,7 +190,13 @@ impl Reader {
             LogNews::Packet(logged) => {
                 self.packets += 1;
                 self.left = self.left.map(|left| left - 1);
-                let record = Record::new(&logged, &mut self.interfaces);
+                let packet = Packet::read(&logged.packet);
+                let record = Record::new(&logged, packet.as_ref(), &mut self.interfaces);
+                if let (Some(keeper), Some(packet)) = (&mut self.keeper, &packet)
+                    && record.is_unwanted()
+                {
+                    keeper.add(packet, record.time);
+                }
                 if self.as_json {
                     // Neither a vector nor such a record can fail.
                     let _ = serde_json::to_writer(&mut self.pending, &record);

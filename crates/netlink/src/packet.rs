@@ -7,7 +7,7 @@ use crate::words::protocol;
 /// What the headers of an IP packet say. Who scans sends what no host would, so nothing but the
 /// addresses has to be right, or to be there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Packet {
+pub struct Packet<'a> {
     /// Who claims to have sent it.
     pub source: IpAddr,
     /// To whom.
@@ -24,6 +24,8 @@ pub struct Packet {
     pub tcp_flags: Option<u8>,
     /// Type and code of ICMP and ICMPv6.
     pub icmp: Option<(u8, u8)>,
+    /// What stands behind the headers of IP, as far as it is there.
+    pub payload: &'a [u8],
 }
 
 /// Where the headers of IP end.
@@ -43,10 +45,10 @@ const MOBILITY: u8 = 135;
 /// IANA "Assigned Internet Protocol Numbers".
 const SCTP: u8 = 132;
 
-impl Packet {
+impl<'a> Packet<'a> {
     /// Reads the first bytes of a packet; `None` if they are not the whole header of IPv4 or IPv6.
     #[must_use]
-    pub fn read(bytes: &[u8]) -> Option<Packet> {
+    pub fn read(bytes: &'a [u8]) -> Option<Packet<'a>> {
         let (source, destination, length, behind) = match bytes.first()? >> 4 {
             4 => {
                 let addresses = bytes.get(12..20)?.split_first_chunk::<4>()?;
@@ -74,6 +76,7 @@ impl Packet {
             ports: None,
             tcp_flags: None,
             icmp: None,
+            payload: bytes,
         };
         // A later fragment has data where the first one has its header.
         if fragment.is_none_or(|offset| offset == 0) {
@@ -89,6 +92,36 @@ impl Packet {
             }
         }
         Some(packet)
+    }
+
+    /// The options of a TCP header in nft's words, in their order: what tells one system's
+    /// handshake from another's.
+    #[must_use]
+    pub fn tcp_options(&self) -> Option<String> {
+        self.tcp_flags?;
+        // Counted in words of four bytes.
+        let end = usize::from(self.payload.get(12)? >> 4) * 4;
+        let whole = self.payload.get(20..end);
+        let mut rest = whole.or_else(|| self.payload.get(20..)).unwrap_or_default();
+        let mut words = Vec::new();
+        while let Some((kind, behind)) = rest.split_first() {
+            let len = match kind {
+                0 | 1 => 1,
+                _ => usize::from(*behind.first().unwrap_or(&0)).max(2),
+            };
+            let Some((option, later)) = rest.split_at_checked(len) else { break };
+            words.push(match (kind, option) {
+                (0, _) => "eol".to_owned(),
+                (1, _) => "nop".to_owned(),
+                (2, [_, _, high, low]) => format!("maxseg {}", u16::from_be_bytes([*high, *low])),
+                (3, [_, _, shift]) => format!("window {shift}"),
+                (4, _) => "sack-perm".to_owned(),
+                (8, _) => "timestamp".to_owned(),
+                (kind, _) => format!("option {kind}"),
+            });
+            rest = if *kind == 0 { &[] } else { later };
+        }
+        Some(words.join(", "))
     }
 }
 

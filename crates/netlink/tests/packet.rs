@@ -25,6 +25,7 @@ fn ports_and_flags_are_read_whatever_else_is_wrong() {
         ports: Some((80, 23)),
         tcp_flags: Some(0x29),
         icmp: None,
+        payload: &ODD[56..],
     };
     assert_eq!(Packet::read(&ODD), Some(packet));
 }
@@ -51,6 +52,22 @@ fn authentication_and_options_of_ipv4_are_passed_over() {
 }
 
 #[test]
+fn options_of_tcp_are_read_in_their_order() {
+    let mut bytes = vec![0; 40];
+    (bytes[0], bytes[9], bytes[32], bytes[33]) = (0x45, 6, 0xa0, 2);
+    // What Linux sends.
+    bytes.extend([2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 1, 3, 3, 7]);
+    let options = |bytes: &[u8]| Packet::read(bytes).and_then(|packet| packet.tcp_options());
+    let expected = "maxseg 1460, sack-perm, timestamp, nop, window 7";
+    assert_eq!(options(&bytes).as_deref(), Some(expected));
+    bytes[44] = 99;
+    bytes[45] = 0;
+    assert!(options(&bytes).is_some_and(|options| options.starts_with("maxseg 1460, option 99")));
+    bytes[32] = 0x50;
+    assert_eq!(options(&bytes).as_deref(), Some(""));
+}
+
+#[test]
 fn no_bytes_are_too_few_or_too_odd() {
     for end in 0..ODD.len() {
         assert_eq!(Packet::read(&ODD[..end]).is_some(), end >= 40, "{end} bytes");
@@ -60,7 +77,7 @@ fn no_bytes_are_too_few_or_too_odd() {
             let mut bytes = ODD;
             bytes[at] = byte;
             for end in 0..ODD.len() {
-                let _ = Packet::read(&bytes[..end]);
+                let _ = Packet::read(&bytes[..end]).and_then(|packet| packet.tcp_options());
             }
         }
     }

@@ -18,7 +18,7 @@ use crate::output::SCHEMA;
 pub(super) struct Record<'a> {
     schema: u32,
     /// Seconds since 1970.
-    time: f64,
+    pub(super) time: f64,
     #[serde(flatten)]
     rule: Option<Named<'a>>,
     prefix: &'a str,
@@ -48,7 +48,11 @@ impl Named<'_> {
 }
 
 impl<'a> Record<'a> {
-    pub(super) fn new(logged: &'a Logged, interfaces: &mut Interfaces) -> Record<'a> {
+    pub(super) fn new(
+        logged: &'a Logged,
+        packet: Option<&Packet<'_>>,
+        interfaces: &mut Interfaces,
+    ) -> Record<'a> {
         let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Record {
             schema: SCHEMA,
@@ -59,8 +63,16 @@ impl<'a> Record<'a> {
             hook: logged.hook.map(text::hook_word),
             in_interface: logged.in_interface.map(|number| interfaces.name(number)),
             out_interface: logged.out_interface.map(|number| interfaces.name(number)),
-            packet: Packet::read(&logged.packet).map(Words::new),
+            packet: packet.map(Words::new),
         }
+    }
+}
+
+impl Record<'_> {
+    /// Whether somebody else has sent it, and it was not let in.
+    pub(super) fn is_unwanted(&self) -> bool {
+        let is_own = matches!(self.hook, Some("output" | "postrouting"));
+        !is_own && self.rule.as_ref().is_none_or(|rule| rule.verdict != "accept")
     }
 }
 
@@ -86,8 +98,11 @@ impl fmt::Display for Record<'_> {
     }
 }
 
-/// TCP's flags in nft's words, the lowest bit first.
-const FLAGS: [&str; 8] = ["fin", "syn", "rst", "psh", "ack", "urg", "ecn", "cwr"];
+/// TCP's flags in nft's words.
+pub(crate) fn flags(set: u8) -> Vec<&'static str> {
+    let bits = ["fin", "syn", "rst", "psh", "ack", "urg", "ecn", "cwr"].into_iter().enumerate();
+    bits.filter(|(bit, _)| set >> bit & 1 == 1).map(|(_, name)| name).collect()
+}
 
 /// A packet in words.
 #[derive(Serialize)]
@@ -111,15 +126,11 @@ struct Words {
 }
 
 impl Words {
-    fn new(packet: Packet) -> Words {
+    fn new(packet: &Packet<'_>) -> Words {
         let icmp_types = if packet.source.is_ipv4() { ICMP_TYPES } else { ICMPV6_TYPES };
         let icmp_type = |number: u8| {
             let known = icmp_types.iter().find(|(_, known)| *known == number);
             known.map_or_else(|| number.to_string(), |(name, _)| (*name).to_owned())
-        };
-        let set = |flags: u8| {
-            let bits = FLAGS.into_iter().enumerate();
-            bits.filter(|(bit, _)| flags >> bit & 1 == 1).map(|(_, name)| name).collect()
         };
         Words {
             source: packet.source,
@@ -127,7 +138,7 @@ impl Words {
             protocol: protocol_word(packet.protocol),
             source_port: packet.ports.map(|ports| ports.0),
             destination_port: packet.ports.map(|ports| ports.1),
-            tcp_flags: packet.tcp_flags.map(set),
+            tcp_flags: packet.tcp_flags.map(flags),
             icmp_type: packet.icmp.map(|icmp| icmp_type(icmp.0)),
             icmp_code: packet.icmp.map(|icmp| icmp.1),
             fragment_offset: packet.fragment,
