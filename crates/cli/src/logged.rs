@@ -72,8 +72,8 @@ pub(crate) fn log(request: &LogRequest, history: &History, as_json: bool) -> Don
         pending: Vec::new(),
     };
     let ended = reader.run();
-    if let Some(keeper) = &mut reader.keeper {
-        keeper.write();
+    if let Some(keeper) = reader.keeper {
+        keeper.close();
     }
     ended.map(|()| Answer::Yes)
 }
@@ -216,8 +216,11 @@ impl Reader {
                 }
             }
             LogNews::Overrun => {
+                // Once: the numbers follow.
+                if !self.overrun && self.lost == 0 {
+                    output::warning("packets are being lost: they come faster than they are read");
+                }
                 self.overrun = true;
-                output::warning("packets are being lost: they come faster than they are read");
             }
         }
     }

@@ -6,6 +6,7 @@ mod store;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::File;
 use std::net::IpAddr;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use nfguard_ban::Target;
@@ -17,7 +18,7 @@ use crate::failure::Failure;
 use crate::history::History;
 use crate::{Answer, Done, logged, output, state};
 use source::Source;
-use store::Store;
+use store::{Change, Store};
 
 /// How many sources are remembered. Who has done least and was seen longest ago goes first, and so
 /// many at once, because sources can be forged.
@@ -36,14 +37,19 @@ pub(crate) struct Keeper {
     changed: HashSet<Target>,
     /// When the first of what has changed did.
     since: Option<Instant>,
+    writer: Option<JoinHandle<Written>>,
 }
+
+/// What could not be written, and why.
+type Written = Result<(), (Failure, Vec<Change>)>;
 
 impl Keeper {
     pub(crate) fn open(history: &History) -> Result<Keeper, Failure> {
         let store = store(history)?;
         let claim = store.claim()?;
         let sources = store.read()?;
-        Ok(Keeper { store, _claim: claim, sources, changed: HashSet::new(), since: None })
+        let changed = HashSet::new();
+        Ok(Keeper { store, _claim: claim, sources, changed, since: None, writer: None })
     }
 
     pub(crate) fn add(&mut self, packet: &Packet<'_>, time: f64) {
@@ -52,9 +58,10 @@ impl Keeper {
         self.changed.insert(target);
         self.since.get_or_insert_with(Instant::now);
         if self.sources.len() > SOURCES {
-            let mut all: Vec<_> = self.sources.iter().collect();
-            all.sort_by(|(_, one), (_, other)| one.rank().total_cmp(&other.rank()));
-            let least: Vec<Target> = all.iter().take(AT_ONCE).map(|(target, _)| **target).collect();
+            let mut all: Vec<(f64, Target)> =
+                self.sources.iter().map(|(target, source)| (source.rank(), *target)).collect();
+            all.select_nth_unstable_by(AT_ONCE, |one, other| one.0.total_cmp(&other.0));
+            let least: Vec<Target> = all.iter().take(AT_ONCE).map(|(_, target)| *target).collect();
             self.forget(&least);
         }
     }
@@ -71,31 +78,48 @@ impl Keeper {
         self.since.map(|since| DELAY.saturating_sub(since.elapsed()))
     }
 
-    /// Writes down what has changed. What goes wrong is only a warning, and tried again.
+    /// Begins to write down what has changed: packets go on to come. What goes wrong is only a
+    /// warning, and tried again.
     pub(crate) fn write(&mut self) {
+        self.since = None;
+        if self.writer.as_ref().is_some_and(|writer| !writer.is_finished()) {
+            self.since = Some(Instant::now());
+            return;
+        }
+        self.finish();
         let now = state::now();
-        let old: Vec<Target> = self
-            .sources
-            .iter()
-            .filter(|(_, source)| now - source.last_seen > AGE)
-            .map(|(target, _)| *target)
-            .collect();
+        let is_old = |source: &Source| now - source.last_seen > AGE;
+        let old: Vec<Target> =
+            self.sources.iter().filter(|it| is_old(it.1)).map(|(target, _)| *target).collect();
         self.forget(&old);
         if self.changed.is_empty() {
             return;
         }
         let sources = &self.sources;
-        let text = |target| sources.get(target).and_then(|source| serde_json::to_vec(source).ok());
-        match self.store.write(self.changed.iter().map(|target| (*target, text(target)))) {
-            Ok(()) => {
-                self.changed.clear();
-                self.since = None;
-            }
-            Err(failure) => {
-                self.since = Some(Instant::now());
-                failure.print(false);
-            }
+        let text = |target: Target| serde_json::to_vec(sources.get(&target)?).ok();
+        let changes: Vec<Change> =
+            self.changed.drain().map(|target| (target, text(target))).collect();
+        let store = self.store.clone();
+        self.writer = Some(thread::spawn(move || {
+            let written = store.write(&changes);
+            written.map_err(|failure| (failure, changes))
+        }));
+    }
+
+    /// Waits for what is being written.
+    fn finish(&mut self) {
+        let Some(writer) = self.writer.take() else { return };
+        if let Ok(Err((failure, changes))) = writer.join() {
+            failure.print(false);
+            self.changed.extend(changes.into_iter().map(|(target, _)| target));
         }
+    }
+
+    /// Writes down all that is left.
+    pub(crate) fn close(mut self) {
+        self.finish();
+        self.write();
+        self.finish();
     }
 }
 

@@ -32,9 +32,9 @@ pub(crate) struct Source {
     pub(crate) level: u8,
     /// Protocol and port, at most [`PORTS`].
     pub(crate) ports: BTreeSet<(u8, u16)>,
-    pub(crate) protocols: BTreeSet<u8>,
+    pub(crate) protocols: Vec<u8>,
     /// Each set of TCP flags that it has sent.
-    pub(crate) tcp_flags: BTreeSet<u8>,
+    pub(crate) tcp_flags: Vec<u8>,
     /// Of its first SYN.
     pub(crate) tcp_options: Option<String>,
     scan: Scan,
@@ -45,7 +45,7 @@ pub(crate) struct Source {
 struct Scan {
     /// Packets to each address, as many as make the highest level.
     targets: BTreeMap<IpAddr, u64>,
-    protocols: BTreeSet<u8>,
+    protocols: Vec<u8>,
     /// The lowest and the highest port.
     ports: Option<(u16, u16)>,
 }
@@ -58,8 +58,8 @@ impl Source {
             packets: 0,
             level: 0,
             ports: BTreeSet::new(),
-            protocols: BTreeSet::new(),
-            tcp_flags: BTreeSet::new(),
+            protocols: Vec::new(),
+            tcp_flags: Vec::new(),
             tcp_options: None,
             scan: Scan::default(),
         }
@@ -73,14 +73,14 @@ impl Source {
         // The clock may go back.
         self.last_seen = self.last_seen.max(time);
         self.packets += 1;
-        self.protocols.insert(packet.protocol);
+        note(&mut self.protocols, packet.protocol);
         if let Some((_, port)) = packet.ports
             && self.ports.len() < PORTS
         {
             self.ports.insert((packet.protocol, port));
         }
         if let Some(flags) = packet.tcp_flags {
-            self.tcp_flags.insert(flags);
+            note(&mut self.tcp_flags, flags);
             if flags == SYN && self.tcp_options.is_none() {
                 self.tcp_options = packet.tcp_options();
             }
@@ -108,7 +108,7 @@ impl Source {
 
 impl Scan {
     fn add(&mut self, packet: &Packet<'_>) {
-        self.protocols.insert(packet.protocol);
+        note(&mut self.protocols, packet.protocol);
         let [.., most] = TARGETS;
         if self.targets.len() < most || self.targets.contains_key(&packet.destination) {
             *self.targets.entry(packet.destination).or_default() += 1;
@@ -130,6 +130,13 @@ impl Scan {
         let by_targets = TARGETS.iter().filter(|least| targets >= **least).count();
         // Neither has more than five.
         by_packets.max(by_targets) as u8
+    }
+}
+
+/// Of the few that there are, each once.
+fn note(known: &mut Vec<u8>, number: u8) {
+    if !known.contains(&number) {
+        known.push(number);
     }
 }
 

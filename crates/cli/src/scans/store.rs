@@ -25,7 +25,11 @@ const CACHE: usize = 4 << 20;
 /// How long another process may have it open.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// A source and what is to be written of it; `None` if it is to be taken out.
+pub(crate) type Change = (Target, Option<Vec<u8>>);
+
 /// It is open no longer than it takes to read or to write it, so that one can write and many read.
+#[derive(Clone)]
 pub(crate) struct Store(PathBuf);
 
 impl Store {
@@ -59,11 +63,8 @@ impl Store {
         read(&database).map_err(|error| self.failure(error))
     }
 
-    /// Writes these, or takes them out; all or nothing, and safe from a power cut.
-    pub(crate) fn write(
-        &self,
-        changes: impl IntoIterator<Item = (Target, Option<Vec<u8>>)>,
-    ) -> Result<(), Failure> {
+    /// All or nothing, and safe from a power cut.
+    pub(crate) fn write(&self, changes: &[Change]) -> Result<(), Failure> {
         let database = self.open()?;
         write(&database, changes).map_err(|error| self.failure(error))
     }
@@ -101,10 +102,7 @@ fn read(database: &Database) -> Result<HashMap<Target, Source>, Box<dyn Error>> 
     Ok(sources)
 }
 
-fn write(
-    database: &Database,
-    changes: impl IntoIterator<Item = (Target, Option<Vec<u8>>)>,
-) -> Result<(), Box<dyn Error>> {
+fn write(database: &Database, changes: &[Change]) -> Result<(), Box<dyn Error>> {
     let write = database.begin_write()?;
     let mut table = write.open_table(SOURCES)?;
     for (target, source) in changes {
