@@ -68,8 +68,11 @@ impl Keeper {
 
     fn forget(&mut self, targets: &[Target]) {
         for target in targets {
-            self.sources.remove(target);
-            self.changed.insert(*target);
+            if self.sources.remove(target).is_some_and(|source| source.is_written) {
+                self.changed.insert(*target);
+            } else {
+                self.changed.remove(target);
+            }
         }
     }
 
@@ -95,8 +98,12 @@ impl Keeper {
         if self.changed.is_empty() {
             return;
         }
-        let sources = &self.sources;
-        let text = |target: Target| serde_json::to_vec(sources.get(&target)?).ok();
+        let sources = &mut self.sources;
+        let mut text = |target: Target| {
+            let source = sources.get_mut(&target)?;
+            source.is_written = true;
+            serde_json::to_vec(source).ok()
+        };
         let changes: Vec<Change> =
             self.changed.drain().map(|target| (target, text(target))).collect();
         let store = self.store.clone();

@@ -38,6 +38,13 @@ pub(crate) struct Source {
     /// Of its first SYN.
     pub(crate) tcp_options: Option<String>,
     scan: Scan,
+    /// Whether there is anything of it in the file.
+    #[serde(skip, default = "from_the_file")]
+    pub(crate) is_written: bool,
+}
+
+fn from_the_file() -> bool {
+    true
 }
 
 /// The scan that goes on.
@@ -62,6 +69,7 @@ impl Source {
             tcp_flags: Vec::new(),
             tcp_options: None,
             scan: Scan::default(),
+            is_written: false,
         }
     }
 

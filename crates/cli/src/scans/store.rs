@@ -85,7 +85,9 @@ impl Store {
     }
 
     fn failure(&self, error: impl Display) -> Failure {
-        Failure::file(&self.0)(io::Error::other(error.to_string()))
+        Failure::file(&self.0)(io::Error::other(format!(
+            "{error}; if it is removed, it is begun anew"
+        )))
     }
 }
 
