@@ -13,7 +13,7 @@ mod ufw;
 pub use machine::{Program, header};
 pub use place::enter;
 pub use plot::{Plot, Series};
-pub use sample::{Sample, Samples, in_turns, run, timed};
+pub use sample::{Sample, Samples, children, in_turns, run, timed};
 pub use table::{millis, table};
 pub use ufw::Ufw;
 

@@ -96,7 +96,11 @@ pub fn run(netns: &Netns, command: &mut Command) -> Result<Sample> {
     })
 }
 
-fn children() -> Result<Duration> {
+/// The processors' time of all that was started and waited for.
+///
+/// # Errors
+/// The kernel does not tell.
+pub fn children() -> Result<Duration> {
     Ok(processors(&getrusage(UsageWho::RUSAGE_CHILDREN)?))
 }
 

@@ -9,5 +9,6 @@ pub mod nft;
 pub mod policies;
 pub mod program;
 pub mod property;
+pub mod reader;
 pub mod tables;
 pub mod ufw;

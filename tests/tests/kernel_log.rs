@@ -98,9 +98,9 @@ const POLICY: &str = r#"{
     "rate": { "packets": 1, "per": "hour", "burst": 3 }
   },
   "rules": [
-    { "action": "allow", "proto": "udp", "port": 53, "log": { "prefix": "dns ", "rate": "unlimited" } },
+    { "name": "dns", "action": "allow", "proto": "udp", "port": 53, "log": { "prefix": "dns ", "rate": "unlimited" } },
     { "action": "deny", "proto": "udp", "port": 69 },
-    { "action": "limit", "proto": "tcp", "port": 22, "limit": { "connections": 2 },
+    { "name": "ssh", "action": "limit", "proto": "tcp", "port": 22, "limit": { "connections": 2 },
       "log": { "prefix": "ssh ", "rate": "unlimited" } }
   ]
 }"#;
@@ -131,7 +131,8 @@ fn rules_and_defaults_log_to_an_nflog_group_with_their_prefix_and_no_more_than_t
 
     let mut prefixes = log.prefixes(8);
     // The limit's line is the last one sent, so whatever was to come has come.
-    assert_eq!(prefixes.pop().as_deref(), Some("ssh "), "{prefixes:?}");
+    assert_eq!(prefixes.pop().as_deref(), Some("ssh reject in/ssh"), "{prefixes:?}");
     let count = |wanted: &str| prefixes.iter().filter(|prefix| *prefix == wanted).count();
-    assert_eq!((count("dns "), count("[IPTABLES] "), prefixes.len()), (4, 3, 7), "{prefixes:?}");
+    let counted = [count("dns accept in/dns"), count("[IPTABLES] drop default/in"), prefixes.len()];
+    assert_eq!(counted, [4, 3, 7], "{prefixes:?}");
 }

@@ -2,9 +2,11 @@
 
 mod bans;
 mod guard;
+mod log;
 
 pub(crate) use bans::{BanRequest, BansRequest, Lasts, UnbanRequest, parse_time};
 pub(crate) use guard::{GuardRequest, Scraped};
+pub(crate) use log::LogRequest;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -100,6 +102,15 @@ pub(crate) enum Verb {
     /// Say whether a policy is loaded and intact, what its rules have counted, and which ports the
     /// world reaches; exit status 1 if none is, or it was changed
     Status(StatusRequest),
+    /// Print each packet that a rule logs to an NFLOG group, as it comes: which rule, its verdict, and
+    /// the packet; ends when it is ended
+    Log(LogRequest),
+    /// List who has scanned what, the worst first, as `log --keep` has seen it; or one source in
+    /// detail, with exit status 1 if it was not seen
+    Scans {
+        /// Of an IPv6 address its /64 is meant
+        address: Option<IpAddr>,
+    },
     /// Find what will bite: rules of others that drop what the policy allows, clients that no log
     /// shows, what takes the policy away at boot; exit status 1 if anything is found
     Doctor(DoctorRequest),

@@ -123,6 +123,11 @@ impl History {
         self.0.as_ref().map(|folder| folder.join("bans"))
     }
 
+    /// Where `log --keep` writes down who scanned what.
+    pub(crate) fn scans(&self) -> Option<PathBuf> {
+        self.0.as_ref().map(|folder| folder.join("scans"))
+    }
+
     /// Writes a load down, and tells its number. What goes wrong is only a warning.
     pub(crate) fn add(&self, entry: Entry) -> Option<u64> {
         let folder = self.folder()?;

@@ -23,6 +23,7 @@ mod host;
 mod import;
 mod legacy;
 mod load;
+mod logged;
 mod manual;
 mod never;
 mod output;
@@ -31,6 +32,7 @@ mod policy_file;
 mod published;
 mod reach;
 mod rehearse;
+mod scans;
 mod show;
 mod stamp;
 mod state;
@@ -64,6 +66,8 @@ fn main() -> ExitCode {
         Verb::Show { file } => show::show(file.as_deref(), json),
         Verb::Explain(question) => explain::explain(&question, json),
         Verb::Status(seeing) => status::status(&seeing, &history, json),
+        Verb::Log(request) => logged::log(&request, &history, json),
+        Verb::Scans { address } => scans::scans(address, &history, json),
         Verb::Doctor(request) => doctor::doctor(&request, json),
         Verb::Ban(request) => bans::ban(&request, json),
         Verb::Unban(request) => bans::unban(&request, json),

@@ -16,7 +16,7 @@ use similar::{ChangeTag, TextDiff};
 
 /// The number that each JSON answer carries. It changes when a reader of the old form would
 /// misread the new one; new keys do not change it.
-const SCHEMA: u32 = 1;
+pub(crate) const SCHEMA: u32 = 1;
 
 /// What stands for standard input, or output, in place of a file.
 pub(crate) const STANDARD: &str = "-";

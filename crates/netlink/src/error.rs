@@ -97,6 +97,12 @@ pub enum Error {
     /// The kernel took the transaction, but holds something else than was meant.
     #[error("the kernel holds something else than was loaded: {0}")]
     ReadBack(String),
+    /// Somebody else reads what is logged to this group.
+    #[error(
+        "another program reads NFLOG group {0} (ulogd, or `nfguard log`?), and the kernel tells each \
+         group to one only: end that one, or have the policy log to another group"
+    )]
+    GroupTaken(u16),
     /// The kernel's answer makes no sense.
     #[error("the kernel's answer cannot be read: {0}")]
     Decode(#[from] DecodeError),

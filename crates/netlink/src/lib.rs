@@ -4,7 +4,7 @@
 //! one transaction, and reads it back; [`text`] prints it as nft would; [`eval`] says what it does
 //! with a packet, without a kernel. [`Kernel::connections`] lists the connections that are tracked,
 //! [`Kernel::listening`] the sockets that wait for some, and [`Kernel::foreign`] the tables that
-//! others have made, which are only ever read.
+//! others have made, which are only ever read. [`Nflog`] hears of the packets that rules log.
 //!
 //! Everything but `socket.rs` is pure: no sockets, no files, no clock. Without the feature
 //! `socket` nothing else is left, and [`Kernel::with`] takes any function from request to answer.
@@ -28,11 +28,15 @@ mod kernel;
 mod listening;
 mod live;
 mod load;
+mod logged;
 mod message;
 mod model;
 mod news;
+#[cfg(feature = "socket")]
+mod nflog;
 mod object;
 mod own;
+mod packet;
 #[cfg(feature = "socket")]
 mod socket;
 pub mod text;
@@ -52,11 +56,15 @@ pub use foreign::{Family, Foreign, ForeignChain, ForeignRule, Gate, Nat, Outcome
 pub use kernel::{Kernel, Loaded, Snapshot};
 pub use listening::Listening;
 pub use load::{Change, load, own_head, own_table, plan, unload};
+pub use logged::Logged;
 pub use model::{
     Base, Chain, Counter, Counts, Element, Hook, Key, KeyType, LiveElement, Policy, Rule, Set,
     Table,
 };
 pub use news::News;
+#[cfg(feature = "socket")]
+pub use nflog::{LogNews, Nflog};
 pub use own::{Holding, own};
+pub use packet::Packet;
 pub use transaction::{Op, Transaction};
 pub use words::{ICMP_TYPES, ICMPV6_TYPES, ct_state, ct_status, fib_type, protocol, tcp_flag};

@@ -59,6 +59,7 @@ pub(crate) mod errno {
     pub(crate) const EPERM: i32 = 1;
     pub(crate) const ENOENT: i32 = 2;
     pub(crate) const EINTR: i32 = 4;
+    pub(crate) const EBUSY: i32 = 16;
     pub(crate) const EEXIST: i32 = 17;
     pub(crate) const EINVAL: i32 = 22;
     pub(crate) const ERESTART: i32 = 85;
@@ -123,6 +124,11 @@ impl Request {
         Request { kind: conntrack(kind), flags, head: [family, 0, 0, 0], body }
     }
 
+    /// To send on what is logged to a group, and say so.
+    pub(crate) fn log_group(kind: u16, [high, low]: [u8; 2], body: Writer) -> Request {
+        Request { kind, flags: REQUEST | ACK, head: [0, 0, high, low], body }
+    }
+
     pub(crate) fn is_dump(&self) -> bool {
         self.flags & DUMP == DUMP
     }
@@ -172,18 +178,11 @@ impl<'a> Batch<'a> {
                     too_long = Some((op, attribute));
                     &[]
                 });
-                let start = batch.bytes.len();
+                let (start, flags) = (batch.bytes.len(), REQUEST | flags);
                 let seq = begin_seq.wrapping_add(1).wrapping_add(batch.messages());
-                message(
-                    &mut batch.bytes,
-                    nft(kind),
-                    REQUEST | flags,
-                    seq,
-                    [INET, 0, 0, 0],
-                    written,
-                );
+                message(&mut batch.bytes, nft(kind), flags, seq, [INET, 0, 0, 0], written);
                 batch.sent.push((index, start..batch.bytes.len()));
-                last = Some((start, REQUEST | flags));
+                last = Some((start, flags));
             });
         }
         if let Some((op, attribute)) = too_long {

@@ -107,10 +107,7 @@ fn decode_base(hook: &Attr<'_>, policy: Option<u32>) -> Result<Base, DecodeError
     }
     let number = number.ok_or(DecodeError::Missing { object: "chain", attribute: "hook" })?;
     Ok(Base {
-        hook: Hook::ALL
-            .into_iter()
-            .find(|hook| hook.number() == number)
-            .ok_or_else(|| unknown("chain", "hook", &number))?,
+        hook: Hook::from_number(number).ok_or_else(|| unknown("chain", "hook", &number))?,
         priority: priority
             .ok_or(DecodeError::Missing { object: "chain", attribute: "priority" })?,
         policy: match policy {
@@ -289,6 +286,10 @@ pub(crate) fn decode_counter(attrs: Attrs<'_>) -> Result<(Counter, Counts), Deco
 impl Hook {
     const ALL: [Hook; 5] =
         [Hook::Prerouting, Hook::Input, Hook::Forward, Hook::Output, Hook::Postrouting];
+
+    pub(crate) fn from_number(number: u32) -> Option<Hook> {
+        Hook::ALL.into_iter().find(|hook| hook.number() == number)
+    }
 
     /// `NF_INET_*` of `linux/netfilter.h`.
     pub(crate) fn number(self) -> u32 {

@@ -42,8 +42,8 @@ impl Socket {
         // Errors say where, and do not repeat what was sent.
         socket.set(libc::SOL_NETLINK, libc::NETLINK_EXT_ACK, 1)?;
         socket.set(libc::SOL_NETLINK, libc::NETLINK_CAP_ACK, 1)?;
-        // A table's worth of errors must fit; without privilege the default has to do.
-        let _ = socket.set(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, 4 << 20);
+        // A table's worth of errors must fit.
+        socket.let_wait(4 << 20);
         Ok(socket)
     }
 
@@ -83,10 +83,17 @@ impl Socket {
         }
     }
 
+    /// Makes room for so many bytes of what comes and was not received yet. Without privilege it is
+    /// less: what the system lets everybody have.
+    pub(crate) fn let_wait(&self, bytes: i32) {
+        if self.set(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, bytes).is_err() {
+            let _ = self.set(libc::SOL_SOCKET, libc::SO_RCVBUF, bytes);
+        }
+    }
+
     /// Hears of each change to the ruleset from now on.
     pub(crate) fn hear_of_nftables(&self, waiting: i32) -> io::Result<()> {
-        // Without privilege the default has to do.
-        let _ = self.set(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, waiting);
+        self.let_wait(waiting);
         // SAFETY: all of its fields are numbers, for which zero is a value.
         let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
         address.nl_family = libc::sa_family_t::try_from(libc::AF_NETLINK).unwrap_or(0);

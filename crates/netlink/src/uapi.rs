@@ -1,8 +1,8 @@
-//! Numbers of the kernel's nf_tables and connection tracking interfaces.
+//! Numbers of the kernel's nf_tables, connection tracking and packet logging interfaces.
 //!
-//! Taken from `nf_tables.h`, `nf_tables_compat.h`, `nfnetlink_conntrack.h`, `nf_conntrack_tcp.h` and
-//! `nf_conntrack_common.h` in `include/uapi/linux/netfilter`, and `sock_diag.h` and `inet_diag.h`
-//! beside it, of Linux 6.1 (the oldest kernel that nfguard is tested on), which permit their use by
+//! Taken from `nf_tables.h`, `nf_tables_compat.h`, `nfnetlink_conntrack.h`, `nf_conntrack_tcp.h`,
+//! `nf_conntrack_common.h` and `nfnetlink_log.h` in `include/uapi/linux/netfilter`, and `sock_diag.h`
+//! and `inet_diag.h` beside it, of Linux 6.1 (the oldest kernel that nfguard is tested on), which permit their use by
 //! programs (`Linux-syscall-note`). Only what this crate uses; `tests/uapi.rs` holds every line
 //! against the headers of the host it runs on.
 
@@ -270,3 +270,27 @@ pub(crate) const NFTA_TARGET_INFO: u16 = 3;
 pub(crate) const SOCK_DIAG_BY_FAMILY: u16 = 20;
 
 pub(crate) const INET_DIAG_SKV6ONLY: u16 = 11;
+
+pub(crate) const NFNL_SUBSYS_ULOG: u16 = 4;
+
+pub(crate) const NFULNL_MSG_PACKET: u16 = 0;
+pub(crate) const NFULNL_MSG_CONFIG: u16 = 1;
+
+pub(crate) const NFULA_PACKET_HDR: u16 = 1;
+pub(crate) const NFULA_TIMESTAMP: u16 = 3;
+pub(crate) const NFULA_IFINDEX_INDEV: u16 = 4;
+pub(crate) const NFULA_IFINDEX_OUTDEV: u16 = 5;
+pub(crate) const NFULA_PAYLOAD: u16 = 9;
+pub(crate) const NFULA_PREFIX: u16 = 10;
+pub(crate) const NFULA_SEQ: u16 = 12;
+
+pub(crate) const NFULA_CFG_CMD: u16 = 1;
+pub(crate) const NFULA_CFG_MODE: u16 = 2;
+pub(crate) const NFULA_CFG_NLBUFSIZ: u16 = 3;
+pub(crate) const NFULA_CFG_TIMEOUT: u16 = 4;
+pub(crate) const NFULA_CFG_QTHRESH: u16 = 5;
+pub(crate) const NFULA_CFG_FLAGS: u16 = 6;
+
+pub(crate) const NFULNL_CFG_CMD_BIND: u8 = 1;
+pub(crate) const NFULNL_COPY_PACKET: u8 = 2;
+pub(crate) const NFULNL_CFG_F_SEQ: u16 = 1;

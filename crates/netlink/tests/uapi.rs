@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 
-const HEADERS: [&str; 14] = [
+const HEADERS: [&str; 15] = [
     "linux/netlink.h",
     "linux/netfilter.h",
     "linux/netfilter/nfnetlink.h",
@@ -13,6 +13,7 @@ const HEADERS: [&str; 14] = [
     "linux/netfilter/nf_conntrack_common.h",
     "linux/netfilter/nf_conntrack_tcp.h",
     "linux/netfilter/nfnetlink_conntrack.h",
+    "linux/netfilter/nfnetlink_log.h",
     "linux/rtnetlink.h",
     "linux/sock_diag.h",
     "linux/inet_diag.h",
@@ -45,6 +46,7 @@ const OTHERS: [(&str, &[(&str, &str)]); 4] = [
             ("EPERM", "EPERM"),
             ("ENOENT", "ENOENT"),
             ("EINTR", "EINTR"),
+            ("EBUSY", "EBUSY"),
             ("EEXIST", "EEXIST"),
             ("EINVAL", "EINVAL"),
             ("ERESTART", "ERESTART"),

@@ -283,14 +283,15 @@ impl Compiler<'_> {
 
     fn default(&mut self, chain: &mut Chain, direction: Direction, verdict: Verdict) {
         let log = &self.policy.log;
-        if verdict != Verdict::Accept && log.unmatched.contains(&direction) {
-            chain.rules.push(commented([log_line(&log.defaults)], "default: log"));
-        }
         let name = match direction {
             Direction::In => "default/in",
             Direction::Out => "default/out",
             Direction::Forward => "default/forward",
         };
+        if verdict != Verdict::Accept && log.unmatched.contains(&direction) {
+            let line = log_line(&log.defaults, verdict, name);
+            chain.rules.push(commented([line], "default: log"));
+        }
         self.default_verdict(chain, name, verdict);
     }
 
@@ -371,7 +372,9 @@ fn verdicts(verdict: Verdict, protocol: Option<u8>) -> Vec<(Vec<Expr>, Expr)> {
     }
 }
 
-fn log_line(target: &LogTarget) -> Vec<Expr> {
+/// Who reads a group is also told what becomes of the packet, and by which counter's rule. The kernel
+/// log has its prefix alone, which other programs look for.
+fn log_line(target: &LogTarget, verdict: Verdict, counter: &str) -> Vec<Expr> {
     use crate::policy::{LogTo, RateUnit};
     let rate = target.rate.map(|rate| {
         let seconds = match rate.per {
@@ -383,10 +386,20 @@ fn log_line(target: &LogTarget) -> Vec<Expr> {
         let (packets, burst) = (u64::from(rate.packets), rate.burst);
         Expr::Limit(nfguard_netlink::Limit { packets, seconds, burst })
     });
-    let to = match target.to {
-        LogTo::Kernel => nfguard_netlink::LogTo::Kernel,
-        LogTo::Group(group) => nfguard_netlink::LogTo::Group(group),
+    let (prefix, to) = match target.to {
+        LogTo::Kernel => (clean(&target.prefix, COMMENT), nfguard_netlink::LogTo::Kernel),
+        LogTo::Group(group) => {
+            let word = match verdict {
+                Verdict::Accept => "accept",
+                Verdict::Drop => "drop",
+                Verdict::Reject => "reject",
+            };
+            let name = format!("{word} {counter}");
+            let prefix = clean(target.prefix.trim_end(), COMMENT - 1 - name.len());
+            let prefix = format!("{prefix} {name}").trim_start().to_owned();
+            (prefix, nfguard_netlink::LogTo::Group(group))
+        }
     };
-    let log = Expr::Log(nfguard_netlink::Log { prefix: clean(&target.prefix, COMMENT), to });
+    let log = Expr::Log(nfguard_netlink::Log { prefix, to });
     rate.into_iter().chain([log]).collect()
 }

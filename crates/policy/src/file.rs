@@ -60,9 +60,10 @@ object! {
 object! {
     /// Where log lines go, how many, and for which unmatched packets.
     LogFile {
-        /// The kernel log, or an NFLOG group that a program listens to.
+        /// The kernel log, or an NFLOG group that a program listens to, such as `nfguard log`.
         "to" => to: crate::policy::LogTo = "kernel",
-        /// Put before each line: at most 127 bytes, without `"`, `$` and `\`.
+        /// Put before each line: at most 127 bytes, without `"`, `$` and `\`. A group is also told the
+        /// verdict and the rule.
         "prefix" => prefix: LogPrefix = "[NFGUARD] ",
         /// How many lines at most.
         "rate" => rate: Limited = { "packets": 3, "per": "minute", "burst": 10 },
@@ -102,7 +103,7 @@ object! {
 object! {
     /// Log settings of one rule; what is left out is as in `log` of the policy.
     RuleLogFile {
-        /// The kernel log, or an NFLOG group that a program listens to.
+        /// The kernel log, or an NFLOG group that a program listens to, such as `nfguard log`.
         "to" => to: crate::policy::LogTo,
         /// Put before each line: at most 127 bytes, without `"`, `$` and `\`.
         "prefix" => prefix: LogPrefix,

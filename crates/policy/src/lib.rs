@@ -33,6 +33,6 @@ pub use compile::{CONTAINERS, MARK, TABLE};
 pub use explain::{Explanation, Flow, Path, Payload, explain};
 pub use policy::{Policy, RuleInfo};
 pub use problem::{Problem, Severity};
-pub use protocol::protocol_number;
+pub use protocol::{protocol_number, protocol_word};
 pub use sample::{Ground, Sample};
 pub use schema::schema;

@@ -38,6 +38,12 @@ pub fn protocol_number(word: &str) -> Option<u8> {
     }
 }
 
+/// The word that policies have for a protocol, or its number.
+#[must_use]
+pub fn protocol_word(number: u8) -> String {
+    Protocol::Number(number).shown()
+}
+
 impl Protocol {
     pub(crate) const TCP: Self = Self::Number(6);
     pub(crate) const UDP: Self = Self::Number(17);

@@ -1,5 +1,6 @@
 //! Any answer of the kernel is a table or an error, and connections, sockets and others' tables or
-//! an error; a table prints and encodes, and others' tables say what they publish.
+//! an error; a table prints and encodes, and others' tables say what they publish. What is told of
+//! logged packets is packets or an error, and a packet is one or none.
 //!
 //! The input is a byte that says how to answer, then netlink messages. An even
 //! byte: each question gets the messages of the kind it asks for. An odd one:
@@ -7,7 +8,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use nfguard_netlink::{Kernel, diff, text};
+use nfguard_netlink::{Kernel, Logged, Packet, diff, text};
 
 const HEADER: usize = 16;
 const NFTABLES: u8 = 10;
@@ -16,6 +17,7 @@ const DONE: u16 = 3;
 
 fuzz_target!(|input: &[u8]| {
     let Some((how, messages)) = input.split_first() else { return };
+    let _ = (Logged::read(messages), Packet::read(messages));
     let (raw, messages) = (how % 2 == 1, messages.to_vec());
     let mut kernel = Kernel::with(move |question| Ok(answer(question, &messages, raw)));
     if let Ok(snapshot) = kernel.table("nfguard")

@@ -35,7 +35,13 @@ pub(super) fn compile(policy: &Policy, rule: &Rule, counter: &[Expr]) -> Compile
     for Match { exprs, protocol } in matches(policy, rule, &object, Port::InPacket) {
         let logs = rule.log.as_ref().filter(|_| !matches!(rule.action, Action::Limit(_)));
         if let Some(target) = logs {
-            compiled.rules.push(commented([exprs.clone(), log_line(target)], &comment));
+            let verdict = match rule.action {
+                Action::Allow | Action::Limit(_) => Verdict::Accept,
+                Action::Deny => Verdict::Drop,
+                Action::Reject => Verdict::Reject,
+            };
+            let line = log_line(target, verdict, &object);
+            compiled.rules.push(commented([exprs.clone(), line], &comment));
         }
         let ends = match rule.action {
             Action::Allow => verdicts(Verdict::Accept, protocol),
@@ -382,7 +388,8 @@ fn limit_chain(rule: &Rule, object: &str, limit: &Limit, families: &[Family]) ->
         let text = format!("{}: begin anew", rule.name);
         rules.push(commented([over.clone(), again], &text));
         if let Some(target) = &rule.log {
-            rules.push(commented([over.clone(), log_line(target)], &comment(rule)));
+            let line = log_line(target, limit.over, object);
+            rules.push(commented([over.clone(), line], &comment(rule)));
         }
         let end = match limit.over {
             Verdict::Reject => Expr::Reject(nfguard_netlink::Reject::PortUnreachable),

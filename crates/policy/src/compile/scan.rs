@@ -269,7 +269,8 @@ impl Compiler<'_> {
         let rate = Limit { packets, seconds: 60, burst: scan.bans_per_minute };
         rules.push(plain([vec![Expr::Limit(rate), goto("scan/add")]]));
         let text = format!("scan: more than {} bans a minute", scan.bans_per_minute);
-        rules.push(commented([log_line(&self.policy.log.defaults)], &text));
+        let line = log_line(&self.policy.log.defaults, Verdict::Drop, "scan/capped");
+        rules.push(commented([line], &text));
         let counter = self.counter("scan/capped");
         rules.push(commented([counter, Vec::new()], &text));
         self.chain("ban", rules);

@@ -1,0 +1,257 @@
+//! `scans`: who has tried what, as `log --keep` has seen it.
+
+mod source;
+mod store;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fs::File;
+use std::net::IpAddr;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use nfguard_ban::Target;
+use nfguard_netlink::Packet;
+use nfguard_policy::protocol_word;
+use serde_json::{Value, json};
+
+use crate::failure::Failure;
+use crate::history::History;
+use crate::{Answer, Done, logged, output, state};
+use source::Source;
+use store::{Change, Store};
+
+/// How many sources are remembered. Who has done least and was seen longest ago goes first, and so
+/// many at once, because sources can be forged.
+const SOURCES: usize = 10_000;
+const AT_ONCE: usize = 1000;
+/// How long a source is remembered after it was seen last, in seconds.
+const AGE: f64 = 30.0 * 24.0 * 3600.0;
+/// How long a packet may wait to be written down.
+const DELAY: Duration = Duration::from_secs(5);
+
+/// The sources of the packets that were not let in.
+pub(crate) struct Keeper {
+    store: Store,
+    _claim: File,
+    sources: HashMap<Target, Source>,
+    changed: HashSet<Target>,
+    /// When the first of what has changed did.
+    since: Option<Instant>,
+    writer: Option<JoinHandle<Written>>,
+}
+
+/// What could not be written, and why.
+type Written = Result<(), (Failure, Vec<Change>)>;
+
+impl Keeper {
+    pub(crate) fn open(history: &History) -> Result<Keeper, Failure> {
+        let store = store(history)?;
+        let claim = store.claim()?;
+        let sources = store.read()?;
+        let changed = HashSet::new();
+        Ok(Keeper { store, _claim: claim, sources, changed, since: None, writer: None })
+    }
+
+    pub(crate) fn add(&mut self, packet: &Packet<'_>, time: f64) {
+        let target = Target::source(packet.source, Target::V6_SOURCE);
+        self.sources.entry(target).or_insert_with(|| Source::new(time)).add(packet, time);
+        self.changed.insert(target);
+        self.since.get_or_insert_with(Instant::now);
+        if self.sources.len() > SOURCES {
+            let mut all: Vec<(f64, Target)> =
+                self.sources.iter().map(|(target, source)| (source.rank(), *target)).collect();
+            all.select_nth_unstable_by(AT_ONCE, |one, other| one.0.total_cmp(&other.0));
+            let least: Vec<Target> = all.iter().take(AT_ONCE).map(|(_, target)| *target).collect();
+            self.forget(&least);
+        }
+    }
+
+    fn forget(&mut self, targets: &[Target]) {
+        for target in targets {
+            if self.sources.remove(target).is_some_and(|source| source.is_written) {
+                self.changed.insert(*target);
+            } else {
+                self.changed.remove(target);
+            }
+        }
+    }
+
+    /// When there is something to be written.
+    pub(crate) fn is_due_in(&self) -> Option<Duration> {
+        self.since.map(|since| DELAY.saturating_sub(since.elapsed()))
+    }
+
+    /// Begins to write down what has changed: packets go on to come. What goes wrong is only a
+    /// warning, and tried again.
+    pub(crate) fn write(&mut self) {
+        self.since = None;
+        if self.writer.as_ref().is_some_and(|writer| !writer.is_finished()) {
+            self.since = Some(Instant::now());
+            return;
+        }
+        self.finish();
+        let now = state::now();
+        let is_old = |source: &Source| now - source.last_seen > AGE;
+        let old: Vec<Target> =
+            self.sources.iter().filter(|it| is_old(it.1)).map(|(target, _)| *target).collect();
+        self.forget(&old);
+        if self.changed.is_empty() {
+            return;
+        }
+        let sources = &mut self.sources;
+        let mut text = |target: Target| {
+            let source = sources.get_mut(&target)?;
+            source.is_written = true;
+            serde_json::to_vec(source).ok()
+        };
+        let changes: Vec<Change> =
+            self.changed.drain().map(|target| (target, text(target))).collect();
+        let store = self.store.clone();
+        self.writer = Some(thread::spawn(move || {
+            let written = store.write(&changes);
+            written.map_err(|failure| (failure, changes))
+        }));
+    }
+
+    /// Waits for what is being written.
+    fn finish(&mut self) {
+        let Some(writer) = self.writer.take() else { return };
+        if let Ok(Err((failure, changes))) = writer.join() {
+            failure.print(false);
+            self.changed.extend(changes.into_iter().map(|(target, _)| target));
+        }
+    }
+
+    /// Writes down all that is left.
+    pub(crate) fn close(mut self) {
+        self.finish();
+        self.write();
+        self.finish();
+    }
+}
+
+fn store(history: &History) -> Result<Store, Failure> {
+    let nowhere =
+        || Failure::Usage("there is no folder to keep them in: see --state-dir".to_owned());
+    history.scans().map(Store::new).ok_or_else(nowhere)
+}
+
+pub(crate) fn scans(address: Option<IpAddr>, history: &History, as_json: bool) -> Done {
+    let mut sources: Vec<(Target, Source)> = store(history)?.read()?.into_iter().collect();
+    if let Some(address) = address {
+        let target = Target::source(address, Target::V6_SOURCE);
+        let found = sources.into_iter().find(|(known, _)| *known == target);
+        if as_json {
+            let source = found.as_ref().map(|(target, source)| describe(target, source));
+            output::json(&json!({ "source": source }));
+        } else if let Some((target, source)) = &found {
+            print_one(target, source);
+        } else {
+            output::line(&format!("{target} was not seen"));
+        }
+        return Ok(found.is_some().into());
+    }
+    sources.sort_by(|(_, one), (_, other)| other.rank().total_cmp(&one.rank()));
+    if as_json {
+        let all: Vec<Value> = sources.iter().map(|(target, it)| describe(target, it)).collect();
+        output::json(&json!({ "sources": all }));
+        return Ok(Answer::Yes);
+    }
+    let scans: Vec<_> = sources.iter().filter(|(_, source)| source.level > 0).collect();
+    if !scans.is_empty() {
+        output::line("level  source                    packets  ports  last seen");
+    }
+    for (target, source) in &scans {
+        let ports = source.ports.len().to_string() + more(source);
+        let last = output::time(source.last_seen as u64);
+        let Source { level, packets, .. } = source;
+        output::line(&format!("{level:>5}  {target:<24} {packets:>8} {ports:>6}  {last}"));
+    }
+    let rest = sources.len() - scans.len();
+    output::line(&format!("{} scans, and {rest} sources that are none", scans.len()));
+    Ok(Answer::Yes)
+}
+
+fn more(source: &Source) -> &'static str {
+    if source.has_more_ports() { "+" } else { "" }
+}
+
+fn print_one(target: &Target, source: &Source) {
+    let times = [source.first_seen, source.last_seen].map(|time| output::time(time as u64));
+    let flags: Vec<String> = source.tcp_flags.iter().map(|set| flags(*set)).collect();
+    let targets: Vec<String> = source.targets().map(IpAddr::to_string).collect();
+    let options = source.tcp_options.clone().map(|options| match options.as_str() {
+        "" => "none".to_owned(),
+        _ => options,
+    });
+    let ports = ranges(&source.ports).join(", ") + more(source);
+    let lines = [
+        ("source", target.to_string()),
+        ("level", source.level.to_string()),
+        ("seen", format!("{} to {}", times[0], times[1])),
+        ("packets", source.packets.to_string()),
+        ("to", targets.join(", ")),
+        ("protocols", protocols(source).join(", ")),
+        ("ports", ports),
+        ("tcp flags", flags.join("; ")),
+        ("options", options.unwrap_or_default()),
+    ];
+    for (name, text) in lines.iter().filter(|(_, text)| !text.is_empty()) {
+        output::line(&format!("{name:<10} {text}"));
+    }
+}
+
+fn describe(target: &Target, source: &Source) -> Value {
+    json!({
+        "source": target.to_string(),
+        "level": source.level,
+        "first_seen": source.first_seen,
+        "last_seen": source.last_seen,
+        "packets": source.packets,
+        "targets": source.targets().collect::<Vec<_>>(),
+        "protocols": protocols(source),
+        "ports": ranges(&source.ports),
+        "more_ports": source.has_more_ports(),
+        "tcp_flags": source.tcp_flags.iter().map(|set| logged::flags(*set)).collect::<Vec<_>>(),
+        "tcp_options": source.tcp_options,
+    })
+}
+
+fn flags(set: u8) -> String {
+    match logged::flags(set).join(",") {
+        none if none.is_empty() => "none".to_owned(),
+        flags => flags,
+    }
+}
+
+fn protocols(source: &Source) -> Vec<String> {
+    source.protocols.iter().map(|number| protocol_word(*number)).collect()
+}
+
+/// Ports as a policy writes them, those that follow each other in one: `22/tcp`, `80-90/tcp`.
+fn ranges(ports: &BTreeSet<(u8, u16)>) -> Vec<String> {
+    let mut ranges: Vec<(u8, u16, u16)> = Vec::new();
+    for (protocol, port) in ports {
+        match ranges.last_mut() {
+            Some((same, _, last)) if same == protocol && *last + 1 == *port => *last = *port,
+            _ => ranges.push((*protocol, *port, *port)),
+        }
+    }
+    let text = |(protocol, first, last): (u8, u16, u16)| match protocol_word(protocol) {
+        word if first == last => format!("{first}/{word}"),
+        word => format!("{first}-{last}/{word}"),
+    };
+    ranges.into_iter().map(text).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_that_follow_each_other_are_one_range() {
+        let ports = [(6, 22), (6, 80), (6, 81), (6, 82), (17, 83), (6, 65_535)];
+        let expected = ["22/tcp", "80-82/tcp", "65535/tcp", "83/udp"];
+        assert_eq!(ranges(&ports.into()), expected);
+    }
+}

@@ -1,0 +1,228 @@
+//! What one source has tried, and how dangerous that is, as PSAD has it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use nfguard_netlink::Packet;
+use serde::{Deserialize, Serialize};
+
+/// Packets to one address of this host, and addresses, from which on a scan is of level 1 to 5:
+/// `DANGER_LEVEL1` to `5` and `DL1_UNIQUE_HOSTS` to `DL5_UNIQUE_HOSTS` as PSAD comes.
+const PACKETS: [u64; 5] = [5, 15, 150, 1500, 10_000];
+const TARGETS: [usize; 5] = [10, 20, 50, 100, 500];
+/// `PROTOCOL_SCAN_THRESHOLD`: so many protocols are a scan even without ports. Two ports always are
+/// (`PORT_RANGE_SCAN_THRESHOLD`).
+const PROTOCOLS: usize = 5;
+/// `SCAN_TIMEOUT`: seconds of silence after which what comes is another scan.
+const SILENCE: f64 = 3600.0;
+
+/// How many ports of one source are remembered one by one; its packets are all counted.
+const PORTS: usize = 1000;
+
+/// SYN alone of all flags.
+const SYN: u8 = 2;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Source {
+    /// Seconds since 1970.
+    pub(crate) first_seen: f64,
+    pub(crate) last_seen: f64,
+    pub(crate) packets: u64,
+    /// The highest level that one of its scans has reached.
+    pub(crate) level: u8,
+    /// Protocol and port, at most [`PORTS`].
+    pub(crate) ports: BTreeSet<(u8, u16)>,
+    pub(crate) protocols: Vec<u8>,
+    /// Each set of TCP flags that it has sent.
+    pub(crate) tcp_flags: Vec<u8>,
+    /// Of its first SYN.
+    pub(crate) tcp_options: Option<String>,
+    scan: Scan,
+    /// Whether there is anything of it in the file.
+    #[serde(skip, default = "from_the_file")]
+    pub(crate) is_written: bool,
+}
+
+fn from_the_file() -> bool {
+    true
+}
+
+/// The scan that goes on.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Scan {
+    /// Packets to each address, as many as make the highest level.
+    targets: BTreeMap<IpAddr, u64>,
+    protocols: Vec<u8>,
+    /// The lowest and the highest port.
+    ports: Option<(u16, u16)>,
+}
+
+impl Source {
+    pub(crate) fn new(time: f64) -> Source {
+        Source {
+            first_seen: time,
+            last_seen: time,
+            packets: 0,
+            level: 0,
+            ports: BTreeSet::new(),
+            protocols: Vec::new(),
+            tcp_flags: Vec::new(),
+            tcp_options: None,
+            scan: Scan::default(),
+            is_written: false,
+        }
+    }
+
+    /// Adds a packet that was not let in.
+    pub(crate) fn add(&mut self, packet: &Packet<'_>, time: f64) {
+        if time - self.last_seen > SILENCE {
+            self.scan = Scan::default();
+        }
+        // The clock may go back.
+        self.last_seen = self.last_seen.max(time);
+        self.packets += 1;
+        note(&mut self.protocols, packet.protocol);
+        if let Some((_, port)) = packet.ports
+            && self.ports.len() < PORTS
+        {
+            self.ports.insert((packet.protocol, port));
+        }
+        if let Some(flags) = packet.tcp_flags {
+            note(&mut self.tcp_flags, flags);
+            if flags == SYN && self.tcp_options.is_none() {
+                self.tcp_options = packet.tcp_options();
+            }
+        }
+        self.scan.add(packet);
+        self.level = self.level.max(self.scan.level());
+    }
+
+    /// The addresses of this host, or behind it, that its last scan was for.
+    pub(crate) fn targets(&self) -> impl Iterator<Item = &IpAddr> {
+        self.scan.targets.keys()
+    }
+
+    /// The higher, the worse.
+    pub(crate) fn rank(&self) -> f64 {
+        // No time is as long as the step from one level to the next.
+        f64::from(self.level) * 1e12 + self.last_seen
+    }
+
+    /// Whether there were more ports than are remembered.
+    pub(crate) fn has_more_ports(&self) -> bool {
+        self.ports.len() >= PORTS
+    }
+}
+
+impl Scan {
+    fn add(&mut self, packet: &Packet<'_>) {
+        note(&mut self.protocols, packet.protocol);
+        let [.., most] = TARGETS;
+        if self.targets.len() < most || self.targets.contains_key(&packet.destination) {
+            *self.targets.entry(packet.destination).or_default() += 1;
+        }
+        if let Some((_, port)) = packet.ports {
+            let (low, high) = self.ports.unwrap_or((port, port));
+            self.ports = Some((low.min(port), high.max(port)));
+        }
+    }
+
+    fn level(&self) -> u8 {
+        let packets = self.targets.values().max().copied().unwrap_or(0);
+        let targets = self.targets.len();
+        let ports = self.ports.is_none_or(|(low, high)| low < high);
+        if !ports && self.protocols.len() < PROTOCOLS && targets < TARGETS[0] {
+            return 0;
+        }
+        let by_packets = PACKETS.iter().filter(|least| packets >= **least).count();
+        let by_targets = TARGETS.iter().filter(|least| targets >= **least).count();
+        // Neither has more than five.
+        by_packets.max(by_targets) as u8
+    }
+}
+
+/// Of the few that there are, each once.
+fn note(known: &mut Vec<u8>, number: u8) {
+    if !known.contains(&number) {
+        known.push(number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    fn packet(target: u32, port: Option<u16>) -> Packet<'static> {
+        Packet {
+            source: Ipv4Addr::new(203, 0, 113, 7).into(),
+            destination: Ipv4Addr::from_bits(target).into(),
+            protocol: if port.is_some() { 6 } else { 1 },
+            length: 40,
+            fragment: None,
+            ports: port.map(|port| (40000, port)),
+            tcp_flags: port.map(|_| SYN),
+            icmp: None,
+            payload: &[],
+        }
+    }
+
+    fn level(packets: impl IntoIterator<Item = Packet<'static>>) -> u8 {
+        let mut source = Source::new(0.0);
+        packets.into_iter().for_each(|packet| source.add(&packet, 1.0));
+        source.level
+    }
+
+    #[test]
+    fn levels_begin_where_psad_has_them_begin() {
+        let ports = |count: u32| (0..count).map(|port| packet(1, Some((port % 60_000) as u16)));
+        for (packets, expected) in [
+            (4, 0),
+            (5, 1),
+            (14, 1),
+            (15, 2),
+            (149, 2),
+            (150, 3),
+            (1499, 3),
+            (1500, 4),
+            (9999, 4),
+            (10_000, 5),
+        ] {
+            assert_eq!(level(ports(packets)), expected, "{packets} packets");
+        }
+        for (targets, expected) in [(9, 0), (10, 1), (20, 2), (50, 3), (100, 4), (499, 4), (500, 5)]
+        {
+            let sweep = (0..targets).map(|target| packet(target, Some(22)));
+            assert_eq!(level(sweep), expected, "{targets} targets");
+        }
+    }
+
+    #[test]
+    fn one_port_is_no_scan_however_often() {
+        assert_eq!(level((0..20_000).map(|_| packet(1, Some(22)))), 0);
+    }
+
+    #[test]
+    fn after_an_hour_of_silence_a_scan_begins_anew_and_the_level_stays() {
+        let mut source = Source::new(0.0);
+        (0..15).for_each(|port| source.add(&packet(1, Some(port)), 1.0));
+        assert_eq!(source.level, 2);
+        (0..140).for_each(|port| source.add(&packet(1, Some(port)), 4000.0));
+        assert_eq!((source.level, source.packets), (2, 155));
+        (0..10).for_each(|port| source.add(&packet(1, Some(port)), 4001.0));
+        assert_eq!(source.level, 3);
+    }
+
+    #[test]
+    fn what_is_remembered_has_bounds() {
+        let mut source = Source::new(0.0);
+        for number in 0..70_000_u32 {
+            source.add(&packet(number, Some((number % 65_536) as u16)), 1.0);
+        }
+        assert_eq!(
+            (source.packets, source.ports.len(), source.targets().count()),
+            (70_000, PORTS, 500)
+        );
+    }
+}

@@ -1,0 +1,120 @@
+//! Sources in a file, each written for itself.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::fmt::Display;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nfguard_ban::Target;
+use redb::{Database, DatabaseError, ReadableTable as _, TableDefinition, TableError};
+use rustix::fs::FlockOperation;
+
+use super::source::Source;
+use crate::failure::Failure;
+
+/// A source as `nfguard bans` would write it, and what it did as JSON.
+const SOURCES: TableDefinition<&str, &[u8]> = TableDefinition::new("sources");
+
+/// Bytes of it that are kept in memory while it is open.
+const CACHE: usize = 4 << 20;
+/// How long another process may have it open.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A source and what is to be written of it; `None` if it is to be taken out.
+pub(crate) type Change = (Target, Option<Vec<u8>>);
+
+/// It is open no longer than it takes to read or to write it, so that one can write and many read.
+#[derive(Clone)]
+pub(crate) struct Store(PathBuf);
+
+impl Store {
+    pub(crate) fn new(path: PathBuf) -> Store {
+        Store(path)
+    }
+
+    /// Makes this process the only one that keeps them, as long as the value lives.
+    pub(crate) fn claim(&self) -> Result<File, Failure> {
+        let folder = self.0.parent().unwrap_or(&self.0);
+        let claim = || {
+            DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+            let folder = File::open(folder)?;
+            rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive)?;
+            io::Result::Ok(folder)
+        };
+        claim().map_err(|error| match error.kind() {
+            ErrorKind::WouldBlock => {
+                Failure::Usage("another `nfguard log --keep` is running".to_owned())
+            }
+            _ => Failure::file(folder)(error),
+        })
+    }
+
+    /// All of them; none if there is no file.
+    pub(crate) fn read(&self) -> Result<HashMap<Target, Source>, Failure> {
+        if !self.0.try_exists().map_err(Failure::file(&self.0))? {
+            return Ok(HashMap::new());
+        }
+        let database = self.open()?;
+        read(&database).map_err(|error| self.failure(error))
+    }
+
+    /// All or nothing, and safe from a power cut.
+    pub(crate) fn write(&self, changes: &[Change]) -> Result<(), Failure> {
+        let database = self.open()?;
+        write(&database, changes).map_err(|error| self.failure(error))
+    }
+
+    fn open(&self) -> Result<Database, Failure> {
+        let since = Instant::now();
+        loop {
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create(true).truncate(false).mode(0o600);
+            let file = options.open(&self.0).map_err(Failure::file(&self.0))?;
+            match Database::builder().set_cache_size(CACHE).create_file(file) {
+                Err(DatabaseError::DatabaseAlreadyOpen) if since.elapsed() < PATIENCE => {
+                    sleep(Duration::from_millis(20));
+                }
+                opened => return opened.map_err(|error| self.failure(error)),
+            }
+        }
+    }
+
+    fn failure(&self, error: impl Display) -> Failure {
+        Failure::file(&self.0)(io::Error::other(format!(
+            "{error}; if it is removed, it is begun anew"
+        )))
+    }
+}
+
+fn read(database: &Database) -> Result<HashMap<Target, Source>, Box<dyn Error>> {
+    let table = match database.begin_read()?.open_table(SOURCES) {
+        Err(TableError::TableDoesNotExist(_)) => return Ok(HashMap::new()),
+        table => table?,
+    };
+    let mut sources = HashMap::new();
+    for entry in table.iter()? {
+        let (target, source) = entry?;
+        sources.insert(target.value().parse()?, serde_json::from_slice(source.value())?);
+    }
+    Ok(sources)
+}
+
+fn write(database: &Database, changes: &[Change]) -> Result<(), Box<dyn Error>> {
+    let write = database.begin_write()?;
+    let mut table = write.open_table(SOURCES)?;
+    for (target, source) in changes {
+        let target = target.to_string();
+        match source {
+            Some(source) => table.insert(target.as_str(), source.as_slice())?,
+            None => table.remove(target.as_str())?,
+        };
+    }
+    drop(table);
+    write.commit()?;
+    Ok(())
+}
