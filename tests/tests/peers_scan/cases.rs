@@ -1,0 +1,98 @@
+//! How attackers scan.
+
+use crate::side::{Side, source};
+
+#[derive(Clone, Copy)]
+pub(crate) struct Case {
+    /// As people type it.
+    pub(crate) name: &'static str,
+    pub(crate) note: &'static str,
+    pub(crate) ports: &'static str,
+    pub(crate) banned: Banned,
+}
+
+/// What nfguard is to do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Banned {
+    /// At this packet. All that nmap has heard by then is silence.
+    At(u64),
+    /// At the sixth closed port; it may have tried open ones before.
+    AtSixthClosed,
+    Never,
+}
+
+use Banned::{At, AtSixthClosed, Never};
+
+const fn case(name: &'static str, banned: Banned) -> Case {
+    Case { name, note: "", ports: "1-200,443", banned }
+}
+
+/// With `-r`, ports come one after the other, and it is known which is the sixth.
+pub(crate) const CASES: [Case; 22] = [
+    case("nmap -sS -r", At(6)),
+    Case { note: "popular ports first", ..case("nmap -sS", AtSixthClosed) },
+    case("nmap -sT -r", At(6)),
+    case("nmap -sU -r", At(6)),
+    case("nmap -sF -r", At(1)),
+    case("nmap -sX -r", At(1)),
+    case("nmap -sN -r", At(1)),
+    case("nmap -sA -r", Never),
+    case("nmap -sM -r", Never),
+    Case { ports: "1-6", note: "15 s for each port", ..case("nmap -sS -r -T1", Never) },
+    Case { ports: "1-12", note: "twice each", ..case("nmap -sS -r -T2", At(11)) },
+    case("nmap -sS -r -T4", At(6)),
+    case("nmap -sS -r -T5", At(6)),
+    case("nmap -6 -sS -r", At(6)),
+    case("nmap -sS -r -f", At(6)),
+    case("nmap -sS -r -g 53", At(6)),
+    case("nmap -sU -r -g 53", At(6)),
+    Case { ports: "40000-40100", note: "as late answers", ..case("nmap -sU -r -g 53", Never) },
+    Case { note: "four more senders", ..case("nmap -sS -r -D", At(6)) },
+    Case { ports: "75-84,443", note: "counted: the zombie", ..case("nmap -r -sI", AtSixthClosed) },
+    Case { ports: "++1", note: "1,000 ports", ..case("hping3 -S -i u100", At(6)) },
+    Case { ports: "443", note: "1,000 times port 443", ..case("hping3 -S -i u100", Never) },
+];
+
+/// For a policy that remembers ports for ten minutes.
+pub(crate) const PATIENT: Case =
+    Case { ports: "1-6", note: "`\"seconds\": 600`", ..case("nmap -sS -r -T1", At(6)) };
+
+/// In whose name somebody sends besides. The last one is the host's gateway.
+pub(crate) const DECOYS: [&str; 5] =
+    ["198.18.200.1", "198.18.200.2", "198.18.200.3", "198.18.200.4", "198.51.100.1"];
+
+impl Case {
+    pub(crate) fn is_v6(&self) -> bool {
+        self.name.contains("-6")
+    }
+
+    pub(crate) fn is_nmap(&self) -> bool {
+        self.name.starts_with("nmap")
+    }
+
+    /// Scans in the name of another, and looks at what that one does.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.name.ends_with("-sI")
+    }
+
+    /// Retries are few, so that a scan of silent ports comes to an end.
+    pub(crate) fn command(&self, zombie: u8) -> Vec<String> {
+        let mut words: Vec<String> = self.name.split(' ').map(str::to_owned).collect();
+        let mut add = |more: &[&str]| words.extend(more.iter().map(|word| (*word).to_owned()));
+        if self.name.ends_with("-D") {
+            add(&[&DECOYS.join(",")]);
+        }
+        if self.is_idle() {
+            add(&[&source(zombie, false).to_string()]);
+        }
+        add(&["-p", self.ports]);
+        if self.is_nmap() {
+            let retries = if self.name.ends_with("-T1") { "0" } else { "1" };
+            add(&["-n", "-Pn", "--max-retries", retries, "--host-timeout", "170s", "-oG", "-"]);
+        } else {
+            add(&["-c", "1000", "-n", "-q"]);
+        }
+        add(&[&Side::host(self.is_v6()).to_string()]);
+        words
+    }
+}
