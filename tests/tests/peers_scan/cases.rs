@@ -36,7 +36,7 @@ pub(crate) const CASES: [Case; 22] = [
     case("nmap -sF -r", At(1)),
     case("nmap -sX -r", At(1)),
     case("nmap -sN -r", At(1)),
-    case("nmap -sA -r", Never),
+    case("nmap -sA -r", At(6)),
     case("nmap -sM -r", Never),
     Case { ports: "1-6", note: "15 s for each port", ..case("nmap -sS -r -T1", Never) },
     Case { ports: "1-12", note: "twice each", ..case("nmap -sS -r -T2", At(11)) },
@@ -57,6 +57,13 @@ pub(crate) const CASES: [Case; 22] = [
 pub(crate) const PATIENT: Case =
     Case { ports: "1-6", note: "`\"seconds\": 600`", ..case("nmap -sS -r -T1", At(6)) };
 
+/// Each packet from another source, all of them forged: each of the first flood would be banned at
+/// once, of the second, nobody.
+pub(crate) const FORGED: [&str; 2] =
+    ["hping3 -F --rand-source -i u100", "hping3 -S --rand-source -i u100"];
+/// How many packets hping3 sends.
+pub(crate) const MANY: usize = 1000;
+
 /// In whose name somebody sends besides. The last one is the host's gateway.
 pub(crate) const DECOYS: [&str; 5] =
     ["198.18.200.1", "198.18.200.2", "198.18.200.3", "198.18.200.4", "198.51.100.1"];
@@ -76,23 +83,24 @@ impl Case {
     }
 
     /// Retries are few, so that a scan of silent ports comes to an end.
-    pub(crate) fn command(&self, zombie: u8) -> Vec<String> {
-        let mut words: Vec<String> = self.name.split(' ').map(str::to_owned).collect();
-        let mut add = |more: &[&str]| words.extend(more.iter().map(|word| (*word).to_owned()));
-        if self.name.ends_with("-D") {
-            add(&[&DECOYS.join(",")]);
+    pub(crate) fn command(&self, zombie: u8) -> String {
+        let Case { name, ports, .. } = self;
+        if !self.is_nmap() {
+            return flood(name, ports);
         }
-        if self.is_idle() {
-            add(&[&source(zombie, false).to_string()]);
-        }
-        add(&["-p", self.ports]);
-        if self.is_nmap() {
-            let retries = if self.name.ends_with("-T1") { "0" } else { "1" };
-            add(&["-n", "-Pn", "--max-retries", retries, "--host-timeout", "170s", "-oG", "-"]);
-        } else {
-            add(&["-c", "1000", "-n", "-q"]);
-        }
-        add(&[&Side::host(self.is_v6()).to_string()]);
-        words
+        let whom = match name.rsplit_once(' ') {
+            Some((_, "-D")) => DECOYS.join(","),
+            Some((_, "-sI")) => source(zombie, false).to_string(),
+            _ => String::new(),
+        };
+        let retries = if name.ends_with("-T1") { 0 } else { 1 };
+        let host = Side::host(self.is_v6());
+        format!(
+            "{name} {whom} -p {ports} -n -Pn --max-retries {retries} --host-timeout 170s -oG - {host}"
+        )
     }
+}
+
+pub(crate) fn flood(name: &str, ports: &str) -> String {
+    format!("{name} -p {ports} -c {MANY} -n -q {}", Side::host(false))
 }

@@ -219,7 +219,7 @@ impl Side {
     /// It looks every five seconds.
     pub(crate) fn let_psad_read(&self) {
         if self.psad.is_some() {
-            thread::sleep(Duration::from_secs(15));
+            thread::sleep(Duration::from_secs(12));
         }
     }
 
