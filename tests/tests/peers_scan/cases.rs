@@ -27,8 +27,11 @@ const fn case(name: &'static str, banned: Banned) -> Case {
     Case { name, note: "", ports: "1-200,443", banned }
 }
 
+/// Whoever has sent data is known to nfguard.
+pub(crate) const AFTER_A_VISIT: &str = "after a visit to port 80";
+
 /// With `-r`, ports come one after the other, and it is known which is the sixth.
-pub(crate) const CASES: [Case; 22] = [
+pub(crate) const CASES: [Case; 23] = [
     case("nmap -sS -r", At(6)),
     Case { note: "popular ports first", ..case("nmap -sS", AtSixthClosed) },
     case("nmap -sT -r", At(6)),
@@ -47,6 +50,7 @@ pub(crate) const CASES: [Case; 22] = [
     case("nmap -sS -r -g 53", At(6)),
     case("nmap -sU -r -g 53", At(6)),
     Case { ports: "40000-40100", note: "as late answers", ..case("nmap -sU -r -g 53", Never) },
+    Case { note: AFTER_A_VISIT, ..case("nmap -sS -r", Never) },
     Case { note: "four more senders", ..case("nmap -sS -r -D", At(6)) },
     Case { ports: "75-84,443", note: "counted: the zombie", ..case("nmap -r -sI", AtSixthClosed) },
     Case { ports: "++1", note: "1,000 ports", ..case("hping3 -S -i u100", At(6)) },

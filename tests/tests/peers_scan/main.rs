@@ -9,17 +9,18 @@ mod zombie;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{Read, Write};
 use std::net::IpAddr;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
 
-use nfguard_lab::Netns;
+use nfguard_lab::{Netns, Probe};
 use nfguard_tests::program::TempFile;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use crate::cases::{Banned, CASES, Case, DECOYS, FORGED, PATIENT, flood};
+use crate::cases::{AFTER_A_VISIT, Banned, CASES, Case, DECOYS, FORGED, PATIENT, flood};
 use crate::side::{PATIENCE, Seen, Side, address, source};
 
 const POLICY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../policies/traefik.json");
@@ -152,6 +153,12 @@ fn attack(side: &Side, cases: &[Case], patience: Duration) -> Attack {
 /// Runs it and returns what the scanner has learned. On one processor, so that packets arrive one
 /// after the other.
 fn scan(scanner: &Netns, number: u8, case: &Case) -> String {
+    if case.note == AFTER_A_VISIT {
+        let probe = Probe::tcp(scanner, (Side::host(case.is_v6()), 80)).timeout(PATIENCE);
+        let mut visit = probe.connect().expect("is let in");
+        visit.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("sends");
+        visit.read_exact(&mut [0; 16]).expect("is answered");
+    }
     let said = scanner.run(|| {
         stay_on_one_processor(number.into());
         run(&case.command(ZOMBIE))

@@ -130,14 +130,12 @@ impl Side {
         ];
         let any = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
         for (gateway, any) in gateways.into_iter().zip(any) {
-            let (own, bits) =
-                (source(number, gateway.is_ipv6()), if gateway.is_ipv4() { 24 } else { 64 });
+            let bits = if gateway.is_ipv4() { 24 } else { 64 };
+            let own = source(number, gateway.is_ipv6());
             internet.address(&link, gateway, bits).expect("an address");
             scanner.address("eth0", own, bits).expect("an address");
             scanner.route(any, 0, gateway).expect("a route");
         }
-        let rp_filter = format!("ipv4/conf/{link}/rp_filter");
-        internet.sysctl(&rp_filter, "0").expect("can be set");
         scanner
     }
 
@@ -166,19 +164,15 @@ impl Side {
             let name = counter(*source);
             let found = counters.iter().find(|(counter, _)| counter.name == name);
             let packets = found.expect("is watched").1.packets;
-            let after = banned.get(source).copied();
-            // nfguard drops in front of the counter.
-            let after = if self.psad.is_some() { after } else { after.map(|_| 0) };
-            let looked_at = packets.saturating_sub(after.unwrap_or(0));
-            (
-                *source,
-                Seen { packets: looked_at, is_banned: after.is_some(), after: after.unwrap_or(0) },
-            )
+            let after = banned.get(source).copied().unwrap_or(0);
+            let (packets, is_banned) = (packets.saturating_sub(after), banned.contains_key(source));
+            (*source, Seen { packets, is_banned, after })
         };
         sources.iter().map(look).collect()
     }
 
-    /// Who is, and how many packets PSAD's rule has dropped since.
+    /// Who is, and how many packets PSAD's rule has dropped since. nfguard drops them in front of the
+    /// counters.
     pub(crate) fn banned(&self) -> BTreeMap<IpAddr, u64> {
         if self.psad.is_none() {
             let answer = nfguard(&self.world.host, &["bans", "--json"]);
