@@ -25,7 +25,16 @@ mount --bind $dir/default /etc/default/ufw
 /// # Panics
 /// If ufw is not installed, or refuses a command.
 pub fn ufw(netns: &Netns, commands: &[&str]) {
-    enabled_and(netns, commands, "");
+    enabled_and(netns, "", commands, "");
+}
+
+/// As [`ufw()`], with this line at the end of its rules for packets that come in, of both families.
+///
+/// # Panics
+/// As [`ufw()`].
+pub fn ufw_with_rule(netns: &Netns, rule: &str, commands: &[&str]) {
+    let rules = "/etc/ufw/before.rules /etc/ufw/before6.rules";
+    enabled_and(netns, &format!("sed -i '/^COMMIT/i {rule}' {rules}\n"), commands, "");
 }
 
 /// As [`ufw()`], and disables it again.
@@ -33,12 +42,13 @@ pub fn ufw(netns: &Netns, commands: &[&str]) {
 /// # Panics
 /// As [`ufw()`].
 pub fn ufw_disabled_again(netns: &Netns, commands: &[&str]) {
-    enabled_and(netns, commands, "ufw disable\n");
+    enabled_and(netns, "", commands, "ufw disable\n");
 }
 
-fn enabled_and(netns: &Netns, commands: &[&str], then: &str) {
+fn enabled_and(netns: &Netns, first: &str, commands: &[&str], then: &str) {
     let commands = commands.iter().map(|command| format!("ufw {command}\n"));
-    let script = FRESH.to_owned() + &commands.collect::<String>() + "ufw --force enable\n" + then;
+    let commands = commands.collect::<String>();
+    let script = FRESH.to_owned() + first + &commands + "ufw --force enable\n" + then;
     let output = netns.run(|| {
         Command::new("unshare")
             .args(["--mount", "sh", "-c", &script])

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// What is looked for, and the Debian package that has it.
-const TOOLS: [(&str, &str); 27] = [
+const TOOLS: [(&str, &str); 28] = [
     ("nft", "nftables"),
     ("iptables-nft", "iptables"),
     ("ufw", "ufw"),
@@ -20,6 +20,7 @@ const TOOLS: [(&str, &str); 27] = [
     ("sendmail", "msmtp-mta"),
     ("ulogd", "ulogd2"),
     ("nmap", "nmap"),
+    ("hping3", "hping3"),
     ("sshd", "openssh-server"),
     ("ssh", "openssh-client"),
     ("ip", "iproute2"),

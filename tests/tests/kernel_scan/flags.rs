@@ -30,12 +30,25 @@ fn the_first_packet_with_illegal_flags_bans() {
 }
 
 #[test]
+fn acks_of_no_connection_are_counted_as_closed_ports_are() {
+    let mut ground = Ground::new(USUAL);
+    for source in [A, A6] {
+        for port in 1000..1006 {
+            assert!(!ground.is_banned(source), "{port}");
+            ground.tcp(source, port, ACK);
+        }
+        assert!(ground.is_banned(source));
+    }
+}
+
+#[test]
 fn flags_that_happen_do_not_ban() {
     let mut ground = Ground::new(USUAL);
-    // What is left of connections that this host has forgotten.
-    for flags in [ACK, RST, RST | ACK, FIN | ACK, SYN | ACK, PSH | ACK, FIN | PSH | ACK, URG | ACK]
-    {
-        for port in 1000..1010 {
+    // What is left of connections that this host has forgotten; of such that it has begun, ACKs, too.
+    let to_any = [RST, RST | ACK, FIN | ACK, SYN | ACK, PSH | ACK, FIN | PSH | ACK, URG | ACK];
+    let all = to_any.map(|flags| (flags, 1000)).into_iter().chain([(ACK, 40_000)]);
+    for (flags, first) in all {
+        for port in first..first + 10 {
             ground.tcp(A, port, flags);
             ground.tcp(A6, port, flags);
         }

@@ -220,6 +220,7 @@ impl Compiler<'_> {
         ];
         rules.push(commented([udp(), late.concat(), vec![back()]], "scan: perhaps a late answer"));
         rules.push(plain([udp(), vec![goto("scan/port")]]));
+        rules.push(bare_ack());
         self.chain("closed", rules);
 
         let counter = self.counter(CLOSED);
@@ -387,6 +388,16 @@ fn port_key(family: Family) -> Vec<Expr> {
         Expr::Payload { header: Header::Transport, offset: 2, len: 2, reg: reg(2 * width + 1) },
     ]);
     exprs
+}
+
+/// Finds out what a firewall lets pass. To higher ports comes what is left of connections that this
+/// host began and has forgotten.
+fn bare_ack() -> Rule {
+    use tcp_flag::{ACK, FIN, PSH, RST, SYN, URG};
+    let flags = expr::tcp_flags(FIN | SYN | RST | PSH | ACK | URG, ACK);
+    let ack = [expr::protocol(protocol::TCP), flags];
+    let port = expr::in_range(expr::port(End::Destination), (0, EPHEMERAL - 1));
+    commented([ack.concat(), port, vec![goto("scan/port")]], "scan: an ACK of no connection")
 }
 
 /// All of a link would be one source, the routers among it.

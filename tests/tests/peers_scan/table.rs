@@ -1,0 +1,73 @@
+//! The table in the README.
+
+use std::fs;
+
+use crate::cases::{Banned, CASES, Case, FORGED, MANY, PATIENT};
+use crate::side::Seen;
+use crate::{Attack, Outcome};
+
+const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
+const BEGIN: &str = "| Scan | nfguard bans after | it learns | \
+                     UFW with PSAD blocks after | it learns | PSAD at level 3 after |";
+
+/// Compares what is said of nfguard, which is the same each time.
+pub(crate) fn check(ours: &Attack, patient: &Attack, psad: [&Attack; 2]) {
+    let mut rows = vec![BEGIN.to_owned(), "|---|---|---|---|---|---|".to_owned()];
+    for (at, case) in CASES.iter().enumerate() {
+        let [write_up, level_3] = psad.map(|psad| &psad.outcomes[at]);
+        let theirs = [blocked(write_up), write_up.learned.clone(), blocked(level_3)];
+        rows.push(row(case, &ours.outcomes[at], theirs));
+    }
+    rows.push(row(&PATIENT, &patient.outcomes[0], Default::default()));
+    for (at, name) in FORGED.iter().enumerate() {
+        let [write_up, level_3] = psad.map(|psad| of_all(psad.forged[at]));
+        let ours = of_all(ours.forged[at]);
+        rows.push(format!("| `{name}` | {ours} | – | {write_up} | – | {level_3} |"));
+    }
+
+    let readme = fs::read_to_string(README).expect("the README");
+    let rows = rows.join("\n") + "\n";
+    let begin = readme.find(BEGIN).expect("the README has the table");
+    let length = readme[begin..].find("\n\n").map_or(readme.len() - begin, |end| end + 1);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        let new = [&readme[..begin], &rows, &readme[begin + length..]].concat();
+        fs::write(README, new).expect("can be written");
+        return;
+    }
+    let stable = |table: &str| -> Vec<String> {
+        let first = |row: &str| row.split(" | ").take(3).collect::<Vec<_>>().join(" | ");
+        table.lines().map(first).collect()
+    };
+    let said = stable(&readme[begin..begin + length]);
+    assert_eq!(said, stable(&rows), "UPDATE_GOLDEN=1 writes the README's table anew");
+}
+
+fn row(case: &Case, ours: &Outcome, theirs: [String; 3]) -> String {
+    let note = if case.note.is_empty() { String::new() } else { format!(", {}", case.note) };
+    let (after, learned) = match case.banned {
+        // Chance decides which open ports come before.
+        Banned::AtSixthClosed => ("6 closed ports".to_owned(), "open ports among them".to_owned()),
+        _ if ours.seen.is_banned => (ours.seen.packets.to_string(), ours.learned.clone()),
+        _ => ("never".to_owned(), ours.learned.clone()),
+    };
+    let ours = [format!("`{}`{note}", case.name), after, learned];
+    // What separates cells must not stand in one.
+    let cells = ours.into_iter().chain(theirs).map(|cell| cell.replace('|', "\\|"));
+    format!("| {} |", cells.collect::<Vec<_>>().join(" | "))
+}
+
+/// How many packets of the scan had passed by then.
+fn blocked(outcome: &Outcome) -> String {
+    let Seen { packets, is_banned, after } = outcome.seen;
+    match (is_banned, after) {
+        (false, _) => "never".to_owned(),
+        (true, 0) => format!("all {packets}"),
+        (true, after) => format!("{packets} of {}", packets + after),
+    }
+}
+
+/// How many forged senders, but not how long it took a busy machine.
+fn of_all(banned: usize) -> String {
+    let banned = if banned >= 90 { "the first 100".to_owned() } else { banned.to_string() };
+    format!("bans {banned} of {MANY}")
+}
