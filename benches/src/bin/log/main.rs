@@ -111,8 +111,13 @@ fn one(variant: &[&str], rate: u32, dir: &std::path::Path) -> Result<Outcome> {
     };
     run(&world.host, nfguard(&["load"]).arg(&policy))?;
     let IpAddr::V4(to) = World::HOST_V4 else { return Err("not IPv4".into()) };
-    let packets =
-        Packets { first: Ipv4Addr::new(10, 0, 0, 0), sources: 1 << 16, to, ports: (53, 443) };
+    let packets = Packets {
+        first: Ipv4Addr::new(10, 0, 0, 0),
+        sources: 1 << 16,
+        to,
+        ports: (53, 443),
+        scattered: false,
+    };
     let generator =
         world.host.run(|| Generator::new(if_nametoindex("eth0")?, mac("eth0")?, packets))?;
 

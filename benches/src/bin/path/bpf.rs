@@ -98,6 +98,8 @@ pub(crate) struct Packets {
     pub(crate) to: Ipv4Addr,
     /// UDP ports: from, to.
     pub(crate) ports: (u16, u16),
+    /// Whether they go to all ports there are, by chance.
+    pub(crate) scattered: bool,
 }
 
 impl Generator {
@@ -173,6 +175,7 @@ const HEADER: usize = 14;
 const CHECKSUM: usize = HEADER + 10;
 const SOURCE: usize = HEADER + 12;
 const END: usize = HEADER + 20;
+const PORT: usize = END + 2;
 
 /// Ethernet, IPv4 and UDP with four bytes of data, without source address and checksums.
 fn frame(mac: [u8; 6], packets: Packets) -> Vec<u8> {
@@ -194,10 +197,12 @@ fn program(packets: Packets, frame: &[u8]) -> Vec<Instruction> {
     let number = |number: u32| number.cast_signed();
     let at = |offset: usize| i16::try_from(offset).unwrap_or(0);
 
-    // r6: the context. r7: the source address. r2: the packet. r4, r5: the checksum.
+    // r6: the context. r7: the source address. r8: a port. r2: the packet. r4, r5: the checksum.
     // Opcodes of RFC 9669.
     let mut program = vec![
         op(0xbf, 6, 1, 0, 0),                               // r6 = r1
+        op(0x85, 0, 0, 0, 7),                               // r0 = bpf_get_prandom_u32()
+        op(0xbc, 8, 0, 0, 0),                               // w8 = w0
         op(0x85, 0, 0, 0, 7),                               // r0 = bpf_get_prandom_u32()
         op(0xbc, 7, 0, 0, 0),                               // w7 = w0
         op(0x94, 7, 0, 0, number(packets.sources)),         // w7 %= sources
@@ -239,12 +244,17 @@ fn program(packets: Packets, frame: &[u8]) -> Vec<Instruction> {
         op(0x6b, 2, 5, at(CHECKSUM), 0), // *(u16 *)(r2 + CHECKSUM) = r5
         op(0xdc, 7, 0, 0, 32),           // r7 = be32(r7)
         op(0x63, 2, 7, at(SOURCE), 0),   // *(u32 *)(r2 + SOURCE) = r7
-        op(0xb7, 0, 0, 0, 2),            // r0 = XDP_PASS
-        op(0x95, 0, 0, 0, 0),            // exit
+    ]);
+    if packets.scattered {
+        program.push(op(0x6b, 2, 8, at(PORT), 0)); // *(u16 *)(r2 + PORT) = r8
+    }
+    program.extend([
+        op(0xb7, 0, 0, 0, 2), // r0 = XDP_PASS
+        op(0x95, 0, 0, 0, 0), // exit
     ]);
     // What is left after the test of the length, up to `r0 = XDP_PASS`.
-    let skip = i16::try_from(program.len() - 10 - 2).unwrap_or(0);
-    if let Some(test) = program.get_mut(9) {
+    let skip = i16::try_from(program.len() - 12 - 2).unwrap_or(0);
+    if let Some(test) = program.get_mut(11) {
         test.offset = skip;
     }
     program

@@ -25,6 +25,8 @@ pub(crate) enum Firewall {
     Nfguard(u8),
     /// The same with `policies/traefik.json` loaded.
     NfguardPolicy,
+    /// The same, but that it does not look for scans.
+    NfguardNoScan,
     /// UFW with the policy's nine rules, and an ipset ahead of it.
     UfwIpset,
     /// UFW with the policy's nine rules, and ufw-docker's in Docker's own chain for users.
@@ -89,12 +91,16 @@ pub(crate) fn docker(netns: &Netns) -> Result<()> {
 }
 
 /// `policies/traefik.json`, and HTTP/3 let in.
-fn policy() -> Result<String> {
+fn policy(looks_for_scans: bool) -> Result<String> {
     let text = std::fs::read_to_string("policies/traefik.json")?;
     let mut policy: serde_json::Value = serde_json::from_str(&text)?;
     let rule =
         serde_json::json!({ "name": "http3", "action": "allow", "proto": "udp", "port": 443 });
     policy["rules"].as_array_mut().ok_or("the policy has no rules")?.push(rule);
+    if !looks_for_scans {
+        let policy = policy.as_object_mut().ok_or("the policy is no object")?;
+        policy.remove("scan").ok_or("the policy does not look for scans")?;
+    }
     Ok(policy.to_string())
 }
 
@@ -108,6 +114,7 @@ impl Firewall {
             Firewall::Nfguard(1) => "nfguard".to_owned(),
             Firewall::Nfguard(lengths) => format!("nfguard, {lengths} prefix lengths"),
             Firewall::NfguardPolicy => "nfguard with policies/traefik.json".to_owned(),
+            Firewall::NfguardNoScan => "the same without its `scan`".to_owned(),
             Firewall::UfwIpset => "UFW with ipset".to_owned(),
             Firewall::UfwDocker => "UFW with ufw-docker's rules".to_owned(),
             Firewall::Chain => "iptables chain, a rule a ban".to_owned(),
@@ -130,12 +137,12 @@ impl Firewall {
                 feed(netns, "nft", &["-f", "-"], &text)
             }
             Firewall::Nfguard(lengths) => nfguard(netns, bans, lengths),
-            Firewall::NfguardPolicy => {
+            Firewall::NfguardPolicy | Firewall::NfguardNoScan => {
                 let nfguard_bin =
                     std::env::var_os("NFGUARD_BIN").ok_or("NFGUARD_BIN is not set")?;
                 let nfguard_bin = nfguard_bin.to_str().ok_or("NFGUARD_BIN is no text")?;
                 let load = ["NFGUARD_STATE_DIR=", nfguard_bin, "load", "-"];
-                feed(netns, "env", &load, &policy()?)?;
+                feed(netns, "env", &load, &policy(self == Firewall::NfguardPolicy)?)?;
                 nfguard(netns, bans, 1)
             }
             Firewall::UfwIpset => {

@@ -1,5 +1,5 @@
-//! What a packet costs: nanoseconds for one of a banned source, and for one of a flow that is
-//! established, against the number of bans and beside what others do.
+//! What a packet costs: nanoseconds for one of a banned source, for one of a flow that is established,
+//! against the number of bans and beside what others do; and for one of a flood of scans.
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints")]
 
@@ -31,6 +31,8 @@ const PEER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
 /// The flow's ports: one that policies let a host ask, and one that the write-up's chain looks at.
 const PEER_PORT: u16 = 53;
 const PORT: u16 = 443;
+/// The scanners' own.
+const SCANNER: u16 = 40_000;
 
 /// Which packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,18 +43,24 @@ enum Traffic {
     Established,
     /// A client's, to a port that Docker publishes for a container.
     Published,
+    /// From so many scanners, to ports of the host by chance.
+    Scan,
 }
+
+const ALL: [Traffic; 4] =
+    [Traffic::Banned, Traffic::Established, Traffic::Published, Traffic::Scan];
 
 /// One line of the result.
 struct Case {
     firewall: Firewall,
+    /// Or scanners.
     bans: u32,
     traffic: Traffic,
     /// Nanoseconds a packet, one of each run.
     times: Vec<f64>,
 }
 
-/// `[RUNS] [banned|established|published]`: all three ways, or one of them.
+/// `[RUNS] [banned|established|published|scan]`: all of it, or one.
 fn main() -> Result<()> {
     enter()?;
     let runs = env::args().nth(1).map_or(Ok(RUNS), |runs| runs.parse())?;
@@ -60,7 +68,7 @@ fn main() -> Result<()> {
     let dir = env::temp_dir().join(format!("nfguard-bench-{}", std::process::id()));
     fs::create_dir(&dir)?;
     let done = Ufw::configured(&dir).and_then(|ufw| {
-        for traffic in [Traffic::Banned, Traffic::Established, Traffic::Published] {
+        for traffic in ALL {
             if only.as_ref().is_none_or(|only| only == traffic.word()) {
                 bench(traffic, runs, &ufw)?;
             }
@@ -99,7 +107,7 @@ fn bench(traffic: Traffic, runs: usize, ufw: &Ufw) -> Result<()> {
     if runs >= RUNS {
         let path = format!("{RESULTS}-{}", traffic.word());
         fs::write(format!("{path}.md"), page)?;
-        let plot = Plot { title: traffic.title(), x: "bans", y: "nanoseconds a packet" };
+        let plot = Plot { title: traffic.title(), x: traffic.number(), y: "nanoseconds a packet" };
         plot.write(Path::new(&format!("{path}.svg")), &series(&cases))?;
     }
     Ok(())
@@ -111,7 +119,13 @@ impl Traffic {
             Traffic::Banned => "banned",
             Traffic::Established => "established",
             Traffic::Published => "published",
+            Traffic::Scan => "scan",
         }
+    }
+
+    /// What there are so many of.
+    fn number(self) -> &'static str {
+        if self == Traffic::Scan { "scanners" } else { "bans" }
     }
 
     fn title(self) -> &'static str {
@@ -119,6 +133,7 @@ impl Traffic {
             Traffic::Banned => "A packet of a banned source, dropped",
             Traffic::Established => "A packet of an established flow to the host",
             Traffic::Published => "A packet of an established flow to a port that Docker publishes",
+            Traffic::Scan => "A packet of a flood of scans, dropped",
         }
     }
 }
@@ -153,13 +168,18 @@ fn cases() -> Vec<Case> {
     add(Established, Nfguard(8), &[100_000]);
     add(Established, HandWrittenStateful, &[0, 100_000]);
     add(Established, NfguardPolicy, &[0, 100_000]);
+    add(Established, NfguardNoScan, &[0, 100_000]);
     add(Established, UfwIpset, &SIZES);
     add(Established, Chain, &[1, 1_000, 10_000]);
     add(Published, None, &[0]);
     add(Published, HandWritten, &WITH_NONE);
     add(Published, NfguardPolicy, &WITH_NONE);
+    add(Published, NfguardNoScan, &[0, 100_000]);
     add(Published, UfwDocker, &[0]);
     add(Published, Chain, &[1, 1_000, 10_000]);
+    for firewall in [None, NfguardNoScan, NfguardPolicy, UfwIpset] {
+        add(Scan, firewall, &[1, 1_000, 60_000]);
+    }
     cases
 }
 
@@ -170,7 +190,8 @@ impl Case {
         if self.traffic == Traffic::Published {
             docker(&world.host)?;
         }
-        self.firewall.install(&world.host, self.bans, ufw)?;
+        let bans = if self.traffic == Traffic::Scan { 0 } else { self.bans };
+        self.firewall.install(&world.host, bans, ufw)?;
         let (v4, any) = (
             |address: IpAddr| match address {
                 IpAddr::V4(address) => Ok(address),
@@ -178,10 +199,21 @@ impl Case {
             },
             Ipv4Addr::UNSPECIFIED,
         );
-        let from = |first, sources, to| Packets { first, sources, to, ports: (PEER_PORT, PORT) };
+        let from = |first, sources, to| Packets {
+            first,
+            sources,
+            to,
+            ports: (PEER_PORT, PORT),
+            scattered: false,
+        };
         let (host, peer) = (v4(World::HOST_V4)?, SocketAddr::new(PEER.into(), PEER_PORT));
         let (packets, _sockets) = match self.traffic {
             Traffic::Banned => (from(FIRST, self.bans.max(1), host), Vec::new()),
+            Traffic::Scan => {
+                let packets = from(FIRST, self.bans, host);
+                // Not what could be a late answer.
+                (Packets { ports: (SCANNER, PORT), scattered: true, ..packets }, Vec::new())
+            }
             Traffic::Established => {
                 let socket = udp(&world.host, (any, PORT))?;
                 // Enough for a firewall to know the flow; a policy may refuse it.
@@ -256,12 +288,18 @@ fn report(traffic: Traffic, cases: &[Case]) -> String {
         let found = cases.iter().find(|case| case.firewall == firewall && case.bans == bans);
         found.map(Case::median)
     };
-    let none = of(Firewall::None, 0).unwrap_or_default();
+    let none = |case: &Case| {
+        let bans = if traffic == Traffic::Scan { case.bans } else { 0 };
+        of(Firewall::None, bans).unwrap_or_default()
+    };
     let rows: Vec<Vec<String>> = cases
         .iter()
         .map(|case| {
             let by_hand = match case.firewall {
-                Firewall::NfguardPolicy if traffic == Traffic::Established => {
+                _ if traffic == Traffic::Scan => of(Firewall::NfguardNoScan, case.bans),
+                Firewall::NfguardPolicy | Firewall::NfguardNoScan
+                    if traffic == Traffic::Established =>
+                {
                     of(Firewall::HandWrittenStateful, case.bans)
                 }
                 _ => of(Firewall::HandWritten, case.bans),
@@ -270,12 +308,13 @@ fn report(traffic: Traffic, cases: &[Case]) -> String {
                 case.firewall.name(),
                 case.bans.to_string(),
                 format!("{:.0}", case.median()),
-                format!("{:.2}", case.median() / none),
+                format!("{:.2}", case.median() / none(case)),
                 by_hand.map_or("–".to_owned(), |hand| format!("{:.2}", case.median() / hand)),
             ]
         })
         .collect();
-    let head = ["", "bans", "ns a packet", "to no firewall", "to nft by hand"];
+    let peer = if traffic == Traffic::Scan { "to the plain drop" } else { "to nft by hand" };
+    let head = ["", traffic.number(), "ns a packet", "to no firewall", peer];
     table(&head, &rows)
 }
 
