@@ -1,5 +1,7 @@
 //! Forged sources: how many are banned, and how much is remembered.
 
+use nfguard_tests::reader::Reader;
+
 use crate::{A, B, Ground};
 
 #[test]
@@ -14,6 +16,18 @@ fn only_so_many_are_banned_in_a_minute() {
     assert_eq!(ground.count("scan/bans"), banned as u64);
     assert_eq!(ground.count("scan/capped"), 40 - banned as u64);
     assert!(ground.count("builtin/invalid") == 40, "all are dropped");
+}
+
+#[test]
+fn beyond_so_many_a_line_is_logged_that_names_the_next() {
+    let mut ground =
+        Ground::with(r#"{ "bans_per_minute": 1 }"#, r#""log": { "to": { "group": 7 } },"#);
+    let reader = Reader::start(&ground.world.host, &["--count", "1"]);
+    for source in [A, B] {
+        ground.tcp(source, 9, 0);
+    }
+    let (lines, _) = reader.end();
+    assert!(lines.contains("scan/capped") && lines.contains(B), "{lines}");
 }
 
 #[test]

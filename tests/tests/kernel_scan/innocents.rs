@@ -1,6 +1,7 @@
 //! Who is not banned.
 
 use std::io::{Read as _, Write as _};
+use std::net::IpAddr;
 
 use nfguard_lab::{Outcome, Probe, World, packet, run_all};
 use nfguard_netlink::protocol;
@@ -65,16 +66,35 @@ fn a_peer_that_has_sent_data_is_not_banned_for_closed_ports_but_is_for_flags() {
     let mut ground = Ground::new(USUAL);
     let _servers = ground.serve();
     for (source, to) in [(A, World::HOST_V4), (A6, World::HOST_V6)] {
-        let probe = Probe::tcp(&ground.world.internet, (to, 80)).from(address(source));
-        let mut connection = probe.timeout(PATIENCE).connect().expect("is let in");
-        connection.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("sends");
-        let _ = connection.read(&mut [0; 16]).expect("is answered");
+        visit(&ground, source, to);
         assert!(ground.find("known", source).is_some(), "{source}");
         ground.syns(source, 1000, 20);
         assert!(!ground.is_banned(source), "{source}");
         ground.tcp(source, 9, 0);
         assert!(ground.is_banned(source), "{source}");
     }
+}
+
+/// Asks for a page, as a browser does.
+fn visit(ground: &Ground, source: &str, to: IpAddr) {
+    let probe = Probe::tcp(&ground.world.internet, (to, 80)).from(address(source));
+    let mut connection = probe.timeout(PATIENCE).connect().expect("is let in");
+    connection.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("sends");
+    let _ = connection.read(&mut [0; 16]).expect("is answered");
+}
+
+#[test]
+fn an_office_behind_one_address_is_not_banned_for_the_wrong_bookmarks_of_many() {
+    let mut ground = Ground::new(USUAL);
+    let _servers = ground.serve();
+    ground.syns(A, 1000, 5);
+    for port in 2000..2050 {
+        visit(&ground, A, World::HOST_V4);
+        ground.syn(A, port);
+    }
+    assert!(!ground.is_banned(A));
+    ground.syns(B, 2000, 6);
+    assert!(ground.is_banned(B), "the control");
 }
 
 #[test]
