@@ -19,15 +19,17 @@ fn only_so_many_are_banned_in_a_minute() {
 }
 
 #[test]
-fn beyond_so_many_a_line_is_logged_that_names_the_next() {
+fn a_line_is_logged_for_each_ban_and_for_each_beyond_the_cap() {
     let mut ground =
         Ground::with(r#"{ "bans_per_minute": 1 }"#, r#""log": { "to": { "group": 7 } },"#);
-    let reader = Reader::start(&ground.world.host, &["--count", "1"]);
+    let reader = Reader::start(&ground.world.host, &["--count", "2"]);
     for source in [A, B] {
         ground.tcp(source, 9, 0);
     }
-    let (lines, _) = reader.end();
-    assert!(lines.contains("scan/capped") && lines.contains(B), "{lines}");
+    let (text, _) = reader.end();
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[0].contains("scan/bans") && lines[0].contains(A), "{text}");
+    assert!(lines[1].contains("scan/capped") && lines[1].contains(B), "{text}");
 }
 
 #[test]

@@ -41,7 +41,7 @@ pub(crate) const CASES: [Case; 23] = [
     case("nmap -sN -r", At(1)),
     case("nmap -sA -r", At(6)),
     case("nmap -sM -r", Never),
-    Case { ports: "1-6", note: "15 s for each port", ..case("nmap -sS -r -T1", Never) },
+    Case { ports: "1-6", note: "15 s for each port", ..case("nmap -sS -r -T1", At(6)) },
     Case { ports: "1-12", note: "twice each", ..case("nmap -sS -r -T2", At(11)) },
     case("nmap -sS -r -T4", At(6)),
     case("nmap -sS -r -T5", At(6)),
@@ -56,10 +56,6 @@ pub(crate) const CASES: [Case; 23] = [
     Case { ports: "++1", note: "1,000 ports", ..case("hping3 -S -i u100", At(6)) },
     Case { ports: "443", note: "1,000 times port 443", ..case("hping3 -S -i u100", Never) },
 ];
-
-/// For a policy that remembers ports for ten minutes.
-pub(crate) const PATIENT: Case =
-    Case { ports: "1-6", note: "`\"seconds\": 600`", ..case("nmap -sS -r -T1", At(6)) };
 
 /// Each packet from another source, all of them forged: each of the first flood would be banned at
 /// once, of the second, nobody.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use nfguard_lab::{Netns, Probe, Server, World, veth};
 use nfguard_netlink::Kernel;
 use nfguard_tests::nft::nft;
-use nfguard_tests::program::{TempFile, nfguard};
+use nfguard_tests::program::nfguard;
 use nfguard_tests::ufw::ufw_with_rule;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -71,9 +71,9 @@ struct Psad {
 }
 
 impl Side {
-    pub(crate) fn nfguard(policy: &TempFile) -> Side {
+    pub(crate) fn nfguard(policy: &Path) -> Side {
         let side = Side::bare();
-        let answer = nfguard(&side.world.host, &["load".as_ref(), policy.as_ref()]);
+        let answer = nfguard(&side.world.host, &["load".as_ref(), policy.as_os_str()]);
         assert_eq!(answer.status, Some(0), "{answer:?}");
         side
     }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::cases::{Banned, CASES, Case, FORGED, MANY, PATIENT};
+use crate::cases::{Banned, CASES, Case, FORGED, MANY};
 use crate::side::Seen;
 use crate::{Attack, Outcome};
 
@@ -11,14 +11,13 @@ const BEGIN: &str = "| Scan | nfguard bans after | it learns | \
                      UFW with PSAD blocks after | it learns | PSAD at level 3 after |";
 
 /// Compares what is said of nfguard, which is the same each time.
-pub(crate) fn check(ours: &Attack, patient: &Attack, psad: [&Attack; 2]) {
+pub(crate) fn check(ours: &Attack, psad: [&Attack; 2]) {
     let mut rows = vec![BEGIN.to_owned(), "|---|---|---|---|---|---|".to_owned()];
     for (at, case) in CASES.iter().enumerate() {
         let [write_up, level_3] = psad.map(|psad| &psad.outcomes[at]);
         let theirs = [blocked(write_up), write_up.learned.clone(), blocked(level_3)];
         rows.push(row(case, &ours.outcomes[at], theirs));
     }
-    rows.push(row(&PATIENT, &patient.outcomes[0], Default::default()));
     for (at, name) in FORGED.iter().enumerate() {
         let [write_up, level_3] = psad.map(|psad| of_all(psad.forged[at]));
         let ours = of_all(ours.forged[at]);

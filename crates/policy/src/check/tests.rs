@@ -198,7 +198,7 @@ fn traefik_json_is_the_nine_commands_and_a_ban_of_scans() {
          { \"action\": \"allow\", \"direction\": \"out\", \"port\": 80, \"proto\": \"tcp\" },
          { \"action\": \"allow\", \"direction\": \"out\", \"port\": 443, \"proto\": \"tcp\" }",
         "\"default\": { \"in\": \"drop\", \"out\": \"drop\" },
-         \"scan\": {}, \"log\": { \"prefix\": \"[IPTABLES] \", \"unmatched\": [\"in\"] },",
+         \"scan\": { \"seconds\": 300 }, \"log\": { \"prefix\": \"[IPTABLES] \", \"unmatched\": [\"in\"] },",
     );
     let bare = |policy: &Policy| {
         let mut policy = policy.clone();

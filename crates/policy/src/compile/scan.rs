@@ -277,7 +277,8 @@ impl Compiler<'_> {
         self.chain("ban", rules);
 
         let counter = self.counter("scan/bans");
-        let mut rules = Vec::new();
+        let line = log_line(&self.policy.log.defaults, Verdict::Drop, "scan/bans");
+        let mut rules = vec![commented([line], "scan: somebody is banned")];
         for family in FAMILIES {
             // To be full of those who were banned once must not let anybody go.
             let again = Dynset { update: true, ..dynset("again", family, scan.again) };
