@@ -231,7 +231,12 @@ impl Guard {
         if removed.iter().any(|table| table == nfguard_ban::TABLE) {
             self.memory.forget();
         }
-        match self.policy.take_back(removed, as_is) {
+        let taken = self.policy.take_back(removed, as_is);
+        // Before whoever has loaded is told: from now on its rules ban.
+        if let Err(error) = self.policy.spare(self.bans.never()) {
+            log::warn!("who is never to be banned is not told: {error}");
+        }
+        match taken {
             Ok(false) => None,
             Ok(true) => {
                 let file = self.policy.file();
