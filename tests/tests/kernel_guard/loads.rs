@@ -50,8 +50,11 @@ fn loading_unloading_and_going_back_work_as_without_a_guard_and_what_is_loaded_i
     is_guarded(&table_b);
     done(&netns, &["ban", "203.0.113.7", "--for", "1h"]);
     run(&["unload", "--all"]);
-    assert_eq!(json(&guard.status())["status"]["bans"], 0);
+    for _ in 0..3 {
+        assert_eq!(json(&guard.status())["status"]["bans"], 0);
+    }
     assert_eq!(banned(&netns), [""; 0], "removed on purpose");
+    assert_eq!(nft(&netns, "list tables\n"), "", "removed on purpose");
 }
 
 #[test]

@@ -210,9 +210,12 @@ impl Guard {
         }
         if now >= self.next_never {
             self.next_never = now + NEVER;
-            let opened = crate::bans::never().and_then(|never| Ok(Bans::open(never)?));
+            // A table that was removed on purpose is not to come back for this.
+            let opened = crate::bans::never().and_then(|never| Ok(Bans::open_existing(never)?));
             let spared = opened.and_then(|bans| {
-                self.bans = bans;
+                if let Some(bans) = bans {
+                    self.bans = bans;
+                }
                 Ok(self.policy.spare(self.bans.never())?)
             });
             match spared {
