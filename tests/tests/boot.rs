@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nfguard_lab::{Netns, Probe, World, veth};
+use nfguard_lab::{Netns, Probe, World, packet, veth};
+use nfguard_netlink::protocol;
 use nfguard_tests::nft::nft;
 use nfguard_tests::policies::{BROKEN, GOOD, OTHER};
 use nfguard_tests::program::{Answer, nfguard};
@@ -351,4 +352,29 @@ fn bans_that_cannot_be_read_are_kept_from_the_next_save_and_the_policy_holds() {
         let aside = PathBuf::from(format!("{saved}.damaged-{}", number + 1));
         assert_eq!(fs::read_to_string(&aside).expect("kept"), *text);
     }
+}
+
+/// As `systemctl restart` does, once the policy remembers more.
+#[test]
+fn who_was_banned_for_a_scan_still_is_after_another_policy_was_put_in() {
+    let world = World::new().expect("run me with `cargo xtask netns-test`");
+    let disk = Disk::new();
+    let policy = |sources: u32| {
+        let scan = format!(r#"{{ "version": 1, "scan": {{ "sources": {sources} }},"#);
+        disk.policy(&GOOD.replacen(r#"{ "version": 1,"#, &scan, 1));
+    };
+    policy(1000);
+    disk.load(&world.host, &[]);
+    let (from, to) = (ATTACKER.parse().expect("an address"), World::HOST_V4);
+    let null = packet::tcp(from, to, 40_000, 9, 0);
+    let bytes = packet::ip(from, to, protocol::TCP, 64, &null);
+    world.internet.send_raw(None, &bytes).expect("it is sent");
+    let is_banned = || disk.run(&world.host, &["bans"]).stdout.contains(ATTACKER);
+    let deadline = Instant::now() + PATIENCE;
+    while !is_banned() {
+        assert!(Instant::now() < deadline, "nobody is banned");
+    }
+    policy(2000);
+    assert_eq!(disk.boot(&world.host).status, Some(0));
+    assert!(is_banned());
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use nfguard_netlink::Kernel;
 use serde_json::json;
 
+use crate::bans::Scans;
 use crate::failure::Failure;
 use crate::history::{Entry, History, Outcome};
 use crate::load::{apply, ours, tell_bans};
@@ -114,9 +115,11 @@ fn policy(path: &Path, history: &History) -> Result<Source, Failure> {
 fn put_in(file: &PolicyFile) -> Result<(), Failure> {
     // A guard may have it, where this is no boot but the service started again.
     let lent = guard::borrow()?;
+    let scans = Scans::now()?;
     apply(&file.table())?;
+    let told = scans.outlive().and(tell_bans(&file.policy));
     lent.give_back(&[], false)?;
-    if let Err(failure) = tell_bans(&file.policy) {
+    if let Err(failure) = told {
         failure.print(false);
     }
     Ok(())

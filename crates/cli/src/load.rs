@@ -64,9 +64,11 @@ pub(crate) fn put_in(
         }
         Some(time) => with_way_back(&table, time, entry, history)?,
     };
+    let kept = scans.outlive();
+    // Before the guard owns the table again.
+    let told = tell_bans(&file.policy);
     lent.give_back(&[], false)?;
-    tell_bans(&file.policy)?;
-    scans.outlive()?;
+    told.and(kept)?;
     print(file, &table, &change, obstacle.as_deref(), json);
     if !json {
         print_wait(confirm);

@@ -118,7 +118,9 @@ impl Keeper {
         let Some(writer) = self.writer.take() else { return };
         if let Ok(Err((failure, changes))) = writer.join() {
             failure.print(false);
-            self.changed.extend(changes.into_iter().map(|(target, _)| target));
+            // One that is to be taken out may as well stay in the file.
+            let known = changes.into_iter().map(|(target, _)| target);
+            self.changed.extend(known.filter(|target| self.sources.contains_key(target)));
         }
     }
 

@@ -68,8 +68,13 @@ fn why_something_does_not_count_is_said() {
     let table = table();
     let mut memory = Memory::default();
     for (from, protocol, ports, why) in [
-        ("203.0.113.7", protocol::UDP, (40_000, 33_440), "traces a route"),
-        ("203.0.113.7", protocol::UDP, (53, 40_000), "perhaps a late answer"),
+        (
+            "203.0.113.7",
+            protocol::UDP,
+            (1900, 33_440),
+            "perhaps an answer, or the trace of a route",
+        ),
+        ("203.0.113.7", protocol::UDP, (53, 5000), "perhaps a late answer"),
         ("fe80::7", protocol::TCP, (40_000, 9), "of this link"),
     ] {
         let (fate, scan) = ask(&table, from, protocol, ports, &mut memory);

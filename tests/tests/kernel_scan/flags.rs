@@ -46,7 +46,7 @@ fn flags_that_happen_do_not_ban() {
     let mut ground = Ground::new(USUAL);
     // What is left of connections that this host has forgotten; of such that it has begun, ACKs, too.
     let to_any = [RST, RST | ACK, FIN | ACK, SYN | ACK, PSH | ACK, FIN | PSH | ACK, URG | ACK];
-    let all = to_any.map(|flags| (flags, 1000)).into_iter().chain([(ACK, 40_000)]);
+    let all = to_any.map(|flags| (flags, 1000)).into_iter().chain([(ACK, 2000)]);
     for (flags, first) in all {
         for port in first..first + 10 {
             ground.tcp(A, port, flags);

@@ -159,6 +159,12 @@ fn late_answers_are_no_scan() {
         for source in [A, A6] {
             ground.udp(source, 53, port);
             ground.udp(source, 443, port);
+            // To a question that was for all on the link: SSDP, WSD, mDNS.
+            for from in [1900, 3702, 5353] {
+                ground.udp(source, from, port);
+            }
+            // Some resolvers ask from low ports.
+            ground.udp(source, 53, port - 45_000);
             ground.tcp(source, port, packet::SYN | packet::ACK);
         }
     }

@@ -151,6 +151,8 @@ impl Guard {
             Ok(None) => {}
             Ok(Some(repair)) => {
                 let microseconds = micros(since);
+                // What it spares besides is to come back, too.
+                self.next_never = since;
                 self.numbers.repairs += 1;
                 let changes = repair.changes.join("\n");
                 log::warn!(by, microseconds, changes; "the policy was changed, and put right");
@@ -209,20 +211,24 @@ impl Guard {
             self.look_at_policy(now, "");
         }
         if now >= self.next_never {
-            self.next_never = now + NEVER;
-            // A table that was removed on purpose is not to come back for this.
-            let opened = crate::bans::never().and_then(|never| Ok(Bans::open_existing(never)?));
-            let spared = opened.and_then(|bans| {
-                if let Some(bans) = bans {
-                    self.bans = bans;
-                }
-                Ok(self.policy.spare(self.bans.never())?)
-            });
-            match spared {
-                Ok(()) => {}
-                Err(_) if self.lent.is_some() => {}
-                Err(_) => log::warn!("it cannot be seen who is never to be banned"),
+            self.see_never(now);
+        }
+    }
+
+    /// Looks who is never to be banned, and tells both tables.
+    fn see_never(&mut self, now: Instant) {
+        self.next_never = now + NEVER;
+        // A table that was removed on purpose is not to come back for this.
+        let opened = crate::bans::never().and_then(|never| Ok(Bans::open_existing(never)?));
+        let told = opened.and_then(|bans| {
+            if let Some(mut bans) = bans {
+                bans.tell_never()?;
+                self.bans = bans;
             }
+            Ok(self.policy.spare(self.bans.never())?)
+        });
+        if told.is_err() && self.lent.is_none() {
+            log::warn!("it cannot be seen who is never to be banned");
         }
     }
 
@@ -230,15 +236,12 @@ impl Guard {
     pub(super) fn take_back(&mut self, removed: &[String], as_is: bool) -> Option<Error> {
         self.lent = None;
         self.next_look = Instant::now();
-        self.next_never = self.next_look;
         if removed.iter().any(|table| table == nfguard_ban::TABLE) {
             self.memory.forget();
         }
         let taken = self.policy.take_back(removed, as_is);
         // Before whoever has loaded is told: from now on its rules ban.
-        if let Err(error) = self.policy.spare(self.bans.never()) {
-            log::warn!("who is never to be banned is not told: {error}");
-        }
+        self.see_never(self.next_look);
         match taken {
             Ok(false) => None,
             Ok(true) => {

@@ -31,12 +31,11 @@ pub(crate) const SCAN: &str = "scan: ";
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 /// How much of an IPv6 address is one source: as bans have it.
 const V6_SOURCE: u8 = 64;
-/// What traceroute (from 33434), mtr (from 33000) and tracepath (from 44444) send UDP to: a port
-/// for each probe.
-const TRACES: [(u16, u16); 2] = [(33_000, 33_534), (44_444, 44_543)];
-/// From here on the kernel chooses ports for connections that begin here, by default.
+/// From here on the kernel chooses ports for what begins here, by default. Answers come to them from
+/// anywhere, where the question was for many (SSDP, WSD, mDNS); so do probes of traceroute (33434),
+/// mtr (33000) and tracepath (44444).
 const EPHEMERAL: u16 = 32_768;
-/// The first port that is not a service's of old.
+/// The first port that is not a service's of old. Some hosts and resolvers choose from here on.
 const UNPRIVILEGED: u16 = 1024;
 
 impl Compiler<'_> {
@@ -210,13 +209,12 @@ impl Compiler<'_> {
         let syn = [expr::protocol(protocol::TCP), expr::tcp_flags(FIN | SYN | RST | ACK, SYN)];
         rules.push(plain([syn.concat(), vec![goto("scan/port")]]));
         let udp = || expr::protocol(protocol::UDP);
-        for range in TRACES {
-            let port = expr::in_range(expr::port(End::Destination), range);
-            rules.push(commented([udp(), port, vec![back()]], "scan: traces a route"));
-        }
+        let high = expr::in_range(expr::port(End::Destination), (EPHEMERAL, u16::MAX));
+        let text = "scan: perhaps an answer, or the trace of a route";
+        rules.push(commented([udp(), high, vec![back()]], text));
         let late = [
             expr::in_range(expr::port(End::Source), (0, UNPRIVILEGED - 1)),
-            expr::in_range(expr::port(End::Destination), (EPHEMERAL, u16::MAX)),
+            expr::in_range(expr::port(End::Destination), (UNPRIVILEGED, u16::MAX)),
         ];
         rules.push(commented([udp(), late.concat(), vec![back()]], "scan: perhaps a late answer"));
         rules.push(plain([udp(), vec![goto("scan/port")]]));
@@ -397,7 +395,7 @@ fn bare_ack() -> Rule {
     use tcp_flag::{ACK, FIN, PSH, RST, SYN, URG};
     let flags = expr::tcp_flags(FIN | SYN | RST | PSH | ACK | URG, ACK);
     let ack = [expr::protocol(protocol::TCP), flags];
-    let port = expr::in_range(expr::port(End::Destination), (0, EPHEMERAL - 1));
+    let port = expr::in_range(expr::port(End::Destination), (0, UNPRIVILEGED - 1));
     commented([ack.concat(), port, vec![goto("scan/port")]], "scan: an ACK of no connection")
 }
 
