@@ -177,7 +177,7 @@ fn cases() -> Vec<Case> {
     add(Published, NfguardNoScan, &[0, 100_000]);
     add(Published, UfwDocker, &[0]);
     add(Published, Chain, &[1, 1_000, 10_000]);
-    for firewall in [None, NfguardNoScan, NfguardPolicy, UfwIpset] {
+    for firewall in [None, NfguardPolicy, NfguardNoScan, UfwIpset] {
         add(Scan, firewall, &[1, 1_000, 60_000]);
     }
     cases
