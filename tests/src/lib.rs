@@ -7,6 +7,7 @@ pub mod guard;
 pub mod judge;
 pub mod nft;
 pub mod policies;
+pub mod processor;
 pub mod program;
 pub mod property;
 pub mod reader;

@@ -4,6 +4,19 @@ use std::process::Command;
 
 use nfguard_lab::Netns;
 
+/// What the write-up on securing Traefik in Docker tells its readers to type.
+pub const WRITE_UP: [&str; 9] = [
+    "default deny incoming",
+    "default deny outgoing",
+    "limit ssh",
+    "allow 80/tcp",
+    "allow 443/tcp",
+    "allow out 53",
+    "allow out 123/udp",
+    "allow out 80/tcp",
+    "allow out 443/tcp",
+];
+
 /// Files as they are after Debian's installation, where a plain user may read them. Settings of
 /// the kernel are left as they are, so that two worlds differ in nothing but their rules.
 const FRESH: &str = r"

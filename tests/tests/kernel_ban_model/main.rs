@@ -11,9 +11,8 @@ use std::time::{Duration, Instant};
 
 use nfguard_ban::TABLE;
 use nfguard_tests::nft::nft;
-use nfguard_tests::property;
+use nfguard_tests::{processor, property};
 use proptest::test_runner::{TestCaseError, TestError};
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use packets::Ground;
 use run::{Run, Seen, Trouble};
@@ -21,16 +20,6 @@ use steps::Action;
 
 /// After this a slow machine has seen enough.
 const ENOUGH: Duration = Duration::from_secs(60);
-
-/// Everything that this thread and its children do happens on one processor: a packet that was sent
-/// first has come first.
-fn stay_on_one_processor() {
-    let allowed = sched_getaffinity(None).expect("can be read");
-    let first = (0..CpuSet::MAX_CPU).find(|cpu| allowed.is_set(*cpu)).expect("there is one");
-    let mut one = CpuSet::new();
-    one.set(first);
-    sched_setaffinity(None, &one).expect("can be set");
-}
 
 /// What many sequences must have met.
 const ALL: [&str; 13] = [
@@ -75,7 +64,7 @@ fn holds(ground: &mut Ground, seen: &mut Seen, actions: &[Action]) -> Result<(),
 
 #[test]
 fn any_order_of_operations_bans_whom_a_plain_model_bans() {
-    stay_on_one_processor();
+    processor::stay_on_one(0);
     let ground = RefCell::new(Ground::new());
     let counts = RefCell::new((Seen::new(), 0_u32));
     let start = Instant::now();

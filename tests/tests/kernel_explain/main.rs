@@ -12,9 +12,8 @@ use nfguard_netlink::eval::{Fate, Memory};
 use nfguard_netlink::{Expr, Kernel, Table, load, protocol, text, unload};
 use nfguard_policy::{Flow, Path, Payload, Policy, TABLE, explain};
 use nfguard_tests::nft::nft;
-use nfguard_tests::property;
+use nfguard_tests::{processor, property};
 use proptest::test_runner::{TestCaseError, TestError};
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use shots::{Place, Shot, Text, address, bytes, policies, shots};
 
@@ -166,16 +165,6 @@ fn members(host: &Netns) -> Vec<UdpSocket> {
     })
 }
 
-/// Everything that this thread and its children do happens on one processor: a packet that has
-/// come has then also gone.
-fn stay_on_one_processor() {
-    let allowed = sched_getaffinity(None).expect("can be read");
-    let first = (0..CpuSet::MAX_CPU).find(|cpu| allowed.is_set(*cpu)).expect("there is one");
-    let mut one = CpuSet::new();
-    one.set(first);
-    sched_setaffinity(None, &one).expect("can be set");
-}
-
 /// How often each thing was seen.
 type Seen = BTreeMap<&'static str, u32>;
 
@@ -255,7 +244,7 @@ fn holds(
 
 #[test]
 fn the_kernel_does_what_explain_foretells() {
-    stay_on_one_processor();
+    processor::stay_on_one(0);
     let mut ground = Ground::new();
     let mut seen = Seen::new();
     let start = Instant::now();
@@ -290,7 +279,7 @@ fn too_few(seen: &Seen) -> Option<&'static str> {
 /// The comparison above can fail: a packet that the kernel lets pass on its own account.
 #[test]
 fn a_kernel_that_does_otherwise_is_found_out() {
-    stay_on_one_processor();
+    processor::stay_on_one(0);
     let mut ground = Ground::new();
     let (policy, _) =
         Policy::parse(r#"{ "version": 1, "rules": [ { "action": "allow", "port": 443 } ] }"#)

@@ -14,8 +14,8 @@ use nfguard_ban::{TABLE as BANS, scan};
 use nfguard_lab::{RawSender, Server, World, packet};
 use nfguard_netlink::{Kernel, LiveElement, protocol};
 use nfguard_tests::nft::nft;
+use nfguard_tests::processor;
 use nfguard_tests::program::{Answer, nfguard};
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tempfile::TempDir;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -55,7 +55,7 @@ impl Ground {
     fn with(scan: &str, more: &str) -> Ground {
         let world = World::with_container()
             .unwrap_or_else(|error| panic!("{error}\nrun me with `cargo xtask netns-test`"));
-        stay_on_one_processor();
+        processor::stay_on_one(0);
         for interface in ["all", "eth0", "docker0"] {
             let setting = format!("ipv4/conf/{interface}/rp_filter");
             world.host.sysctl(&setting, "0").expect("can be set");
@@ -198,14 +198,6 @@ fn address(text: &str) -> IpAddr {
 
 fn host(from: IpAddr) -> IpAddr {
     if from.is_ipv4() { World::HOST_V4 } else { World::HOST_V6 }
-}
-
-fn stay_on_one_processor() {
-    let allowed = sched_getaffinity(None).expect("can be read");
-    let first = (0..CpuSet::MAX_CPU).find(|cpu| allowed.is_set(*cpu)).expect("there is one");
-    let mut one = CpuSet::new();
-    one.set(first);
-    sched_setaffinity(None, &one).expect("can be set");
 }
 
 /// The policy and the ban crate do not know each other, but mean the same sets.

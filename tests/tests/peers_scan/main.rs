@@ -17,7 +17,7 @@ use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
 
 use nfguard_lab::{Netns, Probe};
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nfguard_tests::processor;
 
 use crate::cases::{AFTER_A_VISIT, Banned, CASES, Case, DECOYS, FORGED, flood};
 use crate::side::{PATIENCE, Seen, Side, address, source};
@@ -149,7 +149,7 @@ fn scan(scanner: &Netns, number: u8, case: &Case) -> String {
         visit.read_exact(&mut [0; 16]).expect("is answered");
     }
     let said = scanner.run(|| {
-        stay_on_one_processor(number.into());
+        processor::stay_on_one(number.into());
         run(&case.command(ZOMBIE))
     });
     if case.is_nmap() { learned(&said) } else { "–".to_owned() }
@@ -188,12 +188,4 @@ fn learned(said: &str) -> String {
     let open = (!open.is_empty()).then(|| format!("{} open", open.join(", ")));
     let others = others.into_iter().map(|(state, count)| format!("{count} {state}"));
     open.into_iter().chain(others).collect::<Vec<_>>().join("; ")
-}
-
-fn stay_on_one_processor(number: usize) {
-    let allowed = sched_getaffinity(None).expect("can be read");
-    let all: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)).collect();
-    let mut one = CpuSet::new();
-    one.set(all[number % all.len()]);
-    sched_setaffinity(None, &one).expect("can be set");
 }

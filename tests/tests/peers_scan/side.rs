@@ -12,24 +12,11 @@ use nfguard_lab::{Netns, Probe, Server, World, veth};
 use nfguard_netlink::Kernel;
 use nfguard_tests::nft::nft;
 use nfguard_tests::program::nfguard;
-use nfguard_tests::ufw::ufw_with_rule;
+use nfguard_tests::ufw::{WRITE_UP, ufw_with_rule};
 use serde_json::Value;
 use tempfile::TempDir;
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-
-/// What `policies/traefik.json` is made of.
-const NINE: [&str; 9] = [
-    "default deny incoming",
-    "default deny outgoing",
-    "limit ssh",
-    "allow 80/tcp",
-    "allow 443/tcp",
-    "allow out 53",
-    "allow out 123/udp",
-    "allow out 80/tcp",
-    "allow out 443/tcp",
-];
 
 /// What people add for PSAD to `before.rules`. The kernel's log, LOG, is silent in a namespace.
 const LOG: &str = "-A INPUT -j NFLOG --nflog-group 5 --nflog-prefix \"[IPTABLES] \"";
@@ -81,7 +68,7 @@ impl Side {
     /// PSAD blocks from this danger level on.
     pub(crate) fn psad(level: u8) -> Side {
         let mut side = Side::bare();
-        ufw_with_rule(&side.world.host, LOG, &NINE);
+        ufw_with_rule(&side.world.host, LOG, &WRITE_UP);
         let folder = tempfile::tempdir().expect("a folder");
         let output = File::create(folder.path().join("output")).expect("a file");
         let mut command = Command::new("unshare");

@@ -7,9 +7,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nfguard_lab::{Outcome, Probe, Refusal, World};
-use nfguard_tests::ufw::ufw;
+use nfguard_tests::ufw::{WRITE_UP, ufw};
 
-use crate::{WRITE_UP, nfguard_load, traefik};
+use crate::{nfguard_load, traefik};
 
 /// What each source found, attempt by attempt.
 type Stories = BTreeMap<&'static str, Vec<bool>>;

@@ -15,19 +15,6 @@ use std::path::{Path, PathBuf};
 use nfguard_lab::{Netns, World};
 use nfguard_tests::program::nfguard;
 
-/// What the write-up on securing Traefik in Docker tells its readers to type.
-const WRITE_UP: [&str; 9] = [
-    "default deny incoming",
-    "default deny outgoing",
-    "limit ssh",
-    "allow 80/tcp",
-    "allow 443/tcp",
-    "allow out 53",
-    "allow out 123/udp",
-    "allow out 80/tcp",
-    "allow out 443/tcp",
-];
-
 fn traefik() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../policies/traefik.json")
 }

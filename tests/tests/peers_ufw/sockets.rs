@@ -5,9 +5,9 @@ use std::thread;
 use std::time::Duration;
 
 use nfguard_lab::{Netns, Outcome, Probe, Refusal, Server, World, run_all};
-use nfguard_tests::ufw::ufw;
+use nfguard_tests::ufw::{WRITE_UP, ufw};
 
-use crate::{WRITE_UP, needs_namespaces, nfguard_load, traefik};
+use crate::{needs_namespaces, nfguard_load, traefik};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {

@@ -7,11 +7,11 @@ use std::thread;
 use std::time::Duration;
 
 use nfguard_lab::{Probe, World};
-use nfguard_tests::ufw::ufw;
+use nfguard_tests::ufw::{WRITE_UP, ufw};
 
 use crate::packets::all;
 use crate::shots::{self, Range};
-use crate::{WRITE_UP, nfguard_load, traefik};
+use crate::{nfguard_load, traefik};
 
 /// Where nfguard differs on purpose, with the reason.
 const DIFFERENCES: &[Difference] = &[
