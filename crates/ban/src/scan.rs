@@ -187,7 +187,7 @@ fn find<'s>(sets: &'s [Set], what: &str, is_v6: bool) -> Option<&'s Set> {
 /// The sets that hold something against a source: all but those of ports and of those who are
 /// spared.
 fn noted(sets: &[Set], is_v6: bool) -> Vec<String> {
-    let others = ["seen", "known", "never"].map(|what| set(what, is_v6));
+    let others = ["paused", "seen", "known", "never"].map(|what| set(what, is_v6));
     let suffix = set("", is_v6).replacen("scan/", "", 1);
     let names = sets.iter().map(|set| &set.name).filter(|name| {
         name.starts_with("scan/") && name.ends_with(&suffix) && !others.contains(name)

@@ -45,6 +45,19 @@ fn when_no_port_can_be_remembered_nothing_new_counts_and_all_is_dropped() {
 }
 
 #[test]
+fn ports_count_again_when_there_is_room_again() {
+    let mut ground = Ground::new(r#"{ "ports": 2, "seconds": 2, "sources": 2 }"#);
+    ground.until("no port can be remembered", |ground| {
+        ["192.0.2.1", "192.0.2.2", "192.0.2.3"].iter().for_each(|source| ground.syn(source, 1000));
+        ground.count("scan/full") > 0
+    });
+    ground.until("a scan is seen", |ground| {
+        ground.syns(A, 1000, 2);
+        ground.is_banned(A)
+    });
+}
+
+#[test]
 fn when_no_more_can_be_banned_that_is_counted_and_all_is_dropped() {
     let mut ground = Ground::new(r#"{ "sources": 2, "ban_seconds": 7200 }"#);
     for last in 1..=5 {

@@ -208,10 +208,11 @@ fn the_names_of_the_sets_are_the_same_in_the_policy_and_in_the_bans() {
     assert_eq!(scan::TABLE, nfguard_policy::TABLE);
     assert_ne!(scan::TABLE, BANS);
     let slots = ["1", "2", "3", "4", "5"];
-    let names = ["seen", "banned", "again", "flags", "known", "never"].into_iter().chain(slots);
+    let kinds = ["paused", "seen", "banned", "again", "flags", "known", "never"];
+    let names = kinds.into_iter().chain(slots);
     for name in names.flat_map(|what| [false, true].map(|is_v6| scan::set(what, is_v6))) {
         assert!(table.set(&name).is_some(), "{name}");
     }
     let of_scans = table.sets.iter().filter(|set| set.name.starts_with("scan/"));
-    assert_eq!(of_scans.count(), 22, "and no others");
+    assert_eq!(of_scans.count(), 24, "and no others");
 }

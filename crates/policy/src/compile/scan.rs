@@ -35,6 +35,11 @@ const V6_SOURCE: u8 = 64;
 /// anywhere, where the question was for many (SSDP, WSD, mDNS); so do probes of traceroute (33434),
 /// mtr (33000) and tracepath (44444).
 const EPHEMERAL: u16 = 32_768;
+/// For how long no port is looked up when there was no room for one. Else whoever fills the sets has
+/// every packet of a flood looked up in vain, twice.
+const PAUSE: u64 = 1;
+/// One for each protocol; what has run out takes room for a while.
+const PAUSED: u32 = 256;
 /// The first port that is not a service's of old. Some hosts and resolvers choose from here on.
 const UNPRIVILEGED: u16 = 1024;
 
@@ -192,12 +197,17 @@ impl Compiler<'_> {
     fn judge_ports(&mut self, scan: &Scan) {
         use tcp_flag::{ACK, FIN, RST, SYN};
         // First of all, for this is most of a flood.
-        let mut rules = FAMILIES
+        let full = self.counter("scan/full");
+        let mut rules: Vec<Rule> = FAMILIES
             .map(|family| {
-                let seen = vec![lookup("seen", family, false), back()];
-                commented([port_key(family), seen], "scan: counted already")
+                let paused = [vec![lookup("paused", family, false)], full.clone(), vec![back()]];
+                commented([l4proto(family), paused.concat()], "scan: no room a moment ago")
             })
             .to_vec();
+        rules.extend(FAMILIES.map(|family| {
+            let seen = vec![lookup("seen", family, false), back()];
+            commented([port_key(family), seen], "scan: counted already")
+        }));
         rules.extend(self.skipped(scan));
         rules.push(link_local());
         if !self.is_on(Builtin::QuietBroadcast) {
@@ -228,6 +238,10 @@ impl Compiler<'_> {
             let new =
                 [vec![Expr::Dynset(seen)], counter.clone(), vec![goto(&name("count", family))]];
             rules.push(commented([port_key(family), new.concat()], "scan: a closed port"));
+        }
+        for family in FAMILIES {
+            let pause = Dynset { timeout: None, ..dynset("paused", family, 0) };
+            rules.push(plain([l4proto(family), vec![Expr::Dynset(pause)]]));
         }
         rules.push(self.full());
         self.chain("port", rules);
@@ -327,12 +341,13 @@ fn sets(scan: &Scan, family: Family) -> Vec<Set> {
         size: Some(scan.sources),
         ..Set::default()
     };
+    let paused = Set { size: Some(PAUSED), ..set("paused", vec![KeyType::InetProto], PAUSE) };
     let address = key_type(family);
     let source = |what: &str| set(what, vec![address], 0);
     let within = u64::from(scan.seconds);
     let port = vec![address, address, KeyType::InetProto, KeyType::InetService];
     let slots = (1..scan.ports).map(|slot| set(&slot.to_string(), vec![address], within));
-    let mut sets = vec![set("seen", port, within)];
+    let mut sets = vec![paused, set("seen", port, within)];
     sets.extend(slots);
     // These say with each element how long it lasts, so that another length does not empty them.
     sets.extend([source("banned"), source("again")]);
@@ -373,6 +388,12 @@ fn who(family: Family, end: End) -> Vec<Expr> {
 
 fn source(family: Family) -> Vec<Expr> {
     who(family, End::Source)
+}
+
+/// The protocol of a packet of this family.
+fn l4proto(family: Family) -> Vec<Expr> {
+    let protocol = Expr::Meta { key: MetaKey::L4proto, reg: Reg::FIRST };
+    expr::family(family).into_iter().chain([protocol]).collect()
 }
 
 /// Source, destination, protocol and port, side by side.
