@@ -98,7 +98,7 @@ fn bench(traffic: Traffic, runs: usize, ufw: &Ufw) -> Result<()> {
         "# {}\n\nMade by `cargo xtask bench path`: nanoseconds a packet, medians of {runs} runs in \
          turns, {PACKETS} packets a run (chains of a rule a ban: {SLOW_PACKETS}). The packets are \
          made in the kernel by an XDP program, which is about 95 ns of every number, and come in at \
-         the host's interface as if received.\n\n{head}\n{}",
+         the host's interface as if received; the time is the processor's, so neighbours do not count.\n\n{head}\n{}",
         traffic.title(),
         report(traffic, &cases),
     );
@@ -297,6 +297,8 @@ fn report(traffic: Traffic, cases: &[Case]) -> String {
         .map(|case| {
             let by_hand = match case.firewall {
                 _ if traffic == Traffic::Scan => of(Firewall::NfguardNoScan, case.bans),
+                // By hand it takes an interval set to hold prefixes of several lengths.
+                Firewall::Nfguard(2..) => of(Firewall::HandWrittenInterval, case.bans),
                 Firewall::NfguardPolicy | Firewall::NfguardNoScan
                     if traffic == Traffic::Established =>
                 {
