@@ -2,7 +2,7 @@
 
 use nfguard_ban::scan;
 use nfguard_lab::{World, packet};
-use nfguard_netlink::{Kernel, protocol};
+use nfguard_netlink::{Kernel, Key, protocol};
 use nfguard_tests::guard::Guard;
 
 use super::{banned, done, file, json, until, world};
@@ -16,6 +16,16 @@ fn scan_from(world: &World, from: &str) {
     let null = packet::tcp(from, to, 40_000, 9, 0);
     let bytes = packet::ip(from, to, protocol::TCP, 64, &null);
     world.internet.send_raw(None, &bytes).expect("it is sent");
+}
+
+/// Whether the address is in this set, or in a range of it.
+fn is_among(address: [u8; 4], world: &World, table: &str, set: &str) -> bool {
+    let mut kernel = world.host.run(|| Kernel::open().expect("netlink is there"));
+    let table = kernel.table(table).expect("reads").loaded.expect("is there").table;
+    table.set(set).expect("is there").elements.iter().any(|element| match &element.key {
+        Key::Range(first, last) => (first.as_slice()..=last).contains(&address.as_slice()),
+        Key::Value(value) => *value == address,
+    })
 }
 
 #[test]
@@ -46,17 +56,8 @@ fn the_guard_has_the_rules_spare_who_is_never_banned() {
     let world = world();
     let policy = file(POLICY);
     let guard = Guard::start(&world.host, Some(policy.path()), &[]);
-    let is_spared = |last: u8| {
-        let mut kernel = world.host.run(|| Kernel::open().expect("netlink is there"));
-        let set = scan::set("never", false);
-        let table = kernel.table(scan::TABLE).expect("reads").loaded.expect("is there").table;
-        let elements = &table.set(&set).expect("is there").elements;
-        let key = vec![203, 0, 113, last];
-        elements.iter().any(|element| match &element.key {
-            nfguard_netlink::Key::Range(first, end) => (first..=end).contains(&&key),
-            nfguard_netlink::Key::Value(value) => *value == key,
-        })
-    };
+    let is_spared =
+        |last: u8| is_among([203, 0, 113, last], &world, scan::TABLE, &scan::set("never", false));
     assert!(!is_spared(7));
     done(&world.host, &["never", "add", "203.0.113.0/28"]);
     until("is spared", &guard, || is_spared(7));
@@ -67,6 +68,24 @@ fn the_guard_has_the_rules_spare_who_is_never_banned() {
     done(&world.host, &["never", "remove", "203.0.113.0/28"]);
     until("is spared no longer", &guard, || !is_spared(7));
     done(&world.host, &["status"]);
+}
+
+#[test]
+fn what_becomes_an_address_of_the_host_is_spared_by_both_tables_within_a_minute() {
+    let world = world();
+    let policy = file(POLICY);
+    let guard = Guard::start(&world.host, Some(policy.path()), &[]);
+    let is_spared = || {
+        let in_set = |table, set: &str| is_among([198, 51, 100, 60], &world, table, set);
+        [in_set(scan::TABLE, &scan::set("never", false)), in_set(nfguard_ban::TABLE, "never/v4")]
+    };
+    until("a host is looked at", &guard, || {
+        is_among([198, 51, 100, 2], &world, nfguard_ban::TABLE, "never/v4")
+    });
+    assert_eq!(is_spared(), [false; 2]);
+    let address = "198.51.100.60".parse().expect("an address");
+    world.host.address("eth0", address, 24).expect("can be added");
+    until("is spared", &guard, || is_spared() == [true; 2]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use nfguard_lab::{Outcome, Probe, Refusal, World};
 use nfguard_tests::program::{nfguard, nfguard_fed};
 
-use crate::{A, A6, B, Ground, PATIENCE, USUAL, address};
+use crate::{A, A6, B, Ground, PATIENCE, USUAL, address, policy};
 
 #[test]
 fn the_banned_are_dropped_ahead_of_all_and_their_connections_cut() {
@@ -162,4 +162,25 @@ fn a_load_keeps_the_bans_for_scans() {
     let probe =
         Probe::tcp(&ground.world.internet, (World::HOST_V4, 80)).from(address("192.0.2.99"));
     assert!(probe.timeout(PATIENCE).run().passed(), "the control");
+}
+
+#[test]
+fn a_load_that_fails_late_keeps_them() {
+    let mut ground = Ground::new(USUAL);
+    ground.tcp(B, 9, 0);
+    assert!(ground.is_banned(B));
+    // The policy itself has no need of them; the table of bans has no room for so many.
+    let allies: Vec<String> = (0..16_500)
+        .map(|at| format!("\"10.{}.{}.{}\"", at >> 15, at >> 7 & 255, at << 1 & 255))
+        .collect();
+    let more = format!("\"never_ban\": [{}],", allies.join(","));
+    let file = ground.folder.path().join("policy.json");
+    std::fs::write(&file, policy("", &more)).expect("can be written");
+    let answer = nfguard(&ground.world.host, &["load", file.to_str().expect("UTF-8")]);
+    assert_eq!(answer.status, Some(2), "{answer:?}");
+    let status = ground.nfguard(&["status"]).stdout;
+    assert!(!status.contains("scan/bans"), "the policy is there: {status}");
+    let listed: Vec<_> =
+        ground.listed().into_iter().map(|(target, source, _)| (target, source)).collect();
+    assert_eq!(listed, [(B.to_owned(), "scan".to_owned())]);
 }
