@@ -17,8 +17,13 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 const UNITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/systemd");
-const SERVICES: [&str; 4] =
-    ["nfguard.service", "nfguard-bans.service", "nfguard-save.service", GUARD];
+const SERVICES: [&str; 5] = [
+    "nfguard.service",
+    "nfguard-bans.service",
+    "nfguard-save.service",
+    "nfguard-log.service",
+    GUARD,
+];
 const GUARD: &str = "nfguard-guard.service";
 
 /// What `systemd-analyze security` may say at most, in tenths: 0 is safe, 100 is not.

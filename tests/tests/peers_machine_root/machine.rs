@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nfguard_lab::Netns;
+use nfguard_lab::World;
 use nfguard_tests::program::{self, Answer};
 use tempfile::TempDir;
 
@@ -152,26 +152,26 @@ fn name(path: &Path) -> &str {
 
 /// One boot.
 pub(crate) struct Machine {
-    netns: Netns,
+    pub(crate) world: World,
     starter: Child,
     /// The process whose children the machine's are.
     outside: String,
 }
 
 impl Machine {
-    /// Up to the end of the boot, in a network namespace that is new.
+    /// Up to the end of the boot, at the place of the host in a world that is new.
     pub(crate) fn boot(disk: &Disk) -> Machine {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let group = format!("nfguard-machine-{}-{number}", std::process::id());
-        let netns = Netns::new()
+        let world = World::new()
             .unwrap_or_else(|error| panic!("{error}\nrun me with `cargo xtask netns-test`"));
         let mut command = Command::new("sh");
         command.args(["-c", STARTER, "-"]).arg(disk.path("root")).arg(disk.path("")).arg(group);
         command.arg(BOOT).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut starter = netns.run(|| command.spawn().expect("sh starts"));
+        let mut starter = world.host.run(|| command.spawn().expect("sh starts"));
         let outside = first_line(&mut starter);
-        let machine = Machine { netns, starter, outside };
+        let machine = Machine { world, starter, outside };
         machine.until("the end of the boot", |machine| {
             let state = machine.run(&["systemctl", "is-system-running"]).stdout;
             ["running", "degraded"].contains(&state.trim())
@@ -181,7 +181,7 @@ impl Machine {
 
     /// A program on it.
     pub(crate) fn run(&self, command: &[&str]) -> Answer {
-        let output: Output = self.netns.run(|| {
+        let output: Output = self.world.host.run(|| {
             let mut nsenter = Command::new("nsenter");
             let namespaces = format!("/proc/{}/ns", self.outside);
             nsenter.arg(format!("--mount={namespaces}/mnt")).arg(format!("--uts={namespaces}/uts"));

@@ -3,10 +3,12 @@
 mod machine;
 
 use std::fs;
+use std::net::IpAddr;
 use std::thread;
 use std::time::Duration;
 
 use machine::{Disk, Machine};
+use nfguard_lab::{Probe, World};
 use nfguard_tests::policies::{BROKEN, GOOD, OTHER};
 use serde_json::Value;
 
@@ -143,5 +145,34 @@ fn the_guard_is_a_service_that_is_started_again_and_tells_the_journal() {
     let machine = Machine::boot(&disk);
     assert_eq!(machine.property(GUARD, "ActiveState"), "active");
     assert!(is_loaded(&machine, "web"), "what was loaded last: {}", machine.journal());
+    machine.power_off();
+}
+
+const LOG: &str = "nfguard-log.service";
+
+#[test]
+fn who_scans_is_written_down_by_a_service_where_the_policy_logs_to_a_group() {
+    let disk = Disk::new();
+    disk.policy(GOOD);
+    let machine = Machine::boot(&disk);
+    machine.done(&[NFGUARD, "load", POLICY]);
+    machine.run(&["systemctl", "enable", "--now", LOG]);
+    let says = |machine: &Machine, what: &str| {
+        machine.done(&["journalctl", "--no-pager", "--unit", LOG]).contains(what)
+    };
+    machine.until("it fails", |machine| machine.property(LOG, "ActiveState") == "failed");
+    assert!(says(&machine, "the loaded policy logs to no group"), "{}", machine.journal());
+
+    let log = r#""log": { "to": { "group": 5 }, "rate": "unlimited", "unmatched": ["in"] }"#;
+    disk.policy(&GOOD.replacen("\"version\": 1,", &format!("\"version\": 1, {log},"), 1));
+    machine.done(&[NFGUARD, "load", POLICY]);
+    machine.done(&["systemctl", "restart", LOG]);
+    machine.until("it reads the group", |machine| says(machine, "reading NFLOG group 5"));
+    let source: IpAddr = "203.0.113.66".parse().expect("an address");
+    let knock = Probe::tcp(&machine.world.internet, (World::HOST_V4, 8443)).from(source);
+    assert!(!knock.timeout(Duration::from_secs(1)).run().passed());
+    machine.done(&["systemctl", "stop", LOG]);
+    assert!(machine.done(&[NFGUARD, "scans", "203.0.113.66"]).contains("8443"));
+    assert!(!says(&machine, "203.0.113.66"), "no line for each packet");
     machine.power_off();
 }

@@ -8,10 +8,11 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const UNITS: [&str; 5] = [
+const UNITS: [&str; 6] = [
     "nfguard.service",
     "nfguard-bans.service",
     "nfguard-guard.service",
+    "nfguard-log.service",
     "nfguard-save.service",
     "nfguard-save.timer",
 ];
@@ -66,9 +67,13 @@ pub(super) fn install_and_remove(package: &Path) -> Result<Tally, String> {
         .and_then(|()| fs::create_dir_all(&state));
     written.map_err(|error| error.to_string())?;
     root.dpkg(&["--force-confold", "--install"], package.to_str().unwrap_or_default())?;
-    root.asked_for(&["daemon-reload", "try-restart nfguard-guard.service"], "upgrading")?;
+    root.asked_for(
+        &["daemon-reload", "try-restart nfguard-guard.service nfguard-log.service"],
+        "upgrading",
+    )?;
     root.dpkg(&["--remove"], "nfguard")?;
-    let units = "nfguard-save.timer nfguard-bans.service nfguard-guard.service nfguard.service";
+    let units = "nfguard-save.timer nfguard-bans.service nfguard-log.service nfguard-guard.service \
+                 nfguard.service";
     let asked =
         [format!("stop {units}"), format!("disable --quiet {units}"), "daemon-reload".into()];
     root.asked_for(&asked.each_ref().map(String::as_str), "removing")?;
