@@ -42,6 +42,8 @@ struct Outcome {
     read: u64,
     lost: u64,
     cpu: Duration,
+    /// The most that was in memory, in kB.
+    memory: u64,
     /// Packets a second that came, in truth.
     rate: f64,
 }
@@ -86,9 +88,11 @@ fn bench(runs: usize, dir: &std::path::Path) -> Result<String> {
             format!("{:.2}", middle.per_packet() * 1e6),
             format!("{:.0}", 1.0 / middle.per_packet() / 1e3),
             format!("{:.0}", 1.0 / middle.per_packet() / PSAD),
+            format!("{:.1} MB", middle.memory as f64 / 1e3),
         ]);
     }
-    let names = ["", "packets a second", "lost", "µs each", "thousands a CPU second", "to psad"];
+    let names =
+        ["", "packets a second", "lost", "µs each", "thousands a CPU second", "to psad", "memory"];
     Ok(format!(
         "# Packets that are logged, read\n\nMade by `cargo xtask bench log`: medians of {runs} runs \
          in turns, {SECONDS} s each in {BURSTS} bursts a second, of packets from 65,536 sources that a policy drops and logs to \
@@ -143,6 +147,7 @@ fn one(variant: &[&str], rate: u32, dir: &std::path::Path) -> Result<Outcome> {
     })?;
     // The kernel gathers packets for a tenth of a second.
     sleep(Duration::from_secs(1));
+    let memory = memory(reader.id())?;
     kill(Pid::from_raw(reader.id().cast_signed()), Signal::SIGTERM)?;
     notes.read_to_string(&mut text)?;
     reader.wait()?;
@@ -152,7 +157,7 @@ fn one(variant: &[&str], rate: u32, dir: &std::path::Path) -> Result<Outcome> {
     let number = |text: &str| text.rsplit(' ').next().unwrap_or_default().parse::<u64>();
     let lost = lost.split(' ').next().unwrap_or_default();
     let (read, lost) = (number(read)?, number(lost)?);
-    Ok(Outcome { read, lost, cpu, rate: (read + lost) as f64 / took.as_secs_f64() })
+    Ok(Outcome { read, lost, cpu, memory, rate: (read + lost) as f64 / took.as_secs_f64() })
 }
 
 impl Outcome {
@@ -160,6 +165,13 @@ impl Outcome {
     fn per_packet(&self) -> f64 {
         self.cpu.as_secs_f64() / self.read.max(1) as f64
     }
+}
+
+/// The most that a process has had in memory so far, in kB.
+fn memory(process: u32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB"));
+    Ok(most.ok_or("no VmHWM")?.trim().parse()?)
 }
 
 fn mac(name: &str) -> Result<[u8; 6]> {
