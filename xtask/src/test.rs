@@ -18,6 +18,9 @@ pub(crate) fn steps(report: &mut Report, quick: bool, no_root: bool) {
         let lints = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
         runner::run(cargo().args(lints))
     });
+    report.step("clippy, of what is pure by itself", || {
+        runner::run(cargo().args(["clippy", "--package", "nfguard-policy", "--", "-D", "warnings"]))
+    });
     tidy::steps(report);
     report.step("licences and sources", || {
         let mut deny = cargo();

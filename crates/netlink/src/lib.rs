@@ -13,6 +13,7 @@
 //! tested on is Linux 6.1.
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+#![cfg_attr(not(feature = "socket"), allow(dead_code, reason = "what sockets alone ask and hear"))]
 
 mod attr;
 mod conntrack;
