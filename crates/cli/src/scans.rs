@@ -3,7 +3,7 @@
 mod source;
 mod store;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs::File;
 use std::net::IpAddr;
 use std::thread::{self, JoinHandle};
@@ -20,10 +20,10 @@ use crate::{Answer, Done, logged, output, state};
 use source::Source;
 use store::{Change, Store};
 
-/// How many sources are remembered. Who has done least and was seen longest ago goes first, and so
-/// many at once, because sources can be forged.
+/// How many sources are remembered. Who has done least and was seen longest ago goes first, once
+/// there are so many more, because to find them is to look at all, and sources can be forged.
 const SOURCES: usize = 10_000;
-const AT_ONCE: usize = 1000;
+const MORE: usize = 10_000;
 /// How long a source is remembered after it was seen last, in seconds.
 const AGE: f64 = 30.0 * 24.0 * 3600.0;
 /// How long a packet may wait to be written down.
@@ -34,7 +34,8 @@ pub(crate) struct Keeper {
     store: Store,
     _claim: File,
     sources: HashMap<Target, Source>,
-    changed: HashSet<Target>,
+    /// What is in the file and is remembered no longer.
+    gone: Vec<Target>,
     /// When the first of what has changed did.
     since: Option<Instant>,
     writer: Option<JoinHandle<Written>>,
@@ -48,32 +49,41 @@ impl Keeper {
         let store = store(history)?;
         let claim = store.claim()?;
         let sources = store.read()?;
-        let changed = HashSet::new();
-        Ok(Keeper { store, _claim: claim, sources, changed, since: None, writer: None })
+        let gone = Vec::new();
+        Ok(Keeper { store, _claim: claim, sources, gone, since: None, writer: None })
     }
 
     pub(crate) fn add(&mut self, packet: &Packet<'_>, time: f64) {
         let target = Target::source(packet.source, Target::V6_SOURCE);
         self.sources.entry(target).or_insert_with(|| Source::new(time)).add(packet, time);
-        self.changed.insert(target);
         self.since.get_or_insert_with(Instant::now);
-        if self.sources.len() > SOURCES {
-            let mut all: Vec<(f64, Target)> =
-                self.sources.iter().map(|(target, source)| (source.rank(), *target)).collect();
-            all.select_nth_unstable_by(AT_ONCE, |one, other| one.0.total_cmp(&other.0));
-            let least: Vec<Target> = all.iter().take(AT_ONCE).map(|(_, target)| *target).collect();
-            self.forget(&least);
+        if self.sources.len() >= SOURCES + MORE {
+            self.forget_least();
         }
     }
 
-    fn forget(&mut self, targets: &[Target]) {
-        for target in targets {
-            if self.sources.remove(target).is_some_and(|source| source.is_written) {
-                self.changed.insert(*target);
-            } else {
-                self.changed.remove(target);
-            }
+    /// All but [`SOURCES`] of them.
+    fn forget_least(&mut self) {
+        let mut over = self.sources.len().saturating_sub(SOURCES);
+        if over == 0 {
+            return;
         }
+        let mut ranks: Vec<f64> = self.sources.values().map(Source::rank).collect();
+        let last = *ranks.select_nth_unstable_by(over - 1, f64::total_cmp).1;
+        self.forget(|source| {
+            let is_least = over > 0 && source.rank() <= last;
+            over -= usize::from(is_least);
+            is_least
+        });
+    }
+
+    fn forget(&mut self, mut is_meant: impl FnMut(&Source) -> bool) {
+        let gone = &mut self.gone;
+        self.sources.retain(|target, source| {
+            let goes = is_meant(source);
+            gone.extend((goes && source.is_written).then_some(*target));
+            !goes
+        });
     }
 
     /// When there is something to be written.
@@ -91,26 +101,30 @@ impl Keeper {
         }
         self.finish();
         let now = state::now();
-        let is_old = |source: &Source| now - source.last_seen > AGE;
-        let old: Vec<Target> =
-            self.sources.iter().filter(|it| is_old(it.1)).map(|(target, _)| *target).collect();
-        self.forget(&old);
-        if self.changed.is_empty() {
+        self.forget(|source| now - source.last_seen > AGE);
+        self.forget_least();
+        let changes = self.changes();
+        if changes.is_empty() {
             return;
         }
-        let sources = &mut self.sources;
-        let mut text = |target: Target| {
-            let source = sources.get_mut(&target)?;
-            source.is_written = true;
-            serde_json::to_vec(source).ok()
-        };
-        let changes: Vec<Change> =
-            self.changed.drain().map(|target| (target, text(target))).collect();
         let store = self.store.clone();
         self.writer = Some(thread::spawn(move || {
             let written = store.write(&changes);
             written.map_err(|failure| (failure, changes))
         }));
+    }
+
+    /// What is not in the file yet, in the order in which it takes least to write it.
+    fn changes(&mut self) -> Vec<Change> {
+        let mut changes: Vec<Change> = self.gone.drain(..).map(|target| (target, None)).collect();
+        for (target, source) in &mut self.sources {
+            if std::mem::take(&mut source.is_changed) {
+                source.is_written = true;
+                changes.push((*target, serde_json::to_vec(source).ok()));
+            }
+        }
+        changes.sort_by_key(|(target, _)| *target);
+        changes
     }
 
     /// Waits for what is being written.
@@ -119,8 +133,11 @@ impl Keeper {
         if let Ok(Err((failure, changes))) = writer.join() {
             failure.print(false);
             // One that is to be taken out may as well stay in the file.
-            let known = changes.into_iter().map(|(target, _)| target);
-            self.changed.extend(known.filter(|target| self.sources.contains_key(target)));
+            for (target, _) in changes {
+                if let Some(source) = self.sources.get_mut(&target) {
+                    source.is_changed = true;
+                }
+            }
         }
     }
 
@@ -231,7 +248,7 @@ fn protocols(source: &Source) -> Vec<String> {
 }
 
 /// Ports as a policy writes them, those that follow each other in one: `22/tcp`, `80-90/tcp`.
-fn ranges(ports: &BTreeSet<(u8, u16)>) -> Vec<String> {
+fn ranges(ports: &[(u8, u16)]) -> Vec<String> {
     let mut ranges: Vec<(u8, u16, u16)> = Vec::new();
     for (protocol, port) in ports {
         match ranges.last_mut() {
@@ -248,12 +265,88 @@ fn ranges(ports: &BTreeSet<(u8, u16)>) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+    use std::ops::Range;
+
     use super::*;
+
+    const SCANNER: u32 = 0xcb00_7107;
+    const FORGED: u32 = 0x0a00_0000;
+
+    fn knock(keeper: &mut Keeper, source: u32, port: u16, time: f64) {
+        let packet = Packet {
+            source: Ipv4Addr::from_bits(source).into(),
+            destination: Ipv4Addr::new(198, 51, 100, 2).into(),
+            protocol: 6,
+            length: 40,
+            fragment: None,
+            ports: Some((40000, port)),
+            tcp_flags: Some(2),
+            icmp: None,
+            payload: &[],
+        };
+        keeper.add(&packet, time);
+    }
+
+    /// One packet of each, a second apart.
+    fn flood(keeper: &mut Keeper, sources: Range<u32>) {
+        let start = state::now();
+        sources.for_each(|it| knock(keeper, FORGED + it, 22, start + f64::from(it)));
+    }
+
+    /// Whether the scanner is kept, how many others are, and the first and the last of those.
+    fn kept(history: &History) -> (bool, usize, u32, u32) {
+        let sources = store(history).and_then(|store| store.read()).unwrap_or_default();
+        let number = |target: &Target| match target.network().ip() {
+            IpAddr::V4(address) => address.to_bits(),
+            IpAddr::V6(_) => 0,
+        };
+        let mut numbers: Vec<u32> = sources.keys().map(number).collect();
+        let len = numbers.len();
+        numbers.retain(|number| *number != SCANNER);
+        let first = numbers.iter().min().map_or(0, |it| it - FORGED);
+        let last = numbers.iter().max().map_or(0, |it| it - FORGED);
+        (numbers.len() < len, numbers.len(), first, last)
+    }
+
+    #[test]
+    fn a_flood_of_forged_sources_leaves_the_scanner_and_the_last_of_them() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let history = History::open(Some(folder.path().to_owned()));
+        let mut keeper = Keeper::open(&history).expect("a keeper");
+        (1..=5).for_each(|port| knock(&mut keeper, SCANNER, port, state::now()));
+        flood(&mut keeper, 0..12_000);
+        keeper.close();
+        assert_eq!(kept(&history), (true, 9999, 2001, 11_999));
+
+        // Those that were written are taken out, but for one that has come back meanwhile.
+        let mut keeper = Keeper::open(&history).expect("a keeper");
+        flood(&mut keeper, 12_000..32_000);
+        knock(&mut keeper, FORGED + 2001, 22, state::now() + 40_000.0);
+        keeper.close();
+        assert_eq!(kept(&history), (true, 9999, 2001, 31_999));
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_written_later() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let history = History::open(Some(folder.path().to_owned()));
+        let mut keeper = Keeper::open(&history).expect("a keeper");
+        let file = folder.path().join("scans");
+        std::fs::create_dir(&file).expect("makes a folder");
+        flood(&mut keeper, 0..2);
+        keeper.write();
+        keeper.finish();
+        std::fs::remove_dir(&file).expect("removes it");
+        flood(&mut keeper, 2..3);
+        keeper.close();
+        assert_eq!(kept(&history), (false, 3, 0, 2));
+    }
 
     #[test]
     fn ports_that_follow_each_other_are_one_range() {
-        let ports = [(6, 22), (6, 80), (6, 81), (6, 82), (17, 83), (6, 65_535)];
+        let ports = [(6, 22), (6, 80), (6, 81), (6, 82), (6, 65_535), (17, 83)];
         let expected = ["22/tcp", "80-82/tcp", "65535/tcp", "83/udp"];
-        assert_eq!(ranges(&ports.into()), expected);
+        assert_eq!(ranges(&ports), expected);
     }
 }

@@ -1,10 +1,10 @@
 //! What one source has tried, and how dangerous that is, as PSAD has it.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use nfguard_netlink::Packet;
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 /// Packets to one address of this host, and addresses, from which on a scan is of level 1 to 5:
 /// `DANGER_LEVEL1` to `5` and `DL1_UNIQUE_HOSTS` to `DL5_UNIQUE_HOSTS` as PSAD comes.
@@ -22,6 +22,10 @@ const PORTS: usize = 1000;
 /// SYN alone of all flags.
 const SYN: u8 = 2;
 
+/// Each once. A few take no memory elsewhere, as sources that are forged have few of all and are
+/// many.
+type Numbers = SmallVec<[u8; 16]>;
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Source {
     /// Seconds since 1970.
@@ -30,17 +34,20 @@ pub(crate) struct Source {
     pub(crate) packets: u64,
     /// The highest level that one of its scans has reached.
     pub(crate) level: u8,
-    /// Protocol and port, at most [`PORTS`].
-    pub(crate) ports: BTreeSet<(u8, u16)>,
-    pub(crate) protocols: Vec<u8>,
+    /// Protocol and port in their order, at most [`PORTS`].
+    pub(crate) ports: SmallVec<[(u8, u16); 4]>,
+    pub(crate) protocols: Numbers,
     /// Each set of TCP flags that it has sent.
-    pub(crate) tcp_flags: Vec<u8>,
+    pub(crate) tcp_flags: Numbers,
     /// Of its first SYN.
     pub(crate) tcp_options: Option<String>,
     scan: Scan,
     /// Whether there is anything of it in the file.
     #[serde(skip, default = "from_the_file")]
     pub(crate) is_written: bool,
+    /// Whether the file lacks what it did last.
+    #[serde(skip)]
+    pub(crate) is_changed: bool,
 }
 
 fn from_the_file() -> bool {
@@ -50,9 +57,11 @@ fn from_the_file() -> bool {
 /// The scan that goes on.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Scan {
-    /// Packets to each address, as many as make the highest level.
-    targets: BTreeMap<IpAddr, u64>,
-    protocols: Vec<u8>,
+    /// Packets to each address, in their order: as many as make the highest level.
+    targets: SmallVec<[(IpAddr, u64); 1]>,
+    /// The most packets that one of them got.
+    most: u64,
+    protocols: Numbers,
     /// The lowest and the highest port.
     ports: Option<(u16, u16)>,
 }
@@ -64,12 +73,13 @@ impl Source {
             last_seen: time,
             packets: 0,
             level: 0,
-            ports: BTreeSet::new(),
-            protocols: Vec::new(),
-            tcp_flags: Vec::new(),
+            ports: SmallVec::new(),
+            protocols: SmallVec::new(),
+            tcp_flags: SmallVec::new(),
             tcp_options: None,
             scan: Scan::default(),
             is_written: false,
+            is_changed: true,
         }
     }
 
@@ -81,11 +91,14 @@ impl Source {
         // The clock may go back.
         self.last_seen = self.last_seen.max(time);
         self.packets += 1;
+        self.is_changed = true;
         note(&mut self.protocols, packet.protocol);
-        if let Some((_, port)) = packet.ports
+        let port = packet.ports.map(|(_, port)| (packet.protocol, port));
+        if let Some(port) = port
             && self.ports.len() < PORTS
+            && let Err(at) = self.ports.binary_search(&port)
         {
-            self.ports.insert((packet.protocol, port));
+            self.ports.insert(at, port);
         }
         if let Some(flags) = packet.tcp_flags {
             note(&mut self.tcp_flags, flags);
@@ -99,7 +112,7 @@ impl Source {
 
     /// The addresses of this host, or behind it, that its last scan was for.
     pub(crate) fn targets(&self) -> impl Iterator<Item = &IpAddr> {
-        self.scan.targets.keys()
+        self.scan.targets.iter().map(|(address, _)| address)
     }
 
     /// The higher, the worse.
@@ -117,32 +130,42 @@ impl Source {
 impl Scan {
     fn add(&mut self, packet: &Packet<'_>) {
         note(&mut self.protocols, packet.protocol);
-        let [.., most] = TARGETS;
-        if self.targets.len() < most || self.targets.contains_key(&packet.destination) {
-            *self.targets.entry(packet.destination).or_default() += 1;
-        }
         if let Some((_, port)) = packet.ports {
             let (low, high) = self.ports.unwrap_or((port, port));
             self.ports = Some((low.min(port), high.max(port)));
         }
+        self.count(packet.destination);
+    }
+
+    fn count(&mut self, address: IpAddr) {
+        let [.., all] = TARGETS;
+        let at = match self.targets.binary_search_by_key(&address, |(known, _)| *known) {
+            Ok(at) => at,
+            Err(_) if self.targets.len() == all => return,
+            Err(at) => {
+                self.targets.insert(at, (address, 0));
+                at
+            }
+        };
+        let packets = &mut self.targets[at].1;
+        *packets += 1;
+        self.most = self.most.max(*packets);
     }
 
     fn level(&self) -> u8 {
-        let packets = self.targets.values().max().copied().unwrap_or(0);
         let targets = self.targets.len();
         let ports = self.ports.is_none_or(|(low, high)| low < high);
         if !ports && self.protocols.len() < PROTOCOLS && targets < TARGETS[0] {
             return 0;
         }
-        let by_packets = PACKETS.iter().filter(|least| packets >= **least).count();
+        let by_packets = PACKETS.iter().filter(|least| self.most >= **least).count();
         let by_targets = TARGETS.iter().filter(|least| targets >= **least).count();
         // Neither has more than five.
         by_packets.max(by_targets) as u8
     }
 }
 
-/// Of the few that there are, each once.
-fn note(known: &mut Vec<u8>, number: u8) {
+fn note(known: &mut Numbers, number: u8) {
     if !known.contains(&number) {
         known.push(number);
     }
