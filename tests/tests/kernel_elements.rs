@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use nfguard_lab::Netns;
-use nfguard_netlink::{Element, Error, Kernel, Key, KeyType, Op, Set, Table, Transaction, diff};
+use nfguard_netlink::{
+    Attached, Element, Elements, Error, Kernel, Key, KeyType, Op, Set, Table, Transaction, diff,
+};
 use nfguard_tests::nft::{listed, nft};
 
 const NAME: &str = "t";
+const HOUR: Duration = Duration::from_secs(3600);
 
 fn netns() -> Netns {
     Netns::new().unwrap_or_else(|error| panic!("{error}\nrun me with `cargo xtask netns-test`"))
@@ -21,8 +24,7 @@ fn key(number: u32) -> Vec<u8> {
 }
 
 fn elements(numbers: impl IntoIterator<Item = u32>) -> Vec<Element> {
-    let hour = Some(Duration::from_secs(3600));
-    let element = |number| Element { timeout: hour, ..Key::Value(key(number)).into() };
+    let element = |number| Element { timeout: Some(HOUR), ..Key::Value(key(number)).into() };
     numbers.into_iter().map(element).collect()
 }
 
@@ -45,7 +47,10 @@ fn commit(kernel: &mut Kernel, op: Op) -> Result<(), Error> {
 }
 
 fn create(kernel: &mut Kernel, numbers: impl IntoIterator<Item = u32>) -> Result<(), Error> {
-    commit(kernel, Op::CreateElements { set: "s".to_owned(), elements: elements(numbers) })
+    let mut elements = Elements::default();
+    let alike = Attached::new(Some(HOUR), None);
+    numbers.into_iter().for_each(|number| elements.push(&key(number), &alike));
+    commit(kernel, Op::CreateElements { set: "s".to_owned(), elements })
 }
 
 #[test]

@@ -1,13 +1,14 @@
 //! Many bans at once, and changes that depend on what is in force.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ptr;
 use std::time::Duration;
 
-use nfguard_netlink::{Element, Key, Op, Transaction};
+use nfguard_netlink::{Attached, Element, Elements, Key, Op, Transaction};
 
 use crate::bans::{Active, Ban, Bans, Made, now};
 use crate::error::{Error, errno, is_refusal, refused};
-use crate::layout::{BanSet, Place, TABLE};
+use crate::layout::{self, BanSet, Place, TABLE};
 use crate::note::{self, Note};
 use crate::scan;
 use crate::target::Target;
@@ -160,15 +161,18 @@ impl Bans {
         tally: &mut Tally,
     ) -> Result<(), Error> {
         let (mut part, mut bytes) = (Vec::new(), 0);
-        for ban in bans {
-            bytes += encoded_len(&ban);
-            if bytes > AT_ONCE {
+        // A `for` would ask iterators within iterators, as a list comes out of, one ban at a time.
+        bans.into_iter().try_for_each(|ban| -> Result<(), Error> {
+            let len = encoded_len(&ban);
+            if bytes + len > AT_ONCE {
                 self.add(&part, tally)?;
                 part.clear();
-                bytes = encoded_len(&ban);
+                bytes = 0;
             }
+            bytes += len;
             part.push(ban);
-        }
+            Ok(())
+        })?;
         if part.is_empty() { Ok(()) } else { self.add(&part, tally) }
     }
 
@@ -283,22 +287,29 @@ impl Tally {
 /// Adds them, an error if one is in force; and the sets that it needs.
 fn creation(part: &[Ban<'_>]) -> (BTreeSet<BanSet>, Transaction) {
     let now = now();
-    let mut by_set: Vec<(BanSet, Vec<Element>)> = Vec::new();
-    // Most lists have one reason for all.
-    let mut last: Option<(&Ban<'_>, String)> = None;
+    let mut by_set: Vec<(BanSet, Elements)> = Vec::new();
+    // Most lists have one end and one reason for all.
+    let mut last: Option<(&Ban<'_>, Attached)> = None;
+    let mut key = Vec::new();
     for ban in part {
-        let note = match last.take() {
-            Some((same, note)) if same_note(same, ban) => note,
-            _ => note(ban, now),
+        let attached = match last.take() {
+            Some((other, attached)) if are_alike(other, ban) => attached,
+            _ => Attached::new(Some(timeout(ban.lasts)), Some(&note(ban, now))),
         };
-        let Place { set, key } = Place::of(ban.target.target(), ban.port);
-        let element = element(key, ban.lasts, note.clone());
+        let target = ban.target.target();
+        key.clear();
+        layout::push_key(&mut key, target, ban.port);
+        let set = BanSet::of(target, ban.port);
         // Few sets, and mostly the same one again.
         match by_set.iter_mut().rev().find(|(other, _)| *other == set) {
-            Some((_, elements)) => elements.push(element),
-            None => by_set.push((set, vec![element])),
+            Some((_, elements)) => elements.push(&key, &attached),
+            None => {
+                let mut elements = Elements::default();
+                elements.push(&key, &attached);
+                by_set.push((set, elements));
+            }
         }
-        last = Some((ban, note));
+        last = Some((ban, attached));
     }
     let sets = by_set.iter().map(|(set, _)| *set).collect();
     let ops = by_set
@@ -333,12 +344,12 @@ pub(crate) fn renew(place: &Place, element: Element) -> Vec<Op> {
 }
 
 pub(crate) fn element(key: Vec<u8>, lasts: Option<Duration>, note: String) -> Element {
-    Element {
-        key: Key::Value(key),
-        // A ban without an end in a set with timeouts is one with timeout zero.
-        timeout: Some(lasts.map_or(Duration::ZERO, |lasts| lasts.clamp(SHORTEST, LONGEST))),
-        comment: Some(note),
-    }
+    Element { key: Key::Value(key), timeout: Some(timeout(lasts)), comment: Some(note) }
+}
+
+/// A ban without an end in a set with timeouts is one with timeout zero.
+fn timeout(lasts: Option<Duration>) -> Duration {
+    lasts.map_or(Duration::ZERO, |lasts| lasts.clamp(SHORTEST, LONGEST))
 }
 
 fn note(ban: &Ban<'_>, now: u64) -> String {
@@ -346,8 +357,14 @@ fn note(ban: &Ban<'_>, now: u64) -> String {
     Note { source, reason, since: since.unwrap_or(now) }.text()
 }
 
-fn same_note(a: &Ban<'_>, b: &Ban<'_>) -> bool {
-    (a.source, a.reason, a.since) == (b.source, b.reason, b.since)
+/// Whether nothing but their targets and ports differs.
+fn are_alike(a: &Ban<'_>, b: &Ban<'_>) -> bool {
+    // Mostly it is the very same text.
+    let is_same = |a: &str, b: &str| ptr::eq(a, b) || a == b;
+    a.lasts == b.lasts
+        && a.since == b.since
+        && is_same(a.source, b.source)
+        && is_same(a.reason, b.reason)
 }
 
 /// Of each place the ban that ends last.

@@ -153,13 +153,8 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn of(target: Target, port: Option<Port>) -> Place {
-        // Each part of a key is padded to four bytes.
         let mut key = Vec::with_capacity(if port.is_some() { 24 } else { 16 });
-        push_address(&mut key, target.network().network());
-        if let Some(port) = port {
-            let [high, low] = port.number.to_be_bytes();
-            key.extend([protocol_number(port.protocol), 0, 0, 0, high, low, 0, 0]);
-        }
+        push_key(&mut key, target, port);
         Place { set: BanSet::of(target, port), key }
     }
 
@@ -181,6 +176,16 @@ impl Place {
             _ => return None,
         };
         Some((target, port))
+    }
+}
+
+/// The key of a ban in its set.
+pub(crate) fn push_key(out: &mut Vec<u8>, target: Target, port: Option<Port>) {
+    push_address(out, target.network().network());
+    // Each part of a key is padded to four bytes.
+    if let Some(port) = port {
+        let [high, low] = port.number.to_be_bytes();
+        out.extend([protocol_number(port.protocol), 0, 0, 0, high, low, 0, 0]);
     }
 }
 

@@ -13,24 +13,42 @@ const NESTED: u16 = 0x8000;
 ///
 /// A value or a nest longer than an attribute can be (65,535 bytes with its header) is remembered,
 /// and [`Writer::finish`] then fails, so callers need not check each step.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Writer {
     bytes: Vec<u8>,
     too_long: Option<u16>,
 }
 
-/// Enough for most messages.
-const ROOM: usize = 256;
+/// Enough for a transaction of one or two operations.
+const ROOM: usize = 512;
 
 impl Default for Writer {
     fn default() -> Writer {
-        Writer { bytes: Vec::with_capacity(ROOM), too_long: None }
+        Writer::with_room(ROOM)
     }
 }
 
 impl Writer {
+    pub(crate) fn with_room(bytes: usize) -> Writer {
+        Writer { bytes: Vec::with_capacity(bytes), too_long: None }
+    }
+
     pub(crate) fn raw(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
+    }
+
+    /// What another one has written.
+    pub(crate) fn append(&mut self, other: &Writer) {
+        self.raw(&other.bytes);
+        self.too_long = self.too_long.or(other.too_long);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub(crate) fn attrs(&self) -> Attrs<'_> {
+        Attrs(&self.bytes)
     }
 
     pub(crate) fn bytes(&mut self, kind: u16, value: &[u8]) {
@@ -75,14 +93,16 @@ impl Writer {
         self.too_long.map_or(Ok(self.bytes), Err)
     }
 
-    /// As [`Writer::finish`], to go on with.
-    pub(crate) fn written(&self) -> Result<&[u8], u16> {
-        self.too_long.map_or(Ok(&self.bytes), Err)
+    /// The type of the first attribute that was too long.
+    pub(crate) fn too_long(&self) -> Option<u16> {
+        self.too_long
     }
 
-    pub(crate) fn clear(&mut self) {
-        self.bytes.clear();
-        self.too_long = None;
+    /// In place of what was written there.
+    pub(crate) fn put(&mut self, at: usize, bytes: &[u8]) {
+        if let Some(place) = self.bytes.get_mut(at..at + bytes.len()) {
+            place.copy_from_slice(bytes);
+        }
     }
 
     /// A comment as nft's own user data (libnftnl's `udata.h`).
@@ -94,22 +114,22 @@ impl Writer {
 
     fn open(&mut self, kind: u16) -> usize {
         let at = self.bytes.len();
-        self.bytes.extend_from_slice(&[0, 0]);
-        self.bytes.extend_from_slice(&kind.to_ne_bytes());
+        let [first, second] = kind.to_ne_bytes();
+        self.bytes.extend_from_slice(&[0, 0, first, second]);
         at
     }
 
     fn close(&mut self, at: usize, kind: u16) {
         let len = self.bytes.len() - at;
         match u16::try_from(len) {
-            Ok(len) => {
-                if let Some(slot) = self.bytes.get_mut(at..at + 2) {
-                    slot.copy_from_slice(&len.to_ne_bytes());
-                }
-            }
+            Ok(len) => self.put(at, &len.to_ne_bytes()),
             Err(_) => self.too_long = self.too_long.or(Some(kind)),
         }
-        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
+        // Mostly nothing, and then a call less.
+        let padded = self.bytes.len().next_multiple_of(4);
+        if padded > self.bytes.len() {
+            self.bytes.resize(padded, 0);
+        }
     }
 }
 

@@ -8,58 +8,146 @@ use crate::model::{Element, Key, LiveElement, Set};
 use crate::object::millis;
 use crate::uapi::*;
 
-pub(crate) fn encode_elements(out: &mut Writer, table: &str, set: &str, elements: &[Element]) {
+/// Most bytes of elements in one message: what an attribute can hold, less room for its header.
+const MESSAGE_BYTES: usize = 65_500;
+
+/// Headers around an element's key.
+const KEY_BYTES: usize = 12;
+
+/// Elements of a set without intervals, written down as messages have them: of a long list none
+/// takes an allocation of its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Elements {
+    /// For one message each.
+    parts: Vec<Writer>,
+}
+
+/// What elements have besides their keys, written down once for all that have the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attached(Writer);
+
+impl Attached {
+    /// How long they live, in place of the set's own timeout, and a comment of at most 127 bytes.
+    #[must_use]
+    pub fn new(timeout: Option<Duration>, comment: Option<&str>) -> Attached {
+        let mut out = Writer::default();
+        encode_attached(&mut out, timeout, comment);
+        Attached(out)
+    }
+}
+
+impl Elements {
+    /// One more.
+    pub fn push(&mut self, key: &[u8], Attached(attached): &Attached) {
+        let bytes = KEY_BYTES + key.len().next_multiple_of(4) + attached.len();
+        match self.parts.last() {
+            None => self.parts.push(Writer::default()),
+            Some(full) if full.len() + bytes > MESSAGE_BYTES => {
+                self.parts.push(Writer::with_room(full.len()));
+            }
+            Some(_) => {}
+        }
+        if let Some(part) = self.parts.last_mut() {
+            part.nest(NFTA_LIST_ELEM, |out| {
+                encode_key(out, key);
+                out.append(attached);
+            });
+        }
+    }
+
+    /// What each message holds.
+    pub(crate) fn parts(&self) -> &[Writer] {
+        &self.parts
+    }
+
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &[u8]> {
+        self.parts.iter().flat_map(Writer::attrs).filter_map(|element| {
+            let key = element.ok()?.nested().next()?.ok()?;
+            Some(key.nested().next()?.ok()?.value)
+        })
+    }
+}
+
+/// A message of elements that `fill` writes.
+pub(crate) fn encode_list(
+    out: &mut Writer,
+    table: &str,
+    set: &str,
+    fill: impl FnOnce(&mut Writer),
+) {
     out.string(NFTA_SET_ELEM_LIST_TABLE, table);
     out.string(NFTA_SET_ELEM_LIST_SET, set);
-    out.nest(NFTA_SET_ELEM_LIST_ELEMENTS, |out| {
-        for element in elements {
-            let (first, end) = match &element.key {
-                Key::Value(key) => (key, None),
-                Key::Range(first, last) => (first, successor(last)),
-            };
-            out.nest(NFTA_LIST_ELEM, |out| {
-                out.nest(NFTA_SET_ELEM_KEY, |out| out.bytes(NFTA_DATA_VALUE, first));
-                if let Some(timeout) = element.timeout {
-                    out.u64(NFTA_SET_ELEM_TIMEOUT, millis(timeout));
-                }
-                if let Some(comment) = &element.comment {
-                    out.comment(NFTA_SET_ELEM_USERDATA, comment);
-                }
-            });
-            // An interval is two elements: its first key, and the one after its last. One that
-            // reaches to the end of the key's range has no second.
-            if let Some(end) = end {
-                out.nest(NFTA_LIST_ELEM, |out| {
-                    out.nest(NFTA_SET_ELEM_KEY, |out| out.bytes(NFTA_DATA_VALUE, &end));
-                    out.u32(NFTA_SET_ELEM_FLAGS, NFT_SET_ELEM_INTERVAL_END);
-                });
-            }
+    out.nest(NFTA_SET_ELEM_LIST_ELEMENTS, fill);
+}
+
+pub(crate) fn encode_element(out: &mut Writer, Element { key, timeout, comment }: &Element) {
+    let (first, end) = match key {
+        Key::Value(key) => (key, None),
+        Key::Range(first, last) => (first, successor(last)),
+    };
+    out.nest(NFTA_LIST_ELEM, |out| {
+        encode_key(out, first);
+        encode_attached(out, *timeout, comment.as_deref());
+    });
+    // An interval is two elements: its first key, and the one after its last. One that reaches to
+    // the end of the key's range has no second.
+    if let Some(end) = end {
+        out.nest(NFTA_LIST_ELEM, |out| {
+            encode_key(out, &end);
+            out.u32(NFTA_SET_ELEM_FLAGS, NFT_SET_ELEM_INTERVAL_END);
+        });
+    }
+}
+
+/// A message that names elements by their keys: to delete them, or to ask for them.
+pub(crate) fn encode_keys(out: &mut Writer, table: &str, set: &str, keys: &[impl AsRef<[u8]>]) {
+    encode_list(out, table, set, |out| {
+        for key in keys {
+            out.nest(NFTA_LIST_ELEM, |out| encode_key(out, key.as_ref()));
         }
     });
 }
 
-/// Bytes that [`encode_elements`] writes for one element, at most.
-pub(crate) fn encoded_len(element: &Element) -> usize {
+fn encode_key(out: &mut Writer, key: &[u8]) {
+    out.nest(NFTA_SET_ELEM_KEY, |out| out.bytes(NFTA_DATA_VALUE, key));
+}
+
+fn encode_attached(out: &mut Writer, timeout: Option<Duration>, comment: Option<&str>) {
+    if let Some(timeout) = timeout {
+        out.u64(NFTA_SET_ELEM_TIMEOUT, millis(timeout));
+    }
+    if let Some(comment) = comment {
+        out.comment(NFTA_SET_ELEM_USERDATA, comment);
+    }
+}
+
+/// Splits elements so that each part fits one message.
+pub(crate) fn chunks(elements: &[Element]) -> impl Iterator<Item = &[Element]> {
+    let mut rest = elements;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fitting = rest
+            .iter()
+            .take_while(|element| {
+                bytes += encoded_len(element);
+                bytes <= MESSAGE_BYTES
+            })
+            .count();
+        let (chunk, later) = rest.split_at_checked(fitting.max(1))?;
+        rest = later;
+        Some(chunk)
+    })
+}
+
+/// Bytes that [`encode_element`] writes, at most.
+fn encoded_len(element: &Element) -> usize {
     let (key, ends) = match &element.key {
         Key::Value(key) => (key, 0),
         Key::Range(key, _) => (key, 1),
     };
-    let key = 12 + key.len().next_multiple_of(4);
+    let key = KEY_BYTES + key.len().next_multiple_of(4);
     let comment = element.comment.as_ref().map_or(0, |text| text.len() + 10);
     key + 12 + comment + ends * (key + 8)
-}
-
-/// A message that names elements by their keys: to delete them, or to ask for them.
-pub(crate) fn encode_keys(out: &mut Writer, table: &str, set: &str, keys: &[Vec<u8>]) {
-    out.string(NFTA_SET_ELEM_LIST_TABLE, table);
-    out.string(NFTA_SET_ELEM_LIST_SET, set);
-    out.nest(NFTA_SET_ELEM_LIST_ELEMENTS, |out| {
-        for key in keys {
-            out.nest(NFTA_LIST_ELEM, |out| {
-                out.nest(NFTA_SET_ELEM_KEY, |out| out.bytes(NFTA_DATA_VALUE, key));
-            });
-        }
-    });
 }
 
 /// The elements of one set, as the kernel's messages have them.

@@ -282,7 +282,7 @@ impl Kernel {
     ) -> Result<Option<LiveElement>, Error> {
         let mut raw = RawElements::default();
         let request = Request::nft(NFT_MSG_GETSETELEM, false, |out| {
-            element::encode_keys(out, table, set, &[key.to_vec()]);
+            element::encode_keys(out, table, set, &[key]);
         });
         self.ask(request, nft(NFT_MSG_NEWSETELEM), |attrs| Ok(raw.add(attrs)?))?;
         Ok(raw.live().pop())

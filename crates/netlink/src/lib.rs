@@ -47,6 +47,7 @@ mod words;
 
 pub use conntrack::{Connection, Flow};
 pub use diff::diff;
+pub use element::{Attached, Elements};
 pub use error::{DecodeError, Error, Refusal};
 #[cfg(feature = "socket")]
 pub use events::Events;

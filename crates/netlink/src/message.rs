@@ -6,7 +6,6 @@ use crate::attr::{Attrs, Writer};
 use crate::element;
 use crate::error::{DecodeError, Error, Refusal};
 use crate::expr::{Expr, Verdict};
-use crate::model::Element;
 use crate::object;
 use crate::own::OWNED;
 use crate::transaction::{Op, Transaction};
@@ -44,14 +43,8 @@ const PAYLOAD: usize = 20;
 /// Where `nlmsg_flags` stands in the header.
 const FLAGS: usize = 6;
 
-/// Most bytes of elements in one message: what an attribute can hold, less room for its header.
-const ELEMENT_BYTES: usize = 65_500;
-
 /// Keys that one message can delete: at most 40 bytes each, a concatenation of two addresses.
 const KEYS_AT_ONCE: usize = 1500;
-
-/// Enough for a transaction of one or two operations.
-const ROOM: usize = 512;
 
 /// `errno`s that mean more to us than their text; the same on every architecture but a few that
 /// Linux 6.1 runs no server on.
@@ -66,15 +59,20 @@ pub(crate) mod errno {
     pub(crate) const EOPNOTSUPP: i32 = 95;
 }
 
-fn message(out: &mut Vec<u8>, kind: u16, flags: u16, seq: u32, head: [u8; 4], body: &[u8]) {
-    let len = u32::try_from(PAYLOAD + body.len()).unwrap_or(u32::MAX);
-    out.extend(len.to_ne_bytes());
-    out.extend(kind.to_ne_bytes());
-    out.extend(flags.to_ne_bytes());
-    out.extend(seq.to_ne_bytes());
-    out.extend(0u32.to_ne_bytes());
-    out.extend(head);
-    out.extend_from_slice(body);
+/// What stands before the attributes of a message of so many bytes.
+fn header(bytes: usize, kind: u16, flags: u16, seq: u32, head: [u8; 4]) -> [[u8; 4]; 5] {
+    let len = u32::try_from(bytes).unwrap_or(u32::MAX);
+    let ([a, b], [c, d]) = (kind.to_ne_bytes(), flags.to_ne_bytes());
+    [len.to_ne_bytes(), [a, b, c, d], seq.to_ne_bytes(), [0; 4], head]
+}
+
+/// Appends a message whose attributes `fill` writes; how long it is shows at its end.
+fn message(out: &mut Writer, header: [[u8; 4]; 5], fill: impl FnOnce(&mut Writer)) {
+    let start = out.len();
+    out.raw(header.as_flattened());
+    fill(out);
+    let len = u32::try_from(out.len() - start).unwrap_or(u32::MAX);
+    out.put(start, &len.to_ne_bytes());
 }
 
 /// The type of an nf_tables message.
@@ -137,7 +135,9 @@ impl Request {
     pub(crate) fn write(self, seq: u32, out: &mut Vec<u8>) -> Result<(), Error> {
         let too_long = |attribute| Error::TooLong { operation: "a request".to_owned(), attribute };
         let body = self.body.finish().map_err(too_long)?;
-        message(out, self.kind, self.flags, seq, self.head, &body);
+        let header = header(PAYLOAD + body.len(), self.kind, self.flags, seq, self.head);
+        out.extend_from_slice(header.as_flattened());
+        out.extend(body);
         Ok(())
     }
 }
@@ -158,43 +158,35 @@ impl<'a> Batch<'a> {
         generation: Option<u32>,
         begin_seq: u32,
     ) -> Result<Batch<'a>, Error> {
-        let bytes = Vec::with_capacity(ROOM);
-        let mut batch = Batch { transaction, bytes, begin_seq, sent: Vec::new() };
-        let mut body = Writer::default();
-        if let Some(generation) = generation {
-            body.u32(BATCH_GENID, generation);
-        }
-        let begin = body.written().unwrap_or_default();
+        let mut batch = Batch { transaction, bytes: Vec::new(), begin_seq, sent: Vec::new() };
+        let mut out = Writer::default();
         let [high, low] = SUBSYSTEM.to_be_bytes();
         let of_batch = [0, 0, high, low];
-        message(&mut batch.bytes, BATCH_BEGIN, REQUEST, begin_seq, of_batch, begin);
-
-        let (mut last, mut too_long) = (None, None);
+        message(&mut out, header(0, BATCH_BEGIN, REQUEST, begin_seq, of_batch), |out| {
+            if let Some(generation) = generation {
+                out.u32(BATCH_GENID, generation);
+            }
+        });
+        let mut last = None;
         for (index, op) in transaction.ops.iter().enumerate() {
             encode_op(&transaction.table, index, op, &mut |kind, flags, fill| {
-                body.clear();
-                fill(&mut body);
-                let written = body.written().unwrap_or_else(|attribute| {
-                    too_long = Some((op, attribute));
-                    &[]
-                });
-                let (start, flags) = (batch.bytes.len(), REQUEST | flags);
+                let (start, flags) = (out.len(), REQUEST | flags);
                 let seq = begin_seq.wrapping_add(1).wrapping_add(batch.messages());
-                message(&mut batch.bytes, nft(kind), flags, seq, [INET, 0, 0, 0], written);
-                batch.sent.push((index, start..batch.bytes.len()));
+                message(&mut out, header(0, nft(kind), flags, seq, [INET, 0, 0, 0]), fill);
+                batch.sent.push((index, start..out.len()));
                 last = Some((start, flags));
             });
+            if let Some(attribute) = out.too_long() {
+                let operation = transaction.describe_short(op);
+                return Err(Error::TooLong { operation, attribute });
+            }
         }
-        if let Some((op, attribute)) = too_long {
-            return Err(Error::TooLong { operation: transaction.describe_short(op), attribute });
-        }
-        if let Some((start, flags)) = last
-            && let Some(place) = batch.bytes.get_mut(start + FLAGS..start + FLAGS + 2)
-        {
-            place.copy_from_slice(&(flags | ACK).to_ne_bytes());
+        if let Some((start, flags)) = last {
+            out.put(start + FLAGS, &(flags | ACK).to_ne_bytes());
         }
         let end_seq = begin_seq.wrapping_add(1).wrapping_add(batch.messages());
-        message(&mut batch.bytes, BATCH_END, REQUEST, end_seq, of_batch, &[]);
+        message(&mut out, header(0, BATCH_END, REQUEST, end_seq, of_batch), |_| {});
+        batch.bytes = out.finish().unwrap_or_default();
         Ok(batch)
     }
 
@@ -297,11 +289,19 @@ fn encode_op(table: &str, index: usize, op: &Op, one: &mut Message<'_>) {
             out.string(NFTA_SET_TABLE, table);
             out.string(NFTA_SET_NAME, set);
         }),
-        Op::AddElements { set, elements } | Op::CreateElements { set, elements } => {
-            let exclusive = if matches!(op, Op::CreateElements { .. }) { EXCL } else { 0 };
-            for chunk in element_chunks(elements) {
-                one(NFT_MSG_NEWSETELEM, CREATE | exclusive, &|out| {
-                    element::encode_elements(out, table, set, chunk);
+        Op::AddElements { set, elements } => {
+            for chunk in element::chunks(elements) {
+                one(NFT_MSG_NEWSETELEM, CREATE, &|out| {
+                    element::encode_list(out, table, set, |out| {
+                        chunk.iter().for_each(|element| element::encode_element(out, element));
+                    });
+                });
+            }
+        }
+        Op::CreateElements { set, elements } => {
+            for part in elements.parts() {
+                one(NFT_MSG_NEWSETELEM, CREATE | EXCL, &|out| {
+                    element::encode_list(out, table, set, |out| out.append(part));
                 });
             }
         }
@@ -323,24 +323,6 @@ fn encode_op(table: &str, index: usize, op: &Op, one: &mut Message<'_>) {
             out.u32(NFTA_OBJ_TYPE, object::COUNTER);
         }),
     }
-}
-
-/// Splits elements so that each part fits one message.
-fn element_chunks(elements: &[Element]) -> impl Iterator<Item = &[Element]> {
-    let mut rest = elements;
-    std::iter::from_fn(move || {
-        let mut bytes = 0;
-        let fitting = rest
-            .iter()
-            .take_while(|element| {
-                bytes += element::encoded_len(element);
-                bytes <= ELEMENT_BYTES
-            })
-            .count();
-        let (chunk, later) = rest.split_at_checked(fitting.max(1))?;
-        rest = later;
-        Some(chunk)
-    })
 }
 
 /// Where in an operation the kernel's offset points to.

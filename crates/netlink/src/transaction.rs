@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::element::Elements;
 use crate::error::Error;
 use crate::message::Batch;
 use crate::model::{Chain, Counter, Element, Rule, Set};
@@ -70,8 +71,8 @@ pub enum Op {
     CreateElements {
         /// The set's name.
         set: String,
-        /// Any number; they are split over as many messages as they need.
-        elements: Vec<Element>,
+        /// Any number.
+        elements: Elements,
     },
     /// Removes elements of a set without intervals; an error if one is absent.
     DeleteElements {
@@ -144,7 +145,7 @@ impl Transaction {
             ),
             Op::CreateElements { set, elements } => format!(
                 "create element {table} {set} {{ {} }}",
-                elements.iter().map(text::plain_element).collect::<Vec<_>>().join(", ")
+                elements.keys().map(text::plain_key).collect::<Vec<_>>().join(", ")
             ),
             Op::DeleteElements { set, keys } => format!(
                 "delete element {table} {set} {{ {} }}",

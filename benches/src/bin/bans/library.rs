@@ -9,7 +9,7 @@ use criterion::{Bencher, Criterion};
 use nfguard_ban::{Ban, Bans, NeverBan, TABLE, Target};
 use nfguard_benches::Result;
 use nfguard_lab::Netns;
-use nfguard_netlink::{Element, Key, Op, Transaction};
+use nfguard_netlink::{Attached, Element, Elements, Key, Op, Transaction};
 
 use crate::raw::Raw;
 
@@ -163,9 +163,10 @@ pub(crate) fn prefix(dir: &Path, present: u32) -> Result<Prefix> {
 fn message(add: bool) -> Transaction {
     let (set, key) = ("v4/32".to_owned(), MARK.to_vec());
     let op = if add {
-        let comment = Some(format!("{SOURCE} @1795500000 {REASON}"));
-        let element = Element { key: Key::Value(key), timeout: Some(LASTS), comment };
-        Op::CreateElements { set, elements: vec![element] }
+        let comment = format!("{SOURCE} @1795500000 {REASON}");
+        let mut elements = Elements::default();
+        elements.push(&key, &Attached::new(Some(LASTS), Some(&comment)));
+        Op::CreateElements { set, elements }
     } else {
         Op::DeleteElements { set, keys: vec![key] }
     };
