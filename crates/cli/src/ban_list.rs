@@ -1,9 +1,9 @@
 //! Lists of bans as they come in: one address or prefix a line, one JSON object a line, or what
 //! `nfguard bans --json` prints.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
-use std::{fmt, iter};
 
 use nfguard_ban::{Admitted, InvalidTarget, NeverBan, Port, Refused, Target};
 use serde::Deserialize;
@@ -22,7 +22,7 @@ pub(crate) enum Who {
 pub(crate) struct Entry {
     pub(crate) who: Who,
     /// What else it says; what it leaves out the command line says.
-    pub(crate) details: Option<Details>,
+    pub(crate) details: Option<Box<Details>>,
 }
 
 /// What a ban is besides its target.
@@ -74,24 +74,34 @@ fn present<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Option<Option<f
 
 /// Every entry, or what is wrong with it, with its place. Empty lines and what follows `#` or `;`
 /// is left out.
-pub(crate) fn parse(text: &str) -> Box<dyn Iterator<Item = (At, Read)> + '_> {
+pub(crate) fn parse(text: &str) -> impl Iterator<Item = (At, Read)> + '_ {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let start = text.trim_start();
-    if start.starts_with('{') {
-        // A list of one object a line is no listing from its second line on.
-        match serde_json::from_str(text) {
-            Ok(Listing { bans }) => {
-                return Box::new((1..).map(At::Ban).zip(bans.into_iter().map(object)));
-            }
-            // One that was cut or edited, not a thousand bad lines.
-            Err(error) if start.starts_with("{\n") || start.starts_with("{\"bans\"") => {
-                return Box::new(iter::once((At::Line(error.line()), Err(error.to_string()))));
-            }
-            Err(_) => {}
+    let (bans, error, text) = match listing(text) {
+        Some(Ok(bans)) => (bans, None, ""),
+        Some(Err(error)) => {
+            (Vec::new(), Some((At::Line(error.line()), Err(error.to_string()))), "")
         }
-    }
+        None => (Vec::new(), None, text),
+    };
+    let bans = (1..).map(At::Ban).zip(bans.into_iter().map(object));
     let lines = (1..).map(At::Line).zip(text.lines().map(str::trim));
-    Box::new(lines.filter_map(|(at, line)| Some((at, entry(line)?))))
+    let entries = lines.filter_map(|(at, line)| Some((at, entry(line)?)));
+    bans.chain(error).chain(entries)
+}
+
+/// All of a text that is a listing, or was one until it was cut or edited: not a thousand bad
+/// lines.
+fn listing(text: &str) -> Option<serde_json::Result<Vec<Object>>> {
+    let start = text.trim_start();
+    if !start.starts_with('{') {
+        return None;
+    }
+    // A list of one object a line is no listing from its second line on.
+    match serde_json::from_str(text) {
+        Ok(Listing { bans }) => Some(Ok(bans)),
+        Err(_) if !(start.starts_with("{\n") || start.starts_with("{\"bans\"")) => None,
+        Err(error) => Some(Err(error)),
+    }
 }
 
 impl fmt::Display for At {
@@ -169,7 +179,7 @@ fn object(object: Object) -> Read {
         reason: object.reason,
         since: object.since,
     };
-    Ok(Entry { who, details: Some(details) })
+    Ok(Entry { who, details: Some(Box::new(details)) })
 }
 
 #[cfg(test)]

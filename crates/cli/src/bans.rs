@@ -17,13 +17,15 @@ use crate::{Answer, Done, guard, output};
 
 /// A list of so many is worth a progress bar.
 const LONG: usize = 20_000;
+/// After so many bans it moves on: it looks at the clock each time.
+const STEP: u64 = 1_000;
 
 /// Who is to be banned, and what the list says besides of some of them: most lists say nothing, and
 /// long ones should not take much memory.
 #[derive(Default)]
 struct Wanted {
     targets: Vec<Admitted>,
-    details: BTreeMap<usize, Details>,
+    details: BTreeMap<usize, Box<Details>>,
 }
 
 pub(crate) fn ban(request: &BanRequest, as_json: bool) -> Done {
@@ -39,7 +41,7 @@ pub(crate) fn ban(request: &BanRequest, as_json: bool) -> Done {
     let ports = request.extent.ports();
     let all = || {
         wanted.targets.iter().enumerate().flat_map(|(at, target)| {
-            let details = wanted.details.get(&at);
+            let details = wanted.details.get(&at).map(Box::as_ref);
             let own = details.map(|details| &details.port).filter(|port| port.is_some());
             let ports = own.map_or(ports.as_slice(), slice::from_ref);
             ports.iter().map(move |port| to_ban(*target, *port, details, request))
@@ -102,9 +104,7 @@ fn wanted(request: &BanRequest, never: &NeverBan) -> Result<(Wanted, Vec<String>
     };
     if request.targets == [output::STANDARD] {
         let text = output::read_list(Path::new(output::STANDARD))?;
-        for (at, entry) in ban_list::parse(&text) {
-            take(&|| format!("{at}: "), entry);
-        }
+        ban_list::parse(&text).for_each(|(at, entry)| take(&|| format!("{at}: "), entry));
     } else {
         for target in &request.targets {
             let mut entries = ban_list::parse(target).peekable();
@@ -131,7 +131,13 @@ pub(crate) fn watched<'a>(
         let bar = ProgressBar::new(u64::try_from(count).unwrap_or(u64::MAX));
         bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
     };
-    bar.wrap_iter(bans)
+    let mut done = 0;
+    bans.inspect(move |_| {
+        done += 1;
+        if done % STEP == 0 {
+            bar.set_position(done);
+        }
+    })
 }
 
 /// Whom the kernel itself has banned. These bans lie in the policy's table, and end with it.

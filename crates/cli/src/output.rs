@@ -77,7 +77,8 @@ pub(crate) fn read(path: &Path) -> Result<String, Failure> {
 
 /// As [`read`], of a list: its comments may be in any encoding.
 pub(crate) fn read_list(path: &Path) -> Result<String, Failure> {
-    Ok(String::from_utf8_lossy(&read_bytes(path)?).into_owned())
+    let text = String::from_utf8(read_bytes(path)?);
+    Ok(text.unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
 }
 
 pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>, Failure> {
