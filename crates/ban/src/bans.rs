@@ -371,7 +371,7 @@ impl Bans {
                     transaction.ops.push(Op::AddElements { set: set.name, elements: set.elements });
                 }
             }
-            shape.spares_prefixes = spared::spares_prefixes(&never);
+            shape.spared = spared::in_rules(&never);
             for set in sets.difference(&shape.sets.clone()) {
                 transaction.ops.push(Op::AddSet(set.set()));
                 shape.sets.insert(*set);
@@ -394,9 +394,9 @@ impl Bans {
         for (is_v6, has) in FAMILIES.into_iter().zip(&mut has_feeds) {
             *has = !self.kernel.rules(TABLE, layout::feed_chain(is_v6))?.is_empty();
         }
-        let spares_prefixes = spared::spares_prefixes(&self.never_of_all(true)?);
+        let spared = spared::in_rules(&self.never_of_all(true)?);
         let outgoing = self.drops_outgoing()?;
-        Ok(Shape { sets: self.sets()?, spares_prefixes, has_feeds, outgoing })
+        Ok(Shape { sets: self.sets()?, spared, has_feeds, outgoing })
     }
 
     /// What gives the chains the rules that they should have; nothing if they have them.

@@ -108,7 +108,7 @@ impl BanSet {
     }
 
     /// Drops what somebody in the set sends, or is sent.
-    fn rule(self, end: End, spares_prefixes: bool) -> Rule {
+    fn rule(self, end: End, spared: &Spared) -> Rule {
         let mut exprs = vec![address_at(end, self.is_v6)];
         if usize::from(self.bits) < self.bytes() * 8 {
             exprs.push(Expr::Bitwise {
@@ -124,7 +124,7 @@ impl BanSet {
             exprs.push(Expr::Payload { header: Header::Transport, offset: 2, len: 2, reg: port });
         }
         exprs.push(lookup(&self.name(), false));
-        drop_unless_spared(end, self.is_v6, spares_prefixes, exprs, None)
+        drop_unless_spared(end, self.is_v6, spared, exprs, None)
     }
 }
 
@@ -237,12 +237,21 @@ pub(crate) fn empty_table() -> Table {
 
 pub(crate) const FAMILIES: [bool; 2] = [false, true];
 
+/// How rules of one family find who is spared.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Spared {
+    /// The single addresses; `None`: too many to be compared one by one.
+    pub(crate) few: Option<Vec<Vec<u8>>>,
+    /// Whether there are allies that are more than one address.
+    pub(crate) prefixes: bool,
+}
+
 /// What decides which rules there are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Shape {
     pub(crate) sets: BTreeSet<BanSet>,
-    /// Whether there are allies that are more than one address, IPv4 and IPv6.
-    pub(crate) spares_prefixes: [bool; 2],
+    /// Who is spared, IPv4 and IPv6.
+    pub(crate) spared: [Spared; 2],
     /// Whether there are feeds, IPv4 and IPv6.
     pub(crate) has_feeds: [bool; 2],
     /// Whether nothing is sent to the banned either.
@@ -274,13 +283,13 @@ impl Shape {
     }
 
     fn ban_rules(&self, end: End, is_v6: bool) -> Vec<Rule> {
-        let [v4, v6] = self.spares_prefixes;
-        let spares_prefixes = if is_v6 { v6 } else { v4 };
+        let [v4, v6] = &self.spared;
+        let spared = if is_v6 { v6 } else { v4 };
         // The longest prefixes first, for there are most of them. A ban from one port is about
         // what the banned sends.
         let sets = self.sets.iter().rev().filter(|set| set.is_v6 == is_v6);
         let sets = sets.filter(|set| end == End::Source || !set.by_port);
-        sets.map(|set| set.rule(end, spares_prefixes)).collect()
+        sets.map(|set| set.rule(end, spared)).collect()
     }
 }
 
@@ -309,27 +318,36 @@ pub(crate) fn feed_chain(is_v6: bool) -> &'static str {
 pub(crate) fn feed_rule(is_v6: bool, set: &str, counter: &str) -> Rule {
     let exprs = vec![address_at(End::Source, is_v6), lookup(set, false)];
     // A feed is cut out around those who are spared; the rest is for what came on the list later.
-    drop_unless_spared(End::Source, is_v6, true, exprs, Some(Expr::Counter(counter.to_owned())))
+    let spared = Spared { few: None, prefixes: true };
+    let count = Expr::Counter(counter.to_owned());
+    drop_unless_spared(End::Source, is_v6, &spared, exprs, Some(count))
 }
 
 /// Not counted unless that is asked for: it takes a packet a tenth of the look-up (Linux 6.18).
 fn drop_unless_spared(
     end: End,
     is_v6: bool,
-    prefixes: bool,
+    spared: &Spared,
     found: Vec<Expr>,
     count: Option<Expr>,
 ) -> Rule {
-    // The register still has the address, unless a part of it was looked up.
-    let is_cut = found.iter().any(|expr| matches!(expr, Expr::Bitwise { .. }));
-    let again = is_cut.then(|| address_at(end, is_v6));
-    let spared = [Some(never_set(is_v6)), prefixes.then(|| never_prefixes(is_v6))];
     let mut exprs = [family(is_v6), found].concat();
-    exprs.extend(again);
-    exprs.extend(spared.iter().flatten().map(|set| lookup(&set.name, true)));
+    // The register still has the address, unless a part of it was looked up.
+    if exprs.iter().any(|expr| matches!(expr, Expr::Bitwise { .. })) {
+        exprs.push(address_at(end, is_v6));
+    }
+    match &spared.few {
+        Some(few) => exprs.extend(few.iter().map(|address| differs(address))),
+        None => exprs.push(lookup(&never_set(is_v6).name, true)),
+    }
+    exprs.extend(spared.prefixes.then(|| lookup(&never_prefixes(is_v6).name, true)));
     exprs.extend(count);
     exprs.push(Expr::Verdict(Verdict::Drop));
     Rule { exprs, comment: None }
+}
+
+fn differs(address: &[u8]) -> Expr {
+    Expr::Cmp { reg: REG, op: CmpOp::Neq, data: address.to_vec() }
 }
 
 /// The set of a feed, empty.

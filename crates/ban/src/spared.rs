@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnetwork::IpNetwork;
 use nfguard_netlink::{Element, Key, KeyType, Set};
 
-use crate::layout::{FAMILIES, address, push_address};
+use crate::layout::{FAMILIES, Spared, address, push_address};
 use crate::never::{Ally, NeverBan};
 use crate::note;
 use crate::target::Target;
@@ -13,6 +13,10 @@ use crate::target::Target;
 /// How many single addresses can be spared, each family. To say so has the kernel take its quickest
 /// kind of set, with a table of 175 kB that never grows (`nft_hash_fast`, since Linux 4.13).
 const ALLIES: u32 = 16_384;
+
+/// So many are compared one by one. A look-up takes a packet as long as about eleven comparisons (Linux
+/// 6.18).
+const FEW: usize = 8;
 
 /// The sets of those who are spared, and what is to be in them: single addresses, which cost a
 /// dropped packet least; prefixes; and prefixes within these, which no rule looks at, but which are
@@ -49,13 +53,25 @@ pub(crate) fn spared(never: &NeverBan) -> Vec<Set> {
     FAMILIES.into_iter().flat_map(of).collect()
 }
 
-/// Whether there are allies that are more than one address.
-pub(crate) fn spares_prefixes(never: &NeverBan) -> [bool; 2] {
+/// How the rules of each family find them.
+pub(crate) fn in_rules(never: &NeverBan) -> [Spared; 2] {
     let sets = spared(never);
     FAMILIES.map(|is_v6| {
-        let name = never_prefixes(is_v6).name;
-        sets.iter().any(|set| set.name == name && !set.elements.is_empty())
+        let of = |name: String| {
+            let set = sets.iter().find(|set| set.name == name);
+            set.map(|set| set.elements.as_slice()).unwrap_or_default()
+        };
+        let addresses = of(never_set(is_v6).name);
+        let few = (addresses.len() <= FEW).then(|| addresses.iter().filter_map(value).collect());
+        Spared { few, prefixes: !of(never_prefixes(is_v6).name).is_empty() }
     })
+}
+
+fn value(element: &Element) -> Option<Vec<u8>> {
+    match &element.key {
+        Key::Value(key) => Some(key.clone()),
+        Key::Range(..) => None,
+    }
 }
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
