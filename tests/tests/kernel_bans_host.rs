@@ -5,8 +5,9 @@ use std::io::Write as _;
 use std::net::IpAddr;
 use std::process::{Command, Stdio};
 
-use nfguard_ban::NeverBan;
+use nfguard_ban::{Ban, Bans, NeverBan, TABLE};
 use nfguard_lab::{Netns, veth};
+use nfguard_tests::nft::listed;
 use nfguard_tests::program::{self, Answer};
 
 /// A host with two cables that end in it, and every way to name a gateway.
@@ -140,6 +141,27 @@ fn gateways_are_found_among_many_routes() {
     let gateways = ["192.0.2.101", "192.0.2.102"];
     let expected = gateways.map(|text| (address(text), "this host's gateway".to_owned()));
     assert_eq!(with_reason(&spared(&host), "this host's gateway"), expected.into());
+}
+
+#[test]
+fn what_another_program_has_found_of_the_host_stays_in_the_rules_of_one_that_has_not() {
+    let host = netns();
+    veth(&host, "eth0", &host, "far0").expect("a cable");
+    let open = || {
+        let open = || Bans::open(NeverBan::of_this_host().expect("the kernel tells"));
+        host.run(open).expect("bans")
+    };
+    let mut first = open();
+    let target = first.admit("203.0.113.9".parse().expect("a target")).expect("nobody's friend");
+    let ban = Ban { target, port: None, lasts: None, source: "test", reason: "", since: None };
+    first.ban(&ban).expect("is banned");
+    ip(&host, "address add 192.0.2.60/24 dev eth0\n");
+    drop(open());
+    first.drop_outgoing(true).expect("can be asked for");
+    let listed = listed(&host, TABLE);
+    let rules: Vec<_> = listed.lines().filter(|line| line.contains(" @v4/32 ")).collect();
+    assert_eq!(rules.len(), 2, "{listed}");
+    assert!(rules.iter().all(|rule| rule.contains("!= 192.0.2.60")), "{listed}");
 }
 
 /// `nfguard never` where `/etc` and `/run` hold what `script` puts there and no more.

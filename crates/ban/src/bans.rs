@@ -5,7 +5,7 @@ use std::slice;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ipnetwork::IpNetwork;
-use nfguard_netlink::{Chain, Kernel, LiveElement, Op, Table, Transaction, diff};
+use nfguard_netlink::{Chain, Kernel, LiveElement, Op, Set, Table, Transaction, diff};
 
 use crate::edit::{self, Tally};
 use crate::error::{Error, errno, refused};
@@ -360,7 +360,9 @@ impl Bans {
             let own = change(bans.own.clone());
             let never = change(bans.never_of_all(is_there)?);
             let mut shape = bans.shape()?;
-            for set in spared::spared(&never) {
+            let allied = spared::spared(&never);
+            shape.spared = spared::in_rules(&allied);
+            for set in allied {
                 let allies = set.elements.len();
                 if let Some(size) = set.size.filter(|size| edit::count(allies) > u64::from(*size)) {
                     return Err(Error::ManyAllies { allies, size });
@@ -371,7 +373,6 @@ impl Bans {
                     transaction.ops.push(Op::AddElements { set: set.name, elements: set.elements });
                 }
             }
-            shape.spared = spared::in_rules(&never);
             for set in sets.difference(&shape.sets.clone()) {
                 transaction.ops.push(Op::AddSet(set.set()));
                 shape.sets.insert(*set);
@@ -394,7 +395,7 @@ impl Bans {
         for (is_v6, has) in FAMILIES.into_iter().zip(&mut has_feeds) {
             *has = !self.kernel.rules(TABLE, layout::feed_chain(is_v6))?.is_empty();
         }
-        let spared = spared::in_rules(&self.never_of_all(true)?);
+        let spared = spared::in_rules(&self.never_sets()?);
         let outgoing = self.drops_outgoing()?;
         Ok(Shape { sets: self.sets()?, spared, has_feeds, outgoing })
     }
@@ -440,13 +441,22 @@ impl Bans {
     /// Our allies and the kernel's, as far as these still hold. If somebody has removed the table,
     /// the others' are those that it held last.
     fn never_of_all(&mut self, is_there: bool) -> Result<NeverBan, Error> {
-        let mut others = Vec::new();
-        for set in spared::spared(&NeverBan::default()) {
-            let elements = self.kernel.elements(TABLE, &set)?;
-            others.extend(elements.into_iter().filter_map(|one| spared::ally(&set, one)));
-        }
+        let sets = self.never_sets()?;
+        let others = sets.iter().flat_map(|set| {
+            set.elements.iter().filter_map(|element| spared::ally(set, element.clone()))
+        });
+        let others = others.collect();
         let known = if is_there { &self.own } else { &self.never };
         Ok(known.beside(others, SystemTime::now()))
+    }
+
+    /// The sets of those who are spared, as the kernel holds them.
+    fn never_sets(&mut self) -> Result<Vec<Set>, Error> {
+        let mut sets = spared::spared(&NeverBan::default());
+        for set in &mut sets {
+            set.elements = self.kernel.elements(TABLE, set)?;
+        }
+        Ok(sets)
     }
 
     pub(crate) fn sets(&mut self) -> Result<BTreeSet<BanSet>, Error> {

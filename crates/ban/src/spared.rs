@@ -53,9 +53,9 @@ pub(crate) fn spared(never: &NeverBan) -> Vec<Set> {
     FAMILIES.into_iter().flat_map(of).collect()
 }
 
-/// How the rules of each family find them.
-pub(crate) fn in_rules(never: &NeverBan) -> [Spared; 2] {
-    let sets = spared(never);
+/// How the rules of each family find those that are in these sets. Whoever changes the sets writes
+/// the rules anew.
+pub(crate) fn in_rules(sets: &[Set]) -> [Spared; 2] {
     FAMILIES.map(|is_v6| {
         let of = |name: String| {
             let set = sets.iter().find(|set| set.name == name);
