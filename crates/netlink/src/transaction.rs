@@ -71,7 +71,7 @@ pub enum Op {
     CreateElements {
         /// The set's name.
         set: String,
-        /// Any number.
+        /// Any number, in as many messages as they need.
         elements: Elements,
     },
     /// Removes elements of a set without intervals; an error if one is absent.

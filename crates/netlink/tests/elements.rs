@@ -30,6 +30,7 @@ fn messages(transaction: &Transaction) -> (Vec<Vec<u8>>, usize) {
 
 #[test]
 fn a_long_list_has_the_same_messages_as_its_elements_one_by_one() {
+    // Its length is one for which the length of an element is known exactly, and not only at most.
     let (hour, comment) = (Some(Duration::from_secs(3600)), "a list");
     let attached = [Attached::new(hour, Some(comment)), Attached::new(hour, None)];
     let (mut list, mut elements) = (Elements::default(), Vec::new());

@@ -187,7 +187,8 @@ reload nfguard.service
 enable --now nfguard-guard.service
 daemon-reload
 restart nfguard-guard.service
-disable --quiet nfguard-save.timer nfguard-bans.service nfguard-guard.service nfguard.service
+disable --quiet nfguard-save.timer nfguard-bans.service nfguard-log.service nfguard-guard.service \
+nfguard.service
 disable nfguard.service nfguard-bans.service nfguard-save.timer
 stop nfguard-guard.service
 ";

@@ -40,8 +40,13 @@ fn when_no_port_can_be_remembered_nothing_new_counts_and_all_is_dropped() {
     ground.syns(A, 1002, 10);
     ground.syns(B, 1000, 10);
     assert!(!ground.is_banned(A) && !ground.is_banned(B));
-    assert_eq!(ground.count("scan/full"), 20);
     assert_eq!(ground.count("default/in"), 22);
+    assert_eq!(ground.count("scan/full"), 20);
+    // And after the first of them nothing was looked up.
+    ground.until("it pauses", |ground| {
+        ground.syn(B, 1000);
+        ground.pauses()
+    });
 }
 
 #[test]

@@ -150,6 +150,14 @@ impl Ground {
         self.find("banned", source).is_some()
     }
 
+    /// Whether no port of TCP over IPv4 is looked up for now.
+    fn pauses(&mut self) -> bool {
+        self.settle();
+        let set = scan::set("paused", false);
+        let found = self.kernel.element(scan::TABLE, &set, &[protocol::TCP]);
+        found.expect("an answer").is_some()
+    }
+
     fn count(&mut self, counter: &str) -> u64 {
         self.settle();
         let counters = self.kernel.counters(scan::TABLE).expect("reads");

@@ -79,7 +79,7 @@ impl Source {
             tcp_options: None,
             scan: Scan::default(),
             is_written: false,
-            is_changed: true,
+            is_changed: false,
         }
     }
 

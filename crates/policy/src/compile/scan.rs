@@ -40,6 +40,7 @@ const EPHEMERAL: u16 = 32_768;
 const PAUSE: u64 = 1;
 /// One for each protocol; what has run out takes room for a while.
 const PAUSED: u32 = 256;
+const NO_ROOM: &str = "scan: no room to remember another one";
 /// The first port that is not a service's of old. Some hosts and resolvers choose from here on.
 const UNPRIVILEGED: u16 = 1024;
 
@@ -201,7 +202,7 @@ impl Compiler<'_> {
         let mut rules: Vec<Rule> = FAMILIES
             .map(|family| {
                 let paused = [vec![lookup("paused", family, false)], full.clone(), vec![back()]];
-                commented([l4proto(family), paused.concat()], "scan: no room a moment ago")
+                commented([l4proto(family), paused.concat()], NO_ROOM)
             })
             .to_vec();
         rules.extend(FAMILIES.map(|family| {
@@ -322,7 +323,7 @@ impl Compiler<'_> {
     }
 
     fn full(&mut self) -> Rule {
-        commented([self.counter("scan/full"), Vec::new()], "scan: no room to remember another one")
+        commented([self.counter("scan/full"), Vec::new()], NO_ROOM)
     }
 
     fn chain(&mut self, name: &str, rules: Vec<Rule>) {
