@@ -7,6 +7,6 @@ use nfguard_policy::Policy;
 
 fuzz_target!(|text: &str| {
     if let Ok((policy, _)) = Policy::parse(text) {
-        nfguard_netlink::text::table(&policy.compile());
+        let _ = nfguard_netlink::text::table(&policy.compile());
     }
 });
