@@ -5,7 +5,7 @@ use std::slice;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ipnetwork::IpNetwork;
-use nfguard_netlink::{Chain, Kernel, LiveElement, Op, Set, Table, Transaction, diff};
+use nfguard_netlink::{Chain, Kernel, LiveElement, Op, Set, Transaction, diff};
 
 use crate::edit::{self, Tally};
 use crate::error::{Error, errno, refused};
@@ -483,13 +483,6 @@ impl Active {
         let (source, reason, since) = Note::parse(&comment);
         Some(Active { target, port, expires_in: live.expires_in, source, reason, since })
     }
-}
-
-/// Whether a table of ours can drop anybody at all: its chains are there, with rules, and awake.
-#[must_use]
-pub fn is_whole(table: &Table) -> bool {
-    let has_rules = |chain: &Chain| table.chain(&chain.name).is_some_and(|it| !it.rules.is_empty());
-    !table.dormant && layout::empty_table().chains.iter().all(has_rules)
 }
 
 /// As they are on the never-ban list.

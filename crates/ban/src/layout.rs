@@ -235,6 +235,13 @@ pub(crate) fn empty_table() -> Table {
     }
 }
 
+/// Whether a table of ours can drop anybody at all: its chains are there, with rules, and awake.
+#[must_use]
+pub fn is_whole(table: &Table) -> bool {
+    let has_rules = |chain: &Chain| table.chain(&chain.name).is_some_and(|it| !it.rules.is_empty());
+    !table.dormant && empty_table().chains.iter().all(has_rules)
+}
+
 pub(crate) const FAMILIES: [bool; 2] = [false, true];
 
 /// How rules of one family find who is spared.
