@@ -299,5 +299,6 @@ fn a_kernel_that_does_otherwise_is_found_out() {
     assert!(!stopped.passed && stopped.counted.contains_key("default/in"), "{stopped:?}");
     nft(&ground.world.host, "insert rule inet nfguard ingress tcp dport 22 accept\n");
     let passed = ground.fire(&shot);
-    assert!(passed.passed && passed.counted.is_empty(), "{passed:?}");
+    // Others may have been counted elsewhere meanwhile.
+    assert!(passed.passed && !passed.counted.contains_key("default/in"), "{passed:?}");
 }
