@@ -54,12 +54,12 @@ fn done(netns: &Netns, arguments: &[&str]) -> Answer {
     answer
 }
 
-/// Polls until it is so. There is what the guard does once a minute.
+/// Polls until it is so.
 #[track_caller]
 fn until(what: &str, guard: &Guard, is_so: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(120);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !is_so() {
-        assert!(Instant::now() < deadline, "not so in two minutes: {what}\n{}", guard.log());
+        assert!(Instant::now() < deadline, "not so in a minute: {what}\n{}", guard.log());
         thread::sleep(Duration::from_millis(10));
     }
 }

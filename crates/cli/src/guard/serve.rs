@@ -20,7 +20,7 @@ use crate::failure::Failure;
 /// News may be lost; so often all is looked at without any.
 const LOOK: Duration = Duration::from_secs(5);
 /// So often it is seen anew who is never banned: addresses of this host change.
-const NEVER: Duration = Duration::from_secs(60);
+const NEVER: Duration = Duration::from_secs(15);
 /// For so long one may have the table.
 const LENT: Duration = Duration::from_secs(60);
 /// The longest wait, in milliseconds.
