@@ -330,7 +330,7 @@ pub(crate) fn feed_rule(is_v6: bool, set: &str, counter: &str) -> Rule {
     drop_unless_spared(End::Source, is_v6, &spared, exprs, Some(count))
 }
 
-/// Not counted unless that is asked for: it takes a packet a tenth of the look-up (Linux 6.18).
+/// Not counted unless that is asked for: to count takes a third of a look-up's time (Linux 6.18).
 fn drop_unless_spared(
     end: End,
     is_v6: bool,
