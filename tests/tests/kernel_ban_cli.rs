@@ -2,17 +2,19 @@
 //! tool calls them.
 
 use std::fs;
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt as _, symlink};
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use nfguard_ban::TABLE;
 use nfguard_lab::{Netns, Probe, World};
 use nfguard_netlink::Kernel;
 use nfguard_tests::nft::nft;
-use nfguard_tests::program::{Answer, TempFile, many, nfguard, nfguard_fed};
+use nfguard_tests::program::{self, Answer, TempFile, many, nfguard, nfguard_fed};
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use serde_json::Value;
 
 const TRAEFIK: &str = include_str!("../../policies/traefik.json");
@@ -113,7 +115,7 @@ fn this_host_its_gateway_and_the_operator_are_never_banned_and_the_answer_names_
     }
     // Whoever works over SSH is spared by tools that know nothing of the session.
     let over_ssh = host.run(|| {
-        let mut command = nfguard_tests::program::command(&["never"]);
+        let mut command = program::command(&["never"]);
         command.env("SSH_CONNECTION", "203.0.113.9 50000 198.51.100.2 22");
         Answer::from(command.arg("add").arg("192.0.2.0/28").output().expect("nfguard starts"))
     });
@@ -287,6 +289,37 @@ fn unload_removes_the_policy_and_with_all_the_bans_too_and_no_other_table() {
     done(host, &["unload", "--all"]);
 }
 
+/// What `ban -` writes to a terminal while it bans so many.
+fn shown(count: u32) -> String {
+    let netns = netns();
+    let list: String = (0..count).map(|at| format!("10.0.{}.{}\n", at >> 8, at & 255)).collect();
+    let list = TempFile::new("list", &list);
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let line = openpt(flags).expect("a terminal");
+    unlockpt(&line).expect("ours");
+    let mut command = program::command(&["ban", "-"]);
+    command.env("TERM", "xterm").stdin(fs::File::open(list.path()).expect("it is there"));
+    command.stdout(Stdio::null()).stderr(ioctl_tiocgptpeer(&line, flags).expect("its end"));
+    let mut child = netns.run(|| command.spawn().expect("it starts"));
+    // Or this end of it would stay open.
+    drop(command);
+    let mut written = Vec::new();
+    // It ends with an error once the other end is closed.
+    let _ = fs::File::from(line).read_to_end(&mut written);
+    assert!(child.wait().expect("it ends").success());
+    String::from_utf8(written).expect("text")
+}
+
+#[test]
+fn a_terminal_is_shown_how_far_a_long_list_has_got() {
+    let written = shown(25_000);
+    assert!(written.contains("of 25,000 banned, "), "{written:?}");
+    assert_eq!(shown(1_000), "", "it is over at once");
+    let list: String = (0..25_000).map(|at| format!("10.0.{}.{}\n", at >> 8, at & 255)).collect();
+    let elsewhere = nfguard_fed(&netns(), &["ban", "-"], &list);
+    assert_eq!((elsewhere.status, elsewhere.stderr.as_str()), (Some(0), ""));
+}
+
 #[test]
 fn a_hundred_thousand_saved_bans_come_back_with_the_time_that_is_left() {
     let (here, there) = (netns(), netns());
@@ -399,7 +432,7 @@ fn a_save_that_fails_leaves_the_old_file() {
     let list: String = (0..1000).map(|at| format!("10.0.{}.{}\n", at / 250, at % 250)).collect();
     nfguard_fed(&netns, &["ban", "-"], &list);
     let failed = netns.run(|| {
-        let mut command = nfguard_tests::program::command::<&str>(&[]);
+        let mut command = program::command::<&str>(&[]);
         let program = command.get_program().to_owned();
         command = Command::new("sh");
         command.args(["-c", "trap '' XFSZ; ulimit -f 2; exec \"$0\" save \"$1\""]);
