@@ -38,10 +38,14 @@ pub(crate) fn cargo() -> Command {
     cargo
 }
 
-/// Builds the test programs that `selection` (cargo's package options) names.
+/// Builds the test programs that `selection` (cargo's package and target options) names: all
+/// targets of the packages, if it names no target.
 pub(crate) fn test_binaries(selection: &[&str]) -> Result<Vec<TestBinary>, String> {
     let mut command = cargo();
-    command.args(["test", "--no-run", "--lib", "--bins", "--tests"]).args(selection);
+    command.args(["test", "--no-run"]).args(selection);
+    if !selection.contains(&"--test") {
+        command.args(["--lib", "--bins", "--tests"]);
+    }
     Ok(artifacts(command)?
         .iter()
         .filter(|message| message["profile"]["test"] == true)

@@ -26,6 +26,10 @@ pub(crate) struct Choice {
     /// Only the tests of this package
     #[arg(long, short, value_parser = PACKAGES)]
     pub(crate) package: Option<String>,
+    /// Builds and runs only this test target, such as kernel_load; repeatable, `*` stands for any
+    /// text. Without --package, a target of nfguard-tests
+    #[arg(long = "only", value_name = "TARGET")]
+    pub(crate) targets: Vec<String>,
     /// Leave out the tests that need real root
     #[arg(long)]
     pub(crate) no_root: bool,
@@ -38,10 +42,14 @@ pub(crate) struct Choice {
 pub(crate) fn steps(report: &mut Report, choice: &Choice) {
     let mut binaries = Vec::new();
     report.step("build the tests", || {
-        let packages = choice.package.as_deref().map_or(PACKAGES.to_vec(), |package| vec![package]);
-        let selection: Vec<_> =
-            packages.into_iter().flat_map(|package| ["--package", package]).collect();
-        binaries = build::test_binaries(&selection)?;
+        let packages = match choice.package.as_deref() {
+            Some(package) => vec![package],
+            None if choice.targets.is_empty() => PACKAGES.to_vec(),
+            None => vec![E2E],
+        };
+        let packages = packages.into_iter().flat_map(|package| ["--package", package]);
+        let targets = choice.targets.iter().flat_map(|target| ["--test", target]);
+        binaries = build::test_binaries(&packages.chain(targets).collect::<Vec<_>>())?;
         Ok(Tally::DONE)
     });
     if report.clean() {
