@@ -7,8 +7,8 @@ use std::fmt;
 use std::time::Duration;
 
 use nfguard_netlink::{
-    Base, Chain, CmpOp, Counter, CtKey, Dynset, Expr, Header, Hook, KeyType, Limit, Log, LogTo,
-    MetaKey, Policy, Reg, Reject, Rule, Set, Table, Verdict, protocol,
+    Base, Chain, ChainPolicy, CmpOp, Counter, CtKey, Dynset, Expr, Header, Hook, KeyType, Limit,
+    Log, LogTo, MetaKey, Reg, Reject, Rule, Set, Table, Verdict, protocol,
 };
 use proptest::collection::{btree_set, vec};
 use proptest::option;
@@ -93,7 +93,7 @@ fn base() -> impl Strategy<Value = Base> {
     let hooks =
         [Hook::Prerouting, Hook::Input, Hook::Forward, Hook::Output, Hook::Postrouting].to_vec();
     let priority = prop_oneof![-320..320i32, Just(i32::MIN + 1), Just(i32::MAX)];
-    (select(hooks), priority, select(vec![Policy::Accept, Policy::Drop]))
+    (select(hooks), priority, select(vec![ChainPolicy::Accept, ChainPolicy::Drop]))
         .prop_map(|(hook, priority, policy)| Base { hook, priority, policy })
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use nfguard_ban::TABLE;
 use nfguard_lab::{Netns, Probe, World};
-use nfguard_netlink::Kernel;
+use nfguard_netlink::Nft;
 use nfguard_tests::nft::nft;
 use nfguard_tests::program::{self, Answer, TempFile, many, nfguard, nfguard_fed};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
@@ -180,7 +180,7 @@ fn connections_of_the_banned_are_forgotten_if_asked_for() {
     };
     let _open = ["203.0.113.66", "203.0.113.67", "203.0.113.68"].map(open);
     let tracked = || {
-        let mut kernel = Kernel::open().expect("netlink");
+        let mut kernel = Nft::open().expect("netlink");
         let mut senders = kernel.connections(|_| true).expect("a list");
         senders.sort_by_key(|connection| connection.original.source);
         senders.iter().map(|one| one.original.source.to_string()).collect::<Vec<_>>()

@@ -4,7 +4,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use nfguard_ban::{Active, Ban, Bans, Error, Made, NeverBan, Port, TABLE, Tally, Target};
+use nfguard_ban::{
+    ActiveBan, Ban, BanCounts, BanOutcome, Bans, Error, NeverBan, Port, TABLE, Target,
+};
 use nfguard_lab::{Netns, Probe, World};
 use nfguard_tests::nft::nft;
 
@@ -64,7 +66,7 @@ fn a_ban_by_port_leaves_other_ports_and_protocols_open() {
         for text in [attacker, prefix] {
             let port: Port = "443/tcp".parse().expect("a port");
             let made = bans.ban(&Ban { port: Some(port), ..ban(&bans, text, HOUR) });
-            assert_eq!(made.expect("banned"), Made::Added);
+            assert_eq!(made.expect("banned"), BanOutcome::Added);
             assert!(!tcp(443).run().passed(), "{text}");
             assert!(tcp(80).timeout(PATIENCE).run().passed(), "{text}");
             assert!(udp().timeout(PATIENCE).run().passed(), "{text}");
@@ -99,7 +101,7 @@ fn a_long_list_is_counted_right_however_much_of_it_is_in_force_or_in_it_twice() 
     let netns = netns();
     let mut bans = bans(&netns);
     let first = addresses(&bans, [10, 0, 0, 0], 30_000);
-    let all = |added, extended, kept| Tally { added, extended, kept };
+    let all = |added, extended, kept| BanCounts { added, extended, kept };
     assert_eq!(bans.ban_all(first.clone()).expect("banned"), all(30_000, 0, 0));
     assert_eq!(bans.count().expect("a number"), 30_000);
 
@@ -183,8 +185,8 @@ fn replacing_makes_a_source_s_bans_exactly_these_and_leaves_others_be() {
         ban(&bans, "192.0.2.5", seconds(30)),
     ];
     let tally = bans.replace("one", new).expect("replaced");
-    assert_eq!(tally, Tally { added: 1, extended: 1, kept: 2 });
-    let source = |Active { target, source, .. }: Active| (target.to_string(), source);
+    assert_eq!(tally, BanCounts { added: 1, extended: 1, kept: 2 });
+    let source = |ActiveBan { target, source, .. }: ActiveBan| (target.to_string(), source);
     let listed: Vec<_> = bans.list().expect("a list").into_iter().map(source).collect();
     let expected = [
         ("192.0.2.2", "one"),
@@ -313,7 +315,7 @@ fn prefixes_in_each_other_are_all_spared_whichever_goes_first() {
         bans(&netns).spare(text, &[target(text).network()]).expect("spared");
     }
     let named: Vec<_> =
-        bans(&netns).never().allies().iter().map(|ally| ally.reason.clone()).collect();
+        bans(&netns).never().entries().iter().map(|ally| ally.reason.clone()).collect();
     assert!(nested.iter().all(|text| named.iter().any(|reason| reason == text)), "{named:?}");
     let before = nft(&netns, "list ruleset\n");
     nft(&netns, &format!("flush ruleset\n{before}"));
@@ -366,7 +368,10 @@ fn a_full_set_says_so_and_bans_nobody_of_that_part() {
     assert!(matches!(&error, Error::Full { held: 2, more: 3, .. }), "{error}");
     let error = add(&list(1, 5)).expect_err("one is there, three are too many");
     assert!(matches!(&error, Error::Full { held: 2, more: 3, .. }), "{error}");
-    assert_eq!(add(&list(1, 3)).expect("one is there"), Tally { added: 1, extended: 1, kept: 0 });
+    assert_eq!(
+        add(&list(1, 3)).expect("one is there"),
+        BanCounts { added: 1, extended: 1, kept: 0 }
+    );
     assert_eq!(bans.count().expect("a number"), 3);
 }
 

@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use nfguard_ban::{Ban, Bans, Made, NeverBan, TABLE, Target};
+use nfguard_ban::{Ban, BanOutcome, Bans, NeverBan, TABLE, Target};
 use nfguard_lab::{Netns, Probe, World, packet};
 use nfguard_tests::nft::nft;
 use nfguard_tests::program::{TempFile, nfguard, nfguard_fed};
@@ -22,7 +22,7 @@ fn target(text: &str) -> Target {
     text.parse().expect("a target")
 }
 
-fn ban(bans: &mut Bans, text: &str, lasts: Option<Duration>) -> Made {
+fn ban(bans: &mut Bans, text: &str, lasts: Option<Duration>) -> BanOutcome {
     let target = bans.admit(target(text)).expect("nobody's friend");
     let (source, reason) = ("a-test", "5 \"failures\"");
     let ban = Ban { target, port: None, lasts, source, reason, since: None };
@@ -86,7 +86,7 @@ fn a_ban_cuts_open_connections_and_no_others_and_an_unban_lets_new_ones_in() {
         let mut good = Session::open(&world, neighbour, to);
         assert!(bad.echoes(PATIENCE) && good.echoes(PATIENCE));
 
-        assert_eq!(ban(&mut bans, &attacker.to_string(), HOUR), Made::Added);
+        assert_eq!(ban(&mut bans, &attacker.to_string(), HOUR), BanOutcome::Added);
         assert!(!bad.echoes(Duration::from_millis(500)), "{attacker} goes on");
         assert!(!passes(&world, attacker, host), "{attacker} gets in");
         assert!(good.echoes(PATIENCE), "{neighbour} is disturbed");
@@ -175,11 +175,11 @@ fn of_two_bans_the_longer_one_counts_and_permanent_is_longest() {
     let mut bans = bans(&netns);
     let seconds = |seconds| Some(Duration::from_secs(seconds));
     for (lasts, made, at_least) in [
-        (seconds(1000), Made::Added, seconds(900)),
-        (seconds(500), Made::Kept, seconds(900)),
-        (seconds(5000), Made::Extended, seconds(4900)),
-        (None, Made::Extended, None),
-        (seconds(5000), Made::Kept, None),
+        (seconds(1000), BanOutcome::Added, seconds(900)),
+        (seconds(500), BanOutcome::Kept, seconds(900)),
+        (seconds(5000), BanOutcome::Extended, seconds(4900)),
+        (None, BanOutcome::Extended, None),
+        (seconds(5000), BanOutcome::Kept, None),
     ] {
         assert_eq!(ban(&mut bans, "192.0.2.1", lasts), made, "{lasts:?}");
         let found = bans.look_up(target("192.0.2.1"), None).expect("an answer").expect("banned");
@@ -243,7 +243,7 @@ fn bans_outlive_the_policy_and_come_back_after_a_flush_of_everything() {
     }
     nft(&world.host, "flush ruleset\n");
     must_pass(&world, attacker, host);
-    assert_eq!(ban(&mut bans, &attacker.to_string(), HOUR), Made::Added);
+    assert_eq!(ban(&mut bans, &attacker.to_string(), HOUR), BanOutcome::Added);
     assert!(!passes(&world, attacker, host));
 }
 

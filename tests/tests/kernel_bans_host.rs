@@ -92,7 +92,7 @@ fn ip(netns: &Netns, batch: &str) {
 
 fn spared(netns: &Netns) -> BTreeSet<(IpAddr, String)> {
     let never = netns.run(|| NeverBan::of_this_host().expect("the kernel tells"));
-    let allies = never.allies().iter();
+    let allies = never.entries().iter();
     allies.map(|ally| (ally.network.ip(), ally.reason.clone())).collect()
 }
 

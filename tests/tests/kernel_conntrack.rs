@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use nfguard_lab::{Netns, Probe, Server, World};
-use nfguard_netlink::{Connection, Error, Flow, Kernel, protocol};
+use nfguard_netlink::{Connection, ConnectionTuple, Error, Nft, protocol};
 use nfguard_tests::nft::nft;
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
@@ -39,8 +39,8 @@ fn world() -> World {
         .unwrap_or_else(|error| panic!("{error}\nrun me with `cargo xtask netns-test`"))
 }
 
-fn kernel(netns: &Netns) -> Kernel {
-    netns.run(|| Kernel::open().expect("netlink is there"))
+fn kernel(netns: &Netns) -> Nft {
+    netns.run(|| Nft::open().expect("netlink is there"))
 }
 
 fn of(peer: [IpAddr; 2]) -> impl Fn(&Connection) -> bool {
@@ -204,7 +204,7 @@ fn without_privilege_the_error_says_so() {
         let mut rights = capabilities(None).expect("rights can be read");
         rights.effective -= CapabilitySet::NET_ADMIN;
         set_capabilities(None, rights).expect("rights can be given up");
-        Kernel::open().expect("netlink is there").connections(|_| true)
+        Nft::open().expect("netlink is there").connections(|_| true)
     });
     assert!(matches!(outcome, Err(Error::Permission)), "{outcome:?}");
 }
@@ -218,7 +218,7 @@ fn a_connection_from_before_tracking_goes_on_if_the_kernel_is_told_of_it() {
         let _server = host.serve_tcp(at).expect("a server");
         let [mut told, mut untold] = [(); 2].map(|()| open(internet, None, at));
         let peer = told.local_addr().expect("connected");
-        let flow = Flow {
+        let flow = ConnectionTuple {
             source: peer.ip(),
             destination: ip,
             protocol: protocol::TCP,

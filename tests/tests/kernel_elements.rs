@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nfguard_lab::Netns;
 use nfguard_netlink::{
-    Attached, Element, Elements, Error, Kernel, Key, KeyType, Op, Set, Table, Transaction, diff,
+    Attached, Element, Elements, Error, Key, KeyType, Nft, Op, Set, Table, Transaction, diff,
 };
 use nfguard_tests::nft::{listed, nft};
 
@@ -15,8 +15,8 @@ fn netns() -> Netns {
     Netns::new().unwrap_or_else(|error| panic!("{error}\nrun me with `cargo xtask netns-test`"))
 }
 
-fn kernel(netns: &Netns) -> Kernel {
-    netns.run(|| Kernel::open().expect("netlink is there"))
+fn kernel(netns: &Netns) -> Nft {
+    netns.run(|| Nft::open().expect("netlink is there"))
 }
 
 fn key(number: u32) -> Vec<u8> {
@@ -29,7 +29,7 @@ fn elements(numbers: impl IntoIterator<Item = u32>) -> Vec<Element> {
 }
 
 /// A table with an empty set `s`.
-fn with_set(netns: &Netns) -> Kernel {
+fn with_set(netns: &Netns) -> Nft {
     let mut kernel = kernel(netns);
     let set = Set {
         name: "s".to_owned(),
@@ -42,11 +42,11 @@ fn with_set(netns: &Netns) -> Kernel {
     kernel
 }
 
-fn commit(kernel: &mut Kernel, op: Op) -> Result<(), Error> {
+fn commit(kernel: &mut Nft, op: Op) -> Result<(), Error> {
     kernel.commit(&Transaction { table: NAME.to_owned(), ops: vec![op] }, None)
 }
 
-fn create(kernel: &mut Kernel, numbers: impl IntoIterator<Item = u32>) -> Result<(), Error> {
+fn create(kernel: &mut Nft, numbers: impl IntoIterator<Item = u32>) -> Result<(), Error> {
     let mut elements = Elements::default();
     let alike = Attached::new(Some(HOUR), None);
     numbers.into_iter().for_each(|number| elements.push(&key(number), &alike));

@@ -5,8 +5,8 @@ use std::thread;
 
 use nfguard_lab::Netns;
 use nfguard_netlink::{
-    Base, Chain, CmpOp, Counter, Element, Error, Expr, Header, Hook, Kernel, Key, KeyType, MetaKey,
-    Policy, Refusal, Reg, Rule, Set, Table, Transaction, Verdict, diff, load, text, unload,
+    Base, Chain, ChainPolicy, CmpOp, Counter, Element, Error, Expr, Header, Hook, Key, KeyType,
+    MetaKey, Nft, Refusal, Reg, Rule, Set, Table, Transaction, Verdict, diff, load, text, unload,
 };
 use nfguard_tests::nft::{listed, nft};
 use nfguard_tests::tables::{self, AnyTable};
@@ -20,8 +20,8 @@ fn netns() -> Netns {
     Netns::new().unwrap_or_else(|error| panic!("{error}\nrun me with `cargo xtask netns-test`"))
 }
 
-fn kernel(netns: &Netns) -> Kernel {
-    netns.run(|| Kernel::open().expect("netlink is there"))
+fn kernel(netns: &Netns) -> Nft {
+    netns.run(|| Nft::open().expect("netlink is there"))
 }
 
 fn read(netns: &Netns) -> Option<Table> {
@@ -102,7 +102,7 @@ fn go_to(chain: &str) -> Vec<Expr> {
 fn chain(name: &str, hook: Option<Hook>, rules: Vec<Vec<Expr>>) -> Chain {
     Chain {
         name: name.to_owned(),
-        base: hook.map(|hook| Base { hook, priority: 0, policy: Policy::Accept }),
+        base: hook.map(|hook| Base { hook, priority: 0, policy: ChainPolicy::Accept }),
         comment: None,
         rules: rules.into_iter().map(|exprs| Rule { exprs, comment: None }).collect(),
     }
@@ -234,7 +234,7 @@ fn without_privilege_the_error_says_so() {
         let mut rights = capabilities(None).expect("rights can be read");
         rights.effective -= CapabilitySet::NET_ADMIN;
         set_capabilities(None, rights).expect("rights can be given up");
-        let mut kernel = Kernel::open().expect("netlink is there");
+        let mut kernel = Nft::open().expect("netlink is there");
         (load(&mut kernel, &full(0)), kernel.commit(&diff(None, &full(0)), None))
     });
     assert!(matches!(loaded, Err(Error::Permission)), "{loaded:?}");
@@ -294,7 +294,7 @@ fn a_load_keeps_the_state_of_what_did_not_change() {
     assert_eq!(read(&netns), Some(changed.normalized()));
 }
 
-fn kernel_counts(kernel: &mut Kernel) -> u64 {
+fn kernel_counts(kernel: &mut Nft) -> u64 {
     let loaded = kernel.table(NAME).expect("can be read").loaded.expect("is there");
     loaded.counts["seen"].packets
 }
@@ -396,6 +396,6 @@ fn a_reader_sees_the_old_table_or_the_new_one_and_nothing_between() {
 
 #[test]
 fn an_empty_transaction_asks_the_kernel_nothing() {
-    let mut kernel = Kernel::with(|_| panic!("asked"));
+    let mut kernel = Nft::from_exchange(|_| panic!("asked"));
     kernel.commit(&Transaction::new(NAME), None).expect("nothing to do");
 }

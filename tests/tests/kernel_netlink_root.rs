@@ -1,7 +1,7 @@
 //! What the kernel lets only the machine's own root do.
 
 use nfguard_lab::Netns;
-use nfguard_netlink::{Element, Kernel, Key, KeyType, Set, Table, load};
+use nfguard_netlink::{Element, Key, KeyType, Nft, Set, Table, load};
 
 #[test]
 fn a_table_of_any_size_goes_out_in_one_send() {
@@ -15,6 +15,6 @@ fn a_table_of_any_size_goes_out_in_one_send() {
         ..Set::default()
     };
     let table = Table { name: "nfguard".to_owned(), sets: vec![set], ..Table::default() };
-    let mut kernel = netns.run(|| Kernel::open().expect("netlink is there"));
+    let mut kernel = netns.run(|| Nft::open().expect("netlink is there"));
     assert!(load(&mut kernel, &table).expect("loads").verified);
 }

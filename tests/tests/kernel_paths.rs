@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use nfguard_lab::{Netns, Outcome, Probe, World, packet};
+use nfguard_lab::{Netns, Probe, ProbeOutcome, World, packet};
 use nfguard_netlink::protocol;
 use nfguard_tests::judge::{self, Place};
 use nfguard_tests::nft::nft;
@@ -31,7 +31,7 @@ fn world() -> World {
     World::with_container().expect("run me with `cargo xtask netns-test`")
 }
 
-fn tcp(world: &World, from: [u8; 4], to: impl Into<IpAddr>, port: u16) -> Outcome {
+fn tcp(world: &World, from: [u8; 4], to: impl Into<IpAddr>, port: u16) -> ProbeOutcome {
     let to = SocketAddr::new(to.into(), port);
     Probe::tcp(&world.internet, to).from(IpAddr::from(from)).run()
 }

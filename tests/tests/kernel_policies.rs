@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use nfguard_lab::Netns;
-use nfguard_netlink::{Kernel, Table, load, text};
+use nfguard_netlink::{Nft, Table, load, text};
 use nfguard_policy::Policy;
 use nfguard_tests::nft::{nft, try_nft};
 use nfguard_tests::program::nfguard;
@@ -37,8 +37,8 @@ fn list(netns: &Netns) -> String {
     nft(netns, "list table inet nfguard\n")
 }
 
-fn kernel(netns: &Netns) -> Kernel {
-    netns.run(|| Kernel::open().expect("netlink is there"))
+fn kernel(netns: &Netns) -> Nft {
+    netns.run(|| Nft::open().expect("netlink is there"))
 }
 
 #[test]

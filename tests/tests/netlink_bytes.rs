@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use nfguard_netlink::{Error, Kernel, Table, diff};
+use nfguard_netlink::{Error, Nft, Table, diff};
 use nfguard_policy::arbitrary::{Pool, policy_text};
 use nfguard_policy::{Policy, TABLE};
 use nfguard_tests::tables::{self, AnyTable};
@@ -21,7 +21,7 @@ const DUMP: u16 = 0x300;
 fn sent(table: &Table) -> Vec<Vec<u8>> {
     let bytes = Arc::new(Mutex::new(Vec::new()));
     let record = Arc::clone(&bytes);
-    let mut kernel = Kernel::with(move |request| {
+    let mut kernel = Nft::from_exchange(move |request| {
         record.lock().expect("no panic").extend_from_slice(request);
         Ok(Vec::new())
     });
@@ -80,7 +80,7 @@ proptest! {
     #[test]
     fn any_table_reads_back_from_its_own_bytes(AnyTable(table) in tables::table(NAME, "ours")) {
         let held = sent(&table);
-        let mut kernel = Kernel::with(move |request| Ok(answer(&held, request)));
+        let mut kernel = Nft::from_exchange(move |request| Ok(answer(&held, request)));
         let read = kernel.table(NAME).map_err(|error| TestCaseError::fail(error.to_string()))?;
         prop_assert_eq!(read.generation, 7);
         let read = read.loaded.map(|loaded| loaded.table.normalized());
@@ -95,14 +95,14 @@ proptest! {
         let (policy, _) = Policy::parse(&text).expect("a valid policy");
         let table = policy.compile();
         let held = sent(&table);
-        let mut kernel = Kernel::with(move |request| Ok(answer(&held, request)));
+        let mut kernel = Nft::from_exchange(move |request| Ok(answer(&held, request)));
         let read = kernel.table(TABLE).expect("a table").loaded.expect("it is there").table;
         prop_assert_eq!(read.normalized(), table.normalized(), "{}", text);
     }
 
     #[test]
     fn any_answer_is_a_value_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let mut kernel = Kernel::with(move |_| Ok(bytes.clone()));
+        let mut kernel = Nft::from_exchange(move |_| Ok(bytes.clone()));
         let _ = kernel.generation();
         let _ = kernel.table_head(NAME);
         let _ = kernel.table(NAME);
@@ -119,7 +119,7 @@ proptest! {
         cuts in any::<bool>(),
     ) {
         let held = sent(&table);
-        let mut kernel = Kernel::with(move |request| {
+        let mut kernel = Nft::from_exchange(move |request| {
             let mut answer = answer(&held, request);
             if answer.len() > HEADER && kind(request) != GETGEN {
                 for (at, byte) in &damage {
@@ -155,7 +155,7 @@ fn sent_by_nft() -> Vec<Vec<u8>> {
 #[test]
 fn the_bytes_of_nft_read_back_as_the_text_that_it_was_given() {
     let held = sent_by_nft();
-    let mut kernel = Kernel::with(move |request| Ok(answer(&held, request)));
+    let mut kernel = Nft::from_exchange(move |request| Ok(answer(&held, request)));
     let loaded = kernel.table("t").expect("can be read").loaded.expect("is there");
     let lines = |text: &str| {
         let mut lines: Vec<_> = text.lines().map(|line| line.trim().to_owned()).collect();
@@ -171,7 +171,7 @@ fn the_bytes_of_nft_read_back_as_the_text_that_it_was_given() {
 fn our_rules_are_the_bytes_of_nft_but_for_order_and_defaults() {
     let theirs = sent_by_nft();
     let held = theirs.clone();
-    let mut kernel = Kernel::with(move |request| Ok(answer(&held, request)));
+    let mut kernel = Nft::from_exchange(move |request| Ok(answer(&held, request)));
     let loaded = kernel.table("t").expect("can be read").loaded.expect("is there");
     let bodies = |messages: &[Vec<u8>]| -> Vec<_> {
         let rules = messages.iter().filter(|message| kind(message) == NFTABLES | 6);

@@ -5,9 +5,9 @@ use std::slice;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ipnetwork::IpNetwork;
-use nfguard_netlink::{Chain, Kernel, LiveElement, Op, Set, Transaction, diff};
+use nfguard_netlink::{Chain, LiveElement, Nft, Op, Set, Transaction, diff};
 
-use crate::edit::{self, Tally};
+use crate::edit::{self, BanCounts};
 use crate::error::{Error, errno, refused};
 use crate::layout::{self, BanSet, FAMILIES, MARK, Place, Shape, TABLE};
 use crate::never::{Admitted, NeverBan, Refused};
@@ -25,7 +25,7 @@ const ATTEMPTS: usize = 100;
 /// The kernel is the truth: it forgets a ban by itself when its time is over, whoever made it, and
 /// what this process knew of it does not matter. Any number of processes may ban at once.
 pub struct Bans {
-    pub(crate) kernel: Kernel,
+    pub(crate) kernel: Nft,
     /// Whom this program has named. It puts them back if others take them off.
     own: NeverBan,
     /// And whom others have, by what the kernel held last.
@@ -57,7 +57,7 @@ pub struct Ban<'a> {
 
 /// A ban in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Active {
+pub struct ActiveBan {
     /// Who is banned.
     pub target: Target,
     /// From which port; `None`: from everything.
@@ -74,7 +74,7 @@ pub struct Active {
 
 /// What became of a ban.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Made {
+pub enum BanOutcome {
     /// It is in force.
     Added,
     /// It was in force and now lasts longer.
@@ -95,7 +95,7 @@ impl Bans {
     /// name that is not ours.
     #[cfg(feature = "socket")]
     pub fn open(never: NeverBan) -> Result<Bans, Error> {
-        Bans::with(Kernel::open()?, never)
+        Bans::with(Nft::open()?, never)
     }
 
     /// Opens the bans of this thread's network namespace if there are any, and changes nothing.
@@ -104,7 +104,7 @@ impl Bans {
     /// As [`Bans::open`].
     #[cfg(feature = "socket")]
     pub fn open_existing(never: NeverBan) -> Result<Option<Bans>, Error> {
-        let mut bans = Bans::new(Kernel::open()?, never);
+        let mut bans = Bans::new(Nft::open()?, never);
         if !bans.is_there()? {
             return Ok(None);
         }
@@ -116,13 +116,13 @@ impl Bans {
     ///
     /// # Errors
     /// As [`Bans::open`].
-    pub fn with(kernel: Kernel, never: NeverBan) -> Result<Bans, Error> {
+    pub fn with(kernel: Nft, never: NeverBan) -> Result<Bans, Error> {
         let mut bans = Bans::new(kernel, never);
         bans.prepare(&BTreeSet::new())?;
         Ok(bans)
     }
 
-    fn new(kernel: Kernel, never: NeverBan) -> Bans {
+    fn new(kernel: Nft, never: NeverBan) -> Bans {
         Bans { kernel, own: never.clone(), never, present: BTreeSet::new() }
     }
 
@@ -211,13 +211,13 @@ impl Bans {
     ///
     /// # Errors
     /// [`Error::Full`], or the kernel's refusal.
-    pub fn ban(&mut self, ban: &Ban<'_>) -> Result<Made, Error> {
-        let mut tally = Tally::default();
+    pub fn ban(&mut self, ban: &Ban<'_>) -> Result<BanOutcome, Error> {
+        let mut tally = BanCounts::default();
         self.add(slice::from_ref(ban), &mut tally)?;
         Ok(match (tally.added, tally.extended) {
-            (1, _) => Made::Added,
-            (_, 1) => Made::Extended,
-            _ => Made::Kept,
+            (1, _) => BanOutcome::Added,
+            (_, 1) => BanOutcome::Extended,
+            _ => BanOutcome::Kept,
         })
     }
 
@@ -230,9 +230,9 @@ impl Bans {
         target: Target,
         port: Option<Port>,
         by: Duration,
-    ) -> Result<Option<Active>, Error> {
+    ) -> Result<Option<ActiveBan>, Error> {
         let place = Place::of(target, port);
-        let longer = |_: usize, held: Option<Active>| {
+        let longer = |_: usize, held: Option<ActiveBan>| {
             let Some(mut held) = held else { return (Vec::new(), None) };
             let Some(left) = held.expires_in else { return (Vec::new(), Some(held)) };
             held.expires_in = Some(left.saturating_add(by));
@@ -276,16 +276,20 @@ impl Bans {
     ///
     /// # Errors
     /// The kernel's refusal.
-    pub fn look_up(&mut self, target: Target, port: Option<Port>) -> Result<Option<Active>, Error> {
+    pub fn look_up(
+        &mut self,
+        target: Target,
+        port: Option<Port>,
+    ) -> Result<Option<ActiveBan>, Error> {
         self.held(&Place::of(target, port))
     }
 
     /// All bans, by prefix length and address, and then the kernel's own. Where there are two of one
-    /// target, it is the one that ends later. Slow for very many, see [`Kernel::live_elements`].
+    /// target, it is the one that ends later. Slow for very many, see [`Nft::live_elements`].
     ///
     /// # Errors
     /// The kernel's refusal.
-    pub fn list(&mut self) -> Result<Vec<Active>, Error> {
+    pub fn list(&mut self) -> Result<Vec<ActiveBan>, Error> {
         let mut all = self.list_made()?;
         let scans = self.scans()?;
         if scans.is_empty() {
@@ -303,11 +307,11 @@ impl Bans {
         Ok(all)
     }
 
-    pub(crate) fn list_made(&mut self) -> Result<Vec<Active>, Error> {
+    pub(crate) fn list_made(&mut self) -> Result<Vec<ActiveBan>, Error> {
         let mut all = Vec::new();
         for set in self.undisturbed(Bans::sets)? {
             let elements = self.kernel.live_elements(TABLE, &set.name())?;
-            all.extend(elements.into_iter().filter_map(|element| Active::read(set, element)));
+            all.extend(elements.into_iter().filter_map(|element| ActiveBan::read(set, element)));
         }
         Ok(all)
     }
@@ -316,7 +320,7 @@ impl Bans {
     ///
     /// # Errors
     /// The kernel's refusal.
-    pub fn list_of(&mut self, source: &str) -> Result<Vec<Active>, Error> {
+    pub fn list_of(&mut self, source: &str) -> Result<Vec<ActiveBan>, Error> {
         let source = note::source(source);
         let mut all = if source == scan::SOURCE { self.list()? } else { self.list_made()? };
         all.retain(|ban| ban.source == source);
@@ -335,9 +339,9 @@ impl Bans {
         Ok(all + self.count_scans()?)
     }
 
-    pub(crate) fn held(&mut self, place: &Place) -> Result<Option<Active>, Error> {
+    pub(crate) fn held(&mut self, place: &Place) -> Result<Option<ActiveBan>, Error> {
         let found = self.kernel.element(TABLE, &place.set.name(), &place.key)?;
-        Ok(found.and_then(|element| Active::read(place.set, element)))
+        Ok(found.and_then(|element| ActiveBan::read(place.set, element)))
     }
 
     /// Makes what is missing of the table: all of it, or these sets and their rules.
@@ -465,7 +469,7 @@ impl Bans {
     }
 }
 
-impl Active {
+impl ActiveBan {
     fn note(&self) -> String {
         let since = self.since.unwrap_or_else(now);
         Note { source: &self.source, reason: &self.reason, since }.text()
@@ -473,15 +477,15 @@ impl Active {
 
     /// The ban that this element of a set of [`TABLE`] is; `None` if that set has none.
     #[must_use]
-    pub fn of(set: &str, element: LiveElement) -> Option<Active> {
-        Active::read(BanSet::named(set)?, element)
+    pub fn of(set: &str, element: LiveElement) -> Option<ActiveBan> {
+        ActiveBan::read(BanSet::named(set)?, element)
     }
 
-    fn read(set: BanSet, live: LiveElement) -> Option<Active> {
+    fn read(set: BanSet, live: LiveElement) -> Option<ActiveBan> {
         let (target, port) = Place::read(set, &live.element.key)?;
         let comment = live.element.comment.unwrap_or_default();
         let (source, reason, since) = Note::parse(&comment);
-        Some(Active { target, port, expires_in: live.expires_in, source, reason, since })
+        Some(ActiveBan { target, port, expires_in: live.expires_in, source, reason, since })
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is open already when a ban comes.
 
-use nfguard_netlink::{Connection, Flow};
+use nfguard_netlink::{Connection, ConnectionTuple};
 
 use crate::bans::Bans;
 use crate::error::Error;
@@ -33,7 +33,7 @@ impl Bans {
             never::merged(of_family.map(never::bounds))
         });
         let is_meant = |connection: &Connection| {
-            let Flow { protocol, destination_port, .. } = connection.original;
+            let ConnectionTuple { protocol, destination_port, .. } = connection.original;
             connection.senders().into_iter().any(|sender| {
                 let [v4, v6] = &from_all;
                 let number = never::number(sender);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nfguard_netlink::{Attached, Element, Elements, Key, Op, Transaction};
 
-use crate::bans::{Active, Ban, Bans, Made, now};
+use crate::bans::{ActiveBan, Ban, BanOutcome, Bans, now};
 use crate::error::{Error, errno, is_refusal, refused};
 use crate::layout::{self, BanSet, Place, TABLE};
 use crate::note::{self, Note};
@@ -30,7 +30,7 @@ const LONGEST: Duration = Duration::from_millis(u64::MAX / 1_000_000 - 1);
 
 /// What became of many bans.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct BanCounts {
     /// They are in force.
     pub added: u64,
     /// They were in force and now last longer.
@@ -49,8 +49,11 @@ impl Bans {
     /// # Errors
     /// [`Error::Partly`] if some thousand were banned before something went wrong; else nothing
     /// was changed. [`Error::Full`], or the kernel's refusal.
-    pub fn ban_all<'a>(&mut self, bans: impl IntoIterator<Item = Ban<'a>>) -> Result<Tally, Error> {
-        let mut tally = Tally::default();
+    pub fn ban_all<'a>(
+        &mut self,
+        bans: impl IntoIterator<Item = Ban<'a>>,
+    ) -> Result<BanCounts, Error> {
+        let mut tally = BanCounts::default();
         self.ban_parts(bans, &mut tally).map_err(|error| match tally.all() {
             0 => error,
             _ => Error::Partly { done: tally, error: Box::new(error) },
@@ -72,7 +75,7 @@ impl Bans {
         &mut self,
         source: &str,
         bans: impl IntoIterator<Item = Ban<'a>>,
-    ) -> Result<Tally, Error> {
+    ) -> Result<BanCounts, Error> {
         let mut old: BTreeSet<Place> = self.places_of(source)?.into_iter().collect();
         let mut given = 0;
         let bans = bans.into_iter().inspect(|_| given += 1);
@@ -85,15 +88,15 @@ impl Bans {
 
         let (places, bans): (Vec<Place>, Vec<Ban<'_>>) = known.into_iter().unzip();
         let now = now();
-        let renewed = |at: usize, held: Option<Active>| {
+        let renewed = |at: usize, held: Option<ActiveBan>| {
             let (Some(place), Some(ban)) = (places.get(at), bans.get(at)) else {
-                return (Vec::new(), Made::Kept);
+                return (Vec::new(), BanOutcome::Kept);
             };
             match held.filter(|held| held.source != note::source(source)) {
                 Some(others) => change(place, ban, Some(&others), now),
                 None => (
                     renew(place, element(place.key.clone(), ban.lasts, note(ban, now))),
-                    Made::Extended,
+                    BanOutcome::Extended,
                 ),
             }
         };
@@ -126,7 +129,7 @@ impl Bans {
     pub(crate) fn edit<O>(
         &mut self,
         places: &[Place],
-        mut plan: impl FnMut(usize, Option<Active>) -> (Vec<Op>, O),
+        mut plan: impl FnMut(usize, Option<ActiveBan>) -> (Vec<Op>, O),
         mut done: impl FnMut(O),
     ) -> Result<(), Error> {
         let (mut start, mut window, mut interruptions) = (0, LOOKED_AT, 0);
@@ -158,7 +161,7 @@ impl Bans {
     fn ban_parts<'a>(
         &mut self,
         bans: impl IntoIterator<Item = Ban<'a>>,
-        tally: &mut Tally,
+        tally: &mut BanCounts,
     ) -> Result<(), Error> {
         let (mut part, mut bytes) = (Vec::new(), 0);
         // A `for` would ask iterators within iterators, as a list comes out of, one ban at a time.
@@ -178,7 +181,7 @@ impl Bans {
 
     /// As if none of them were in force, for that is how most bans are; the kernel says if one is.
     /// Looking first would take as long as banning.
-    pub(crate) fn add(&mut self, part: &[Ban<'_>], tally: &mut Tally) -> Result<(), Error> {
+    pub(crate) fn add(&mut self, part: &[Ban<'_>], tally: &mut BanCounts) -> Result<(), Error> {
         let (sets, transaction) = creation(part);
         if !sets.is_subset(&self.present) {
             self.prepare(&sets)?;
@@ -206,13 +209,13 @@ impl Bans {
     }
 
     /// Some of them are in force, or twice in the list.
-    fn add_to_others(&mut self, part: &[Ban<'_>], tally: &mut Tally) -> Result<(), Error> {
+    fn add_to_others(&mut self, part: &[Ban<'_>], tally: &mut BanCounts) -> Result<(), Error> {
         let (places, bans): (Vec<Place>, Vec<Ban<'_>>) =
             longest(part.iter().copied()).into_iter().unzip();
         let now = now();
-        let plan = |at: usize, held: Option<Active>| match (places.get(at), bans.get(at)) {
+        let plan = |at: usize, held: Option<ActiveBan>| match (places.get(at), bans.get(at)) {
             (Some(place), Some(ban)) => change(place, ban, held.as_ref(), now),
-            _ => (Vec::new(), Made::Kept),
+            _ => (Vec::new(), BanOutcome::Kept),
         };
         match self.edit(&places, plan, |made| tally.count(made)) {
             Err(Error::Kernel(error)) if is_refusal(&error, errno::ENFILE) => {
@@ -253,7 +256,7 @@ impl Bans {
     fn end(&mut self, source: &str, places: &[Place]) -> Result<u64, Error> {
         let source = note::source(source);
         let mut ended = 0;
-        let plan = |at: usize, held: Option<Active>| {
+        let plan = |at: usize, held: Option<ActiveBan>| {
             let held = held.is_some_and(|held| held.source == source);
             match places.get(at).filter(|_| held) {
                 Some(Place { set, key }) => {
@@ -268,18 +271,18 @@ impl Bans {
     }
 }
 
-impl Tally {
+impl BanCounts {
     /// How many there were.
     #[must_use]
     pub fn all(&self) -> u64 {
         self.added + self.extended + self.kept
     }
 
-    fn count(&mut self, made: Made) {
+    fn count(&mut self, made: BanOutcome) {
         match made {
-            Made::Added => self.added += 1,
-            Made::Extended => self.extended += 1,
-            Made::Kept => self.kept += 1,
+            BanOutcome::Added => self.added += 1,
+            BanOutcome::Extended => self.extended += 1,
+            BanOutcome::Kept => self.kept += 1,
         }
     }
 }
@@ -320,17 +323,22 @@ fn creation(part: &[Ban<'_>]) -> (BTreeSet<BanSet>, Transaction) {
 }
 
 /// What a ban does to the one that is in force at its place.
-fn change(place: &Place, ban: &Ban<'_>, held: Option<&Active>, now: u64) -> (Vec<Op>, Made) {
+fn change(
+    place: &Place,
+    ban: &Ban<'_>,
+    held: Option<&ActiveBan>,
+    now: u64,
+) -> (Vec<Op>, BanOutcome) {
     let element = || element(place.key.clone(), ban.lasts, note(ban, now));
     match held {
         None => {
             let elements = vec![element()];
-            (vec![Op::AddElements { set: place.set.name(), elements }], Made::Added)
+            (vec![Op::AddElements { set: place.set.name(), elements }], BanOutcome::Added)
         }
         Some(held) if outlasts(ban.lasts, held.expires_in) => {
-            (renew(place, element()), Made::Extended)
+            (renew(place, element()), BanOutcome::Extended)
         }
-        Some(_) => (Vec::new(), Made::Kept),
+        Some(_) => (Vec::new(), BanOutcome::Kept),
     }
 }
 

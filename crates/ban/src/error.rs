@@ -2,7 +2,7 @@
 
 use nfguard_netlink::Refusal;
 
-use crate::edit::Tally;
+use crate::edit::BanCounts;
 use crate::never::Refused;
 
 /// Why bans could not be read or changed.
@@ -75,7 +75,7 @@ pub enum Error {
     #[error("{} of the list are banned, the rest is not: {error}", done.all())]
     Partly {
         /// What became of those before the failure.
-        done: Tally,
+        done: BanCounts,
         /// What stopped it.
         error: Box<Error>,
     },

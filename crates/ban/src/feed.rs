@@ -225,7 +225,7 @@ mod tests {
                 let address = address(at);
                 let expected = list.iter().any(|(first, len)| (*first..=first + len).contains(&at))
                     && at < 256
-                    && !never.allies().iter().any(|ally| ally.network.contains(address));
+                    && !never.entries().iter().any(|ally| ally.network.contains(address));
                 proptest::prop_assert_eq!(cleaned.contains(address), expected, "{}", address);
             }
             let gap = |pair: &[Span]| pair[0].1 + 1 < pair[1].0;

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 use nfguard_netlink::{
-    Base, Chain, CmpOp, Element, Expr, Header, Hook, Key, KeyType, MetaKey, Policy, Reg, Rule, Set,
-    Table, Verdict, protocol,
+    Base, Chain, ChainPolicy, CmpOp, Element, Expr, Header, Hook, Key, KeyType, MetaKey, Reg, Rule,
+    Set, Table, Verdict, protocol,
 };
 
 use crate::never::Span;
@@ -216,7 +216,7 @@ pub(crate) fn empty_table() -> Table {
         elements: NEIGHBOUR_DISCOVERY.map(|kind| Key::Value(vec![kind]).into()).to_vec(),
         ..Set::default()
     };
-    let base = Base { hook: Hook::Prerouting, priority: -300, policy: Policy::Accept };
+    let base = Base { hook: Hook::Prerouting, priority: -300, policy: ChainPolicy::Accept };
     let spared = FAMILIES.iter().flat_map(|is_v6| [never_set(*is_v6), never_prefixes(*is_v6)]);
     Table {
         name: TABLE.to_owned(),
@@ -308,7 +308,7 @@ pub(crate) fn outgoing_chains() -> Vec<Chain> {
     let go = Expr::Verdict(Verdict::Goto(OUTGOING.to_owned()));
     let base = |name: &str, hook| Chain {
         name: name.to_owned(),
-        base: Some(Base { hook, priority: -300, policy: Policy::Accept }),
+        base: Some(Base { hook, priority: -300, policy: ChainPolicy::Accept }),
         comment: Some("nothing to the banned".to_owned()),
         rules: vec![Rule { exprs: vec![go.clone()], comment: None }],
     };

@@ -93,13 +93,13 @@ mod target;
 // They are part of the interface: of errors, allies and feeds.
 pub use {ipnetwork, nfguard_netlink};
 
-pub use bans::{Active, Ban, Bans, Made};
-pub use edit::Tally;
+pub use bans::{ActiveBan, Ban, BanOutcome, Bans};
+pub use edit::BanCounts;
 pub use error::Error;
 pub use feed::{Cleaned, Feed, InvalidRange};
 pub use feeds::ActiveFeed;
 #[cfg(feature = "socket")]
 pub use host::ssh_connection;
 pub use layout::{MARK, TABLE, is_whole, known_by};
-pub use never::{Admitted, Ally, NeverBan, Refused};
+pub use never::{Admitted, NeverBan, NeverBanEntry, Refused};
 pub use target::{InvalidPort, InvalidTarget, Port, Protocol, Target};

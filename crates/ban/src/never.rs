@@ -15,7 +15,7 @@ use crate::target::Target;
 /// kernel's rules spare them even if somebody else puts one into a set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NeverBan {
-    allies: Vec<Ally>,
+    allies: Vec<NeverBanEntry>,
     /// Whether all facts of this host are among them.
     pub(crate) knows_host: bool,
     /// The same addresses: sorted, without overlap, IPv4 and IPv6.
@@ -27,7 +27,7 @@ pub(crate) type Span = (u128, u128);
 
 /// Somebody who is never banned.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Ally {
+pub struct NeverBanEntry {
     /// The address or prefix.
     pub network: IpNetwork,
     /// Why it is spared. Kept in the kernel, at most 127 bytes.
@@ -82,7 +82,7 @@ impl NeverBan {
         for (network, reason) in allies {
             let network = Target::from(network).network();
             if known.insert(network) {
-                self.allies.push(Ally { network, reason: note::clean(&reason) });
+                self.allies.push(NeverBanEntry { network, reason: note::clean(&reason) });
             }
         }
         self.spans = [false, true].map(|is_v6| {
@@ -105,7 +105,7 @@ impl NeverBan {
     }
 
     /// The same list without those of whom this is true.
-    pub(crate) fn without(mut self, goes: impl Fn(&Ally) -> bool) -> NeverBan {
+    pub(crate) fn without(mut self, goes: impl Fn(&NeverBanEntry) -> bool) -> NeverBan {
         self.allies.retain(|ally| !goes(ally));
         self.and_all([])
     }
@@ -158,7 +158,7 @@ impl NeverBan {
 
     /// Everybody on the list, in the order in which they came.
     #[must_use]
-    pub fn allies(&self) -> &[Ally] {
+    pub fn entries(&self) -> &[NeverBanEntry] {
         &self.allies
     }
 }
@@ -222,7 +222,7 @@ mod tests {
             let ally: IpNetwork = "192.0.2.1".parse().expect("a network");
             let today = humantime::parse_rfc3339_weak("2026-03-02 00:00:00").expect("a time");
             let all = this_host.beside(vec![(ally, reason.to_owned())], today);
-            all.allies().iter().any(|other| other.network == ally)
+            all.entries().iter().any(|other| other.network == ally)
         };
         for fact in
             ["this host's gateway", "this host's address on eth0", "an SSH session on 2026-01-01"]

@@ -8,9 +8,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnetwork::IpNetwork;
-use nfguard_netlink::{Kernel, Key, LiveElement, Op, Set, Transaction, protocol};
+use nfguard_netlink::{Key, LiveElement, Nft, Op, Set, Transaction, protocol};
 
-use crate::bans::{Active, Bans, now};
+use crate::bans::{ActiveBan, Bans, now};
 use crate::error::{Error, errno, is_refusal, refused};
 use crate::layout::{FAMILIES, address, feed_element, push_address};
 use crate::never::NeverBan;
@@ -37,7 +37,7 @@ impl Bans {
     ///
     /// # Errors
     /// The kernel's refusal.
-    pub fn scans(&mut self) -> Result<Vec<Active>, Error> {
+    pub fn scans(&mut self) -> Result<Vec<ActiveBan>, Error> {
         list(&mut self.kernel)
     }
 
@@ -63,7 +63,7 @@ impl Bans {
     }
 }
 
-fn list(kernel: &mut Kernel) -> Result<Vec<Active>, Error> {
+fn list(kernel: &mut Nft) -> Result<Vec<ActiveBan>, Error> {
     let mut all = Vec::new();
     let sets = kernel.readable_sets(TABLE)?;
     for is_v6 in FAMILIES {
@@ -92,7 +92,7 @@ fn list(kernel: &mut Kernel) -> Result<Vec<Active>, Error> {
             }
             let lasted = element.element.timeout.zip(element.expires_in);
             let lasted = lasted.map_or(0, |(whole, left)| whole.saturating_sub(left).as_secs());
-            all.push(Active {
+            all.push(ActiveBan {
                 target,
                 port: None,
                 expires_in: element.expires_in,
@@ -110,7 +110,7 @@ fn list(kernel: &mut Kernel) -> Result<Vec<Active>, Error> {
 ///
 /// # Errors
 /// The kernel's refusal, see [`is_owned`].
-pub fn unban(kernel: &mut Kernel, target: Target) -> Result<bool, Error> {
+pub fn unban(kernel: &mut Nft, target: Target) -> Result<bool, Error> {
     let network = target.network();
     let (is_v6, is_source) = match network {
         IpNetwork::V4(network) => (false, network.prefix() == 32),
@@ -153,7 +153,7 @@ pub fn is_owned(error: &nfguard_netlink::Error) -> bool {
 ///
 /// # Errors
 /// As [`unban`].
-pub fn spare(kernel: &mut Kernel, never: &NeverBan) -> Result<(), Error> {
+pub fn spare(kernel: &mut Nft, never: &NeverBan) -> Result<(), Error> {
     for _ in 0..ATTEMPTS {
         let generation = kernel.generation()?;
         let sets = kernel.readable_sets(TABLE)?;

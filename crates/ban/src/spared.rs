@@ -6,7 +6,7 @@ use ipnetwork::IpNetwork;
 use nfguard_netlink::{Element, Key, KeyType, Set};
 
 use crate::layout::{FAMILIES, Spared, address, push_address};
-use crate::never::{Ally, NeverBan};
+use crate::never::{NeverBan, NeverBanEntry};
 use crate::note;
 use crate::target::Target;
 
@@ -28,7 +28,7 @@ pub(crate) fn spared(never: &NeverBan) -> Vec<Set> {
         let mut addresses = never_set(is_v6);
         let mut prefixes = never_prefixes(is_v6);
         let mut within = never_within(is_v6);
-        let allies = never.allies().iter().filter(|ally| ally.network.is_ipv6() == is_v6);
+        let allies = never.entries().iter().filter(|ally| ally.network.is_ipv6() == is_v6);
         for ally in allies {
             let (first, last) = (ally.network.network(), ally.network.broadcast());
             let comment = Some(note::clean(&ally.reason));
@@ -36,7 +36,7 @@ pub(crate) fn spared(never: &NeverBan) -> Vec<Set> {
                 let first = if first.is_loopback() { LOOPBACK } else { first };
                 let key = Key::Value(bytes(if is_v6 { ally.network.network() } else { first }));
                 addresses.elements.push(Element { key, timeout: None, comment });
-            } else if is_outermost(ally, never.allies()) {
+            } else if is_outermost(ally, never.entries()) {
                 let key = Key::Range(bytes(first), bytes(last));
                 prefixes.elements.push(Element { key, timeout: None, comment });
             } else {
@@ -108,7 +108,7 @@ pub(crate) fn ally(set: &Set, element: Element) -> Option<(IpNetwork, String)> {
 }
 
 /// Whether its network lies in no other one: the kernel refuses ranges that overlap.
-fn is_outermost(inner: &Ally, allies: &[Ally]) -> bool {
+fn is_outermost(inner: &NeverBanEntry, allies: &[NeverBanEntry]) -> bool {
     !allies.iter().any(|outer| {
         outer.network.prefix() < inner.network.prefix()
             && Target::from(outer.network).overlaps(inner.network.into())

@@ -7,7 +7,7 @@ use std::slice;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use nfguard_ban::{Active, Admitted, Ban, Bans, Error, Made, NeverBan, Tally, Target};
+use nfguard_ban::{ActiveBan, Admitted, Ban, BanCounts, BanOutcome, Bans, Error, NeverBan, Target};
 use serde_json::{Value, json};
 
 use crate::args::{BanRequest, BansRequest, Lasts, UnbanRequest};
@@ -141,7 +141,7 @@ pub(crate) fn watched<'a>(
 }
 
 /// Whom the kernel itself has banned. These bans lie in the policy's table, and end with it.
-pub(crate) struct Scans(Vec<Active>);
+pub(crate) struct Scans(Vec<ActiveBan>);
 
 impl Scans {
     pub(crate) fn now() -> Result<Scans, Failure> {
@@ -259,7 +259,7 @@ fn list(bans: Option<Bans>, source: Option<&str>, as_json: bool) -> Done {
                 format!("{} left", humantime::format_duration(Duration::from_secs(left.as_secs())))
             });
             let target = describe_target(&ban.target.to_string(), ban.port);
-            let Active { source, reason, .. } = ban;
+            let ActiveBan { source, reason, .. } = ban;
             output::line(&format!("{target:<42} {left:<20} {source:<20} {reason}"));
         }
         if all.is_empty() {
@@ -284,11 +284,11 @@ pub(crate) fn never() -> Result<NeverBan, Failure> {
     NeverBan::of_this_host().map_err(|error| Failure::Kernel(error.into()))
 }
 
-fn print_made(made: &[(String, Made)], bad: &[String], as_json: bool) {
+fn print_made(made: &[(String, BanOutcome)], bad: &[String], as_json: bool) {
     let word = |made| match made {
-        Made::Added => "banned",
-        Made::Extended => "was banned, now for longer",
-        Made::Kept => "was banned already, for at least as long",
+        BanOutcome::Added => "banned",
+        BanOutcome::Extended => "was banned, now for longer",
+        BanOutcome::Kept => "was banned already, for at least as long",
     };
     if as_json {
         let made: Vec<Value> = made
@@ -303,11 +303,11 @@ fn print_made(made: &[(String, Made)], bad: &[String], as_json: bool) {
     }
 }
 
-pub(crate) fn print_tally(tally: &Tally, bad: &[String], as_json: bool) {
+pub(crate) fn print_tally(tally: &BanCounts, bad: &[String], as_json: bool) {
     if as_json {
         output::json(&describe_tally(tally, bad));
     } else {
-        let Tally { added, extended, kept } = tally;
+        let BanCounts { added, extended, kept } = tally;
         output::line(&format!(
             "{added} banned, {extended} were banned and are now for longer, {kept} were banned \
              already for at least as long"
@@ -315,8 +315,8 @@ pub(crate) fn print_tally(tally: &Tally, bad: &[String], as_json: bool) {
     }
 }
 
-pub(crate) fn describe_tally(tally: &Tally, bad: &[String]) -> Value {
-    let Tally { added, extended, kept } = tally;
+pub(crate) fn describe_tally(tally: &BanCounts, bad: &[String]) -> Value {
+    let BanCounts { added, extended, kept } = tally;
     json!({ "added": added, "extended": extended, "kept": kept, "refused": bad })
 }
 
@@ -329,7 +329,7 @@ fn describe_target(target: &str, port: Option<nfguard_ban::Port>) -> String {
 }
 
 /// As [`ban_list`] reads it.
-fn describe(ban: &Active) -> Value {
+fn describe(ban: &ActiveBan) -> Value {
     json!({
         "target": ban.target.to_string(),
         "port": ban.port.map(|port| port.to_string()),

@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use nfguard_netlink::Kernel;
+use nfguard_netlink::Nft;
 use serde_json::json;
 
 use crate::bans::Scans;
 use crate::failure::Failure;
-use crate::history::{Entry, History, Outcome};
+use crate::history::{History, LoadOutcome, LoadRecord};
 use crate::load::{apply, ours, tell_bans};
 use crate::policy_file::PolicyFile;
 use crate::state::Restored;
@@ -75,9 +75,9 @@ fn policy(path: &Path, history: &History) -> Result<Source, Failure> {
         return Err(Failure::WayBack(why));
     }
     let mut entries = history.entries();
-    if entries.iter().any(|entry| entry.outcome == Outcome::Waiting) {
+    if entries.iter().any(|entry| entry.outcome == LoadOutcome::Waiting) {
         // The machine went down while it waited, and its rules with it.
-        history.settle(&Outcome::WentBack);
+        history.settle(&LoadOutcome::WentBack);
         entries = history.entries();
     }
     let mut last_failure = None;
@@ -105,7 +105,7 @@ fn policy(path: &Path, history: &History) -> Result<Source, Failure> {
             Ok(()) => return Ok(Source::LastGood(number)),
         }
     }
-    if nfguard_netlink::own_table(&mut Kernel::open()?, &ours())?.loaded.is_some() {
+    if nfguard_netlink::own_table(&mut Nft::open()?, &ours())?.loaded.is_some() {
         return Ok(Source::Kept);
     }
     let rescued = PolicyFile::parse(RESCUE_NAME, RESCUE.to_owned()).and_then(|file| put_in(&file));
@@ -126,15 +126,16 @@ fn put_in(file: &PolicyFile) -> Result<(), Failure> {
 }
 
 /// Whether the last that happened to this policy is that it was not confirmed.
-fn went_back(file: &PolicyFile, entries: &[Entry]) -> bool {
-    let same = |entry: &&Entry| entry.policy.as_ref() == Some(&file.text);
-    entries.iter().rev().find(same).is_some_and(|last| last.outcome == Outcome::WentBack)
+fn went_back(file: &PolicyFile, entries: &[LoadRecord]) -> bool {
+    let same = |entry: &&LoadRecord| entry.policy.as_ref() == Some(&file.text);
+    entries.iter().rev().find(same).is_some_and(|last| last.outcome == LoadOutcome::WentBack)
 }
 
 /// The loads that were for good, the last first.
-fn good(entries: &[Entry]) -> impl Iterator<Item = (u64, PolicyFile)> {
-    let for_good = |entry: &&Entry| {
-        matches!(entry.outcome, Outcome::Loaded | Outcome::Confirmed(_)) && entry.policy.is_some()
+fn good(entries: &[LoadRecord]) -> impl Iterator<Item = (u64, PolicyFile)> {
+    let for_good = |entry: &&LoadRecord| {
+        matches!(entry.outcome, LoadOutcome::Loaded | LoadOutcome::Confirmed(_))
+            && entry.policy.is_some()
     };
     entries.iter().rev().filter(for_good).filter_map(|entry| {
         // What an older version took and this one does not is passed over.
@@ -144,11 +145,11 @@ fn good(entries: &[Entry]) -> impl Iterator<Item = (u64, PolicyFile)> {
 }
 
 /// Makes the policy one to fall back to. One that is loaded at each boot is written down once.
-fn write_down(file: &PolicyFile, entries: &[Entry], history: &History) {
+fn write_down(file: &PolicyFile, entries: &[LoadRecord], history: &History) {
     let newest = good(entries).next();
     if newest.is_none_or(|(_, newest)| newest.text != file.text) {
         let digest = stamp::digest(&file.policy.compile());
-        history.add(Entry::new(&file.name, Some(&file.text), digest, Outcome::Loaded));
+        history.add(LoadRecord::new(&file.name, Some(&file.text), digest, LoadOutcome::Loaded));
     }
 }
 

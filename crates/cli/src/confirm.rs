@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::args::Caution;
 use crate::connections::Ends;
-use crate::history::{Entry, History, Outcome};
+use crate::history::{History, LoadOutcome, LoadRecord};
 use crate::load;
 use crate::policy_file::PolicyFile;
 use crate::way_back::{self, Confirmed, Proof};
@@ -13,13 +13,13 @@ use crate::{Answer, Done, output, stamp};
 pub(crate) fn confirm(history: &History, as_json: bool) -> Done {
     let (why, proof) = match way_back::confirm(Ends::of_session())? {
         Confirmed::Yes(proof) => {
-            history.settle(&Outcome::Confirmed(proof.phrase().to_owned()));
+            history.settle(&LoadOutcome::Confirmed(proof.phrase().to_owned()));
             (None, Some(proof))
         }
         Confirmed::TooLate => (Some(TOO_LATE), None),
         Confirmed::Nothing => {
             let last = history.entries().pop();
-            let went_back = last.is_some_and(|last| last.outcome == Outcome::WentBack);
+            let went_back = last.is_some_and(|last| last.outcome == LoadOutcome::WentBack);
             (Some(if went_back { TOO_LATE } else { NOTHING }), None)
         }
     };
@@ -89,8 +89,8 @@ pub(crate) fn rollback(
 
 /// The load before the one in force, which made other rules. Going back takes away what was loaded
 /// since, so that going back twice goes two loads back.
-fn before(entries: &[Entry]) -> Option<&Entry> {
-    let mut loads: Vec<&Entry> = Vec::new();
+fn before(entries: &[LoadRecord]) -> Option<&LoadRecord> {
+    let mut loads: Vec<&LoadRecord> = Vec::new();
     for entry in entries.iter().filter(|entry| entry.holds()) {
         match loads.iter().position(|load| Some(load.number) == entry.of) {
             Some(place) => loads.truncate(place + 1),
@@ -109,22 +109,22 @@ mod tests {
     fn going_back_again_and_again_goes_back_load_by_load() {
         let entry = |number: u64, policy: Option<&str>, of: Option<u64>, outcome| {
             let table = policy.map(|_| of.unwrap_or(number).to_string()).unwrap_or_default();
-            let mut entry = Entry::new("a.json", policy, table, outcome);
+            let mut entry = LoadRecord::new("a.json", policy, table, outcome);
             (entry.number, entry.of) = (number, of);
             entry
         };
-        let load = |number| entry(number, Some("{}"), None, Outcome::Loaded);
+        let load = |number| entry(number, Some("{}"), None, LoadOutcome::Loaded);
         let mut all = vec![load(1), load(2), load(3)];
-        all.push(entry(4, Some("{}"), None, Outcome::WentBack));
-        let back = |all: &[Entry]| before(all).map(|entry| entry.number);
+        all.push(entry(4, Some("{}"), None, LoadOutcome::WentBack));
+        let back = |all: &[LoadRecord]| before(all).map(|entry| entry.number);
         assert_eq!(back(&all), Some(2), "3 is in force");
-        all.push(entry(5, Some("{}"), Some(2), Outcome::Loaded));
+        all.push(entry(5, Some("{}"), Some(2), LoadOutcome::Loaded));
         assert_eq!(back(&all), Some(1));
-        all.push(entry(6, Some("{}"), Some(1), Outcome::Loaded));
+        all.push(entry(6, Some("{}"), Some(1), LoadOutcome::Loaded));
         assert_eq!(back(&all), None);
         all.push(load(7));
         assert_eq!(back(&all), Some(1), "which was in force before");
-        all.push(entry(8, None, None, Outcome::Loaded));
+        all.push(entry(8, None, None, LoadOutcome::Loaded));
         assert_eq!(back(&all), Some(7), "what was unloaded comes back");
         all.push(load(9));
         let mut again = load(10);

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use ipnetwork::IpNetwork;
-use nfguard_netlink::{Error, Kernel};
+use nfguard_netlink::{Error, Nft};
 use serde_json::json;
 
 use crate::args::DoctorRequest;
@@ -20,7 +20,7 @@ use crate::published::{self, Answer, Port};
 use crate::{Answer as Said, Done, bans};
 
 pub(crate) fn doctor(request: &DoctorRequest, as_json: bool) -> Done {
-    let mut kernel = Kernel::open()?;
+    let mut kernel = Nft::open()?;
     let mut host = Host::look(&mut kernel, &request.seeing.docker_socket)?;
     let table = match nfguard_netlink::own_table(&mut kernel, &ours()) {
         Ok(found) => found.loaded.map(|loaded| loaded.table),

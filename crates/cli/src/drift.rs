@@ -5,7 +5,7 @@ use std::path::Path;
 use nfguard_netlink::Table;
 
 use crate::failure::Failure;
-use crate::history::{Entry, History};
+use crate::history::{History, LoadRecord};
 use crate::policy_file::PolicyFile;
 use crate::{output, stamp};
 
@@ -42,7 +42,7 @@ impl Loaded {
     }
 
     /// `None` if that was an unload, or another version made another table of the policy.
-    fn of(entry: &Entry) -> Option<Loaded> {
+    fn of(entry: &LoadRecord) -> Option<Loaded> {
         let policy = PolicyFile::parse(&entry.file, entry.policy.clone()?).ok()?.policy;
         let table = policy.compile();
         let same = stamp::digest(&table) == entry.table;

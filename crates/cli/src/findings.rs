@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use nfguard_netlink::eval::{Fate, Memory, Packet, evaluate};
 use nfguard_netlink::{
-    Expr, Foreign, ForeignChain, Hook, Outcome, Policy, Table, Verdict, fib_type, text,
+    ChainPolicy, Expr, Foreign, ForeignChain, ForeignVerdict, Hook, Table, Verdict, fib_type, text,
 };
 use nfguard_policy::{Flow, Path, Payload, explain};
 use serde::Serialize;
@@ -97,7 +97,7 @@ fn dropped_by_others(seen: &Seen<'_>) -> Vec<Finding> {
                     if *hook != base.hook {
                         continue;
                     }
-                    if let Some(Outcome::Drops { certain: is }) = gate.outcome(packet) {
+                    if let Some(ForeignVerdict::Drops { certain: is }) = gate.outcome(packet) {
                         certain &= is;
                         names.push(name.as_str());
                     }
@@ -115,12 +115,12 @@ fn dropped_by_others(seen: &Seen<'_>) -> Vec<Finding> {
 fn drop_finding(
     table: &Foreign,
     chain: &ForeignChain,
-    policy: Policy,
+    policy: ChainPolicy,
     hook: Hook,
     names: &[&str],
     certain: bool,
 ) -> Finding {
-    let policy = if policy == Policy::Drop { "drop" } else { "accept" };
+    let policy = if policy == ChainPolicy::Drop { "drop" } else { "accept" };
     let (verb, but) = match certain {
         true => ("drops", ""),
         false => ("may drop", ", unless one of its rules that nfguard cannot read lets it pass"),

@@ -23,13 +23,13 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 
 use nfguard_ban::Bans;
-use nfguard_netlink::{Error, Events, Kernel, Table};
+use nfguard_netlink::{Error, Nft, RulesetMonitor, Table};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::args::GuardRequest;
 use crate::bans::Scans;
 use crate::failure::Failure;
-use crate::history::{Entry, History, Outcome};
+use crate::history::{History, LoadOutcome, LoadRecord};
 use crate::load::{ours, tell_bans};
 use crate::policy_file::PolicyFile;
 use crate::{Answer, Done, stamp};
@@ -64,24 +64,24 @@ pub(crate) fn guard(request: &GuardRequest, history: &History) -> Done {
     let listeners = listen::open(request, inner)?;
 
     // First of all, so that nothing is missed.
-    let events = Events::open()?;
+    let events = RulesetMonitor::open()?;
     let held = held()?;
     let intended = match &file {
         Some(file) => Some(file.table()),
         None => held.clone().or_else(|| last(history)),
     };
     let scans = Scans::now()?;
-    let policy = policy::Policy::keep(intended.clone())?;
+    let policy = policy::PolicyTable::keep(intended.clone())?;
     scans.outlive()?;
     if let Some(file) = &file {
         tell_bans(&file.policy)?;
         if held.map(Table::normalized) != intended.map(Table::normalized) {
             let digest = stamp::digest(&file.policy.compile());
-            history.add(Entry::new(&file.name, Some(&file.text), digest, Outcome::Loaded));
+            history.add(LoadRecord::new(&file.name, Some(&file.text), digest, LoadOutcome::Loaded));
         }
     }
     let bans = Bans::open(crate::bans::never()?)?;
-    let memory = bans::Memory::read(Kernel::open()?)?;
+    let memory = bans::Memory::read(Nft::open()?)?;
     // What others flush is to be back before their next packet; without the privilege it is later.
     let _ = rustix::process::setpriority_process(None, HURRY);
     ready();
@@ -92,7 +92,7 @@ pub(crate) fn guard(request: &GuardRequest, history: &History) -> Done {
 
 /// What the kernel holds, if it is what was loaded.
 fn held() -> Result<Option<Table>, Error> {
-    let held = match nfguard_netlink::own_table(&mut Kernel::open()?, &ours()) {
+    let held = match nfguard_netlink::own_table(&mut Nft::open()?, &ours()) {
         Ok(snapshot) => snapshot.loaded.map(|loaded| loaded.table),
         Err(Error::Decode(_)) => None,
         Err(error) => return Err(error),
@@ -102,7 +102,7 @@ fn held() -> Result<Option<Table>, Error> {
 
 /// What was loaded last, if it was not removed on purpose.
 fn last(history: &History) -> Option<Table> {
-    let entry = history.entries().into_iter().rfind(Entry::holds)?;
+    let entry = history.entries().into_iter().rfind(LoadRecord::holds)?;
     Some(PolicyFile::parse(&entry.file, entry.policy?).ok()?.table())
 }
 

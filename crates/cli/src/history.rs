@@ -31,7 +31,7 @@ pub(crate) const VARIABLE: &str = "NFGUARD_STATE_DIR";
 /// One load, or the removal of what was loaded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Entry {
+pub(crate) struct LoadRecord {
     /// The format.
     nfguard_load: u32,
     pub(crate) number: u64,
@@ -48,12 +48,12 @@ pub(crate) struct Entry {
     pub(crate) table: String,
     /// The load whose policy this brought back.
     pub(crate) of: Option<u64>,
-    pub(crate) outcome: Outcome,
+    pub(crate) outcome: LoadOutcome,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Outcome {
+pub(crate) enum LoadOutcome {
     /// For good.
     Loaded,
     /// It goes back unless it is confirmed.
@@ -64,10 +64,15 @@ pub(crate) enum Outcome {
     WentBack,
 }
 
-impl Entry {
+impl LoadRecord {
     /// A load by whoever runs this, at this moment. Its number is given by [`History::add`].
-    pub(crate) fn new(file: &str, policy: Option<&str>, table: String, outcome: Outcome) -> Entry {
-        Entry {
+    pub(crate) fn new(
+        file: &str,
+        policy: Option<&str>,
+        table: String,
+        outcome: LoadOutcome,
+    ) -> LoadRecord {
+        LoadRecord {
             nfguard_load: VERSION,
             number: 0,
             time: now() as u64,
@@ -83,7 +88,7 @@ impl Entry {
 
     /// Whether the rules that it brought were there for good, or still are to be confirmed.
     pub(crate) fn holds(&self) -> bool {
-        self.outcome != Outcome::WentBack
+        self.outcome != LoadOutcome::WentBack
     }
 }
 
@@ -129,7 +134,7 @@ impl History {
     }
 
     /// Writes a load down, and tells its number. What goes wrong is only a warning.
-    pub(crate) fn add(&self, entry: Entry) -> Option<u64> {
+    pub(crate) fn add(&self, entry: LoadRecord) -> Option<u64> {
         let folder = self.folder()?;
         let added = add(&folder, entry);
         if let Err(error) = &added {
@@ -150,15 +155,15 @@ impl History {
     }
 
     /// Writes down what became of the load that waits to be confirmed.
-    pub(crate) fn settle(&self, outcome: &Outcome) {
+    pub(crate) fn settle(&self, outcome: &LoadOutcome) {
         let Some(folder) = self.folder() else { return };
         let mut entries = self.entries();
-        if *outcome == Outcome::WentBack {
+        if *outcome == LoadOutcome::WentBack {
             // With it went what was loaded since.
-            let waiting = entries.iter().position(|it| it.outcome == Outcome::Waiting);
+            let waiting = entries.iter().position(|it| it.outcome == LoadOutcome::Waiting);
             entries.drain(..waiting.unwrap_or(entries.len()));
         } else {
-            entries.retain(|it| it.outcome == Outcome::Waiting);
+            entries.retain(|it| it.outcome == LoadOutcome::Waiting);
         }
         for mut entry in entries {
             entry.outcome = outcome.clone();
@@ -171,7 +176,7 @@ impl History {
     }
 
     /// The loads that are kept, the oldest first. What cannot be read is left out with a warning.
-    pub(crate) fn entries(&self) -> Vec<Entry> {
+    pub(crate) fn entries(&self) -> Vec<LoadRecord> {
         let Some(folder) = self.folder() else { return Vec::new() };
         let (entries, problems) = read_all(&folder);
         problems.iter().for_each(|problem| output::warning(problem));
@@ -179,7 +184,7 @@ impl History {
     }
 }
 
-fn read_all(folder: &Path) -> (Vec<Entry>, Vec<String>) {
+fn read_all(folder: &Path) -> (Vec<LoadRecord>, Vec<String>) {
     let (mut entries, mut problems) = (Vec::new(), Vec::new());
     match numbers(folder) {
         Err(error) => problems.push(format!("{}: {error}", folder.display())),
@@ -195,7 +200,7 @@ fn read_all(folder: &Path) -> (Vec<Entry>, Vec<String>) {
     (entries, problems)
 }
 
-fn add(folder: &Path, mut entry: Entry) -> io::Result<u64> {
+fn add(folder: &Path, mut entry: LoadRecord) -> io::Result<u64> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     loop {
         let taken = numbers(folder)?;
@@ -239,13 +244,13 @@ fn numbers(folder: &Path) -> io::Result<Vec<u64>> {
     Ok(numbers)
 }
 
-fn text(entry: &Entry) -> io::Result<Vec<u8>> {
+fn text(entry: &LoadRecord) -> io::Result<Vec<u8>> {
     let entry = serde_json::to_string(entry)?;
     let foot = json!({ "sha256": digest(entry.as_bytes()) });
     Ok(format!("{entry}\n{foot}\n").into_bytes())
 }
 
-fn read(path: &Path) -> Result<Entry, String> {
+fn read(path: &Path) -> Result<LoadRecord, String> {
     let bytes = fs::read(path).map_err(|error| error.to_string())?;
     let damaged = || "damaged".to_owned();
     let text = String::from_utf8(bytes).map_err(|_| damaged())?;
@@ -263,8 +268,8 @@ mod tests {
 
     use super::*;
 
-    fn entry(file: &str) -> Entry {
-        Entry::new(file, Some("{}"), "d".to_owned(), Outcome::Loaded)
+    fn entry(file: &str) -> LoadRecord {
+        LoadRecord::new(file, Some("{}"), "d".to_owned(), LoadOutcome::Loaded)
     }
 
     #[test]
@@ -309,9 +314,9 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let history = History::open(Some(folder.path().to_owned()));
         history.add(entry("a"));
-        history.add(Entry { outcome: Outcome::Waiting, ..entry("b") });
-        history.settle(&Outcome::WentBack);
+        history.add(LoadRecord { outcome: LoadOutcome::Waiting, ..entry("b") });
+        history.settle(&LoadOutcome::WentBack);
         let outcomes: Vec<_> = history.entries().into_iter().map(|it| it.outcome).collect();
-        assert_eq!(outcomes, [Outcome::Loaded, Outcome::WentBack]);
+        assert_eq!(outcomes, [LoadOutcome::Loaded, LoadOutcome::WentBack]);
     }
 }

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use nfguard_netlink::{Error, Family, Foreign, Kernel, Listening, Published};
+use nfguard_netlink::{Error, Family, Foreign, ListeningSocket, Nft, Published};
 
 use crate::docker::{self, DockerPort};
 use crate::explain::{SOMEBODY_V4, SOMEBODY_V6};
@@ -22,7 +22,7 @@ pub(crate) struct Host {
     pub(crate) legacy: Vec<Foreign>,
     /// There are such tables that could not be read.
     pub(crate) legacy_unread: bool,
-    pub(crate) listening: Vec<Listening>,
+    pub(crate) listening: Vec<ListeningSocket>,
     /// Who holds a socket, by its inode.
     pub(crate) owners: BTreeMap<u32, Process>,
     /// What Docker says, where it was asked.
@@ -46,7 +46,7 @@ pub(crate) struct Process {
 pub(crate) const PROXY: &str = "docker-proxy";
 
 impl Host {
-    pub(crate) fn look(kernel: &mut Kernel, docker_socket: &Path) -> Result<Host, Error> {
+    pub(crate) fn look(kernel: &mut Nft, docker_socket: &Path) -> Result<Host, Error> {
         let mut host = Host { uplinks: uplinks(), ..Host::default() };
         match kernel.foreign(&[nfguard_policy::TABLE, &nfguard_ban::known_by().name]) {
             Ok(tables) => host.nft = tables,
@@ -56,7 +56,7 @@ impl Host {
             Err(error) => return Err(error),
         }
         host.look_at_legacy();
-        match Kernel::open_for_sockets().and_then(|mut sockets| sockets.listening()) {
+        match Nft::open_for_sockets().and_then(|mut sockets| sockets.listening()) {
             Ok(listening) => host.listening = listening,
             Err(error) => host.notes.push(format!("who listens cannot be seen: {error}")),
         }
@@ -176,7 +176,7 @@ fn default_routes_v6(text: &str) -> impl Iterator<Item = String> {
 }
 
 /// Which processes hold these sockets. Those of others are seen by root alone.
-fn owners(listening: &[Listening]) -> BTreeMap<u32, Process> {
+fn owners(listening: &[ListeningSocket]) -> BTreeMap<u32, Process> {
     let wanted: BTreeSet<u32> = listening.iter().map(|socket| socket.inode).collect();
     let mut owners = BTreeMap::new();
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 
 use ipnetwork::IpNetwork;
 use nfguard_netlink::{
-    Base, CmpOp, CtKey, Expr, Family, Foreign, ForeignChain, ForeignRule, Header, Hook, MetaKey,
-    Nat, Policy, Reg, Reject, Verdict, ct_state, fib_type,
+    Base, ChainPolicy, CmpOp, CtKey, Expr, Family, Foreign, ForeignChain, ForeignRule, Header,
+    Hook, MetaKey, Nat, Reg, Reject, Verdict, ct_state, fib_type,
 };
 
 const REG: Reg = Reg::FIRST;
@@ -38,7 +38,7 @@ pub(crate) fn parse(text: &str, family: Family) -> Vec<Foreign> {
 /// Whether there is anything in these tables: the kernel makes empty ones as soon as somebody looks.
 pub(crate) fn holds_rules(tables: &[Foreign]) -> bool {
     tables.iter().flat_map(|table| &table.chains).any(|chain| {
-        !chain.rules.is_empty() || chain.base.is_some_and(|base| base.policy == Policy::Drop)
+        !chain.rules.is_empty() || chain.base.is_some_and(|base| base.policy == ChainPolicy::Drop)
     })
 }
 
@@ -61,7 +61,7 @@ fn parse_chain(text: &str, table: &str) -> Option<ForeignChain> {
         Some("nat") => 100,
         _ => 0,
     };
-    let policy = if rest.starts_with("DROP") { Policy::Drop } else { Policy::Accept };
+    let policy = if rest.starts_with("DROP") { ChainPolicy::Drop } else { ChainPolicy::Accept };
     // Chains that are only jumped to have no policy.
     let base = hook.filter(|_| !rest.starts_with('-')).map(|hook| Base { hook, priority, policy });
     Some(ForeignChain { name: name.to_owned(), base, is_nat, rules: Vec::new() })

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use nfguard_ban::Bans;
-use nfguard_netlink::{Change, Error, Flow, Kernel, Table, protocol};
+use nfguard_netlink::{Change, ConnectionTuple, Error, Nft, Table, protocol};
 use nfguard_policy::{MARK, Policy, TABLE};
 use serde_json::json;
 
@@ -12,7 +12,7 @@ use crate::args::Caution;
 use crate::bans::{Scans, never};
 use crate::connections::Ends;
 use crate::failure::Failure;
-use crate::history::{Entry, History, Outcome};
+use crate::history::{History, LoadOutcome, LoadRecord};
 use crate::output::NOTE;
 use crate::policy_file::PolicyFile;
 use crate::reach::Visitor;
@@ -52,7 +52,7 @@ pub(crate) fn put_in(
     let lent = guard::borrow()?;
     let scans = Scans::now()?;
     let digest = stamp::digest(&file.policy.compile());
-    let mut entry = Entry::new(&file.name, Some(&file.text), digest, Outcome::Loaded);
+    let mut entry = LoadRecord::new(&file.name, Some(&file.text), digest, LoadOutcome::Loaded);
     entry.of = of;
     let (change, confirm) = match caution.confirm {
         None => {
@@ -81,14 +81,14 @@ pub(crate) fn put_in(
 /// connection that it opens, and dropped, until the client says something. It is as well that the
 /// load is done where this cannot be.
 fn stay_connected(ends: Ends) {
-    let flow = Flow {
+    let flow = ConnectionTuple {
         source: ends.peer.ip(),
         destination: ends.local.ip(),
         protocol: protocol::TCP,
         source_port: ends.peer.port(),
         destination_port: ends.local.port(),
     };
-    let _ = Kernel::open().and_then(|mut kernel| kernel.track_connection(&flow));
+    let _ = Nft::open().and_then(|mut kernel| kernel.track_connection(&flow));
 }
 
 /// Why the new rules would not let in whom they must.
@@ -105,7 +105,7 @@ fn obstacle(table: &Table, caution: &Caution) -> Option<String> {
 fn with_way_back(
     table: &Table,
     time: Duration,
-    mut entry: Entry,
+    mut entry: LoadRecord,
     history: &History,
 ) -> Result<(Change, Option<Duration>), Failure> {
     let armed =
@@ -113,7 +113,7 @@ fn with_way_back(
             Failure::WayBack(why) => Failure::WayBack(format!("nothing was loaded: {why}")),
             other => other,
         })?;
-    entry.outcome = Outcome::Waiting;
+    entry.outcome = LoadOutcome::Waiting;
     let number = history.add(entry);
     let change = match apply(table) {
         Ok(change) if change.transaction.is_empty() => {
@@ -140,9 +140,9 @@ fn with_way_back(
         After::Gone => {
             match &change.before {
                 Some(before) => apply(before).map(drop)?,
-                None => nfguard_netlink::unload(&mut Kernel::open()?, &ours()).map(drop)?,
+                None => nfguard_netlink::unload(&mut Nft::open()?, &ours()).map(drop)?,
             }
-            history.settle(&Outcome::WentBack);
+            history.settle(&LoadOutcome::WentBack);
             "somebody has ended its process"
         }
     };
@@ -226,7 +226,7 @@ pub(crate) fn tell_bans(policy: &Policy) -> Result<(), Failure> {
 
 /// Makes the kernel of this thread's network namespace hold the table.
 pub(crate) fn apply(table: &Table) -> Result<Change, Error> {
-    nfguard_netlink::load(&mut Kernel::open()?, table)
+    nfguard_netlink::load(&mut Nft::open()?, table)
 }
 
 pub(crate) fn dry_run(path: &Path, caution: &Caution, json: bool) -> Done {
@@ -253,7 +253,7 @@ pub(crate) fn diff(path: &Path, held: Option<&Path>, json: bool) -> Done {
 
 /// What a load would change in the kernel, if anything.
 fn changes_here(table: &Table) -> Result<Option<Vec<String>>, Failure> {
-    let (snapshot, transaction) = nfguard_netlink::plan(&mut Kernel::open()?, table)?;
+    let (snapshot, transaction) = nfguard_netlink::plan(&mut Nft::open()?, table)?;
     let before = snapshot.loaded.map(|loaded| loaded.table);
     let differs = !transaction.is_empty();
     Ok(differs.then(|| output::changes(before.as_ref(), Some(table))))
@@ -277,7 +277,7 @@ fn tell_changes(file: &PolicyFile, changes: Option<&[String]>, obstacle: Option<
 
 /// First the policy, then with `all` the bans: between the two everything is let in but the banned.
 pub(crate) fn unload(all: bool, history: &History, json: bool) -> Done {
-    let mut kernel = Kernel::open()?;
+    let mut kernel = Nft::open()?;
     let mut tables = vec![ours()];
     if all {
         tables.push(nfguard_ban::known_by());
@@ -293,7 +293,7 @@ pub(crate) fn unload(all: bool, history: &History, json: bool) -> Done {
     lent.give_back(&removed, false)?;
     scans.map_or(Ok(()), Scans::outlive)?;
     if removed.iter().any(|table| table == TABLE) {
-        history.add(Entry::new("", None, String::new(), Outcome::Loaded));
+        history.add(LoadRecord::new("", None, String::new(), LoadOutcome::Loaded));
     }
     if json {
         output::json(&json!({ "removed": !removed.is_empty(), "tables": removed }));

@@ -9,7 +9,7 @@ use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
-use nfguard_netlink::{Expr, Kernel, LogNews, LogTo, Nflog, Packet, Table};
+use nfguard_netlink::{Expr, LogTo, Nflog, NflogEvent, Nft, ParsedPacket, Table};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
@@ -38,7 +38,7 @@ const PART: usize = 4096;
 const GRACE: u16 = 1000;
 
 pub(crate) fn log(request: &LogRequest, history: &History, as_json: bool) -> Done {
-    let loaded = nfguard_netlink::own_table(&mut Kernel::open()?, &ours())?.loaded;
+    let loaded = nfguard_netlink::own_table(&mut Nft::open()?, &ours())?.loaded;
     let rules = loaded.map(|loaded| logging_rules(&loaded.table)).unwrap_or_default();
     let told: BTreeSet<u16> = rules.iter().map(|(group, _)| *group).collect();
     let mut groups: BTreeSet<u16> = request.group.iter().copied().collect();
@@ -184,13 +184,13 @@ impl Reader {
         Ok([!signal.is_empty(), closed, out.contains(PollFlags::POLLOUT)])
     }
 
-    fn take(&mut self, news: LogNews) {
+    fn take(&mut self, news: NflogEvent) {
         match news {
-            LogNews::Packet(_) if self.left == Some(0) => {}
-            LogNews::Packet(logged) => {
+            NflogEvent::Packet(_) if self.left == Some(0) => {}
+            NflogEvent::Packet(logged) => {
                 self.packets += 1;
                 self.left = self.left.map(|left| left - 1);
-                let packet = Packet::read(&logged.packet);
+                let packet = ParsedPacket::read(&logged.packet);
                 let record = Record::new(&logged, packet.as_ref(), &mut self.interfaces);
                 if let (Some(keeper), Some(packet)) = (&mut self.keeper, &packet)
                     && record.is_unwanted()
@@ -205,7 +205,7 @@ impl Reader {
                     self.say(&record);
                 }
             }
-            LogNews::Lost(packets) => {
+            NflogEvent::Lost(packets) => {
                 self.lost += u64::from(packets);
                 self.overrun = false;
                 if self.as_json {
@@ -215,7 +215,7 @@ impl Reader {
                     self.say(&format_args!("{packets} packets were lost here"));
                 }
             }
-            LogNews::Overrun => {
+            NflogEvent::Overrun => {
                 // Once: the numbers follow.
                 if !self.overrun && self.lost == 0 {
                     output::warning("packets are being lost: they come faster than they are read");

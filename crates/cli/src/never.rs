@@ -1,7 +1,7 @@
 //! `never`: who is never banned.
 
 use ipnetwork::IpNetwork;
-use nfguard_ban::{Ally, Bans, NeverBan, Target};
+use nfguard_ban::{Bans, NeverBan, NeverBanEntry, Target};
 use serde_json::json;
 
 use crate::args::NeverChange;
@@ -36,12 +36,12 @@ pub(crate) fn never(change: Option<&NeverChange>, as_json: bool) -> Done {
         output::warning(why);
     }
     if as_json {
-        let allies = never.allies().iter().map(
-            |Ally { network, reason }| json!({ "network": network.to_string(), "reason": reason }),
+        let allies = never.entries().iter().map(
+            |NeverBanEntry { network, reason }| json!({ "network": network.to_string(), "reason": reason }),
         );
         output::json(&json!({ "never": allies.collect::<Vec<_>>() }));
     } else {
-        for Ally { network, reason } in never.allies() {
+        for NeverBanEntry { network, reason } in never.entries() {
             output::line(&format!("{:<42} {reason}", network.to_string()));
         }
     }
@@ -52,9 +52,10 @@ pub(crate) fn never(change: Option<&NeverChange>, as_json: bool) -> Done {
 /// with the next command.
 fn why_not(network: IpNetwork, this_host: &NeverBan, all: &NeverBan) -> Option<String> {
     let network = Target::from(network).network();
-    let on = |never: &NeverBan| never.allies().iter().find(|ally| ally.network == network).cloned();
+    let on =
+        |never: &NeverBan| never.entries().iter().find(|ally| ally.network == network).cloned();
     match (on(this_host), on(all)) {
-        (Some(Ally { reason, .. }), _) => {
+        (Some(NeverBanEntry { reason, .. }), _) => {
             Some(format!("{network} stays on the list as long as it is {reason}"))
         }
         (None, None) => Some(format!("{network} is not on the list, not exactly so")),

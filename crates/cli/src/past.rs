@@ -1,11 +1,11 @@
 //! `history`: the last loads.
 
-use nfguard_netlink::{Kernel, Table};
+use nfguard_netlink::{Nft, Table};
 use serde_json::{Value, json};
 
 use crate::args::HistoryVerb;
 use crate::failure::Failure;
-use crate::history::{Entry, History, Outcome};
+use crate::history::{History, LoadOutcome, LoadRecord};
 use crate::load::ours;
 use crate::policy_file::PolicyFile;
 use crate::{Answer, Done, output};
@@ -29,7 +29,7 @@ pub(crate) fn history(of: Option<&HistoryVerb>, history: &History, as_json: bool
             let after = match other {
                 Some(other) => table(find(&entries, *other)?)?,
                 None => {
-                    let found = nfguard_netlink::own_table(&mut Kernel::open()?, &ours())?;
+                    let found = nfguard_netlink::own_table(&mut Nft::open()?, &ours())?;
                     found.loaded.map(|loaded| crate::stamp::bare(loaded.table))
                 }
             };
@@ -44,18 +44,18 @@ pub(crate) fn history(of: Option<&HistoryVerb>, history: &History, as_json: bool
     }
 }
 
-fn find(entries: &[Entry], number: u64) -> Result<&Entry, Failure> {
+fn find(entries: &[LoadRecord], number: u64) -> Result<&LoadRecord, Failure> {
     let found = entries.iter().find(|entry| entry.number == number);
     found.ok_or_else(|| Failure::Usage(format!("the history has no load {number}")))
 }
 
 /// What this version makes of the policy.
-fn table(entry: &Entry) -> Result<Option<Table>, Failure> {
+fn table(entry: &LoadRecord) -> Result<Option<Table>, Failure> {
     let Some(text) = &entry.policy else { return Ok(None) };
     Ok(Some(PolicyFile::parse(&entry.file, text.clone())?.policy.compile()))
 }
 
-fn list(entries: &[Entry], as_json: bool) -> Answer {
+fn list(entries: &[LoadRecord], as_json: bool) -> Answer {
     if as_json {
         let loads: Vec<Value> = entries.iter().map(describe).collect();
         output::json(&json!({ "loads": loads }));
@@ -70,10 +70,10 @@ fn list(entries: &[Entry], as_json: bool) -> Answer {
             (Some(_), Some(of)) => format!("{} as of load {of}", entry.file),
         };
         let outcome = match &entry.outcome {
-            Outcome::Loaded => String::new(),
-            Outcome::Waiting => ", not confirmed yet".to_owned(),
-            Outcome::Confirmed(how) => format!(", confirmed {how}"),
-            Outcome::WentBack => ", went back".to_owned(),
+            LoadOutcome::Loaded => String::new(),
+            LoadOutcome::Waiting => ", not confirmed yet".to_owned(),
+            LoadOutcome::Confirmed(how) => format!(", confirmed {how}"),
+            LoadOutcome::WentBack => ", went back".to_owned(),
         };
         let (number, time) = (entry.number, output::time(entry.time));
         output::line(&format!("{number:>6} {time} {}{from}: {what}{outcome}", entry.user));
@@ -81,12 +81,12 @@ fn list(entries: &[Entry], as_json: bool) -> Answer {
     Answer::Yes
 }
 
-fn describe(entry: &Entry) -> Value {
+fn describe(entry: &LoadRecord) -> Value {
     let (outcome, confirmed) = match &entry.outcome {
-        Outcome::Loaded => ("loaded", None),
-        Outcome::Waiting => ("waiting", None),
-        Outcome::Confirmed(how) => ("confirmed", Some(how)),
-        Outcome::WentBack => ("went_back", None),
+        LoadOutcome::Loaded => ("loaded", None),
+        LoadOutcome::Waiting => ("waiting", None),
+        LoadOutcome::Confirmed(how) => ("confirmed", Some(how)),
+        LoadOutcome::WentBack => ("went_back", None),
     };
     json!({
         "number": entry.number,

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use nfguard_ban::scan;
 use nfguard_lab::{
-    DEFAULT_TIMEOUT, Outcome, Probe, Refusal, Server, World, enter_user_namespace, run_all,
+    DEFAULT_TIMEOUT, Probe, ProbeOutcome, Refusal, Server, World, enter_user_namespace, run_all,
 };
 use nfguard_netlink::eval::{Fate, Memory};
 use nfguard_netlink::{Key, Table, protocol};
@@ -126,7 +126,7 @@ struct Row {
     nth: Option<(u8, u8)>,
     foretold: Fate,
     decided_by: String,
-    seen: Outcome,
+    seen: ProbeOutcome,
 }
 
 /// Sends everything: what can go at once first, then each limit's connections in turn.
@@ -173,7 +173,7 @@ fn row(
     sample: &Sample,
     nth: Option<(u8, u8)>,
     foretold: &nfguard_policy::Explanation<'_>,
-    seen: Outcome,
+    seen: ProbeOutcome,
 ) -> Row {
     let decided_by = foretold.deciding().map_or_else(String::new, |(_, decision)| {
         let comment = decision.rule.and_then(|(_, rule)| rule.comment.clone());
@@ -251,9 +251,11 @@ impl Row {
     fn agrees(&self) -> bool {
         match (self.foretold, &self.seen) {
             (Fate::Accept, seen) => seen.passed(),
-            (Fate::Drop, Outcome::TimedOut | Outcome::Refused(Refusal::NotPermitted)) => true,
+            (Fate::Drop, ProbeOutcome::TimedOut | ProbeOutcome::Refused(Refusal::NotPermitted)) => {
+                true
+            }
             (Fate::Drop, _) => false,
-            (Fate::Reject(_), Outcome::Refused(_)) => true,
+            (Fate::Reject(_), ProbeOutcome::Refused(_)) => true,
             (Fate::Reject(_), _) => false,
         }
     }

@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use nfguard_ban::Target;
-use nfguard_netlink::Packet;
+use nfguard_netlink::ParsedPacket;
 use nfguard_policy::protocol_word;
 use serde_json::{Value, json};
 
@@ -53,7 +53,7 @@ impl Keeper {
         Ok(Keeper { store, _claim: claim, sources, gone, since: None, writer: None })
     }
 
-    pub(crate) fn add(&mut self, packet: &Packet<'_>, time: f64) {
+    pub(crate) fn add(&mut self, packet: &ParsedPacket<'_>, time: f64) {
         let target = Target::source(packet.source, Target::V6_SOURCE);
         self.sources.entry(target).or_insert_with(|| Source::new(time)).add(packet, time);
         self.since.get_or_insert_with(Instant::now);
@@ -274,7 +274,7 @@ mod tests {
     const FORGED: u32 = 0x0a00_0000;
 
     fn knock(keeper: &mut Keeper, source: u32, port: u16, time: f64) {
-        let packet = Packet {
+        let packet = ParsedPacket {
             source: Ipv4Addr::from_bits(source).into(),
             destination: Ipv4Addr::new(198, 51, 100, 2).into(),
             protocol: 6,

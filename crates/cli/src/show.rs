@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use nfguard_netlink::{Kernel, Table, text};
+use nfguard_netlink::{Nft, Table, text};
 use serde_json::{Value, json};
 
 use crate::load::ours;
@@ -13,7 +13,7 @@ pub(crate) fn show(path: Option<&Path>, as_json: bool) -> Done {
     let table = match path {
         Some(path) => PolicyFile::read_and_warn(path, as_json)?.policy.compile(),
         None => {
-            let mut kernel = Kernel::open()?;
+            let mut kernel = Nft::open()?;
             match nfguard_netlink::own_table(&mut kernel, &ours())?.loaded {
                 Some(loaded) => loaded.table,
                 None => {

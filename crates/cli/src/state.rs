@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use nfguard_ban::{Active, Ban, Bans, Port, Tally, Target};
+use nfguard_ban::{ActiveBan, Ban, BanCounts, Bans, Port, Target};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -87,7 +87,7 @@ pub(crate) fn restore(path: &Path, as_json: bool) -> Done {
 
 /// What came of the bans in a file.
 pub(crate) struct Restored {
-    tally: Tally,
+    tally: BanCounts,
     refused: Vec<String>,
     /// How many had ended meanwhile.
     over: u64,
@@ -165,7 +165,7 @@ pub(crate) fn bring_back(path: &Path) -> Result<Restored, Failure> {
 }
 
 impl Saved {
-    fn new(ban: Active, now: f64) -> Saved {
+    fn new(ban: ActiveBan, now: f64) -> Saved {
         Saved {
             target: Text(ban.target),
             port: ban.port.map(Text),
@@ -218,7 +218,7 @@ pub(crate) fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     atomic_file::replace(&path, text)
 }
 
-fn text(bans: Vec<Active>, now: f64) -> io::Result<String> {
+fn text(bans: Vec<ActiveBan>, now: f64) -> io::Result<String> {
     let count = bans.len();
     let mut text = serde_json::to_string(&Head { nfguard_bans: VERSION, saved_at: now })?;
     text.push('\n');
@@ -293,7 +293,7 @@ mod tests {
     use super::*;
 
     fn saved() -> String {
-        let ban = |target: &str, expires_in| Active {
+        let ban = |target: &str, expires_in| ActiveBan {
             target: target.parse().expect("a target"),
             port: None,
             expires_in,

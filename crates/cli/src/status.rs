@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use nfguard_netlink::{Counts, Error, Expr, Holding, Kernel, Table};
+use nfguard_netlink::{Counts, Error, Expr, Nft, Ownership, Table};
 use serde_json::{Value, json};
 
 use crate::args::StatusRequest;
@@ -15,7 +15,7 @@ use crate::published::{self, Port};
 use crate::{Answer, Done, stamp, way_back};
 
 pub(crate) fn status(request: &StatusRequest, history: &History, as_json: bool) -> Done {
-    let mut kernel = Kernel::open()?;
+    let mut kernel = Nft::open()?;
     let found = match nfguard_netlink::own_table(&mut kernel, &ours()) {
         Err(Error::Decode(error)) => return Ok(strange(&error.to_string(), as_json)),
         found => found?,
@@ -42,7 +42,7 @@ pub(crate) fn status(request: &StatusRequest, history: &History, as_json: bool) 
         }
         return Ok(Answer::No);
     };
-    let owned = matches!(kernel.holding(&loaded.table.name)?, Some(Holding::Owned(_)));
+    let owned = matches!(kernel.holding(&loaded.table.name)?, Some(Ownership::Owned(_)));
     let (file, intact) = stamp::verify(&loaded.table);
     // With a policy given it is that one, whatever was loaded.
     let known = if intact && request.policy.is_none() { None } else { recall()? };

@@ -23,7 +23,7 @@ mod world;
 pub use capture::{Capture, RawSender};
 pub use link::veth;
 pub use netns::Netns;
-pub use probe::{DEFAULT_TIMEOUT, Outcome, Probe, Refusal, run_all};
+pub use probe::{DEFAULT_TIMEOUT, Probe, ProbeOutcome, Refusal, run_all};
 pub use server::Server;
 pub use user_namespace::enter_user_namespace;
 pub use world::World;

@@ -48,7 +48,7 @@ enum Kind {
 
 /// What came of a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum ProbeOutcome {
     /// The far side answered.
     Passed,
     /// Somebody said no.
@@ -111,10 +111,10 @@ impl<'a> Probe<'a> {
     }
 
     /// Sends the packet and waits for the answer.
-    pub fn run(&self) -> Outcome {
+    pub fn run(&self) -> ProbeOutcome {
         let socket = match self.socket() {
             Ok(socket) => socket,
-            Err(error) => return Outcome::Failed(error.to_string()),
+            Err(error) => return ProbeOutcome::Failed(error.to_string()),
         };
         let deadline = Instant::now() + self.timeout;
         let asked = match self.kind {
@@ -123,8 +123,8 @@ impl<'a> Probe<'a> {
             Kind::Ping => self.ask_ping(&socket, deadline),
         };
         match asked {
-            Ok(()) => Outcome::Passed,
-            Err(error) => Outcome::from_error(&error),
+            Ok(()) => ProbeOutcome::Passed,
+            Err(error) => ProbeOutcome::from_error(&error),
         }
     }
 
@@ -133,12 +133,12 @@ impl<'a> Probe<'a> {
     ///
     /// # Errors
     /// The outcome, when it is not "passed".
-    pub fn connect(&self) -> Result<TcpStream, Outcome> {
+    pub fn connect(&self) -> Result<TcpStream, ProbeOutcome> {
         let probe = Self { kind: Kind::Tcp, ..*self };
-        let socket = probe.socket().map_err(|error| Outcome::Failed(error.to_string()))?;
+        let socket = probe.socket().map_err(|error| ProbeOutcome::Failed(error.to_string()))?;
         connect(&socket, self.to, self.timeout)
             .and_then(|()| socket.set_read_timeout(Some(self.timeout)))
-            .map_err(|error| Outcome::from_error(&error))?;
+            .map_err(|error| ProbeOutcome::from_error(&error))?;
         Ok(socket.into())
     }
 
@@ -210,10 +210,10 @@ impl<'a> Probe<'a> {
 
 /// Runs probes side by side, so that many that time out take as long as one.
 /// The outcomes come in the order of the probes.
-pub fn run_all(probes: &[Probe<'_>]) -> Vec<Outcome> {
+pub fn run_all(probes: &[Probe<'_>]) -> Vec<ProbeOutcome> {
     const AT_ONCE: usize = 64;
     let next = AtomicUsize::new(0);
-    let outcomes = Mutex::new(vec![Outcome::TimedOut; probes.len()]);
+    let outcomes = Mutex::new(vec![ProbeOutcome::TimedOut; probes.len()]);
     thread::scope(|scope| {
         for _ in 0..AT_ONCE.min(probes.len()) {
             scope.spawn(|| {
@@ -231,7 +231,7 @@ pub fn run_all(probes: &[Probe<'_>]) -> Vec<Outcome> {
     outcomes.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Outcome {
+impl ProbeOutcome {
     /// Whether the far side answered.
     pub fn passed(&self) -> bool {
         *self == Self::Passed
@@ -256,7 +256,7 @@ impl Outcome {
     }
 }
 
-impl fmt::Display for Outcome {
+impl fmt::Display for ProbeOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Passed => "passed",

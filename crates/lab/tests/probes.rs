@@ -9,7 +9,7 @@ use std::{
 };
 
 use common::{nft, world};
-use nfguard_lab::{Netns, Outcome, Probe, Refusal, Server, World, run_all};
+use nfguard_lab::{Netns, Probe, ProbeOutcome, Refusal, Server, World, run_all};
 
 const PATIENT: Duration = Duration::from_secs(30);
 const HOST: [IpAddr; 2] = [World::HOST_V4, World::HOST_V6];
@@ -44,7 +44,7 @@ fn patient(probes: Vec<Probe<'_>>) -> Vec<Probe<'_>> {
     probes.into_iter().map(|p| p.timeout(PATIENT)).collect()
 }
 
-fn assert_all(probes: &[Probe<'_>], expected: impl Fn(&Outcome) -> bool) {
+fn assert_all(probes: &[Probe<'_>], expected: impl Fn(&ProbeOutcome) -> bool) {
     for (probe, outcome) in probes.iter().zip(run_all(probes)) {
         assert!(expected(&outcome), "{outcome}: {probe:?}");
     }
@@ -55,20 +55,20 @@ fn every_kind_of_probe_passes_into_the_host() {
     let world = world();
     let _servers = serve(&world.host, HOST, 4433);
     let from_gateway = patient(probes(&world.internet, HOST, 4433));
-    assert_all(&from_gateway, Outcome::passed);
+    assert_all(&from_gateway, ProbeOutcome::passed);
     let from_elsewhere: Vec<_> = from_gateway
         .iter()
         .enumerate()
         .map(|(number, probe)| probe.from(elsewhere()[number / 3]))
         .collect();
-    assert_all(&from_elsewhere, Outcome::passed);
+    assert_all(&from_elsewhere, ProbeOutcome::passed);
 }
 
 #[test]
 fn every_kind_of_probe_passes_out_to_any_address() {
     let world = world();
     let _servers = serve(&world.internet, elsewhere(), 53);
-    assert_all(&patient(probes(&world.host, elsewhere(), 53)), Outcome::passed);
+    assert_all(&patient(probes(&world.host, elsewhere(), 53)), ProbeOutcome::passed);
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn every_kind_of_probe_passes_to_oneself() {
     let loopback = [[127, 0, 0, 1].into(), "::1".parse().expect("an address")];
     for addresses in [loopback, HOST] {
         let _servers = serve(&world.host, addresses, 8080);
-        assert_all(&patient(probes(&world.host, addresses, 8080)), Outcome::passed);
+        assert_all(&patient(probes(&world.host, addresses, 8080)), ProbeOutcome::passed);
     }
 }
 
@@ -91,12 +91,12 @@ fn a_wildcard_tcp_server_answers_on_every_address() {
     for address in elsewhere() {
         let to = SocketAddr::new(address, server.address().port());
         let outcome = Probe::tcp(&world.host, to).timeout(PATIENT).run();
-        assert_eq!(outcome, Outcome::Passed, "{to}");
+        assert_eq!(outcome, ProbeOutcome::Passed, "{to}");
     }
     drop(server);
     let to = SocketAddr::new(elsewhere()[0], 443);
     let outcome = Probe::tcp(&world.host, to).timeout(PATIENT).run();
-    assert_eq!(outcome, Outcome::Refused(Refusal::Closed));
+    assert_eq!(outcome, ProbeOutcome::Refused(Refusal::Closed));
 }
 
 #[test]
@@ -104,13 +104,13 @@ fn what_is_dropped_on_the_way_in_times_out() {
     let world = world();
     let _servers = serve(&world.host, HOST, 4433);
     let probes = probes(&world.internet, HOST, 4433);
-    assert_all(&patient(probes.clone()), Outcome::passed);
+    assert_all(&patient(probes.clone()), ProbeOutcome::passed);
     nft(
         &world.host,
         "input",
         "meta l4proto { tcp, udp } drop; icmp type echo-request drop; icmpv6 type echo-request drop",
     );
-    assert_all(&probes, |outcome| *outcome == Outcome::TimedOut);
+    assert_all(&probes, |outcome| *outcome == ProbeOutcome::TimedOut);
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn what_is_rejected_on_the_way_in_is_refused_each_time() {
     );
     // More than the kernel answers in a burst by default, to one or to all.
     let probes = patient(vec![probes(&world.internet, HOST, 4433); 50].concat());
-    assert_all(&probes, |outcome| *outcome == Outcome::Refused(Refusal::Closed));
+    assert_all(&probes, |outcome| *outcome == ProbeOutcome::Refused(Refusal::Closed));
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn a_refusal_says_how() {
             };
             for probe in [Probe::tcp(&world.internet, to), Probe::udp(&world.internet, to)] {
                 let outcome = probe.timeout(PATIENT).run();
-                assert_eq!(outcome, Outcome::Refused(refusal), "{probe:?}");
+                assert_eq!(outcome, ProbeOutcome::Refused(refusal), "{probe:?}");
             }
         }
     }
@@ -158,7 +158,7 @@ fn what_the_sender_itself_drops_is_not_permitted_or_times_out() {
     let world = world();
     let _servers = serve(&world.internet, elsewhere(), 53);
     let probes = probes(&world.host, elsewhere(), 53);
-    assert_all(&patient(probes.clone()), Outcome::passed);
+    assert_all(&patient(probes.clone()), ProbeOutcome::passed);
     nft(
         &world.host,
         "output",
@@ -166,9 +166,9 @@ fn what_the_sender_itself_drops_is_not_permitted_or_times_out() {
     );
     // A TCP socket is not told, and tries again.
     let expected = [
-        Outcome::TimedOut,
-        Outcome::Refused(Refusal::NotPermitted),
-        Outcome::Refused(Refusal::NotPermitted),
+        ProbeOutcome::TimedOut,
+        ProbeOutcome::Refused(Refusal::NotPermitted),
+        ProbeOutcome::Refused(Refusal::NotPermitted),
     ];
     for (number, (probe, outcome)) in probes.iter().zip(run_all(&probes)).enumerate() {
         assert_eq!(outcome, expected[number % 3], "{probe:?}");
@@ -185,7 +185,7 @@ fn a_source_port_can_be_chosen_again_and_again() {
         for probe in [Probe::tcp(&world.internet, to), Probe::udp(&world.internet, to)] {
             for _ in 0..3 {
                 let outcome = probe.source_port(1024).timeout(PATIENT).run();
-                assert_eq!(outcome, Outcome::Passed, "{probe:?}");
+                assert_eq!(outcome, ProbeOutcome::Passed, "{probe:?}");
             }
         }
     }
@@ -214,7 +214,7 @@ fn a_probe_that_cannot_be_sent_is_no_verdict() {
     let nobodys: IpAddr = [192, 0, 2, 200].into();
     let outcome =
         Probe::udp(&world.host, SocketAddr::new(World::INTERNET_V4, 53)).from(nobodys).run();
-    assert!(matches!(outcome, Outcome::Failed(_)), "{outcome}");
+    assert!(matches!(outcome, ProbeOutcome::Failed(_)), "{outcome}");
     let wildcard: SocketAddr = "0.0.0.0:53".parse().expect("an address");
     assert!(world.internet.serve_udp(wildcard).is_err());
 }
@@ -229,12 +229,12 @@ fn a_container_is_reached_through_the_host_and_only_there() {
     let inward = probes(&world.internet, inside, 80);
     let outward = probes(container, elsewhere(), 80);
     let near = patient(probes(&world.host, inside, 80));
-    assert_all(&patient(inward.clone()), Outcome::passed);
-    assert_all(&patient(outward.clone()), Outcome::passed);
+    assert_all(&patient(inward.clone()), ProbeOutcome::passed);
+    assert_all(&patient(outward.clone()), ProbeOutcome::passed);
     nft(&world.host, "forward", "policy drop");
-    assert_all(&inward, |outcome| *outcome == Outcome::TimedOut);
-    assert_all(&outward, |outcome| *outcome == Outcome::TimedOut);
-    assert_all(&near, Outcome::passed);
+    assert_all(&inward, |outcome| *outcome == ProbeOutcome::TimedOut);
+    assert_all(&outward, |outcome| *outcome == ProbeOutcome::TimedOut);
+    assert_all(&near, ProbeOutcome::passed);
 }
 
 #[test]
@@ -245,7 +245,7 @@ fn probes_run_side_by_side() {
     let alone = Duration::from_secs(2);
     let started = Instant::now();
     let outcomes = run_all(&[Probe::udp(&world.internet, to).timeout(alone); 60]);
-    assert_eq!(outcomes, vec![Outcome::TimedOut; 60]);
+    assert_eq!(outcomes, vec![ProbeOutcome::TimedOut; 60]);
     // Half of what they take one after the other: no claim about speed.
     assert!(started.elapsed() < alone * 30);
 }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::attr::{Attr, Attrs, Writer};
 use crate::error::{DecodeError, Error};
-use crate::kernel::{AT_ONCE, Kernel};
+use crate::kernel::{AT_ONCE, Nft};
 use crate::message::{Request, conntrack, errno};
 use crate::uapi::*;
 use crate::words::{NFPROTO_IPV4, NFPROTO_IPV6};
@@ -13,16 +13,16 @@ use crate::words::{NFPROTO_IPV4, NFPROTO_IPV6};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connection {
     /// The packets of the one who opened it, as they come in.
-    pub original: Flow,
+    pub original: ConnectionTuple,
     /// The packets of the one who answers, as they come in.
-    pub reply: Flow,
+    pub reply: ConnectionTuple,
     name: Name,
 }
 
 /// The packets of one direction, before any address translation: where they come from is who
 /// really sent them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Flow {
+pub struct ConnectionTuple {
     /// Who sends them.
     pub source: IpAddr,
     /// Where they are sent to.
@@ -47,7 +47,7 @@ struct Name {
 /// How long a connection that is open may be silent: the kernel's own five days.
 const OPEN: u32 = 5 * 24 * 60 * 60;
 
-impl Kernel {
+impl Nft {
     /// The tracked connections that are wanted, in no order. None where nothing is tracked, or the
     /// kernel does not tell because it has no `nf_conntrack_netlink`.
     ///
@@ -80,7 +80,7 @@ impl Kernel {
     /// (measured, Linux 6.1 and 6.12).
     ///
     /// # Errors
-    /// As [`Kernel::connections`]; some may be forgotten then.
+    /// As [`Nft::connections`]; some may be forgotten then.
     pub fn forget_connections(
         &mut self,
         wanted: impl FnMut(&Connection) -> bool,
@@ -112,9 +112,9 @@ impl Kernel {
     ///
     /// # Errors
     /// [`Error::Permission`], or the socket's.
-    pub fn track_connection(&mut self, original: &Flow) -> Result<bool, Error> {
-        let Flow { source, destination, source_port, destination_port, .. } = *original;
-        let reply = Flow {
+    pub fn track_connection(&mut self, original: &ConnectionTuple) -> Result<bool, Error> {
+        let ConnectionTuple { source, destination, source_port, destination_port, .. } = *original;
+        let reply = ConnectionTuple {
             source: destination,
             destination: source,
             source_port: destination_port,
@@ -162,8 +162,10 @@ impl Connection {
         for attr in attrs {
             let attr = attr?;
             match attr.kind {
-                CTA_TUPLE_ORIG => original = Some((Flow::decode(attr.nested())?, attr.value)),
-                CTA_TUPLE_REPLY => reply = Some(Flow::decode(attr.nested())?),
+                CTA_TUPLE_ORIG => {
+                    original = Some((ConnectionTuple::decode(attr.nested())?, attr.value))
+                }
+                CTA_TUPLE_REPLY => reply = Some(ConnectionTuple::decode(attr.nested())?),
                 CTA_ID => id = Some(attr.u32()?),
                 CTA_ZONE => zone = Some(attr.u16()?),
                 _ => {}
@@ -190,7 +192,7 @@ impl Connection {
     }
 }
 
-impl Flow {
+impl ConnectionTuple {
     fn family(&self) -> u8 {
         if self.source.is_ipv4() { NFPROTO_IPV4 } else { NFPROTO_IPV6 }
     }
@@ -213,7 +215,7 @@ impl Flow {
         });
     }
 
-    fn decode(attrs: Attrs<'_>) -> Result<Flow, DecodeError> {
+    fn decode(attrs: Attrs<'_>) -> Result<ConnectionTuple, DecodeError> {
         let (mut source, mut destination) = (None, None);
         let (mut protocol, mut source_port, mut destination_port) = (None, 0, 0);
         for attr in attrs {
@@ -244,7 +246,7 @@ impl Flow {
             }
         }
         let missing = |attribute| DecodeError::Missing { object: "connection", attribute };
-        Ok(Flow {
+        Ok(ConnectionTuple {
             source: source.ok_or(missing("source address"))?,
             destination: destination.ok_or(missing("destination address"))?,
             protocol: protocol.ok_or(missing("protocol"))?,

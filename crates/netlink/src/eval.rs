@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::expr::{CmpOp, CtKey, Dynset, Expr, Header, MetaKey, Reject, Verdict};
-use crate::model::{Base, Chain, Hook, Key, Policy, Rule, Table};
+use crate::model::{Base, Chain, ChainPolicy, Hook, Key, Rule, Table};
 use crate::words::{NFPROTO_IPV4, NFPROTO_IPV6, ct_state, ct_status, fib_type, tcp_flag};
 
 /// A packet at one hook, and what the kernel knows of it there.
@@ -157,7 +157,7 @@ pub fn evaluate<'a>(
     for (base, chain) in chains {
         let (fate, chain, rule) = match run.chain(chain, 0) {
             Some((fate, chain, index, rule)) => (fate, chain, Some((index, rule))),
-            None if base.policy == Policy::Drop => (Fate::Drop, chain.name.as_str(), None),
+            None if base.policy == ChainPolicy::Drop => (Fate::Drop, chain.name.as_str(), None),
             None => (Fate::Accept, chain.name.as_str(), None),
         };
         last = Some((fate, chain, rule));

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::error::Error;
-use crate::news::News;
+use crate::news::RulesetEvent;
 use crate::socket::Socket;
 
 /// Bytes of news that may wait to be heard: some ten thousand changes.
@@ -15,17 +15,17 @@ const WAITING: i32 = 16 << 20;
 ///
 /// Others pay for it: 100,000 elements take them 285 ms to add in place of 117 (measured, Linux
 /// 6.18).
-pub struct Events(Socket);
+pub struct RulesetMonitor(Socket);
 
-impl Events {
+impl RulesetMonitor {
     /// Listens from now on.
     ///
     /// # Errors
     /// [`Error::Io`] if there is no netlink or no privilege.
-    pub fn open() -> Result<Events, Error> {
+    pub fn open() -> Result<RulesetMonitor, Error> {
         let socket = Socket::open(libc::NETLINK_NETFILTER)?;
         socket.hear_of_nftables(WAITING)?;
-        Ok(Events(socket))
+        Ok(RulesetMonitor(socket))
     }
 
     /// All that has happened and was not heard of yet; waits for nothing. To wait, poll the
@@ -33,14 +33,14 @@ impl Events {
     ///
     /// # Errors
     /// [`Error::Decode`], or the socket fails.
-    pub fn hear(&mut self) -> Result<Vec<News>, Error> {
+    pub fn hear(&mut self) -> Result<Vec<RulesetEvent>, Error> {
         let mut all = Vec::new();
         loop {
             match self.0.receive_message() {
-                Ok(bytes) => all.extend(News::read(bytes)?),
+                Ok(bytes) => all.extend(RulesetEvent::read(bytes)?),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(all),
                 Err(error) => match error.raw_os_error() {
-                    Some(libc::ENOBUFS) => all.push(News::Lost),
+                    Some(libc::ENOBUFS) => all.push(RulesetEvent::Lost),
                     Some(libc::EINTR) => {}
                     _ => return Err(error.into()),
                 },
@@ -49,7 +49,7 @@ impl Events {
     }
 }
 
-impl AsFd for Events {
+impl AsFd for RulesetMonitor {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }

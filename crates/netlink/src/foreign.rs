@@ -15,14 +15,14 @@ use crate::attr::{Attrs, Writer};
 use crate::element::RawElements;
 use crate::error::{DecodeError, Error};
 use crate::expr::{Expr, Verdict};
-use crate::kernel::Kernel;
+use crate::kernel::Nft;
 use crate::message::{Request, nft};
 use crate::model::{Base, Chain, KeyType, Rule, Set};
 use crate::object;
 use crate::uapi::*;
 use crate::words::{NFPROTO_IPV4, NFPROTO_IPV6};
 
-pub use judge::{Gate, Outcome};
+pub use judge::{ForeignVerdict, Gate};
 pub use nat::{Nat, Published};
 
 /// How often the tables are read when others change them meanwhile.
@@ -147,7 +147,7 @@ impl ForeignRule {
     }
 }
 
-impl Kernel {
+impl Nft {
     /// The tables of the families `ip`, `ip6` and `inet` but for those of `inet` that are named, all
     /// of one generation. A table that sees no packets, because it is dormant, is left out.
     ///

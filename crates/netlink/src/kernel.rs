@@ -22,7 +22,7 @@ pub(crate) const AT_ONCE: usize = 100;
 type Exchange = Box<dyn FnMut(&[u8]) -> Result<Vec<u8>, Error> + Send>;
 
 /// nf_tables of one network namespace: the one that the socket was opened in.
-pub struct Kernel {
+pub struct Nft {
     exchange: Exchange,
     seq: u32,
 }
@@ -33,46 +33,48 @@ pub struct Snapshot {
     /// The ruleset's generation when it was read.
     pub generation: u32,
     /// The table; `None` if there was none.
-    pub loaded: Option<Loaded>,
+    pub loaded: Option<LoadedTable>,
 }
 
 /// A table as the kernel holds it.
 #[derive(Clone, Debug)]
-pub struct Loaded {
+pub struct LoadedTable {
     /// The table. Chains and sets stand in the order in which they were made.
     pub table: Table,
     /// What its counters have counted, by name.
     pub counts: BTreeMap<String, Counts>,
 }
 
-impl Kernel {
+impl Nft {
     /// Opens a socket in the network namespace of this thread.
     ///
     /// # Errors
     /// [`Error::Io`] if there is no netlink.
     #[cfg(feature = "socket")]
-    pub fn open() -> Result<Kernel, Error> {
-        Kernel::speaking(libc::NETLINK_NETFILTER)
+    pub fn open() -> Result<Nft, Error> {
+        Nft::speaking(libc::NETLINK_NETFILTER)
     }
 
-    /// Opens a socket that [`Kernel::listening`] works with, and nothing else.
+    /// Opens a socket that [`Nft::listening`] works with, and nothing else.
     ///
     /// # Errors
     /// [`Error::Io`] if there is no netlink.
     #[cfg(feature = "socket")]
-    pub fn open_for_sockets() -> Result<Kernel, Error> {
-        Kernel::speaking(libc::NETLINK_SOCK_DIAG)
+    pub fn open_for_sockets() -> Result<Nft, Error> {
+        Nft::speaking(libc::NETLINK_SOCK_DIAG)
     }
 
     #[cfg(feature = "socket")]
-    fn speaking(protocol: i32) -> Result<Kernel, Error> {
+    fn speaking(protocol: i32) -> Result<Nft, Error> {
         let mut socket = crate::socket::Socket::open(protocol)?;
-        Ok(Kernel::with(move |bytes| socket.exchange(bytes)))
+        Ok(Nft::from_exchange(move |bytes| socket.exchange(bytes)))
     }
 
     /// Talks through this function, which sends one request and gives every byte of the answer.
-    pub fn with(exchange: impl FnMut(&[u8]) -> Result<Vec<u8>, Error> + Send + 'static) -> Kernel {
-        Kernel { exchange: Box::new(exchange), seq: 0 }
+    pub fn from_exchange(
+        exchange: impl FnMut(&[u8]) -> Result<Vec<u8>, Error> + Send + 'static,
+    ) -> Nft {
+        Nft { exchange: Box::new(exchange), seq: 0 }
     }
 
     /// The ruleset's generation: a number that each commit to any table of the namespace changes.
@@ -124,10 +126,10 @@ impl Kernel {
         self.table_with(name, |set| !set.dynamic)
     }
 
-    /// As [`Kernel::table`], but elements of sets that may have timeouts are not read either.
+    /// As [`Nft::table`], but elements of sets that may have timeouts are not read either.
     ///
     /// # Errors
-    /// As [`Kernel::table`].
+    /// As [`Nft::table`].
     pub fn skeleton(&mut self, name: &str) -> Result<Snapshot, Error> {
         self.table_with(name, |set| !set.dynamic && set.timeout.is_none())
     }
@@ -150,7 +152,7 @@ impl Kernel {
     /// Name and comment of the table, whatever it holds; `None` if there is none.
     ///
     /// # Errors
-    /// As [`Kernel::table`].
+    /// As [`Nft::table`].
     pub fn table_head(&mut self, name: &str) -> Result<Option<Table>, Error> {
         let mut table = None;
         self.read(
@@ -187,7 +189,11 @@ impl Kernel {
         batch.judge(&answer)
     }
 
-    fn table_once(&mut self, name: &str, whole: fn(&Set) -> bool) -> Result<Option<Loaded>, Error> {
+    fn table_once(
+        &mut self,
+        name: &str,
+        whole: fn(&Set) -> bool,
+    ) -> Result<Option<LoadedTable>, Error> {
         let Some(mut table) = self.table_head(name)? else { return Ok(None) };
 
         self.read(NFT_MSG_GETCHAIN, NFT_MSG_NEWCHAIN, true, &[], |attrs| {
@@ -210,13 +216,13 @@ impl Kernel {
             counts.insert(counter.name.clone(), count);
             table.counters.push(counter);
         }
-        Ok(Some(Loaded { table, counts }))
+        Ok(Some(LoadedTable { table, counts }))
     }
 
     /// The rules of a chain, in order; none if there is no such chain.
     ///
     /// # Errors
-    /// As [`Kernel::table`].
+    /// As [`Nft::table`].
     pub fn rules(&mut self, table: &str, chain: &str) -> Result<Vec<Rule>, Error> {
         let mut rules = Vec::new();
         let of_chain = [(NFTA_RULE_TABLE, table), (NFTA_RULE_CHAIN, chain)];
@@ -230,7 +236,7 @@ impl Kernel {
     /// The named counters of a table, and what they have counted.
     ///
     /// # Errors
-    /// As [`Kernel::table`].
+    /// As [`Nft::table`].
     pub fn counters(&mut self, table: &str) -> Result<Vec<(Counter, Counts)>, Error> {
         let mut counters = Vec::new();
         let of_table = [(NFTA_OBJ_TABLE, table)];
@@ -244,7 +250,7 @@ impl Kernel {
     /// The sets of a table, without their elements; none if there is no such table.
     ///
     /// # Errors
-    /// As [`Kernel::table`].
+    /// As [`Nft::table`].
     pub fn sets(&mut self, table: &str) -> Result<Vec<Set>, Error> {
         let mut sets = Vec::new();
         let of_table = [(NFTA_SET_TABLE, table)];
@@ -255,10 +261,10 @@ impl Kernel {
         Ok(sets)
     }
 
-    /// As [`Kernel::sets`], without those that nfguard has no words for.
+    /// As [`Nft::sets`], without those that nfguard has no words for.
     ///
     /// # Errors
-    /// As [`Kernel::table`].
+    /// As [`Nft::table`].
     pub fn readable_sets(&mut self, table: &str) -> Result<Vec<Set>, Error> {
         let mut sets = Vec::new();
         let of_table = [(NFTA_SET_TABLE, table)];
@@ -288,11 +294,11 @@ impl Kernel {
         Ok(raw.live().pop())
     }
 
-    /// As [`Kernel::element`], of many keys: what is found of each, in their order. Takes about half
+    /// As [`Nft::element`], of many keys: what is found of each, in their order. Takes about half
     /// the time (measured, Linux 6.18: 1.2 µs each, not 2.1).
     ///
     /// # Errors
-    /// As [`Kernel::element`].
+    /// As [`Nft::element`].
     pub fn find(
         &mut self,
         table: &str,
@@ -329,7 +335,7 @@ impl Kernel {
     /// What the kernel holds in this set of the table, sorted; nothing if there is no such set.
     ///
     /// # Errors
-    /// As [`Kernel::element`].
+    /// As [`Nft::element`].
     pub fn elements(
         &mut self,
         table: &str,

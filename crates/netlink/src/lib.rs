@@ -2,12 +2,12 @@
 //!
 //! A [`Table`] is a plain value, the same on every machine. [`load()`] makes the kernel hold it, in
 //! one transaction, and reads it back; [`text`] prints it as nft would; [`eval`] says what it does
-//! with a packet, without a kernel. [`Kernel::connections`] lists the connections that are tracked,
-//! [`Kernel::listening`] the sockets that wait for some, and [`Kernel::foreign`] the tables that
+//! with a packet, without a kernel. [`Nft::connections`] lists the connections that are tracked,
+//! [`Nft::listening`] the sockets that wait for some, and [`Nft::foreign`] the tables that
 //! others have made, which are only ever read. [`Nflog`] hears of the packets that rules log.
 //!
 //! Everything but `socket.rs` is pure: no sockets, no files, no clock. Without the feature
-//! `socket` nothing else is left, and [`Kernel::with`] takes any function from request to answer.
+//! `socket` nothing else is left, and [`Nft::from_exchange`] takes any function from request to answer.
 //!
 //! Tables are of the `inet` family, which covers IPv4 and IPv6. The oldest kernel that this is
 //! tested on is Linux 6.1.
@@ -25,6 +25,7 @@ pub mod eval;
 mod events;
 mod expr;
 mod foreign;
+mod ip_version;
 mod kernel;
 mod listening;
 mod live;
@@ -45,28 +46,31 @@ mod transaction;
 mod uapi;
 mod words;
 
-pub use conntrack::{Connection, Flow};
+pub use conntrack::{Connection, ConnectionTuple};
 pub use diff::diff;
 pub use element::{Attached, Elements};
 pub use error::{DecodeError, Error, Refusal};
 #[cfg(feature = "socket")]
-pub use events::Events;
+pub use events::RulesetMonitor;
 pub use expr::{
     CmpOp, CtKey, Dynset, Expr, Header, Limit, Log, LogTo, MetaKey, Reg, Reject, Verdict,
 };
-pub use foreign::{Family, Foreign, ForeignChain, ForeignRule, Gate, Nat, Outcome, Published};
-pub use kernel::{Kernel, Loaded, Snapshot};
-pub use listening::Listening;
+pub use foreign::{
+    Family, Foreign, ForeignChain, ForeignRule, ForeignVerdict, Gate, Nat, Published,
+};
+pub use ip_version::{IpVersion, PerIpVersion};
+pub use kernel::{LoadedTable, Nft, Snapshot};
+pub use listening::ListeningSocket;
 pub use load::{Change, load, own_head, own_table, plan, unload};
-pub use logged::Logged;
+pub use logged::LoggedPacket;
 pub use model::{
-    Base, Chain, Counter, Counts, Element, Hook, Key, KeyType, LiveElement, Policy, Rule, Set,
+    Base, Chain, ChainPolicy, Counter, Counts, Element, Hook, Key, KeyType, LiveElement, Rule, Set,
     Table,
 };
-pub use news::News;
+pub use news::RulesetEvent;
 #[cfg(feature = "socket")]
-pub use nflog::{LogNews, Nflog};
-pub use own::{Holding, own};
-pub use packet::Packet;
+pub use nflog::{Nflog, NflogEvent};
+pub use own::{Ownership, own};
+pub use packet::ParsedPacket;
 pub use transaction::{Op, Transaction};
 pub use words::{ICMP_TYPES, ICMPV6_TYPES, ct_state, ct_status, fib_type, protocol, tcp_flag};

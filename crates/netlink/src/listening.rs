@@ -4,14 +4,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::attr::{Attrs, Writer};
 use crate::error::{DecodeError, Error};
-use crate::kernel::Kernel;
+use crate::kernel::Nft;
 use crate::message::Request;
 use crate::uapi::*;
 use crate::words::{NFPROTO_IPV4, NFPROTO_IPV6, protocol};
 
 /// A TCP socket that listens, or a UDP socket that is not connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Listening {
+pub struct ListeningSocket {
     /// The transport protocol's number.
     pub protocol: u8,
     /// The address that it is bound to; unspecified for all.
@@ -34,13 +34,13 @@ const CLOSE: u32 = 7;
 const REQUEST: usize = 52;
 const ANSWER: usize = 68;
 
-impl Kernel {
+impl Nft {
     /// Who waits for connections and datagrams in this network namespace, TCP and UDP, IPv4 and
-    /// IPv6. Only from [`Kernel::open_for_sockets`]. Needs no privilege.
+    /// IPv6. Only from [`Nft::open_for_sockets`]. Needs no privilege.
     ///
     /// # Errors
     /// The kernel does not tell: [`Error::Io`].
-    pub fn listening(&mut self) -> Result<Vec<Listening>, Error> {
+    pub fn listening(&mut self) -> Result<Vec<ListeningSocket>, Error> {
         let mut found = Vec::new();
         for family in [NFPROTO_IPV4, NFPROTO_IPV6] {
             for (protocol, state) in [(protocol::TCP, LISTEN), (protocol::UDP, CLOSE)] {
@@ -64,7 +64,7 @@ impl Kernel {
 }
 
 /// `struct inet_diag_msg` without its head, and the attributes behind it.
-fn decode(family: u8, protocol: u8, bytes: &[u8]) -> Result<Listening, DecodeError> {
+fn decode(family: u8, protocol: u8, bytes: &[u8]) -> Result<ListeningSocket, DecodeError> {
     let truncated = DecodeError::Truncated { rest: bytes.len() };
     let (fixed, attrs) = bytes.split_at_checked(ANSWER).ok_or(truncated.clone())?;
     let four = |at: usize| fixed.get(at..)?.first_chunk::<4>().copied();
@@ -87,5 +87,5 @@ fn decode(family: u8, protocol: u8, bytes: &[u8]) -> Result<Listening, DecodeErr
         }
     }
     let inode = u32::from_ne_bytes(inode);
-    Ok(Listening { protocol, address, port, both_families, inode })
+    Ok(ListeningSocket { protocol, address, port, both_families, inode })
 }

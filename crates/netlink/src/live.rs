@@ -2,7 +2,7 @@
 
 use crate::element::RawElements;
 use crate::error::Error;
-use crate::kernel::Kernel;
+use crate::kernel::Nft;
 use crate::model::LiveElement;
 use crate::uapi::*;
 
@@ -13,13 +13,13 @@ const NFTA_SET_COUNT: u16 = 20;
 const LARGE: usize = 5_000;
 const LARGE_READS: usize = 10;
 
-impl Kernel {
+impl Nft {
     /// How many elements a set without intervals has; none if it is not there. The kernel counts
     /// those that have just expired too, until it clears them away. One that does not tell (6.12
-    /// does not, 6.18 does) is asked for all of them, see [`Kernel::live_elements`].
+    /// does not, 6.18 does) is asked for all of them, see [`Nft::live_elements`].
     ///
     /// # Errors
-    /// As [`Kernel::element`].
+    /// As [`Nft::element`].
     pub fn count(&mut self, table: &str, set: &str) -> Result<u64, Error> {
         match self.told_count(table, set)? {
             (_, Some(count)) => Ok(count),
@@ -56,7 +56,7 @@ impl Kernel {
     /// agree.
     ///
     /// # Errors
-    /// As [`Kernel::element`]; [`Error::Interrupted`] if others kept changing the set.
+    /// As [`Nft::element`]; [`Error::Interrupted`] if others kept changing the set.
     pub fn live_elements(&mut self, table: &str, set: &str) -> Result<Vec<LiveElement>, Error> {
         let mut last = None;
         for _ in 0..LARGE_READS {

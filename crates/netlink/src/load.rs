@@ -2,7 +2,7 @@
 
 use crate::diff::diff;
 use crate::error::Error;
-use crate::kernel::{Kernel, Loaded, Snapshot};
+use crate::kernel::{LoadedTable, Nft, Snapshot};
 use crate::model::Table;
 use crate::transaction::{Op, Transaction};
 
@@ -29,7 +29,7 @@ pub struct Change {
 ///
 /// # Errors
 /// Nothing was changed unless it is [`Error::ReadBack`].
-pub fn load(kernel: &mut Kernel, desired: &Table) -> Result<Change, Error> {
+pub fn load(kernel: &mut Nft, desired: &Table) -> Result<Change, Error> {
     for _ in 0..ATTEMPTS {
         let (snapshot, transaction) = plan(kernel, desired)?;
         let before = snapshot.loaded.map(|loaded| loaded.table);
@@ -47,7 +47,7 @@ pub fn load(kernel: &mut Kernel, desired: &Table) -> Result<Change, Error> {
 /// Commits, and says whether the kernel was seen to hold the table afterwards;
 /// [`Error::Interrupted`] if nothing was done.
 pub(crate) fn commit_or_look(
-    kernel: &mut Kernel,
+    kernel: &mut Nft,
     transaction: &Transaction,
     generation: u32,
     desired: &Table,
@@ -67,7 +67,7 @@ pub(crate) fn commit_or_look(
 ///
 /// # Errors
 /// [`Error::Foreign`] if a table of that name is not ours.
-pub fn plan(kernel: &mut Kernel, desired: &Table) -> Result<(Snapshot, Transaction), Error> {
+pub fn plan(kernel: &mut Nft, desired: &Table) -> Result<(Snapshot, Transaction), Error> {
     let generation = kernel.generation()?;
     let snapshot = match own_table(kernel, desired) {
         Err(Error::Decode(_)) => {
@@ -86,7 +86,7 @@ pub fn plan(kernel: &mut Kernel, desired: &Table) -> Result<(Snapshot, Transacti
 ///
 /// # Errors
 /// [`Error::Foreign`] if a table of that name is not ours.
-pub fn unload(kernel: &mut Kernel, ours: &Table) -> Result<bool, Error> {
+pub fn unload(kernel: &mut Nft, ours: &Table) -> Result<bool, Error> {
     for _ in 0..ATTEMPTS {
         let generation = kernel.generation()?;
         if own_head(kernel, ours)?.is_none() {
@@ -105,7 +105,7 @@ pub fn unload(kernel: &mut Kernel, ours: &Table) -> Result<bool, Error> {
 ///
 /// # Errors
 /// [`Error::Foreign`] if a table of that name is not ours.
-pub fn own_table(kernel: &mut Kernel, ours: &Table) -> Result<Snapshot, Error> {
+pub fn own_table(kernel: &mut Nft, ours: &Table) -> Result<Snapshot, Error> {
     // Before the look at the table: a commit for this generation then fails if one was made since.
     let generation = kernel.generation()?;
     if own_head(kernel, ours)?.is_none() {
@@ -123,7 +123,7 @@ pub fn own_table(kernel: &mut Kernel, ours: &Table) -> Result<Snapshot, Error> {
 ///
 /// # Errors
 /// [`Error::Foreign`] if a table of that name is not ours.
-pub fn own_head(kernel: &mut Kernel, ours: &Table) -> Result<Option<Table>, Error> {
+pub fn own_head(kernel: &mut Nft, ours: &Table) -> Result<Option<Table>, Error> {
     let head = kernel.table_head(&ours.name)?;
     if let Some(found) = &head {
         own(found, ours)?;
@@ -149,12 +149,12 @@ fn own(found: &Table, ours: &Table) -> Result<(), Error> {
 const READS_BACK: usize = 3;
 
 /// Whether the kernel holds the table; an error if it does not and nobody else was at it.
-fn verify(kernel: &mut Kernel, desired: &Table, before: u32) -> Result<bool, Error> {
+fn verify(kernel: &mut Nft, desired: &Table, before: u32) -> Result<bool, Error> {
     let desired = desired.clone().normalized();
     let mut found = None;
     for _ in 0..READS_BACK {
         let Snapshot { generation, loaded } = kernel.table(&desired.name)?;
-        found = loaded.map(|Loaded { table, .. }| table.normalized());
+        found = loaded.map(|LoadedTable { table, .. }| table.normalized());
         if found.as_ref() == Some(&desired) {
             return Ok(true);
         }

@@ -10,7 +10,7 @@ use crate::uapi::*;
 
 /// A packet that a rule has logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Logged {
+pub struct LoggedPacket {
     /// Where the rule logs to.
     pub group: u16,
     /// One more than that of the group's packet before it, unless some were lost in between.
@@ -29,12 +29,12 @@ pub struct Logged {
     pub packet: Vec<u8>,
 }
 
-impl Logged {
+impl LoggedPacket {
     /// Reads messages of the kernel; those that tell of something else are left out.
     ///
     /// # Errors
     /// They are not what the kernel would send.
-    pub fn read(bytes: &[u8]) -> Result<Vec<Logged>, DecodeError> {
+    pub fn read(bytes: &[u8]) -> Result<Vec<LoggedPacket>, DecodeError> {
         let mut all = Vec::new();
         for reply in Replies(bytes) {
             let reply = reply?;
@@ -42,14 +42,14 @@ impl Logged {
                 // The group stands in the head, behind family and version.
                 let group = reply.body.get(2..).and_then(|rest| rest.first_chunk());
                 let group = group.copied().map(u16::from_be_bytes).unwrap_or_default();
-                all.push(Logged::decode(group, attrs)?);
+                all.push(LoggedPacket::decode(group, attrs)?);
             }
         }
         Ok(all)
     }
 
-    fn decode(group: u16, attrs: Attrs<'_>) -> Result<Logged, DecodeError> {
-        let mut logged = Logged {
+    fn decode(group: u16, attrs: Attrs<'_>) -> Result<LoggedPacket, DecodeError> {
+        let mut logged = LoggedPacket {
             group,
             number: None,
             time: None,

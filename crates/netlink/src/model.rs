@@ -229,7 +229,7 @@ pub struct Base {
     /// Lower runs earlier.
     pub priority: i32,
     /// What happens to a packet that reaches the chain's end.
-    pub policy: Policy,
+    pub policy: ChainPolicy,
 }
 
 /// The hooks of the `inet` family that nfguard uses.
@@ -249,7 +249,7 @@ pub enum Hook {
 
 /// A base chain's policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Policy {
+pub enum ChainPolicy {
     /// Let it go on.
     Accept,
     /// Drop it.

@@ -8,11 +8,11 @@ use crate::model::LiveElement;
 use crate::uapi::*;
 
 /// One thing that has changed, in the order in which it did. Each commit ends with
-/// [`News::Committed`].
+/// [`RulesetEvent::Committed`].
 ///
 /// It is a hint: the kernel may lose some, and says then that it did. What holds is what is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum News {
+pub enum RulesetEvent {
     /// Elements were added to a set, or live longer now.
     Added {
         /// The table's name.
@@ -46,20 +46,20 @@ pub enum News {
     Lost,
 }
 
-impl News {
+impl RulesetEvent {
     /// Reads messages of the kernel; those about other families than `inet` are left out.
-    pub(crate) fn read(bytes: &[u8]) -> Result<Vec<News>, DecodeError> {
+    pub(crate) fn read(bytes: &[u8]) -> Result<Vec<RulesetEvent>, DecodeError> {
         let mut all = Vec::new();
         for reply in Replies(bytes) {
             let reply = reply?;
             let Some(kind) = nft_kind(&reply) else { continue };
             let Some(attrs) = reply.attrs(nft(kind)) else { continue };
-            all.push(News::of(kind, attrs)?);
+            all.push(RulesetEvent::of(kind, attrs)?);
         }
         Ok(all)
     }
 
-    fn of(kind: u16, attrs: Attrs<'_>) -> Result<News, DecodeError> {
+    fn of(kind: u16, attrs: Attrs<'_>) -> Result<RulesetEvent, DecodeError> {
         if kind == NFT_MSG_NEWGEN {
             return committed(attrs);
         }
@@ -78,10 +78,12 @@ impl News {
             raw.add(attrs).map(|()| raw.live())
         };
         Ok(match kind {
-            NFT_MSG_NEWSETELEM => News::Added { table, set: second, elements: elements()? },
-            NFT_MSG_DELSETELEM => News::Removed { table, set: second, elements: elements()? },
-            NFT_MSG_DELTABLE => News::TableRemoved(table),
-            _ => News::Changed(table),
+            NFT_MSG_NEWSETELEM => RulesetEvent::Added { table, set: second, elements: elements()? },
+            NFT_MSG_DELSETELEM => {
+                RulesetEvent::Removed { table, set: second, elements: elements()? }
+            }
+            NFT_MSG_DELTABLE => RulesetEvent::TableRemoved(table),
+            _ => RulesetEvent::Changed(table),
         })
     }
 }
@@ -93,7 +95,7 @@ fn nft_kind(reply: &Reply<'_>) -> Option<u16> {
     (family == INET || family == 0).then_some(kind)
 }
 
-fn committed(attrs: Attrs<'_>) -> Result<News, DecodeError> {
+fn committed(attrs: Attrs<'_>) -> Result<RulesetEvent, DecodeError> {
     let (mut process, mut name) = (0, String::new());
     for attr in attrs {
         let attr = attr?;
@@ -103,5 +105,5 @@ fn committed(attrs: Attrs<'_>) -> Result<News, DecodeError> {
             _ => {}
         }
     }
-    Ok(News::Committed { process, name })
+    Ok(RulesetEvent::Committed { process, name })
 }

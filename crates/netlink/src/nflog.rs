@@ -6,8 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::attr::Writer;
 use crate::error::Error;
-use crate::kernel::Kernel;
-use crate::logged::Logged;
+use crate::kernel::Nft;
+use crate::logged::LoggedPacket;
 use crate::message::{Replies, Request, errno};
 use crate::socket::Socket;
 use crate::uapi::*;
@@ -27,9 +27,9 @@ const SEQ: u32 = 1;
 
 /// What there is to hear of the logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LogNews {
+pub enum NflogEvent {
     /// A packet.
-    Packet(Logged),
+    Packet(LoggedPacket),
     /// Of so many packets of a group nothing was heard, before the next one.
     Lost(u32),
     /// Some are being lost, because more came than could wait. How many, the next packet of
@@ -89,7 +89,7 @@ impl Nflog {
         match outcome.ok_or(Error::Unknown)?.errno {
             0 => Ok(()),
             // Where there is a reader, even who may read is told that he may not.
-            errno::EPERM => Kernel::open()?.generation().and(Err(Error::GroupTaken(group))),
+            errno::EPERM => Nft::open()?.generation().and(Err(Error::GroupTaken(group))),
             errno::EBUSY => Err(Error::GroupTaken(group)),
             // Nobody is there to answer.
             errno::EINVAL => {
@@ -104,18 +104,18 @@ impl Nflog {
     ///
     /// # Errors
     /// [`Error::Decode`], or the socket fails.
-    pub fn hear(&mut self) -> Result<Option<Vec<LogNews>>, Error> {
+    pub fn hear(&mut self) -> Result<Option<Vec<NflogEvent>>, Error> {
         if !self.early.is_empty() {
             let early = std::mem::take(&mut self.early);
-            let packets = Logged::read(&early)?;
+            let packets = LoggedPacket::read(&early)?;
             return Ok(Some(self.count(packets)));
         }
         loop {
             let packets = match self.socket.receive_message() {
-                Ok(bytes) => Logged::read(bytes)?,
+                Ok(bytes) => LoggedPacket::read(bytes)?,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
                 Err(error) => match error.raw_os_error() {
-                    Some(libc::ENOBUFS) => return Ok(Some(vec![LogNews::Overrun])),
+                    Some(libc::ENOBUFS) => return Ok(Some(vec![NflogEvent::Overrun])),
                     Some(libc::EINTR) => continue,
                     _ => return Err(error.into()),
                 },
@@ -124,15 +124,15 @@ impl Nflog {
         }
     }
 
-    fn count(&mut self, packets: Vec<Logged>) -> Vec<LogNews> {
+    fn count(&mut self, packets: Vec<LoggedPacket>) -> Vec<NflogEvent> {
         let mut news = Vec::with_capacity(packets.len());
         for packet in packets {
             if let (Some(number), Some(next)) = (packet.number, self.next.get_mut(&packet.group)) {
                 let lost = number.wrapping_sub(*next);
                 *next = number.wrapping_add(1);
-                news.extend((lost > 0).then_some(LogNews::Lost(lost)));
+                news.extend((lost > 0).then_some(NflogEvent::Lost(lost)));
             }
-            news.push(LogNews::Packet(packet));
+            news.push(NflogEvent::Packet(packet));
         }
         news
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::attr::{Attr, Attrs, Writer, userdata};
 use crate::error::DecodeError;
 use crate::expr::Expr;
-use crate::model::{Base, Chain, Counter, Counts, Hook, KeyType, Policy, Rule, Set, Table};
+use crate::model::{Base, Chain, ChainPolicy, Counter, Counts, Hook, KeyType, Rule, Set, Table};
 use crate::uapi::*;
 
 /// `NFT_OBJECT_COUNTER`.
@@ -111,8 +111,8 @@ fn decode_base(hook: &Attr<'_>, policy: Option<u32>) -> Result<Base, DecodeError
         priority: priority
             .ok_or(DecodeError::Missing { object: "chain", attribute: "priority" })?,
         policy: match policy {
-            Some(0) => Policy::Drop,
-            Some(1) | None => Policy::Accept,
+            Some(0) => ChainPolicy::Drop,
+            Some(1) | None => ChainPolicy::Accept,
             Some(other) => return Err(unknown("chain", "policy", &other)),
         },
     })
@@ -303,11 +303,11 @@ impl Hook {
     }
 }
 
-impl Policy {
+impl ChainPolicy {
     fn number(self) -> u32 {
         match self {
-            Policy::Drop => 0,
-            Policy::Accept => 1,
+            ChainPolicy::Drop => 0,
+            ChainPolicy::Accept => 1,
         }
     }
 }

@@ -8,7 +8,7 @@
 use crate::attr::Attrs;
 use crate::diff::diff;
 use crate::error::{DecodeError, Error};
-use crate::kernel::Kernel;
+use crate::kernel::Nft;
 use crate::load::{Change, commit_or_look, own_table};
 use crate::model::Table;
 use crate::transaction::{Op, Transaction};
@@ -24,7 +24,7 @@ const ATTEMPTS: usize = 10;
 
 /// Who can change a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Holding {
+pub enum Ownership {
     /// Anyone, and nobody can own it.
     Plain,
     /// Anyone, and anyone can take it over.
@@ -33,12 +33,12 @@ pub enum Holding {
     Owned(u32),
 }
 
-impl Kernel {
+impl Nft {
     /// Who can change the table; `None` if there is none.
     ///
     /// # Errors
-    /// As [`Kernel::table`].
-    pub fn holding(&mut self, name: &str) -> Result<Option<Holding>, Error> {
+    /// As [`Nft::table`].
+    pub fn holding(&mut self, name: &str) -> Result<Option<Ownership>, Error> {
         let mut holding = None;
         let names = [(NFTA_TABLE_NAME, name)];
         self.read(NFT_MSG_GETTABLE, NFT_MSG_NEWTABLE, false, &names, |attrs| {
@@ -49,7 +49,7 @@ impl Kernel {
     }
 }
 
-fn decode_holding(attrs: Attrs<'_>) -> Result<Holding, DecodeError> {
+fn decode_holding(attrs: Attrs<'_>) -> Result<Ownership, DecodeError> {
     let (mut flags, mut owner) = (0, None);
     for attr in attrs {
         let attr = attr?;
@@ -60,9 +60,9 @@ fn decode_holding(attrs: Attrs<'_>) -> Result<Holding, DecodeError> {
         }
     }
     Ok(match owner {
-        Some(owner) => Holding::Owned(owner),
-        None if flags & NFT_TABLE_F_PERSIST != 0 => Holding::Orphan,
-        None => Holding::Plain,
+        Some(owner) => Ownership::Owned(owner),
+        None if flags & NFT_TABLE_F_PERSIST != 0 => Ownership::Orphan,
+        None => Ownership::Plain,
     })
 }
 
@@ -76,7 +76,7 @@ fn decode_holding(attrs: Attrs<'_>) -> Result<Holding, DecodeError> {
 /// # Errors
 /// [`Error::Refused`] with `EOPNOTSUPP` before Linux 6.9, with `EPERM` if another process owns it.
 /// Nothing was changed unless it is [`Error::ReadBack`].
-pub fn own(kernel: &mut Kernel, desired: &Table) -> Result<Change, Error> {
+pub fn own(kernel: &mut Nft, desired: &Table) -> Result<Change, Error> {
     for _ in 0..ATTEMPTS {
         let generation = kernel.generation()?;
         let holding = kernel.holding(&desired.name)?;
@@ -86,7 +86,7 @@ pub fn own(kernel: &mut Kernel, desired: &Table) -> Result<Change, Error> {
                 let table = snapshot.loaded.map(|loaded| loaded.table);
                 // It cannot be woken with its flags kept.
                 let anew = table.as_ref().is_some_and(|table| table.dormant);
-                (table, anew || holding == Some(Holding::Plain))
+                (table, anew || holding == Some(Ownership::Plain))
             }
             Err(Error::Decode(_)) => (None, true),
             Err(error) => return Err(error),

@@ -7,7 +7,7 @@ use crate::words::protocol;
 /// What the headers of an IP packet say. Who scans sends what no host would, so nothing but the
 /// addresses has to be right, or to be there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Packet<'a> {
+pub struct ParsedPacket<'a> {
     /// Who claims to have sent it.
     pub source: IpAddr,
     /// To whom.
@@ -45,10 +45,10 @@ const MOBILITY: u8 = 135;
 /// IANA "Assigned Internet Protocol Numbers".
 const SCTP: u8 = 132;
 
-impl<'a> Packet<'a> {
+impl<'a> ParsedPacket<'a> {
     /// Reads the first bytes of a packet; `None` if they are not the whole header of IPv4 or IPv6.
     #[must_use]
-    pub fn read(bytes: &'a [u8]) -> Option<Packet<'a>> {
+    pub fn read(bytes: &'a [u8]) -> Option<ParsedPacket<'a>> {
         let (source, destination, length, behind) = match bytes.first()? >> 4 {
             4 => {
                 let addresses = bytes.get(12..20)?.split_first_chunk::<4>()?;
@@ -67,7 +67,7 @@ impl<'a> Packet<'a> {
             _ => return None,
         };
         let Behind { protocol, fragment, bytes } = behind;
-        let mut packet = Packet {
+        let mut packet = ParsedPacket {
             source,
             destination,
             protocol,

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use crate::model::{Base, Chain, Element, Hook, Key, KeyType, Policy, Set, Table};
+use crate::model::{Base, Chain, ChainPolicy, Element, Hook, Key, KeyType, Set, Table};
 use crate::words::{ICMP_TYPES, ICMPV6_TYPES};
 
 pub use rule::rule;
@@ -80,8 +80,8 @@ pub(crate) fn plain_key(key: &[u8]) -> String {
 fn chain_lines(chain: &Chain) -> Vec<String> {
     let base = chain.base.map(|Base { hook, priority, policy }| {
         let policy = match policy {
-            Policy::Accept => "accept",
-            Policy::Drop => "drop",
+            ChainPolicy::Accept => "accept",
+            ChainPolicy::Drop => "drop",
         };
         let (hook, priority) = (hook_word(hook), priority_words(priority));
         format!("type filter hook {hook} priority {priority}; policy {policy};")

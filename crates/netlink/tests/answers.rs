@@ -1,7 +1,7 @@
 //! The kernel's answers to a transaction, and what is made of them.
 
 use nfguard_netlink::{
-    Chain, Element, Error, Expr, Kernel, Key, KeyType, Op, Reg, Rule, Set, Table, Transaction, diff,
+    Chain, Element, Error, Expr, Key, KeyType, Nft, Op, Reg, Rule, Set, Table, Transaction, diff,
 };
 
 const EPERM: i32 = 1;
@@ -51,7 +51,7 @@ fn transaction() -> Transaction {
 }
 
 fn commit(answer: impl Fn(&[u8]) -> Vec<u8> + Send + 'static) -> Result<(), Error> {
-    Kernel::with(move |request| Ok(answer(request))).commit(&transaction(), None)
+    Nft::from_exchange(move |request| Ok(answer(request))).commit(&transaction(), None)
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn a_truncated_answer_is_an_error() {
 
 #[test]
 fn a_dump_without_end_is_not_taken_for_the_whole() {
-    let mut kernel = Kernel::with(|_| Ok(Vec::new()));
+    let mut kernel = Nft::from_exchange(|_| Ok(Vec::new()));
     assert!(matches!(kernel.table("t"), Err(Error::Unknown)));
 }
 
@@ -159,7 +159,7 @@ fn a_key_without_an_answer_is_not_taken_for_absent() {
         let answer = move |request: &[u8]| {
             Ok((0..answers).flat_map(|at| told(request, at, ENOENT, &[])).collect())
         };
-        let found = Kernel::with(answer).find("t", "s", &keys);
+        let found = Nft::from_exchange(answer).find("t", "s", &keys);
         match found {
             Ok(found) => assert!(all && found == [None, None]),
             Err(error) => assert!(!all && matches!(error, Error::Unknown), "{error}"),
@@ -172,7 +172,7 @@ fn an_attribute_longer_than_its_length_field_is_an_error_and_nothing_is_sent() {
     let exprs = vec![lookup().exprs.remove(0); 3000];
     let rule = Op::AddRule { chain: "c".to_owned(), rule: Rule { exprs, comment: None } };
     let transaction = Transaction { table: "t".to_owned(), ops: vec![rule] };
-    let outcome = Kernel::with(|_| panic!("sent")).commit(&transaction, None);
+    let outcome = Nft::from_exchange(|_| panic!("sent")).commit(&transaction, None);
     assert!(matches!(outcome, Err(Error::TooLong { attribute: 4, .. })), "{outcome:?}");
 }
 
@@ -184,7 +184,7 @@ fn elements_are_spread_over_messages_that_each_can_hold() {
     let set =
         Set { name: "s".to_owned(), key: vec![KeyType::Ipv4Addr], elements, ..Set::default() };
     let table = Table { name: "t".to_owned(), sets: vec![set], ..Table::default() };
-    let outcome = Kernel::with(|request| {
+    let outcome = Nft::from_exchange(|request| {
         let mut at = 0;
         let mut kinds = Vec::new();
         while let Some(len) = request[at..].first_chunk() {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
-use nfguard_netlink::{DecodeError, Error, Kernel};
+use nfguard_netlink::{DecodeError, Error, Nft};
 
 /// Two messages of a dump of Linux 6.18: what `socket.send(struct.pack("=IHHIIBBH", 20, 0x101,
 /// 0x301, 1, 0, 0, 0, 0))` on a netlink socket answers after a datagram from `[::1]:40001` to port
@@ -84,10 +84,10 @@ fn dumped(request: &[u8], dump: &[Vec<u8>]) -> Vec<u8> {
 
 /// A kernel that tracks the two connections and answers each request to forget one with the next of
 /// these numbers; and what it was asked.
-fn kernel(errnos: &'static [i32]) -> (Kernel, Arc<Mutex<Vec<u8>>>) {
+fn kernel(errnos: &'static [i32]) -> (Nft, Arc<Mutex<Vec<u8>>>) {
     let asked = Arc::new(Mutex::new(Vec::new()));
     let record = Arc::clone(&asked);
-    let kernel = Kernel::with(move |request| {
+    let kernel = Nft::from_exchange(move |request| {
         record.lock().expect("no panic").extend_from_slice(request);
         if kind(request) == GET {
             return Ok(dumped(request, &DUMP.map(bytes)));
@@ -145,14 +145,14 @@ fn a_refusal_and_a_lost_answer_are_errors() {
 
 #[test]
 fn without_the_module_nothing_is_tracked() {
-    let mut kernel = Kernel::with(|request| Ok(told(ERROR, request, EINVAL)));
+    let mut kernel = Nft::from_exchange(|request| Ok(told(ERROR, request, EINVAL)));
     assert_eq!(kernel.forget_connections(|_| true).expect("an answer"), 0);
 }
 
 #[test]
 fn a_damaged_connection_is_a_value_or_an_error() {
     let listed = |dump: Vec<u8>| {
-        Kernel::with(move |request| Ok(dumped(request, std::slice::from_ref(&dump))))
+        Nft::from_exchange(move |request| Ok(dumped(request, std::slice::from_ref(&dump))))
             .connections(|_| true)
     };
     for dump in DUMP.map(bytes) {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use nfguard_netlink::{
-    Base, Chain, Counter, Element, Expr, Hook, Key, KeyType, Op, Policy, Rule, Set, Table, Verdict,
-    diff,
+    Base, Chain, ChainPolicy, Counter, Element, Expr, Hook, Key, KeyType, Op, Rule, Set, Table,
+    Verdict, diff,
 };
 
 fn counter(name: &str) -> Counter {
@@ -112,9 +112,9 @@ fn what_is_no_longer_wanted_is_deleted_chains_first() {
 fn a_base_chain_with_another_policy_is_made_anew() {
     let base = |policy| Base { hook: Hook::Input, priority: -5, policy };
     let mut current = table();
-    current.chains[0].base = Some(base(Policy::Accept));
+    current.chains[0].base = Some(base(ChainPolicy::Accept));
     let mut desired = current.clone();
-    desired.chains[0].base = Some(base(Policy::Drop));
+    desired.chains[0].base = Some(base(ChainPolicy::Drop));
     let ops = diff(Some(&current), &desired).ops;
     assert!(ops.contains(&Op::DeleteChain("c".to_owned())));
     let head = Chain { rules: Vec::new(), ..desired.chains[0].clone() };

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use nfguard_netlink::eval::{Fate, Memory, Packet, evaluate};
 use nfguard_netlink::{
-    Base, Chain, CmpOp, CtKey, Dynset, Element, Expr, Header, Hook, Key, KeyType, MetaKey, Policy,
-    Reg, Reject, Rule, Set, Table, Verdict, ct_state, ct_status, fib_type, protocol,
+    Base, Chain, ChainPolicy, CmpOp, CtKey, Dynset, Element, Expr, Header, Hook, Key, KeyType,
+    MetaKey, Reg, Reject, Rule, Set, Table, Verdict, ct_state, ct_status, fib_type, protocol,
 };
 
 const REG: Reg = Reg::FIRST;
@@ -21,7 +21,7 @@ fn packet() -> Packet {
 /// A table that drops what these expressions match, and accepts the rest.
 fn table(exprs: Vec<Expr>, sets: Vec<Set>) -> Table {
     let exprs = [exprs, vec![Expr::Verdict(Verdict::Drop)]].concat();
-    let base = Some(Base { hook: Hook::Input, priority: 0, policy: Policy::Accept });
+    let base = Some(Base { hook: Hook::Input, priority: 0, policy: ChainPolicy::Accept });
     let rules = vec![Rule { exprs, comment: None }];
     let chain = Chain { name: "in".to_owned(), base, rules, ..Chain::default() };
     Table { sets, chains: vec![chain], ..Table::default() }
@@ -166,7 +166,7 @@ fn a_dynamic_set_remembers_until_its_timeout_and_no_more_than_its_size() {
 #[test]
 fn a_jump_comes_back_and_a_goto_does_not() {
     let to = |verdict: Verdict| Rule { exprs: vec![Expr::Verdict(verdict)], comment: None };
-    let base = Some(Base { hook: Hook::Input, priority: 0, policy: Policy::Accept });
+    let base = Some(Base { hook: Hook::Input, priority: 0, policy: ChainPolicy::Accept });
     let decided = |first: Verdict| {
         let rules =
             vec![to(first), Rule { exprs: vec![Expr::Reject(Reject::TcpReset)], comment: None }];
@@ -183,7 +183,7 @@ fn a_jump_comes_back_and_a_goto_does_not() {
 #[test]
 fn base_chains_of_a_hook_run_in_their_order_until_one_stops_the_packet() {
     let chain = |name: &str, priority, verdict: Option<Verdict>| {
-        let base = Some(Base { hook: Hook::Input, priority, policy: Policy::Accept });
+        let base = Some(Base { hook: Hook::Input, priority, policy: ChainPolicy::Accept });
         let exprs = verdict.map(Expr::Verdict);
         let rules = exprs.map(|it| Rule { exprs: vec![it], comment: None }).into_iter().collect();
         Chain { name: name.to_owned(), base, rules, ..Chain::default() }

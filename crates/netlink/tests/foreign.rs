@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use nfguard_netlink::eval::Packet;
 use nfguard_netlink::{
-    Base, Error, Expr, Family, Foreign, ForeignChain, ForeignRule, Hook, Kernel, Nat, Outcome,
-    Policy, Verdict, fib_type, protocol,
+    Base, ChainPolicy, Error, Expr, Family, Foreign, ForeignChain, ForeignRule, ForeignVerdict,
+    Hook, Nat, Nft, Verdict, fib_type, protocol,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -68,8 +68,8 @@ fn address(text: &str) -> IpAddr {
 }
 
 /// What a chain at input makes of a new connection to port 443, if it drops what no rule accepts.
-fn outcome(rules: &[&[Expr]]) -> Outcome {
-    let base = Base { hook: Hook::Input, priority: 0, policy: Policy::Drop };
+fn outcome(rules: &[&[Expr]]) -> ForeignVerdict {
+    let base = Base { hook: Hook::Input, priority: 0, policy: ChainPolicy::Drop };
     let rules = rules.iter().flat_map(|exprs| ForeignRule::read(Family::Ip, exprs)).collect();
     let chain = ForeignChain { name: "INPUT".to_owned(), base: Some(base), is_nat: false, rules };
     let chains = vec![chain];
@@ -82,8 +82,8 @@ fn outcome(rules: &[&[Expr]]) -> Outcome {
     gate.outcome(&packet).expect("it sees IPv4")
 }
 
-const DROPS: Outcome = Outcome::Drops { certain: true };
-const MAY_DROP: Outcome = Outcome::Drops { certain: false };
+const DROPS: ForeignVerdict = ForeignVerdict::Drops { certain: true };
+const MAY_DROP: ForeignVerdict = ForeignVerdict::Drops { certain: false };
 
 #[test]
 fn matches_of_iptables_decide_as_it_would() {
@@ -94,26 +94,26 @@ fn matches_of_iptables_decide_as_it_would() {
     let comment = xt("match", "comment", 0, &[b'x'; 256]);
     for (exprs, expected) in [
         (vec![], DROPS),
-        (vec![accept()], Outcome::Passes),
-        (vec![comment, accept()], Outcome::Passes),
-        (vec![tcp(any, [443, 443], [0; 4]), accept()], Outcome::Passes),
+        (vec![accept()], ForeignVerdict::Passes),
+        (vec![comment, accept()], ForeignVerdict::Passes),
+        (vec![tcp(any, [443, 443], [0; 4]), accept()], ForeignVerdict::Passes),
         (vec![tcp(any, [1, 442], [0; 4]), accept()], DROPS),
         (vec![tcp([1, 1023], any, [0; 4]), accept()], DROPS),
-        (vec![tcp(any, any, [0; 4]), accept()], Outcome::Passes),
+        (vec![tcp(any, any, [0; 4]), accept()], ForeignVerdict::Passes),
         // Flags of TCP, or the ports inverted: cannot be told.
         (vec![tcp(any, [443, 443], [0, 0x17, 0x02, 0]), accept()], MAY_DROP),
         (vec![tcp(any, [443, 443], [0, 0, 0, 2]), accept()], MAY_DROP),
         (vec![conntrack(1, 0, 2 | 4), accept()], DROPS),
-        (vec![conntrack(1, 0, 8), accept()], Outcome::Passes),
-        (vec![conntrack(1, 1, 2 | 4), accept()], Outcome::Passes),
+        (vec![conntrack(1, 0, 8), accept()], ForeignVerdict::Passes),
+        (vec![conntrack(1, 1, 2 | 4), accept()], ForeignVerdict::Passes),
         // An original port, or connections that were rewritten.
         (vec![conntrack(1 | 1024, 0, 8), accept()], MAY_DROP),
         (vec![conntrack(1, 0, 128), accept()], MAY_DROP),
-        (vec![local, accept()], Outcome::Passes),
+        (vec![local, accept()], ForeignVerdict::Passes),
         (vec![remote, accept()], DROPS),
-        (vec![multiport(1, &[80, 443], [0; 15], 0), accept()], Outcome::Passes),
+        (vec![multiport(1, &[80, 443], [0; 15], 0), accept()], ForeignVerdict::Passes),
         (vec![multiport(1, &[80, 8443], [0; 15], 0), accept()], DROPS),
-        (vec![multiport(1, &[22, 400, 500], range, 0), accept()], Outcome::Passes),
+        (vec![multiport(1, &[22, 400, 500], range, 0), accept()], ForeignVerdict::Passes),
         // From a port, or not to one.
         (vec![multiport(0, &[443], [0; 15], 0), accept()], MAY_DROP),
         (vec![multiport(1, &[80], [0; 15], 1), accept()], MAY_DROP),
@@ -129,7 +129,10 @@ fn matches_of_iptables_decide_as_it_would() {
 fn what_cannot_be_read_makes_no_drop_of_an_accept() {
     let unreadable = xt("match", "set", 4, &[0; 40]);
     let drop = Expr::Verdict(Verdict::Drop);
-    assert_eq!(outcome(&[&[unreadable.clone(), drop.clone()], &[accept()]]), Outcome::Passes);
+    assert_eq!(
+        outcome(&[&[unreadable.clone(), drop.clone()], &[accept()]]),
+        ForeignVerdict::Passes
+    );
     assert_eq!(outcome(&[&[unreadable, accept()], &[drop]]), MAY_DROP);
     let reject = xt("target", "REJECT", 0, &[0; 4]);
     assert_eq!(outcome(&[&[reject], &[accept()]]), DROPS);
@@ -165,13 +168,13 @@ fn a_target_says_whom_it_sends_to_in_each_of_its_revisions() {
 #[test]
 fn a_kernel_that_tells_nothing_of_sockets_does_not_say_that_there_are_none() {
     // `NLMSG_ERROR` with ENOENT, as where inet_diag is not built in.
-    let mut kernel = Kernel::with(|request| {
+    let mut kernel = Nft::from_exchange(|request| {
         let seq = &request[8..12];
         let error = [&(-2i32).to_ne_bytes()[..], &[0; 16]].concat();
         Ok([&36u32.to_ne_bytes()[..], &[2, 0, 0, 0], seq, &[0; 4], &error].concat())
     });
     assert!(matches!(kernel.listening(), Err(Error::Io(_))));
-    let mut kernel = Kernel::with(|request| {
+    let mut kernel = Nft::from_exchange(|request| {
         let seq = &request[8..12];
         Ok([&20u32.to_ne_bytes()[..], &[3, 0, 2, 0], seq, &[0; 8]].concat())
     });
@@ -194,7 +197,7 @@ proptest! {
         let odd = Expr::Unknown { name: kinds[which].to_owned(), data: raw };
         let exprs = [xt(kinds[which], name, revision, &info), odd, accept()];
         let rules = ForeignRule::read(family, &exprs);
-        let base = Base { hook: Hook::Prerouting, priority: -100, policy: Policy::Accept };
+        let base = Base { hook: Hook::Prerouting, priority: -100, policy: ChainPolicy::Accept };
         let chain = |is_nat| ForeignChain {
             name: "c".to_owned(), base: Some(base), is_nat, rules: rules.clone(),
         };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nfguard_netlink::{Hook, Logged};
+use nfguard_netlink::{Hook, LoggedPacket};
 
 /// What Linux 6.18 tells a reader of group 5, which wants 64 bytes of each packet and numbers, of a
 /// datagram from 127.0.0.1:40000 and one from `[::1]:40000` to port 9, where
@@ -31,7 +31,7 @@ fn bytes() -> Vec<u8> {
 
 #[test]
 fn packets_are_read_with_all_that_the_kernel_says_of_them() {
-    let [v4, v6] = Logged::read(&bytes()).expect("readable").try_into().expect("two packets");
+    let [v4, v6] = LoggedPacket::read(&bytes()).expect("readable").try_into().expect("two packets");
     let time = Duration::new(0x6b08_4eac, 0x6cfd0 * 1000);
     assert_eq!((v4.time, v4.number, v6.number), (Some(time), Some(0), Some(1)));
     for logged in [&v4, &v6] {
@@ -47,7 +47,7 @@ fn packets_are_read_with_all_that_the_kernel_says_of_them() {
 fn what_is_cut_off_is_an_error_or_fewer_packets() {
     let whole = bytes();
     for end in 0..whole.len() {
-        let packets = Logged::read(&whole[..end]).map_or(0, |packets| packets.len());
+        let packets = LoggedPacket::read(&whole[..end]).map_or(0, |packets| packets.len());
         assert!(packets < 2 || end >= 0xac + 0xcc, "{end} bytes");
     }
 }

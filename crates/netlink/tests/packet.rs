@@ -1,6 +1,6 @@
 //! Packets, whole, cut off and wrong.
 
-use nfguard_netlink::Packet;
+use nfguard_netlink::ParsedPacket;
 
 /// From `::1` to `::2`: destination options, a first fragment, and a TCP header that claims to be
 /// longer than all there is.
@@ -16,7 +16,7 @@ const ODD: [u8; 76] = {
 
 #[test]
 fn ports_and_flags_are_read_whatever_else_is_wrong() {
-    let packet = Packet {
+    let packet = ParsedPacket {
         source: "::1".parse().expect("an address"),
         destination: "::2".parse().expect("an address"),
         protocol: 6,
@@ -27,7 +27,7 @@ fn ports_and_flags_are_read_whatever_else_is_wrong() {
         icmp: None,
         payload: &ODD[56..],
     };
-    assert_eq!(Packet::read(&ODD), Some(packet));
+    assert_eq!(ParsedPacket::read(&ODD), Some(packet));
 }
 
 #[test]
@@ -35,7 +35,7 @@ fn a_later_fragment_has_no_ports_and_its_data_is_no_header() {
     let mut bytes = ODD;
     // Eights; the data looks like destination options.
     (bytes[48], bytes[51]) = (60, 3 << 3);
-    let packet = Packet::read(&bytes).expect("a packet");
+    let packet = ParsedPacket::read(&bytes).expect("a packet");
     assert_eq!((packet.protocol, packet.fragment, packet.ports), (60, Some(24), None));
 }
 
@@ -44,11 +44,11 @@ fn authentication_and_options_of_ipv4_are_passed_over() {
     let mut bytes = [0; 60];
     (bytes[0], bytes[3], bytes[9]) = (0x46, 60, 17);
     (bytes[25], bytes[27]) = (53, 54);
-    let packet = Packet::read(&bytes).expect("a packet");
+    let packet = ParsedPacket::read(&bytes).expect("a packet");
     assert_eq!((packet.length, packet.fragment, packet.ports), (60, None, Some((53, 54))));
     let mut bytes = ODD;
     (bytes[40], bytes[49]) = (51, 0);
-    assert_eq!(Packet::read(&bytes).and_then(|packet| packet.ports), Some((80, 23)));
+    assert_eq!(ParsedPacket::read(&bytes).and_then(|packet| packet.ports), Some((80, 23)));
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn options_of_tcp_are_read_in_their_order() {
     (bytes[0], bytes[9], bytes[32], bytes[33]) = (0x45, 6, 0xa0, 2);
     // What Linux sends.
     bytes.extend([2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 1, 3, 3, 7]);
-    let options = |bytes: &[u8]| Packet::read(bytes).and_then(|packet| packet.tcp_options());
+    let options = |bytes: &[u8]| ParsedPacket::read(bytes).and_then(|packet| packet.tcp_options());
     let expected = "maxseg 1460, sack-perm, timestamp, nop, window 7";
     assert_eq!(options(&bytes).as_deref(), Some(expected));
     bytes[44] = 99;
@@ -70,14 +70,14 @@ fn options_of_tcp_are_read_in_their_order() {
 #[test]
 fn no_bytes_are_too_few_or_too_odd() {
     for end in 0..ODD.len() {
-        assert_eq!(Packet::read(&ODD[..end]).is_some(), end >= 40, "{end} bytes");
+        assert_eq!(ParsedPacket::read(&ODD[..end]).is_some(), end >= 40, "{end} bytes");
     }
     for at in 0..ODD.len() {
         for byte in 0..=255 {
             let mut bytes = ODD;
             bytes[at] = byte;
             for end in 0..ODD.len() {
-                let _ = Packet::read(&bytes[..end]).and_then(|packet| packet.tcp_options());
+                let _ = ParsedPacket::read(&bytes[..end]).and_then(|packet| packet.tcp_options());
             }
         }
     }

@@ -24,8 +24,8 @@ pub(crate) mod scan;
 use std::collections::HashSet;
 
 use nfguard_netlink::{
-    Base, Chain, Counter, Expr, Hook, Policy as ChainPolicy, Rule as NftRule, Table,
-    Verdict as NftVerdict, ct_status, fib_type,
+    Base, Chain, ChainPolicy, Counter, Expr, Hook, Rule as NftRule, Table, Verdict as NftVerdict,
+    ct_status, fib_type,
 };
 
 use crate::policy::{Action, Builtin, Direction, Interface, LogTarget, Policy, Verdict};

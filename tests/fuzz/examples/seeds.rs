@@ -5,7 +5,7 @@
 //! `others` beside them is what Linux 6.18 answers of tables that iptables-nft 1.8.9 and nft 1.0.6 have
 //! made, and stays as it is.
 
-use nfguard_netlink::{Error, Kernel, diff};
+use nfguard_netlink::{Error, Nft, diff};
 use nfguard_policy::Policy;
 use std::fs;
 use std::path::Path;
@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let Ok((policy, _)) = Policy::parse(&fs::read_to_string(&path)?) else { continue };
         let name = path.file_stem().ok_or("a file without a name")?.to_owned();
         let seed = folder.join("seeds/netlink_decode").join(name);
-        let mut kernel = Kernel::with(move |bytes| {
+        let mut kernel = Nft::from_exchange(move |bytes| {
             fs::write(&seed, [&[0], bytes].concat())?;
             Ok(Vec::new())
         });

@@ -8,7 +8,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use nfguard_netlink::{Kernel, Logged, Packet, diff, text};
+use nfguard_netlink::{Nft, LoggedPacket, ParsedPacket, diff, text};
 
 const HEADER: usize = 16;
 const NFTABLES: u8 = 10;
@@ -17,9 +17,9 @@ const DONE: u16 = 3;
 
 fuzz_target!(|input: &[u8]| {
     let Some((how, messages)) = input.split_first() else { return };
-    let _ = (Logged::read(messages), Packet::read(messages));
+    let _ = (LoggedPacket::read(messages), ParsedPacket::read(messages));
     let (raw, messages) = (how % 2 == 1, messages.to_vec());
-    let mut kernel = Kernel::with(move |question| Ok(answer(question, &messages, raw)));
+    let mut kernel = Nft::from_exchange(move |question| Ok(answer(question, &messages, raw)));
     if let Ok(snapshot) = kernel.table("nfguard")
         && let Some(loaded) = snapshot.loaded
     {

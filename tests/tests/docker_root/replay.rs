@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 
 use nfguard_lab::{Netns, veth};
-use nfguard_netlink::{Connection, Kernel, protocol};
+use nfguard_netlink::{Connection, Nft, protocol};
 use nfguard_tests::nft::nft;
 
 use crate::docker::{self, Docker, Kind};
@@ -108,7 +108,7 @@ impl<'w> Replay<'w> {
         deleted.expect("ip starts");
         // As the engine does, or flows of datagrams would go on to an address that is gone.
         let is_udp = |connection: &Connection| connection.original.protocol == protocol::UDP;
-        let mut kernel = self.host.run(|| Kernel::open().expect("netlink is there"));
+        let mut kernel = self.host.run(|| Nft::open().expect("netlink is there"));
         kernel.forget_connections(is_udp).expect("forgotten");
     }
 

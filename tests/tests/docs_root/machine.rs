@@ -63,7 +63,7 @@ struct Going {
 }
 
 /// What came of a block.
-pub(crate) struct Outcome {
+pub(crate) struct CommandOutcome {
     pub(crate) status: Option<i32>,
     /// What it printed, in the order in which it did.
     pub(crate) printed: String,
@@ -114,7 +114,7 @@ impl Machine {
     }
 
     /// Runs commands as a reader would, up to the first that fails.
-    pub(crate) fn run(&self, commands: &str) -> Outcome {
+    pub(crate) fn run(&self, commands: &str) -> CommandOutcome {
         let mut command = self.inside(commands);
         // What goes on behind a command must not keep its pipe from ending.
         let mut child = self.host.run(|| command.spawn().expect("nsenter starts"));
@@ -131,12 +131,12 @@ impl Machine {
             thread::sleep(Duration::from_millis(10));
         }
         let printed = reader.join().expect("it reads");
-        Outcome { status, printed: String::from_utf8_lossy(&printed).into_owned() }
+        CommandOutcome { status, printed: String::from_utf8_lossy(&printed).into_owned() }
     }
 
     /// Runs commands that must succeed, and returns what they print.
     pub(crate) fn done(&self, commands: &str) -> String {
-        let Outcome { status, printed } = self.run(commands);
+        let CommandOutcome { status, printed } = self.run(commands);
         assert_eq!(status, Some(0), "{commands}\n{printed}");
         printed
     }

@@ -26,7 +26,7 @@ mod machine;
 use std::fs;
 use std::path::Path;
 
-use machine::{Machine, Outcome};
+use machine::{CommandOutcome, Machine};
 use nfguard_policy::Policy;
 use nfguard_tests::document::{self, Block, blocks, repository};
 
@@ -55,7 +55,7 @@ fn follow(document: &str, machine: &mut Machine) {
                 last = None;
             }
             ("sh", _) => {
-                let Outcome { status, printed } = machine.run(&block.text);
+                let CommandOutcome { status, printed } = machine.run(&block.text);
                 let wanted = block.tag("exit").map_or(0, |it| it.parse().expect("a number"));
                 assert_eq!(status, Some(wanted), "{place}:\n{}\n{printed}", block.text);
                 last = Some((block.line, printed));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use nfguard_ban::{Made, Port, Tally};
+use nfguard_ban::{BanCounts, BanOutcome, Port};
 
 /// A first address and how many of its bits count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,31 +65,31 @@ impl Network {
 }
 
 impl Model {
-    pub(crate) fn ban(&mut self, place: Place, new: Held) -> Made {
+    pub(crate) fn ban(&mut self, place: Place, new: Held) -> BanOutcome {
         match self.bans.get(&place) {
-            Some(old) if !outlasts(&new, old) => Made::Kept,
+            Some(old) if !outlasts(&new, old) => BanOutcome::Kept,
             old => {
-                let made = if old.is_some() { Made::Extended } else { Made::Added };
+                let made = if old.is_some() { BanOutcome::Extended } else { BanOutcome::Added };
                 self.bans.insert(place, new);
                 made
             }
         }
     }
 
-    pub(crate) fn ban_all(&mut self, list: Vec<(Place, Held)>) -> Tally {
-        let mut tally = Tally { kept: twice(&list), ..Tally::default() };
+    pub(crate) fn ban_all(&mut self, list: Vec<(Place, Held)>) -> BanCounts {
+        let mut tally = BanCounts { kept: twice(&list), ..BanCounts::default() };
         for (place, new) in longest(list) {
             match self.ban(place, new) {
-                Made::Added => tally.added += 1,
-                Made::Extended => tally.extended += 1,
-                Made::Kept => tally.kept += 1,
+                BanOutcome::Added => tally.added += 1,
+                BanOutcome::Extended => tally.extended += 1,
+                BanOutcome::Kept => tally.kept += 1,
             }
         }
         tally
     }
 
-    pub(crate) fn replace(&mut self, source: &'static str, list: Vec<(Place, Held)>) -> Tally {
-        let mut tally = Tally { kept: twice(&list), ..Tally::default() };
+    pub(crate) fn replace(&mut self, source: &'static str, list: Vec<(Place, Held)>) -> BanCounts {
+        let mut tally = BanCounts { kept: twice(&list), ..BanCounts::default() };
         let list = longest(list);
         let places: Vec<Place> = list.iter().map(|(place, _)| *place).collect();
         for (place, new) in list {
@@ -100,9 +100,9 @@ impl Model {
                 continue;
             }
             match self.ban(place, new) {
-                Made::Added => tally.added += 1,
-                Made::Extended => tally.extended += 1,
-                Made::Kept => tally.kept += 1,
+                BanOutcome::Added => tally.added += 1,
+                BanOutcome::Extended => tally.extended += 1,
+                BanOutcome::Kept => tally.kept += 1,
             }
         }
         self.bans.retain(|place, held| held.source != source || places.contains(place));

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nfguard_ban::ipnetwork::IpNetwork;
-use nfguard_ban::{Active, Admitted, Ban, Bans, Made, NeverBan, Port, Target};
+use nfguard_ban::{ActiveBan, Admitted, Ban, BanOutcome, Bans, NeverBan, Port, Target};
 
 use crate::model::{End, Held, Model, Network, Place};
 use crate::packets::{Ground, Packet};
@@ -107,9 +107,9 @@ impl<'a> Run<'a> {
                 let (place, held) = order.held(start);
                 let want = self.model.ban(place, held);
                 self.see(match want {
-                    Made::Added => "added",
-                    Made::Extended => "extended",
-                    Made::Kept => "kept",
+                    BanOutcome::Added => "added",
+                    BanOutcome::Extended => "extended",
+                    BanOutcome::Kept => "kept",
                 });
                 same("made", &got.map_err(text)?, &want)
             }
@@ -230,7 +230,7 @@ impl<'a> Run<'a> {
 }
 
 /// Whether this is the ban, and ends when it should.
-fn is_as_told(active: &Active, held: &Held, start: Instant, end: Instant) -> Result<(), String> {
+fn is_as_told(active: &ActiveBan, held: &Held, start: Instant, end: Instant) -> Result<(), String> {
     same("the source", &&*active.source, &held.source)?;
     same("the reason", &active.reason, &held.reason)?;
     let is_right = match (active.expires_in, held.ends) {
@@ -271,7 +271,7 @@ fn place(target: Written, from: From) -> Place {
     (Network::new(target.1), port(from))
 }
 
-fn place_of(active: &Active) -> Place {
+fn place_of(active: &ActiveBan) -> Place {
     let network = active.target.network();
     (Network { address: network.ip(), bits: network.prefix().into() }, active.port)
 }

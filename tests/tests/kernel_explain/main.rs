@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use nfguard_lab::{Netns, Probe, World};
 use nfguard_netlink::eval::{Fate, Memory};
-use nfguard_netlink::{Expr, Kernel, Table, load, protocol, text, unload};
+use nfguard_netlink::{Expr, Nft, Table, load, protocol, text, unload};
 use nfguard_policy::{Flow, Path, Payload, Policy, TABLE, explain};
 use nfguard_tests::nft::nft;
 use nfguard_tests::{processor, property};
@@ -46,7 +46,7 @@ table inet publish {
 /// A host between the internet and a container, that watches all that comes and goes.
 struct Ground {
     world: World,
-    kernel: Kernel,
+    kernel: Nft,
     /// As long as they live, the host is a member of the groups.
     _members: Vec<UdpSocket>,
 }
@@ -76,7 +76,7 @@ impl Ground {
         }
         let members = members(&world.host);
         nft(&world.host, WATCH);
-        let kernel = world.host.run(|| Kernel::open().expect("netlink is there"));
+        let kernel = world.host.run(|| Nft::open().expect("netlink is there"));
         Ground { world, kernel, _members: members }
     }
 

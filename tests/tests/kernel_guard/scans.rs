@@ -2,7 +2,7 @@
 
 use nfguard_ban::scan;
 use nfguard_lab::{World, packet};
-use nfguard_netlink::{Kernel, Key, protocol};
+use nfguard_netlink::{Key, Nft, protocol};
 use nfguard_tests::guard::Guard;
 use nfguard_tests::nft::listed;
 
@@ -21,7 +21,7 @@ fn scan_from(world: &World, from: &str) {
 
 /// Whether the address is in this set, or in a range of it.
 fn is_among(address: [u8; 4], world: &World, table: &str, set: &str) -> bool {
-    let mut kernel = world.host.run(|| Kernel::open().expect("netlink is there"));
+    let mut kernel = world.host.run(|| Nft::open().expect("netlink is there"));
     let table = kernel.table(table).expect("reads").loaded.expect("is there").table;
     table.set(set).expect("is there").elements.iter().any(|element| match &element.key {
         Key::Range(first, last) => (first.as_slice()..=last).contains(&address.as_slice()),

@@ -1,7 +1,7 @@
 //! What cannot be done is said in words, with its exit status, and changes nothing.
 
 use nfguard_lab::Netns;
-use nfguard_netlink::{Error, Kernel, Table, load as load_table};
+use nfguard_netlink::{Error, Nft, Table, load as load_table};
 use nfguard_tests::nft::nft;
 use nfguard_tests::program::{Answer, command, nfguard};
 use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
@@ -69,7 +69,7 @@ fn an_error_that_nobody_reads_keeps_its_status() {
 #[test]
 fn a_kernel_without_nf_tables_is_named_as_such() {
     for errno in [22_i32, 95] {
-        let mut kernel = Kernel::with(move |request| {
+        let mut kernel = Nft::from_exchange(move |request| {
             let request = &request[..16];
             let head = [&36_u32.to_ne_bytes()[..], &2_u16.to_ne_bytes(), &[0, 0], &request[8..]];
             Ok([&head.concat(), &(-errno).to_ne_bytes()[..], request].concat())

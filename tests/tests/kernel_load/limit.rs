@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use nfguard_lab::{Outcome, Probe, Server, World};
+use nfguard_lab::{Probe, ProbeOutcome, Server, World};
 
 use super::{file, load, world};
 
@@ -26,12 +26,12 @@ fn limited(limit: &str) -> Ssh {
 }
 
 impl Ssh {
-    fn connect(&self, from: &str) -> Outcome {
+    fn connect(&self, from: &str) -> ProbeOutcome {
         // Long enough for a slow machine.
         self.connect_within(from, Duration::from_secs(30))
     }
 
-    fn connect_within(&self, from: &str, timeout: Duration) -> Outcome {
+    fn connect_within(&self, from: &str, timeout: Duration) -> ProbeOutcome {
         let from: IpAddr = from.parse().expect("an address");
         let to = if from.is_ipv4() { World::HOST_V4 } else { World::HOST_V6 };
         Probe::tcp(&self.world.internet, (to, 22)).from(from).timeout(timeout).run()
@@ -39,13 +39,13 @@ impl Ssh {
 
     #[track_caller]
     fn passes(&self, from: &str) {
-        assert_eq!(self.connect(from), Outcome::Passed, "{from}");
+        assert_eq!(self.connect(from), ProbeOutcome::Passed, "{from}");
     }
 
     #[track_caller]
     fn is_refused(&self, from: &str) {
         let outcome = self.connect(from);
-        assert!(matches!(outcome, Outcome::Refused(_)), "{from}: {outcome}");
+        assert!(matches!(outcome, ProbeOutcome::Refused(_)), "{from}: {outcome}");
     }
 }
 
@@ -93,7 +93,7 @@ fn what_is_over_the_limit_is_dropped_where_asked() {
         ssh.passes("192.0.2.7");
     }
     let outcome = ssh.connect_within("192.0.2.7", Duration::from_secs(3));
-    assert_eq!(outcome, Outcome::TimedOut);
+    assert_eq!(outcome, ProbeOutcome::TimedOut);
     ssh.passes("192.0.2.8");
 }
 

@@ -7,7 +7,7 @@ mod others;
 mod status;
 
 use nfguard_lab::{Netns, World};
-use nfguard_netlink::{Kernel, Table};
+use nfguard_netlink::{Nft, Table};
 use nfguard_policy::{Policy, TABLE};
 use nfguard_tests::nft::nft;
 use nfguard_tests::program::{Answer, TempFile, nfguard};
@@ -36,8 +36,8 @@ fn netns() -> Netns {
     Netns::new().unwrap_or_else(|error| panic!("{error}\nrun me with `cargo xtask netns-test`"))
 }
 
-fn kernel(netns: &Netns) -> Kernel {
-    netns.run(|| Kernel::open().expect("netlink is there"))
+fn kernel(netns: &Netns) -> Nft {
+    netns.run(|| Nft::open().expect("netlink is there"))
 }
 
 fn compiled(text: &str) -> Table {

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use nfguard_lab::{Outcome, Probe, Refusal, World};
+use nfguard_lab::{Probe, ProbeOutcome, Refusal, World};
 use nfguard_tests::program::{nfguard, nfguard_fed};
 
 use crate::{A, A6, B, Ground, PATIENCE, USUAL, address, policy};
@@ -43,7 +43,7 @@ fn nothing_is_sent_to_the_banned_where_the_policy_says_so() {
     }
     ground.load(USUAL, more);
     for (banned, other) in somebody {
-        let refused = Outcome::Refused(Refusal::NotPermitted);
+        let refused = ProbeOutcome::Refused(Refusal::NotPermitted);
         assert_eq!(asks(&ground, banned, 1), refused, "{banned}");
         assert!(asks(&ground, other, PATIENCE.as_secs()).passed());
     }

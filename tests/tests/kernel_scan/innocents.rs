@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::IpAddr;
 
-use nfguard_lab::{Outcome, Probe, World, packet, run_all};
+use nfguard_lab::{Probe, ProbeOutcome, World, packet, run_all};
 use nfguard_netlink::protocol;
 use nfguard_tests::program::many;
 
@@ -120,7 +120,7 @@ fn ten_thousand_honest_connections_ban_nobody() {
         for (source, to) in [(A, World::HOST_V4), (A6, World::HOST_V6)] {
             let probe = Probe::tcp(&ground.world.internet, (to, port)).from(address(source));
             let probes = vec![probe.timeout(PATIENCE); each];
-            let passed = run_all(&probes).into_iter().filter(Outcome::passed).count();
+            let passed = run_all(&probes).into_iter().filter(ProbeOutcome::passed).count();
             assert_eq!(passed, each, "{source}");
         }
     }

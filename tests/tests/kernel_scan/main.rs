@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use nfguard_ban::{TABLE as BANS, scan};
 use nfguard_lab::{RawSender, Server, World, packet};
-use nfguard_netlink::{Kernel, LiveElement, protocol};
+use nfguard_netlink::{LiveElement, Nft, protocol};
 use nfguard_tests::nft::nft;
 use nfguard_tests::processor;
 use nfguard_tests::program::{Answer, nfguard};
@@ -40,7 +40,7 @@ const USUAL: &str = r#"{ "seconds": 3600, "ban_seconds": 7200 }"#;
 /// Ports 80 and 443 are open.
 struct Ground {
     world: World,
-    kernel: Kernel,
+    kernel: Nft,
     sender: RawSender,
     sent: u64,
     folder: TempDir,
@@ -61,7 +61,7 @@ impl Ground {
             world.host.sysctl(&setting, "0").expect("can be set");
         }
         nft(&world.host, WATCH);
-        let kernel = world.host.run(|| Kernel::open().expect("netlink is there"));
+        let kernel = world.host.run(|| Nft::open().expect("netlink is there"));
         let sender = world.internet.raw_sender().expect("raw sockets");
         let folder = tempfile::tempdir().expect("a folder");
         let ground = Ground { world, kernel, sender, sent: 0, folder };

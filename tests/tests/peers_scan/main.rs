@@ -30,14 +30,14 @@ const FLOODER: u8 = 98;
 
 /// What came of a scan.
 #[derive(Debug)]
-struct Outcome {
+struct ScanOutcome {
     seen: Seen,
     learned: String,
 }
 
 /// What came of all scans at once of one host.
 struct Attack {
-    outcomes: Vec<Outcome>,
+    outcomes: Vec<ScanOutcome>,
     /// Who is banned, with what PSAD has dropped of them.
     banned: BTreeMap<IpAddr, u64>,
     /// How often the honest client was served, and tried.
@@ -59,7 +59,7 @@ fn nfguard_stops_scans_and_serves_others_and_ufw_with_psad_is_scanned() {
     });
 
     for (case, outcome) in CASES.iter().zip(&ours.outcomes) {
-        let Outcome { seen, learned } = outcome;
+        let ScanOutcome { seen, learned } = outcome;
         let what = format!("{} {}: {outcome:?}", case.name, case.note);
         match case.banned {
             Banned::At(packets) => {
@@ -125,7 +125,7 @@ fn attack(side: &Side, cases: &[Case], patience: Duration) -> Attack {
     });
     side.let_psad_read();
     let seen = side.seen(&sources);
-    let outcome = |(learned, source)| Outcome { seen: seen[source], learned };
+    let outcome = |(learned, source)| ScanOutcome { seen: seen[source], learned };
     let outcomes = learned.into_iter().zip(&sources).map(outcome).collect();
     let banned = side.banned();
     let scanner = side.scanner(FLOODER);

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nfguard_lab::{Netns, Probe, Server, World, veth};
-use nfguard_netlink::Kernel;
+use nfguard_netlink::Nft;
 use nfguard_tests::nft::nft;
 use nfguard_tests::program::nfguard;
 use nfguard_tests::ufw::{WRITE_UP, ufw_with_rule};
@@ -144,7 +144,7 @@ impl Side {
 
     /// The packets that the firewall looked at, and whether it has banned the source.
     pub(crate) fn seen(&self, sources: &[IpAddr]) -> BTreeMap<IpAddr, Seen> {
-        let mut kernel = self.world.host.run(|| Kernel::open().expect("netlink is there"));
+        let mut kernel = self.world.host.run(|| Nft::open().expect("netlink is there"));
         let counters = kernel.counters("watch").expect("reads");
         let banned = self.banned();
         let look = |source: &IpAddr| {

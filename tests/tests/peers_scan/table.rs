@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::cases::{Banned, CASES, Case, FORGED, MANY};
 use crate::side::Seen;
-use crate::{Attack, Outcome};
+use crate::{Attack, ScanOutcome};
 
 const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
 const BEGIN: &str = "| Scan | nfguard bans after | it learns | \
@@ -41,7 +41,7 @@ pub(crate) fn check(ours: &Attack, psad: [&Attack; 2]) {
     assert_eq!(said, stable(&rows), "UPDATE_GOLDEN=1 writes the README's table anew");
 }
 
-fn row(case: &Case, ours: &Outcome, theirs: [String; 3]) -> String {
+fn row(case: &Case, ours: &ScanOutcome, theirs: [String; 3]) -> String {
     let note = if case.note.is_empty() { String::new() } else { format!(", {}", case.note) };
     let (after, learned) = match case.banned {
         // Chance decides which open ports come before.
@@ -56,7 +56,7 @@ fn row(case: &Case, ours: &Outcome, theirs: [String; 3]) -> String {
 }
 
 /// How many packets of the scan had passed by then.
-fn blocked(outcome: &Outcome) -> String {
+fn blocked(outcome: &ScanOutcome) -> String {
     let Seen { packets, is_banned, after } = outcome.seen;
     match (is_banned, after) {
         (false, _) => "never".to_owned(),

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nfguard_lab::{Outcome, Probe, Refusal, World};
+use nfguard_lab::{Probe, ProbeOutcome, Refusal, World};
 use nfguard_tests::ufw::{WRITE_UP, ufw};
 
 use crate::{nfguard_load, traefik};
@@ -105,8 +105,8 @@ fn stories(world: &World, number: u8) -> Option<Stories> {
 fn attempt(world: &World, from: IpAddr) -> bool {
     let host = if from.is_ipv4() { World::HOST_V4 } else { World::HOST_V6 };
     match Probe::tcp(&world.internet, (host, 22)).from(from).timeout(SILENCE).run() {
-        Outcome::Passed => true,
-        Outcome::Refused(Refusal::Closed) => false,
+        ProbeOutcome::Passed => true,
+        ProbeOutcome::Refused(Refusal::Closed) => false,
         other => panic!("{from}: {other}"),
     }
 }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::thread;
 use std::time::Duration;
 
-use nfguard_lab::{Netns, Outcome, Probe, Refusal, Server, World, run_all};
+use nfguard_lab::{Netns, Probe, ProbeOutcome, Refusal, Server, World, run_all};
 use nfguard_tests::ufw::{WRITE_UP, ufw};
 
 use crate::{needs_namespaces, nfguard_load, traefik};
@@ -106,8 +106,8 @@ fn programs_reach_what_they_reach_under_ufw() {
         assert!(control.passed(), "{row:?} without a firewall: {control}");
         assert_eq!(by_ufw.passed(), *ufw_passes, "{row:?} by ufw: {by_ufw}");
         assert_eq!(by_us.passed(), *we_pass, "{row:?} by nfguard: {by_us}");
-        let is_silent = |outcome: &Outcome| {
-            matches!(outcome, Outcome::TimedOut | Outcome::Refused(Refusal::NotPermitted))
+        let is_silent = |outcome: &ProbeOutcome| {
+            matches!(outcome, ProbeOutcome::TimedOut | ProbeOutcome::Refused(Refusal::NotPermitted))
         };
         assert!(*ufw_passes || is_silent(by_ufw), "{what:?} by ufw: {by_ufw}");
         assert!(*we_pass || is_silent(by_us), "{what:?} by nfguard: {by_us}");

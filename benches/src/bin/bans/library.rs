@@ -127,7 +127,7 @@ pub(crate) fn prefix(dir: &Path, present: u32) -> Result<Prefix> {
             took
         })?;
         // The same prefixes in one interval set, by the same library.
-        let mut kernel = nfguard_netlink::Kernel::open()?;
+        let mut kernel = nfguard_netlink::Nft::open()?;
         let set = nfguard_netlink::Set {
             name: "interval".to_owned(),
             key: vec![nfguard_netlink::KeyType::Ipv4Addr],

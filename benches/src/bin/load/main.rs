@@ -15,7 +15,7 @@ use nfguard_benches::{
     Program, Result, Sample, Samples, Ufw, enter, header, in_turns, millis, run, table, timed,
 };
 use nfguard_lab::Netns;
-use nfguard_netlink::{Kernel, diff};
+use nfguard_netlink::{Nft, diff};
 use nfguard_policy::Policy;
 
 use crate::policies::Kind;
@@ -176,7 +176,7 @@ fn read(policy: &str) -> Result<Sample> {
 fn commit(netns: &Netns, policy: &str) -> Result<Sample> {
     let transaction = diff(None, &parsed(policy)?.compile());
     netns.run(|| {
-        let mut kernel = Kernel::open()?;
+        let mut kernel = Nft::open()?;
         let ((), sample) = timed(|| Ok(kernel.commit(&transaction, None)?))?;
         Ok(sample)
     })

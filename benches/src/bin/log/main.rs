@@ -38,7 +38,7 @@ const POLICY: &str = r#"{ "version": 1, "rules": [],
 const VARIANTS: [&[&str]; 3] = [&["log"], &["log", "--json"], &["log", "--keep"]];
 
 /// One run.
-struct Outcome {
+struct ProbeOutcome {
     read: u64,
     lost: u64,
     cpu: Duration,
@@ -69,7 +69,7 @@ fn bench(runs: usize, dir: &std::path::Path) -> Result<String> {
     let head = header(&[]);
     let cases: Vec<_> =
         VARIANTS.iter().flat_map(|variant| RATES.map(|rate| (*variant, rate))).collect();
-    let mut outcomes: Vec<Vec<Outcome>> = cases.iter().map(|_| Vec::new()).collect();
+    let mut outcomes: Vec<Vec<ProbeOutcome>> = cases.iter().map(|_| Vec::new()).collect();
     for _ in 0..runs {
         for ((variant, rate), outcomes) in cases.iter().zip(&mut outcomes) {
             outcomes.push(one(variant, *rate, dir)?);
@@ -103,7 +103,7 @@ fn bench(runs: usize, dir: &std::path::Path) -> Result<String> {
     ))
 }
 
-fn one(variant: &[&str], rate: u32, dir: &std::path::Path) -> Result<Outcome> {
+fn one(variant: &[&str], rate: u32, dir: &std::path::Path) -> Result<ProbeOutcome> {
     let world = World::new()?;
     let nfguard = env::var_os("NFGUARD_BIN").ok_or("run me with `cargo xtask bench`")?;
     let policy = dir.join("policy.json");
@@ -157,10 +157,10 @@ fn one(variant: &[&str], rate: u32, dir: &std::path::Path) -> Result<Outcome> {
     let number = |text: &str| text.rsplit(' ').next().unwrap_or_default().parse::<u64>();
     let lost = lost.split(' ').next().unwrap_or_default();
     let (read, lost) = (number(read)?, number(lost)?);
-    Ok(Outcome { read, lost, cpu, memory, rate: (read + lost) as f64 / took.as_secs_f64() })
+    Ok(ProbeOutcome { read, lost, cpu, memory, rate: (read + lost) as f64 / took.as_secs_f64() })
 }
 
-impl Outcome {
+impl ProbeOutcome {
     /// In seconds.
     fn per_packet(&self) -> f64 {
         self.cpu.as_secs_f64() / self.read.max(1) as f64

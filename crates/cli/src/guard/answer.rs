@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use nfguard_ban::{Ban, Made, Target, scan};
+use nfguard_ban::{Ban, BanOutcome, Target, scan};
 
 use super::api::{Request, Response, Status, Time};
 use super::metrics;
@@ -143,9 +143,9 @@ impl Guard {
             since: None,
         };
         let did = match self.bans.ban(&ban).map_err(|error| error.to_string())? {
-            Made::Added => "added",
-            Made::Extended => "extended",
-            Made::Kept => "kept",
+            BanOutcome::Added => "added",
+            BanOutcome::Extended => "extended",
+            BanOutcome::Kept => "kept",
         };
         Ok(Response { did: Some(did), ..Response::done() })
     }

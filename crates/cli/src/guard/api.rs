@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use nfguard_ban::Active;
+use nfguard_ban::ActiveBan;
 
 /// The longest line that is read.
 pub(super) const LINE: usize = 64 * 1024;
@@ -159,8 +159,8 @@ pub(super) struct Entry {
     pub(super) since: Option<u64>,
 }
 
-impl From<Active> for Entry {
-    fn from(ban: Active) -> Entry {
+impl From<ActiveBan> for Entry {
+    fn from(ban: ActiveBan) -> Entry {
         Entry {
             target: ban.target.to_string(),
             port: ban.port.map(|port| port.to_string()),

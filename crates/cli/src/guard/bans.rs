@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use nfguard_ban::{Active, TABLE, is_whole};
+use nfguard_ban::{ActiveBan, TABLE, is_whole};
 use nfguard_netlink::{
-    Element, Error, Kernel, Key, LiveElement, News, Op, Table, Transaction, diff,
+    Element, Error, Key, LiveElement, Nft, Op, RulesetEvent, Table, Transaction, diff,
 };
 
 use super::api::Entry;
@@ -23,12 +23,12 @@ const REST: u32 = 20;
 pub(super) struct Restored {
     pub(super) bans: usize,
     /// Those whose set was made so shortly before it was removed that nobody has seen what it is.
-    pub(super) homeless: Vec<Active>,
+    pub(super) homeless: Vec<ActiveBan>,
 }
 
 /// The ban table, kept in step with the kernel by what that tells of it.
 pub(super) struct Memory {
-    kernel: Kernel,
+    kernel: Nft,
     /// Everything but the bans; `None` if there is no table.
     skeleton: Option<Table>,
     bans: BTreeMap<(String, Vec<u8>), Held>,
@@ -36,7 +36,7 @@ pub(super) struct Memory {
     is_stale: bool,
     /// The table was removed.
     is_gone: bool,
-    /// News was lost, so all bans have to be read.
+    /// Events were lost, so all bans have to be read.
     is_lost: bool,
     /// And not before this time.
     not_before: Instant,
@@ -49,7 +49,7 @@ struct Held {
 }
 
 impl Memory {
-    pub(super) fn read(kernel: Kernel) -> Result<Memory, Error> {
+    pub(super) fn read(kernel: Nft) -> Result<Memory, Error> {
         let mut memory = Memory {
             kernel,
             skeleton: None,
@@ -65,13 +65,13 @@ impl Memory {
     }
 
     /// Takes note of what the kernel told; what it means for subscribers.
-    pub(super) fn hear(&mut self, news: &News, now: Instant) -> Vec<super::api::Event> {
+    pub(super) fn hear(&mut self, news: &RulesetEvent, now: Instant) -> Vec<super::api::Event> {
         use super::api::Event;
         let mut events = Vec::new();
         match news {
-            News::Added { table, set, elements } if table == TABLE => {
+            RulesetEvent::Added { table, set, elements } if table == TABLE => {
                 for element in elements {
-                    match Active::of(set, element.clone()) {
+                    match ActiveBan::of(set, element.clone()) {
                         Some(ban) => {
                             self.remember(set, element, now);
                             events.push(Event::Banned { ban: ban.into() });
@@ -80,9 +80,9 @@ impl Memory {
                     }
                 }
             }
-            News::Removed { table, set, elements } if table == TABLE => {
+            RulesetEvent::Removed { table, set, elements } if table == TABLE => {
                 for element in elements {
-                    let Some(ban) = Active::of(set, element.clone()) else {
+                    let Some(ban) = ActiveBan::of(set, element.clone()) else {
                         self.is_stale = true;
                         continue;
                     };
@@ -92,9 +92,9 @@ impl Memory {
                     events.push(Event::Unbanned { ban: ban.into() });
                 }
             }
-            News::TableRemoved(table) if table == TABLE => self.is_gone = true,
-            News::Changed(table) if table == TABLE => self.is_stale = true,
-            News::Lost => {
+            RulesetEvent::TableRemoved(table) if table == TABLE => self.is_gone = true,
+            RulesetEvent::Changed(table) if table == TABLE => self.is_stale = true,
+            RulesetEvent::Lost => {
                 (self.is_lost, self.is_stale) = (true, true);
                 events.push(Event::Lost {});
             }
@@ -265,11 +265,11 @@ impl Memory {
     }
 }
 
-fn active(set: &str, key: &[u8], held: &Held, now: Instant) -> Option<Active> {
+fn active(set: &str, key: &[u8], held: &Held, now: Instant) -> Option<ActiveBan> {
     let element =
         Element { key: Key::Value(key.to_vec()), timeout: None, comment: held.comment.clone() };
     let expires_in = held.until.map(|until| until.saturating_duration_since(now));
-    Active::of(set, LiveElement { element, expires_in })
+    ActiveBan::of(set, LiveElement { element, expires_in })
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -1,7 +1,7 @@
 //! The policy's table: owned, watched, put right.
 
 use nfguard_ban::{NeverBan, Target, scan};
-use nfguard_netlink::{Error, Kernel, Table};
+use nfguard_netlink::{Error, Nft, Table};
 use nfguard_policy::TABLE;
 
 use super::api::Kept;
@@ -14,8 +14,8 @@ const UNKNOWN_FLAG: i32 = 95;
 const NOT_THE_OWNER: i32 = 1;
 
 /// The policy's table, and the socket that owns it.
-pub(super) struct Policy {
-    kernel: Option<Kernel>,
+pub(super) struct PolicyTable {
+    kernel: Option<Nft>,
     /// What the kernel is to hold, stamp included.
     intended: Option<Table>,
     kept: Kept,
@@ -28,10 +28,10 @@ pub(super) struct Repair {
     pub(super) changes: Vec<String>,
 }
 
-impl Policy {
+impl PolicyTable {
     /// Puts the table in, or takes over what is there.
-    pub(super) fn keep(intended: Option<Table>) -> Result<Policy, Error> {
-        let mut policy = Policy { kernel: None, intended, kept: Kept::Absent, can_own: true };
+    pub(super) fn keep(intended: Option<Table>) -> Result<PolicyTable, Error> {
+        let mut policy = PolicyTable { kernel: None, intended, kept: Kept::Absent, can_own: true };
         policy.take()?;
         Ok(policy)
     }
@@ -53,7 +53,7 @@ impl Policy {
     fn take(&mut self) -> Result<(), Error> {
         let kernel = match &mut self.kernel {
             Some(kernel) => kernel,
-            none => none.insert(Kernel::open()?),
+            none => none.insert(Nft::open()?),
         };
         let Some(table) = &self.intended else {
             self.kept = Kept::Absent;
@@ -88,7 +88,7 @@ impl Policy {
         let Some(intended) = &self.intended else { return Ok(None) };
         let kernel = match &mut self.kernel {
             Some(kernel) => kernel,
-            none => none.insert(Kernel::open()?),
+            none => none.insert(Nft::open()?),
         };
         let held = match nfguard_netlink::own_table(kernel, &ours()) {
             Ok(snapshot) => snapshot.loaded.map(|loaded| loaded.table),
@@ -118,7 +118,7 @@ impl Policy {
 
     /// Takes the table back, as it is now if that is what a load has made, or is meant, else as it was. Whether it is another one.
     pub(super) fn take_back(&mut self, removed: &[String], as_is: bool) -> Result<bool, Error> {
-        let mut kernel = Kernel::open()?;
+        let mut kernel = Nft::open()?;
         let held = match nfguard_netlink::own_table(&mut kernel, &ours()) {
             Ok(snapshot) => snapshot.loaded.map(|loaded| loaded.table),
             Err(Error::Decode(_)) => None,
@@ -153,7 +153,7 @@ impl Policy {
     }
 }
 
-fn put_in(kernel: &mut Kernel, table: &Table) -> Result<(), Error> {
+fn put_in(kernel: &mut Nft, table: &Table) -> Result<(), Error> {
     match nfguard_netlink::load(kernel, table) {
         Ok(_) => Ok(()),
         // An orphan that is dormant, for one.

@@ -4,8 +4,8 @@ use std::io::{self, ErrorKind};
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
-use nfguard_ban::{Active, Ban, Bans};
-use nfguard_netlink::{Error, Events, News};
+use nfguard_ban::{ActiveBan, Ban, Bans};
+use nfguard_netlink::{Error, RulesetEvent, RulesetMonitor};
 use nfguard_policy::TABLE;
 use nix::poll::{PollFd, PollFlags, poll};
 
@@ -14,10 +14,10 @@ use super::bans::{Memory, Restored};
 use super::listen::Listener;
 use super::metrics::Numbers;
 use super::peer::{Peer, Right};
-use super::policy::Policy;
+use super::policy::PolicyTable;
 use crate::failure::Failure;
 
-/// News may be lost; so often all is looked at without any.
+/// Events may be lost; so often all is looked at without any.
 const LOOK: Duration = Duration::from_secs(5);
 /// So often it is seen anew who is never banned: addresses of this host change.
 const NEVER: Duration = Duration::from_secs(15);
@@ -32,12 +32,12 @@ const OTHERS: usize = 1500;
 const AT_ONCE: usize = 64;
 
 pub(super) struct Guard {
-    pub(super) policy: Policy,
+    pub(super) policy: PolicyTable,
     pub(super) memory: Memory,
     pub(super) bans: Bans,
     pub(super) numbers: Numbers,
     pub(super) peers: Vec<Peer>,
-    events: Events,
+    events: RulesetMonitor,
     /// To whom the policy's table was lent, and since when.
     pub(super) lent: Option<(u64, Instant)>,
     clients: u64,
@@ -46,7 +46,12 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    pub(super) fn new(policy: Policy, memory: Memory, bans: Bans, events: Events) -> Guard {
+    pub(super) fn new(
+        policy: PolicyTable,
+        memory: Memory,
+        bans: Bans,
+        events: RulesetMonitor,
+    ) -> Guard {
         let now = Instant::now();
         Guard {
             policy,
@@ -109,18 +114,19 @@ impl Guard {
         let since = Instant::now();
         let news = self.events.hear().unwrap_or_else(|error| {
             log::warn!("news that cannot be read: {error}");
-            vec![News::Lost]
+            vec![RulesetEvent::Lost]
         });
         let (mut is_hit, mut is_touched, mut by) = (false, false, String::new());
         for news in news {
             match &news {
-                News::Added { table, set, .. } | News::Removed { table, set, .. }
+                RulesetEvent::Added { table, set, .. }
+                | RulesetEvent::Removed { table, set, .. }
                     if table == nfguard_ban::TABLE && set.starts_with("never/") =>
                 {
                     self.next_never = since;
                 }
-                News::Lost => is_hit = true,
-                News::Committed { process, name } => {
+                RulesetEvent::Lost => is_hit = true,
+                RulesetEvent::Committed { process, name } => {
                     // What the guard has done itself it need not look at.
                     is_hit |= is_touched && *process != std::process::id();
                     if is_touched || by.is_empty() {
@@ -128,10 +134,10 @@ impl Guard {
                     }
                     is_touched = false;
                 }
-                News::Added { table, .. }
-                | News::Removed { table, .. }
-                | News::TableRemoved(table)
-                | News::Changed(table) => is_touched |= table == TABLE,
+                RulesetEvent::Added { table, .. }
+                | RulesetEvent::Removed { table, .. }
+                | RulesetEvent::TableRemoved(table)
+                | RulesetEvent::Changed(table) => is_touched |= table == TABLE,
             }
             for event in self.memory.hear(&news, since) {
                 self.tell(&event);
@@ -181,11 +187,11 @@ impl Guard {
     }
 
     /// How many of them.
-    fn ban_again(&mut self, bans: &[Active]) -> usize {
+    fn ban_again(&mut self, bans: &[ActiveBan]) -> usize {
         let again: Vec<Ban<'_>> = bans
             .iter()
             .filter_map(|ban| {
-                let Active { target, port, expires_in: lasts, source, reason, since } = ban;
+                let ActiveBan { target, port, expires_in: lasts, source, reason, since } = ban;
                 let target = self.bans.admit(*target).ok()?;
                 let (port, lasts, since) = (*port, *lasts, *since);
                 Some(Ban { target, port, lasts, source, reason, since })

@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use nfguard_netlink::{ICMP_TYPES, ICMPV6_TYPES, Logged, Packet, text};
+use nfguard_netlink::{ICMP_TYPES, ICMPV6_TYPES, LoggedPacket, ParsedPacket, text};
 use nfguard_policy::protocol_word;
 use nix::net::if_::if_indextoname;
 use serde::Serialize;
@@ -49,8 +49,8 @@ impl Named<'_> {
 
 impl<'a> Record<'a> {
     pub(super) fn new(
-        logged: &'a Logged,
-        packet: Option<&Packet<'_>>,
+        logged: &'a LoggedPacket,
+        packet: Option<&ParsedPacket<'_>>,
         interfaces: &mut Interfaces,
     ) -> Record<'a> {
         let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -126,7 +126,7 @@ struct Words {
 }
 
 impl Words {
-    fn new(packet: &Packet<'_>) -> Words {
+    fn new(packet: &ParsedPacket<'_>) -> Words {
         let icmp_types = if packet.source.is_ipv4() { ICMP_TYPES } else { ICMPV6_TYPES };
         let icmp_type = |number: u8| {
             let known = icmp_types.iter().find(|(_, known)| *known == number);

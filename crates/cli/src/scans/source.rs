@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use nfguard_netlink::Packet;
+use nfguard_netlink::ParsedPacket;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
@@ -84,7 +84,7 @@ impl Source {
     }
 
     /// Adds a packet that was not let in.
-    pub(crate) fn add(&mut self, packet: &Packet<'_>, time: f64) {
+    pub(crate) fn add(&mut self, packet: &ParsedPacket<'_>, time: f64) {
         if time - self.last_seen > SILENCE {
             self.scan = Scan::default();
         }
@@ -128,7 +128,7 @@ impl Source {
 }
 
 impl Scan {
-    fn add(&mut self, packet: &Packet<'_>) {
+    fn add(&mut self, packet: &ParsedPacket<'_>) {
         note(&mut self.protocols, packet.protocol);
         if let Some((_, port)) = packet.ports {
             let (low, high) = self.ports.unwrap_or((port, port));
@@ -177,8 +177,8 @@ mod tests {
 
     use super::*;
 
-    fn packet(target: u32, port: Option<u16>) -> Packet<'static> {
-        Packet {
+    fn packet(target: u32, port: Option<u16>) -> ParsedPacket<'static> {
+        ParsedPacket {
             source: Ipv4Addr::new(203, 0, 113, 7).into(),
             destination: Ipv4Addr::from_bits(target).into(),
             protocol: if port.is_some() { 6 } else { 1 },
@@ -191,7 +191,7 @@ mod tests {
         }
     }
 
-    fn level(packets: impl IntoIterator<Item = Packet<'static>>) -> u8 {
+    fn level(packets: impl IntoIterator<Item = ParsedPacket<'static>>) -> u8 {
         let mut source = Source::new(0.0);
         packets.into_iter().for_each(|packet| source.add(&packet, 1.0));
         source.level

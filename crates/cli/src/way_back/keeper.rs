@@ -21,7 +21,7 @@ use super::{LINE_BREAK, Line, PAUSE, Proof, address, is_trusted};
 use crate::bans::Scans;
 use crate::connections::{self, Ends};
 use crate::failure::Failure;
-use crate::history::{History, Outcome};
+use crate::history::{History, LoadOutcome};
 use crate::{Answer, Done, output};
 
 /// How long a keeper waits for the loader that it was started by.
@@ -46,7 +46,7 @@ pub(crate) fn keep(history: &History) -> Done {
         if let Some(Err(_)) = keeper.scans.take().map(Scans::outlive) {
             output::warning("who was banned for a scan is banned no longer");
         }
-        history.settle(&Outcome::WentBack);
+        history.settle(&LoadOutcome::WentBack);
     }
     Ok(Answer::Yes)
 }

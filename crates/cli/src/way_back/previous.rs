@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use ipnetwork::IpNetwork;
 use nfguard_ban::{Bans, NeverBan};
-use nfguard_netlink::{Error, Expr, Kernel, Op, Table, Transaction, diff};
+use nfguard_netlink::{Error, Expr, Nft, Op, Table, Transaction, diff};
 
 use crate::guard;
 use crate::load::{POLICY, ours};
@@ -25,7 +25,7 @@ impl Previous {
     /// # Errors
     /// Why it could not be put back as it is.
     pub(super) fn read() -> Result<Previous, String> {
-        let mut kernel = Kernel::open().map_err(|error| error.to_string())?;
+        let mut kernel = Nft::open().map_err(|error| error.to_string())?;
         let by_hand = |what: &str| {
             format!(
                 "the rules that are there cannot be put back: the table was changed by hand, and \
@@ -51,7 +51,7 @@ impl Previous {
             let Some(mut bans) = Bans::open_existing(NeverBan::default())? else {
                 return Ok((Vec::new(), false));
             };
-            let allies = bans.never().allies().iter().filter(|ally| ally.reason == POLICY);
+            let allies = bans.never().entries().iter().filter(|ally| ally.reason == POLICY);
             let spared = allies.map(|ally| ally.network).collect();
             Ok((spared, bans.drops_outgoing()?))
         };
@@ -76,7 +76,7 @@ impl Previous {
     }
 
     fn put_back_now(&self) -> Result<(), Error> {
-        let mut kernel = Kernel::open()?;
+        let mut kernel = Nft::open()?;
         let gently = match &self.table {
             // What both have in common keeps its counters and its memory.
             Some(table) => nfguard_netlink::load(&mut kernel, table).map(drop),

@@ -3,11 +3,11 @@
 use super::{Family, Foreign, ForeignChain, ForeignRule, Nat};
 use crate::eval::{Fate, Memory, Packet, evaluate};
 use crate::expr::{Expr, Verdict};
-use crate::model::{Base, Chain, Hook, Policy, Rule, Table};
+use crate::model::{Base, Chain, ChainPolicy, Hook, Rule, Table};
 
 /// What a base chain does with a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum ForeignVerdict {
     /// It goes on.
     Passes,
     /// It is dropped or rejected.
@@ -32,7 +32,7 @@ pub struct Gate {
 impl Gate {
     /// What it does with this packet; `None` if it does not see it at all.
     #[must_use]
-    pub fn outcome(&self, packet: &Packet) -> Option<Outcome> {
+    pub fn outcome(&self, packet: &Packet) -> Option<ForeignVerdict> {
         if !self.family.sees(packet.source) {
             return None;
         }
@@ -41,8 +41,8 @@ impl Gate {
             decided.is_some_and(|decision| decision.fate != Fate::Accept)
         });
         Some(match drops {
-            [false, false] => Outcome::Passes,
-            [one, other] => Outcome::Drops { certain: one && other },
+            [false, false] => ForeignVerdict::Passes,
+            [one, other] => ForeignVerdict::Drops { certain: one && other },
         })
     }
 }
@@ -92,7 +92,7 @@ impl Foreign {
             name: chain.name.clone(),
             base: chain.base.filter(|_| chain.name == base.name).map(|base| Base {
                 // The policy of a nat chain is about packets that are not rewritten.
-                policy: if chain.is_nat { Policy::Accept } else { base.policy },
+                policy: if chain.is_nat { ChainPolicy::Accept } else { base.policy },
                 ..base
             }),
             rules: chain

@@ -15,8 +15,8 @@
 use std::time::Duration;
 
 use nfguard_netlink::{
-    Base, Chain, Dynset, Expr, Header, Hook, KeyType, Limit, MetaKey, Policy as ChainPolicy, Reg,
-    Rule, Set, Verdict as NftVerdict, ct_status, fib_type, protocol, tcp_flag,
+    Base, Chain, ChainPolicy, Dynset, Expr, Header, Hook, KeyType, Limit, MetaKey, Reg, Rule, Set,
+    Verdict as NftVerdict, ct_status, fib_type, protocol, tcp_flag,
 };
 
 use super::expr::{self, End, Family};
