@@ -8,14 +8,13 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::wait::TIMEOUT;
 use nfguard_lab::Netns;
 
 use crate::program;
 
 const ACTION: &str = include_str!("../../packaging/fail2ban/action.d/nfguard.conf");
 const JAILS: &str = include_str!("../../packaging/fail2ban/jail.d/traefik.conf");
-const PATIENCE: Duration = Duration::from_secs(60);
-
 /// A server with files of its own, that ends with its value.
 #[derive(Debug)]
 pub struct Fail2Ban {
@@ -85,7 +84,7 @@ impl Fail2Ban {
     /// # Panics
     /// If it never is.
     pub fn wait(&self, what: &str, is_so: impl Fn() -> bool) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while !is_so() {
             let read = |name| fs::read_to_string(self.folder.join(name)).unwrap_or_default();
             let [output, log] = ["output", "fail2ban.log"].map(read);

@@ -8,12 +8,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 use std::{env, fs, process};
 
+use crate::wait::TIMEOUT;
 use nfguard_lab::Netns;
 
 use crate::program::command;
-
-/// So long anything may take on a machine that is slow.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A guard. It is killed with its value, without a chance to tidy up.
 #[derive(Debug)]
@@ -53,7 +51,7 @@ impl Guard {
             }
             let ended = guard.child.try_wait().expect("it is ours");
             assert!(ended.is_none(), "it ended: {}", guard.log());
-            assert!(since.elapsed() < PATIENCE, "it does not come up: {}", guard.log());
+            assert!(since.elapsed() < TIMEOUT, "it does not come up: {}", guard.log());
             thread::sleep(Duration::from_millis(10));
         }
     }
@@ -125,7 +123,7 @@ impl Talk {
     /// # Panics
     /// If the stream is closed.
     pub fn new(stream: UnixStream) -> Talk {
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
         Talk(BufReader::new(stream))
     }
 

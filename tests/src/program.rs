@@ -30,18 +30,18 @@ impl From<Output> for Answer {
     }
 }
 
-/// Where `nfguard` is.
+/// Returns the path of the `nfguard` under test.
 ///
 /// # Panics
-/// If nobody has said so.
+/// If `NFGUARD_BIN` is not set.
 pub fn path() -> PathBuf {
-    told("NFGUARD_BIN")
+    path_in("NFGUARD_BIN")
 }
 
-/// `nfguard` with these arguments, not started yet. Start it inside a namespace.
+/// Returns the command of `nfguard` with these arguments. Start it inside a namespace.
 ///
 /// # Panics
-/// If nobody has said where `nfguard` is.
+/// As [`path`].
 pub fn command<A: AsRef<OsStr>>(arguments: &[A]) -> Command {
     let mut command = Command::new(path());
     command.args(arguments).stdin(Stdio::null());
@@ -53,12 +53,12 @@ pub fn command<A: AsRef<OsStr>>(arguments: &[A]) -> Command {
     command
 }
 
-/// An example of the ban library, not started yet. Start it inside a namespace.
+/// Returns the command of an example of the ban library. Start it inside a namespace.
 ///
 /// # Panics
-/// If nobody has said where they are.
+/// If `NFGUARD_EXAMPLES` is not set.
 pub fn example(name: &str) -> Command {
-    Command::new(told("NFGUARD_EXAMPLES").join(name))
+    Command::new(path_in("NFGUARD_EXAMPLES").join(name))
 }
 
 /// How many things to do where it is the kernel's work that counts: a tenth on an emulated machine,
@@ -68,7 +68,7 @@ pub fn many(count: u32) -> u32 {
     if env::var_os("NFGUARD_EMULATED").is_some() { count / 10 } else { count }
 }
 
-fn told(variable: &str) -> PathBuf {
+fn path_in(variable: &str) -> PathBuf {
     match env::var_os(variable) {
         Some(place) if !place.is_empty() => place.into(),
         _ => panic!("run me with `cargo xtask netns-test`: it sets {variable}"),
@@ -81,6 +81,17 @@ fn told(variable: &str) -> PathBuf {
 /// If it does not start.
 pub fn nfguard<A: AsRef<OsStr> + Sync>(netns: &Netns, arguments: &[A]) -> Answer {
     netns.run(|| command(arguments).output().expect("nfguard starts").into())
+}
+
+/// Runs `nfguard` to its end, which must be exit status 0.
+///
+/// # Panics
+/// If it does not start, or fails.
+#[track_caller]
+pub fn succeed<A: AsRef<OsStr> + Sync + std::fmt::Debug>(netns: &Netns, arguments: &[A]) -> Answer {
+    let answer = nfguard(netns, arguments);
+    assert_eq!(answer.status, Some(0), "{arguments:?}: {answer:?}");
+    answer
 }
 
 /// Runs `nfguard` to its end with this on its standard input.
@@ -107,7 +118,16 @@ pub fn feed(netns: &Netns, mut run: Command, input: &[u8]) -> Answer {
     })
 }
 
-/// A file that goes when its value goes.
+/// Writes a policy to a new file.
+///
+/// # Panics
+/// If there is no room for it.
+#[must_use]
+pub fn policy_file(text: &str) -> TempFile {
+    TempFile::new("policy.json", text)
+}
+
+/// A file that is removed with its value.
 #[derive(Debug)]
 pub struct TempFile(PathBuf);
 
@@ -139,7 +159,7 @@ impl AsRef<OsStr> for TempFile {
 
 impl Drop for TempFile {
     fn drop(&mut self) {
-        // Nobody is hurt by a file that stays.
+        // A file that stays does no harm.
         let _ = fs::remove_file(&self.0);
     }
 }

@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 use nfguard_lab::{Netns, Probe, World, packet, veth};
 use nfguard_netlink::protocol;
 use nfguard_tests::nft::nft;
+use nfguard_tests::place::netns;
 use nfguard_tests::policies::{BROKEN, GOOD, OTHER};
 use nfguard_tests::program::{Answer, nfguard};
+use nfguard_tests::wait::TIMEOUT;
 use serde_json::Value;
 
 const ATTACKER: &str = "203.0.113.66";
 const CLIENT: &str = "203.0.113.67";
-const PATIENCE: Duration = Duration::from_secs(60);
-
 /// The files of a machine, which outlast its network namespaces.
 struct Disk(tempfile::TempDir);
 
@@ -64,10 +64,6 @@ impl Disk {
     }
 }
 
-fn netns() -> Netns {
-    Netns::new().unwrap_or_else(|error| panic!("{error}\nrun me with `cargo xtask netns-test`"))
-}
-
 fn ruleset(netns: &Netns) -> String {
     nft(netns, "list ruleset\n")
 }
@@ -105,7 +101,7 @@ impl Listener {
     #[track_caller]
     fn hears_only_the_client(&self) {
         let client: IpAddr = CLIENT.parse().expect("an address");
-        let (deadline, mut heard) = (Instant::now() + PATIENCE, 0);
+        let (deadline, mut heard) = (Instant::now() + TIMEOUT, 0);
         while heard < 20 {
             assert!(Instant::now() < deadline, "nothing comes from {client}");
             let senders = self.senders();
@@ -117,7 +113,7 @@ impl Listener {
 
     #[track_caller]
     fn hears_the_attacker(&self) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while !self.senders().iter().any(|sender| sender.to_string() == ATTACKER) {
             assert!(Instant::now() < deadline, "nothing comes from {ATTACKER}");
             thread::sleep(Duration::from_millis(20));
@@ -211,7 +207,7 @@ fn policy_and_bans_hold_from_the_first_packet_of_a_boot() {
             thread::sleep(Duration::from_millis(50));
             !published.senders().is_empty()
         };
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while !fresh() {
             assert!(Instant::now() < deadline, "the container's port is not published");
         }
@@ -311,11 +307,11 @@ fn without_any_policy_ssh_gets_in_and_nothing_else() {
         let serve = |port| world.host.serve_tcp(SocketAddr::new(host, port)).expect("a server");
         let _servers = [22, 443].map(serve);
         let probe = |port| Probe::tcp(&world.internet, SocketAddr::new(host, port));
-        let ssh = probe(22).timeout(PATIENCE).run();
+        let ssh = probe(22).timeout(TIMEOUT).run();
         assert!(ssh.passed(), "{ssh}");
         assert!(!probe(443).run().passed(), "443 at {host} is open");
         disk.done(&world.host, &["unload"]);
-        assert!(probe(443).timeout(PATIENCE).run().passed());
+        assert!(probe(443).timeout(TIMEOUT).run().passed());
         assert_eq!(disk.boot(&world.host).status, Some(1));
     }
 }
@@ -370,7 +366,7 @@ fn who_was_banned_for_a_scan_still_is_after_another_policy_was_put_in() {
     let bytes = packet::ip(from, to, protocol::TCP, 64, &null);
     world.internet.send_raw(None, &bytes).expect("it is sent");
     let is_banned = || disk.run(&world.host, &["bans"]).stdout.contains(ATTACKER);
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while !is_banned() {
         assert!(Instant::now() < deadline, "nobody is banned");
     }

@@ -5,16 +5,13 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 
 use nfguard_lab::Netns;
+use nfguard_tests::place::netns;
 use nfguard_tests::program::{Answer, TempFile, command, nfguard};
 use rustix::process::Uid;
 use rustix::thread::set_thread_res_uid;
 
 const POLICY: &str =
     r#"{ "version": 1, "rules": [{ "name": "ssh", "action": "allow", "port": 22 }] }"#;
-
-fn netns() -> Netns {
-    Netns::new().unwrap_or_else(|error| panic!("{error}\nrun me with `cargo xtask netns-test`"))
-}
 
 fn name() -> SocketAddr {
     SocketAddr::from_abstract_name("nfguard/way-back").expect("a name")

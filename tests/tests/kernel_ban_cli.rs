@@ -13,25 +13,15 @@ use nfguard_ban::TABLE;
 use nfguard_lab::{Netns, Probe, World};
 use nfguard_netlink::Nft;
 use nfguard_tests::nft::nft;
-use nfguard_tests::program::{self, Answer, TempFile, many, nfguard, nfguard_fed};
+use nfguard_tests::place::netns;
+use nfguard_tests::program::{self, Answer, TempFile, many, nfguard, nfguard_fed, succeed};
+use nfguard_tests::wait::TIMEOUT;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use serde_json::Value;
 
 const TRAEFIK: &str = include_str!("../../policies/traefik.json");
-const PATIENCE: Duration = Duration::from_secs(30);
-
-fn netns() -> Netns {
-    Netns::new().expect("run me with `cargo xtask netns-test`")
-}
-
-fn done(netns: &Netns, arguments: &[&str]) -> Answer {
-    let answer = nfguard(netns, arguments);
-    assert_eq!(answer.status, Some(0), "{arguments:?}: {answer:?}");
-    answer
-}
-
 fn listed(netns: &Netns) -> Vec<Value> {
-    let answer = done(netns, &["bans", "--json"]);
+    let answer = succeed(netns, &["bans", "--json"]);
     let answer: Value = serde_json::from_str(&answer.stdout).expect("JSON");
     answer["bans"].as_array().expect("a list").clone()
 }
@@ -42,7 +32,7 @@ fn targets(netns: &Netns) -> Vec<String> {
 }
 
 fn count(netns: &Netns) -> String {
-    done(netns, &["bans", "--count"]).stdout.trim().to_owned()
+    succeed(netns, &["bans", "--count"]).stdout.trim().to_owned()
 }
 
 /// A path in a folder that is removed in the end.
@@ -58,33 +48,36 @@ fn times_and_ports_are_read_as_ban_tools_write_them() {
     for (time, at_most) in
         [("600", Some(600.0)), ("600.5", Some(600.5)), ("10m", Some(600.0)), ("-1", None)]
     {
-        done(&netns, &["ban", "192.0.2.1", "--for", time, "--source", "f2b/sshd"]);
+        succeed(&netns, &["ban", "192.0.2.1", "--for", time, "--source", "f2b/sshd"]);
         let ban = listed(&netns).remove(0);
         assert_eq!(ban["source"], "f2b/sshd");
         let left = ban["expires_in_seconds"].as_f64();
         assert_eq!(left.is_some(), at_most.is_some(), "{time}: {ban}");
         assert!(left.is_none_or(|left| Some(left) <= at_most && left > 590.0), "{time}: {ban}");
-        done(&netns, &["unban", "192.0.2.1"]);
+        succeed(&netns, &["unban", "192.0.2.1"]);
     }
     assert_eq!(nfguard(&netns, &["ban", "192.0.2.1", "--for", "0"]).status, Some(2));
-    done(&netns, &["ban", "192.0.2.1", "--port", "80,443/udp"]);
+    succeed(&netns, &["ban", "192.0.2.1", "--port", "80,443/udp"]);
     let ports: Vec<_> = listed(&netns).iter().map(|ban| ban["port"].clone()).collect();
     assert_eq!(ports, ["80/tcp", "80/udp", "443/udp"]);
     assert_eq!(nfguard(&netns, &["unban", "192.0.2.1"]).status, Some(1));
-    done(&netns, &["unban", "192.0.2.1", "--port", "80,443/udp"]);
+    succeed(&netns, &["unban", "192.0.2.1", "--port", "80,443/udp"]);
     assert_eq!(count(&netns), "0");
 }
 
 #[test]
 fn an_ipv6_address_is_banned_by_its_network_or_as_much_of_it_as_is_said() {
     let netns = netns();
-    done(&netns, &["ban", "2001:db8::1", "2001:db8:1::1/128", "::ffff:192.0.2.1", "192.0.2.77/24"]);
-    done(&netns, &["ban", "2001:db8:2::1", "--v6-prefix", "56"]);
+    succeed(
+        &netns,
+        &["ban", "2001:db8::1", "2001:db8:1::1/128", "::ffff:192.0.2.1", "192.0.2.77/24"],
+    );
+    succeed(&netns, &["ban", "2001:db8:2::1", "--v6-prefix", "56"]);
     let expected =
         ["192.0.2.0/24", "192.0.2.1", "2001:db8:2::/56", "2001:db8::/64", "2001:db8:1::1/128"];
     assert_eq!(targets(&netns), expected);
-    done(&netns, &["unban", "2001:db8::99", "2001:db8:1::1", "192.0.2.1"]);
-    done(&netns, &["unban", "2001:db8:2::9", "--v6-prefix", "56"]);
+    succeed(&netns, &["unban", "2001:db8::99", "2001:db8:1::1", "192.0.2.1"]);
+    succeed(&netns, &["unban", "2001:db8:2::9", "--v6-prefix", "56"]);
     assert_eq!(targets(&netns), ["192.0.2.0/24"]);
 }
 
@@ -92,9 +85,9 @@ fn an_ipv6_address_is_banned_by_its_network_or_as_much_of_it_as_is_said() {
 fn a_neighbour_in_our_own_ipv6_network_is_banned_alone() {
     let world = World::new().expect("run me with `cargo xtask netns-test`");
     // The host's own address and its gateway are in the same /64.
-    done(&world.host, &["ban", "2001:db8:1::77"]);
+    succeed(&world.host, &["ban", "2001:db8:1::77"]);
     assert_eq!(targets(&world.host), ["2001:db8:1::77/128"]);
-    done(&world.host, &["unban", "2001:db8:1::77"]);
+    succeed(&world.host, &["unban", "2001:db8:1::77"]);
     assert_eq!(targets(&world.host), [""; 0]);
 }
 
@@ -124,9 +117,9 @@ fn this_host_its_gateway_and_the_operator_are_never_banned_and_the_answer_names_
     assert!(refused.stderr.contains("203.0.113.9 (an SSH session on 2"), "{refused:?}");
     let refused = nfguard(host, &["ban", "192.0.2.3"]);
     assert!(refused.stderr.contains("192.0.2.0/28 (the operator says so)"), "{refused:?}");
-    done(host, &["never", "remove", "203.0.113.9", "192.0.2.0/28"]);
-    done(host, &["ban", "203.0.113.0/24", "192.0.2.3"]);
-    assert!(!done(host, &["never"]).stdout.contains("203.0.113.9"));
+    succeed(host, &["never", "remove", "203.0.113.9", "192.0.2.0/28"]);
+    succeed(host, &["ban", "203.0.113.0/24", "192.0.2.3"]);
+    assert!(!succeed(host, &["never"]).stdout.contains("203.0.113.9"));
 }
 
 #[test]
@@ -138,7 +131,7 @@ fn whom_the_policy_names_is_spared_until_it_names_others() {
                   "rules": [{{ "action": "allow", "port": "ssh" }}] }}"#
         );
         let policy = TempFile::new("policy.json", &text);
-        done(&netns, &["load", policy.as_ref().to_str().expect("a path")]);
+        succeed(&netns, &["load", policy.as_ref().to_str().expect("a path")]);
     };
     load("");
     assert!(!nft(&netns, "list ruleset\n").contains(TABLE), "no table without need");
@@ -149,20 +142,20 @@ fn whom_the_policy_names_is_spared_until_it_names_others() {
         assert!(refused.stderr.contains("the policy says so"), "{refused:?}");
     }
     load(r#""never_ban": "203.0.113.9","#);
-    done(&netns, &["ban", "192.0.2.3"]);
+    succeed(&netns, &["ban", "192.0.2.3"]);
     assert_eq!(nfguard(&netns, &["ban", "203.0.113.9"]).status, Some(2));
     load("");
-    done(&netns, &["ban", "203.0.113.9"]);
+    succeed(&netns, &["ban", "203.0.113.9"]);
 }
 
 #[test]
 fn an_address_that_is_no_longer_ours_can_be_banned() {
     let world = World::new().expect("run me with `cargo xtask netns-test`");
-    done(&world.host, &["ban", "192.0.2.1"]);
-    assert!(done(&world.host, &["never"]).stdout.contains("198.51.100.2/32"));
+    succeed(&world.host, &["ban", "192.0.2.1"]);
+    assert!(succeed(&world.host, &["never"]).stdout.contains("198.51.100.2/32"));
     let removed = || Command::new("ip").args(["link", "del", "eth0"]).status();
     assert!(world.host.run(removed).expect("ip starts").success());
-    done(&world.host, &["ban", "198.51.100.2"]);
+    succeed(&world.host, &["ban", "198.51.100.2"]);
 }
 
 #[test]
@@ -176,7 +169,7 @@ fn connections_of_the_banned_are_forgotten_if_asked_for() {
     let open = |from: &str| {
         let from: std::net::IpAddr = from.parse().expect("an address");
         let probe = Probe::tcp(&world.internet, to).from(from);
-        probe.timeout(PATIENCE).connect().expect("nobody is banned yet")
+        probe.timeout(TIMEOUT).connect().expect("nobody is banned yet")
     };
     let _open = ["203.0.113.66", "203.0.113.67", "203.0.113.68"].map(open);
     let tracked = || {
@@ -186,9 +179,9 @@ fn connections_of_the_banned_are_forgotten_if_asked_for() {
         senders.iter().map(|one| one.original.source.to_string()).collect::<Vec<_>>()
     };
     assert_eq!(host.run(tracked).len(), 3);
-    let answer = done(host, &["ban", "203.0.113.66", "203.0.113.67", "--port", "80", "--cut"]);
+    let answer = succeed(host, &["ban", "203.0.113.66", "203.0.113.67", "--port", "80", "--cut"]);
     assert!(answer.stdout.contains("\n0 open connections"), "another port: {answer:?}");
-    let answer = done(host, &["ban", "203.0.113.66", "203.0.113.67", "--cut"]);
+    let answer = succeed(host, &["ban", "203.0.113.66", "203.0.113.67", "--cut"]);
     assert!(answer.stdout.contains("\n2 open connections"), "{answer:?}");
     assert_eq!(host.run(tracked), ["203.0.113.68"]);
 }
@@ -196,12 +189,12 @@ fn connections_of_the_banned_are_forgotten_if_asked_for() {
 #[test]
 fn a_source_s_bans_end_together() {
     let netns = netns();
-    done(&netns, &["ban", "192.0.2.1", "192.0.2.2", "--source", "fail2ban/traefik"]);
-    done(&netns, &["ban", "192.0.2.3"]);
-    let answer = done(&netns, &["unban", "--source", "fail2ban/traefik"]);
+    succeed(&netns, &["ban", "192.0.2.1", "192.0.2.2", "--source", "fail2ban/traefik"]);
+    succeed(&netns, &["ban", "192.0.2.3"]);
+    let answer = succeed(&netns, &["unban", "--source", "fail2ban/traefik"]);
     assert!(answer.stdout.contains("2 unbanned"), "{answer:?}");
     assert_eq!(targets(&netns), ["192.0.2.3"]);
-    done(&netns, &["unban", "--source", "nobody"]);
+    succeed(&netns, &["unban", "--source", "nobody"]);
     assert_eq!(nfguard(&netns, &["unban"]).status, Some(2));
 }
 
@@ -209,9 +202,9 @@ fn a_source_s_bans_end_together() {
 fn a_source_is_found_by_its_name_as_it_was_given() {
     let netns = netns();
     for source in ["my tool", "jail@host", "\"q\"", "a-jail-whose-name-is-longer-than-32-bytes"] {
-        done(&netns, &["ban", "192.0.2.1", "--source", source]);
-        assert!(done(&netns, &["bans", "--source", source]).stdout.contains("192.0.2.1"));
-        let ended = done(&netns, &["unban", "--source", source]).stdout;
+        succeed(&netns, &["ban", "192.0.2.1", "--source", source]);
+        assert!(succeed(&netns, &["bans", "--source", source]).stdout.contains("192.0.2.1"));
+        let ended = succeed(&netns, &["unban", "--source", source]).stdout;
         assert!(ended.contains("1 unbanned"), "{ended}");
     }
 }
@@ -231,10 +224,10 @@ fn who_names_nobody_is_told_so() {
 #[test]
 fn a_full_set_is_no_mistake_of_who_asks() {
     let netns = netns();
-    done(&netns, &["ban", "192.0.2.1"]);
+    succeed(&netns, &["ban", "192.0.2.1"]);
     let small = "{ type ipv4_addr; flags timeout; size 1; }";
     nft(&netns, &format!("add set inet {TABLE} v4/24 {small}\n"));
-    done(&netns, &["ban", "192.0.2.0/24"]);
+    succeed(&netns, &["ban", "192.0.2.0/24"]);
     let refused = nfguard(&netns, &["ban", "198.51.100.0/24"]);
     assert_eq!(refused.status, Some(3), "{refused:?}");
     assert!(refused.stderr.contains("no room for 1 more bans"), "{refused:?}");
@@ -243,13 +236,13 @@ fn a_full_set_is_no_mistake_of_who_asks() {
 #[test]
 fn only_who_is_on_the_never_ban_list_can_be_taken_off_it() {
     let netns = netns();
-    done(&netns, &["never", "add", "192.0.2.77/24", "::ffff:198.51.100.1"]);
+    succeed(&netns, &["never", "add", "192.0.2.77/24", "::ffff:198.51.100.1"]);
     for target in ["203.0.113.1", "192.0.2.1", "127.0.0.0/8"] {
         let refused = nfguard(&netns, &["never", "remove", target]);
         assert_eq!(refused.status, Some(1), "{refused:?}");
     }
-    done(&netns, &["never", "remove", "192.0.2.77/24", "::ffff:198.51.100.1"]);
-    let list = done(&netns, &["never"]).stdout;
+    succeed(&netns, &["never", "remove", "192.0.2.77/24", "::ffff:198.51.100.1"]);
+    let list = succeed(&netns, &["never"]).stdout;
     assert!(!list.contains("192.0.2.") && !list.contains("198.51.100."), "{list}");
     assert_eq!(list.matches("127.0.0").count(), 1, "{list}");
 }
@@ -259,7 +252,7 @@ fn looking_changes_nothing() {
     let netns = netns();
     for arguments in [&["bans"][..], &["bans", "--count"], &["never"], &["unban", "--source", "x"]]
     {
-        done(&netns, arguments);
+        succeed(&netns, arguments);
     }
     assert_eq!(nfguard(&netns, &["unban", "192.0.2.1"]).status, Some(1));
     assert_eq!(nft(&netns, "list ruleset\n"), "");
@@ -277,16 +270,16 @@ fn unload_removes_the_policy_and_with_all_the_bans_too_and_no_other_table() {
     let attacker: std::net::IpAddr = "203.0.113.66".parse().expect("an address");
     let probe = || Probe::tcp(&world.internet, SocketAddr::new(World::HOST_V4, 443)).from(attacker);
 
-    done(host, &["load", path]);
-    done(host, &["ban", "203.0.113.66"]);
-    done(host, &["unload"]);
+    succeed(host, &["load", path]);
+    succeed(host, &["ban", "203.0.113.66"]);
+    succeed(host, &["unload"]);
     assert!(!probe().run().passed());
-    done(host, &["load", path]);
+    succeed(host, &["load", path]);
     assert!(!probe().run().passed());
-    done(host, &["unload", "--all"]);
+    succeed(host, &["unload", "--all"]);
     assert_eq!(nft(host, "list ruleset\n"), others);
-    assert!(probe().timeout(PATIENCE).run().passed());
-    done(host, &["unload", "--all"]);
+    assert!(probe().timeout(TIMEOUT).run().passed());
+    succeed(host, &["unload", "--all"]);
 }
 
 /// What `ban -` writes to a terminal while it bans so many.
@@ -330,13 +323,13 @@ fn a_hundred_thousand_saved_bans_come_back_with_the_time_that_is_left() {
         (0..count).map(|at| format!("10.{}.{}.{}\n", at >> 16, at >> 8 & 255, at & 255)).collect();
     let banned = nfguard_fed(&here, &["ban", "-", "--for", "1h", "--reason", "many"], &list);
     assert_eq!(banned.status, Some(0), "{banned:?}");
-    done(&here, &["ban", "2001:db8::/32", "--port", "443/udp"]);
-    done(&here, &["save", path]);
+    succeed(&here, &["ban", "2001:db8::/32", "--port", "443/udp"]);
+    succeed(&here, &["save", path]);
     std::thread::sleep(Duration::from_secs(2));
-    let restored = done(&there, &["restore", path]);
+    let restored = succeed(&there, &["restore", path]);
     assert!(restored.stdout.starts_with(&format!("{} banned, 0 ", count + 1)), "{restored:?}");
     // Twice is as good as once.
-    let again = done(&there, &["restore", path]);
+    let again = succeed(&there, &["restore", path]);
     assert!(again.stdout.starts_with("0 banned, "), "{again:?}");
     let all = listed(&there);
     assert_eq!(all.len(), count as usize + 1);
@@ -351,11 +344,11 @@ fn a_saved_ban_that_is_over_meanwhile_stays_over() {
     let (here, there) = (netns(), netns());
     let (_folder, path) = state();
     let path = path.to_str().expect("a path");
-    done(&here, &["ban", "192.0.2.1", "--for", "10s"]);
-    done(&here, &["ban", "192.0.2.2", "--for", "1h"]);
-    done(&here, &["save", path]);
+    succeed(&here, &["ban", "192.0.2.1", "--for", "10s"]);
+    succeed(&here, &["ban", "192.0.2.2", "--for", "1h"]);
+    succeed(&here, &["save", path]);
     std::thread::sleep(Duration::from_secs(11));
-    let restored = done(&there, &["restore", path]);
+    let restored = succeed(&there, &["restore", path]);
     assert!(restored.stdout.starts_with("1 were over meanwhile\n1 banned, 0 "), "{restored:?}");
     assert_eq!(targets(&there), ["192.0.2.2"]);
 }
@@ -365,9 +358,9 @@ fn a_damaged_file_bans_nobody_and_is_kept_aside() {
     let netns = netns();
     let (folder, path) = state();
     let text = path.to_str().expect("a path");
-    done(&netns, &["ban", "192.0.2.1", "192.0.2.2", "--for", "1h"]);
-    done(&netns, &["save", text]);
-    done(&netns, &["unload", "--all"]);
+    succeed(&netns, &["ban", "192.0.2.1", "192.0.2.2", "--for", "1h"]);
+    succeed(&netns, &["save", text]);
+    succeed(&netns, &["unload", "--all"]);
     let whole = fs::read(&path).expect("saved");
     for number in 1..=2 {
         fs::write(&path, &whole[..whole.len() - 40]).expect("written");
@@ -379,7 +372,7 @@ fn a_damaged_file_bans_nobody_and_is_kept_aside() {
     }
     assert_eq!(count(&netns), "0");
     fs::write(&path, whole).expect("written");
-    done(&netns, &["restore", text]);
+    succeed(&netns, &["restore", text]);
     assert_eq!(count(&netns), "2");
 }
 
@@ -402,15 +395,15 @@ fn a_file_that_save_did_not_write_stays_where_it_is_and_so_does_a_pipe() {
     assert!(fs::metadata(&pipe).expect("still there").file_type().is_fifo());
     let link = folder.path().join("link");
     symlink(&path, &link).expect("a link");
-    done(&netns, &["save", link.to_str().expect("a path")]);
+    succeed(&netns, &["save", link.to_str().expect("a path")]);
     assert!(link.is_symlink() && fs::read_to_string(&path).expect("saved").contains("sha256"));
 }
 
 #[test]
 fn bans_are_saved_to_standard_output_and_restored_from_standard_input() {
     let (here, there) = (netns(), netns());
-    done(&here, &["ban", "192.0.2.1", "2001:db8::/32", "--for", "1h"]);
-    let saved = done(&here, &["save", "-"]).stdout;
+    succeed(&here, &["ban", "192.0.2.1", "2001:db8::/32", "--for", "1h"]);
+    let saved = succeed(&here, &["save", "-"]).stdout;
     let restored = nfguard_fed(&there, &["restore", "-"], &saved);
     assert_eq!(restored.status, Some(0), "{restored:?}");
     assert_eq!(targets(&there), targets(&here));
@@ -423,8 +416,8 @@ fn a_save_that_fails_leaves_the_old_file() {
     let netns = netns();
     let (folder, path) = state();
     let text = path.to_str().expect("a path");
-    done(&netns, &["ban", "192.0.2.1"]);
-    done(&netns, &["save", text]);
+    succeed(&netns, &["ban", "192.0.2.1"]);
+    succeed(&netns, &["save", text]);
     let before = fs::read(&path).expect("saved");
     let absent = folder.path().join("absent/bans");
     assert_eq!(nfguard(&netns, &["save", absent.to_str().expect("a path")]).status, Some(2));

@@ -9,13 +9,10 @@ use nfguard_ban::{
 };
 use nfguard_lab::{Netns, Probe, World};
 use nfguard_tests::nft::nft;
+use nfguard_tests::place::netns;
+use nfguard_tests::wait::TIMEOUT;
 
-const PATIENCE: Duration = Duration::from_secs(30);
 const HOUR: Option<Duration> = Some(Duration::from_secs(3600));
-
-fn netns() -> Netns {
-    Netns::new().expect("run me with `cargo xtask netns-test`")
-}
 
 fn bans(netns: &Netns) -> Bans {
     netns.run(|| Bans::open(NeverBan::default()).expect("the table"))
@@ -68,14 +65,14 @@ fn a_ban_by_port_leaves_other_ports_and_protocols_open() {
             let made = bans.ban(&Ban { port: Some(port), ..ban(&bans, text, HOUR) });
             assert_eq!(made.expect("banned"), BanOutcome::Added);
             assert!(!tcp(443).run().passed(), "{text}");
-            assert!(tcp(80).timeout(PATIENCE).run().passed(), "{text}");
-            assert!(udp().timeout(PATIENCE).run().passed(), "{text}");
+            assert!(tcp(80).timeout(TIMEOUT).run().passed(), "{text}");
+            assert!(udp().timeout(TIMEOUT).run().passed(), "{text}");
             assert_eq!(bans.look_up(target(text), None).expect("an answer"), None);
             let listed = bans.list().expect("a list");
             assert_eq!(listed.len(), 1);
             assert_eq!((listed[0].target, listed[0].port), (target(text), Some(port)));
             assert!(bans.unban(target(text), Some(port)).expect("unbanned"));
-            assert!(tcp(443).timeout(PATIENCE).run().passed(), "{text}");
+            assert!(tcp(443).timeout(TIMEOUT).run().passed(), "{text}");
         }
     }
 }
@@ -143,7 +140,7 @@ fn a_ban_of_no_time_ends_and_one_of_all_time_can_be_made() {
         .map(|(text, lasts)| ban(&bans, text, Some(lasts)));
     bans.ban_all(all).expect("banned");
     bans.extend(target("192.0.2.2"), None, Duration::MAX).expect("an answer").expect("extended");
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while bans.look_up(target("192.0.2.1"), None).expect("an answer").is_some() {
         assert!(Instant::now() < deadline, "a ban of no time holds on");
         std::thread::sleep(Duration::from_millis(10));

@@ -5,17 +5,13 @@ use std::time::Duration;
 
 use nfguard_lab::{Netns, Probe, World, packet};
 use nfguard_tests::nft::listed;
+use nfguard_tests::place::world_with_container;
 use nfguard_tests::program::{Answer, TempFile, nfguard};
+use nfguard_tests::wait::TIMEOUT;
 
-/// Longer than it takes on any machine.
-const PATIENCE: Duration = Duration::from_secs(60);
 const BANNED: [&str; 2] = ["203.0.113.66", "2001:db8:66::1"];
 /// What is sent to somebody else afterwards has come: so has, or never will, what was sent before.
 const OTHER: [&str; 2] = ["203.0.113.67", "2001:db8:67::1"];
-
-fn world() -> World {
-    World::with_container().expect("run me with `cargo xtask netns-test`")
-}
 
 fn load(world: &World, keys: &str) {
     let text = format!(
@@ -44,7 +40,7 @@ fn arrives(world: &World, from: &Netns, to: &str) -> bool {
         assert!(!probe.run().passed(), "nobody answers there");
     }
     let mut came = false;
-    let last = arrivals.wait(PATIENCE, |bytes| {
+    let last = arrivals.wait(TIMEOUT, |bytes| {
         let destination = packet::destination(bytes);
         came |= destination == Some(to);
         destination == Some(other)
@@ -61,7 +57,7 @@ fn all_arrive(world: &World, to: &str) -> [bool; 2] {
 
 #[test]
 fn nothing_is_sent_to_the_banned_where_the_policy_says_so() {
-    let world = world();
+    let world = world_with_container();
     load(&world, "");
     ban(&world, &BANNED);
     for to in BANNED {
@@ -85,7 +81,7 @@ fn nothing_is_sent_to_the_banned_where_the_policy_says_so() {
 
 #[test]
 fn a_ban_from_one_port_and_a_spared_address_do_not_stop_what_is_sent() {
-    let world = world();
+    let world = world_with_container();
     load(&world, r#""ban_outgoing": true,"#);
     ban(&world, &["203.0.113.66", "--port", "53/udp"]);
     assert_eq!(all_arrive(&world, "203.0.113.66"), [true; 2]);
@@ -97,7 +93,7 @@ fn a_ban_from_one_port_and_a_spared_address_do_not_stop_what_is_sent() {
 
 #[test]
 fn the_switch_is_made_with_the_first_policy_and_outlives_it_as_bans_do() {
-    let world = world();
+    let world = world_with_container();
     load(&world, r#""ban_outgoing": true,"#);
     ban(&world, &BANNED);
     done(&nfguard(&world.host, &["unload"]));

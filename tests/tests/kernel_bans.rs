@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use nfguard_ban::{Ban, BanOutcome, Bans, NeverBan, TABLE, Target};
 use nfguard_lab::{Netns, Probe, World, packet};
 use nfguard_tests::nft::nft;
+use nfguard_tests::place::world;
 use nfguard_tests::program::{TempFile, nfguard, nfguard_fed};
+use nfguard_tests::wait::TIMEOUT;
 
 const TRAEFIK: &str = include_str!("../../policies/traefik.json");
-/// A probe that passes does not wait so long.
-const PATIENCE: Duration = Duration::from_secs(30);
 const HOUR: Option<Duration> = Some(Duration::from_secs(3600));
 
 fn bans(netns: &Netns) -> Bans {
@@ -27,10 +27,6 @@ fn ban(bans: &mut Bans, text: &str, lasts: Option<Duration>) -> BanOutcome {
     let (source, reason) = ("a-test", "5 \"failures\"");
     let ban = Ban { target, port: None, lasts, source, reason, since: None };
     bans.ban(&ban).expect("the kernel takes it")
-}
-
-fn world() -> World {
-    World::new().expect("run me with `cargo xtask netns-test`")
 }
 
 fn attackers() -> [(IpAddr, IpAddr, IpAddr); 2] {
@@ -49,7 +45,7 @@ fn passes(world: &World, from: IpAddr, to: IpAddr) -> bool {
 
 fn must_pass(world: &World, from: IpAddr, to: IpAddr) {
     let probe = Probe::tcp(&world.internet, SocketAddr::new(to, 443)).from(from);
-    let outcome = probe.timeout(PATIENCE).run();
+    let outcome = probe.timeout(TIMEOUT).run();
     assert!(outcome.passed(), "{from} to {to}: {outcome}");
 }
 
@@ -58,10 +54,10 @@ struct Session(BufReader<TcpStream>);
 
 impl Session {
     fn open(world: &World, from: IpAddr, to: SocketAddr) -> Session {
-        let probe = Probe::tcp(&world.internet, to).from(from).timeout(PATIENCE);
+        let probe = Probe::tcp(&world.internet, to).from(from).timeout(TIMEOUT);
         let mut session = Session(BufReader::new(probe.connect().expect("nobody is banned yet")));
         // The server greets.
-        assert!(session.hears(PATIENCE));
+        assert!(session.hears(TIMEOUT));
         session
     }
 
@@ -84,12 +80,12 @@ fn a_ban_cuts_open_connections_and_no_others_and_an_unban_lets_new_ones_in() {
         let to = SocketAddr::new(host, 443);
         let mut bad = Session::open(&world, attacker, to);
         let mut good = Session::open(&world, neighbour, to);
-        assert!(bad.echoes(PATIENCE) && good.echoes(PATIENCE));
+        assert!(bad.echoes(TIMEOUT) && good.echoes(TIMEOUT));
 
         assert_eq!(ban(&mut bans, &attacker.to_string(), HOUR), BanOutcome::Added);
         assert!(!bad.echoes(Duration::from_millis(500)), "{attacker} goes on");
         assert!(!passes(&world, attacker, host), "{attacker} gets in");
-        assert!(good.echoes(PATIENCE), "{neighbour} is disturbed");
+        assert!(good.echoes(TIMEOUT), "{neighbour} is disturbed");
         must_pass(&world, neighbour, host);
 
         let banned = target(&attacker.to_string());
@@ -121,13 +117,13 @@ fn a_ban_cuts_connections_that_address_translation_leads_into_a_container() {
         let to = SocketAddr::new(host, 443);
         let mut bad = Session::open(&world, attacker, to);
         let mut good = Session::open(&world, neighbour, to);
-        assert!(bad.echoes(PATIENCE) && good.echoes(PATIENCE));
+        assert!(bad.echoes(TIMEOUT) && good.echoes(TIMEOUT));
 
         ban(&mut bans, &attacker.to_string(), HOUR);
         let mut capture = container.capture().expect("a capture");
         assert!(!bad.echoes(Duration::from_millis(500)), "{attacker} goes on");
         assert!(!passes(&world, attacker, host), "{attacker} gets in");
-        assert!(good.echoes(PATIENCE), "{neighbour} is disturbed");
+        assert!(good.echoes(TIMEOUT), "{neighbour} is disturbed");
         must_pass(&world, neighbour, host);
         let is_bad = |packet: &[u8]| packet::source(packet) == Some(attacker);
         let arrived = capture.wait(Duration::from_millis(300), is_bad).expect("a capture");

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use nfguard_ban::{Ban, Bans, NeverBan, TABLE};
 use nfguard_lab::{Netns, veth};
 use nfguard_tests::nft::listed;
+use nfguard_tests::place::netns;
 use nfguard_tests::program::{self, Answer};
 
 /// A host with two cables that end in it, and every way to name a gateway.
@@ -69,10 +70,6 @@ const GATEWAYS: [&str; 16] = [
     "2001:db8:1::121",
     "2001:db8:2::121",
 ];
-
-fn netns() -> Netns {
-    Netns::new().expect("run me with `cargo xtask netns-test`")
-}
 
 fn ip(netns: &Netns, batch: &str) {
     let output = netns.run(|| {

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use nfguard_lab::{Netns, Probe, Server, World};
 use nfguard_netlink::{Connection, ConnectionTuple, Error, Nft, protocol};
 use nfguard_tests::nft::nft;
+use nfguard_tests::place::world_with_container;
+use nfguard_tests::wait::TIMEOUT;
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
-
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Two peers, with the same interface identifier so that no less than the whole is compared.
 const ATTACKER: [IpAddr; 2] = peer(66);
@@ -34,11 +34,6 @@ const TRACKS: &str = "table inet somebody {
     chain tracks { type filter hook input priority 0; ct state new accept; }
 }\n";
 
-fn world() -> World {
-    World::with_container()
-        .unwrap_or_else(|error| panic!("{error}\nrun me with `cargo xtask netns-test`"))
-}
-
 fn kernel(netns: &Netns) -> Nft {
     netns.run(|| Nft::open().expect("netlink is there"))
 }
@@ -56,7 +51,7 @@ fn is_udp(connection: &Connection) -> bool {
 }
 
 fn open(from: &Netns, source: Option<IpAddr>, to: SocketAddr) -> TcpStream {
-    let probe = Probe::tcp(from, to).timeout(PATIENCE);
+    let probe = Probe::tcp(from, to).timeout(TIMEOUT);
     let probe = source.map_or(probe, |source| probe.from(source));
     let mut stream = probe.connect().unwrap_or_else(|outcome| panic!("{to}: {outcome}"));
     let mut greeting = [0];
@@ -79,7 +74,7 @@ fn serve(netns: &Netns, addresses: [IpAddr; 2], port: u16) -> [Server; 2] {
 #[test]
 fn all_connections_of_one_peer_are_forgotten_and_nobody_elses() {
     const HOST: [IpAddr; 2] = [World::HOST_V4, World::HOST_V6];
-    let world = world();
+    let world = world_with_container();
     let (host, internet) = (&world.host, &world.internet);
     let container = world.container.as_ref().expect("a container");
     nft(host, PUBLISHES);
@@ -130,7 +125,7 @@ fn sorted(mut connections: Vec<Connection>) -> Vec<Connection> {
 fn thousands_of_connections_are_listed_and_half_of_them_forgotten() {
     // A virtual machine of a gigabyte tracks no more than 8192.
     const EACH: u16 = 3000;
-    let world = world();
+    let world = world_with_container();
     nft(&world.host, TRACKS);
     world.internet.run(|| {
         for peer in [ATTACKER, VISITOR] {
@@ -144,7 +139,7 @@ fn thousands_of_connections_are_listed_and_half_of_them_forgotten() {
     let from =
         |peer: [IpAddr; 2]| move |connection: &Connection| connection.original.source == peer[0];
     let each = usize::from(EACH);
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while kernel.connections(is_udp).expect("a list").len() < 2 * each {
         assert!(Instant::now() < deadline, "not all packets came");
     }
@@ -156,7 +151,7 @@ fn thousands_of_connections_are_listed_and_half_of_them_forgotten() {
 #[test]
 fn a_connection_in_a_zone_of_its_own_is_forgotten_there() {
     for zone in ["ct zone set 7", "ct original zone set 7"] {
-        let world = world();
+        let world = world_with_container();
         nft(&world.host, TRACKS);
         nft(
             &world.host,
@@ -181,7 +176,7 @@ fn a_connection_in_a_zone_of_its_own_is_forgotten_there() {
             });
         }
         let mut kernel = kernel(&world.host);
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while kernel.connections(is_udp).expect("a list").len() < 2 {
             assert!(Instant::now() < deadline, "{zone}: not all packets came");
         }
@@ -211,7 +206,7 @@ fn without_privilege_the_error_says_so() {
 
 #[test]
 fn a_connection_from_before_tracking_goes_on_if_the_kernel_is_told_of_it() {
-    let world = world();
+    let world = world_with_container();
     let (host, internet) = (&world.host, &world.internet);
     for (ip, rules) in [(World::HOST_V4, "somebody"), (World::HOST_V6, "else")] {
         let at = SocketAddr::new(ip, 22);

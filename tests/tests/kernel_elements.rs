@@ -7,13 +7,10 @@ use nfguard_netlink::{
     Attached, Element, Elements, Error, Key, KeyType, Nft, Op, Set, Table, Transaction, diff,
 };
 use nfguard_tests::nft::{listed, nft};
+use nfguard_tests::place::netns;
 
 const NAME: &str = "t";
 const HOUR: Duration = Duration::from_secs(3600);
-
-fn netns() -> Netns {
-    Netns::new().unwrap_or_else(|error| panic!("{error}\nrun me with `cargo xtask netns-test`"))
-}
 
 fn kernel(netns: &Netns) -> Nft {
     netns.run(|| Nft::open().expect("netlink is there"))

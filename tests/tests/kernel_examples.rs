@@ -3,13 +3,10 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::process::Stdio;
-use std::time::Duration;
 
 use nfguard_lab::{Probe, Server, World};
 use nfguard_tests::program::{example, feed};
-
-/// A probe that passes does not wait so long.
-const PATIENCE: Duration = Duration::from_secs(30);
+use nfguard_tests::wait::TIMEOUT;
 
 /// A host with a web server, and the internet.
 struct Stage {
@@ -32,7 +29,7 @@ impl Stage {
     }
 
     fn passes(&self, from: &str) {
-        let outcome = self.probe(from).timeout(PATIENCE).run();
+        let outcome = self.probe(from).timeout(TIMEOUT).run();
         assert!(outcome.passed(), "{from}: {outcome}");
     }
 

@@ -9,6 +9,7 @@ use nfguard_ban::{Bans, Feed, NeverBan, TABLE};
 use nfguard_lab::{Netns, Probe, World, packet};
 use nfguard_tests::nft::nft;
 use nfguard_tests::program::{Answer, TempFile, command, many, nfguard};
+use nfguard_tests::wait::TIMEOUT;
 use serde_json::Value;
 
 const NETSET: &str = include_str!("../fixtures/feeds/firehol.netset");
@@ -16,8 +17,6 @@ const DROP: &str = include_str!("../fixtures/feeds/drop.txt");
 const DROP_JSON: &str = include_str!("../fixtures/feeds/drop.json");
 const PLAIN: &str = include_str!("../fixtures/feeds/plain.txt");
 const TRAEFIK: &str = include_str!("../../policies/traefik.json");
-
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What documentation addresses cannot be: they are reserved, and no feed may drop them.
 const LISTED: &str = "45.9.20.66";
@@ -54,7 +53,7 @@ fn passes(world: &World, from: &str, to: IpAddr) -> bool {
 
 fn must_pass(world: &World, from: &str, to: IpAddr) {
     let probe = Probe::tcp(&world.internet, SocketAddr::new(to, 443)).from(address(from));
-    let outcome = probe.timeout(PATIENCE).run();
+    let outcome = probe.timeout(TIMEOUT).run();
     assert!(outcome.passed(), "{from} to {to}: {outcome}");
 }
 

@@ -8,10 +8,9 @@ use std::time::{Duration, Instant};
 use nfguard_lab::{Netns, World, packet};
 use nfguard_tests::program::{TempFile, nfguard};
 use nfguard_tests::reader::Reader;
+use nfguard_tests::wait::TIMEOUT;
 use nix::sys::signal::Signal;
 use serde_json::Value;
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 const POLICY: &str = r#"{
   "version": 1,
@@ -205,7 +204,7 @@ fn what_is_not_read_in_time_is_counted_and_said() {
         if read + lost == sent && lost > 0 {
             break (read, lost);
         }
-        assert!(since.elapsed() < PATIENCE, "{read} read and {lost} lost of {sent}");
+        assert!(since.elapsed() < TIMEOUT, "{read} read and {lost} lost of {sent}");
         if of("packet").all(|record| record["destination_port"] != 10) {
             sender.send(&udp(10)).expect("sent");
             sent += 1;

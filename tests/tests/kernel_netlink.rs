@@ -9,16 +9,13 @@ use nfguard_netlink::{
     MetaKey, Nft, Refusal, Reg, Rule, Set, Table, Transaction, Verdict, diff, load, text, unload,
 };
 use nfguard_tests::nft::{listed, nft};
+use nfguard_tests::place::netns;
 use nfguard_tests::tables::{self, AnyTable};
 use proptest::prelude::*;
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
 const NAME: &str = "nfguard";
 const COMMENT: &str = "made by a test";
-
-fn netns() -> Netns {
-    Netns::new().unwrap_or_else(|error| panic!("{error}\nrun me with `cargo xtask netns-test`"))
-}
 
 fn kernel(netns: &Netns) -> Nft {
     netns.run(|| Nft::open().expect("netlink is there"))

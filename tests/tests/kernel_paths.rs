@@ -8,10 +8,10 @@ use nfguard_lab::{Netns, Probe, ProbeOutcome, World, packet};
 use nfguard_netlink::protocol;
 use nfguard_tests::judge::{self, Place};
 use nfguard_tests::nft::nft;
+use nfguard_tests::place::world_with_container;
 use nfguard_tests::program::{TempFile, nfguard};
+use nfguard_tests::wait::TIMEOUT;
 
-/// A probe that passes does not wait so long.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Routed to the host, and not one of its own.
 const ROUTED: [u8; 4] = [198, 51, 100, 60];
 
@@ -27,10 +27,6 @@ fn run(netns: &Netns, program: &str, arguments: &str) {
     assert!(output.status.success(), "{program} {arguments}: {output:?}");
 }
 
-fn world() -> World {
-    World::with_container().expect("run me with `cargo xtask netns-test`")
-}
-
 fn tcp(world: &World, from: [u8; 4], to: impl Into<IpAddr>, port: u16) -> ProbeOutcome {
     let to = SocketAddr::new(to.into(), port);
     Probe::tcp(&world.internet, to).from(IpAddr::from(from)).run()
@@ -38,7 +34,7 @@ fn tcp(world: &World, from: [u8; 4], to: impl Into<IpAddr>, port: u16) -> ProbeO
 
 fn must_pass(world: &World, from: [u8; 4], to: impl Into<IpAddr>, port: u16) {
     let to = SocketAddr::new(to.into(), port);
-    let probe = Probe::tcp(&world.internet, to).from(IpAddr::from(from)).timeout(PATIENCE);
+    let probe = Probe::tcp(&world.internet, to).from(IpAddr::from(from)).timeout(TIMEOUT);
     let outcome = probe.run();
     assert!(outcome.passed(), "{to}: {outcome}");
 }
@@ -52,7 +48,7 @@ fn route_to_host(world: &World) {
 
 #[test]
 fn what_a_routing_rule_delivers_to_this_host_is_judged_too() {
-    let world = world();
+    let world = world_with_container();
     route_to_host(&world);
     run(&world.host, "ip", "rule add to 198.51.100.60 lookup 100 priority 1");
     run(&world.host, "ip", "route add local 198.51.100.60 dev lo table 100");
@@ -69,7 +65,7 @@ fn what_a_routing_rule_delivers_to_this_host_is_judged_too() {
         judge::seen(&world.host, place).contains(&IpAddr::from(source))
     };
     let must_come_in = |source| {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while !came(Place::LetIn, source) {
             assert!(Instant::now() < deadline, "{source:?} did not come in");
         }
@@ -86,7 +82,7 @@ fn what_a_routing_rule_delivers_to_this_host_is_judged_too() {
 
 #[test]
 fn what_somebodys_nat_brings_here_is_judged_by_the_port_that_was_asked_for() {
-    let world = world();
+    let world = world_with_container();
     route_to_host(&world);
     nft(
         &world.host,
@@ -113,7 +109,7 @@ fn what_somebodys_nat_brings_here_is_judged_by_the_port_that_was_asked_for() {
 
 #[test]
 fn denials_hold_for_containers_behind_an_address_that_is_only_routed() {
-    let world = world();
+    let world = world_with_container();
     route_to_host(&world);
     nft(
         &world.host,
@@ -138,14 +134,14 @@ fn denials_hold_for_containers_behind_an_address_that_is_only_routed() {
 
 #[test]
 fn a_rule_can_deny_what_a_convenience_allows() {
-    let world = world();
+    let world = world_with_container();
     load(
         &world,
         r#"{ "action": "deny", "from": "203.0.113.9" },
            { "action": "deny", "direction": "out", "to": "172.17.0.0/16" }"#,
     );
     let ping = |from: [u8; 4]| {
-        Probe::ping(&world.internet, World::HOST_V4).from(IpAddr::from(from)).timeout(PATIENCE)
+        Probe::ping(&world.internet, World::HOST_V4).from(IpAddr::from(from)).timeout(TIMEOUT)
     };
     assert!(ping(SOMEBODY).run().passed());
     assert!(!ping([203, 0, 113, 9]).timeout(Duration::from_millis(500)).run().passed());
@@ -156,6 +152,6 @@ fn a_rule_can_deny_what_a_convenience_allows() {
         servers.push(container.serve_tcp(SocketAddr::new(address, 80)).expect("a server"));
     }
     let to = |address| Probe::tcp(&world.host, SocketAddr::new(address, 80));
-    assert!(to(World::CONTAINER_V6).timeout(PATIENCE).run().passed());
+    assert!(to(World::CONTAINER_V6).timeout(TIMEOUT).run().passed());
     assert!(!to(World::CONTAINER_V4).run().passed());
 }

@@ -7,11 +7,8 @@ use nfguard_lab::Netns;
 use nfguard_netlink::{Nft, Table, load, text};
 use nfguard_policy::Policy;
 use nfguard_tests::nft::{nft, try_nft};
+use nfguard_tests::place::netns;
 use nfguard_tests::program::nfguard;
-
-fn netns() -> Netns {
-    Netns::new().unwrap_or_else(|error| panic!("{error}\nrun me with `cargo xtask netns-test`"))
-}
 
 /// Name and compiled table of each.
 fn policies() -> Vec<(PathBuf, Table)> {

@@ -3,16 +3,13 @@
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use nfguard_lab::{Netns, Probe, World};
 use nfguard_tests::nft::nft;
 use nfguard_tests::program::{TempFile, nfguard};
+use nfguard_tests::wait::TIMEOUT;
 
 const TRAEFIK: &str = include_str!("../../policies/traefik.json");
-/// A probe that passes does not wait so long.
-const PATIENCE: Duration = Duration::from_secs(30);
-
 /// What `nfguard` prints that goes well with a policy.
 fn stdout(netns: &Netns, verb: &str, more: &[&str]) -> String {
     let file = TempFile::new("traefik.json", TRAEFIK);
@@ -97,9 +94,9 @@ fn an_ssh_session_from_before_the_first_load_goes_on() {
     for host in [World::HOST_V4, World::HOST_V6] {
         let address = SocketAddr::new(host, 22);
         let _server = world.host.serve_tcp(address).expect("a server");
-        let probe = Probe::tcp(&world.internet, address).timeout(PATIENCE);
+        let probe = Probe::tcp(&world.internet, address).timeout(TIMEOUT);
         let mut session = probe.connect().expect("a session");
-        session.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        session.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
         let mut answers = BufReader::new(session.try_clone().expect("a second handle"));
         let mut line = String::new();
         answers.read_line(&mut line).expect("a greeting");

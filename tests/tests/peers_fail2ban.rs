@@ -12,9 +12,8 @@ use nfguard_lab::{Probe, World};
 use nfguard_tests::fail2ban::Fail2Ban;
 use nfguard_tests::nft::nft;
 use nfguard_tests::program::nfguard;
+use nfguard_tests::wait::TIMEOUT;
 use serde_json::Value;
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 const ATTACKER: &str = "203.0.113.66";
 const ATTACKER_V6: &str = "2001:db8:66::1";
@@ -79,7 +78,7 @@ impl Stage {
     /// A request, and whether it was answered.
     fn get(&self, from: &str, to: (IpAddr, u16), path: &str) -> bool {
         let to = SocketAddr::new(to.0, to.1);
-        let probe = Probe::tcp(&self.world.internet, to).from(address(from)).timeout(PATIENCE);
+        let probe = Probe::tcp(&self.world.internet, to).from(address(from)).timeout(TIMEOUT);
         let Ok(mut stream) = probe.connect() else { return false };
         let _ = stream.set_read_timeout(Some(Duration::from_secs(10)));
         let request = format!("GET {path} HTTP/1.1\r\nHost: example.org\r\n\r\n");
@@ -217,7 +216,7 @@ fn who_goes_on_after_somebody_flushed_everything_is_banned_again() {
     stage.attack(ATTACKER, HOST[0], "/admin", 5);
     nft(&stage.world.host, "flush ruleset\n");
     assert!(stage.bans().is_empty());
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while stage.bans().is_empty() {
         assert!(Instant::now() < deadline, "not banned again");
         for _ in 0..5 {

@@ -9,11 +9,10 @@ use std::time::{Duration, Instant};
 use nfguard_lab::{Probe, Server, World};
 use nfguard_tests::nft::nft;
 use nfguard_tests::program::{TempFile, nfguard};
+use nfguard_tests::wait::TIMEOUT;
 use serde_json::Value;
 
 const FILES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/psad");
-const PATIENCE: Duration = Duration::from_secs(60);
-
 /// What it takes to start ulogd and psad with folders of their own, where neither mail nor a line
 /// for the system's log gets out. Who kills the first process here kills all of them.
 const STAGE: &str = r#"
@@ -93,7 +92,7 @@ impl Stage {
 
     /// The ban of this target, once there is one; `meanwhile` is done again and again until then.
     fn ban_of(&self, target: &str, meanwhile: impl Fn()) -> Value {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             meanwhile();
             if let Some(ban) = self.bans().into_iter().find(|ban| ban["target"] == target) {
@@ -107,7 +106,7 @@ impl Stage {
 
     /// Ends the ban for good: psad may still be at older lines of the log.
     fn unban(&self, scanner: &str, host: IpAddr) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         nfguard(&self.world.host, &["unban", scanner]);
         while !self.reaches(scanner, (host, 443), Duration::from_millis(500)) {
             assert!(Instant::now() < deadline, "{scanner} stays banned");
@@ -143,7 +142,7 @@ impl Drop for Stage {
 fn scanners_are_banned_and_nobody_else(reader: &str) {
     let stage = Stage::new(reader);
     for (scanner, bystander, host) in PEOPLE {
-        let knock = |who| stage.reaches(who, (host, 443), PATIENCE);
+        let knock = |who| stage.reaches(who, (host, 443), TIMEOUT);
         assert!(knock(scanner) && knock(bystander));
         let target = if host.is_ipv6() { "2001:db8:66::/64" } else { scanner };
 

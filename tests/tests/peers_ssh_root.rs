@@ -10,9 +10,8 @@ use std::time::{Duration, Instant};
 use nfguard_lab::World;
 use nfguard_tests::nft::nft;
 use nfguard_tests::program::{self, Answer};
+use nfguard_tests::wait::TIMEOUT;
 use serde_json::Value;
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 const OPEN: &str =
     r#"{ "version": 1, "rules": [{ "name": "ssh", "action": "allow", "port": 22 }] }"#;
@@ -110,7 +109,7 @@ impl Stage {
 
     /// Polls until it is so.
     fn until(&self, what: &str, is_so: impl Fn() -> bool) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while !is_so() {
             let log = fs::read_to_string(self.path("log"));
             assert!(Instant::now() < deadline, "not so in a minute: {what}; {log:?}");

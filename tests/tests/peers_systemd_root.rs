@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use nfguard_lab::Netns;
 use nfguard_tests::guard::Talk;
 use nfguard_tests::program;
+use nfguard_tests::wait::TIMEOUT;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -30,8 +31,6 @@ const GUARD: &str = "nfguard-guard.service";
 const EXPOSURE: u32 = 14;
 /// The guard needs more, until it fences itself in.
 const GUARD_EXPOSURE: u32 = 16;
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The units in a folder of their own, as if the program were installed where it is, and enabled.
 fn enabled() -> tempfile::TempDir {
@@ -326,7 +325,7 @@ fn ready_guard(netns: &Netns, folder: &Path) -> Child {
     let systemd = folder.join("systemd");
     let _ = fs::remove_file(&systemd);
     let waiting = UnixDatagram::bind(&systemd).expect("a socket");
-    waiting.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    waiting.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
     let mut command = fenced(GUARD, folder, &arguments);
     command.env("NOTIFY_SOCKET", &systemd);
     let guard = netns.run(|| command.spawn()).expect("util-linux is installed");
@@ -373,7 +372,7 @@ fn the_guard_needs_no_more_than_its_unit_allows_and_a_restart_of_it_removes_noth
         let since = Instant::now();
         let ended = || fs::read_to_string(folder.path().join("trace")).expect("a trace");
         while !ended().contains("+++ killed by SIGTERM") {
-            assert!(since.elapsed() < PATIENCE, "{}", ended());
+            assert!(since.elapsed() < TIMEOUT, "{}", ended());
             thread::sleep(Duration::from_millis(10));
         }
         assert_allowed(GUARD, folder.path());

@@ -8,7 +8,7 @@ use nfguard_tests::program::{TempFile, nfguard};
 use serde_json::Value;
 
 use super::{
-    A, B, C, ENOUGH, LONG, by_hand, done, file, listed, netns, over, path, plainly, until,
+    A, B, C, ENOUGH, LONG, by_hand, listed, netns, over, path, plainly, policy_file, succeed, until,
 };
 use super::{briefly, waits, world};
 
@@ -31,13 +31,13 @@ impl Ports<'_> {
 #[test]
 fn without_confirmation_the_rules_from_before_come_back_and_packets_obey_them() {
     let world = world();
-    let (a, b) = (file(A), file(B));
+    let (a, b) = (policy_file(A), policy_file(B));
     let [list_a, list_b] = plainly([&a, &b]);
     let ports = Ports::new(&world);
-    done(&world.host, &["load", path(&a)]);
+    succeed(&world.host, &["load", path(&a)]);
     assert_eq!(ports.open(), [80]);
 
-    let loaded = done(&world.host, &["load", path(&b), "--confirm", "20s"]);
+    let loaded = succeed(&world.host, &["load", path(&b), "--confirm", "20s"]);
     assert!(loaded.stdout.contains("`nfguard confirm` within 20s"), "{loaded:?}");
     assert_eq!(listed(&world.host), list_b);
     assert_eq!(ports.open(), [8080]);
@@ -51,15 +51,15 @@ fn without_confirmation_the_rules_from_before_come_back_and_packets_obey_them() 
 #[test]
 fn what_is_confirmed_in_time_stays() {
     let netns = netns();
-    let (a, b) = (file(A), file(B));
+    let (a, b) = (policy_file(A), policy_file(B));
     let [_, list_b] = plainly([&a, &b]);
-    done(&netns, &["load", path(&a)]);
-    done(&netns, &["load", path(&b), "--confirm", LONG]);
-    let status = done(&netns, &["status", "--json"]);
+    succeed(&netns, &["load", path(&a)]);
+    succeed(&netns, &["load", path(&b), "--confirm", LONG]);
+    let status = succeed(&netns, &["status", "--json"]);
     let status: Value = serde_json::from_str(&status.stdout).expect("JSON");
     let left = status["confirm_within_seconds"].as_f64().expect("a time");
     assert!(left > 0.0 && left <= 600.0, "{left}");
-    let confirmed = done(&netns, &["confirm"]);
+    let confirmed = succeed(&netns, &["confirm"]);
     assert!(confirmed.stdout.starts_with("confirmed from "), "{confirmed:?}");
     over(&netns);
     assert_eq!(listed(&netns), list_b);
@@ -70,12 +70,12 @@ fn confirming_too_late_says_so_and_changes_nothing() {
     let netns = netns();
     let folder = tempfile::tempdir().expect("a folder");
     let folder = folder.path().to_str().expect("plain letters");
-    let (a, b) = (file(A), file(B));
+    let (a, b) = (policy_file(A), policy_file(B));
     let [list_a] = plainly([&a]);
     let never = nfguard(&netns, &["confirm"]);
     assert_eq!(never.status, Some(1), "{never:?}");
     assert!(never.stderr.contains("nothing waits to be confirmed"), "{never:?}");
-    done(&netns, &["load", path(&a), "--state-dir", folder]);
+    succeed(&netns, &["load", path(&a), "--state-dir", folder]);
     briefly(&netns, &b, &["--state-dir", folder]);
     over(&netns);
     let late = || nfguard(&netns, &["confirm", "--state-dir", folder]);
@@ -89,7 +89,7 @@ fn confirming_too_late_says_so_and_changes_nothing() {
 
 #[test]
 fn confirming_at_the_last_moment_wins_or_loses_and_the_answer_says_which() {
-    let (a, b) = (file(A), file(B));
+    let (a, b) = (policy_file(A), policy_file(B));
     let [list_a, list_b] = plainly([&a, &b]);
     let start = std::time::Instant::now();
     let (mut won, mut lost) = (0, 0);
@@ -99,7 +99,7 @@ fn confirming_at_the_last_moment_wins_or_loses_and_the_answer_says_which() {
         }
         let outcomes = parallel(4, |thread| {
             let netns = netns();
-            done(&netns, &["load", path(&a)]);
+            succeed(&netns, &["load", path(&a)]);
             briefly(&netns, &b, &[]);
             let left = nfguard(&netns, &["status", "--json"]);
             let left: Value = serde_json::from_str(&left.stdout).unwrap_or_default();
@@ -134,7 +134,7 @@ fn parallel<T: Send>(count: u32, work: impl Fn(u32) -> T + Sync) -> Vec<T> {
 #[test]
 fn where_no_policy_was_there_is_none_again() {
     let netns = netns();
-    let a = file(A);
+    let a = policy_file(A);
     briefly(&netns, &a, &[]);
     over(&netns);
     assert_eq!(listed(&netns), "");
@@ -144,7 +144,7 @@ fn where_no_policy_was_there_is_none_again() {
 #[test]
 fn the_way_back_is_to_what_was_there_and_not_to_what_was_loaded() {
     let netns = netns();
-    let (a, b) = (file(A), file(B));
+    let (a, b) = (policy_file(A), policy_file(B));
     for before in [
         "add rule inet nfguard ingress udp dport 5353 counter accept",
         "add chain inet nfguard more { type filter hook input priority 5; policy drop; }",
@@ -157,13 +157,13 @@ fn the_way_back_is_to_what_was_there_and_not_to_what_was_loaded() {
             "delete table inet nfguard",
             "delete table inet nfguard; add table inet nfguard; add chain inet nfguard mine",
         ] {
-            done(&netns, &["load", path(&a)]);
+            succeed(&netns, &["load", path(&a)]);
             by_hand(&netns, before);
             let there = listed(&netns);
-            done(&netns, &["load", path(&b), "--confirm", LONG]);
+            succeed(&netns, &["load", path(&b), "--confirm", LONG]);
             assert_ne!(listed(&netns), there);
             by_hand(&netns, meanwhile);
-            done(&netns, &["rollback"]);
+            succeed(&netns, &["rollback"]);
             assert_eq!(listed(&netns), there, "{before}; {meanwhile}");
             over(&netns);
         }
@@ -173,13 +173,13 @@ fn the_way_back_is_to_what_was_there_and_not_to_what_was_loaded() {
 #[test]
 fn what_could_not_be_put_back_is_not_replaced() {
     let netns = netns();
-    let (a, b) = (file(A), file(B));
+    let (a, b) = (policy_file(A), policy_file(B));
     for (by_hand, word) in [
         ("add rule inet nfguard ingress tcp dport { 1, 2 } accept", "a set without a name"),
         ("add map inet nfguard m { type ipv4_addr : verdict; }", "flags"),
         ("add table inet nfguard { flags dormant; }", "dormant"),
     ] {
-        done(&netns, &["load", path(&a)]);
+        succeed(&netns, &["load", path(&a)]);
         nft(&netns, &format!("{by_hand}\n"));
         let there = listed(&netns);
         let refused = nfguard(&netns, &["load", path(&b), "--confirm", LONG]);
@@ -189,15 +189,15 @@ fn what_could_not_be_put_back_is_not_replaced() {
         assert_eq!(listed(&netns), there);
         over(&netns);
     }
-    done(&netns, &["load", path(&b)]);
+    succeed(&netns, &["load", path(&b)]);
 }
 
 #[test]
 fn a_load_that_fails_or_changes_nothing_leaves_nothing_to_confirm() {
     let netns = netns();
-    let a = file(A);
-    done(&netns, &["load", path(&a)]);
-    let again = done(&netns, &["load", path(&a), "--confirm", LONG]);
+    let a = policy_file(A);
+    succeed(&netns, &["load", path(&a)]);
+    let again = succeed(&netns, &["load", path(&a), "--confirm", LONG]);
     assert!(again.stdout.ends_with("nothing changed\n"), "{again:?}");
     over(&netns);
     nft(&netns, "delete table inet nfguard; add table inet nfguard;\n");
@@ -209,12 +209,12 @@ fn a_load_that_fails_or_changes_nothing_leaves_nothing_to_confirm() {
 /// The last one that somebody has confirmed, or loaded without asking for confirmation.
 #[test]
 fn a_second_load_while_one_waits_goes_back_to_what_was_there_before_both() {
-    let (a, b, c) = (file(A), file(B), file(C));
+    let (a, b, c) = (policy_file(A), policy_file(B), policy_file(C));
     let [list_a, list_b, list_c] = plainly([&a, &b, &c]);
     let two = |then: &dyn Fn(&Netns)| {
         let netns = netns();
-        done(&netns, &["load", path(&a)]);
-        done(&netns, &["load", path(&b), "--confirm", LONG]);
+        succeed(&netns, &["load", path(&a)]);
+        succeed(&netns, &["load", path(&b), "--confirm", LONG]);
         then(&netns);
         over(&netns);
         listed(&netns)
@@ -224,8 +224,8 @@ fn a_second_load_while_one_waits_goes_back_to_what_was_there_before_both() {
     });
     assert_eq!(after, list_a);
     let after = two(&|netns| {
-        done(netns, &["load", path(&c), "--confirm", LONG]);
-        done(netns, &["confirm"]);
+        succeed(netns, &["load", path(&c), "--confirm", LONG]);
+        succeed(netns, &["confirm"]);
     });
     assert_eq!(after, list_c);
     // The first one waits on if nothing came of the second.
@@ -233,13 +233,13 @@ fn a_second_load_while_one_waits_goes_back_to_what_was_there_before_both() {
         briefly(netns, &b, &[]);
         assert!(waits(netns));
         assert_eq!(listed(netns), list_b);
-        done(netns, &["rollback"]);
+        succeed(netns, &["rollback"]);
     });
     assert_eq!(after, list_a);
     let after = two(&|netns| {
-        let plain = done(netns, &["load", path(&c)]);
+        let plain = succeed(netns, &["load", path(&c)]);
         assert!(plain.stderr.contains("an earlier load still waits"), "{plain:?}");
-        done(netns, &["rollback"]);
+        succeed(netns, &["rollback"]);
     });
     assert_eq!(after, list_a);
 }
@@ -247,16 +247,16 @@ fn a_second_load_while_one_waits_goes_back_to_what_was_there_before_both() {
 #[test]
 fn whom_the_policy_spares_goes_back_too() {
     let netns = netns();
-    let (a, b) = (file(A), file(B));
+    let (a, b) = (policy_file(A), policy_file(B));
     let spared = |address: &str| {
-        let never = done(&netns, &["never"]);
+        let never = succeed(&netns, &["never"]);
         never.stdout.lines().any(|line| line.starts_with(address) && line.contains("policy"))
     };
-    done(&netns, &["load", path(&a)]);
+    succeed(&netns, &["load", path(&a)]);
     assert!(spared("192.0.2.7") && !spared("192.0.2.8"));
-    done(&netns, &["load", path(&b), "--confirm", LONG]);
+    succeed(&netns, &["load", path(&b), "--confirm", LONG]);
     assert!(!spared("192.0.2.7") && spared("192.0.2.8"));
-    done(&netns, &["rollback"]);
+    succeed(&netns, &["rollback"]);
     over(&netns);
     until("spared again", || spared("192.0.2.7") && !spared("192.0.2.8"));
 }
@@ -264,15 +264,16 @@ fn whom_the_policy_spares_goes_back_too() {
 #[test]
 fn who_is_banned_for_a_scan_meanwhile_stays_banned() {
     let world = world();
-    let (a, scans) = (file(A), file(&B.replace("\"rules\"", "\"scan\": {}, \"rules\"")));
-    done(&world.host, &["load", path(&a)]);
-    done(&world.host, &["load", path(&scans), "--confirm", LONG]);
+    let (a, scans) =
+        (policy_file(A), policy_file(&B.replace("\"rules\"", "\"scan\": {}, \"rules\"")));
+    succeed(&world.host, &["load", path(&a)]);
+    succeed(&world.host, &["load", path(&scans), "--confirm", LONG]);
     let (from, to) = ("203.0.113.7".parse().expect("an address"), World::HOST_V4);
     let null = packet::ip(from, to, 6, 64, &packet::tcp(from, to, 40_000, 9, 0));
     world.internet.send_raw(None, &null).expect("it is sent");
-    let is_banned = || done(&world.host, &["bans"]).stdout.contains("203.0.113.7");
+    let is_banned = || succeed(&world.host, &["bans"]).stdout.contains("203.0.113.7");
     until("banned", is_banned);
-    done(&world.host, &["rollback"]);
+    succeed(&world.host, &["rollback"]);
     over(&world.host);
     until("banned by a rule that stays", is_banned);
     assert!(!listed(&world.host).contains("scan"), "the rules from before are back");
@@ -281,9 +282,9 @@ fn who_is_banned_for_a_scan_meanwhile_stays_banned() {
 #[test]
 fn others_that_write_all_the_time_do_not_keep_the_rules_from_coming_back() {
     let netns = netns();
-    let (a, b) = (file(A), file(B));
+    let (a, b) = (policy_file(A), policy_file(B));
     let [list_a] = plainly([&a]);
-    done(&netns, &["load", path(&a)]);
+    succeed(&netns, &["load", path(&a)]);
     nft(&netns, "add table inet other; add set inet other s { type ipv4_addr; };\n");
     briefly(&netns, &b, &[]);
     let many: String = (0..400_u32)

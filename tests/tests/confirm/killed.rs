@@ -14,8 +14,8 @@ use nix::unistd::Pid;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 
 use super::{
-    A, B, ENOUGH, LONG, SHORT, done, file, listed, netns, over, path, plainly, until, waits,
-    went_well_or_back,
+    A, B, ENOUGH, LONG, SHORT, listed, netns, over, path, plainly, policy_file, succeed, until,
+    waits, went_well_or_back,
 };
 
 fn loader(file: &TempFile, time: &str) -> Command {
@@ -30,7 +30,7 @@ fn pid(child: &Child) -> Pid {
 
 #[test]
 fn a_loader_that_is_killed_at_any_moment_leaves_what_was_there_before() {
-    let (a, b) = (file(A), file(B));
+    let (a, b) = (policy_file(A), policy_file(B));
     let [list_a, list_b] = plainly([&a, &b]);
     let (killed, in_force, ended) = (AtomicU32::new(0), AtomicU32::new(0), AtomicU32::new(0));
     let start = Instant::now();
@@ -40,12 +40,12 @@ fn a_loader_that_is_killed_at_any_moment_leaves_what_was_there_before() {
             let (killed, in_force, ended) = (&killed, &in_force, &ended);
             scope.spawn(move || {
                 let netns = netns();
-                done(&netns, &["load", path(a)]);
+                succeed(&netns, &["load", path(a)]);
                 // How long it takes here and now.
                 let begun = Instant::now();
-                done(&netns, &["load", path(b), "--confirm", LONG]);
+                succeed(&netns, &["load", path(b), "--confirm", LONG]);
                 let mut usual = begun.elapsed();
-                done(&netns, &["rollback"]);
+                succeed(&netns, &["rollback"]);
                 over(&netns);
                 for round in 0..6_u32 {
                     if start.elapsed() > ENOUGH && killed.load(Ordering::Relaxed) >= 8 {
@@ -75,10 +75,10 @@ fn a_loader_that_is_killed_at_any_moment_leaves_what_was_there_before() {
 
 #[test]
 fn a_terminal_that_is_closed_takes_only_the_loader_with_it() {
-    let (a, b) = (file(A), file(B));
+    let (a, b) = (policy_file(A), policy_file(B));
     let [list_a, list_b] = plainly([&a, &b]);
     let netns = netns();
-    done(&netns, &["load", path(&a)]);
+    succeed(&netns, &["load", path(&a)]);
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let line = openpt(flags).expect("a terminal");
     unlockpt(&line).expect("ours");
@@ -109,11 +109,11 @@ fn in_terminal(netns: &Netns, file: &TempFile, terminal: OwnedFd) -> Child {
 
 #[test]
 fn what_kills_the_loaders_parent_and_its_whole_job_does_not_reach_the_way_back() {
-    let (a, b) = (file(A), file(B));
+    let (a, b) = (policy_file(A), policy_file(B));
     let [list_a, list_b] = plainly([&a, &b]);
     let by = |signal: Signal| {
         let netns = netns();
-        done(&netns, &["load", path(&a)]);
+        succeed(&netns, &["load", path(&a)]);
         let load = loader(&b, "20s");
         let mut shell = netns.run(|| {
             let mut shell = Command::new("env");
@@ -139,7 +139,7 @@ fn what_kills_the_loaders_parent_and_its_whole_job_does_not_reach_the_way_back()
 
 #[test]
 fn a_full_disk_neither_stops_a_load_nor_its_way_back() {
-    let (a, b) = (file(A), file(B));
+    let (a, b) = (policy_file(A), policy_file(B));
     let [list_a, list_b] = plainly([&a, &b]);
     let full = tempfile::tempdir().expect("a folder");
     let state = full.path().join("state");
@@ -164,24 +164,24 @@ fn a_full_disk_neither_stops_a_load_nor_its_way_back() {
     over(&netns);
     assert_eq!(listed(&netns), list_a);
     load(&netns, &["--confirm", LONG], &b);
-    done(&netns, &["confirm"]);
+    succeed(&netns, &["confirm"]);
     over(&netns);
     assert_eq!(listed(&netns), list_b);
 }
 
 #[test]
 fn who_ends_the_way_back_politely_takes_it_at_once() {
-    let (a, b) = (file(A), file(B));
+    let (a, b) = (policy_file(A), policy_file(B));
     let [list_a, list_b] = plainly([&a, &b]);
     let netns = netns();
-    done(&netns, &["load", path(&a)]);
-    done(&netns, &["load", path(&b), "--confirm", LONG]);
+    succeed(&netns, &["load", path(&a)]);
+    succeed(&netns, &["load", path(&b), "--confirm", LONG]);
     let keepers = keepers(&netns);
     let [keeper] = keepers[..] else { panic!("{keepers:?}") };
     for ignored in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGPIPE] {
         kill(keeper, ignored).expect("there");
     }
-    done(&netns, &["status"]);
+    succeed(&netns, &["status"]);
     assert!(waits(&netns));
     assert_eq!(listed(&netns), list_b);
     kill(keeper, Signal::SIGTERM).expect("there");
@@ -205,11 +205,11 @@ fn keepers(netns: &Netns) -> Vec<Pid> {
 
 #[test]
 fn two_loaders_at_once_have_one_way_back() {
-    let (a, b) = (file(A), file(B));
+    let (a, b) = (policy_file(A), policy_file(B));
     let [list_a] = plainly([&a]);
     for _ in 0..5 {
         let netns = netns();
-        done(&netns, &["load", path(&a)]);
+        succeed(&netns, &["load", path(&a)]);
         let children = [0; 4].map(|_| netns.run(|| loader(&b, LONG).spawn().expect("starts")));
         // One that comes while another is at it is told so, and changes nothing.
         let statuses = children.map(|mut child| child.wait().expect("ends").code());

@@ -5,13 +5,13 @@ mod killed;
 mod past;
 mod reach;
 
-use std::ffi::OsStr;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use nfguard_lab::{Netns, World};
+use nfguard_lab::Netns;
 use nfguard_tests::nft::nft;
-use nfguard_tests::program::{Answer, TempFile, command, nfguard};
+use nfguard_tests::place::{netns, world};
+use nfguard_tests::program::{Answer, TempFile, command, nfguard, policy_file, succeed};
+use nfguard_tests::wait::until;
 
 /// Opens 22 and 80.
 const A: &str = r#"{ "version": 1, "never_ban": ["192.0.2.7"], "rules": [
@@ -35,18 +35,6 @@ const LONG: &str = "10m";
 /// On a machine that is slow, a test has done enough after this.
 const ENOUGH: Duration = Duration::from_secs(60);
 
-fn world() -> World {
-    World::new().unwrap_or_else(|error| panic!("{error}\nrun me with `cargo xtask netns-test`"))
-}
-
-fn netns() -> Netns {
-    Netns::new().unwrap_or_else(|error| panic!("{error}\nrun me with `cargo xtask netns-test`"))
-}
-
-fn file(text: &str) -> TempFile {
-    TempFile::new("policy.json", text)
-}
-
 /// Our table as nft lists it, without what was counted; nothing if it is not there.
 fn listed(netns: &Netns) -> String {
     let all = netns.run(|| {
@@ -61,14 +49,6 @@ fn listed(netns: &Netns) -> String {
     let mut blocks: Vec<&str> = table.split("\n\n").collect();
     blocks.sort_unstable();
     blocks.join("\n\n")
-}
-
-/// Runs what must end well.
-#[track_caller]
-fn done<S: AsRef<OsStr> + Sync>(netns: &Netns, arguments: &[S]) -> Answer {
-    let answer = nfguard(netns, arguments);
-    assert_eq!(answer.status, Some(0), "{answer:?}");
-    answer
 }
 
 /// The shortest time to confirm. A load on a slow machine may take as long, and has gone back then.
@@ -106,16 +86,6 @@ fn waits(netns: &Netns) -> bool {
     sockets.expect("/proc is mounted").contains("@nfguard/way-back")
 }
 
-/// Polls until it is so.
-#[track_caller]
-fn until(what: &str, is_so: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !is_so() {
-        assert!(Instant::now() < deadline, "not so in a minute: {what}");
-        thread::sleep(Duration::from_millis(20));
-    }
-}
-
 /// Until the way back was taken, or is needed no more.
 #[track_caller]
 fn over(netns: &Netns) {
@@ -126,7 +96,7 @@ fn over(netns: &Netns) {
 fn plainly<const N: usize>(files: [&TempFile; N]) -> [String; N] {
     files.map(|file| {
         let netns = netns();
-        done(&netns, &["load", path(file)]);
+        succeed(&netns, &["load", path(file)]);
         listed(&netns)
     })
 }

@@ -9,7 +9,7 @@ use nfguard_tests::program::{Answer, command};
 use serde_json::Value;
 
 use super::went_well_or_back;
-use super::{A, B, C, LONG, SHORT, file, listed, netns, over, path, plainly, until};
+use super::{A, B, C, LONG, SHORT, listed, netns, over, path, plainly, policy_file, until};
 
 /// A host whose loads are written down.
 struct Host {
@@ -62,7 +62,7 @@ fn outcomes(words: &[&str]) -> Vec<(u64, String)> {
 #[test]
 fn each_load_is_written_down_with_who_what_and_what_became_of_it() {
     let host = Host::new();
-    let (a, b, c) = (file(A), file(B), file(C));
+    let (a, b, c) = (policy_file(A), policy_file(B), policy_file(C));
     host.done(&["load", path(&a)]);
     host.done(&["load", path(&a)]);
     assert_eq!(host.loads(), outcomes(&["loaded"]), "the second one changed nothing");
@@ -93,7 +93,7 @@ fn each_load_is_written_down_with_who_what_and_what_became_of_it() {
 #[test]
 fn rollback_goes_back_load_by_load_or_to_the_one_that_is_named() {
     let host = Host::new();
-    let (a, b, c) = (file(A), file(B), file(C));
+    let (a, b, c) = (policy_file(A), policy_file(B), policy_file(C));
     let lists = plainly([&a, &b, &c]);
     for file in [&a, &b, &c] {
         host.done(&["load", path(file)]);
@@ -120,7 +120,7 @@ fn rollback_goes_back_load_by_load_or_to_the_one_that_is_named() {
 #[test]
 fn what_is_written_down_is_for_its_owner_and_a_damaged_entry_harms_no_other() {
     let host = Host::new();
-    let (a, b) = (file(A), file(B));
+    let (a, b) = (policy_file(A), policy_file(B));
     let lists = plainly([&a, &b]);
     host.done(&["load", path(&a)]);
     host.done(&["load", path(&b)]);

@@ -7,7 +7,9 @@ use nfguard_lab::{Netns, Probe, Server, World};
 use nfguard_tests::program::nfguard;
 use serde_json::Value;
 
-use super::{A, B, C, LONG, done, file, listed, netns, over, over_ssh, path, plainly, world};
+use super::{
+    A, B, C, LONG, listed, netns, over, over_ssh, path, plainly, policy_file, succeed, world,
+};
 
 /// Lets in SSH from elsewhere only.
 const ELSEWHERE: &str = r#"{ "version": 1, "rules": [
@@ -35,7 +37,7 @@ impl Sshd<'_> {
 
 #[test]
 fn a_load_that_would_not_let_its_operator_in_again_is_refused() {
-    let (a, elsewhere) = (file(A), file(ELSEWHERE));
+    let (a, elsewhere) = (policy_file(A), policy_file(ELSEWHERE));
     let [list_a, list_elsewhere] = plainly([&a, &elsewhere]);
     for address in [World::HOST_V4, World::HOST_V6] {
         let world = world();
@@ -65,7 +67,7 @@ fn a_load_that_would_not_let_its_operator_in_again_is_refused() {
         assert_eq!(forced.status, Some(0), "{forced:?}");
         assert_eq!(listed(host), list_elsewhere);
         assert!(!knock());
-        done(host, &["rollback"]);
+        succeed(host, &["rollback"]);
         over(host);
         assert!(knock());
     }
@@ -76,7 +78,7 @@ fn a_rule_that_limits_lets_the_operator_in() {
     let world = world();
     let sshd = Sshd::new(&world, World::HOST_V4);
     let (_stream, session) = sshd.login();
-    let a = file(A);
+    let a = policy_file(A);
     let loaded = over_ssh(&world.host, &session, &["load", path(&a)]);
     assert_eq!(loaded.status, Some(0), "{loaded:?}");
 }
@@ -84,7 +86,7 @@ fn a_rule_that_limits_lets_the_operator_in() {
 #[test]
 fn a_peer_can_be_given_and_a_session_of_elsewhere_is_nobody_here() {
     let world = world();
-    let elsewhere = file(ELSEWHERE);
+    let elsewhere = policy_file(ELSEWHERE);
     let load = |peer: &str| {
         nfguard(&world.host, &["load", path(&elsewhere), "--dry-run", "--json", "--peer", peer])
     };
@@ -118,7 +120,7 @@ fn a_connection_opened_after_the_load_is_proof_and_no_other_is() {
     let world = world();
     let host = &world.host;
     let sshd = Sshd::new(&world, World::HOST_V4);
-    let files = [file(A), file(B), file(C)];
+    let files = [policy_file(A), policy_file(B), policy_file(C)];
     let (_first, first) = sshd.login();
     let (_second, second) = sshd.login();
     let load = |which: usize| {
@@ -149,8 +151,8 @@ fn a_connection_opened_after_the_load_is_proof_and_no_other_is() {
 #[test]
 fn the_console_may_confirm_and_is_called_that() {
     let netns = netns();
-    let a = file(A);
-    done(&netns, &["load", path(&a), "--confirm", LONG]);
+    let a = policy_file(A);
+    succeed(&netns, &["load", path(&a), "--confirm", LONG]);
     let answer = confirm(&netns, None);
     // Whoever runs this over SSH does so from elsewhere, as seen from the namespace.
     let from = answer["from"].as_str().expect("a word");

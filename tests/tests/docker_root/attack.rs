@@ -9,10 +9,11 @@ use nfguard_lab::{DEFAULT_TIMEOUT, World};
 use nfguard_tests::fail2ban::Fail2Ban;
 use nfguard_tests::nft::nft;
 use nfguard_tests::program::nfguard;
+use nfguard_tests::wait::TIMEOUT;
 use serde_json::Value;
 
 use crate::cells::{self, ATTACKER, CLIENT, HOST};
-use crate::docker::{PATIENCE, poll};
+use crate::docker::poll;
 use crate::engine::{Engine, Settings};
 use crate::story;
 
@@ -93,10 +94,10 @@ fn who_tries_passwords_at_a_proxy_in_a_container_is_stopped_ahead_of_docker_and_
 /// One connection, a request after the other, each answered.
 fn browse(world: &World, from: IpAddr, host: IpAddr, over: &AtomicBool) -> u32 {
     let to = SocketAddr::new(host, 443);
-    let mut stream = cells::open(&world.internet, Some(from), to, PATIENCE).expect("it opens");
+    let mut stream = cells::open(&world.internet, Some(from), to, TIMEOUT).expect("it opens");
     let mut pages = 0;
     while !over.load(Ordering::SeqCst) {
-        assert!(cells::ask(&mut stream, "/", PATIENCE).is_some(), "page {pages}");
+        assert!(cells::ask(&mut stream, "/", TIMEOUT).is_some(), "page {pages}");
         pages += 1;
         thread::sleep(std::time::Duration::from_millis(5));
     }
@@ -106,9 +107,9 @@ fn browse(world: &World, from: IpAddr, host: IpAddr, over: &AtomicBool) -> u32 {
 fn attack(world: &World, from: IpAddr, host: IpAddr) {
     let to = SocketAddr::new(host, 80);
     let before = bans(world).len();
-    let mut open = cells::open(&world.internet, Some(from), to, PATIENCE).expect("it opens");
+    let mut open = cells::open(&world.internet, Some(from), to, TIMEOUT).expect("it opens");
     for _ in 0..5 {
-        let answer = cells::ask(&mut open, "/admin", PATIENCE).expect("not banned yet");
+        let answer = cells::ask(&mut open, "/admin", TIMEOUT).expect("not banned yet");
         assert!(answer.contains("401"), "{answer}");
     }
     poll("a ban", || bans(world).len() > before);

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use nfguard_lab::{DEFAULT_TIMEOUT, Probe, World, packet};
 use nfguard_tests::program::nfguard;
+use nfguard_tests::wait::TIMEOUT;
 
 use crate::cells::{self, ATTACKER, CLIENT, Cell, From, Ground, HOST};
-use crate::docker::{Docker, Kind, PATIENCE};
+use crate::docker::{Docker, Kind};
 
 /// The ports that are open to the world, over TCP: a container, another, docker-proxy for IPv6.
 const PORTS: [u16; 3] = [80, 443, 4443];
@@ -31,7 +32,7 @@ impl Open {
                     continue;
                 }
                 let to = SocketAddr::new(host, port);
-                let stream = cells::open(&world.internet, Some(from), to, PATIENCE);
+                let stream = cells::open(&world.internet, Some(from), to, TIMEOUT);
                 open.connections.push((to, stream.expect("it opens")));
             }
             open.datagrams.push((from, SocketAddr::new(host, 443)));
@@ -42,11 +43,11 @@ impl Open {
 
     fn must_live(&mut self, world: &World, when: &str) {
         for (to, stream) in &mut self.connections {
-            assert!(cells::ask(stream, "/", PATIENCE).is_some(), "{when}: {to}");
+            assert!(cells::ask(stream, "/", TIMEOUT).is_some(), "{when}: {to}");
         }
         for (from, to) in &self.datagrams {
             let probe = Probe::udp(&world.internet, *to).from(*from).source_port(FLOW);
-            assert!((0..20).any(|_| probe.timeout(PATIENCE / 20).run().passed()), "{when}: {to}");
+            assert!((0..20).any(|_| probe.timeout(TIMEOUT / 20).run().passed()), "{when}: {to}");
         }
     }
 

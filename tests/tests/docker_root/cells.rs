@@ -7,8 +7,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nfguard_lab::{DEFAULT_TIMEOUT, Netns, Probe, World};
+use nfguard_tests::wait::TIMEOUT;
 
-use crate::docker::{Docker, Kind, PATIENCE};
+use crate::docker::{Docker, Kind};
 
 /// Somebody on the internet who does nothing wrong, IPv4 and IPv6.
 pub(crate) const CLIENT: [IpAddr; 2] = [v4(203, 7), v6(0x67)];
@@ -190,10 +191,9 @@ impl Ground<'_> {
 
     /// What is expected to pass has all the time of the world; what is not is tried once.
     fn passes(&self, cell: &Cell, expected: bool) -> bool {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
-            let passed =
-                self.try_once(cell, if expected { PATIENCE / 12 } else { DEFAULT_TIMEOUT });
+            let passed = self.try_once(cell, if expected { TIMEOUT / 12 } else { DEFAULT_TIMEOUT });
             if passed || !expected || Instant::now() > deadline {
                 return passed;
             }

@@ -1,14 +1,12 @@
 //! What the tests ask of Docker, be it an engine or its ruleset replayed.
 
+use nfguard_tests::wait::TIMEOUT;
 use std::env;
 use std::fs;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
-
-/// However loaded the machine may be.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A host with three containers.
 ///
@@ -64,7 +62,7 @@ pub(crate) fn responder() -> PathBuf {
 }
 
 pub(crate) fn poll(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while !is_so() {
         assert!(Instant::now() < deadline, "never: {what}");
         thread::sleep(Duration::from_millis(30));

@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use nfguard_lab::DEFAULT_TIMEOUT;
 use nfguard_tests::document;
 use nfguard_tests::program;
+use nfguard_tests::wait::TIMEOUT;
 
 use crate::cells::{self, ATTACKER, CLIENT, HOST};
-use crate::docker::{PATIENCE, poll};
+use crate::docker::poll;
 use crate::engine::{Engine, Settings};
 use crate::story;
 
@@ -71,8 +72,8 @@ fn the_readme_leads_from_an_empty_server_to_a_protected_one() {
     for (client, host) in CLIENT.into_iter().zip(HOST) {
         for port in [80, 443] {
             let to = SocketAddr::new(host, port);
-            let mut stream = cells::open(&world.internet, Some(client), to, PATIENCE);
-            let answer = stream.as_mut().and_then(|stream| cells::ask(stream, "/", PATIENCE));
+            let mut stream = cells::open(&world.internet, Some(client), to, TIMEOUT);
+            let answer = stream.as_mut().and_then(|stream| cells::ask(stream, "/", TIMEOUT));
             let answer = answer.unwrap_or_else(|| panic!("{to} does not answer\n{printed}"));
             assert!(answer.contains(&format!("peer={client}")), "{answer}");
         }
@@ -82,12 +83,12 @@ fn the_readme_leads_from_an_empty_server_to_a_protected_one() {
     }
     // Who tries passwords from now on is banned.
     let (attacker, to) = (ATTACKER[0], SocketAddr::new(HOST[0], 80));
-    let mut stream = cells::open(&world.internet, Some(attacker), to, PATIENCE).expect("it opens");
+    let mut stream = cells::open(&world.internet, Some(attacker), to, TIMEOUT).expect("it opens");
     for _ in 0..5 {
-        cells::ask(&mut stream, "/admin", PATIENCE).expect("not banned yet");
+        cells::ask(&mut stream, "/admin", TIMEOUT).expect("not banned yet");
     }
     poll("a ban", || engine.script("nfguard bans").contains("fail2ban/traefik-auth"));
     assert_eq!(cells::ask(&mut stream, "/", DEFAULT_TIMEOUT), None);
-    let mut other = cells::open(&world.internet, Some(CLIENT[0]), to, PATIENCE).expect("it opens");
-    assert!(cells::ask(&mut other, "/", PATIENCE).is_some());
+    let mut other = cells::open(&world.internet, Some(CLIENT[0]), to, TIMEOUT).expect("it opens");
+    assert!(cells::ask(&mut other, "/", TIMEOUT).is_some());
 }

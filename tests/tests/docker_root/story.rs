@@ -5,11 +5,12 @@ use std::process::Command;
 
 use nfguard_lab::{Netns, Server, World, veth};
 use nfguard_tests::program::{TempFile, nfguard};
+use nfguard_tests::wait::TIMEOUT;
 use serde_json::Value;
 
 use crate::bans;
 use crate::cells::{self, ATTACKER, CLIENT, Cell, EGRESS, From, Ground, HOST};
-use crate::docker::{Docker, Kind, PATIENCE};
+use crate::docker::{Docker, Kind};
 
 /// That of a host with Traefik, and a second port that a container publishes.
 const POLICY: &str = r#"{ "version": 1, "rules": [
@@ -90,7 +91,7 @@ fn a_host_process_is_reached_by_the_rule_for_its_port(world: &World) {
             let from = CLIENT.into_iter().find(|from| from.is_ipv4() == host.is_ipv4());
             cells::open(&world.internet, from, server.address(), patience).is_some()
         };
-        assert!(reaches(&allowed, PATIENCE));
+        assert!(reaches(&allowed, TIMEOUT));
         assert!(!reaches(&denied, nfguard_lab::DEFAULT_TIMEOUT));
     }
     unload(world);
@@ -182,8 +183,8 @@ fn without_http(cells: &[Cell], container: &str) -> Vec<Cell> {
 /// Behind address translation the container sees who asks; behind docker-proxy, the bridge.
 fn peers_are_seen(world: &World, docker: &dyn Docker) {
     let peer = |from: IpAddr, to: SocketAddr| {
-        let mut stream = cells::open(&world.internet, Some(from), to, PATIENCE).expect("it opens");
-        let answer = cells::ask(&mut stream, "/", PATIENCE).expect("an answer");
+        let mut stream = cells::open(&world.internet, Some(from), to, TIMEOUT).expect("it opens");
+        let answer = cells::ask(&mut stream, "/", TIMEOUT).expect("an answer");
         answer.rsplit_once("peer=").expect("a peer").1.trim().to_owned()
     };
     for (from, host) in CLIENT.into_iter().zip(HOST) {

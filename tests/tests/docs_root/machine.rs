@@ -12,8 +12,7 @@ use std::time::{Duration, Instant};
 use nfguard_lab::{Netns, veth};
 use nfguard_tests::document::repository;
 use nfguard_tests::program;
-
-const PATIENCE: Duration = Duration::from_secs(60);
+use nfguard_tests::wait::TIMEOUT;
 
 /// The host's address, and who is logged in from where.
 const SESSION: &str = "192.0.2.1 50022 192.0.2.10 22";
@@ -125,7 +124,7 @@ impl Machine {
             printed
         });
         let status = child.wait().expect("it ends").code();
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while !reader.is_finished() {
             assert!(Instant::now() < deadline, "something holds on to its output: {commands}");
             thread::sleep(Duration::from_millis(10));
@@ -148,7 +147,7 @@ impl Machine {
         let child = self.host.run(|| command.spawn().expect("nsenter starts"));
         self.going_on.push(Going { text: commands.to_owned(), child });
         let socket = self.path("/run/nfguard/guard.sock");
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while !socket.exists() {
             self.check_what_goes_on();
             assert!(Instant::now() < deadline, "no socket: {commands}");

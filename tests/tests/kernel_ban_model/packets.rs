@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use nfguard_ban::{Port, Protocol};
 use nfguard_lab::{Netns, Probe, World, packet};
+use nfguard_tests::wait::TIMEOUT;
 use socket2::{Domain, Socket, Type};
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The source port of the last packet of a volley, which nothing stops.
 const LAST: u16 = 1;
@@ -45,7 +44,7 @@ impl Ground {
         let receivers = families.map(|domain| {
             [TCP, UDP].map(|protocol| {
                 let socket = socket(&host, domain, protocol.into());
-                socket.set_read_timeout(Some(PATIENCE)).expect("can be set");
+                socket.set_read_timeout(Some(TIMEOUT)).expect("can be set");
                 socket
             })
         });
@@ -55,7 +54,7 @@ impl Ground {
         for (family, peer) in [("ipv4", World::HOST_V4), ("ipv6", World::HOST_V6)] {
             let setting = format!("{family}/neigh/eth0/base_reachable_time_ms");
             internet.sysctl(&setting, "86400000").expect("can be set");
-            let probe = Probe::ping(&internet, peer).timeout(PATIENCE);
+            let probe = Probe::ping(&internet, peer).timeout(TIMEOUT);
             assert!(probe.run().passed(), "{peer} is out of reach");
         }
         Ground {

@@ -7,12 +7,11 @@ use std::time::{Duration, Instant};
 
 use nfguard_ban::ipnetwork::IpNetwork;
 use nfguard_ban::{ActiveBan, Admitted, Ban, BanOutcome, Bans, NeverBan, Port, Target};
+use nfguard_tests::wait::TIMEOUT;
 
 use crate::model::{End, Held, Model, Network, Place};
 use crate::packets::{Ground, Packet};
 use crate::steps::{Action, From, Lasts, PORTS, SENDERS, Step, Wish, Written};
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How much longer a short ban lasts than it takes to make it and look at it.
 const SHORT: Duration = Duration::from_millis(300);
@@ -80,11 +79,11 @@ impl<'a> Run<'a> {
 
     /// Waits for the bans to end that do so before that moment, or for all short ones.
     fn settle(&mut self, before: Option<Instant>) {
-        let soon = Instant::now() + PATIENCE;
+        let soon = Instant::now() + TIMEOUT;
         for place in self.model.ending(before.unwrap_or(soon)) {
             let (target, from) = (target_of(place.0), place.1);
             while self.bans[0].look_up(target, from).expect("an answer").is_some() {
-                assert!(Instant::now() < soon + PATIENCE, "{place:?} does not end");
+                assert!(Instant::now() < soon + TIMEOUT, "{place:?} does not end");
                 thread::sleep(Duration::from_millis(5));
             }
             self.model.bans.remove(&place);

@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 use nfguard_tests::guard::Guard;
 use serde_json::Value;
 
-use super::{A, banned, done, file, json, netns, until};
+use super::{A, banned, json, netns, policy_file, succeed, until};
 
 #[test]
 fn one_line_bans_and_one_unbans_and_all_are_told() {
     let netns = netns();
-    let a = file(A);
+    let a = policy_file(A);
     let guard = Guard::start(&netns, Some(a.path()), &[]);
     let mode = fs::metadata(guard.socket()).expect("there").permissions().mode();
     assert_eq!(mode & 0o777, 0o660);
@@ -36,7 +36,7 @@ fn one_line_bans_and_one_unbans_and_all_are_told() {
     assert_eq!(json(&tool.say(longer))["did"], "extended");
     assert_eq!(banned(&netns), ["203.0.113.7 tool"]);
     // What other programs ban is told of, too.
-    done(&netns, &["ban", "203.0.113.8", "--source", "other"]);
+    succeed(&netns, &["ban", "203.0.113.8", "--source", "other"]);
     let status = || json(&guard.status())["status"].clone();
     until("it has heard", &guard, || status()["bans_by_source"]["other"] == 1);
     assert_eq!(status()["bans"], 2);
@@ -120,7 +120,7 @@ fn lines_that_make_no_sense_are_answered_and_ones_without_an_end_are_not_kept() 
 #[test]
 fn a_thousand_clients_at_once_do_no_harm() {
     let netns = netns();
-    let a = file(A);
+    let a = policy_file(A);
     let guard = Guard::start(&netns, Some(a.path()), &[]);
     let files = rustix::process::Rlimit { current: Some(4096), maximum: Some(4096) };
     // Without the privilege to raise it, what is there has to do.
@@ -193,7 +193,7 @@ fn field(process: u32, name: &str) -> String {
 #[test]
 fn the_guard_has_one_capability_left_and_cannot_get_another() {
     let netns = netns();
-    let a = file(A);
+    let a = policy_file(A);
     let guard = Guard::start(&netns, Some(a.path()), &[]);
     let net_admin = "0000000000001000";
     for (name, value) in [
@@ -215,9 +215,9 @@ fn the_guard_has_one_capability_left_and_cannot_get_another() {
 #[test]
 fn prometheus_reads_what_rules_have_counted_and_who_has_banned() {
     let netns = netns();
-    let a = file(A);
+    let a = policy_file(A);
     let guard = Guard::start(&netns, Some(a.path()), &["--metrics", "{}/metrics.sock"]);
-    done(&netns, &["ban", "203.0.113.7", "203.0.113.8", "--source", "tool"]);
+    succeed(&netns, &["ban", "203.0.113.7", "203.0.113.8", "--source", "tool"]);
     let scrape = || {
         let path = guard.folder().join("metrics.sock");
         let mut stream = UnixStream::connect(path).expect("it listens");

@@ -10,13 +10,13 @@ use nfguard_tests::guard::Guard;
 use nfguard_tests::nft::{nft, try_nft};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{A, banned, can_be_owned, done, file, json, netns, policy, until, world};
+use super::{A, banned, can_be_owned, json, netns, policy, policy_file, succeed, until, world};
 
 #[test]
 fn what_others_change_is_refused_or_put_right() {
     let netns = netns();
-    let a = file(A);
-    done(&netns, &["load", a.path().to_str().expect("plain letters")]);
+    let a = policy_file(A);
+    succeed(&netns, &["load", a.path().to_str().expect("plain letters")]);
     let guard = Guard::start(&netns, Some(a.path()), &[]);
     let kept = if can_be_owned() { "owned" } else { "watched" };
     assert_eq!(json(&guard.status())["status"]["policy"], kept);
@@ -46,7 +46,7 @@ fn what_others_change_is_refused_or_put_right() {
             };
             assert_ne!(event["changes"].as_array().map(Vec::len), Some(0), "{change}: {event}");
         }
-        done(&netns, &["status"]);
+        succeed(&netns, &["status"]);
     }
     let repairs = json(&guard.status())["status"]["repairs"].as_u64().expect("a number");
     assert_eq!(repairs, if can_be_owned() { 0 } else { 8 }, "{}", guard.log());
@@ -56,12 +56,12 @@ fn what_others_change_is_refused_or_put_right() {
 #[test]
 fn the_first_ban_of_its_kind_comes_back_even_if_it_is_flushed_at_once() {
     let netns = netns();
-    let a = file(A);
+    let a = policy_file(A);
     let guard = Guard::start(&netns, Some(a.path()), &[]);
     let process = Pid::from_raw(guard.process().try_into().expect("a number")).expect("it runs");
     for (at, target) in ["203.0.113.7", "203.0.113.0/25"].into_iter().enumerate() {
         kill_process(process, Signal::STOP).expect("it is ours");
-        done(&netns, &["ban", target, "--for", "1h", "--source", "one"]);
+        succeed(&netns, &["ban", target, "--for", "1h", "--source", "one"]);
         nft(&netns, "flush ruleset\n");
         kill_process(process, Signal::CONT).expect("it is ours");
         until(target, &guard, || banned(&netns).len() == at + 1);
@@ -73,13 +73,13 @@ fn the_first_ban_of_its_kind_comes_back_even_if_it_is_flushed_at_once() {
 #[test]
 fn bans_that_others_flush_come_back_with_the_time_that_they_had_left() {
     let netns = netns();
-    let a = file(A);
+    let a = policy_file(A);
     let guard = Guard::start(&netns, Some(a.path()), &[]);
-    done(&netns, &["ban", "203.0.113.7", "--for", "1h", "--source", "one"]);
-    done(&netns, &["ban", "203.0.113.0/25", "2001:db8:7::/48", "--source", "for-ever"]);
-    done(&netns, &["ban", "203.0.113.8", "--port", "443", "--for", "2h", "--source", "by-port"]);
-    done(&netns, &["ban", "203.0.113.9", "--for", "1h"]);
-    done(&netns, &["unban", "203.0.113.9"]);
+    succeed(&netns, &["ban", "203.0.113.7", "--for", "1h", "--source", "one"]);
+    succeed(&netns, &["ban", "203.0.113.0/25", "2001:db8:7::/48", "--source", "for-ever"]);
+    succeed(&netns, &["ban", "203.0.113.8", "--port", "443", "--for", "2h", "--source", "by-port"]);
+    succeed(&netns, &["ban", "203.0.113.9", "--for", "1h"]);
+    succeed(&netns, &["unban", "203.0.113.9"]);
     let list = netns.run(|| {
         nfguard_tests::program::feed(
             &netns,
@@ -93,13 +93,13 @@ fn bans_that_others_flush_come_back_with_the_time_that_they_had_left() {
     for _ in 0..3 {
         flush(&netns, &guard, "flush ruleset\n");
         assert_eq!(banned(&netns), before);
-        assert!(done(&netns, &["feed", "list"]).stdout.contains("drop"));
+        assert!(succeed(&netns, &["feed", "list"]).stdout.contains("drop"));
     }
-    let left = done(&netns, &["bans", "--json", "--source", "one"]);
+    let left = succeed(&netns, &["bans", "--json", "--source", "one"]);
     let left = json(&left.stdout)["bans"][0]["expires_in_seconds"].as_f64().expect("a time");
     assert!((1.0..3600.0).contains(&left), "{left}");
     // Everybody else's bans are as they were made, not as the guard makes them.
-    done(&netns, &["ban", "203.0.113.10", "--for", "1h"]);
+    succeed(&netns, &["ban", "203.0.113.10", "--for", "1h"]);
     assert_eq!(banned(&netns).len(), 6);
 }
 
@@ -133,9 +133,9 @@ fn count(world: &World, counter: &str) -> u64 {
 #[test]
 fn no_denied_packet_gets_through_while_others_flush_everything_of_ours() {
     let world = world();
-    let a = file(A);
+    let a = policy_file(A);
     let guard = Guard::start(&world.host, Some(a.path()), &[]);
-    done(&world.host, &["ban", "203.0.113.66", "--for", "1h"]);
+    succeed(&world.host, &["ban", "203.0.113.66", "--for", "1h"]);
     nft(&world.host, WATCH);
     let stop = AtomicBool::new(false);
     let send = |from: [u8; 4], port: u16| {

@@ -4,16 +4,16 @@ use nfguard_tests::guard::Guard;
 use nfguard_tests::nft::{nft, try_nft};
 use nfguard_tests::program::nfguard;
 
-use super::{A, B, banned, can_be_owned, done, file, json, netns, policy, until};
+use super::{A, B, banned, can_be_owned, json, netns, policy, policy_file, succeed, until};
 
 #[test]
 fn loading_unloading_and_going_back_work_as_without_a_guard_and_what_is_loaded_is_guarded() {
     let netns = netns();
-    let (a, b) = (file(A), file(B));
+    let (a, b) = (policy_file(A), policy_file(B));
     let [path_a, path_b] = [&a, &b].map(|file| file.path().to_str().expect("plain letters"));
     let folder = tempfile::tempdir().expect("a folder");
     let kept = folder.path().to_str().expect("plain letters");
-    let run = |arguments: &[&str]| done(&netns, &[&["--state-dir", kept], arguments].concat());
+    let run = |arguments: &[&str]| succeed(&netns, &[&["--state-dir", kept], arguments].concat());
     let guard = Guard::start(&netns, Some(a.path()), &["--state-dir", kept]);
     let table_a = policy(&netns);
     let is_guarded = |meant: &str| {
@@ -48,7 +48,7 @@ fn loading_unloading_and_going_back_work_as_without_a_guard_and_what_is_loaded_i
     nft(&netns, "flush ruleset\n");
     run(&["load", path_b]);
     is_guarded(&table_b);
-    done(&netns, &["ban", "203.0.113.7", "--for", "1h"]);
+    succeed(&netns, &["ban", "203.0.113.7", "--for", "1h"]);
     run(&["unload", "--all"]);
     for _ in 0..3 {
         assert_eq!(json(&guard.status())["status"]["bans"], 0);
@@ -60,17 +60,17 @@ fn loading_unloading_and_going_back_work_as_without_a_guard_and_what_is_loaded_i
 #[test]
 fn a_guard_that_was_killed_leaves_the_rules_and_the_next_one_takes_them_over_as_they_are() {
     let netns = netns();
-    let a = file(A);
+    let a = policy_file(A);
     let guard = Guard::start(&netns, Some(a.path()), &[]);
-    done(&netns, &["ban", "203.0.113.7", "--for", "1h"]);
+    succeed(&netns, &["ban", "203.0.113.7", "--for", "1h"]);
     let meant = policy(&netns);
     guard.kill();
     assert_eq!(policy(&netns), meant, "the rules outlive it");
     assert_eq!(banned(&netns).len(), 1);
     // Nobody has to be there for a load.
-    let b = file(B);
-    done(&netns, &["load", b.path().to_str().expect("plain letters")]);
-    done(&netns, &["load", a.path().to_str().expect("plain letters")]);
+    let b = policy_file(B);
+    succeed(&netns, &["load", b.path().to_str().expect("plain letters")]);
+    succeed(&netns, &["load", a.path().to_str().expect("plain letters")]);
     assert_eq!(policy(&netns), meant);
     let next = Guard::start(&netns, None, &[]);
     assert_eq!(policy(&netns), meant);
@@ -87,7 +87,7 @@ fn a_guard_that_was_killed_leaves_the_rules_and_the_next_one_takes_them_over_as_
 #[test]
 fn a_borrower_that_dies_leaves_what_was_guarded_before() {
     let netns = netns();
-    let a = file(A);
+    let a = policy_file(A);
     let guard = Guard::start(&netns, Some(a.path()), &[]);
     let meant = policy(&netns);
     let mut borrower = guard.talk();

@@ -5,13 +5,12 @@ mod keep;
 mod loads;
 mod scans;
 
-use std::thread;
-use std::time::{Duration, Instant};
-
-use nfguard_lab::{Netns, World};
+use nfguard_lab::Netns;
 use nfguard_tests::guard::Guard;
 use nfguard_tests::nft::{listed, try_nft};
-use nfguard_tests::program::{Answer, TempFile, nfguard};
+use nfguard_tests::place::{netns, world};
+use nfguard_tests::program::{policy_file, succeed};
+use nfguard_tests::wait::until_with;
 use serde_json::Value;
 
 /// Opens 443, and nothing else; and sends to 443 and 53.
@@ -26,18 +25,6 @@ const B: &str = r#"{ "version": 1, "rules": [
     { "name": "new", "action": "allow", "port": 8080 },
     { "name": "web-out", "action": "allow", "direction": "out", "port": 443 } ] }"#;
 
-fn world() -> World {
-    World::new().unwrap_or_else(|error| panic!("{error}\nrun me with `cargo xtask netns-test`"))
-}
-
-fn netns() -> Netns {
-    Netns::new().unwrap_or_else(|error| panic!("{error}\nrun me with `cargo xtask netns-test`"))
-}
-
-fn file(text: &str) -> TempFile {
-    TempFile::new("policy.json", text)
-}
-
 /// Whether this kernel keeps an owned table when its owner has gone (Linux 6.9).
 fn can_be_owned() -> bool {
     let version = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("a version");
@@ -46,22 +33,10 @@ fn can_be_owned() -> bool {
     (major, minor) >= (6, 9)
 }
 
-/// Runs what must end well.
-#[track_caller]
-fn done(netns: &Netns, arguments: &[&str]) -> Answer {
-    let answer = nfguard(netns, arguments);
-    assert_eq!(answer.status, Some(0), "{arguments:?}: {answer:?}");
-    answer
-}
-
 /// Polls until it is so.
 #[track_caller]
 fn until(what: &str, guard: &Guard, is_so: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !is_so() {
-        assert!(Instant::now() < deadline, "not so in a minute: {what}\n{}", guard.log());
-        thread::sleep(Duration::from_millis(10));
-    }
+    until_with(what, || guard.log(), is_so);
 }
 
 /// The policy's table as nft lists it, but for what it has counted and the order of what has none.
@@ -88,7 +63,7 @@ fn listed_or_nothing(netns: &Netns, table: &str) -> String {
 
 /// Who is banned, as `nfguard bans` has it: target and source.
 fn banned(netns: &Netns) -> Vec<String> {
-    let answer = done(netns, &["bans", "--json"]);
+    let answer = succeed(netns, &["bans", "--json"]);
     let value: Value = serde_json::from_str(&answer.stdout).expect("JSON");
     let bans = value["bans"].as_array().expect("a list").iter();
     bans.map(|ban| format!("{} {}", ban["target"], ban["source"]).replace('"', "")).collect()

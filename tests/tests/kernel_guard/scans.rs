@@ -6,7 +6,7 @@ use nfguard_netlink::{Key, Nft, protocol};
 use nfguard_tests::guard::Guard;
 use nfguard_tests::nft::listed;
 
-use super::{banned, done, file, json, until, world};
+use super::{banned, json, policy_file, succeed, until, world};
 
 const POLICY: &str = r#"{ "version": 1, "scan": {}, "rules": [
     { "name": "web", "action": "allow", "port": 443 } ] }"#;
@@ -32,7 +32,7 @@ fn is_among(address: [u8; 4], world: &World, table: &str, set: &str) -> bool {
 #[test]
 fn who_is_banned_for_a_scan_is_listed_and_unbanned_under_a_guard() {
     let world = world();
-    let policy = file(POLICY);
+    let policy = policy_file(POLICY);
     let guard = Guard::start(&world.host, Some(policy.path()), &[]);
     let mut talk = guard.talk();
     for (source, unban) in [("203.0.113.7", true), ("203.0.113.8", false)] {
@@ -45,38 +45,38 @@ fn who_is_banned_for_a_scan_is_listed_and_unbanned_under_a_guard() {
             let answer = json(&talk.say(&format!(r#"{{"op":"unban","target":"{source}"}}"#)));
             assert_eq!(answer["did"], "ended", "{answer}");
         } else {
-            done(&world.host, &["unban", source]);
+            succeed(&world.host, &["unban", source]);
         }
         assert!(banned(&world.host).is_empty());
     }
-    done(&world.host, &["status"]);
+    succeed(&world.host, &["status"]);
 }
 
 #[test]
 fn the_guard_has_the_rules_spare_who_is_never_banned() {
     let world = world();
-    let policy = file(POLICY);
+    let policy = policy_file(POLICY);
     let guard = Guard::start(&world.host, Some(policy.path()), &[]);
     let is_spared =
         |last: u8| is_among([203, 0, 113, last], &world, scan::TABLE, &scan::set("never", false));
     assert!(!is_spared(7));
-    done(&world.host, &["never", "add", "203.0.113.0/28"]);
+    succeed(&world.host, &["never", "add", "203.0.113.0/28"]);
     until("is spared", &guard, || is_spared(7));
     scan_from(&world, "203.0.113.7");
     scan_from(&world, "203.0.113.77");
     until("somebody is banned", &guard, || !banned(&world.host).is_empty());
     assert_eq!(banned(&world.host), ["203.0.113.77 scan"]);
-    done(&world.host, &["never", "remove", "203.0.113.0/28"]);
+    succeed(&world.host, &["never", "remove", "203.0.113.0/28"]);
     until("is spared no longer", &guard, || !is_spared(7));
-    done(&world.host, &["status"]);
+    succeed(&world.host, &["status"]);
 }
 
 #[test]
 fn what_becomes_an_address_of_the_host_is_spared_by_both_tables_within_a_minute() {
     let world = world();
-    let policy = file(POLICY);
+    let policy = policy_file(POLICY);
     let guard = Guard::start(&world.host, Some(policy.path()), &[]);
-    done(&world.host, &["ban", "203.0.113.7", "--for", "1h"]);
+    succeed(&world.host, &["ban", "203.0.113.7", "--for", "1h"]);
     let is_spared = || {
         let in_set = |table, set: &str| is_among([198, 51, 100, 60], &world, table, set);
         // A rule may have no need of the set.
@@ -100,8 +100,8 @@ fn what_becomes_an_address_of_the_host_is_spared_by_both_tables_within_a_minute(
 #[test]
 fn who_was_banned_before_the_guard_came_still_is() {
     let world = world();
-    let policy = file(POLICY);
-    done(&world.host, &["load", policy.path().to_str().expect("plain letters")]);
+    let policy = policy_file(POLICY);
+    succeed(&world.host, &["load", policy.path().to_str().expect("plain letters")]);
     scan_from(&world, "203.0.113.7");
     let guard = Guard::start(&world.host, None, &[]);
     until("is banned", &guard, || banned(&world.host) == ["203.0.113.7 scan"]);

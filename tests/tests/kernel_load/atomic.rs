@@ -11,7 +11,7 @@ use nfguard_netlink::load as load_table;
 use nfguard_tests::nft::nft;
 use nfguard_tests::program::{command, nfguard};
 
-use super::{A, B, compiled, file, held, kernel, load, netns, world};
+use super::{A, B, compiled, held, kernel, load, netns, policy_file, world};
 
 /// After this a test has done enough on a machine that is slow. Machines that are not are done long
 /// before.
@@ -147,7 +147,7 @@ impl Conversation {
 #[test]
 fn reloads_by_the_program_lose_nothing_either() {
     let world = world();
-    let files = [file(A), file(B)];
+    let files = [policy_file(A), policy_file(B)];
     load(&world.host, &files[0]);
     under_fire(&world.host, &world.internet, || {
         let start = Instant::now();
@@ -173,7 +173,7 @@ fn start_load(netns: &Netns, file: &std::path::Path) -> Child {
 #[test]
 fn a_load_that_is_killed_leaves_the_old_policy_or_the_new_one() {
     let netns = netns();
-    let files = [file(A), file(B)];
+    let files = [policy_file(A), policy_file(B)];
     let tables = [compiled(A), compiled(B)];
     load(&netns, &files[1]);
     let start = Instant::now();
@@ -219,7 +219,7 @@ fn a_load_that_is_killed_leaves_the_old_policy_or_the_new_one() {
 #[test]
 fn two_loads_at_once_both_end_well_and_one_policy_holds() {
     let netns = netns();
-    let files = [file(A), file(B)];
+    let files = [policy_file(A), policy_file(B)];
     let tables = [compiled(A), compiled(B)].map(Some);
     let start = Instant::now();
     for round in 0..100 {

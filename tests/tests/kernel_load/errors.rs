@@ -7,7 +7,7 @@ use nfguard_tests::program::{Answer, command, nfguard};
 use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 use serde_json::Value;
 
-use super::{A, B, file, is_real_root, kernel, load, netns, ruleset};
+use super::{A, B, is_real_root, kernel, load, netns, policy_file, ruleset};
 
 /// It said why on standard error alone, and with `--json` on standard output as well.
 fn failed(run: impl Fn(&[&str]) -> Answer, arguments: &[&str], status: i32, words: &[&str]) {
@@ -37,7 +37,7 @@ fn without_privilege(netns: &Netns, arguments: &[&str]) -> Answer {
 #[test]
 fn without_privilege_nothing_is_changed_and_the_status_is_4() {
     let netns = netns();
-    let (a, b) = (file(A), file(B));
+    let (a, b) = (policy_file(A), policy_file(B));
     load(&netns, &a);
     let before = ruleset(&netns);
     let b = b.path().to_str().expect("plain letters");
@@ -54,7 +54,8 @@ fn without_privilege_nothing_is_changed_and_the_status_is_4() {
     let differs = run(&["diff", b, "--offline", a]);
     assert_eq!(differs.status, Some(1), "{differs:?}");
     assert!(differs.stdout.lines().any(|line| line.starts_with('+')), "{differs:?}");
-    let same = run(&["diff", b, "--offline", file(B).path().to_str().expect("plain letters")]);
+    let same =
+        run(&["diff", b, "--offline", policy_file(B).path().to_str().expect("plain letters")]);
     assert_eq!(same.status, Some(0), "{same:?}");
 }
 
@@ -89,7 +90,7 @@ fn a_foreign_table_of_our_name_is_left_alone() {
         "table inet nfguard { chain mine { type filter hook input priority 0; tcp dport 22 accept; }; }\n",
     );
     let before = ruleset(&netns);
-    let a = file(A);
+    let a = policy_file(A);
     let a = a.path().to_str().expect("plain letters");
     let run = |arguments: &[&str]| nfguard(&netns, arguments);
     let words = ["table inet nfguard exists and was not made by nfguard", "Nothing was changed"];
@@ -107,7 +108,7 @@ fn a_foreign_table_of_our_name_is_left_alone() {
 #[test]
 fn a_policy_too_large_for_the_send_buffer_changes_nothing() {
     let netns = netns();
-    let small = file(A);
+    let small = policy_file(A);
     load(&netns, &small);
     let before = ruleset(&netns);
     // The buffer of a plain user may grow to twice this, which older kernels do not show in a
@@ -118,7 +119,7 @@ fn a_policy_too_large_for_the_send_buffer_changes_nothing() {
     let prefixes: Vec<String> = (0..prefixes)
         .map(|at| format!("\"{}\"", std::net::Ipv4Addr::from_bits(0x0a00_0000 + 2 * at)))
         .collect();
-    let large = file(&format!(
+    let large = policy_file(&format!(
         r#"{{ "version": 1, "groups": {{ "many": [{}] }}, "rules": [
             {{ "action": "allow", "port": 22, "from": "many" }} ] }}"#,
         prefixes.join(",")

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nfguard_lab::{Probe, ProbeOutcome, Server, World};
 
-use super::{file, load, world};
+use super::{load, policy_file, world};
 
 struct Ssh {
     world: World,
@@ -19,7 +19,7 @@ fn limited(limit: &str) -> Ssh {
         r#"{{ "version": 1, "rules": [
             {{ "name": "ssh", "action": "limit", "port": "ssh", "limit": {limit} }} ] }}"#
     );
-    load(&world.host, &file(&text));
+    load(&world.host, &policy_file(&text));
     let servers = [World::HOST_V4, World::HOST_V6]
         .map(|address| world.host.serve_tcp((address, 22)).expect("serves"));
     Ssh { world, _servers: servers }

@@ -6,11 +6,12 @@ mod limit;
 mod others;
 mod status;
 
-use nfguard_lab::{Netns, World};
+use nfguard_lab::Netns;
 use nfguard_netlink::{Nft, Table};
 use nfguard_policy::{Policy, TABLE};
 use nfguard_tests::nft::nft;
-use nfguard_tests::program::{Answer, TempFile, nfguard};
+use nfguard_tests::place::{netns, world};
+use nfguard_tests::program::{Answer, TempFile, nfguard, policy_file};
 
 /// Opens 80 and 443.
 const A: &str = r#"{ "version": 1, "groups": { "friends": ["192.0.2.0/24", "2001:db8:7::/48"] }, "rules": [
@@ -27,14 +28,6 @@ const B: &str = r#"{ "version": 1, "rules": [
     { "name": "both-out", "action": "allow", "direction": "out", "port": 443 },
     { "name": "dns-out", "action": "allow", "direction": "out", "port": 53 },
     { "name": "ssh", "action": "allow", "port": 22 } ] }"#;
-
-fn world() -> World {
-    World::new().unwrap_or_else(|error| panic!("{error}\nrun me with `cargo xtask netns-test`"))
-}
-
-fn netns() -> Netns {
-    Netns::new().unwrap_or_else(|error| panic!("{error}\nrun me with `cargo xtask netns-test`"))
-}
 
 fn kernel(netns: &Netns) -> Nft {
     netns.run(|| Nft::open().expect("netlink is there"))
@@ -57,10 +50,6 @@ fn held(netns: &Netns) -> Option<Table> {
 
 fn ruleset(netns: &Netns) -> String {
     nft(netns, "list ruleset\n")
-}
-
-fn file(text: &str) -> TempFile {
-    TempFile::new("policy.json", text)
 }
 
 /// Loads by the program, which must not complain.

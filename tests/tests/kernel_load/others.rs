@@ -7,7 +7,7 @@ use nfguard_tests::nft::{nft, try_nft};
 use nfguard_tests::program::nfguard;
 use serde_json::Value;
 
-use super::{A, B, file, load, netns, world};
+use super::{A, B, load, netns, policy_file, world};
 
 /// In the shape of what Docker makes for a published port.
 const DOCKER: &str = "
@@ -55,7 +55,7 @@ fn other_tables_stay_as_they_are_byte_for_byte() {
     };
     let before: Vec<String> = others().collect();
     let same = |after: &str| assert_eq!(others().collect::<Vec<_>>(), before, "after {after}");
-    let files = [file(A), file(B)];
+    let files = [policy_file(A), policy_file(B)];
     load(&netns, &files[0]);
     same("the first load");
     load(&netns, &files[1]);
@@ -74,7 +74,7 @@ fn other_tables_stay_as_they_are_byte_for_byte() {
 #[test]
 fn a_changed_policy_keeps_counters_and_limits_of_what_did_not_change() {
     let policy = |more: &str| {
-        file(&format!(
+        policy_file(&format!(
             r#"{{ "version": 1, "builtin": {{ "ping-in": false }}, "rules": [ {more}
             {{ "name": "ssh", "action": "limit", "port": 22, "limit": {{ "seconds": 3600 }} }},
             {{ "name": "web", "action": "allow", "port": 443 }} ] }}"#

@@ -5,7 +5,7 @@ use nfguard_tests::nft::nft;
 use nfguard_tests::program::{Answer, command, nfguard};
 use serde_json::Value;
 
-use super::{A, B, file, load, netns, ruleset};
+use super::{A, B, load, netns, policy_file, ruleset};
 
 /// A mistake in two places, and a near miss.
 const BROKEN: &str = r#"{ "version": 1, "rules": [
@@ -23,7 +23,7 @@ fn json(netns: &Netns, arguments: &[&str], status: i32) -> Value {
 #[test]
 fn status_and_diff_see_what_was_changed_by_hand_and_load_mends_it() {
     let netns = netns();
-    let a = file(A);
+    let a = policy_file(A);
     let path = a.path().to_str().expect("plain letters");
     assert_eq!(json(&netns, &["status"], 1)["loaded"], false);
     assert_eq!(json(&netns, &["diff", path], 1)["differs"], true);
@@ -61,7 +61,7 @@ fn status_and_diff_see_what_was_changed_by_hand_and_load_mends_it() {
 #[test]
 fn status_names_each_rule_set_and_chain_that_was_changed_added_or_removed() {
     let netns = netns();
-    let a = file(A);
+    let a = policy_file(A);
     let path = a.path().to_str().expect("plain letters");
     let folder = tempfile::tempdir().expect("a folder");
     let kept = folder.path().to_str().expect("plain letters");
@@ -115,7 +115,7 @@ fn status_names_each_rule_set_and_chain_that_was_changed_added_or_removed() {
 #[test]
 fn a_load_says_whether_it_changed_anything() {
     let netns = netns();
-    let (a, b) = (file(A), file(B));
+    let (a, b) = (policy_file(A), policy_file(B));
     let [a, b] = [&a, &b].map(|file| file.path().to_str().expect("plain letters"));
     for (file, changed) in [(a, true), (a, false), (b, true), (b, false)] {
         let loaded = json(&netns, &["load", file], 0);
@@ -136,7 +136,7 @@ fn a_load_says_whether_it_changed_anything() {
 #[test]
 fn check_finds_all_mistakes_and_needs_no_kernel() {
     let netns = netns();
-    let (good, broken) = (file(A), file(BROKEN));
+    let (good, broken) = (policy_file(A), policy_file(BROKEN));
     let [good, broken] = [&good, &broken].map(|file| file.path().to_str().expect("plain letters"));
     let answer = nfguard(&netns, &["check", good]);
     assert_eq!(answer.status, Some(0), "{answer:?}");
@@ -161,7 +161,7 @@ fn check_finds_all_mistakes_and_needs_no_kernel() {
 
 #[test]
 fn half_a_ruleset_on_a_full_disk_does_not_pass_for_all_of_it() {
-    let (netns, file) = (netns(), file(A));
+    let (netns, file) = (netns(), policy_file(A));
     let full = std::fs::File::create("/dev/full").expect("the device is there");
     let answer: Answer = netns.run(|| {
         let mut show = command(&["show".as_ref(), file.path()]);
@@ -175,7 +175,7 @@ fn half_a_ruleset_on_a_full_disk_does_not_pass_for_all_of_it() {
 fn what_is_loaded_shows_as_its_file_does() {
     let netns = netns();
     for text in [A, B] {
-        let file = file(text);
+        let file = policy_file(text);
         load(&netns, &file);
         let loaded = nfguard(&netns, &["show"]);
         let from_file = nfguard(&netns, &["show".as_ref(), file.path()]);
@@ -199,7 +199,7 @@ fn blocks(text: &str) -> Vec<&str> {
 #[test]
 fn colour_is_for_those_who_want_it() {
     let netns = netns();
-    let (a, b, broken) = (file(A), file(B), file(BROKEN));
+    let (a, b, broken) = (policy_file(A), policy_file(B), policy_file(BROKEN));
     let [a, b, broken] = [&a, &b, &broken].map(|file| file.path().to_str().expect("plain letters"));
     let run = |arguments: &[&str], variables: &[(&str, &str)]| -> Answer {
         netns.run(|| {

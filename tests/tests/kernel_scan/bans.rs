@@ -4,15 +4,16 @@ use std::io::Write as _;
 
 use nfguard_lab::{Probe, ProbeOutcome, Refusal, World};
 use nfguard_tests::program::{nfguard, nfguard_fed};
+use nfguard_tests::wait::TIMEOUT;
 
-use crate::{A, A6, B, Ground, PATIENCE, USUAL, address, policy};
+use crate::{A, A6, B, Ground, USUAL, address, policy};
 
 #[test]
 fn the_banned_are_dropped_ahead_of_all_and_their_connections_cut() {
     let mut ground = Ground::new(USUAL);
     let _servers = ground.serve();
     let probe = Probe::tcp(&ground.world.internet, (World::HOST_V4, 80)).from(address(A));
-    let mut connection = probe.timeout(PATIENCE).connect().expect("is let in");
+    let mut connection = probe.timeout(TIMEOUT).connect().expect("is let in");
     ground.tcp(A, 9, 0);
     assert!(ground.is_banned(A));
     let (invalid, in_all) = (ground.count("builtin/invalid"), ground.count("default/in"));
@@ -39,13 +40,13 @@ fn nothing_is_sent_to_the_banned_where_the_policy_says_so() {
     for (banned, other) in somebody {
         ground.tcp(banned, 9, 0);
         assert!(ground.is_banned(banned));
-        assert!(asks(&ground, other, PATIENCE.as_secs()).passed());
+        assert!(asks(&ground, other, TIMEOUT.as_secs()).passed());
     }
     ground.load(USUAL, more);
     for (banned, other) in somebody {
         let refused = ProbeOutcome::Refused(Refusal::NotPermitted);
         assert_eq!(asks(&ground, banned, 1), refused, "{banned}");
-        assert!(asks(&ground, other, PATIENCE.as_secs()).passed());
+        assert!(asks(&ground, other, TIMEOUT.as_secs()).passed());
     }
     assert!(ground.count("scan/unsent") >= 2);
     drop(servers);
@@ -161,7 +162,7 @@ fn a_load_keeps_the_bans_for_scans() {
     assert!(!probe.timeout(std::time::Duration::from_secs(1)).run().passed());
     let probe =
         Probe::tcp(&ground.world.internet, (World::HOST_V4, 80)).from(address("192.0.2.99"));
-    assert!(probe.timeout(PATIENCE).run().passed(), "the control");
+    assert!(probe.timeout(TIMEOUT).run().passed(), "the control");
 }
 
 #[test]

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use nfguard_lab::{Probe, World, packet};
 use nfguard_netlink::protocol;
 use nfguard_tests::nft::nft;
+use nfguard_tests::wait::TIMEOUT;
 
-use crate::{A, A6, B, Ground, PATIENCE, USUAL, address};
+use crate::{A, A6, B, Ground, USUAL, address};
 
 #[test]
 fn the_sixth_closed_port_bans_and_the_fifth_does_not() {
@@ -114,7 +115,7 @@ fn a_scan_around_a_published_port_loses_it() {
         let probe = Probe::tcp(&ground.world.internet, (World::HOST_V4, 80)).from(address(from));
         probe.timeout(std::time::Duration::from_secs(seconds)).run().passed()
     };
-    let patience = PATIENCE.as_secs();
+    let patience = TIMEOUT.as_secs();
     assert!(passes(&ground, A, patience));
     // One of them is published, too, but no rule allows it.
     ground.syns(A, 4996, 6);

@@ -6,8 +6,9 @@ use std::net::IpAddr;
 use nfguard_lab::{Probe, ProbeOutcome, World, packet, run_all};
 use nfguard_netlink::protocol;
 use nfguard_tests::program::many;
+use nfguard_tests::wait::TIMEOUT;
 
-use crate::{A, A6, B, Ground, PATIENCE, USUAL, address};
+use crate::{A, A6, B, Ground, USUAL, address};
 
 /// Two closed ports are a scan, and nobody is known.
 const STRICT: &str = r#"{ "ports": 2, "seconds": 3600, "known_seconds": 0 }"#;
@@ -78,7 +79,7 @@ fn a_peer_that_has_sent_data_is_not_banned_for_closed_ports_but_is_for_flags() {
 /// Asks for a page, as a browser does.
 fn visit(ground: &Ground, source: &str, to: IpAddr) {
     let probe = Probe::tcp(&ground.world.internet, (to, 80)).from(address(source));
-    let mut connection = probe.timeout(PATIENCE).connect().expect("is let in");
+    let mut connection = probe.timeout(TIMEOUT).connect().expect("is let in");
     connection.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("sends");
     let _ = connection.read(&mut [0; 16]).expect("is answered");
 }
@@ -119,7 +120,7 @@ fn ten_thousand_honest_connections_ban_nobody() {
     for port in [80, 443] {
         for (source, to) in [(A, World::HOST_V4), (A6, World::HOST_V6)] {
             let probe = Probe::tcp(&ground.world.internet, (to, port)).from(address(source));
-            let probes = vec![probe.timeout(PATIENCE); each];
+            let probes = vec![probe.timeout(TIMEOUT); each];
             let passed = run_all(&probes).into_iter().filter(ProbeOutcome::passed).count();
             assert_eq!(passed, each, "{source}");
         }

@@ -16,9 +16,8 @@ use nfguard_netlink::{LiveElement, Nft, protocol};
 use nfguard_tests::nft::nft;
 use nfguard_tests::processor;
 use nfguard_tests::program::{Answer, nfguard};
+use nfguard_tests::wait::TIMEOUT;
 use tempfile::TempDir;
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Sources of the world's internet.
 const A: &str = "192.0.2.7";
@@ -121,7 +120,7 @@ impl Ground {
     /// Waits until all that was sent has come. Everything happens on one processor, so it has then
     /// gone its way, too.
     fn settle(&mut self) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let counters = self.kernel.counters("watch").expect("reads");
             let came = counters.iter().find(|(counter, _)| counter.name == "came");
@@ -183,7 +182,7 @@ impl Ground {
     /// Polls until it is so.
     #[track_caller]
     fn until(&mut self, what: &str, is_so: impl Fn(&mut Ground) -> bool) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while !is_so(self) {
             assert!(Instant::now() < deadline, "not so in a minute: {what}");
             thread::sleep(Duration::from_millis(50));

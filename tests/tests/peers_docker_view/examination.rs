@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use nfguard_lab::{Netns, Probe, World};
 use nfguard_tests::nft::nft;
+use nfguard_tests::place::world_with_container;
 use nfguard_tests::program::{TempFile, nfguard};
 use nfguard_tests::ufw::{ufw, ufw_disabled_again};
+use nfguard_tests::wait::TIMEOUT;
 use serde_json::Value;
 
-use super::{
-    BACKENDS, Backend, NOWHERE, PATIENCE, Relay, iptables, json, load, reaches, serve, world,
-};
+use super::{BACKENDS, Backend, NOWHERE, Relay, iptables, json, load, reaches, serve};
 
 const WEB: &str = r#"{ "name": "web", "action": "allow", "proto": "tcp", "port": [80, 443] },
     { "name": "ssh", "action": "allow", "proto": "tcp", "port": 22 },
@@ -54,12 +54,12 @@ fn what<'a>(found: &'a Value, code: &str) -> &'a str {
 
 #[test]
 fn dockers_own_rules_are_no_finding_and_its_backend_is_named() {
-    let bare = world();
+    let bare = world_with_container();
     load(&bare.host, WEB);
     let found = doctor(&bare.host);
     assert_eq!((codes(&found), &found["docker_backends"]), (vec![], &serde_json::json!([])));
     for backend in BACKENDS {
-        let world = world();
+        let world = world_with_container();
         backend.load(&world.host);
         // Also before any policy is loaded.
         for loaded in [false, true] {
@@ -103,7 +103,7 @@ fn everything(netns: &Netns) -> String {
 
 #[test]
 fn empty_tables_of_the_legacy_iptables_are_no_finding() {
-    let world = world();
+    let world = world_with_container();
     let set = "*filter\n:INPUT ACCEPT [0:0]\nCOMMIT\n";
     iptables(&world.host, "iptables-legacy-restore", set);
     assert_eq!(codes(&doctor(&world.host)), [""; 0]);
@@ -114,7 +114,7 @@ fn empty_tables_of_the_legacy_iptables_are_no_finding() {
 
 #[test]
 fn clients_that_only_the_relay_sees_are_found_and_the_ban_of_it_is_refused() {
-    let world = world();
+    let world = world_with_container();
     Backend::IptablesNft.load(&world.host);
     load(&world.host, WEB);
     assert_eq!(codes(&doctor(&world.host)), [""; 0], "IPv4 and IPv6 by address translation");
@@ -135,14 +135,14 @@ fn clients_that_only_the_relay_sees_are_found_and_the_ban_of_it_is_refused() {
 #[test]
 fn clients_that_a_masquerade_rule_hides_are_found() {
     for backend in BACKENDS {
-        let world = world();
+        let world = world_with_container();
         backend.load(&world.host);
         load(&world.host, WEB);
         let _servers = serve(&world);
         let seen = || {
             let to = SocketAddr::new(World::HOST_V4, 80);
             let from = std::net::IpAddr::from([203, 0, 113, 7]);
-            let probe = Probe::tcp(&world.internet, to).from(from).timeout(PATIENCE);
+            let probe = Probe::tcp(&world.internet, to).from(from).timeout(TIMEOUT);
             first_line(&probe.connect().expect("a connection"))
         };
         let is_hidden = || codes(&doctor(&world.host)).contains(&"client-hidden");
@@ -164,7 +164,7 @@ fn first_line(stream: &TcpStream) -> String {
 
 #[test]
 fn forwarding_that_is_off_is_found_where_containers_are_published() {
-    let world = world();
+    let world = world_with_container();
     load(&world.host, WEB);
     let set = |name: &str, value: &str| world.host.sysctl(name, value).expect("a setting");
     set("ipv4/ip_forward", "0");
@@ -229,7 +229,7 @@ const OTHERS: [(&str, &str, Option<&str>); 14] = [
 #[test]
 fn what_others_drop_of_what_the_policy_allows_is_found_and_nothing_else() {
     for (program, rules, expected) in OTHERS {
-        let world = world();
+        let world = world_with_container();
         load(&world.host, WEB);
         let servers = [World::HOST_V4, World::HOST_V6]
             .map(|address| world.host.serve_tcp(SocketAddr::new(address, 443)));
@@ -259,7 +259,7 @@ fn what_others_drop_of_what_the_policy_allows_is_found_and_nothing_else() {
         };
         for (is_v6, family) in [(false, "ip"), (true, "ip6")] {
             let dropped = drops(family);
-            let patience = if dropped { Duration::from_millis(500) } else { PATIENCE };
+            let patience = if dropped { Duration::from_millis(500) } else { TIMEOUT };
             assert_eq!(reaches(&world, 443, is_v6, patience), !dropped, "{family}: {rules}");
         }
         drop(servers);
@@ -268,7 +268,7 @@ fn what_others_drop_of_what_the_policy_allows_is_found_and_nothing_else() {
 
 #[test]
 fn ufw_is_found_as_long_as_it_is_enabled() {
-    let world = world();
+    let world = world_with_container();
     load(&world.host, WEB);
     ufw(&world.host, &["allow 22/tcp", "allow 80/tcp", "allow out 443/tcp"]);
     let found = doctor(&world.host);
@@ -290,7 +290,7 @@ fn ufw_is_found_as_long_as_it_is_enabled() {
         "{drops}"
     );
 
-    let other = self::world();
+    let other = world_with_container();
     load(&other.host, WEB);
     ufw_disabled_again(&other.host, &["allow 22/tcp"]);
     let found = doctor(&other.host);
@@ -299,7 +299,7 @@ fn ufw_is_found_as_long_as_it_is_enabled() {
 
 #[test]
 fn firewalld_is_found_by_its_table() {
-    let world = world();
+    let world = world_with_container();
     load(&world.host, WEB);
     // The hooks of its nftables backend; it has more chains than these.
     let table = "table inet firewalld {
@@ -314,7 +314,7 @@ fn firewalld_is_found_by_its_table() {
 
 #[test]
 fn a_boot_file_that_flushes_everything_is_found() {
-    let world = world();
+    let world = world_with_container();
     let debians = "#!/usr/sbin/nft -f\n\nflush ruleset\n\ntable inet filter {\n\tchain input {\n\t\ttype filter hook input priority filter;\n\t}\n}\n";
     let mended = debians.replace("flush ruleset", "table inet filter\ndelete table inet filter");
     for (text, expected) in [(debians, vec!["flush-ruleset"]), (&*mended, vec![])] {
@@ -349,7 +349,7 @@ fn an_uplink_that_the_policy_takes_for_a_bridge_of_dockers_is_found() {
 
 #[test]
 fn without_a_policy_doctor_says_that_nothing_was_judged_by_one() {
-    let world = world();
+    let world = world_with_container();
     let answer =
         nfguard(&world.host, &["doctor", "--docker-socket", NOWHERE, "--nftables-conf", NOWHERE]);
     assert_eq!(answer.status, Some(0), "{answer:?}");

@@ -18,8 +18,6 @@ use nfguard_tests::nft::nft;
 use nfguard_tests::program::{TempFile, feed, nfguard};
 use serde_json::Value;
 
-/// A probe that passes does not wait so long.
-const PATIENCE: Duration = Duration::from_secs(60);
 const NOWHERE: &str = "/nowhere";
 
 /// What Docker puts its rules into.
@@ -96,10 +94,6 @@ fn iptables(netns: &Netns, program: &str, rules: &str) {
     command.arg("--noflush").env("XTABLES_LOCKFILE", lock.path());
     let answer = feed(netns, command, rules.as_bytes());
     assert_eq!(answer.status, Some(0), "{program}: {answer:?}\n{rules}");
-}
-
-fn world() -> World {
-    World::with_container().expect("run me with `cargo xtask netns-test`")
 }
 
 /// Loads a policy of these rules.

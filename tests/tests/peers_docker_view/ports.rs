@@ -7,13 +7,12 @@ use std::path::Path;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use nfguard_tests::place::world_with_container;
 use nfguard_tests::program::{Answer, command, nfguard};
+use nfguard_tests::wait::TIMEOUT;
 use serde_json::{Value, json};
 
-use super::{
-    BACKENDS, Backend, NOWHERE, PATIENCE, Relay, json, load, reaches, rules, serve, socket_path,
-    world,
-};
+use super::{BACKENDS, Backend, NOWHERE, Relay, json, load, reaches, rules, serve, socket_path};
 
 /// 80 is published, 443 nobody answers, 2222 a process does, 7000 docker-proxy; 9000 is published
 /// and not allowed.
@@ -36,7 +35,7 @@ fn line<'a>(status: &'a Value, port: u16, protocol: &str, family: &str) -> &'a V
 #[test]
 fn status_says_of_each_port_who_answers_and_whether_the_world_reaches_it() {
     for backend in BACKENDS {
-        let world = world();
+        let world = world_with_container();
         let host = &world.host;
         backend.load(host);
         let _servers = serve(&world);
@@ -52,7 +51,7 @@ fn status_says_of_each_port_who_answers_and_whether_the_world_reaches_it() {
         let before = json(host, &status, 1);
         assert_eq!(line(&before, 9000, "tcp", "ipv4")["state"], "no-policy", "{backend:?}");
         let open =
-            [80, 9000].map(|port| [false, true].map(|v6| reaches(&world, port, v6, PATIENCE)));
+            [80, 9000].map(|port| [false, true].map(|v6| reaches(&world, port, v6, TIMEOUT)));
         assert_eq!(open, [[true; 2]; 2], "{backend:?}: Docker publishes past everybody");
 
         load(host, POLICY);
@@ -84,7 +83,7 @@ fn status_says_of_each_port_who_answers_and_whether_the_world_reaches_it() {
             }
             let expected = matches!(state, "reachable");
             assert_eq!(line["allowed"], expected || state == "allowed-not-answered", "{line}");
-            let patience = if expected { PATIENCE } else { Duration::from_millis(500) };
+            let patience = if expected { TIMEOUT } else { Duration::from_millis(500) };
             let reached = reaches(&world, port, family == "ipv6", patience);
             assert_eq!(reached, expected, "{backend:?}: {line}");
         }
@@ -103,7 +102,7 @@ fn status_says_of_each_port_who_answers_and_whether_the_world_reaches_it() {
 
 #[test]
 fn what_is_wrong_stands_out_and_nothing_else() {
-    let world = world();
+    let world = world_with_container();
     Backend::IptablesNft.load(&world.host);
     let _listener = world.host.run(|| TcpListener::bind("0.0.0.0:2222").expect("a listener"));
     load(&world.host, POLICY);
@@ -121,7 +120,7 @@ fn what_is_wrong_stands_out_and_nothing_else() {
 
 #[test]
 fn a_socket_that_takes_ipv6_alone_does_not_answer_over_ipv4() {
-    let world = world();
+    let world = world_with_container();
     load(&world.host, POLICY);
     let status = ["status", "--docker-socket", NOWHERE];
     for (setting, families) in [("0", json!(["ipv4", "ipv6"])), ("1", json!(["ipv6"]))] {
@@ -129,15 +128,15 @@ fn a_socket_that_takes_ipv6_alone_does_not_answer_over_ipv4() {
         let _listener = world.host.run(|| TcpListener::bind("[::]:2222").expect("a listener"));
         let status = json(&world.host, &status, 0);
         assert_eq!(line(&status, 2222, "tcp", "ipv6")["families"], families);
-        assert!(reaches(&world, 2222, true, PATIENCE));
-        let patience = if setting == "0" { PATIENCE } else { Duration::from_millis(500) };
+        assert!(reaches(&world, 2222, true, TIMEOUT));
+        let patience = if setting == "0" { TIMEOUT } else { Duration::from_millis(500) };
         assert_eq!(reaches(&world, 2222, false, patience), setting == "0");
     }
 }
 
 #[test]
 fn docker_is_asked_for_names_and_for_what_the_kernel_does_not_show() {
-    let world = world();
+    let world = world_with_container();
     Backend::IptablesNft.load(&world.host);
     load(&world.host, POLICY);
     let (_folder, path) = socket_path();
@@ -199,7 +198,7 @@ fn docker(path: &Path, answers: Vec<String>) -> JoinHandle<Vec<String>> {
 
 #[test]
 fn where_no_program_lists_the_legacy_rules_docker_says_what_they_publish() {
-    let world = world();
+    let world = world_with_container();
     Backend::IptablesLegacy.load(&world.host);
     load(&world.host, POLICY);
     let (_folder, path) = socket_path();

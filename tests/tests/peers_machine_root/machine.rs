@@ -16,13 +16,11 @@ use std::time::{Duration, Instant};
 
 use nfguard_lab::World;
 use nfguard_tests::program::{self, Answer};
+use nfguard_tests::wait::TIMEOUT;
 use tempfile::TempDir;
 
 const UNITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/systemd");
 const VENDOR: &str = "/usr/lib/systemd/system";
-
-/// So long anything may take on a machine that is slow.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits for the end of what it starts or of the test, whichever comes first.
 const STARTER: &str = r#"
@@ -213,7 +211,7 @@ impl Machine {
     pub(crate) fn until(&self, what: &str, is_so: impl Fn(&Machine) -> bool) {
         let since = Instant::now();
         while !is_so(self) {
-            assert!(since.elapsed() < PATIENCE, "{what}: not so\n{}", self.journal());
+            assert!(since.elapsed() < TIMEOUT, "{what}: not so\n{}", self.journal());
             thread::sleep(Duration::from_millis(50));
         }
     }
@@ -224,7 +222,7 @@ impl Machine {
         self.run(&["systemctl", "poweroff"]);
         let since = Instant::now();
         while self.starter.try_wait().expect("it is ours").is_none() {
-            assert!(since.elapsed() < PATIENCE, "it does not end\n{}", self.journal());
+            assert!(since.elapsed() < TIMEOUT, "it does not end\n{}", self.journal());
             thread::sleep(Duration::from_millis(50));
         }
     }

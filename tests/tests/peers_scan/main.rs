@@ -18,9 +18,10 @@ use std::time::Duration;
 
 use nfguard_lab::{Netns, Probe};
 use nfguard_tests::processor;
+use nfguard_tests::wait::TIMEOUT;
 
 use crate::cases::{AFTER_A_VISIT, Banned, CASES, Case, DECOYS, FORGED, flood};
-use crate::side::{PATIENCE, Seen, Side, address, source};
+use crate::side::{Seen, Side, address, source};
 
 const POLICY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../policies/traefik.json");
 const CLIENT: &str = "192.0.2.7";
@@ -49,7 +50,7 @@ struct Attack {
 #[test]
 fn nfguard_stops_scans_and_serves_others_and_ufw_with_psad_is_scanned() {
     let (ours, write_up, level_3) = thread::scope(|scope| {
-        let ours = scope.spawn(|| attack(&Side::nfguard(Path::new(POLICY)), &CASES, PATIENCE));
+        let ours = scope.spawn(|| attack(&Side::nfguard(Path::new(POLICY)), &CASES, TIMEOUT));
         let [write_up, level_3] = [5, 3].map(|level| {
             let brief = Duration::from_secs(2);
             scope.spawn(move || attack(&Side::psad(level), &CASES, brief))
@@ -143,7 +144,7 @@ fn attack(side: &Side, cases: &[Case], patience: Duration) -> Attack {
 /// after the other.
 fn scan(scanner: &Netns, number: u8, case: &Case) -> String {
     if case.note == AFTER_A_VISIT {
-        let probe = Probe::tcp(scanner, (Side::host(case.is_v6()), 80)).timeout(PATIENCE);
+        let probe = Probe::tcp(scanner, (Side::host(case.is_v6()), 80)).timeout(TIMEOUT);
         let mut visit = probe.connect().expect("is let in");
         visit.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("sends");
         visit.read_exact(&mut [0; 16]).expect("is answered");

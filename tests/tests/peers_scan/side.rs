@@ -13,10 +13,9 @@ use nfguard_netlink::Nft;
 use nfguard_tests::nft::nft;
 use nfguard_tests::program::nfguard;
 use nfguard_tests::ufw::{WRITE_UP, ufw_with_rule};
+use nfguard_tests::wait::TIMEOUT;
 use serde_json::Value;
 use tempfile::TempDir;
-
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What people add for PSAD to `before.rules`. The kernel's log, LOG, is silent in a namespace.
 const LOG: &str = "-A INPUT -j NFLOG --nflog-group 5 --nflog-prefix \"[IPTABLES] \"";
@@ -208,7 +207,7 @@ impl Side {
         let psad = self.psad.as_ref().expect("it was started");
         let root = PathBuf::from(format!("/proc/{}/root", psad.programs.id()));
         let seen = root.join("var/log/psad").join(CANARY);
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while !seen.exists() {
             for port in 1..=20 {
                 let probe = Probe::tcp(&self.world.internet, (World::HOST_V4, port));

@@ -12,15 +12,12 @@ mod write_up;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use nfguard_lab::{Netns, World};
+use nfguard_lab::Netns;
+use nfguard_tests::place::world;
 use nfguard_tests::program::nfguard;
 
 fn traefik() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../policies/traefik.json")
-}
-
-fn world() -> World {
-    World::new().unwrap_or_else(|error| needs_namespaces(&error))
 }
 
 fn needs_namespaces(error: &std::io::Error) -> ! {

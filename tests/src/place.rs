@@ -1,0 +1,36 @@
+//! Namespaces that a test makes for itself.
+
+use std::io;
+
+use nfguard_lab::{Netns, World};
+
+/// Makes a new network namespace.
+///
+/// # Panics
+/// If this process may make none.
+#[must_use]
+pub fn netns() -> Netns {
+    made(Netns::new())
+}
+
+/// Makes a host and the internet.
+///
+/// # Panics
+/// If this process may make no namespace.
+#[must_use]
+pub fn world() -> World {
+    made(World::new())
+}
+
+/// Makes a host with a container, and the internet.
+///
+/// # Panics
+/// If this process may make no namespace.
+#[must_use]
+pub fn world_with_container() -> World {
+    made(World::with_container())
+}
+
+fn made<T>(place: io::Result<T>) -> T {
+    place.unwrap_or_else(|error| panic!("{error}\nrun me with `cargo xtask netns-test`"))
+}
