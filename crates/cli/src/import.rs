@@ -1,81 +1,84 @@
-//! The verb: files in, a policy file out.
+//! `import ufw`: reads UFW's files, writes a policy file.
 
 use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use nfguard_netlink::PerIpVersion;
+use nfguard_ufw::{ContainerBridges, ImportError, SourceFile, UfwConfig};
 use serde_json::{Value, json};
 
-use super::assemble::Refusal;
-use super::{Config, Import, Text, settings, ufw};
 use crate::args::UfwRequest;
 use crate::failure::Failure;
 use crate::state::replace;
 use crate::{Answer, Done, output};
 
+/// Endings of files in `applications.d` that UFW does not read.
+const IGNORED_ENDINGS: [&str; 6] =
+    [".dpkg-new", ".dpkg-old", ".dpkg-dist", ".rpmnew", ".rpmsave", "~"];
+
 pub(crate) fn run(request: &UfwRequest, as_json: bool) -> Done {
-    let config = read(request)?;
-    let import = ufw(&config, !request.no_containers).map_err(|refusal| match refusal {
-        Refusal::Input(message) => Failure::Usage(message),
-        Refusal::Policy(problems) => {
+    let config = read_config(request)?;
+    let bridges =
+        if request.no_containers { ContainerBridges::Absent } else { ContainerBridges::Docker };
+    let import = nfguard_ufw::import(&config, bridges).map_err(|error| match error {
+        ImportError::Policy(problems) => {
             Failure::Policy(request.folder.display().to_string(), problems)
         }
+        error => Failure::Usage(error.to_string()),
     })?;
     let output = request.output.as_deref().filter(|path| *path != Path::new(output::STANDARD));
     if let Some(path) = output {
-        replace(path, import.text.as_bytes()).map_err(Failure::file(path))?;
+        replace(path, import.policy.as_bytes()).map_err(Failure::file(path))?;
     }
-    let Import { text, rules, findings } = import;
     if as_json {
-        let policy: Value = serde_json::from_str(&text).unwrap_or_default();
+        let policy: Value = serde_json::from_str(&import.policy).unwrap_or_default();
         let mut answer = json!({
             "policy": policy,
-            "rules": rules,
-            "not_carried_over": findings.lost,
-            "notes": findings.notes,
+            "rules": import.rules,
+            "not_carried_over": import.not_carried_over,
+            "notes": import.notes,
         });
         if let Some(path) = output {
             answer["file"] = json!(path.display().to_string());
         }
         output::json(&answer);
     } else {
-        for note in &findings.notes {
+        for note in &import.notes {
             output::warning(&format!("note: {note}"));
         }
-        for lost in &findings.lost {
-            output::warning(&format!("not carried over: {lost}"));
+        for missing in &import.not_carried_over {
+            output::warning(&format!("not carried over: {missing}"));
         }
         match output {
-            Some(path) => output::line(&format!("{}: {rules} rules", path.display())),
-            None => output::line(text.trim_end()),
+            Some(path) => output::line(&format!("{}: {} rules", path.display(), import.rules)),
+            None => output::line(import.policy.trim_end()),
         }
     }
-    Ok(Answer::from(findings.lost.is_empty()))
+    Ok(Answer::from(import.not_carried_over.is_empty()))
 }
 
-fn read(request: &UfwRequest) -> Result<Config, Failure> {
+fn read_config(request: &UfwRequest) -> Result<UfwConfig, Failure> {
     let folder = &request.folder;
     let beside = || folder.parent().unwrap_or(Path::new("/")).join("default/ufw");
-    let defaults = text(&request.defaults.clone().unwrap_or_else(beside))?;
-    let is_off = |(_, word): (usize, String)| !word.eq_ignore_ascii_case("yes");
-    let without_v6 = settings::value(&defaults, "IPV6").is_some_and(is_off);
-    let family = |name: &str| -> Result<[Text; 2], Failure> {
+    let defaults = read_file(&request.defaults.clone().unwrap_or_else(beside))?;
+    let without_v6 = nfguard_ufw::ipv6_is_off(&defaults);
+    let per_version = |name: &str| -> Result<PerIpVersion<SourceFile>, Failure> {
         let v6 = folder.join(format!("{name}6.rules"));
-        // UFW does not read it then.
-        let v6 = if without_v6 { Text::default() } else { text(&v6)? };
-        Ok([text(&folder.join(format!("{name}.rules")))?, v6])
+        // UFW does not read this file without IPv6.
+        let v6 = if without_v6 { SourceFile::default() } else { read_file(&v6)? };
+        Ok(PerIpVersion { v4: read_file(&folder.join(format!("{name}.rules")))?, v6 })
     };
-    let sysctl = settings::value(&defaults, "IPT_SYSCTL").map(|(_, path)| path);
-    Ok(Config {
-        conf: text(&folder.join("ufw.conf"))?,
-        user: family("user")?,
-        before: family("before")?,
-        after: family("after")?,
-        sysctl: sysctl
+    Ok(UfwConfig {
+        conf: read_file(&folder.join("ufw.conf"))?,
+        user_rules: per_version("user")?,
+        before_rules: per_version("before")?,
+        after_rules: per_version("after")?,
+        sysctl: nfguard_ufw::sysctl_path(&defaults)
             .and_then(|path| Path::new(&path).file_name().map(|name| folder.join(name)))
-            .and_then(|path| text(&path).ok()),
-        profiles: profiles(&folder.join("applications.d"))?,
+            .and_then(|path| read_file(&path).ok()),
+        profiles: read_profiles(&folder.join("applications.d"))?,
         scripts: ["before.init", "after.init"]
             .map(|name| folder.join(name))
             .iter()
@@ -86,15 +89,13 @@ fn read(request: &UfwRequest) -> Result<Config, Failure> {
     })
 }
 
-/// Comments may be in any encoding.
-fn text(path: &Path) -> Result<Text, Failure> {
-    Ok(Text { name: path.display().to_string(), text: output::read_list(path)? })
+/// Reads a file whose comments may be in any encoding.
+fn read_file(path: &Path) -> Result<SourceFile, Failure> {
+    Ok(SourceFile { name: path.display().to_string(), text: output::read_list(path)? })
 }
 
-/// In the order in which UFW reads them: of two profiles of one name the last counts.
-fn profiles(folder: &Path) -> Result<Vec<Text>, Failure> {
-    const LEFT_OUT: [&str; 6] =
-        [".dpkg-new", ".dpkg-old", ".dpkg-dist", ".rpmnew", ".rpmsave", "~"];
+/// Reads the profiles in the order in which UFW reads them.
+fn read_profiles(folder: &Path) -> Result<Vec<SourceFile>, Failure> {
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.map_err(Failure::file(folder))?,
@@ -103,11 +104,11 @@ fn profiles(folder: &Path) -> Result<Vec<Text>, Failure> {
     let mut paths = paths.map_err(Failure::file(folder))?;
     paths.retain(|path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let is_left_out = LEFT_OUT.iter().any(|end| name.ends_with(end));
-        path.is_file() && !name.starts_with('.') && !is_left_out
+        let is_ignored = IGNORED_ENDINGS.iter().any(|ending| name.ends_with(ending));
+        path.is_file() && !name.starts_with('.') && !is_ignored
     });
     paths.sort();
-    paths.iter().map(|path| text(path)).collect()
+    paths.iter().map(|path| read_file(path)).collect()
 }
 
 fn is_executable(path: &Path) -> bool {

@@ -1,357 +1,341 @@
-//! From a configuration to a policy file, and what it does not do.
+//! Puts a policy file together from the parts of a configuration.
 
 use std::collections::HashSet;
+use std::fmt;
 
-use nfguard_policy::{Policy, Problem};
-use serde::Serialize;
+use nfguard_netlink::IpVersion;
+use nfguard_policy::{Policy, Problem, Severity};
 use serde_json::{Map, Value, json};
 
-use super::framework::{self, Framework};
-use super::merge::{Families, Merged, merge};
-use super::ping::pings;
-use super::profile::Profiles;
-use super::rule::{Rule, clean, log_prefix, rule};
-use super::settings::{Default, LogLevel, Settings, value};
-use super::tuple::{self, Action, Way, What};
-use super::{Config, Findings, Import};
+use crate::config::UfwConfig;
+use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::document::{DefaultWords, PolicyDocument, log};
+use crate::framework::{self, Framework, FrameworkFiles};
+use crate::merge::{MergedRule, merge};
+use crate::notes::{about_rules, about_settings};
+use crate::ping::{PingContext, ping_rules};
+use crate::profile::Profiles;
+use crate::rule::{Rule, clean, log_prefix, rule};
+use crate::settings::{DefaultPolicy, LogLevel, Settings};
+use crate::tuple::{self, Action, Direction};
 
-/// The bridges of containers that a policy knows without being told.
-const BRIDGES: [&str; 3] = ["docker0", "docker_gwbridge", "br-*"];
+/// Docker's bridges, which a policy knows without being told.
+const DOCKER_BRIDGES: [&str; 3] = ["docker0", "docker_gwbridge", "br-*"];
 
-/// Why there is no policy.
-#[derive(Debug)]
-pub(crate) enum Refusal {
-    /// It is no configuration of UFW.
-    Input(String),
-    /// What came out is no policy, apart from its rules.
+/// The bridges of containers that the host of the policy has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContainerBridges {
+    /// The host may have Docker's bridges. Rules for `in` and `out` then apply to containers.
+    Docker,
+    /// The host has no containers. Rules for `route` apply to everything that is forwarded.
+    Absent,
+}
+
+/// The result of an import.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Import {
+    /// The text of the policy file.
+    pub policy: String,
+    /// Number of rules in the policy.
+    pub rules: usize,
+    /// What UFW does and the policy does not. Empty if the import is complete.
+    pub not_carried_over: Vec<Diagnostic>,
+    /// What is different in a detail, or good to know.
+    pub notes: Vec<Diagnostic>,
+}
+
+/// The reason why there is no policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ImportError {
+    /// A file is not a configuration of UFW. The text names the file.
+    NotUfw(String),
+    /// nfguard refuses the policy for a reason outside its rules.
     Policy(Vec<Problem>),
 }
 
-#[derive(Serialize)]
-struct File {
-    version: u8,
-    comment: String,
-    default: Defaults,
-    #[serde(skip_serializing_if = "Map::is_empty")]
-    builtin: Map<String, Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    log: Option<Value>,
-    containers: Value,
-    rules: Vec<Rule>,
-}
-
-#[derive(Serialize)]
-struct Defaults {
-    r#in: &'static str,
-    out: &'static str,
-    forward: &'static str,
-}
-
-/// A rule, and the line of `user.rules` or `user6.rules` that it is from.
-type Placed = (Option<(bool, usize)>, Rule);
-
-/// Makes a policy of a configuration. `with_containers`: this host may have Docker's bridges.
-pub(crate) fn ufw(config: &Config, with_containers: bool) -> Result<Import, Refusal> {
-    let settings = Settings::read(&config.defaults, &config.conf).map_err(Refusal::Input)?;
-    for file in [&config.user, &config.before, &config.after].into_iter().flatten() {
-        let is_read = settings.ipv6 || !file.name.ends_with("6.rules");
-        if is_read && !file.text.lines().any(|line| line.trim() == "*filter") {
-            let message = format!("{}: no `*filter`; not a file of UFW", file.name);
-            return Err(Refusal::Input(message));
+impl fmt::Display for ImportError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotUfw(message) => f.write_str(message),
+            Self::Policy(problems) => {
+                f.write_str("nfguard refuses the imported policy")?;
+                problems.iter().try_for_each(|problem| write!(f, "\n{problem}"))
+            }
         }
     }
-    let mut findings = Findings::default();
-    about_settings(config, &settings, &mut findings);
-    let accepts = settings.input == Default::Accept;
-    let framework =
-        framework::read(&config.before, &config.after, settings.ipv6, accepts, &mut findings);
-    let v4 = tuple::read(&config.user[0], false, &mut findings);
-    let v6 =
-        if settings.ipv6 { tuple::read(&config.user[1], true, &mut findings) } else { Vec::new() };
+}
+
+impl std::error::Error for ImportError {}
+
+/// Makes a policy of a UFW configuration.
+///
+/// # Errors
+/// Fails if a file is not one of UFW, or has a value that UFW refuses too. A rule that nfguard
+/// cannot express is no error; [`Import::not_carried_over`] names it.
+pub fn import(config: &UfwConfig, bridges: ContainerBridges) -> Result<Import, ImportError> {
+    let settings = Settings::read(&config.defaults, &config.conf).map_err(ImportError::NotUfw)?;
+    check_files(config, &settings)?;
+    let mut diagnostics = Diagnostics::default();
+    about_settings(config, &settings, &mut diagnostics);
+    let files = FrameworkFiles {
+        before: &config.before_rules,
+        after: &config.after_rules,
+        ipv6: settings.ipv6,
+        accepts_unmatched: settings.input == DefaultPolicy::Accept,
+    };
+    let framework = framework::read(files, &mut diagnostics);
+    let user = &config.user_rules;
+    let v4 = tuple::read(&user.v4, IpVersion::V4, &mut diagnostics);
+    let v6 = if settings.ipv6 {
+        tuple::read(&user.v6, IpVersion::V6, &mut diagnostics)
+    } else {
+        Vec::new()
+    };
     let merged = merge(v4, v6);
     let profiles = Profiles::read(&config.profiles);
-    profiles.compare(&merged, &config.user[0].name, &mut findings);
-    about_rules(&merged, config, with_containers, &mut findings);
-    let draft = Draft { config, settings: &settings, framework: &framework, with_containers };
-    let (builtin, rules) = draft.rules(&merged, &profiles, &mut findings);
-    let mut file = File {
+    profiles.compare(&merged, &user.v4.name, &mut diagnostics);
+    let has_bridges = bridges == ContainerBridges::Docker;
+    about_rules(&merged, config, has_bridges, &mut diagnostics);
+    let draft = Draft { config, settings: &settings, framework: &framework, has_bridges };
+    let (builtin, rules) = draft.rules(&merged, &profiles, &mut diagnostics);
+    let document = PolicyDocument {
         version: 1,
         comment: String::new(),
-        default: Defaults {
-            r#in: settings.input.word(),
-            out: settings.output.word(),
-            forward: settings.forward.word(),
-        },
+        default: DefaultWords::of(&settings),
         builtin,
         log: log(&settings),
-        containers: json!({ "interfaces": if with_containers { &BRIDGES[..] } else { &[] } }),
+        containers: json!({ "interfaces": if has_bridges { &DOCKER_BRIDGES[..] } else { &[] } }),
         rules: Vec::new(),
     };
-    draft.valid(&mut file, rules, findings)
+    draft.validate(document, rules, diagnostics)
+}
+
+/// Checks that each file with rules is one of UFW.
+fn check_files(config: &UfwConfig, settings: &Settings) -> Result<(), ImportError> {
+    for files in [&config.user_rules, &config.before_rules, &config.after_rules] {
+        for (version, file) in files.iter() {
+            let is_read = settings.ipv6 || version == IpVersion::V4;
+            if is_read && !file.text.lines().any(|line| line.trim() == "*filter") {
+                let message = format!("{}: no `*filter`; not a file of UFW", file.name);
+                return Err(ImportError::NotUfw(message));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A line of `user.rules` or `user6.rules`.
+#[derive(Clone, Copy)]
+struct Place {
+    version: IpVersion,
+    line: usize,
+}
+
+/// A rule and the place that it is from; `None` for a rule that no tuple has.
+struct PlacedRule {
+    place: Option<Place>,
+    rule: Rule,
 }
 
 struct Draft<'c> {
-    config: &'c Config,
+    config: &'c UfwConfig,
     settings: &'c Settings,
     framework: &'c Framework,
-    with_containers: bool,
+    has_bridges: bool,
 }
 
 impl Draft<'_> {
-    /// The built-ins that are not as a policy has them anyway, and all rules.
+    /// Returns the built-ins that differ from a policy's own defaults, and all rules.
     fn rules(
         &self,
-        merged: &[Merged],
+        merged: &[MergedRule],
         profiles: &Profiles,
-        findings: &mut Findings,
-    ) -> (Map<String, Value>, Vec<Placed>) {
+        diagnostics: &mut Diagnostics,
+    ) -> (Map<String, Value>, Vec<PlacedRule>) {
         let settings = self.settings;
-        let may_accept = settings.input == Default::Accept
-            || merged.iter().any(|one| {
-                let what = &one.tuple.what;
-                let accepts = matches!(what.action, Action::Allow | Action::Limit);
-                what.way == Way::In && accepts && what.proto == "any" && what.to.ports.is_empty()
-            });
-        let closed = settings.output != Default::Accept;
-        let pings = pings(self.framework, settings.ipv6, may_accept, closed);
+        let accepts_any_service = merged.iter().map(|rule| &rule.tuple.spec).any(|spec| {
+            let is_in = spec.direction == Direction::In;
+            is_in && !spec.action.refuses() && spec.is_for_any_service()
+        });
+        let pings = ping_rules(
+            self.framework,
+            PingContext {
+                ipv6: settings.ipv6,
+                input_may_accept: settings.input == DefaultPolicy::Accept || accepts_any_service,
+                output_is_closed: settings.output != DefaultPolicy::Accept,
+            },
+        );
+        let disabled = self.framework.disabled_builtins.iter();
         let mut builtin: Map<String, Value> =
-            self.framework.off.iter().map(|name| ((*name).to_owned(), json!(false))).collect();
-        if pings.in_off {
+            disabled.map(|name| ((*name).to_owned(), json!(false))).collect();
+        if pings.builtin_is_off {
             builtin.insert("ping-in".to_owned(), json!(false));
         }
-        let mut rules: Vec<Placed> = Vec::new();
+        let without_place = |rule| PlacedRule { place: None, rule };
+        let mut rules: Vec<PlacedRule> = Vec::new();
         if !settings.ipv6 {
-            rules.extend(no_ipv6().map(|rule| (None, rule)));
+            rules.extend(rules_against_ipv6().map(without_place));
         }
-        rules.extend(pings.first.into_iter().map(|rule| (None, rule)));
+        rules.extend(pings.first.into_iter().map(without_place));
         for one in merged {
-            rules.push((Some(self.place(one)), self.rule(one, profiles, findings)));
+            let place = Place { version: one.file_version(), line: one.tuple.line };
+            let rule = self.rule(one, place, profiles, diagnostics);
+            rules.push(PlacedRule { place: Some(place), rule });
         }
-        rules.extend(pings.last.into_iter().map(|rule| (None, rule)));
-        rules.extend(self.quiet().into_iter().map(|rule| (None, rule)));
-        let mut taken = HashSet::new();
-        for (_, rule) in &mut rules {
-            let Some(name) = &mut rule.name else { continue };
-            let base = name.clone();
-            let mut number = 1;
-            while !taken.insert(name.clone()) {
-                number += 1;
-                *name = format!("{base}-{number}");
-            }
-        }
+        rules.extend(pings.last.into_iter().map(without_place));
+        rules.extend(self.quiet_rules().into_iter().map(without_place));
+        make_names_unique(&mut rules);
         (builtin, rules)
     }
 
-    fn place(&self, one: &Merged) -> (bool, usize) {
-        (one.families == Families::V6, one.tuple.line)
-    }
-
-    fn file(&self, is_v6: bool) -> &str {
-        &self.config.user[usize::from(is_v6)].name
-    }
-
-    fn rule(&self, one: &Merged, profiles: &Profiles, findings: &mut Findings) -> Rule {
-        let (is_v6, line) = self.place(one);
-        let (file, what) = (self.file(is_v6), &one.tuple.what);
-        let mut rule = rule(one, profiles, self.settings.ipv6);
-        if let Some(comment) = &one.tuple.comment
+    fn rule(
+        &self,
+        merged: &MergedRule,
+        place: Place,
+        profiles: &Profiles,
+        diagnostics: &mut Diagnostics,
+    ) -> Rule {
+        let (file, line) = (self.file(place.version), place.line);
+        let spec = &merged.tuple.spec;
+        let mut rule = rule(merged, profiles, self.settings.ipv6);
+        if let Some(comment) = &merged.tuple.comment
             && rule.comment.as_ref() != Some(comment)
         {
-            findings.note(file, line, "the comment is cut, or without its quotes");
+            diagnostics.note(file, line, "the comment is cut, or without its quotes");
         }
-        let bridge = what.in_interface.as_deref().is_some_and(is_bridge);
-        if what.way == Way::Route && bridge && self.with_containers {
+        let from_bridge = spec.in_interface.as_deref().is_some_and(is_docker_bridge);
+        if spec.direction == Direction::Route && from_bridge && self.has_bridges {
             rule.direction = Some("out");
-            let message = "what containers send is judged by the rules for `out`, so this is one; \
-                           the rules for `out` before it hold for containers too";
-            findings.note(file, line, message);
+            let message = "the rules for `out` judge what containers send, so this rule is one of \
+                           them; the rules for `out` before it apply to containers too";
+            diagnostics.note(file, line, message);
         }
         let has_log = self.settings.log > LogLevel::Off;
-        if has_log && (what.log || what.action == Action::Limit) {
-            let mut log = json!({ "prefix": log_prefix(what.action) });
-            if what.action == Action::Limit {
+        let is_limit = spec.action == Action::Limit;
+        if has_log && (spec.logs || is_limit) {
+            let mut log = json!({ "prefix": log_prefix(spec.action) });
+            if is_limit {
                 log["rate"] = json!({ "packets": 3, "per": "minute", "burst": 5 });
             } else if self.settings.log >= LogLevel::High {
                 log["rate"] = json!({ "packets": 3, "per": "minute", "burst": 10 });
             }
             rule.log = Some(log);
         }
-        if has_log && what.log && what.action == Action::Limit {
-            let message = "only what the limit refuses is logged, not every connection";
-            findings.lost(file, line, message);
+        if has_log && spec.logs && is_limit {
+            let message = "the log of accepted connections; the policy logs only what the limit \
+                           refuses";
+            diagnostics.not_carried_over(file, line, message);
         }
         rule
     }
 
-    /// UFW logs neither NetBIOS nor DHCP that no rule wants.
-    fn quiet(&self) -> Vec<Rule> {
+    fn file(&self, version: IpVersion) -> &str {
+        &self.config.user_rules[version].name
+    }
+
+    /// Returns the rules that refuse unmatched NetBIOS and DHCP packets without a log line, as UFW
+    /// does.
+    fn quiet_rules(&self) -> Vec<Rule> {
         let settings = self.settings;
-        if settings.input == Default::Accept || settings.log == LogLevel::Off {
+        if settings.input == DefaultPolicy::Accept || settings.log == LogLevel::Off {
             return Vec::new();
         }
-        let rule = |(proto, ports): (&&'static str, _)| Rule {
-            name: Some(format!("quiet-{proto}")),
+        let rule = |(protocol, ports): (&&'static str, _)| Rule {
+            name: Some(format!("quiet-{protocol}")),
             comment: Some(
                 "UFW's after.rules: refused as by default, without a log line".to_owned(),
             ),
             action: settings.input.action(),
-            proto: Some(json!(proto)),
+            proto: Some(json!(protocol)),
             port: Some(json!(ports)),
             ..Rule::default()
         };
-        self.framework.quiet.iter().map(rule).collect()
+        self.framework.quiet_ports.iter().map(rule).collect()
     }
 
-    /// The file with all rules that nfguard takes; the others are lost.
-    fn valid(
+    /// Returns the policy with every rule that nfguard accepts, and reports the other rules.
+    fn validate(
         &self,
-        file: &mut File,
-        mut rules: Vec<Placed>,
-        mut findings: Findings,
-    ) -> Result<Import, Refusal> {
+        mut document: PolicyDocument,
+        mut rules: Vec<PlacedRule>,
+        mut diagnostics: Diagnostics,
+    ) -> Result<Import, ImportError> {
         loop {
-            file.rules = rules.iter().map(|(_, rule)| rule.clone()).collect();
-            file.comment = self.comment(&findings);
-            let text = serde_json::to_string_pretty(&file).unwrap_or_default() + "\n";
-            let problems = match Policy::parse(&text) {
-                Ok(_) => return Ok(Import { text, rules: rules.len(), findings }),
+            document.rules = rules.iter().map(|placed| placed.rule.clone()).collect();
+            document.comment = self.comment(&diagnostics);
+            let policy = serde_json::to_string_pretty(&document).unwrap_or_default() + "\n";
+            let problems = match Policy::parse(&policy) {
+                Ok(_) => {
+                    let Diagnostics { not_carried_over, notes } = diagnostics;
+                    return Ok(Import { policy, rules: rules.len(), not_carried_over, notes });
+                }
                 Err(problems) => problems,
             };
             let mut refused = HashSet::new();
-            for problem in &problems {
-                let index = problem
-                    .pointer
-                    .strip_prefix("/rules/")
-                    .and_then(|rest| rest.split('/').next()?.parse::<usize>().ok());
-                let Some((index, (place, rule))) =
-                    index.and_then(|index| Some((index, rules.get(index)?)))
-                else {
-                    continue;
-                };
-                if problem.severity == nfguard_policy::Severity::Error && refused.insert(index) {
-                    let (is_v6, line) = place.map_or((false, None), |(v6, line)| (v6, Some(line)));
-                    let denies = matches!(rule.action, "deny" | "reject");
-                    let open = if denies { "; what it refuses may get through" } else { "" };
+            for problem in problems.iter().filter(|it| it.severity == Severity::Error) {
+                let Some(index) = rule_index(problem) else { continue };
+                let Some(PlacedRule { place, rule }) = rules.get(index) else { continue };
+                if refused.insert(index) {
+                    let file = self.file(place.map_or(IpVersion::V4, |place| place.version));
+                    let line = place.map(|place| place.line);
+                    let refuses = matches!(rule.action, "deny" | "reject");
+                    let open = if refuses { "; what it refuses may get through" } else { "" };
                     let message = format!("{}{open}", problem.message);
-                    findings.lost(self.file(is_v6), line, message);
+                    diagnostics.not_carried_over(file, line, message);
                 }
             }
             if refused.is_empty() {
-                return Err(Refusal::Policy(problems));
+                return Err(ImportError::Policy(problems));
             }
             let mut index = 0..;
             rules.retain(|_| index.next().is_none_or(|index| !refused.contains(&index)));
         }
     }
 
-    /// What people read who open the file.
-    fn comment(&self, findings: &Findings) -> String {
-        let mut text =
-            format!("Made of UFW's rules in {} by `nfguard import ufw`.", self.config.user[0].name);
-        if !findings.lost.is_empty() {
-            let lost: Vec<String> =
-                findings.lost.iter().map(|finding| clean(&finding.to_string())).collect();
-            text.push_str(&format!(" Not carried over: {}.", lost.join("; ")));
+    /// Returns the comment of the policy, which says what is missing.
+    fn comment(&self, diagnostics: &Diagnostics) -> String {
+        let file = self.file(IpVersion::V4);
+        let mut text = format!("Made from UFW's rules in {file} by `nfguard import ufw`.");
+        if !diagnostics.not_carried_over.is_empty() {
+            let all = diagnostics.not_carried_over.iter();
+            let all: Vec<String> = all.map(|diagnostic| clean(&diagnostic.to_string())).collect();
+            text.push_str(&format!(" Not carried over: {}.", all.join("; ")));
         }
         text
     }
 }
 
-/// Where rules that are carried over mean a little else than they did.
-fn about_rules(merged: &[Merged], config: &Config, with_containers: bool, findings: &mut Findings) {
-    let first = |is_it: &dyn Fn(&What) -> bool| {
-        let one = merged.iter().find(|one| is_it(&one.tuple.what))?;
-        Some((&*config.user[usize::from(one.families == Families::V6)].name, one.tuple.line))
-    };
-    if let Some((file, line)) = first(&|what| what.action == Action::Limit) {
-        let message = "each limit counts for itself, and an IPv6 /64 is one source (`v6_prefix`); \
-                       UFW counts each address, for all its limits together";
-        findings.note(file, line, message);
-    }
-    let denies_all = |what: &What| {
-        let denies = matches!(what.action, Action::Deny | Action::Reject);
-        what.way == Way::In && denies && what.proto == "any" && what.to.ports.is_empty()
-    };
-    if let Some((file, line)) = first(&denies_all) {
-        let message = "it holds for echo requests and discovery (mDNS, UPnP) too, which UFW \
-                       accepts before all rules";
-        findings.note(file, line, message);
-    }
-    if with_containers && merged.iter().any(|one| one.tuple.what.way == Way::Route) {
-        let message = "the rules for `in` hold for published ports, those for `out` for what \
-                       containers send; --no-containers leaves both to the rules for `route`";
-        findings.note(&config.user[0].name, None, message);
-    }
+/// Returns the index of the rule that a problem is about.
+fn rule_index(problem: &Problem) -> Option<usize> {
+    problem.pointer.strip_prefix("/rules/")?.split('/').next()?.parse().ok()
 }
 
-/// What UFW says without a rule of its own.
-fn about_settings(config: &Config, settings: &Settings, findings: &mut Findings) {
-    let (defaults, conf) = (&config.defaults, &config.conf);
-    let line = |file, key| value(file, key).map(|(line, _)| line);
-    if !settings.enabled {
-        let message = "UFW is disabled (ENABLED=no): the policy does what it would do if enabled";
-        findings.note(&conf.name, line(conf, "ENABLED"), message);
-    }
-    if !settings.ipv6 {
-        let message = "IPV6=no: three rules deny all IPv6; only what belongs to a connection or \
-                       is an ICMPv6 error of one still passes";
-        findings.note(&defaults.name, line(defaults, "IPV6"), message);
-    }
-    let at = line(conf, "LOGLEVEL");
-    match settings.log {
-        LogLevel::Off | LogLevel::Low => {}
-        level => {
-            let message = "the log of new connections, of invalid packets and of what the default \
-                           accepts; refused packets are logged";
-            findings.lost(&conf.name, at, message);
-            if level == LogLevel::Full {
-                findings.lost(&conf.name, at, "the log of every packet");
-            }
+/// Adds a number to each name that an earlier rule has.
+fn make_names_unique(rules: &mut [PlacedRule]) {
+    let mut taken = HashSet::new();
+    for PlacedRule { rule, .. } in rules {
+        let Some(name) = &mut rule.name else { continue };
+        let base = name.clone();
+        let mut number = 1;
+        while !taken.insert(name.clone()) {
+            number += 1;
+            *name = format!("{base}-{number}");
         }
     }
-    if let Some((line, modules)) = value(defaults, "IPT_MODULES").filter(|(_, it)| !it.is_empty()) {
-        let message = format!("kernel modules that UFW loads: {modules}");
-        findings.lost(&defaults.name, line, message);
-    }
-    if let Some(sysctl) = &config.sysctl {
-        for (text, line) in sysctl.text.lines().zip(1..) {
-            let text = text.trim();
-            if text.contains("forward") && !text.starts_with('#') && text.ends_with('1') {
-                let message = format!(
-                    "{text}: UFW switches forwarding on; without UFW something else has to"
-                );
-                findings.note(&sysctl.name, line, message);
-            }
-        }
-    }
-    for script in &config.scripts {
-        findings.lost(script, None, "a script that UFW runs when it starts and stops");
-    }
 }
 
-fn log(settings: &Settings) -> Option<Value> {
-    let closed = [("in", settings.input), ("out", settings.output), ("forward", settings.forward)];
-    let closed = closed.into_iter().filter(|(_, default)| *default != Default::Accept);
-    let unmatched: Vec<&str> = closed.map(|(word, _)| word).collect();
-    if settings.log == LogLevel::Off || unmatched.is_empty() {
-        return None;
-    }
-    let mut log = json!({ "prefix": "[UFW BLOCK] ", "unmatched": unmatched });
-    if settings.log >= LogLevel::High {
-        log["rate"] = json!("unlimited");
-    }
-    Some(log)
-}
-
-fn is_bridge(name: &str) -> bool {
-    let start = |name: &str| name.trim_end_matches('*').to_owned();
-    BRIDGES.iter().any(|bridge| match bridge.strip_suffix('*') {
+/// Returns whether an interface, or a pattern with `*`, may be one of Docker's bridges.
+fn is_docker_bridge(name: &str) -> bool {
+    let start = name.trim_end_matches('*');
+    DOCKER_BRIDGES.iter().any(|bridge| match bridge.strip_suffix('*') {
         Some(prefix) => name.starts_with(prefix),
-        None => *bridge == name || (name.ends_with('*') && bridge.starts_with(&start(name))),
+        None => *bridge == name || (name.ends_with('*') && bridge.starts_with(start)),
     })
 }
 
-fn no_ipv6() -> [Rule; 3] {
+fn rules_against_ipv6() -> [Rule; 3] {
     [("in", None), ("out", Some("out")), ("forward", Some("forward"))].map(|(word, direction)| {
         Rule {
             name: Some(format!("no-ipv6-{word}")),

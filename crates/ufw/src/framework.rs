@@ -1,107 +1,122 @@
-//! `before.rules`, `after.rules` and their IPv6 twins: what differs from what UFW ships.
+//! `before.rules`, `after.rules` and their IPv6 twins: the differences from what UFW ships.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::known::{BUILTINS, For, shipped};
-use super::{Findings, Text};
+use nfguard_netlink::{IpVersion, PerIpVersion};
 
-/// What a shipped rule has become.
+use crate::config::SourceFile;
+use crate::diagnostic::Diagnostics;
+use crate::shipped::{BUILTINS, Purpose, ShippedRule, shipped_rules};
+
+/// What has become of a rule that UFW ships.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
-    /// As it was shipped.
-    Kept,
-    /// It is not there any more.
-    Gone,
-    /// It drops, or rejects, what it accepted.
+pub(crate) enum RuleState {
+    /// The rule is as UFW ships it.
+    Shipped,
+    /// The rule does not exist any more.
+    Removed,
+    /// The rule drops what UFW's rule accepts.
     Drops,
+    /// The rule rejects what UFW's rule accepts.
     Rejects,
 }
 
 /// What the four files do.
 #[derive(Debug)]
-pub(super) struct Framework {
-    /// Built-ins that UFW would have, and has not.
-    pub(super) off: BTreeSet<&'static str>,
-    /// For IPv4 and IPv6.
-    pub(super) ping_in: [Fate; 2],
-    pub(super) ping_through: [Fate; 2],
-    pub(super) ping_out: Fate,
-    /// Ports to which unmatched packets are not logged.
-    pub(super) quiet: BTreeMap<&'static str, BTreeSet<u16>>,
+pub(crate) struct Framework {
+    /// Built-ins that UFW ships rules for, and the files do not have.
+    pub(crate) disabled_builtins: BTreeSet<&'static str>,
+    /// Echo requests to this host.
+    pub(crate) ping_in: PerIpVersion<RuleState>,
+    /// Echo requests through this host.
+    pub(crate) ping_through: PerIpVersion<RuleState>,
+    /// IPv6 echo requests from this host.
+    pub(crate) ping6_out: RuleState,
+    /// Protocols and ports to which unmatched packets are not logged.
+    pub(crate) quiet_ports: BTreeMap<&'static str, BTreeSet<u16>>,
 }
 
-/// Reads the files of IPv4, and of IPv6 where UFW does.
-pub(super) fn read(
-    before: &[Text; 2],
-    after: &[Text; 2],
-    with_v6: bool,
-    accepts_unmatched: bool,
-    findings: &mut Findings,
-) -> Framework {
+/// The four files, and what the settings say about them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FrameworkFiles<'c> {
+    pub(crate) before: &'c PerIpVersion<SourceFile>,
+    pub(crate) after: &'c PerIpVersion<SourceFile>,
+    /// UFW reads the IPv6 files.
+    pub(crate) ipv6: bool,
+    /// The default accepts what no rule matches.
+    pub(crate) accepts_unmatched: bool,
+}
+
+/// Reads the files of each IP version that UFW filters.
+pub(crate) fn read(files: FrameworkFiles<'_>, diagnostics: &mut Diagnostics) -> Framework {
+    let removed = PerIpVersion::from_fn(|_| RuleState::Removed);
     let mut framework = Framework {
-        off: BTreeSet::new(),
-        ping_in: [Fate::Gone; 2],
-        ping_through: [Fate::Gone; 2],
-        ping_out: Fate::Gone,
-        quiet: BTreeMap::new(),
+        disabled_builtins: BTreeSet::new(),
+        ping_in: removed,
+        ping_through: removed,
+        ping6_out: RuleState::Removed,
+        quiet_ports: BTreeMap::new(),
     };
-    let mut of_builtin: HashMap<&str, Vec<(String, Fate)>> = HashMap::new();
-    let families = if with_v6 { &[false, true][..] } else { &[false][..] };
-    for is_v6 in families {
-        let family = usize::from(*is_v6);
-        let known = shipped(*is_v6);
-        let fates =
-            [&before[family], &after[family]].map(|file| fates(file, *is_v6, &known, findings));
-        for (rule, what) in known {
-            let of_file = if rule.starts_with("after-") { &fates[1] } else { &fates[0] };
-            let fate = of_file.get(&rule).copied().unwrap_or(Fate::Gone);
-            match what {
-                For::Builtin(name) => of_builtin.entry(name).or_default().push((rule, fate)),
-                For::PingIn => framework.ping_in[family] = fate,
-                For::PingThrough => framework.ping_through[family] = fate,
-                For::PingOut => framework.ping_out = fate,
-                For::Quiet(proto, port) if fate == Fate::Kept => {
-                    framework.quiet.entry(proto).or_default().insert(port);
+    let mut builtin_rules: HashMap<&str, Vec<(String, RuleState)>> = HashMap::new();
+    let versions: &[IpVersion] = if files.ipv6 { &IpVersion::ALL } else { &[IpVersion::V4] };
+    for version in versions.iter().copied() {
+        let shipped = shipped_rules(version);
+        let [before, after] = [files.before, files.after]
+            .map(|file| states(&file[version], version, &shipped, diagnostics));
+        for ShippedRule { text, purpose } in shipped {
+            let states = if text.starts_with("after-") { &after } else { &before };
+            let state = states.get(&text).copied().unwrap_or(RuleState::Removed);
+            match purpose {
+                Purpose::Builtin(name) => {
+                    builtin_rules.entry(name).or_default().push((text, state));
                 }
-                For::Quiet(..) | For::Nothing => {}
+                Purpose::PingIn => framework.ping_in[version] = state,
+                Purpose::PingThrough => framework.ping_through[version] = state,
+                Purpose::PingOut => framework.ping6_out = state,
+                Purpose::Quiet(protocol, port) if state == RuleState::Shipped => {
+                    framework.quiet_ports.entry(protocol).or_default().insert(port);
+                }
+                Purpose::Quiet(..) | Purpose::Unneeded => {}
             }
         }
     }
+    let file = &files.before.v4.name;
     for name in BUILTINS {
-        // Without IPv6 files there is none of what is for IPv6 alone.
-        let rules = of_builtin.remove(name).unwrap_or_default();
-        let lost: Vec<_> = rules.iter().filter(|(_, fate)| *fate != Fate::Kept).collect();
-        if lost.len() == rules.len() {
-            framework.off.insert(name);
-            let is_denied = lost.iter().any(|(_, fate)| *fate != Fate::Gone);
-            if is_denied && accepts_unmatched {
+        // Without the IPv6 files, a built-in for IPv6 alone has no rules.
+        let rules = builtin_rules.remove(name).unwrap_or_default();
+        let changed: Vec<_> =
+            rules.iter().filter(|(_, state)| *state != RuleState::Shipped).collect();
+        if changed.len() == rules.len() {
+            framework.disabled_builtins.insert(name);
+            let is_denied = changed.iter().any(|(_, state)| *state != RuleState::Removed);
+            if is_denied && files.accepts_unmatched {
                 let message = format!(
-                    "UFW drops what the built-in `{name}` accepts; it is off, but the default \
-                     accepts the same: a rule has to deny it"
+                    "UFW drops what the built-in `{name}` accepts; the built-in is off, but the \
+                     default accepts the same packets: add a rule that denies them"
                 );
-                findings.lost(&before[0].name, None, message);
+                diagnostics.not_carried_over(file, None, message);
             }
-        } else if let Some((first, _)) = lost.first() {
+        } else if let Some((first, _)) = changed.first() {
             let message = format!(
                 "{} of the {} rules that UFW ships for what the built-in `{name}` does are gone \
                  or changed (first: -A ufw-{first}); the built-in is on as a whole",
-                lost.len(),
+                changed.len(),
                 rules.len()
             );
-            findings.lost(&before[0].name, None, message);
+            diagnostics.not_carried_over(file, None, message);
         }
     }
     framework
 }
 
-/// The fate of each shipped rule of a file; every other rule is lost.
-fn fates(
-    file: &Text,
-    is_v6: bool,
-    known: &[(String, For)],
-    findings: &mut Findings,
-) -> HashMap<String, Fate> {
-    let mut fates = HashMap::new();
+/// Returns the state of each shipped rule of a file. Every other rule is reported.
+fn states(
+    file: &SourceFile,
+    version: IpVersion,
+    shipped: &[ShippedRule],
+    diagnostics: &mut Diagnostics,
+) -> HashMap<String, RuleState> {
+    let mut states = HashMap::new();
     let mut table = "";
     for (text, line) in file.text.lines().zip(1..) {
         let text = text.trim();
@@ -111,37 +126,45 @@ fn fates(
         if !text.starts_with('-') {
             continue;
         }
-        let rule = normal(text, is_v6);
-        let fate = (table == "filter").then(|| fate(&rule, known)).flatten();
-        match fate {
-            // The first that matches decides.
-            Some((rule, fate)) => drop(fates.entry(rule).or_insert(fate)),
-            None if table == "filter" => findings.lost(&file.name, line, text),
-            None => findings.lost(&file.name, line, format!("table {table}: {text}")),
+        let rule = normalize(text, version);
+        let state = (table == "filter").then(|| state(&rule, shipped)).flatten();
+        match state {
+            // The first rule that matches decides.
+            Some((rule, state)) => drop(states.entry(rule).or_insert(state)),
+            None if table == "filter" => diagnostics.not_carried_over(&file.name, line, text),
+            None => {
+                let message = format!("table {table}: {text}");
+                diagnostics.not_carried_over(&file.name, line, message);
+            }
         }
     }
-    fates
+    states
 }
 
-fn fate(rule: &str, known: &[(String, For)]) -> Option<(String, Fate)> {
-    let is_known = |rule: &str| known.iter().any(|(shipped, _)| shipped == rule);
-    if is_known(rule) {
-        return Some((rule.to_owned(), Fate::Kept));
+/// Returns the shipped rule that a normalized rule is or was, and its state.
+fn state(rule: &str, shipped: &[ShippedRule]) -> Option<(String, RuleState)> {
+    let is_shipped = |rule: &str| shipped.iter().any(|shipped| shipped.text == rule);
+    if is_shipped(rule) {
+        return Some((rule.to_owned(), RuleState::Shipped));
     }
     let (matches, target) = rule.split_once(" -j ")?;
-    let fate = match target.split(' ').next() {
-        Some("DROP") => Fate::Drops,
-        Some("REJECT") => Fate::Rejects,
+    let state = match target.split(' ').next() {
+        Some("DROP") => RuleState::Drops,
+        Some("REJECT") => RuleState::Rejects,
         _ => return None,
     };
-    let shipped = format!("{matches} -j ACCEPT");
-    is_known(&shipped).then_some((shipped, fate))
+    let original = format!("{matches} -j ACCEPT");
+    is_shipped(&original).then_some((original, state))
 }
 
-/// `-A ufw6-before-input -m state --state …` as `before-input -m conntrack --ctstate …`.
-fn normal(text: &str, is_v6: bool) -> String {
+/// Returns a rule in the form of [`ShippedRule::text`]: `-A ufw6-before-input -m state --state …`
+/// becomes `before-input -m conntrack --ctstate …`.
+fn normalize(text: &str, version: IpVersion) -> String {
     let text = text.strip_prefix("-A").unwrap_or(text);
-    let prefix = if is_v6 { "ufw6-" } else { "ufw-" };
+    let prefix = match version {
+        IpVersion::V4 => "ufw-",
+        IpVersion::V6 => "ufw6-",
+    };
     let mut words: Vec<String> = text
         .split_whitespace()
         .map(|word| match word {

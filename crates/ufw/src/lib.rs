@@ -1,106 +1,77 @@
-//! `import`: another firewall's configuration as a policy file.
+//! Reads the configuration of UFW (Uncomplicated Firewall) and writes the nfguard policy that does
+//! the same.
 //!
-//! Reading is pure: [`Config`] has the texts, [`ufw`] makes an [`Import`] of them.
+//! ```text
+//!  /etc/default/ufw, ufw.conf ────► settings ──┐
+//!  before*.rules, after*.rules ───► framework ─┤
+//!  user.rules, user6.rules ───────► tuple ─────┼─► assemble ─► policy file (JSON)
+//!  applications.d/* ──────────────► profile ───┘           └─► diagnostics (file, line, message)
+//! ```
+//!
+//! UFW stores each of its rules as a comment line of `user.rules` or `user6.rules`, the *tuple*.
+//! [`import`] reads the tuples, and not the `iptables-restore` lines below them. It compares
+//! `before.rules` and `after.rules` with what UFW ships. A difference switches a built-in of the
+//! policy off, becomes a rule, or is named in [`Import::not_carried_over`]. Nothing is lost in
+//! silence.
+//!
+//! The policy has passed [`Policy::parse`](nfguard_policy::Policy::parse), so it can be loaded.
+//!
+//! # Example
+//!
+//! ```
+//! use nfguard_ufw::{ContainerBridges, SourceFile, UfwConfig, import};
+//!
+//! fn file(name: &str, text: &str) -> SourceFile {
+//!     SourceFile { name: name.to_owned(), text: text.to_owned() }
+//! }
+//!
+//! let mut config = UfwConfig {
+//!     defaults: file(
+//!         "/etc/default/ufw",
+//!         "IPV6=no\nDEFAULT_INPUT_POLICY=DROP\nDEFAULT_OUTPUT_POLICY=ACCEPT\n\
+//!          DEFAULT_FORWARD_POLICY=DROP\n",
+//!     ),
+//!     conf: file("/etc/ufw/ufw.conf", "ENABLED=yes\nLOGLEVEL=low\n"),
+//!     ..UfwConfig::default()
+//! };
+//! config.user_rules.v4 = file(
+//!     "/etc/ufw/user.rules",
+//!     "*filter\n### tuple ### limit tcp 22 0.0.0.0/0 any 192.0.2.0/24 in\nCOMMIT\n",
+//! );
+//! config.before_rules.v4 = file("/etc/ufw/before.rules", "*filter\nCOMMIT\n");
+//! config.after_rules.v4 = file("/etc/ufw/after.rules", "*filter\nCOMMIT\n");
+//!
+//! let import = import(&config, ContainerBridges::Absent)?;
+//! assert!(import.not_carried_over.is_empty());
+//! assert!(import.policy.contains(r#""action": "limit""#));
+//! let (policy, _warnings) = nfguard_policy::Policy::parse(&import.policy).expect("a policy");
+//! assert_eq!(policy.rules().len(), import.rules);
+//! # Ok::<(), nfguard_ufw::ImportError>(())
+//! ```
+//!
+//! # What this crate does not do
+//!
+//! It opens no file, runs no program and prints nothing. The caller reads the files into
+//! [`UfwConfig`]. It does not read the rules that are in the kernel, and does not change UFW.
 
 mod assemble;
+mod config;
+mod diagnostic;
+mod document;
 mod framework;
-mod known;
 mod merge;
+mod notes;
 mod ping;
 mod profile;
 mod rule;
-mod run;
 mod settings;
+mod shipped;
 mod tuple;
 
 #[cfg(test)]
 mod tests;
 
-use serde::Serialize;
-
-pub(crate) use assemble::ufw;
-pub(crate) use run::run;
-
-/// A file as it was read.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Text {
-    /// Its path, as people are told it.
-    pub(crate) name: String,
-    pub(crate) text: String,
-}
-
-/// Everything that UFW reads.
-#[derive(Debug, Default)]
-pub(crate) struct Config {
-    /// `/etc/default/ufw`.
-    pub(crate) defaults: Text,
-    /// `ufw.conf`.
-    pub(crate) conf: Text,
-    /// `user.rules` and `user6.rules`.
-    pub(crate) user: [Text; 2],
-    /// `before.rules` and `before6.rules`.
-    pub(crate) before: [Text; 2],
-    /// `after.rules` and `after6.rules`.
-    pub(crate) after: [Text; 2],
-    /// What the settings name as `IPT_SYSCTL`, where it is there.
-    pub(crate) sysctl: Option<Text>,
-    /// `applications.d`.
-    pub(crate) profiles: Vec<Text>,
-    /// `before.init` and `after.init`, where UFW would run them.
-    pub(crate) scripts: Vec<String>,
-}
-
-/// What became of a configuration.
-#[derive(Debug)]
-pub(crate) struct Import {
-    /// The policy file.
-    pub(crate) text: String,
-    pub(crate) rules: usize,
-    pub(crate) findings: Findings,
-}
-
-/// What is to be said about a configuration.
-#[derive(Debug, Default)]
-pub(crate) struct Findings {
-    /// What the policy does not do, although UFW did.
-    pub(crate) lost: Vec<Finding>,
-    /// What is good to know.
-    pub(crate) notes: Vec<Finding>,
-}
-
-/// Something about a place of a file.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Finding {
-    pub(crate) file: String,
-    /// From 1; nothing for what a file does not have.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) line: Option<usize>,
-    pub(crate) message: String,
-}
-
-impl Findings {
-    fn lost(&mut self, file: &str, line: impl Into<Option<usize>>, message: impl Into<String>) {
-        self.lost.push(Finding {
-            file: file.to_owned(),
-            line: line.into(),
-            message: message.into(),
-        });
-    }
-
-    fn note(&mut self, file: &str, line: impl Into<Option<usize>>, message: impl Into<String>) {
-        self.notes.push(Finding {
-            file: file.to_owned(),
-            line: line.into(),
-            message: message.into(),
-        });
-    }
-}
-
-impl std::fmt::Display for Finding {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.line {
-            Some(line) => write!(f, "{}:{line}: {}", self.file, self.message),
-            None => write!(f, "{}: {}", self.file, self.message),
-        }
-    }
-}
+pub use assemble::{ContainerBridges, Import, ImportError, import};
+pub use config::{SourceFile, UfwConfig};
+pub use diagnostic::Diagnostic;
+pub use settings::{ipv6_is_off, sysctl_path};

@@ -1,71 +1,94 @@
-//! Two lists of rules, one for each family, as one list.
+//! The rules of `user.rules` and `user6.rules` as one list.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use super::tuple::Tuple;
+use nfguard_netlink::IpVersion;
 
-/// A rule with the families that it is for.
+use crate::tuple::Tuple;
+
+/// A rule and the IP versions that have it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Merged {
-    pub(super) tuple: Tuple,
-    pub(super) families: Families,
+pub(crate) struct MergedRule {
+    pub(crate) tuple: Tuple,
+    pub(crate) versions: RuleVersions,
 }
 
+/// The IP versions that a rule is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Families {
-    V4,
-    V6,
+pub(crate) enum RuleVersions {
+    Only(IpVersion),
     Both,
 }
 
-/// Keeps the order of both lists. What stands in both becomes one rule, unless the order of one
-/// list forbids it.
-pub(super) fn merge(v4: Vec<Tuple>, v6: Vec<Tuple>) -> Vec<Merged> {
-    let mut places = HashMap::new();
-    for (place, tuple) in v4.iter().enumerate() {
-        // A rule that stands there twice decides the first time.
-        if let Entry::Vacant(entry) = places.entry(&tuple.what) {
-            entry.insert(place);
+impl MergedRule {
+    /// Returns the IP version of the file that the tuple is from.
+    pub(crate) fn file_version(&self) -> IpVersion {
+        match self.versions {
+            RuleVersions::Only(version) => version,
+            RuleVersions::Both => IpVersion::V4,
         }
     }
-    let pairs: Vec<(usize, usize)> = v6
+}
+
+/// Merges both lists and keeps the order of each. A rule of both lists becomes one rule, unless the
+/// order of one list forbids that.
+pub(crate) fn merge(v4: Vec<Tuple>, v6: Vec<Tuple>) -> Vec<MergedRule> {
+    let mut v4_positions = HashMap::new();
+    for (position, tuple) in v4.iter().enumerate() {
+        // Of two equal rules in one list, the first decides.
+        if let Entry::Vacant(entry) = v4_positions.entry(&tuple.spec) {
+            entry.insert(position);
+        }
+    }
+    let pairs: Vec<Pair> = v6
         .iter()
         .enumerate()
-        .filter_map(|(place, tuple)| Some((places.remove(&tuple.what)?, place)))
+        .filter_map(|(position, tuple)| {
+            Some(Pair { v4: v4_positions.remove(&tuple.spec)?, v6: position })
+        })
         .collect();
     let mut pairs = longest_rising(&pairs).into_iter().peekable();
     let mut merged = Vec::new();
     let mut v6 = v6.into_iter().enumerate();
-    let mut push = |tuple, families| merged.push(Merged { tuple, families });
-    for (place, tuple) in v4.into_iter().enumerate() {
-        let Some((_, partner)) = pairs.next_if(|(of_v4, _)| *of_v4 == place) else {
-            push(tuple, Families::V4);
+    let mut push = |tuple, versions| merged.push(MergedRule { tuple, versions });
+    for (position, tuple) in v4.into_iter().enumerate() {
+        let Some(pair) = pairs.next_if(|pair| pair.v4 == position) else {
+            push(tuple, RuleVersions::Only(IpVersion::V4));
             continue;
         };
-        for (place, only) in v6.by_ref() {
-            if place == partner {
+        for (position, v6_tuple) in v6.by_ref() {
+            if position == pair.v6 {
                 break;
             }
-            push(only, Families::V6);
+            push(v6_tuple, RuleVersions::Only(IpVersion::V6));
         }
-        push(tuple, Families::Both);
+        push(tuple, RuleVersions::Both);
     }
-    for (_, only) in v6 {
-        push(only, Families::V6);
+    for (_, v6_tuple) in v6 {
+        push(v6_tuple, RuleVersions::Only(IpVersion::V6));
     }
     merged
 }
 
-/// As many pairs as can be taken so that both numbers rise. The second ones rise already.
-fn longest_rising(pairs: &[(usize, usize)]) -> Vec<(usize, usize)> {
-    // The pair that ends the best row of each length, and what came before each pair.
+/// Positions of one rule in both lists.
+#[derive(Clone, Copy)]
+struct Pair {
+    v4: usize,
+    v6: usize,
+}
+
+/// Returns the longest selection of pairs in which both positions rise. The IPv6 positions of
+/// `pairs` rise already.
+fn longest_rising(pairs: &[Pair]) -> Vec<Pair> {
+    // For each length: the pair that ends the best row of that length. For each pair: the pair
+    // before it in its row.
     let mut ends: Vec<usize> = Vec::new();
-    let mut before: Vec<Option<usize>> = Vec::new();
-    let first = |index: &usize| pairs.get(*index).map(|pair| pair.0);
+    let mut previous: Vec<Option<usize>> = Vec::new();
+    let v4_position = |index: &usize| pairs.get(*index).map(|pair| pair.v4);
     for (index, pair) in pairs.iter().enumerate() {
-        let length = ends.partition_point(|end| first(end) < Some(pair.0));
-        before.push(length.checked_sub(1).and_then(|last| ends.get(last).copied()));
+        let length = ends.partition_point(|end| v4_position(end) < Some(pair.v4));
+        previous.push(length.checked_sub(1).and_then(|last| ends.get(last).copied()));
         match ends.get_mut(length) {
             Some(end) => *end = index,
             None => ends.push(index),
@@ -75,7 +98,7 @@ fn longest_rising(pairs: &[(usize, usize)]) -> Vec<(usize, usize)> {
     let mut next = ends.last().copied();
     while let Some(index) = next {
         row.extend(pairs.get(index));
-        next = before.get(index).copied().flatten();
+        next = previous.get(index).copied().flatten();
     }
     row.reverse();
     row

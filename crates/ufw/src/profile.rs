@@ -1,24 +1,26 @@
-//! Application profiles: whether they still say what the rules that were made of them do.
+//! Application profiles: whether they still have the ports of the rules that were made from them.
 
 use std::collections::BTreeMap;
 
-use super::merge::Merged;
-use super::tuple::End;
-use super::{Findings, Text};
+use crate::config::SourceFile;
+use crate::diagnostic::Diagnostics;
+use crate::merge::MergedRule;
+use crate::tuple::Endpoint;
 
-/// The title and the ports of each profile.
+/// The profiles of `applications.d`, by name.
 #[derive(Debug, Default)]
-pub(super) struct Profiles(BTreeMap<String, Profile>);
+pub(crate) struct Profiles(BTreeMap<String, Profile>);
 
 #[derive(Debug, Default)]
 struct Profile {
     title: String,
-    /// Each as `PROTO/PORTS`.
+    /// Labels as [`label`] writes them.
     ports: Vec<String>,
 }
 
 impl Profiles {
-    pub(super) fn read(files: &[Text]) -> Self {
+    /// Reads all files. Of two profiles with one name, the last counts.
+    pub(crate) fn read(files: &[SourceFile]) -> Self {
         let mut profiles = BTreeMap::new();
         for file in files {
             let mut name = None;
@@ -35,7 +37,7 @@ impl Profiles {
                     let profile: &mut Profile = profiles.entry(name.clone()).or_default();
                     match key.trim() {
                         "title" => profile.title = value.trim().to_owned(),
-                        "ports" => profile.ports = value.split('|').map(ports).collect(),
+                        "ports" => profile.ports = value.split('|').map(ports_label).collect(),
                         _ => {}
                     }
                 }
@@ -44,46 +46,47 @@ impl Profiles {
         Self(profiles)
     }
 
-    pub(super) fn title(&self, name: &str) -> Option<&str> {
+    /// Returns the title of a profile that has one.
+    pub(crate) fn title(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(|profile| profile.title.as_str()).filter(|title| !title.is_empty())
     }
 
-    /// Notes rules whose profile is gone or has changed: UFW goes on with the ports in its rules.
-    pub(super) fn compare(&self, rules: &[Merged], file: &str, findings: &mut Findings) {
-        for Merged { tuple, .. } in rules {
-            for End { app, ports, .. } in [&tuple.what.to, &tuple.what.from] {
+    /// Notes each rule whose profile has disappeared or changed. UFW keeps the ports of its rules.
+    pub(crate) fn compare(&self, rules: &[MergedRule], file: &str, diagnostics: &mut Diagnostics) {
+        for MergedRule { tuple, .. } in rules {
+            for Endpoint { app, ports, .. } in [&tuple.spec.destination, &tuple.spec.source] {
                 let Some(app) = app else { continue };
-                let is_known = self.0.get(app).is_some_and(|profile| {
-                    profile.ports.contains(&label(&tuple.what.proto, ports))
+                let is_current = self.0.get(app).is_some_and(|profile| {
+                    profile.ports.contains(&label(&tuple.spec.protocol, ports))
                 });
-                if !is_known {
+                if !is_current {
                     let message = format!(
-                        "the profile {app:?} is gone or has other ports now; the rule keeps those \
-                         that UFW uses, as long as nobody says `ufw app update`"
+                        "the profile {app:?} is gone or has other ports now; the rule keeps the \
+                         ports that UFW uses until `ufw app update`"
                     );
-                    findings.note(file, tuple.line, message);
+                    diagnostics.note(file, tuple.line, message);
                 }
             }
         }
     }
 }
 
-/// `80,443/tcp` as `tcp/80,443`.
-fn ports(text: &str) -> String {
-    let (list, proto) = text.trim().split_once('/').unwrap_or((text.trim(), "any"));
-    let mut items: Vec<(u16, u16)> = list
+/// Returns the label of ports as a profile writes them, such as `80,443/tcp`.
+fn ports_label(text: &str) -> String {
+    let (list, protocol) = text.trim().split_once('/').unwrap_or((text.trim(), "any"));
+    let ranges: Vec<(u16, u16)> = list
         .split(',')
         .filter_map(|item| {
             let (low, high) = item.split_once(':').unwrap_or((item, item));
             Some((low.trim().parse().ok()?, high.trim().parse().ok()?))
         })
         .collect();
-    items.sort_unstable();
-    label(proto, &items)
+    label(protocol, &ranges)
 }
 
-fn label(proto: &str, ports: &[(u16, u16)]) -> String {
+/// Returns a text that is equal for equal protocols and ports.
+fn label(protocol: &str, ports: &[(u16, u16)]) -> String {
     let mut sorted = ports.to_vec();
     sorted.sort_unstable();
-    format!("{proto}/{sorted:?}")
+    format!("{protocol}/{sorted:?}")
 }

@@ -1,50 +1,54 @@
-//! A rule of UFW as a rule of a policy.
+//! A rule of UFW as a rule of a policy file.
 
 use ipnetwork::IpNetwork;
+use nfguard_netlink::IpVersion;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::merge::{Families, Merged};
-use super::profile::Profiles;
-use super::tuple::{Action, End, Tuple, Way, What};
+use crate::merge::{MergedRule, RuleVersions};
+use crate::profile::Profiles;
+use crate::tuple::{Action, Direction, Endpoint, RuleSpec, Tuple};
 
-/// The most bytes of a rule's comment.
-const COMMENT: usize = 120;
+/// Longest comment of a policy's rule, in bytes.
+const MAX_COMMENT_BYTES: usize = 120;
 
-/// A rule as a policy file has it, its keys in the order in which people read them.
+/// Longest name that [`slug`] makes, in bytes. A number that keeps two names apart still fits.
+const MAX_SLUG_BYTES: usize = 42;
+
+/// A rule of a policy file. The keys stand in the order in which people read them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub(super) struct Rule {
+pub(crate) struct Rule {
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) name: Option<String>,
+    pub(crate) name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) comment: Option<String>,
-    pub(super) action: &'static str,
+    pub(crate) comment: Option<String>,
+    pub(crate) action: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) direction: Option<&'static str>,
+    pub(crate) direction: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) in_interface: Option<String>,
+    pub(crate) in_interface: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) out_interface: Option<String>,
+    pub(crate) out_interface: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) proto: Option<Value>,
+    pub(crate) proto: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) icmp_type: Option<&'static str>,
+    pub(crate) icmp_type: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) from: Option<String>,
+    pub(crate) from: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) from_port: Option<Value>,
+    pub(crate) from_port: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) to: Option<String>,
+    pub(crate) to: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) port: Option<Value>,
+    pub(crate) port: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) log: Option<Value>,
+    pub(crate) log: Option<Value>,
 }
 
-/// The rule without its log. `with_v6`: IPv6 is not denied as a whole.
-pub(super) fn rule(merged: &Merged, profiles: &Profiles, with_v6: bool) -> Rule {
-    let Tuple { what, comment, .. } = &merged.tuple;
-    let app = what.to.app.as_ref().or(what.from.app.as_ref());
+/// Returns the rule of a tuple, without its log. `ipv6`: the policy does not deny all IPv6.
+pub(crate) fn rule(merged: &MergedRule, profiles: &Profiles, ipv6: bool) -> Rule {
+    let Tuple { spec, comment, .. } = &merged.tuple;
+    let app = spec.destination.app.as_ref().or(spec.source.app.as_ref());
     let comment = comment.clone().or_else(|| {
         let app = app?;
         Some(match profiles.title(app) {
@@ -54,28 +58,29 @@ pub(super) fn rule(merged: &Merged, profiles: &Profiles, with_v6: bool) -> Rule 
     });
     let mut rule = Rule {
         name: app.map(|app| slug(app)),
-        comment: Some(clean(&comment.unwrap_or_else(|| command(what)))),
-        action: what.action.word(),
-        direction: match what.way {
-            Way::In => None,
-            Way::Out => Some("out"),
-            Way::Route => Some("forward"),
+        comment: Some(clean(&comment.unwrap_or_else(|| command(spec)))),
+        action: spec.action.word(),
+        direction: match spec.direction {
+            Direction::In => None,
+            Direction::Out => Some("out"),
+            Direction::Route => Some("forward"),
         },
-        in_interface: what.in_interface.clone(),
-        out_interface: what.out_interface.clone(),
-        proto: proto(&what.proto),
-        from: what.from.net.map(address),
-        from_port: ports(&what.from.ports),
-        to: what.to.net.map(address),
-        port: ports(&what.to.ports),
+        in_interface: spec.in_interface.clone(),
+        out_interface: spec.out_interface.clone(),
+        proto: proto(&spec.protocol),
+        from: spec.source.net.map(address),
+        from_port: ports(&spec.source.ports),
+        to: spec.destination.net.map(address),
+        port: ports(&spec.destination.ports),
         ..Rule::default()
     };
-    // Addresses say which family is meant; without any, the widest prefix does.
-    if rule.from.is_none() && rule.to.is_none() && with_v6 {
-        rule.from = match merged.families {
-            Families::V4 => Some("0.0.0.0/0".to_owned()),
-            Families::V6 => Some("::/0".to_owned()),
-            Families::Both => None,
+    // Addresses say which IP version a rule is for. A rule without addresses needs the widest
+    // prefix to say it.
+    if rule.from.is_none() && rule.to.is_none() && ipv6 {
+        rule.from = match merged.versions {
+            RuleVersions::Only(IpVersion::V4) => Some("0.0.0.0/0".to_owned()),
+            RuleVersions::Only(IpVersion::V6) => Some("::/0".to_owned()),
+            RuleVersions::Both => None,
         };
     }
     rule
@@ -100,49 +105,49 @@ fn ports(ranges: &[(u16, u16)]) -> Option<Value> {
     }
 }
 
-/// A whole address without its length.
+/// Returns a prefix as text; a single address has no length.
 fn address(net: IpNetwork) -> String {
-    let whole = if net.is_ipv4() { 32 } else { 128 };
-    if net.prefix() == whole { net.ip().to_string() } else { net.to_string() }
+    let longest = IpVersion::of(net.ip()).address_bits();
+    if net.prefix() == longest { net.ip().to_string() } else { net.to_string() }
 }
 
-/// A profile's name as the name of a rule.
-pub(super) fn slug(text: &str) -> String {
+/// Returns a rule's name that is made from a profile's name.
+fn slug(text: &str) -> String {
     let allowed = |found: char| found.is_ascii_alphanumeric() || "._-".contains(found);
     let name = text.to_ascii_lowercase().replace(|found| !allowed(found), "-");
     let name = name.trim_start_matches(['.', '_', '-']);
-    // Room for the number that keeps two names apart.
-    let name: String = name.chars().take(42).collect();
+    let name: String = name.chars().take(MAX_SLUG_BYTES).collect();
     if name.is_empty() { "app".to_owned() } else { name }
 }
 
-/// What a comment may be: one line, no quotes, not too long.
-pub(super) fn clean(text: &str) -> String {
+/// Returns a text as a policy's comment allows it: one line, no quotes, not too long.
+pub(crate) fn clean(text: &str) -> String {
     let plain = |found: char| match found {
         '"' => '\'',
         found if found.is_control() => ' ',
         found => found,
     };
     let text: String = text.chars().map(plain).collect();
-    let end = (0..=COMMENT.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
+    let end = (0..=MAX_COMMENT_BYTES.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
     text.get(..end.unwrap_or(0)).unwrap_or_default().trim_end().to_owned()
 }
 
-/// The command that makes the rule.
-pub(super) fn command(what: &What) -> String {
+/// Returns the `ufw` command that makes a rule.
+fn command(spec: &RuleSpec) -> String {
     let mut words = vec!["ufw".to_owned()];
-    words.extend((what.way == Way::Route).then(|| "route".to_owned()));
-    words.push(what.action.word().to_owned());
-    words.extend((what.way == Way::Out).then(|| "out".to_owned()));
-    let interfaces = [("in", &what.in_interface), ("out", &what.out_interface)];
-    for (word, name) in interfaces {
+    words.extend((spec.direction == Direction::Route).then(|| "route".to_owned()));
+    words.push(spec.action.word().to_owned());
+    let is_out = spec.direction == Direction::Out;
+    words.extend(is_out.then(|| "out".to_owned()));
+    for (word, name) in [("in", &spec.in_interface), ("out", &spec.out_interface)] {
         if let Some(name) = name {
-            let word = if what.way == Way::Out { String::new() } else { format!("{word} ") };
+            let word = if is_out { String::new() } else { format!("{word} ") };
             words.push(format!("{word}on {}", name.replace('*', "+")));
         }
     }
-    words.extend(what.log.then(|| "log".to_owned()));
-    let is_simple = what.from == ANYWHERE && what.to.net.is_none() && !what.to.ports.is_empty();
+    words.extend(spec.logs.then(|| "log".to_owned()));
+    let Endpoint { net: to_net, ports: to_ports, .. } = &spec.destination;
+    let is_simple = spec.source == Endpoint::ANY && to_net.is_none() && !to_ports.is_empty();
     let list = |ports: &[(u16, u16)]| {
         let one = |(low, high): &(u16, u16)| {
             if low == high { low.to_string() } else { format!("{low}:{high}") }
@@ -150,14 +155,14 @@ pub(super) fn command(what: &What) -> String {
         ports.iter().map(one).collect::<Vec<_>>().join(",")
     };
     if is_simple {
-        let proto = if what.proto == "any" { String::new() } else { format!("/{}", what.proto) };
-        words.push(format!("{}{proto}", list(&what.to.ports)));
+        let protocol =
+            if spec.protocol == "any" { String::new() } else { format!("/{}", spec.protocol) };
+        words.push(format!("{}{protocol}", list(to_ports)));
         return words.join(" ");
     }
-    words.extend((what.proto != "any").then(|| format!("proto {}", what.proto)));
-    let ends = [("from", &what.from), ("to", &what.to)];
-    for (word, end) in ends {
-        if word == "from" || *end != ANYWHERE {
+    words.extend((spec.protocol != "any").then(|| format!("proto {}", spec.protocol)));
+    for (word, end) in [("from", &spec.source), ("to", &spec.destination)] {
+        if word == "from" || *end != Endpoint::ANY {
             words.push(format!("{word} {}", end.net.map_or("any".to_owned(), address)));
             words.extend((!end.ports.is_empty()).then(|| format!("port {}", list(&end.ports))));
         }
@@ -165,10 +170,8 @@ pub(super) fn command(what: &What) -> String {
     words.join(" ")
 }
 
-const ANYWHERE: End = End { net: None, ports: Vec::new(), app: None };
-
-/// What stands before a log line of UFW about this action.
-pub(super) fn log_prefix(action: Action) -> &'static str {
+/// Returns the prefix that UFW's log lines have for an action.
+pub(crate) fn log_prefix(action: Action) -> &'static str {
     match action {
         Action::Allow => "[UFW ALLOW] ",
         Action::Deny | Action::Reject => "[UFW BLOCK] ",

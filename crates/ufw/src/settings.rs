@@ -1,28 +1,29 @@
-//! `/etc/default/ufw` and `ufw.conf`: names and values, as a shell reads them.
+//! `/etc/default/ufw` and `ufw.conf`: names and values, read as a shell reads them.
 
-use super::Text;
+use crate::config::SourceFile;
 
-/// What UFW does where no rule says anything, and whether it does.
+/// The settings of UFW outside its rules.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Settings {
-    pub(super) input: Default,
-    pub(super) output: Default,
-    pub(super) forward: Default,
-    pub(super) ipv6: bool,
-    pub(super) enabled: bool,
-    pub(super) log: LogLevel,
+pub(crate) struct Settings {
+    pub(crate) input: DefaultPolicy,
+    pub(crate) output: DefaultPolicy,
+    pub(crate) forward: DefaultPolicy,
+    pub(crate) ipv6: bool,
+    pub(crate) enabled: bool,
+    pub(crate) log: LogLevel,
 }
 
+/// What UFW does with a packet that no rule matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Default {
+pub(crate) enum DefaultPolicy {
     Accept,
     Drop,
     Reject,
 }
 
-impl Default {
-    /// As a policy writes it.
-    pub(super) fn word(self) -> &'static str {
+impl DefaultPolicy {
+    /// Returns the word for `default` of a policy file.
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Accept => "accept",
             Self::Drop => "drop",
@@ -30,8 +31,8 @@ impl Default {
         }
     }
 
-    /// The action of a rule that does the same.
-    pub(super) fn action(self) -> &'static str {
+    /// Returns the action of a rule that does the same.
+    pub(crate) fn action(self) -> &'static str {
         match self {
             Self::Accept => "allow",
             Self::Drop => "deny",
@@ -40,8 +41,9 @@ impl Default {
     }
 }
 
+/// How much UFW logs; each level logs what the level before it logs, and more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
-pub(super) enum LogLevel {
+pub(crate) enum LogLevel {
     Off,
     Low,
     Medium,
@@ -50,26 +52,25 @@ pub(super) enum LogLevel {
 }
 
 impl Settings {
-    /// Reads both files; an error says what UFW would stop at too.
-    pub(super) fn read(defaults: &Text, conf: &Text) -> Result<Self, String> {
+    /// Reads both files. An error names a setting that UFW refuses too.
+    pub(crate) fn read(defaults: &SourceFile, conf: &SourceFile) -> Result<Self, String> {
         let policy = |key| {
-            let word = need(defaults, key)?;
+            let word = required(defaults, key)?;
             match word.to_ascii_lowercase().as_str() {
-                "accept" => Ok(Default::Accept),
-                "drop" => Ok(Default::Drop),
-                "reject" => Ok(Default::Reject),
+                "accept" => Ok(DefaultPolicy::Accept),
+                "drop" => Ok(DefaultPolicy::Drop),
+                "reject" => Ok(DefaultPolicy::Reject),
                 _ => Err(format!("{}: {key} is {word:?}", defaults.name)),
             }
         };
-        let is_yes = |word: String| word.eq_ignore_ascii_case("yes");
-        // Without a level UFW logs nothing.
-        let log = value(conf, "LOGLEVEL").map_or("off".to_owned(), |(_, word)| word);
+        // UFW logs nothing without a level.
+        let log = setting(conf, "LOGLEVEL").map_or("off".to_owned(), |setting| setting.value);
         Ok(Self {
             input: policy("DEFAULT_INPUT_POLICY")?,
             output: policy("DEFAULT_OUTPUT_POLICY")?,
             forward: policy("DEFAULT_FORWARD_POLICY")?,
-            ipv6: is_yes(need(defaults, "IPV6")?),
-            enabled: is_yes(need(conf, "ENABLED")?),
+            ipv6: is_yes(&required(defaults, "IPV6")?),
+            enabled: is_yes(&required(conf, "ENABLED")?),
             log: match log.to_ascii_lowercase().as_str() {
                 "off" => LogLevel::Off,
                 "low" | "on" => LogLevel::Low,
@@ -82,14 +83,37 @@ impl Settings {
     }
 }
 
-fn need(file: &Text, key: &str) -> Result<String, String> {
-    let found = value(file, key).map(|(_, value)| value);
+/// Returns whether `/etc/default/ufw` switches IPv6 off. UFW then reads no `*6.rules` file.
+#[must_use]
+pub fn ipv6_is_off(defaults: &SourceFile) -> bool {
+    setting(defaults, "IPV6").is_some_and(|setting| !is_yes(&setting.value))
+}
+
+/// Returns the path of the file that `/etc/default/ufw` names for kernel settings.
+#[must_use]
+pub fn sysctl_path(defaults: &SourceFile) -> Option<String> {
+    setting(defaults, "IPT_SYSCTL").map(|setting| setting.value)
+}
+
+fn is_yes(value: &str) -> bool {
+    value.eq_ignore_ascii_case("yes")
+}
+
+fn required(file: &SourceFile, key: &str) -> Result<String, String> {
+    let found = setting(file, key).map(|setting| setting.value);
     found.ok_or_else(|| format!("{}: no {key}; not a file of UFW", file.name))
 }
 
-/// The last value of a name, with its line.
-pub(super) fn value(file: &Text, key: &str) -> Option<(usize, String)> {
-    let lines = file.text.lines().zip(1..).filter_map(|(text, line)| {
+/// A value and the line that sets it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Setting {
+    pub(crate) line: usize,
+    pub(crate) value: String,
+}
+
+/// Returns the last value that a file gives to a name.
+pub(crate) fn setting(file: &SourceFile, key: &str) -> Option<Setting> {
+    let settings = file.text.lines().zip(1..).filter_map(|(text, line)| {
         let (name, value) = text.split_once('=')?;
         let value = value.trim();
         let quoted = ['"', '\''].into_iter().find_map(|quote| {
@@ -97,7 +121,8 @@ pub(super) fn value(file: &Text, key: &str) -> Option<(usize, String)> {
             Some(value)
         });
         let word = || value.split_whitespace().next().unwrap_or_default();
-        (name == key).then(|| (line, quoted.unwrap_or_else(word).trim().to_owned()))
+        let value = || quoted.unwrap_or_else(word).trim().to_owned();
+        (name == key).then(|| Setting { line, value: value() })
     });
-    lines.last()
+    settings.last()
 }

@@ -1,26 +1,35 @@
-//! The rules that UFW ships in its `before` and `after` files, by what they are for.
+//! The rules that UFW ships in its `before` and `after` files, each with its purpose.
 
-/// What a shipped rule is to a policy.
+use nfguard_netlink::IpVersion;
+
+/// What a shipped rule corresponds to in a policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum For {
+pub(crate) enum Purpose {
     /// Part of the built-in of this name.
     Builtin(&'static str),
-    /// Echo requests to this host, through it, and over IPv6 from it.
+    /// Echo requests to this host.
     PingIn,
+    /// Echo requests through this host.
     PingThrough,
+    /// IPv6 echo requests from this host.
     PingOut,
-    /// Unmatched packets to this port are not logged.
+    /// Unmatched packets of this protocol to this port are not logged.
     Quiet(&'static str, u16),
-    /// What a policy does without being asked, or what nobody uses: secured neighbour discovery,
-    /// multicast router discovery, mobile IPv6.
-    Nothing,
+    /// A policy does this without a built-in, or the protocol is obsolete: secured neighbour
+    /// discovery, multicast router discovery, mobile IPv6.
+    Unneeded,
 }
 
-/// A rule without the beginning of its chain's name, and what it is for.
-pub(super) type Shipped = (String, For);
+/// A rule that UFW ships.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ShippedRule {
+    /// Arguments of `iptables -A`, where the name of the chain has no `ufw-` or `ufw6-`.
+    pub(crate) text: String,
+    pub(crate) purpose: Purpose,
+}
 
-/// The built-ins of which UFW ships rules.
-pub(super) const BUILTINS: [&str; 11] = [
+/// The built-ins that UFW ships rules for.
+pub(crate) const BUILTINS: [&str; 11] = [
     "loopback",
     "established",
     "invalid",
@@ -34,80 +43,82 @@ pub(super) const BUILTINS: [&str; 11] = [
     "upnp",
 ];
 
-/// The rules of both files of a family.
-pub(super) fn shipped(is_v6: bool) -> Vec<Shipped> {
+/// Returns the rules of both files of an IP version.
+pub(crate) fn shipped_rules(version: IpVersion) -> Vec<ShippedRule> {
     let mut rules = Vec::new();
-    let mut add = |rule: String, what| rules.push((rule, what));
-    add("before-input -i lo -j ACCEPT".to_owned(), For::Builtin("loopback"));
-    add("before-output -o lo -j ACCEPT".to_owned(), For::Builtin("loopback"));
+    let mut add = |text: String, purpose| rules.push(ShippedRule { text, purpose });
+    add("before-input -i lo -j ACCEPT".to_owned(), Purpose::Builtin("loopback"));
+    add("before-output -o lo -j ACCEPT".to_owned(), Purpose::Builtin("loopback"));
     for chain in ["input", "output", "forward"] {
         let rule = "-m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT";
-        add(format!("before-{chain} {rule}"), For::Builtin("established"));
+        add(format!("before-{chain} {rule}"), Purpose::Builtin("established"));
     }
     let invalid = "before-input -m conntrack --ctstate INVALID -j";
-    add(format!("{invalid} logging-deny"), For::Nothing);
-    add(format!("{invalid} DROP"), For::Builtin("invalid"));
-    if is_v6 {
-        v6(&mut add);
-    } else {
-        v4(&mut add);
+    add(format!("{invalid} logging-deny"), Purpose::Unneeded);
+    add(format!("{invalid} DROP"), Purpose::Builtin("invalid"));
+    match version {
+        IpVersion::V4 => add_v4(&mut add),
+        IpVersion::V6 => add_v6(&mut add),
     }
-    let quiet: &[(&str, u16)] = if is_v6 {
-        &[("udp", 137), ("udp", 138), ("tcp", 139), ("tcp", 445), ("udp", 546), ("udp", 547)]
-    } else {
-        &[("udp", 137), ("udp", 138), ("tcp", 139), ("tcp", 445), ("udp", 67), ("udp", 68)]
+    let quiet: &[(&str, u16)] = match version {
+        IpVersion::V4 => {
+            &[("udp", 137), ("udp", 138), ("tcp", 139), ("tcp", 445), ("udp", 67), ("udp", 68)]
+        }
+        IpVersion::V6 => {
+            &[("udp", 137), ("udp", 138), ("tcp", 139), ("tcp", 445), ("udp", 546), ("udp", 547)]
+        }
     };
-    for (proto, port) in quiet {
-        let rule = format!("after-input -p {proto} --dport {port} -j skip-to-policy-input");
-        add(rule, For::Quiet(proto, *port));
+    for (protocol, port) in quiet {
+        let rule = format!("after-input -p {protocol} --dport {port} -j skip-to-policy-input");
+        add(rule, Purpose::Quiet(protocol, *port));
     }
     rules
 }
 
-fn v4(add: &mut impl FnMut(String, For)) {
+fn add_v4(add: &mut impl FnMut(String, Purpose)) {
     let icmp = |chain, name| format!("before-{chain} -p icmp --icmp-type {name} -j ACCEPT");
     for chain in ["input", "forward"] {
         for name in ["destination-unreachable", "time-exceeded", "parameter-problem"] {
-            add(icmp(chain, name), For::Builtin("icmp-errors"));
+            add(icmp(chain, name), Purpose::Builtin("icmp-errors"));
         }
-        // Shipped before version 0.34.
-        add(icmp(chain, "source-quench"), For::Nothing);
+        // UFW shipped this rule before version 0.34.
+        add(icmp(chain, "source-quench"), Purpose::Unneeded);
     }
-    add(icmp("input", "echo-request"), For::PingIn);
-    add(icmp("forward", "echo-request"), For::PingThrough);
+    add(icmp("input", "echo-request"), Purpose::PingIn);
+    add(icmp("forward", "echo-request"), Purpose::PingThrough);
     let dhcp = "before-input -p udp --sport 67 --dport 68 -j ACCEPT";
-    add(dhcp.to_owned(), For::Builtin("dhcpv4-client"));
-    add("before-input -j not-local".to_owned(), For::Nothing);
+    add(dhcp.to_owned(), Purpose::Builtin("dhcpv4-client"));
+    add("before-input -j not-local".to_owned(), Purpose::Unneeded);
     for kind in ["LOCAL", "MULTICAST", "BROADCAST"] {
-        add(format!("not-local -m addrtype --dst-type {kind} -j RETURN"), For::Nothing);
+        add(format!("not-local -m addrtype --dst-type {kind} -j RETURN"), Purpose::Unneeded);
     }
     let log = "not-local -m limit --limit 3/min --limit-burst 10 -j logging-deny";
-    add(log.to_owned(), For::Nothing);
-    add("not-local -j DROP".to_owned(), For::Nothing);
+    add(log.to_owned(), Purpose::Unneeded);
+    add("not-local -j DROP".to_owned(), Purpose::Unneeded);
     for (group, port, name) in [("224.0.0.251", 5353, "mdns"), ("239.255.255.250", 1900, "upnp")] {
         let rule = format!("before-input -p udp -d {group} --dport {port} -j ACCEPT");
-        add(rule, For::Builtin(name));
+        add(rule, Purpose::Builtin(name));
     }
     let broadcast = "after-input -m addrtype --dst-type BROADCAST -j skip-to-policy-input";
-    add(broadcast.to_owned(), For::Nothing);
+    add(broadcast.to_owned(), Purpose::Unneeded);
 }
 
-fn v6(add: &mut impl FnMut(String, For)) {
+fn add_v6(add: &mut impl FnMut(String, Purpose)) {
     let icmp = |chain, kind: &str, more: &str| {
         format!("before-{chain} -p icmpv6 --icmpv6-type {kind}{more} -j ACCEPT")
     };
     for chain in ["input", "output", "forward"] {
-        add(format!("before-{chain} -m rt --rt-type 0 -j DROP"), For::Builtin("rh0"));
+        add(format!("before-{chain} -m rt --rt-type 0 -j DROP"), Purpose::Builtin("rh0"));
         for name in
             ["destination-unreachable", "packet-too-big", "time-exceeded", "parameter-problem"]
         {
-            add(icmp(chain, name, ""), For::Builtin("icmp-errors"));
+            add(icmp(chain, name, ""), Purpose::Builtin("icmp-errors"));
         }
-        add(icmp(chain, "echo-reply", ""), For::Nothing);
+        add(icmp(chain, "echo-reply", ""), Purpose::Unneeded);
     }
-    add(icmp("input", "echo-request", ""), For::PingIn);
-    add(icmp("output", "echo-request", ""), For::PingOut);
-    add(icmp("forward", "echo-request", ""), For::PingThrough);
+    add(icmp("input", "echo-request", ""), Purpose::PingIn);
+    add(icmp("output", "echo-request", ""), Purpose::PingOut);
+    add(icmp("forward", "echo-request", ""), Purpose::PingThrough);
     let discovery = [
         "router-solicitation",
         "router-advertisement",
@@ -119,25 +130,25 @@ fn v6(add: &mut impl FnMut(String, For)) {
     for chain in ["input", "output"] {
         for kind in discovery {
             let rule = icmp(chain, kind, " -m hl --hl-eq 255");
-            add(rule, For::Builtin("neighbour-discovery"));
+            add(rule, Purpose::Builtin("neighbour-discovery"));
         }
         for kind in ["130", "131", "132", "143"] {
-            add(icmp(chain, kind, " -s fe80::/10"), For::Builtin("multicast-listener"));
+            add(icmp(chain, kind, " -s fe80::/10"), Purpose::Builtin("multicast-listener"));
         }
         for kind in ["148", "149"] {
-            add(icmp(chain, kind, " -m hl --hl-eq 255"), For::Nothing);
+            add(icmp(chain, kind, " -m hl --hl-eq 255"), Purpose::Unneeded);
         }
         for kind in ["151", "152", "153"] {
-            add(icmp(chain, kind, " -s fe80::/10 -m hl --hl-eq 1"), For::Nothing);
+            add(icmp(chain, kind, " -s fe80::/10 -m hl --hl-eq 1"), Purpose::Unneeded);
         }
     }
     for kind in ["144", "145", "146", "147"] {
-        add(icmp("input", kind, ""), For::Nothing);
+        add(icmp("input", kind, ""), Purpose::Unneeded);
     }
     let dhcp = "before-input -p udp -s fe80::/10 --sport 547 -d fe80::/10 --dport 546 -j ACCEPT";
-    add(dhcp.to_owned(), For::Builtin("dhcpv6-client"));
+    add(dhcp.to_owned(), Purpose::Builtin("dhcpv6-client"));
     for (group, port, name) in [("ff02::fb", 5353, "mdns"), ("ff02::f", 1900, "upnp")] {
         let rule = format!("before-input -p udp -d {group} --dport {port} -j ACCEPT");
-        add(rule, For::Builtin(name));
+        add(rule, Purpose::Builtin(name));
     }
 }

@@ -1,23 +1,27 @@
 use serde_json::{Value, json};
 
-use super::framework::Fate;
-use super::merge::{Families, merge};
-use super::{Config, Findings, Import, Text, framework, known, tuple, ufw};
+use nfguard_netlink::{IpVersion, PerIpVersion};
 
-fn text(name: &str, text: impl Into<String>) -> Text {
-    Text { name: format!("/etc/ufw/{name}"), text: text.into() }
+use crate::diagnostic::Diagnostics;
+use crate::framework::{self, Framework, FrameworkFiles, RuleState};
+use crate::merge::{RuleVersions, merge};
+use crate::shipped::shipped_rules;
+use crate::{ContainerBridges, Import, SourceFile, UfwConfig, import, tuple};
+
+fn file(name: &str, text: impl Into<String>) -> SourceFile {
+    SourceFile { name: format!("/etc/ufw/{name}"), text: text.into() }
 }
 
-/// A file of rules with a tuple in each line.
+/// Returns a file of rules with these tuples.
 fn rules(tuples: &[&str]) -> String {
     let lines = tuples.iter().map(|tuple| format!("\n### tuple ### {tuple}\n-A x -j ACCEPT\n"));
     format!("*filter\n### RULES ###\n{}\n### END RULES ###\nCOMMIT\n", lines.collect::<String>())
 }
 
-/// What UFW ships, from what is known of it.
-fn shipped(is_v6: bool, files: &str) -> String {
-    let prefix = if is_v6 { "ufw6-" } else { "ufw-" };
-    let rules = known::shipped(is_v6).into_iter().map(|(rule, _)| rule).filter(|rule| {
+/// Returns the `before` or `after` file that UFW ships.
+fn shipped(version: IpVersion, files: &str) -> String {
+    let prefix = if version == IpVersion::V6 { "ufw6-" } else { "ufw-" };
+    let rules = shipped_rules(version).into_iter().map(|rule| rule.text).filter(|rule| {
         let is_after = rule.starts_with("after-");
         is_after == (files == "after")
     });
@@ -28,38 +32,39 @@ fn shipped(is_v6: bool, files: &str) -> String {
     format!("*filter\n{}COMMIT\n", rules.map(line).collect::<String>())
 }
 
-fn config(v4: &[&str], v6: &[&str]) -> Config {
-    let both = |name: &str| {
-        [
-            text(&format!("{name}.rules"), shipped(false, name)),
-            text(&format!("{name}6.rules"), shipped(true, name)),
-        ]
+fn config(v4: &[&str], v6: &[&str]) -> UfwConfig {
+    let both = |name: &str| PerIpVersion {
+        v4: file(&format!("{name}.rules"), shipped(IpVersion::V4, name)),
+        v6: file(&format!("{name}6.rules"), shipped(IpVersion::V6, name)),
     };
-    Config {
-        defaults: text(
+    UfwConfig {
+        defaults: file(
             "default",
             "IPV6=yes\nDEFAULT_INPUT_POLICY=\"DROP\"\nDEFAULT_OUTPUT_POLICY=\"ACCEPT\"\n\
              DEFAULT_FORWARD_POLICY=\"DROP\"\nIPT_MODULES=\"\"\n",
         ),
-        conf: text("ufw.conf", "ENABLED=yes\nLOGLEVEL=off\n"),
-        user: [text("user.rules", rules(v4)), text("user6.rules", rules(v6))],
-        before: both("before"),
-        after: both("after"),
-        ..Config::default()
+        conf: file("ufw.conf", "ENABLED=yes\nLOGLEVEL=off\n"),
+        user_rules: PerIpVersion {
+            v4: file("user.rules", rules(v4)),
+            v6: file("user6.rules", rules(v6)),
+        },
+        before_rules: both("before"),
+        after_rules: both("after"),
+        ..UfwConfig::default()
     }
 }
 
-fn imported(config: &Config) -> (Value, Findings) {
-    let Import { text, findings, .. } = ufw(config, false).expect("a configuration");
-    (serde_json::from_str(&text).expect("a policy is JSON"), findings)
+fn imported(config: &UfwConfig) -> (Value, Import) {
+    let import = import(config, ContainerBridges::Absent).expect("a configuration");
+    (serde_json::from_str(&import.policy).expect("a policy is JSON"), import)
 }
 
-/// The rules, without the one about pings that all policies have here.
-fn user_rules(v4: &[&str], v6: &[&str]) -> (Vec<Value>, Findings) {
-    let (policy, findings) = imported(&config(v4, v6));
+/// Returns the rules without the rule about pings, which every policy here has.
+fn user_rules(v4: &[&str], v6: &[&str]) -> (Vec<Value>, Import) {
+    let (policy, import) = imported(&config(v4, v6));
     let mut rules = policy["rules"].as_array().expect("a list").clone();
     assert_eq!(rules.remove(0)["name"], "ping-through");
-    (rules, findings)
+    (rules, import)
 }
 
 #[test]
@@ -101,9 +106,9 @@ fn every_action_way_and_end_of_a_tuple_is_carried_over() {
                     "to": "192.0.2.9", "comment": "UFW profile WWW Full" }),
         ),
     ] {
-        let (rules, findings) = user_rules(&[tuple], &[]);
+        let (rules, import) = user_rules(&[tuple], &[]);
         assert_eq!(rules, [rule], "{tuple}");
-        assert!(findings.lost.is_empty(), "{tuple}: {findings:?}");
+        assert!(import.not_carried_over.is_empty(), "{tuple}: {import:?}");
     }
 }
 
@@ -113,16 +118,20 @@ fn halves_for_both_families_become_one_rule_and_others_name_theirs() {
     let v4 = [1, 2, 3, 4].map(tcp);
     let v6 = [9, 2, 1, 3].map(|port| tcp(port).replace("0.0.0.0/0", "::/0"));
     let as_text = |list: &[String; 4]| rules(&list.each_ref().map(String::as_str));
-    let read = |list, is_v6| {
-        let file = text("user.rules", as_text(list));
-        tuple::read(&file, is_v6, &mut Findings::default())
+    let read = |list, version| {
+        let file = file("user.rules", as_text(list));
+        tuple::read(&file, version, &mut Diagnostics::default())
     };
-    let merged = merge(read(&v4, false), read(&v6, true));
+    let merged = merge(read(&v4, IpVersion::V4), read(&v6, IpVersion::V6));
     let list: Vec<_> =
-        merged.iter().map(|one| (one.tuple.what.to.ports[0].0, one.families)).collect();
-    // Two orders of 1 and 2: one of the two stands twice.
-    use Families::{Both, V4, V6};
-    assert_eq!(list, [(9, V6), (2, V6), (1, Both), (2, V4), (3, Both), (4, V4)]);
+        merged.iter().map(|rule| (rule.tuple.spec.destination.ports[0].0, rule.versions)).collect();
+    // The lists order 1 and 2 differently, so 2 becomes two rules.
+    use RuleVersions::{Both, Only};
+    let [v4_only, v6_only] = IpVersion::ALL.map(Only);
+    assert_eq!(
+        list,
+        [(9, v6_only), (2, v6_only), (1, Both), (2, v4_only), (3, Both), (4, v4_only)]
+    );
 
     let (rules, _) = user_rules(&[&v4[0], &v4[1]], &[&v6[1]]);
     assert_eq!((&rules[0]["from"], &rules[1]["from"]), (&json!("0.0.0.0/0"), &Value::Null));
@@ -142,9 +151,9 @@ fn what_nfguard_cannot_read_is_left_out_and_named() {
         ("deny gre 80 0.0.0.0/0 any 0.0.0.0/0 in", "may get through"),
         ("allow what any 0.0.0.0/0 any 0.0.0.0/0 in", "what"),
     ] {
-        let (rules, findings) = user_rules(&[good, bad], &[]);
+        let (rules, import) = user_rules(&[good, bad], &[]);
         assert_eq!(rules.len(), 1, "{bad}");
-        let [lost] = findings.lost.as_slice() else { panic!("{bad}: {findings:?}") };
+        let [lost] = import.not_carried_over.as_slice() else { panic!("{bad}: {import:?}") };
         assert_eq!((lost.line, &*lost.file), (Some(7), "/etc/ufw/user.rules"), "{bad}");
         assert!(lost.message.contains(why), "{bad}: {lost}");
     }
@@ -154,21 +163,28 @@ fn what_nfguard_cannot_read_is_left_out_and_named() {
 fn a_rule_that_no_command_made_is_named() {
     let mut config = config(&["allow tcp 80 0.0.0.0/0 any 192.0.2.7 in"], &[]);
     let by_hand = "\n-A ufw-user-input -p tcp --dport 9 -j ACCEPT\n\n### END RULES";
-    config.user[0].text = config.user[0].text.replace("\n### END RULES", by_hand);
-    let (_, findings) = imported(&config);
-    assert_eq!(findings.lost.len(), 1, "{findings:?}");
-    assert!(findings.lost[0].message.contains("--dport 9"), "{findings:?}");
+    config.user_rules.v4.text = config.user_rules.v4.text.replace("\n### END RULES", by_hand);
+    let (_, import) = imported(&config);
+    assert_eq!(import.not_carried_over.len(), 1, "{import:?}");
+    assert!(import.not_carried_over[0].message.contains("--dport 9"), "{import:?}");
 }
 
-/// The framework's files after a change of each line.
-fn changed(change: impl Fn(&str) -> String) -> (framework::Framework, Findings) {
+/// Reads the framework's files after a change of each line.
+fn changed(change: impl Fn(&str) -> String) -> (Framework, Diagnostics) {
     let mut config = config(&[], &[]);
-    for file in config.before.iter_mut().chain(&mut config.after) {
-        file.text = file.text.lines().map(|line| change(line) + "\n").collect();
+    for files in [&mut config.before_rules, &mut config.after_rules] {
+        for file in [&mut files.v4, &mut files.v6] {
+            file.text = file.text.lines().map(|line| change(line) + "\n").collect();
+        }
     }
-    let mut findings = Findings::default();
-    let framework = framework::read(&config.before, &config.after, true, false, &mut findings);
-    (framework, findings)
+    let files = FrameworkFiles {
+        before: &config.before_rules,
+        after: &config.after_rules,
+        ipv6: true,
+        accepts_unmatched: false,
+    };
+    let mut diagnostics = Diagnostics::default();
+    (framework::read(files, &mut diagnostics), diagnostics)
 }
 
 #[test]
@@ -179,9 +195,11 @@ fn shipped_rules_are_known_however_they_are_written() {
         |line: &str| line.replace("ESTABLISHED,RELATED", "RELATED,ESTABLISHED") + "  ",
         |line: &str| format!("# a comment\n\n{}", line.replace("icmpv6 ", "ipv6-icmp ")),
     ] {
-        let (framework, findings) = changed(change);
-        assert!(findings.lost.is_empty(), "{findings:?}");
-        assert!(framework.off.is_empty() && framework.ping_in == [Fate::Kept; 2], "{framework:?}");
+        let (framework, import) = changed(change);
+        assert!(import.not_carried_over.is_empty(), "{import:?}");
+        let shipped = PerIpVersion::from_fn(|_| RuleState::Shipped);
+        assert!(framework.disabled_builtins.is_empty(), "{framework:?}");
+        assert_eq!(framework.ping_in, shipped);
     }
 }
 
@@ -191,22 +209,22 @@ fn a_built_in_goes_off_with_all_rules_that_are_shipped_for_it() {
         move |line: &str| if line.contains(part) { format!("#{line}") } else { line.to_owned() }
     };
     for (part, builtin) in [("5353", "mdns"), ("1900", "upnp"), ("--sport 67", "dhcpv4-client")] {
-        let (framework, findings) = changed(commented(part));
-        assert_eq!(framework.off.into_iter().collect::<Vec<_>>(), [builtin]);
-        assert!(findings.lost.is_empty(), "{findings:?}");
+        let (framework, import) = changed(commented(part));
+        assert_eq!(framework.disabled_builtins.into_iter().collect::<Vec<_>>(), [builtin]);
+        assert!(import.not_carried_over.is_empty(), "{import:?}");
     }
-    let (framework, findings) = changed(commented("ff02::fb"));
-    assert!(framework.off.is_empty());
-    let [lost] = findings.lost.as_slice() else { panic!("{findings:?}") };
+    let (framework, import) = changed(commented("ff02::fb"));
+    assert!(framework.disabled_builtins.is_empty());
+    let [lost] = import.not_carried_over.as_slice() else { panic!("{import:?}") };
     assert!(lost.message.contains("`mdns`") && lost.message.contains("1 of the 2"), "{lost}");
 }
 
 #[test]
 fn pings_that_before_rules_drop_are_denied() {
-    let no_ping = |families: &[bool]| {
+    let no_ping = |versions: &[IpVersion]| {
         let mut config = config(&[], &[]);
-        for is_v6 in families {
-            let text = &mut config.before[usize::from(*is_v6)].text;
+        for version in versions {
+            let text = &mut config.before_rules[*version].text;
             *text = text
                 .lines()
                 .map(|line| {
@@ -219,32 +237,32 @@ fn pings_that_before_rules_drop_are_denied() {
         }
         config
     };
-    let (policy, findings) = imported(&no_ping(&[false, true]));
+    let (policy, import) = imported(&no_ping(&IpVersion::ALL));
     assert_eq!(policy["builtin"], json!({ "ping-in": false }));
     assert_eq!(policy["rules"].as_array().map(Vec::len), Some(1), "the default denies them");
-    assert!(findings.lost.is_empty(), "{findings:?}");
+    assert!(import.not_carried_over.is_empty(), "{import:?}");
 
-    let (policy, _) = imported(&no_ping(&[false]));
+    let (policy, _) = imported(&no_ping(&[IpVersion::V4]));
     assert_eq!(policy["builtin"], Value::Null);
     let rule = &policy["rules"][0];
     assert_eq!((&rule["action"], &rule["proto"]), (&json!("deny"), &json!("icmp")));
 
-    let mut open = no_ping(&[false, true]);
+    let mut open = no_ping(&IpVersion::ALL);
     open.defaults.text = open.defaults.text.replace("INPUT_POLICY=\"DROP", "INPUT_POLICY=\"ACCEPT");
     let (policy, _) = imported(&open);
     assert_eq!(policy["rules"][0]["proto"], json!(["icmp", "icmpv6"]));
 }
 
 #[test]
-fn rules_of_the_framework_that_nobody_ships_are_named() {
+fn rules_of_the_framework_that_ufw_does_not_ship_are_named() {
     let mut config = config(&[], &[]);
-    config.before[0].text += "*nat\n:POSTROUTING ACCEPT [0:0]\n\
+    config.before_rules.v4.text += "*nat\n:POSTROUTING ACCEPT [0:0]\n\
                               -A POSTROUTING -s 10.8.0.0/24 -o eth0 -j MASQUERADE\nCOMMIT\n";
-    let line = config.before[0].text.lines().count() - 1;
+    let line = config.before_rules.v4.text.lines().count() - 1;
     config.scripts = vec!["/etc/ufw/after.init".to_owned()];
     config.defaults.text = config.defaults.text.replace("MODULES=\"\"", "MODULES=\"nf_nat_ftp\"");
-    let (_, findings) = imported(&config);
-    let lost: Vec<String> = findings.lost.iter().map(ToString::to_string).collect();
+    let (_, import) = imported(&config);
+    let lost: Vec<String> = import.not_carried_over.iter().map(ToString::to_string).collect();
     assert_eq!(lost.len(), 3, "{lost:#?}");
     let masquerade = "-A POSTROUTING -s 10.8.0.0/24 -o eth0 -j MASQUERADE";
     assert!(lost.contains(&format!("/etc/ufw/before.rules:{line}: table nat: {masquerade}")));
@@ -254,12 +272,12 @@ fn rules_of_the_framework_that_nobody_ships_are_named() {
 fn without_ipv6_all_of_it_is_denied() {
     let mut config = config(&["allow tcp 22 0.0.0.0/0 any 0.0.0.0/0 in"], &["nonsense"]);
     config.defaults.text = config.defaults.text.replace("IPV6=yes", "IPV6=no");
-    let (policy, findings) = imported(&config);
+    let (policy, import) = imported(&config);
     let rules = policy["rules"].as_array().expect("a list");
     assert!(rules[..3].iter().all(|rule| rule["from"] == "::/0" && rule["action"] == "deny"));
     assert_eq!(rules[4]["from"], Value::Null);
     assert_eq!(policy["builtin"]["neighbour-discovery"], json!(false));
-    assert!(findings.lost.is_empty(), "{findings:?}");
+    assert!(import.not_carried_over.is_empty(), "{import:?}");
 }
 
 #[test]
@@ -271,28 +289,28 @@ fn logs_go_where_ufw_writes_them_as_far_as_a_policy_can_say() {
         config.conf.text = format!("ENABLED=yes\nLOGLEVEL={level}\n");
         imported(&config)
     };
-    let (policy, findings) = of("off");
+    let (policy, import) = of("off");
     assert!(!policy.to_string().contains("\"log\""), "{policy:#}");
-    assert!(findings.lost.is_empty(), "{findings:?}");
-    let (policy, findings) = of("low");
+    assert!(import.not_carried_over.is_empty(), "{import:?}");
+    let (policy, import) = of("low");
     assert_eq!(policy["log"], json!({ "prefix": "[UFW BLOCK] ", "unmatched": ["in", "forward"] }));
     assert_eq!(policy["rules"][1]["log"], json!({ "prefix": "[UFW ALLOW] " }));
     assert_eq!(policy["rules"][2]["log"]["prefix"], "[UFW LIMIT BLOCK] ");
     assert_eq!(policy["rules"][4]["name"], "quiet-udp");
-    assert!(findings.lost.is_empty(), "{findings:?}");
-    assert_eq!(of("medium").1.lost.len(), 1);
+    assert!(import.not_carried_over.is_empty(), "{import:?}");
+    assert_eq!(of("medium").1.not_carried_over.len(), 1);
     assert_eq!(of("full").0["log"]["rate"], "unlimited");
 }
 
 #[test]
 fn what_containers_send_is_for_the_rules_that_hold_for_them() {
     let routes = ["route:allow tcp 443 0.0.0.0/0 any 172.17.0.0/16 in_docker0!out_eth0"];
-    let Import { text, findings, .. } = ufw(&config(&routes, &[]), true).expect("good");
-    let policy: Value = serde_json::from_str(&text).expect("JSON");
+    let import = import(&config(&routes, &[]), ContainerBridges::Docker).expect("good");
+    let policy: Value = serde_json::from_str(&import.policy).expect("JSON");
     assert_eq!(policy["rules"][1]["direction"], "out");
-    assert_eq!(findings.notes.len(), 2, "{findings:?}");
-    let (rules, findings) = user_rules(&routes, &[]);
-    assert!(findings.notes.is_empty(), "{findings:?}");
+    assert_eq!(import.notes.len(), 2, "{import:?}");
+    let (rules, import) = user_rules(&routes, &[]);
+    assert!(import.notes.is_empty(), "{import:?}");
     assert_eq!(rules[0]["direction"], "forward");
 }
 
@@ -301,17 +319,17 @@ fn names_are_kept_apart_and_comments_short() {
     let app = "allow tcp 22 192.0.2.9 any 0.0.0.0/0 OpenSSH - in";
     let other = "deny tcp 22 0.0.0.0/0 any 192.0.2.7 OpenSSH - in";
     let long = format!("allow tcp 9 0.0.0.0/0 any 192.0.2.7 in comment={}", "c3a9".repeat(90));
-    let (rules, findings) = user_rules(&[app, other, &long], &[]);
+    let (rules, import) = user_rules(&[app, other, &long], &[]);
     assert_eq!((&rules[0]["name"], &rules[1]["name"]), (&json!("openssh"), &json!("openssh-2")));
     assert_eq!(rules[2]["comment"], "é".repeat(60));
-    assert!(findings.notes.iter().any(|note| note.message.contains("cut")), "{findings:?}");
+    assert!(import.notes.iter().any(|note| note.message.contains("cut")), "{import:?}");
 }
 
 #[test]
 fn what_is_counted_or_denied_otherwise_is_noted_once() {
     let limit = "limit tcp 22 0.0.0.0/0 any 192.0.2.7 in";
     let deny = "deny any any 0.0.0.0/0 any 192.0.2.8 in";
-    let (_, findings) = user_rules(&[limit, deny, limit], &[]);
-    let notes: Vec<_> = findings.notes.iter().map(|note| note.line).collect();
-    assert_eq!(notes, [Some(4), Some(7)], "{findings:?}");
+    let (_, import) = user_rules(&[limit, deny, limit], &[]);
+    let notes: Vec<_> = import.notes.iter().map(|note| note.line).collect();
+    assert_eq!(notes, [Some(4), Some(7)], "{import:?}");
 }

@@ -1,40 +1,49 @@
-//! The comment lines of `user.rules` that UFW itself reads back.
+//! The tuples of `user.rules`: the comment lines from which UFW itself reads its rules back.
 //!
 //! `### tuple ### ACTION PROTO DPORT DST SPORT SRC [DAPP SAPP] DIRECTION comment=HEX`
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnetwork::IpNetwork;
+use nfguard_netlink::IpVersion;
 
-use super::{Findings, Text};
+use crate::config::SourceFile;
+use crate::diagnostic::Diagnostics;
 
 const MARK: &str = "### tuple ###";
 
-/// One rule of one family, as UFW remembers it.
+/// One rule of one IP version, as UFW stores it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Tuple {
-    pub(super) line: usize,
-    pub(super) what: What,
-    pub(super) comment: Option<String>,
+pub(crate) struct Tuple {
+    pub(crate) line: usize,
+    pub(crate) spec: RuleSpec,
+    pub(crate) comment: Option<String>,
 }
 
-/// What a rule does and to what: equal for the two halves of a rule that holds for both families.
+/// What a rule matches and does. The IPv4 and IPv6 halves of one `ufw` command have equal specs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct What {
-    pub(super) action: Action,
-    /// `log` or `log-all`.
-    pub(super) log: bool,
-    pub(super) way: Way,
-    /// `any`, or a protocol's name.
-    pub(super) proto: String,
-    pub(super) to: End,
-    pub(super) from: End,
-    pub(super) in_interface: Option<String>,
-    pub(super) out_interface: Option<String>,
+pub(crate) struct RuleSpec {
+    pub(crate) action: Action,
+    /// Whether the command said `log` or `log-all`.
+    pub(crate) logs: bool,
+    pub(crate) direction: Direction,
+    /// Name of a protocol, or `any`.
+    pub(crate) protocol: String,
+    pub(crate) destination: Endpoint,
+    pub(crate) source: Endpoint,
+    pub(crate) in_interface: Option<String>,
+    pub(crate) out_interface: Option<String>,
+}
+
+impl RuleSpec {
+    /// Returns whether the rule is for every protocol and destination port.
+    pub(crate) fn is_for_any_service(&self) -> bool {
+        self.protocol == "any" && self.destination.ports.is_empty()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Action {
+pub(crate) enum Action {
     Allow,
     Deny,
     Reject,
@@ -42,8 +51,8 @@ pub(super) enum Action {
 }
 
 impl Action {
-    /// As UFW and policies write it.
-    pub(super) fn word(self) -> &'static str {
+    /// Returns the word that both UFW and policies use.
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Allow => "allow",
             Self::Deny => "deny",
@@ -51,73 +60,91 @@ impl Action {
             Self::Limit => "limit",
         }
     }
+
+    /// Returns whether the action refuses every packet that the rule matches.
+    pub(crate) fn refuses(self) -> bool {
+        matches!(self, Self::Deny | Self::Reject)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Way {
+pub(crate) enum Direction {
     In,
     Out,
     Route,
 }
 
-/// One end of a connection.
+/// Source or destination of a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct End {
-    /// `None`: anywhere.
-    pub(super) net: Option<IpNetwork>,
-    /// Ranges; empty: any.
-    pub(super) ports: Vec<(u16, u16)>,
-    /// The profile that the ports are from.
-    pub(super) app: Option<String>,
+pub(crate) struct Endpoint {
+    /// `None` matches every address.
+    pub(crate) net: Option<IpNetwork>,
+    /// Inclusive ranges. An empty list matches every port.
+    pub(crate) ports: Vec<(u16, u16)>,
+    /// Name of the application profile that the ports are from.
+    pub(crate) app: Option<String>,
 }
 
-/// The rules of a file, in order.
-pub(super) fn read(file: &Text, is_v6: bool, findings: &mut Findings) -> Vec<Tuple> {
+impl Endpoint {
+    /// Every address and port.
+    pub(crate) const ANY: Self = Self { net: None, ports: Vec::new(), app: None };
+}
+
+/// Reads the tuples of a file, in order.
+pub(crate) fn read(
+    file: &SourceFile,
+    version: IpVersion,
+    diagnostics: &mut Diagnostics,
+) -> Vec<Tuple> {
     let mut tuples = Vec::new();
     // UFW puts an empty line before each of its own rules.
-    let (mut inside, mut of_tuple) = (false, false);
+    let (mut in_rules, mut in_tuple) = (false, false);
     for (text, line) in file.text.lines().zip(1..) {
         let text = text.trim();
         if let Some(words) = text.strip_prefix(MARK) {
-            match tuple(words, line, is_v6) {
+            match tuple(words, line, version) {
                 Ok(tuple) => tuples.push(tuple),
-                Err(why) => findings.lost(&file.name, line, format!("{why}: {}", words.trim())),
+                Err(reason) => {
+                    let message = format!("{reason}: {}", words.trim());
+                    diagnostics.not_carried_over(&file.name, line, message);
+                }
             }
-            of_tuple = true;
+            in_tuple = true;
         } else if text == "### RULES ###" {
-            inside = true;
+            in_rules = true;
         } else if text == "### END RULES ###" {
-            inside = false;
+            in_rules = false;
         } else if text.is_empty() {
-            of_tuple = false;
-        } else if inside && !of_tuple && text.starts_with('-') && !is_limit_chain(text) {
+            in_tuple = false;
+        } else if in_rules && !in_tuple && text.starts_with('-') && !is_limit_chain(text) {
             let message = format!("a rule that no ufw command made: {text}");
-            findings.lost(&file.name, line, message);
+            diagnostics.not_carried_over(&file.name, line, message);
         }
     }
     tuples
 }
 
-/// A fresh file has them in the middle of its rules.
+/// Returns whether a line is part of UFW's chain for limits. A fresh file has that chain among the
+/// rules.
 fn is_limit_chain(text: &str) -> bool {
     ["-A ufw-user-limit", "-A ufw6-user-limit"].iter().any(|start| text.starts_with(start))
 }
 
-fn tuple(text: &str, line: usize, is_v6: bool) -> Result<Tuple, String> {
+fn tuple(text: &str, line: usize, version: IpVersion) -> Result<Tuple, String> {
     let (words, comment) = match text.split_once(" comment=") {
         Some((words, hex)) => (words, Some(hex.trim())),
         None => (text, None),
     };
     let words: Vec<&str> = words.split_whitespace().collect();
     let (rest, dapp, sapp, last) = match words.as_slice() {
-        // Before version 0.30 there was no direction.
+        // UFW wrote no direction before version 0.30.
         [rest @ .., dapp, sapp] if rest.len() == 6 => (rest, Some(*dapp), Some(*sapp), "in"),
         [rest @ .., dapp, sapp, last] if rest.len() == 6 => (rest, Some(*dapp), Some(*sapp), *last),
         [rest @ .., last] if rest.len() == 6 => (rest, None, None, *last),
         rest if rest.len() == 6 => (rest, None, None, "in"),
         _ => return Err("a rule with too few or too many words".to_owned()),
     };
-    let [action, proto, dport, dst, sport, src] = rest else {
+    let [action, protocol, dport, dst, sport, src] = rest else {
         return Err("a rule with too few or too many words".to_owned());
     };
     let (is_route, action) = match action.split_once(':') {
@@ -125,7 +152,7 @@ fn tuple(text: &str, line: usize, is_v6: bool) -> Result<Tuple, String> {
         Some(_) => return Err("an unknown kind of rule".to_owned()),
         None => (false, *action),
     };
-    let (action, log) = match action.split_once('_') {
+    let (action, logs) = match action.split_once('_') {
         Some((action, "log" | "log-all")) => (action, true),
         Some(_) => return Err("an unknown way to log".to_owned()),
         None => (action, false),
@@ -137,44 +164,50 @@ fn tuple(text: &str, line: usize, is_v6: bool) -> Result<Tuple, String> {
         "limit" => Action::Limit,
         _ => return Err("an unknown action".to_owned()),
     };
-    let (is_out, in_interface, out_interface) = direction(last)?;
+    let Interfaces { is_out, in_interface, out_interface } = interfaces(last)?;
     let app =
         |name: Option<&str>| name.filter(|name| *name != "-").map(|name| name.replace("%20", " "));
-    let way = match (is_route, is_out) {
-        (true, _) => Way::Route,
-        (false, true) => Way::Out,
-        (false, false) => Way::In,
+    let direction = match (is_route, is_out) {
+        (true, _) => Direction::Route,
+        (false, true) => Direction::Out,
+        (false, false) => Direction::In,
     };
-    let what = What {
+    let spec = RuleSpec {
         action,
-        log,
-        way,
-        proto: (*proto).to_owned(),
-        to: End { net: net(dst, is_v6)?, ports: ports(dport)?, app: app(dapp) },
-        from: End { net: net(src, is_v6)?, ports: ports(sport)?, app: app(sapp) },
+        logs,
+        direction,
+        protocol: (*protocol).to_owned(),
+        destination: Endpoint { net: net(dst, version)?, ports: ports(dport)?, app: app(dapp) },
+        source: Endpoint { net: net(src, version)?, ports: ports(sport)?, app: app(sapp) },
         in_interface,
         out_interface,
     };
-    Ok(Tuple { line, what, comment: comment.map(unhex).filter(|text| !text.is_empty()) })
+    Ok(Tuple { line, spec, comment: comment.map(decode_hex).filter(|text| !text.is_empty()) })
 }
 
-type Interfaces = (bool, Option<String>, Option<String>);
+/// What the last word of a tuple says.
+struct Interfaces {
+    is_out: bool,
+    in_interface: Option<String>,
+    out_interface: Option<String>,
+}
 
-/// `in`, `out`, `in_eth0`, `out_eth0` or `in_eth0!out_eth1`.
-fn direction(word: &str) -> Result<Interfaces, String> {
-    let (is_out, mut inputs) = (word.starts_with("out"), (None, None));
+/// Reads `in`, `out`, `in_eth0`, `out_eth0` or `in_eth0!out_eth1`.
+fn interfaces(word: &str) -> Result<Interfaces, String> {
+    let is_out = word.starts_with("out");
+    let mut interfaces = Interfaces { is_out, in_interface: None, out_interface: None };
     for part in word.split('!') {
         match part.split_once('_') {
-            Some(("in", name)) => inputs.0 = interface(name),
-            Some(("out", name)) => inputs.1 = interface(name),
+            Some(("in", name)) => interfaces.in_interface = interface(name),
+            Some(("out", name)) => interfaces.out_interface = interface(name),
             None if matches!(part, "in" | "out") => {}
             _ => return Err("an unknown direction".to_owned()),
         }
     }
-    Ok((is_out, inputs.0, inputs.1))
+    Ok(interfaces)
 }
 
-/// `+` at the end stands for anything, as `*` does in a policy.
+/// Returns an interface as a policy writes it. The wildcard is `+` in UFW and `*` in a policy.
 fn interface(name: &str) -> Option<String> {
     match name.strip_suffix('+') {
         Some("") => None,
@@ -197,7 +230,7 @@ fn ports(word: &str) -> Result<Vec<(u16, u16)>, String> {
     ports.ok_or_else(|| "a bad port".to_owned())
 }
 
-fn net(word: &str, is_v6: bool) -> Result<Option<IpNetwork>, String> {
+fn net(word: &str, version: IpVersion) -> Result<Option<IpNetwork>, String> {
     if matches!(word, "any" | "0.0.0.0/0" | "::/0") {
         return Ok(None);
     }
@@ -207,25 +240,25 @@ fn net(word: &str, is_v6: bool) -> Result<Option<IpNetwork>, String> {
         None => (word, None),
     };
     let address: IpAddr = address.parse().map_err(|_| bad())?;
-    let whole = if address.is_ipv4() { 32 } else { 128 };
+    let longest = IpVersion::of(address).address_bits();
     let length = match length.map(|text| (text.parse::<u8>(), text.parse::<Ipv4Addr>())) {
-        None => whole,
+        None => longest,
         Some((Ok(length), _)) => length,
         Some((_, Ok(mask))) if address.is_ipv4() => ipnetwork::ipv4_mask_to_prefix(mask)
             .map_err(|_| "a netmask with holes, which no prefix can say".to_owned())?,
         Some(_) => return Err(bad()),
     };
-    if address.is_ipv6() != is_v6 {
+    if IpVersion::of(address) != version {
         return Err("an address of the other family".to_owned());
     }
     let given = IpNetwork::new(address, length).map_err(|_| bad())?;
-    // UFW cuts host bits off itself; iptables does where somebody wrote them by hand.
+    // UFW removes host bits itself. iptables removes them from addresses that were edited by hand.
     let net = IpNetwork::new(given.network(), length).map_err(|_| bad())?;
     Ok(Some(net).filter(|net| net.prefix() > 0))
 }
 
-/// What `comment=` says in hexadecimal; an odd digit at the end is left out, as UFW does.
-fn unhex(hex: &str) -> String {
+/// Returns the text of a hexadecimal `comment=`. An odd digit at the end is ignored, as UFW does.
+fn decode_hex(hex: &str) -> String {
     let byte = |pair: &[u8]| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok();
     let bytes: Vec<u8> = hex.as_bytes().chunks_exact(2).map_while(byte).collect();
     String::from_utf8_lossy(&bytes).into_owned()
