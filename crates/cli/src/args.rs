@@ -5,7 +5,7 @@ mod guard;
 mod log;
 
 pub(crate) use bans::{BanRequest, BansRequest, Lasts, UnbanRequest, parse_time};
-pub(crate) use guard::{GuardRequest, Scraped};
+pub(crate) use guard::GuardRequest;
 pub(crate) use log::LogRequest;
 
 use std::net::{IpAddr, SocketAddr};
@@ -15,6 +15,7 @@ use std::time::Duration;
 use clap::{ArgGroup, Args as ClapArgs, Parser, Subcommand};
 use clap_complete::Shell;
 use ipnetwork::IpNetwork;
+use nfguard_control::change::Caution;
 
 use crate::manual;
 
@@ -52,7 +53,7 @@ pub(crate) enum Verb {
         #[arg(long)]
         dry_run: bool,
         #[command(flatten)]
-        caution: Caution,
+        caution: CautionArgs,
     },
     /// Load the policy and ban again whom `save` wrote down, before there is a network; exit status
     /// 1 if a policy but the file's is in force, or the bans are not
@@ -72,7 +73,7 @@ pub(crate) enum Verb {
         /// The number of the load in the history, whose policy is to be loaded again
         number: Option<u64>,
         #[command(flatten)]
-        caution: Caution,
+        caution: CautionArgs,
     },
     /// List the last loads: when, by whom, and what became of them
     History {
@@ -172,7 +173,7 @@ pub(crate) enum Verb {
 
 /// What a load does lest it locks its operator out.
 #[derive(Debug, ClapArgs)]
-pub(crate) struct Caution {
+pub(crate) struct CautionArgs {
     /// Put back what was there before, unless `nfguard confirm` comes within this time: 90s, 5m
     #[arg(long, value_name = "TIME", value_parser = parse_confirm)]
     pub(crate) confirm: Option<Duration>,
@@ -183,6 +184,13 @@ pub(crate) struct Caution {
     /// Load even what would not let in the peer again
     #[arg(long)]
     pub(crate) force: bool,
+}
+
+impl CautionArgs {
+    pub(crate) fn caution(&self) -> Caution {
+        let CautionArgs { confirm, peer, force } = *self;
+        Caution { confirm, peer, force }
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -5,17 +5,9 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use nfguard_ban::{Admitted, InvalidTarget, NeverBan, Port, Refused, Target};
+use nfguard_ban::{InvalidTarget, Port};
+use nfguard_control::ban_text::Who;
 use serde::Deserialize;
-
-/// Who is to be banned, as it is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Who {
-    /// An address alone: how much of it is one source is said elsewhere.
-    Address(IpAddr),
-    /// A prefix, of whatever length.
-    Prefix(Target),
-}
 
 /// One ban as a list has it.
 #[derive(Debug, PartialEq, Eq)]
@@ -110,38 +102,6 @@ impl fmt::Display for At {
             At::Line(number) => write!(f, "line {number}"),
             At::Ban(number) => write!(f, "ban {number}"),
         }
-    }
-}
-
-impl Who {
-    /// Who that is, unless somebody would be hit who is never banned.
-    pub(crate) fn admit(self, never: &NeverBan, v6_prefix: u8) -> Result<Admitted, Refused> {
-        match self {
-            Who::Address(address) => never.admit_source(address, v6_prefix),
-            Who::Prefix(target) => never.admit(target),
-        }
-    }
-}
-
-impl Who {
-    /// What [`Who::admit`] may have made of it.
-    pub(crate) fn may_be_banned_as(self, v6_prefix: u8) -> Vec<Target> {
-        let mut targets = match self {
-            Who::Address(address) => {
-                vec![v6_prefix, 128].into_iter().map(|bits| Target::source(address, bits)).collect()
-            }
-            Who::Prefix(target) => vec![target],
-        };
-        targets.dedup();
-        targets
-    }
-}
-
-impl std::str::FromStr for Who {
-    type Err = InvalidTarget;
-
-    fn from_str(text: &str) -> Result<Who, InvalidTarget> {
-        text.parse().map(Who::Address).or_else(|_| text.parse().map(Who::Prefix))
     }
 }
 

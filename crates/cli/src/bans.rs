@@ -8,12 +8,16 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use nfguard_ban::{ActiveBan, Admitted, Ban, BanCounts, BanOutcome, Bans, Error, NeverBan, Target};
+use nfguard_control::ban_table::never;
+use nfguard_control::ban_text::Who;
+use nfguard_control::input::STANDARD;
+use nfguard_control::lease;
 use serde_json::{Value, json};
 
 use crate::args::{BanRequest, BansRequest, Lasts, UnbanRequest};
-use crate::ban_list::{self, Details, Read, Who};
+use crate::ban_list::{self, Details, Read};
 use crate::failure::Failure;
-use crate::{Answer, Done, guard, output};
+use crate::{Answer, Done, output};
 
 /// A list of so many is worth a progress bar.
 const LONG: usize = 20_000;
@@ -47,8 +51,10 @@ pub(crate) fn ban(request: &BanRequest, as_json: bool) -> Done {
             ports.iter().map(move |port| to_ban(*target, *port, details, request))
         })
     };
-    if request.targets == [output::STANDARD] {
-        let tally = bans.ban_all(watched(all(), wanted.targets.len() * ports.len()))?;
+    if request.targets == [STANDARD] {
+        let count = wanted.targets.len() * ports.len();
+        let mut progress = Progress::default();
+        let tally = bans.ban_all(all().inspect(|_| progress.next(count)))?;
         print_tally(&tally, &bad, as_json);
     } else {
         let mut made = Vec::new();
@@ -102,8 +108,8 @@ fn wanted(request: &BanRequest, never: &NeverBan) -> Result<(Wanted, Vec<String>
             Err(problem) => bad.push(format!("{}{problem}", place())),
         }
     };
-    if request.targets == [output::STANDARD] {
-        let text = output::read_list(Path::new(output::STANDARD))?;
+    if request.targets == [STANDARD] {
+        let text = output::read_list(Path::new(STANDARD))?;
         ban_list::parse(&text).for_each(|(at, entry)| take(&|| format!("{at}: "), entry));
     } else {
         for target in &request.targets {
@@ -119,55 +125,28 @@ fn wanted(request: &BanRequest, never: &NeverBan) -> Result<(Wanted, Vec<String>
 }
 
 /// Shows how far a long list has got, on a terminal.
-pub(crate) fn watched<'a>(
-    bans: impl Iterator<Item = Ban<'a>>,
-    count: usize,
-) -> impl Iterator<Item = Ban<'a>> {
-    let bar = if count < LONG || !io::stderr().is_terminal() {
-        ProgressBar::hidden()
-    } else {
-        let style = "{wide_bar} {human_pos} of {human_len} banned, {eta} left";
-        let style = ProgressStyle::with_template(style);
-        let bar = ProgressBar::new(u64::try_from(count).unwrap_or(u64::MAX));
-        bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-    };
-    let mut done = 0;
-    bans.inspect(move |_| {
-        done += 1;
-        if done % STEP == 0 {
-            bar.set_position(done);
-        }
-    })
+#[derive(Default)]
+pub(crate) struct Progress {
+    bar: Option<ProgressBar>,
+    done: u64,
 }
 
-/// Whom the kernel itself has banned. These bans lie in the policy's table, and end with it.
-pub(crate) struct Scans(Vec<ActiveBan>);
-
-impl Scans {
-    pub(crate) fn now() -> Result<Scans, Failure> {
-        let bans = Bans::open_existing(NeverBan::default())?;
-        Ok(Scans(bans.map_or(Ok(Vec::new()), |mut bans| bans.scans())?))
-    }
-
-    /// Makes bans like any others of those that have ended with the table.
-    pub(crate) fn outlive(self) -> Result<(), Failure> {
-        if self.0.is_empty() {
-            return Ok(());
+impl Progress {
+    /// Before each ban; `count`: how many there are.
+    pub(crate) fn next(&mut self, count: usize) {
+        let bar = self.bar.get_or_insert_with(|| {
+            if count < LONG || !io::stderr().is_terminal() {
+                return ProgressBar::hidden();
+            }
+            let style = "{wide_bar} {human_pos} of {human_len} banned, {eta} left";
+            let style = ProgressStyle::with_template(style);
+            let bar = ProgressBar::new(u64::try_from(count).unwrap_or(u64::MAX));
+            bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+        });
+        self.done += 1;
+        if self.done % STEP == 0 {
+            bar.set_position(self.done);
         }
-        let mut bans = Bans::open(never()?)?;
-        let stay: BTreeSet<Target> = bans.scans()?.iter().map(|ban| ban.target).collect();
-        let gone = self.0.iter().filter(|ban| !stay.contains(&ban.target));
-        let gone: Vec<_> =
-            gone.filter_map(|ban| Some((bans.admit(ban.target).ok()?, ban))).collect();
-        bans.ban_all(gone.into_iter().map(|(target, ban)| Ban {
-            target,
-            port: None,
-            lasts: ban.expires_in,
-            source: &ban.source,
-            reason: &ban.reason,
-            since: ban.since,
-        }))?;
-        Ok(())
     }
 }
 
@@ -218,7 +197,7 @@ pub(crate) fn unban(request: &UnbanRequest, as_json: bool) -> Done {
 fn even_if_owned<T>(mut end: impl FnMut() -> Result<T, Error>) -> Result<T, Failure> {
     match end() {
         Err(Error::Kernel(error)) if nfguard_ban::scan::is_owned(&error) => {
-            let lent = guard::borrow()?;
+            let lent = lease::borrow(output::warning)?;
             let ended = end()?;
             lent.give_back(&[], false)?;
             Ok(ended)
@@ -277,11 +256,6 @@ fn count(bans: Option<Bans>, as_json: bool) -> Done {
         output::line(&count.to_string());
     }
     Ok(Answer::Yes)
-}
-
-/// Who is never banned, as far as this process can tell.
-pub(crate) fn never() -> Result<NeverBan, Failure> {
-    NeverBan::of_this_host().map_err(|error| Failure::Kernel(error.into()))
 }
 
 fn print_made(made: &[(String, BanOutcome)], bad: &[String], as_json: bool) {

@@ -1,17 +1,18 @@
 //! `confirm` and `rollback`.
 
+use nfguard_control::change::Caution;
+use nfguard_control::digest;
+use nfguard_control::rollback::{self, Confirmed, Proof};
 use serde_json::json;
 
-use crate::args::Caution;
-use crate::connections::Ends;
-use crate::history::{History, LoadOutcome, LoadRecord};
 use crate::load;
-use crate::policy_file::PolicyFile;
-use crate::way_back::{self, Confirmed, Proof};
-use crate::{Answer, Done, output, stamp};
+use crate::{Answer, Done, output};
+use nfguard_control::connections::Ends;
+use nfguard_control::history::{History, LoadOutcome, LoadRecord};
+use nfguard_control::policy_file::PolicyFile;
 
 pub(crate) fn confirm(history: &History, as_json: bool) -> Done {
-    let (why, proof) = match way_back::confirm(Ends::of_session())? {
+    let (why, proof) = match rollback::confirm(Ends::of_session())? {
         Confirmed::Yes(proof) => {
             history.settle(&LoadOutcome::Confirmed(proof.phrase().to_owned()));
             (None, Some(proof))
@@ -49,7 +50,7 @@ pub(crate) fn rollback(
     history: &History,
     as_json: bool,
 ) -> Done {
-    if number.is_none() && way_back::go_back()? {
+    if number.is_none() && rollback::go_back()? {
         if as_json {
             output::json(&json!({ "went_back": true }));
         } else {
@@ -77,7 +78,7 @@ pub(crate) fn rollback(
         return Ok(Answer::No);
     };
     let file = PolicyFile::parse(&entry.file, text)?;
-    if stamp::digest(&file.policy.compile()) != entry.table {
+    if digest::digest(&file.policy.compile()) != entry.table {
         output::warning(&format!(
             "load {} was done by another version of nfguard; this one makes other rules of the same \
              policy",

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use ipnetwork::IpNetwork;
+use nfguard_control::ban_table::never;
 use nfguard_netlink::{Error, Nft};
 use serde_json::json;
 
@@ -14,10 +15,10 @@ use crate::args::DoctorRequest;
 use crate::failure::Failure;
 use crate::findings::{self, Seen};
 use crate::host::{self, Host};
-use crate::load::ours;
 use crate::output::{self, BAD, GOOD, NOTE};
 use crate::published::{self, Answer, Port};
-use crate::{Answer as Said, Done, bans};
+use crate::{Answer as Said, Done};
+use nfguard_control::table::ours;
 
 pub(crate) fn doctor(request: &DoctorRequest, as_json: bool) -> Done {
     let mut kernel = Nft::open()?;
@@ -88,7 +89,7 @@ fn boot(path: &Path) -> Result<Option<(String, String)>, Failure> {
 /// For those who may not see their clients: as whom this host speaks to them, and what the
 /// never-ban list says to a ban of that address.
 fn refused(ports: &[Port]) -> Result<BTreeMap<IpAddr, (IpAddr, String)>, Failure> {
-    let never = bans::never()?;
+    let never = never()?;
     let receivers = ports.iter().filter_map(|port| match &port.answer {
         Answer::Sent { to, .. } | Answer::Relayed { to: Some(to), .. } => Some(to.ip()),
         _ => None,

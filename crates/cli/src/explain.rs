@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use crate::args::Question;
 use crate::failure::Failure;
 use crate::output::{self, BAD, GOOD};
-use crate::policy_file::PolicyFile;
 use crate::{Answer, Done};
+use nfguard_control::policy_file::PolicyFile;
 
 /// Stand-ins for "somebody" and "this host" (RFC 5737, RFC 3849).
 pub(crate) const SOMEBODY_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7));
@@ -22,7 +22,7 @@ pub(crate) const HOST_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 1, 0,
 pub(crate) const SOURCE_PORT: u16 = 40_000;
 
 pub(crate) fn explain(question: &Question, as_json: bool) -> Done {
-    let file = PolicyFile::read_and_warn(&question.file, as_json)?;
+    let file = output::read_policy(&question.file, as_json)?;
     let flow = flow(question).map_err(Failure::Usage)?;
     let table = file.policy.compile();
     let mut memory = Memory::default();

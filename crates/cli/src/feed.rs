@@ -6,9 +6,9 @@ use nfguard_ban::{ActiveFeed, Bans};
 use serde_json::{Value, json};
 
 use crate::args::FeedVerb;
-use crate::bans::never;
 use crate::failure::Failure;
 use crate::{Answer, Done, feed_list, output};
+use nfguard_control::ban_table::never;
 
 pub(crate) fn feed(verb: &FeedVerb, as_json: bool) -> Done {
     match verb {

@@ -5,13 +5,15 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use nfguard_control::Error;
+use nfguard_control::input::STANDARD;
+use nfguard_control::saved_bans::replace;
 use nfguard_netlink::PerIpVersion;
 use nfguard_ufw::{ContainerBridges, ImportError, SourceFile, UfwConfig};
 use serde_json::{Value, json};
 
 use crate::args::UfwRequest;
 use crate::failure::Failure;
-use crate::state::replace;
 use crate::{Answer, Done, output};
 
 /// Endings of files in `applications.d` that UFW does not read.
@@ -24,11 +26,11 @@ pub(crate) fn run(request: &UfwRequest, as_json: bool) -> Done {
         if request.no_containers { ContainerBridges::Absent } else { ContainerBridges::Docker };
     let import = nfguard_ufw::import(&config, bridges).map_err(|error| match error {
         ImportError::Policy(problems) => {
-            Failure::Policy(request.folder.display().to_string(), problems)
+            Error::Policy(request.folder.display().to_string(), problems).into()
         }
         error => Failure::Usage(error.to_string()),
     })?;
-    let output = request.output.as_deref().filter(|path| *path != Path::new(output::STANDARD));
+    let output = request.output.as_deref().filter(|path| *path != Path::new(STANDARD));
     if let Some(path) = output {
         replace(path, import.policy.as_bytes()).map_err(Failure::file(path))?;
     }

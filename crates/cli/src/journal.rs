@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 use log::kv::{Error, Key, Value, VisitSource};
 use log::{LevelFilter, Log, Metadata, Record};
 
-pub(super) fn open() {
+pub(crate) fn open() {
     log::set_max_level(LevelFilter::Info);
     let to_journal = systemd_journal_logger::connected_to_journal()
         && systemd_journal_logger::JournalLog::new().is_ok_and(|journal| journal.install().is_ok());

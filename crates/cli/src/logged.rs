@@ -18,11 +18,11 @@ use serde_json::json;
 
 use crate::args::LogRequest;
 use crate::failure::Failure;
-use crate::history::History;
-use crate::load::ours;
 use crate::output::{self, SCHEMA};
-use crate::scans::Keeper;
 use crate::{Answer, Done};
+use nfguard_control::history::History;
+use nfguard_control::scanners::Keeper;
+use nfguard_control::table::ours;
 use record::{Interfaces, Record};
 
 /// How a policy comes to be read from.

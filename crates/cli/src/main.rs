@@ -3,24 +3,22 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program prints")]
 
 mod args;
-mod atomic_file;
 mod ban_list;
 mod bans;
 mod boot;
+mod check;
 mod confirm;
-mod connections;
 mod docker;
 mod doctor;
-mod drift;
 mod explain;
 mod failure;
 mod feed;
 mod feed_list;
 mod findings;
 mod guard;
-mod history;
 mod host;
 mod import;
+mod journal;
 mod legacy;
 mod load;
 mod logged;
@@ -28,39 +26,46 @@ mod manual;
 mod never;
 mod output;
 mod past;
-mod policy_file;
 mod published;
-mod reach;
 mod rehearse;
+mod save;
 mod scans;
 mod show;
-mod stamp;
-mod state;
 mod status;
-mod way_back;
 
 use std::process::ExitCode;
 
 use clap::Parser;
+use nfguard_control::history::History;
+use nfguard_control::rollback;
 
 use crate::args::{Args, ImportVerb, Verb};
 use crate::failure::Failure;
-use crate::history::History;
 
 fn main() -> ExitCode {
     let args = Args::parse();
     let json = args.json;
-    let history = History::open(args.state_dir);
+    let history = History::open(args.state_dir, output::warning);
     let done = match args.verb {
-        Verb::Check { file } => policy_file::check(&file, json),
-        Verb::Load { file, dry_run: true, caution } => load::dry_run(&file, &caution, json),
-        Verb::Load { file, dry_run: false, caution } => load::load(&file, &caution, &history, json),
+        Verb::Check { file } => check::check(&file, json),
+        Verb::Load { file, dry_run: true, caution } => {
+            load::dry_run(&file, &caution.caution(), json)
+        }
+        Verb::Load { file, dry_run: false, caution } => {
+            load::load(&file, &caution.caution(), &history, json)
+        }
         Verb::Boot { file, bans } => boot::boot(&file, bans, &history, json),
         Verb::Confirm => confirm::confirm(&history, json),
-        Verb::Rollback { number, caution } => confirm::rollback(number, &caution, &history, json),
+        Verb::Rollback { number, caution } => {
+            confirm::rollback(number, &caution.caution(), &history, json)
+        }
         Verb::History { of } => past::history(of.as_ref(), &history, json),
-        Verb::WayBack { session: true } => way_back::start_in_new_session(),
-        Verb::WayBack { session: false } => way_back::keep(&history),
+        Verb::WayBack { session: true } => {
+            rollback::start_in_new_session().map(|()| Answer::Yes).map_err(Failure::from)
+        }
+        Verb::WayBack { session: false } => {
+            rollback::keep(&history).map(Answer::from).map_err(Failure::from)
+        }
         Verb::Diff { file, offline } => load::diff(&file, offline.as_deref(), json),
         Verb::Unload { all } => load::unload(all, &history, json),
         Verb::Show { file } => show::show(file.as_deref(), json),
@@ -72,8 +77,8 @@ fn main() -> ExitCode {
         Verb::Ban(request) => bans::ban(&request, json),
         Verb::Unban(request) => bans::unban(&request, json),
         Verb::Bans(request) => bans::bans(&request, json),
-        Verb::Save { file } => state::save(&file, json),
-        Verb::Restore { file } => state::restore(&file, json),
+        Verb::Save { file } => save::save(&file, json),
+        Verb::Restore { file } => save::restore(&file, json),
         Verb::Feed(verb) => feed::feed(&verb, json),
         Verb::Never { change } => never::never(change.as_ref(), json),
         Verb::Import(ImportVerb::Ufw(request)) => import::run(&request, json),

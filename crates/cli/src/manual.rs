@@ -4,6 +4,7 @@ use std::path::Path;
 
 use clap::{Command, CommandFactory as _};
 use clap_complete::Shell;
+use nfguard_control::input::STANDARD;
 
 use crate::args::Args;
 use crate::failure::Failure;
@@ -41,7 +42,7 @@ pub(crate) fn man(folder: Option<&Path>) -> Done {
         None => {
             let mut page = Vec::new();
             let rendered = clap_mangen::Man::new(command).render(&mut page);
-            rendered.map_err(Failure::file(Path::new(output::STANDARD)))?;
+            rendered.map_err(Failure::file(Path::new(STANDARD)))?;
             output::line(String::from_utf8_lossy(&page).trim_end());
         }
     }

@@ -2,13 +2,14 @@
 
 use ipnetwork::IpNetwork;
 use nfguard_ban::{Bans, NeverBan, NeverBanEntry, Target};
+use nfguard_control::ban_table;
 use serde_json::json;
 
 use crate::args::NeverChange;
 use crate::{Answer, Done, bans, output};
 
 pub(crate) fn never(change: Option<&NeverChange>, as_json: bool) -> Done {
-    let this_host = bans::never()?;
+    let this_host = ban_table::never()?;
     let mut stay = Vec::new();
     let never = match change {
         None => match Bans::open_existing(this_host.clone())? {

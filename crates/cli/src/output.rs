@@ -1,25 +1,20 @@
 //! What every verb prints alike.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
 use anstyle::{AnsiColor, Style};
-use nfguard_netlink::Table;
-use nfguard_netlink::text;
+use nfguard_control::input;
+use nfguard_control::policy_file::PolicyFile;
 use nfguard_policy::{Problem, Severity};
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
-use similar::{ChangeTag, TextDiff};
 
 /// The number that each JSON answer carries. It changes when a reader of the old form would
 /// misread the new one; new keys do not change it.
 pub(crate) const SCHEMA: u32 = 1;
-
-/// What stands for standard input, or output, in place of a file.
-pub(crate) const STANDARD: &str = "-";
 
 /// How many problems of a list are printed.
 const SOME: usize = 20;
@@ -67,28 +62,23 @@ pub(crate) fn time(seconds: u64) -> String {
     humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds)).to_string()
 }
 
-/// All of a file, or with `-` of standard input.
-pub(crate) fn read(path: &Path) -> Result<String, Failure> {
-    String::from_utf8(read_bytes(path)?).map_err(|_| {
-        let error = std::io::Error::new(ErrorKind::InvalidData, "no valid UTF-8");
-        Failure::file(path)(error)
-    })
-}
-
-/// As [`read`], of a list: its comments may be in any encoding.
+/// All of a file, or with `-` of standard input, of a list: its comments may be in any encoding.
 pub(crate) fn read_list(path: &Path) -> Result<String, Failure> {
-    let text = String::from_utf8(read_bytes(path)?);
+    let text = String::from_utf8(input::read_bytes(path)?);
     Ok(text.unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
 }
 
-pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>, Failure> {
-    let mut bytes = Vec::new();
-    let read = if path == Path::new(STANDARD) {
-        std::io::stdin().read_to_end(&mut bytes).map(|_| bytes)
-    } else {
-        std::fs::read(path)
-    };
-    read.map_err(Failure::file(path))
+/// Reads a policy, and prints its warnings to standard error. A JSON answer has them in itself.
+pub(crate) fn read_policy(path: &Path, as_json: bool) -> Result<PolicyFile, Failure> {
+    Ok(warned(PolicyFile::read(path)?, as_json))
+}
+
+/// Prints the warnings of a policy to standard error, unless a JSON answer has them in itself.
+pub(crate) fn warned(file: PolicyFile, as_json: bool) -> PolicyFile {
+    if !as_json {
+        problems(&file.name, &file.warnings, false);
+    }
+    file
 }
 
 /// Every problem of a policy, to standard error or as JSON.
@@ -112,58 +102,7 @@ pub(crate) fn problems(name: &str, problems: &[Problem], as_json: bool) {
     }
 }
 
-/// What differs between two tables: each line with its mark, under the counter, set or chain that
-/// it stands in.
-pub(crate) fn changes(before: Option<&Table>, after: Option<&Table>) -> Vec<String> {
-    let (before, after) = (blocks(before), blocks(after));
-    let headings: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
-    let mut lines = Vec::new();
-    for heading in headings {
-        match (before.get(heading), after.get(heading)) {
-            (Some(old), Some(new)) if old == new => {}
-            (Some(old), Some(new)) => {
-                lines.push(format!(" {heading}"));
-                let changes = TextDiff::from_lines(old, new);
-                lines.extend(changes.iter_all_changes().filter_map(|change| {
-                    let mark = match change.tag() {
-                        ChangeTag::Equal => return None,
-                        ChangeTag::Delete => '-',
-                        ChangeTag::Insert => '+',
-                    };
-                    Some(format!("{mark}{}", change.value().trim_end()))
-                }));
-            }
-            (old, new) => {
-                let mark = if new.is_some() { '+' } else { '-' };
-                lines.push(format!("{mark}{heading}"));
-                let body = old.or(new).map(String::as_str).unwrap_or_default();
-                lines.extend(body.lines().map(|line| format!("{mark}{line}")));
-            }
-        }
-    }
-    lines
-}
-
-/// A table's counters, sets and chains: heading to body.
-fn blocks(table: Option<&Table>) -> BTreeMap<String, String> {
-    let text = table.map(|table| text::table(&table.clone().normalized())).unwrap_or_default();
-    let mut blocks = BTreeMap::new();
-    let mut heading = "table".to_owned();
-    for line in text.lines() {
-        if let Some(start) = line.strip_suffix(" {").filter(|start| start.starts_with('\t')) {
-            heading = start.trim().to_owned();
-            blocks.insert(heading.clone(), String::new());
-        } else if line == "\t}" {
-            heading = "table".to_owned();
-        } else if line.starts_with('\t') {
-            let body = blocks.entry(heading.clone()).or_default();
-            body.push_str(&format!("    {}\n", line.trim()));
-        }
-    }
-    blocks
-}
-
-/// [`changes`] in colour.
+/// Prints what differs between two tables, in colour.
 pub(crate) fn print_changes(lines: &[String]) {
     for text in lines {
         let style = match text.as_bytes().first() {

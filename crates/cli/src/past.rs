@@ -5,10 +5,11 @@ use serde_json::{Value, json};
 
 use crate::args::HistoryVerb;
 use crate::failure::Failure;
-use crate::history::{History, LoadOutcome, LoadRecord};
-use crate::load::ours;
-use crate::policy_file::PolicyFile;
 use crate::{Answer, Done, output};
+use nfguard_control::history::{History, LoadOutcome, LoadRecord};
+use nfguard_control::policy_file::PolicyFile;
+use nfguard_control::table::ours;
+use nfguard_control::table_diff;
 
 pub(crate) fn history(of: Option<&HistoryVerb>, history: &History, as_json: bool) -> Done {
     let entries = history.entries();
@@ -30,10 +31,10 @@ pub(crate) fn history(of: Option<&HistoryVerb>, history: &History, as_json: bool
                 Some(other) => table(find(&entries, *other)?)?,
                 None => {
                     let found = nfguard_netlink::own_table(&mut Nft::open()?, &ours())?;
-                    found.loaded.map(|loaded| crate::stamp::bare(loaded.table))
+                    found.loaded.map(|loaded| nfguard_control::digest::bare(loaded.table))
                 }
             };
-            let lines = output::changes(before.as_ref(), after.as_ref());
+            let lines = table_diff::changes(before.as_ref(), after.as_ref());
             if as_json {
                 output::json(&json!({ "differs": !lines.is_empty(), "changes": lines }));
             } else {

@@ -21,8 +21,9 @@ use serde_json::{Value, json};
 use crate::explain::fate_word;
 use crate::failure::Failure;
 use crate::output::{self, BAD, GOOD};
-use crate::policy_file::PolicyFile;
-use crate::{Answer, Done, load};
+use crate::{Answer, Done};
+use nfguard_control::policy_file::PolicyFile;
+use nfguard_control::table::apply;
 
 /// Long enough for a loaded machine: a probe that passes does not wait for it.
 const PASSING: Duration = Duration::from_secs(30);
@@ -35,10 +36,10 @@ const CONTAINER_OUT: [u16; 2] = [443, 25];
 const CONTAINER_IN: u16 = 8080;
 
 pub(crate) fn rehearse(path: &Path, as_json: bool) -> Done {
-    let file = PolicyFile::read_and_warn(path, as_json)?;
+    let file = output::read_policy(path, as_json)?;
     let table = without_bans(file.table());
     let world = world().map_err(Failure::Rehearsal)?;
-    world.host.run(|| load::apply(&table))?;
+    world.host.run(|| apply(&table))?;
 
     let ground = ground().map_err(Failure::Rehearsal)?;
     let mut samples = file.policy.samples(&ground);

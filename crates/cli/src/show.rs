@@ -5,13 +5,13 @@ use std::path::Path;
 use nfguard_netlink::{Nft, Table, text};
 use serde_json::{Value, json};
 
-use crate::load::ours;
-use crate::policy_file::PolicyFile;
 use crate::{Answer, Done, output};
+use nfguard_control::policy_file::PolicyFile;
+use nfguard_control::table::ours;
 
 pub(crate) fn show(path: Option<&Path>, as_json: bool) -> Done {
     let table = match path {
-        Some(path) => PolicyFile::read_and_warn(path, as_json)?.policy.compile(),
+        Some(path) => output::read_policy(path, as_json)?.policy.compile(),
         None => {
             let mut kernel = Nft::open()?;
             match nfguard_netlink::own_table(&mut kernel, &ours())?.loaded {

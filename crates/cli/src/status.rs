@@ -2,17 +2,17 @@
 
 use std::collections::BTreeMap;
 
+use nfguard_control::{digest, drift, rollback};
 use nfguard_netlink::{Counts, Error, Expr, Nft, Ownership, Table};
 use serde_json::{Value, json};
 
 use crate::args::StatusRequest;
-use crate::drift;
-use crate::history::History;
 use crate::host::{self, Host};
-use crate::load::ours;
 use crate::output::{self, BAD, GOOD, NOTE};
 use crate::published::{self, Port};
-use crate::{Answer, Done, stamp, way_back};
+use crate::{Answer, Done};
+use nfguard_control::history::History;
+use nfguard_control::table::ours;
 
 pub(crate) fn status(request: &StatusRequest, history: &History, as_json: bool) -> Done {
     let mut kernel = Nft::open()?;
@@ -36,14 +36,14 @@ pub(crate) fn status(request: &StatusRequest, history: &History, as_json: bool) 
         } else {
             output::line(&format!("{BAD}no policy is loaded{BAD:#}"));
             if let Some(gone) = gone {
-                output::line(&format!("{NOTE}{}, and is gone{NOTE:#}", gone.described()));
+                output::line(&format!("{NOTE}{}, and is gone{NOTE:#}", described(&gone)));
             }
             print_ports(&ports, &host);
         }
         return Ok(Answer::No);
     };
     let owned = matches!(kernel.holding(&loaded.table.name)?, Some(Ownership::Owned(_)));
-    let (file, intact) = stamp::verify(&loaded.table);
+    let (file, intact) = digest::verify(&loaded.table);
     // With a policy given it is that one, whatever was loaded.
     let known = if intact && request.policy.is_none() { None } else { recall()? };
     let drift = known.as_ref().map(|known| known.drift(table)).unwrap_or_default();
@@ -61,7 +61,7 @@ pub(crate) fn status(request: &StatusRequest, history: &History, as_json: bool) 
             "loaded": true, "file": file, "intact": intact, "drift": drift, "owned": owned,
             "counters": counters,
             "ports": published::to_json(&ports), "notes": host.notes,
-            "confirm_within_seconds": way_back::time_left().map(|left| left.as_secs_f64()),
+            "confirm_within_seconds": rollback::time_left().map(|left| left.as_secs_f64()),
         }));
     } else {
         if intact {
@@ -72,7 +72,7 @@ pub(crate) fn status(request: &StatusRequest, history: &History, as_json: bool) 
         if owned {
             output::line("`nfguard guard` owns it: nobody else can change it");
         }
-        if let Some(left) = way_back::time_left() {
+        if let Some(left) = rollback::time_left() {
             output::line(&format!(
                 "{NOTE}it waits for `nfguard confirm`: in {} s what was there before comes \
                  back{NOTE:#}",
@@ -83,6 +83,14 @@ pub(crate) fn status(request: &StatusRequest, history: &History, as_json: bool) 
         print_ports(&ports, &host);
     }
     Ok(Answer::from(intact))
+}
+
+/// "FILE was loaded at such a time".
+fn described(known: &drift::Loaded) -> String {
+    match known.time {
+        Some(time) => format!("{} was loaded at {}", known.file, output::time(time)),
+        None => format!("{} was loaded", known.file),
+    }
 }
 
 /// What was changed, as far as that can be said.
@@ -96,12 +104,12 @@ fn print_drift(file: &str, known: Option<&drift::Loaded>, drift: &[String]) {
         Some(known) if drift.is_empty() => line(&format!(
             "{}, and the table was changed since then in what nft has no words for; `nfguard load` \
              puts it right",
-            known.described()
+            described(known)
         )),
         Some(known) => {
             line(&format!(
                 "{}, but this was changed since then: - is missing, + was added",
-                known.described()
+                described(known)
             ));
             output::print_changes(drift);
         }

@@ -3,76 +3,67 @@
 use std::path::{Path, PathBuf};
 
 use nfguard_netlink::Nft;
-use serde_json::json;
 
-use crate::bans::Scans;
-use crate::failure::Failure;
+use crate::Error;
+use crate::ban_table::tell_bans;
 use crate::history::{History, LoadOutcome, LoadRecord};
-use crate::load::{apply, ours, tell_bans};
 use crate::policy_file::PolicyFile;
-use crate::state::Restored;
-use crate::{Answer, Done, guard, output, stamp, state, way_back};
+use crate::saved_bans::{self, Restored};
+use crate::scan_bans::Scans;
+use crate::table::{apply, ours};
+use crate::{Warn, digest, lease, rollback};
 
 /// For a machine that has no policy which can be loaded, and never had. To let nobody in would be
 /// as safe, but nobody could repair it.
 const RESCUE: &str = include_str!("../../../policies/rescue.json");
-const RESCUE_NAME: &str = "nfguard's rescue policy";
+pub const RESCUE_NAME: &str = "nfguard's rescue policy";
 
 /// What came to be in force.
-enum Source {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The policy file.
     File,
     /// This load of the history.
     LastGood(u64),
     /// What was in the kernel before.
     Kept,
+    /// The rescue policy.
     Rescue,
 }
 
-pub(crate) fn boot(path: &Path, bans: Option<PathBuf>, history: &History, as_json: bool) -> Done {
+/// What a boot has done.
+#[derive(Debug)]
+pub struct Booted {
+    /// What came to be in force.
+    pub source: Source,
+    /// What came of the bans; `Ok(None)` without a file, `Err` if they are not in force.
+    pub bans: Result<Option<Restored>, ()>,
+}
+
+/// Puts in force what can be, and the bans of the last time. What goes wrong goes to `report`.
+///
+/// # Errors
+/// If no policy can be loaded at all.
+pub fn boot(
+    path: &Path,
+    bans: Option<PathBuf>,
+    history: &History,
+    report: fn(&Error),
+    next: impl FnMut(usize),
+) -> Result<Booted, Error> {
     // The bans hold without a policy, too.
-    let policy = policy(path, history);
-    let restored = bans.or_else(|| history.bans()).map_or(Ok(None), |bans| restore(&bans));
-    let source = policy?;
-    let words = match source {
-        Source::File => format!("{} is in force", path.display()),
-        Source::LastGood(number) => {
-            format!("load {number} of the history is in force, the last that was good")
-        }
-        Source::Kept => "the policy that was loaded before stays in force".to_owned(),
-        Source::Rescue => {
-            format!("{RESCUE_NAME} is in force: SSH gets in at port 22, and nothing else")
-        }
-    };
-    let is_file = matches!(source, Source::File);
-    if !is_file {
-        output::warning(&words);
-    }
-    if as_json {
-        let (name, load) = match source {
-            Source::File => ("file", None),
-            Source::LastGood(number) => ("last_good", Some(number)),
-            Source::Kept => ("kept", None),
-            Source::Rescue => ("rescue", None),
-        };
-        let bans = restored.as_ref().ok().and_then(Option::as_ref).map(Restored::describe);
-        output::json(&json!({ "policy": name, "load": load, "bans": bans }));
-    } else {
-        if is_file {
-            output::line(&words);
-        }
-        if let Ok(Some(restored)) = &restored {
-            restored.print(false);
-        }
-    }
-    Ok(Answer::from(is_file && restored.is_ok()))
+    let policy = policy(path, history, report);
+    let bans = bans.or_else(|| history.bans());
+    let bans = bans.map_or(Ok(None), |bans| restore(&bans, history.warn, report, next));
+    Ok(Booted { source: policy?, bans })
 }
 
 /// Loads the first of these that can be: the file, the last load that was good, and, if nothing of
 /// ours is in the kernel, the rescue policy.
-fn policy(path: &Path, history: &History) -> Result<Source, Failure> {
-    if way_back::time_left().is_some() {
+fn policy(path: &Path, history: &History, report: fn(&Error)) -> Result<Source, Error> {
+    if rollback::time_left().is_some() {
         let why = "a load still waits for `nfguard confirm`; nothing was loaded".to_owned();
-        return Err(Failure::WayBack(why));
+        return Err(Error::WayBack(why));
     }
     let mut entries = history.entries();
     if entries.iter().any(|entry| entry.outcome == LoadOutcome::Waiting) {
@@ -81,17 +72,17 @@ fn policy(path: &Path, history: &History) -> Result<Source, Failure> {
         entries = history.entries();
     }
     let mut last_failure = None;
-    let mut failed = |failure: Failure| {
-        failure.print(false);
+    let mut failed = |failure: Error| {
+        report(&failure);
         last_failure = Some(failure);
     };
     match PolicyFile::read_trusted(path) {
         Err(failure) => failed(failure),
-        Ok(file) if went_back(&file, &entries) => failed(Failure::Usage(format!(
+        Ok(file) if went_back(&file, &entries) => failed(Error::Usage(format!(
             "{}: was loaded with `--confirm` and never confirmed; `nfguard load` makes it good",
             path.display()
         ))),
-        Ok(file) => match put_in(&file) {
+        Ok(file) => match put_in(&file, history.warn, report) {
             Err(failure) => failed(failure),
             Ok(()) => {
                 write_down(&file, &entries, history);
@@ -100,7 +91,7 @@ fn policy(path: &Path, history: &History) -> Result<Source, Failure> {
         },
     }
     for (number, file) in good(&entries) {
-        match put_in(&file) {
+        match put_in(&file, history.warn, report) {
             Err(failure) => failed(failure),
             Ok(()) => return Ok(Source::LastGood(number)),
         }
@@ -108,19 +99,20 @@ fn policy(path: &Path, history: &History) -> Result<Source, Failure> {
     if nfguard_netlink::own_table(&mut Nft::open()?, &ours())?.loaded.is_some() {
         return Ok(Source::Kept);
     }
-    let rescued = PolicyFile::parse(RESCUE_NAME, RESCUE.to_owned()).and_then(|file| put_in(&file));
+    let rescued = PolicyFile::parse(RESCUE_NAME, RESCUE.to_owned())
+        .and_then(|file| put_in(&file, history.warn, report));
     rescued.map(|()| Source::Rescue).map_err(|failure| last_failure.unwrap_or(failure))
 }
 
-fn put_in(file: &PolicyFile) -> Result<(), Failure> {
+fn put_in(file: &PolicyFile, warn: Warn, report: fn(&Error)) -> Result<(), Error> {
     // A guard may have it, where this is no boot but the service started again.
-    let lent = guard::borrow()?;
+    let lent = lease::borrow(warn)?;
     let scans = Scans::now()?;
     apply(&file.table())?;
     let told = scans.outlive().and(tell_bans(&file.policy));
     lent.give_back(&[], false)?;
     if let Err(failure) = told {
-        failure.print(false);
+        report(&failure);
     }
     Ok(())
 }
@@ -148,23 +140,28 @@ fn good(entries: &[LoadRecord]) -> impl Iterator<Item = (u64, PolicyFile)> {
 fn write_down(file: &PolicyFile, entries: &[LoadRecord], history: &History) {
     let newest = good(entries).next();
     if newest.is_none_or(|(_, newest)| newest.text != file.text) {
-        let digest = stamp::digest(&file.policy.compile());
+        let digest = digest::digest(&file.policy.compile());
         history.add(LoadRecord::new(&file.name, Some(&file.text), digest, LoadOutcome::Loaded));
     }
 }
 
 /// Bans again whom the file names; `None` without a file, as before the first shutdown. A file that
 /// cannot be used is renamed, for the next `save` would write over it.
-fn restore(path: &Path) -> Result<Option<Restored>, ()> {
+fn restore(
+    path: &Path,
+    warn: Warn,
+    report: fn(&Error),
+    next: impl FnMut(usize),
+) -> Result<Option<Restored>, ()> {
     if !path.exists() {
         return Ok(None);
     }
-    state::bring_back(path).map(Some).map_err(|failure| {
-        failure.print(false);
+    saved_bans::restore(path, warn, next).map(Some).map_err(|failure| {
+        report(&failure);
         if path.exists() {
-            match state::keep_aside(path) {
-                Ok(aside) => output::warning(&format!("the bans are now in {}", aside.display())),
-                Err(error) => output::warning(&format!("{}: {error}", path.display())),
+            match saved_bans::keep_aside(path) {
+                Ok(aside) => warn(&format!("the bans are now in {}", aside.display())),
+                Err(error) => warn(&format!("{}: {error}", path.display())),
             }
         }
     })

@@ -9,14 +9,14 @@ use std::str::FromStr;
 
 /// A TCP connection, by its ends. As text it is what sshd puts into `SSH_CONNECTION`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Ends {
-    pub(crate) peer: SocketAddr,
-    pub(crate) local: SocketAddr,
+pub struct Ends {
+    pub peer: SocketAddr,
+    pub local: SocketAddr,
 }
 
 impl Ends {
     /// Those of the SSH session that this process was started from, through `sudo` too.
-    pub(crate) fn of_session() -> Option<Ends> {
+    pub fn of_session() -> Option<Ends> {
         nfguard_ban::ssh_connection()?.parse().ok()
     }
 }
@@ -46,7 +46,7 @@ impl fmt::Display for Ends {
 
 /// Every TCP connection of this thread's network namespace, those that are only being opened or
 /// closed too.
-pub(crate) fn open_now() -> io::Result<HashSet<Ends>> {
+pub fn open_now() -> io::Result<HashSet<Ends>> {
     let mut all = HashSet::new();
     for file in ["tcp", "tcp6"] {
         match fs::read_to_string(format!("/proc/thread-self/net/{file}")) {

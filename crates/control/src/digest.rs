@@ -14,7 +14,7 @@ const CHAIN: &str = "loaded";
 const NAME: usize = 60;
 
 /// Adds the file's name and the table's digest.
-pub(crate) fn stamp(mut table: Table, file: &Path) -> Table {
+pub fn stamp(mut table: Table, file: &Path) -> Table {
     let name = file.file_name().map_or_else(|| "-".into(), |name| name.to_string_lossy());
     let name: String = name.chars().filter(|char| !char.is_control() && *char != '"').collect();
     let end = (0..=NAME.min(name.len())).rev().find(|at| name.is_char_boundary(*at));
@@ -25,7 +25,7 @@ pub(crate) fn stamp(mut table: Table, file: &Path) -> Table {
 }
 
 /// The name of the file that was loaded, and whether the table is still as it was then.
-pub(crate) fn verify(table: &Table) -> (String, bool) {
+pub fn verify(table: &Table) -> (String, bool) {
     let comment = table.chain(CHAIN).and_then(|chain| chain.comment.clone()).unwrap_or_default();
     let (stamped, name) = comment.split_once(' ').unwrap_or_default();
     let intact = !table.dormant && digest(&bare(table.clone())) == stamped;
@@ -33,23 +33,27 @@ pub(crate) fn verify(table: &Table) -> (String, bool) {
 }
 
 /// The digest that was written down; `None` if somebody has removed it.
-pub(crate) fn digest_when_loaded(table: &Table) -> Option<&str> {
+pub fn digest_when_loaded(table: &Table) -> Option<&str> {
     let comment = table.chain(CHAIN)?.comment.as_deref()?;
     comment.split_once(' ').map(|(digest, _)| digest)
 }
 
 /// The table without what was added.
-pub(crate) fn bare(mut table: Table) -> Table {
+pub fn bare(mut table: Table) -> Table {
     table.chains.retain(|chain| chain.name != CHAIN);
     table
 }
 
 /// SHA-256 of all that the kernel is told of the table, whatever the order that it lists it in.
 /// Text would not do: nft has no words for some of what others may put there.
-pub(crate) fn digest(table: &Table) -> String {
+pub fn digest(table: &Table) -> String {
     let bytes = diff(None, &table.clone().normalized()).to_bytes().unwrap_or_default();
-    let digest = Sha256::digest(bytes);
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    sha256(&bytes)
+}
+
+/// SHA-256, in hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -3,37 +3,35 @@
 //! One thread that waits for the kernel's news, for clients and for the time, and does one thing
 //! after the other: first the firewall, then whoever asks.
 
-mod answer;
 mod api;
 mod bans;
-mod fence;
-mod journal;
-mod lend;
-mod listen;
+mod client;
+mod event_loop;
+mod listener;
 mod metrics;
-mod peer;
-mod policy;
-mod serve;
-
-pub(crate) use lend::{borrow, try_borrow};
+mod policy_table;
+mod requests;
+mod sandbox;
 
 use std::env;
 use std::io::{self, ErrorKind};
+use std::net;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
+use std::path::PathBuf;
 
 use nfguard_ban::Bans;
-use nfguard_netlink::{Error, Nft, RulesetMonitor, Table};
+use nfguard_netlink::{Error as KernelError, Nft, RulesetMonitor, Table};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::args::GuardRequest;
-use crate::bans::Scans;
-use crate::failure::Failure;
+use crate::Error;
+use crate::ban_table::tell_bans;
 use crate::history::{History, LoadOutcome, LoadRecord};
-use crate::load::{ours, tell_bans};
 use crate::policy_file::PolicyFile;
-use crate::{Answer, Done, stamp};
-use serve::Guard;
+use crate::scan_bans::Scans;
+use crate::table::ours;
+use crate::{digest, lease};
+use event_loop::Guard;
 
 /// How many files and sockets are to be had.
 const FILES: u64 = 4096;
@@ -41,63 +39,85 @@ const FILES: u64 = 4096;
 /// As `nice` has it.
 const HURRY: i32 = -10;
 
-pub(crate) fn guard(request: &GuardRequest, history: &History) -> Done {
-    journal::open();
-    let failed = |error: io::Error| Failure::Guard(error.to_string());
-    let file = request.file.as_deref().map(PolicyFile::read_trusted).transpose()?;
-    let file = file.map(|file| file.warned(false));
+/// Where a guard listens.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The socket of its clients.
+    pub socket: PathBuf,
+    /// Who may connect to it, as chmod has it.
+    pub mode: u32,
+    /// The group of those who may ban.
+    pub group: Option<u32>,
+    /// Where its numbers are read.
+    pub metrics: Option<Scraped>,
+}
+
+/// Where numbers are read.
+#[derive(Clone, Debug)]
+pub enum Scraped {
+    /// At a port.
+    Tcp(net::SocketAddr),
+    /// At a socket in the file system.
+    File(PathBuf),
+}
+
+/// Guards this policy, or without one what is loaded or was last, until the process is ended.
+///
+/// # Errors
+/// If it cannot start, or its sockets cannot be waited for.
+pub fn run(options: &Options, file: Option<&PolicyFile>, history: &History) -> Result<(), Error> {
+    let failed = |error: io::Error| Error::Guard(error.to_string());
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(|error| failed(error.into()))?;
     let _ = setrlimit(Resource::RLIMIT_NOFILE, FILES.clamp(soft.min(hard), hard), hard);
     // Before anything is changed, so that there is one alone.
     let inner =
-        UnixListener::bind_addr(&lend::address().map_err(failed)?).map_err(|error| match error
+        UnixListener::bind_addr(&lease::address().map_err(failed)?).map_err(|error| match error
             .kind()
         {
-            ErrorKind::AddrInUse if matches!(lend::find(), Ok(None)) => {
-                Failure::Guard("its name is taken".to_owned())
+            ErrorKind::AddrInUse if matches!(lease::find(history.warn), Ok(None)) => {
+                Error::Guard("its name is taken".to_owned())
             }
             ErrorKind::AddrInUse => {
-                Failure::Guard("another one runs in this network namespace".to_owned())
+                Error::Guard("another one runs in this network namespace".to_owned())
             }
             _ => failed(error),
         })?;
-    let listeners = listen::open(request, inner)?;
+    let listeners = listener::open(options, inner)?;
 
     // First of all, so that nothing is missed.
     let events = RulesetMonitor::open()?;
     let held = held()?;
-    let intended = match &file {
+    let intended = match file {
         Some(file) => Some(file.table()),
         None => held.clone().or_else(|| last(history)),
     };
     let scans = Scans::now()?;
-    let policy = policy::PolicyTable::keep(intended.clone())?;
+    let policy = policy_table::PolicyTable::keep(intended.clone())?;
     scans.outlive()?;
-    if let Some(file) = &file {
+    if let Some(file) = file {
         tell_bans(&file.policy)?;
         if held.map(Table::normalized) != intended.map(Table::normalized) {
-            let digest = stamp::digest(&file.policy.compile());
+            let digest = digest::digest(&file.policy.compile());
             history.add(LoadRecord::new(&file.name, Some(&file.text), digest, LoadOutcome::Loaded));
         }
     }
-    let bans = Bans::open(crate::bans::never()?)?;
+    let bans = Bans::open(crate::ban_table::never()?)?;
     let memory = bans::Memory::read(Nft::open()?)?;
     // What others flush is to be back before their next packet; without the privilege it is later.
     let _ = rustix::process::setpriority_process(None, HURRY);
     ready();
-    fence::enter().map_err(failed)?;
-    Guard::new(policy, memory, bans, events).serve(&listeners)?;
-    Ok(Answer::Yes)
+    sandbox::enter().map_err(failed)?;
+    Guard::new(policy, memory, bans, events).serve(&listeners)
 }
 
 /// What the kernel holds, if it is what was loaded.
-fn held() -> Result<Option<Table>, Error> {
+fn held() -> Result<Option<Table>, KernelError> {
     let held = match nfguard_netlink::own_table(&mut Nft::open()?, &ours()) {
         Ok(snapshot) => snapshot.loaded.map(|loaded| loaded.table),
-        Err(Error::Decode(_)) => None,
+        Err(KernelError::Decode(_)) => None,
         Err(error) => return Err(error),
     };
-    Ok(held.filter(|table| stamp::verify(table).1))
+    Ok(held.filter(|table| digest::verify(table).1))
 }
 
 /// What was loaded last, if it was not removed on purpose.

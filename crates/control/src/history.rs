@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::connections::Ends;
-use crate::state::{digest, now};
-use crate::{atomic_file, output};
+use crate::digest::sha256;
+use crate::{Warn, atomic_file};
 
 const VERSION: u32 = 1;
 /// How many loads are kept.
@@ -26,34 +26,34 @@ const DIGITS: usize = 10;
 /// Where it is kept unless somebody says otherwise.
 const FOLDER: &str = "/var/lib/nfguard";
 /// Names another folder; if empty, nothing is kept.
-pub(crate) const VARIABLE: &str = "NFGUARD_STATE_DIR";
+pub const VARIABLE: &str = "NFGUARD_STATE_DIR";
 
 /// One load, or the removal of what was loaded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct LoadRecord {
+pub struct LoadRecord {
     /// The format.
     nfguard_load: u32,
-    pub(crate) number: u64,
+    pub number: u64,
     /// Seconds since 1970.
-    pub(crate) time: u64,
-    pub(crate) user: String,
+    pub time: u64,
+    pub user: String,
     /// The SSH session that it came by, as `SSH_CONNECTION` has it.
-    pub(crate) ssh: Option<String>,
+    pub ssh: Option<String>,
     /// The file's name as it was given.
-    pub(crate) file: String,
+    pub file: String,
     /// The file's text; `None` for an unload.
-    pub(crate) policy: Option<String>,
+    pub policy: Option<String>,
     /// SHA-256 of the table that was made of it.
-    pub(crate) table: String,
+    pub table: String,
     /// The load whose policy this brought back.
-    pub(crate) of: Option<u64>,
-    pub(crate) outcome: LoadOutcome,
+    pub of: Option<u64>,
+    pub outcome: LoadOutcome,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum LoadOutcome {
+pub enum LoadOutcome {
     /// For good.
     Loaded,
     /// It goes back unless it is confirmed.
@@ -66,7 +66,7 @@ pub(crate) enum LoadOutcome {
 
 impl LoadRecord {
     /// A load by whoever runs this, at this moment. Its number is given by [`History::add`].
-    pub(crate) fn new(
+    pub fn new(
         file: &str,
         policy: Option<&str>,
         table: String,
@@ -75,7 +75,7 @@ impl LoadRecord {
         LoadRecord {
             nfguard_load: VERSION,
             number: 0,
-            time: now() as u64,
+            time: crate::saved_bans::now() as u64,
             user: user(),
             ssh: Ends::of_session().map(|ends| ends.to_string()),
             file: file.to_owned(),
@@ -87,7 +87,7 @@ impl LoadRecord {
     }
 
     /// Whether the rules that it brought were there for good, or still are to be confirmed.
-    pub(crate) fn holds(&self) -> bool {
+    pub fn holds(&self) -> bool {
         self.outcome != LoadOutcome::WentBack
     }
 }
@@ -104,59 +104,62 @@ fn user() -> String {
 }
 
 /// The folder that loads are written down in; none if nothing is to be kept.
-pub(crate) struct History(Option<PathBuf>);
+#[derive(Clone, Debug)]
+pub struct History {
+    folder: Option<PathBuf>,
+    pub warn: Warn,
+}
 
 impl History {
     /// In this folder, or that of the environment, or the usual one.
-    pub(crate) fn open(given: Option<PathBuf>) -> History {
+    pub fn open(given: Option<PathBuf>, warn: Warn) -> History {
         let folder = given.or_else(|| env::var_os(VARIABLE).map(PathBuf::from));
         let folder = folder.unwrap_or_else(|| FOLDER.into());
-        History((folder != Path::new("")).then(|| std::path::absolute(&folder).unwrap_or(folder)))
+        let folder =
+            (folder != Path::new("")).then(|| std::path::absolute(&folder).unwrap_or(folder));
+        History { folder, warn }
     }
 
     /// The folder, as [`VARIABLE`] names it.
-    pub(crate) fn variable(&self) -> &Path {
-        self.0.as_deref().unwrap_or(Path::new(""))
+    pub fn variable(&self) -> &Path {
+        self.folder.as_deref().unwrap_or(Path::new(""))
     }
 
-    fn folder(&self) -> Option<PathBuf> {
-        self.0.as_ref().map(|folder| folder.join("history"))
+    fn loads(&self) -> Option<PathBuf> {
+        self.folder.as_ref().map(|folder| folder.join("history"))
     }
 
     /// Where `boot` looks for the bans.
-    pub(crate) fn bans(&self) -> Option<PathBuf> {
-        self.0.as_ref().map(|folder| folder.join("bans"))
+    pub fn bans(&self) -> Option<PathBuf> {
+        self.folder.as_ref().map(|folder| folder.join("bans"))
     }
 
     /// Where `log --keep` writes down who scanned what.
-    pub(crate) fn scans(&self) -> Option<PathBuf> {
-        self.0.as_ref().map(|folder| folder.join("scans"))
+    pub fn scans(&self) -> Option<PathBuf> {
+        self.folder.as_ref().map(|folder| folder.join("scans"))
     }
 
     /// Writes a load down, and tells its number. What goes wrong is only a warning.
-    pub(crate) fn add(&self, entry: LoadRecord) -> Option<u64> {
-        let folder = self.folder()?;
+    pub fn add(&self, entry: LoadRecord) -> Option<u64> {
+        let folder = self.loads()?;
         let added = add(&folder, entry);
         if let Err(error) = &added {
-            output::warning(&format!(
-                "this load is not in the history: {}: {error}",
-                folder.display()
-            ));
+            (self.warn)(&format!("this load is not in the history: {}: {error}", folder.display()));
         }
         added.ok()
     }
 
     /// Takes out a load that was not done after all.
-    pub(crate) fn forget(&self, number: Option<u64>) {
-        let path = self.folder().zip(number).map(|(folder, number)| file(&folder, number));
+    pub fn forget(&self, number: Option<u64>) {
+        let path = self.loads().zip(number).map(|(folder, number)| file(&folder, number));
         if let Some(Err(error)) = path.map(fs::remove_file) {
-            output::warning(&format!("the history has a load that was not done: {error}"));
+            (self.warn)(&format!("the history has a load that was not done: {error}"));
         }
     }
 
     /// Writes down what became of the load that waits to be confirmed.
-    pub(crate) fn settle(&self, outcome: &LoadOutcome) {
-        let Some(folder) = self.folder() else { return };
+    pub fn settle(&self, outcome: &LoadOutcome) {
+        let Some(folder) = self.loads() else { return };
         let mut entries = self.entries();
         if *outcome == LoadOutcome::WentBack {
             // With it went what was loaded since.
@@ -170,16 +173,16 @@ impl History {
             let written = text(&entry)
                 .and_then(|text| atomic_file::replace(&file(&folder, entry.number), &text));
             if let Err(error) = written {
-                output::warning(&format!("the history is not up to date: {error}"));
+                (self.warn)(&format!("the history is not up to date: {error}"));
             }
         }
     }
 
     /// The loads that are kept, the oldest first. What cannot be read is left out with a warning.
-    pub(crate) fn entries(&self) -> Vec<LoadRecord> {
-        let Some(folder) = self.folder() else { return Vec::new() };
+    pub fn entries(&self) -> Vec<LoadRecord> {
+        let Some(folder) = self.loads() else { return Vec::new() };
         let (entries, problems) = read_all(&folder);
-        problems.iter().for_each(|problem| output::warning(problem));
+        problems.iter().for_each(|problem| (self.warn)(problem));
         entries
     }
 }
@@ -246,7 +249,7 @@ fn numbers(folder: &Path) -> io::Result<Vec<u64>> {
 
 fn text(entry: &LoadRecord) -> io::Result<Vec<u8>> {
     let entry = serde_json::to_string(entry)?;
-    let foot = json!({ "sha256": digest(entry.as_bytes()) });
+    let foot = json!({ "sha256": sha256(entry.as_bytes()) });
     Ok(format!("{entry}\n{foot}\n").into_bytes())
 }
 
@@ -255,7 +258,7 @@ fn read(path: &Path) -> Result<LoadRecord, String> {
     let damaged = || "damaged".to_owned();
     let text = String::from_utf8(bytes).map_err(|_| damaged())?;
     let (entry, foot) = text.split_once('\n').ok_or_else(damaged)?;
-    let expected = json!({ "sha256": digest(entry.as_bytes()) });
+    let expected = json!({ "sha256": sha256(entry.as_bytes()) });
     if foot != format!("{expected}\n") {
         return Err(damaged());
     }
@@ -275,14 +278,14 @@ mod tests {
     #[test]
     fn the_last_loads_are_kept_in_order_and_for_their_owner_alone() {
         let folder = tempfile::tempdir().expect("a folder");
-        let history = History::open(Some(folder.path().join("deep/down")));
+        let history = History::open(Some(folder.path().join("deep/down")), |_| ());
         for number in 0..KEPT + 5 {
             history.add(entry(&number.to_string()));
         }
         let entries = history.entries();
         assert_eq!(entries.len(), KEPT);
         assert_eq!((entries[0].number, entries[0].file.as_str()), (6, "5"));
-        let place = history.folder().expect("one");
+        let place = history.loads().expect("one");
         let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
         assert_eq!((mode(&place), mode(&file(&place, 6))), (0o700, 0o600));
     }
@@ -290,10 +293,10 @@ mod tests {
     #[test]
     fn a_damaged_entry_is_left_out_whatever_byte_was_changed_or_lost() {
         let folder = tempfile::tempdir().expect("a folder");
-        let history = History::open(Some(folder.path().to_owned()));
+        let history = History::open(Some(folder.path().to_owned()), |_| ());
         history.add(entry("a"));
         history.add(entry("b"));
-        let path = file(&history.folder().expect("one"), 1);
+        let path = file(&history.loads().expect("one"), 1);
         let whole = fs::read(&path).expect("written");
         for at in 0..whole.len() {
             let mut changed = whole.clone();
@@ -312,7 +315,7 @@ mod tests {
     #[test]
     fn what_becomes_of_a_load_is_written_down_and_nothing_else_is_touched() {
         let folder = tempfile::tempdir().expect("a folder");
-        let history = History::open(Some(folder.path().to_owned()));
+        let history = History::open(Some(folder.path().to_owned()), |_| ());
         history.add(entry("a"));
         history.add(LoadRecord { outcome: LoadOutcome::Waiting, ..entry("b") });
         history.settle(&LoadOutcome::WentBack);

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use serde_json::{Value, json};
 
-use crate::failure::Failure;
-use crate::output;
-use crate::way_back::is_trusted;
+use crate::Error;
+use crate::Warn;
+use crate::local_socket::is_trusted;
 
 /// In the abstract namespace: the name belongs to the network namespace, as the tables do, and there
 /// is at most one guard in each.
@@ -25,26 +25,26 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// A table that the guard has let go of, until this is dropped; or there is no guard.
-pub(crate) struct Lent(Option<BufReader<UnixStream>>);
+pub struct Lent(Option<BufReader<UnixStream>>);
 
 /// Asks the guard of this network namespace, if there is one, to let go.
-pub(crate) fn borrow() -> Result<Lent, Failure> {
+pub fn borrow(warn: Warn) -> Result<Lent, Error> {
     let since = Instant::now();
     loop {
-        if let Some(lent) = try_borrow()? {
+        if let Some(lent) = try_borrow(warn)? {
             return Ok(lent);
         }
         if since.elapsed() > PATIENCE {
-            return Err(Failure::Guard("somebody else changes the policy".to_owned()));
+            return Err(Error::Guard("somebody else changes the policy".to_owned()));
         }
         thread::sleep(PAUSE);
     }
 }
 
 /// As [`borrow`]; `None` if somebody else has the table, who can be changing it now.
-pub(crate) fn try_borrow() -> Result<Option<Lent>, Failure> {
-    let failed = |error: io::Error| Failure::Guard(error.to_string());
-    let Some(mut guard) = find().map_err(failed)? else { return Ok(Some(Lent(None))) };
+pub fn try_borrow(warn: Warn) -> Result<Option<Lent>, Error> {
+    let failed = |error: io::Error| Error::Guard(error.to_string());
+    let Some(mut guard) = find(warn).map_err(failed)? else { return Ok(Some(Lent(None))) };
     let answer = ask(&mut guard, &json!({ "op": "borrow" })).map_err(failed)?;
     Ok((answer["ok"] == true).then_some(Lent(Some(guard))))
 }
@@ -52,14 +52,13 @@ pub(crate) fn try_borrow() -> Result<Option<Lent>, Failure> {
 impl Lent {
     /// Gives it back, and waits until it is guarded again. Tables that were removed on purpose are
     /// not put back. `as_is`: what is there is meant, even if no load has made it so.
-    pub(crate) fn give_back(self, removed: &[String], as_is: bool) -> Result<(), Failure> {
+    pub fn give_back(self, removed: &[String], as_is: bool) -> Result<(), Error> {
         let Some(mut guard) = self.0 else { return Ok(()) };
         let request = json!({ "op": "return", "removed": removed, "as_is": as_is });
-        let answer =
-            ask(&mut guard, &request).map_err(|error| Failure::Guard(error.to_string()))?;
+        let answer = ask(&mut guard, &request).map_err(|error| Error::Guard(error.to_string()))?;
         match answer["error"].as_str() {
             None => Ok(()),
-            Some(error) => Err(Failure::Guard(error.to_owned())),
+            Some(error) => Err(Error::Guard(error.to_owned())),
         }
     }
 }
@@ -72,7 +71,7 @@ fn ask(guard: &mut BufReader<UnixStream>, request: &Value) -> io::Result<Value> 
 }
 
 /// The guard of this network namespace.
-pub(super) fn find() -> io::Result<Option<BufReader<UnixStream>>> {
+pub fn find(warn: Warn) -> io::Result<Option<BufReader<UnixStream>>> {
     let stream = match UnixStream::connect_addr(&address()?) {
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => return Ok(None),
         stream => stream?,
@@ -82,7 +81,7 @@ pub(super) fn find() -> io::Result<Option<BufReader<UnixStream>>> {
     let peer = getsockopt(&stream, PeerCredentials)?;
     if !is_trusted(peer.uid()) {
         // As the name is taken, there is no guard.
-        output::warning(&format!(
+        warn(&format!(
             "process {} of user {}, who is not root, pretends to be the guard, and is not asked",
             peer.pid(),
             peer.uid()
@@ -92,6 +91,6 @@ pub(super) fn find() -> io::Result<Option<BufReader<UnixStream>>> {
     Ok(Some(BufReader::new(stream)))
 }
 
-pub(super) fn address() -> io::Result<SocketAddr> {
+pub fn address() -> io::Result<SocketAddr> {
     SocketAddr::from_abstract_name(NAME)
 }

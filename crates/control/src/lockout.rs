@@ -7,7 +7,6 @@ use nfguard_netlink::{Hook, Table, ct_state, fib_type, protocol, text};
 use nix::ifaddrs::getifaddrs;
 
 use crate::connections::Ends;
-use crate::explain::fate_word;
 
 /// A source port that nobody listens at.
 const SOURCE_PORT: u16 = 40_000;
@@ -16,7 +15,7 @@ const SSH: u16 = 22;
 
 /// Somebody who must still get in, and how.
 #[derive(Clone, Debug)]
-pub(crate) struct Visitor {
+pub struct Visitor {
     ends: Ends,
     /// The interface that the peer comes in by.
     interface: String,
@@ -25,7 +24,7 @@ pub(crate) struct Visitor {
 impl Visitor {
     /// The peer of the SSH session that this process was started from, if it came to this network
     /// namespace: a load in another one cannot cut it.
-    pub(crate) fn of_session() -> Option<Visitor> {
+    pub fn of_session() -> Option<Visitor> {
         let ends = Ends::of_session()?;
         let interface = interface_of(ends.local.ip())?;
         // As the session stays where it is, its packets come in by where answers leave.
@@ -38,7 +37,7 @@ impl Visitor {
     }
 
     /// Somebody given by address, and the port that he is to reach.
-    pub(crate) fn given(peer: IpAddr, port: Option<u16>) -> Visitor {
+    pub fn given(peer: IpAddr, port: Option<u16>) -> Visitor {
         let nowhere: IpAddr = match peer {
             IpAddr::V4(_) => Ipv4Addr::new(198, 51, 100, 2).into(),
             IpAddr::V6(_) => Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 2).into(),
@@ -50,7 +49,7 @@ impl Visitor {
 
     /// Why a new connection of the visitor would not come about with this table, or would not stay.
     /// A rule that limits lets the first one in.
-    pub(crate) fn obstacle(&self, table: &Table) -> Option<String> {
+    pub fn obstacle(&self, table: &Table) -> Option<String> {
         let Ends { peer, local } = self.ends;
         let begin = Packet {
             in_interface: self.interface.clone(),
@@ -89,8 +88,9 @@ impl Visitor {
             None => "its policy".to_owned(),
         };
         let fate = match decision.fate {
-            Fate::Reject(_) => "rejected".to_owned(),
-            fate => format!("{}ped", fate_word(fate)),
+            Fate::Accept => "accepted",
+            Fate::Drop => "dropped",
+            Fate::Reject(_) => "rejected",
         };
         format!(
             "{what} from {} to {} would be {fate} at {}, chain {}, {rule}",

@@ -1,4 +1,4 @@
-//! Reading a policy file, and `check`.
+//! Reading a policy file.
 
 use std::env;
 use std::fs::{self, File, Metadata};
@@ -10,29 +10,29 @@ use nfguard_netlink::Table;
 use nfguard_policy::{Policy, Problem};
 use nix::unistd::Uid;
 
-use crate::failure::Failure;
-use crate::stamp::stamp;
-use crate::{Answer, Done, output};
+use crate::Error;
+use crate::digest::stamp;
+use crate::input::{self, STANDARD};
 
 /// A policy and what it was read from.
-pub(crate) struct PolicyFile {
-    pub(crate) name: String,
-    pub(crate) text: String,
-    pub(crate) policy: Policy,
-    pub(crate) warnings: Vec<Problem>,
+pub struct PolicyFile {
+    pub name: String,
+    pub text: String,
+    pub policy: Policy,
+    pub warnings: Vec<Problem>,
 }
 
 impl PolicyFile {
     /// Reads and validates; `-` is standard input.
-    pub(crate) fn read(path: &Path) -> Result<PolicyFile, Failure> {
-        let text = output::read(path)?;
+    pub fn read(path: &Path) -> Result<PolicyFile, Error> {
+        let text = input::read(path)?;
         PolicyFile::parse(&path.display().to_string(), text)
     }
 
     /// As [`PolicyFile::read`], but not what a user could have written who may not load it: whoever
     /// may write the file is root at the next load.
-    pub(crate) fn read_trusted(path: &Path) -> Result<PolicyFile, Failure> {
-        if path == Path::new(output::STANDARD) || !Uid::effective().is_root() {
+    pub fn read_trusted(path: &Path) -> Result<PolicyFile, Error> {
+        if path == Path::new(STANDARD) || !Uid::effective().is_root() {
             return PolicyFile::read(path);
         }
         let read = || -> io::Result<String> {
@@ -53,32 +53,19 @@ impl PolicyFile {
             file.read_to_string(&mut text)?;
             Ok(text)
         };
-        PolicyFile::parse(&path.display().to_string(), read().map_err(Failure::file(path))?)
+        PolicyFile::parse(&path.display().to_string(), read().map_err(Error::file(path))?)
     }
 
-    pub(crate) fn parse(name: &str, text: String) -> Result<PolicyFile, Failure> {
+    pub fn parse(name: &str, text: String) -> Result<PolicyFile, Error> {
         let name = name.to_owned();
         match Policy::parse(&text) {
             Ok((policy, warnings)) => Ok(PolicyFile { name, text, policy, warnings }),
-            Err(problems) => Err(Failure::Policy(name, problems)),
+            Err(problems) => Err(Error::Policy(name, problems)),
         }
-    }
-
-    /// As [`PolicyFile::read`], with the warnings printed to standard error. A JSON answer has
-    /// them in itself.
-    pub(crate) fn read_and_warn(path: &Path, as_json: bool) -> Result<PolicyFile, Failure> {
-        Ok(PolicyFile::read(path)?.warned(as_json))
-    }
-
-    pub(crate) fn warned(self, as_json: bool) -> PolicyFile {
-        if !as_json {
-            output::problems(&self.name, &self.warnings, false);
-        }
-        self
     }
 
     /// The table that `load` puts into the kernel.
-    pub(crate) fn table(&self) -> Table {
+    pub fn table(&self) -> Table {
         stamp(self.policy.compile(), Path::new(&self.name))
     }
 }
@@ -114,14 +101,4 @@ fn is_unmapped(user: u32) -> bool {
     const EVERYBODY: &str = "4294967295";
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     user == OVERFLOW && map.split_whitespace().last() != Some(EVERYBODY)
-}
-
-pub(crate) fn check(path: &Path, json: bool) -> Done {
-    let file = PolicyFile::read(path)?;
-    output::problems(&file.name, &file.warnings, json);
-    if !json {
-        let rules = file.policy.rules().len();
-        output::line(&format!("{}: valid, {rules} rules", file.name));
-    }
-    Ok(Answer::Yes)
 }

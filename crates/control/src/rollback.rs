@@ -7,13 +7,12 @@
 //!
 //! A question is a line of words, and so is the answer.
 
-mod keeper;
-mod previous;
-mod start;
+mod snapshot;
+mod spawn;
+mod watchdog;
 
-pub(crate) use keeper::keep;
-pub(crate) use previous::everything_anew;
-pub(crate) use start::start_in_new_session;
+pub use spawn::start_in_new_session;
+pub use watchdog::keep;
 
 use std::io::{self, BufRead as _, BufReader, ErrorKind, Write as _};
 use std::os::linux::net::SocketAddrExt as _;
@@ -22,11 +21,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
-use nix::unistd::Uid;
 
+use crate::Error;
 use crate::connections::Ends;
-use crate::failure::Failure;
 use crate::history::History;
+use crate::local_socket::is_trusted;
 
 /// In the abstract namespace.
 const NAME: &str = "nfguard/way-back";
@@ -39,7 +38,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 
 /// How somebody who confirms came here, seen from the load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Proof {
+pub enum Proof {
     /// By a connection opened since: the rules let one in.
     New,
     /// By the connection that the load came by.
@@ -73,12 +72,12 @@ impl Proof {
         (Proof::Console, "console", "from the console, which proves nothing about the network"),
     ];
 
-    pub(crate) fn word(self) -> &'static str {
+    pub fn word(self) -> &'static str {
         self.entry().1
     }
 
     /// For people.
-    pub(crate) fn phrase(self) -> &'static str {
+    pub fn phrase(self) -> &'static str {
         self.entry().2
     }
 
@@ -89,7 +88,7 @@ impl Proof {
 }
 
 /// What came of an attempt to confirm.
-pub(crate) enum Confirmed {
+pub enum Confirmed {
     Yes(Proof),
     /// The way back was taken already.
     TooLate,
@@ -98,7 +97,7 @@ pub(crate) enum Confirmed {
 }
 
 /// Confirms the load that waits, if one does.
-pub(crate) fn confirm(ends: Option<Ends>) -> Result<Confirmed, Failure> {
+pub fn confirm(ends: Option<Ends>) -> Result<Confirmed, Error> {
     let Some(mut keeper) = Line::find()? else { return Ok(Confirmed::Nothing) };
     let ends = ends.map_or_else(|| "-".to_owned(), |ends| ends.to_string());
     let answer = keeper.ask(&format!("confirm {ends}"))?;
@@ -114,7 +113,7 @@ pub(crate) fn confirm(ends: Option<Ends>) -> Result<Confirmed, Failure> {
 }
 
 /// Takes the way back at once; whether there was one.
-pub(crate) fn go_back() -> Result<bool, Failure> {
+pub fn go_back() -> Result<bool, Error> {
     let Some(mut keeper) = Line::find()? else { return Ok(false) };
     match keeper.ask("back")?.as_str() {
         "late" => Ok(true),
@@ -124,22 +123,18 @@ pub(crate) fn go_back() -> Result<bool, Failure> {
 }
 
 /// How long the load that waits can still be confirmed; `None` if none waits.
-pub(crate) fn time_left() -> Option<Duration> {
+pub fn time_left() -> Option<Duration> {
     let answer = Line::find().ok()??.ask("left").ok()?;
     Some(Duration::from_millis(answer.strip_prefix("left ")?.parse().ok()?))
 }
 
 /// A way back that is ready, before the load.
-pub(crate) struct Armed(Line);
+pub struct Armed(Line);
 
 impl Armed {
     /// Has the way back made ready, to be taken after this time. If another load still waits to be
     /// confirmed, it stays the way back from that one, with this load's time.
-    pub(crate) fn ready(
-        time: Duration,
-        ends: Option<Ends>,
-        history: &History,
-    ) -> Result<Armed, Failure> {
+    pub fn ready(time: Duration, ends: Option<Ends>, history: &History) -> Result<Armed, Error> {
         let ends = ends.map_or_else(|| "-".to_owned(), |ends| ends.to_string());
         let request = format!("arm {} {ends}", time.as_millis());
         let since = Instant::now();
@@ -154,11 +149,11 @@ impl Armed {
                 }
             }
             if since.elapsed() > START {
-                return Err(Failure::WayBack("its process does not come up".to_owned()));
+                return Err(Error::WayBack("its process does not come up".to_owned()));
             }
             // Two that start at once: the second one ends by itself.
             if started.is_none_or(|at: Instant| at.elapsed() > START / 4) {
-                start::start(history)?;
+                spawn::start(history)?;
                 started = Some(Instant::now());
             }
             thread::sleep(PAUSE);
@@ -166,7 +161,7 @@ impl Armed {
     }
 
     /// The load was done.
-    pub(crate) fn loaded(mut self) -> After {
+    pub fn loaded(mut self) -> After {
         match self.0.ask("loaded").unwrap_or_default().as_str() {
             "ok" => After::Waits,
             "late" => After::TooLate,
@@ -175,14 +170,14 @@ impl Armed {
     }
 
     /// The load was not done.
-    pub(crate) fn stop(mut self) {
+    pub fn stop(mut self) {
         // If it does not hear, it puts back what is there already.
         let _ = self.0.ask("stop");
     }
 }
 
 /// How it is with the way back once the load was done.
-pub(crate) enum After {
+pub enum After {
     /// It is ready.
     Waits,
     /// The load took so long that it was taken.
@@ -191,9 +186,9 @@ pub(crate) enum After {
     Gone,
 }
 
-fn refusal(answer: &str) -> Failure {
+fn refusal(answer: &str) -> Error {
     let why = answer.strip_prefix("cannot ").unwrap_or(answer);
-    Failure::WayBack(why.replace(LINE_BREAK, "\n"))
+    Error::WayBack(why.replace(LINE_BREAK, "\n"))
 }
 
 /// Stands for a line break in an answer.
@@ -204,8 +199,8 @@ struct Line(BufReader<UnixStream>);
 
 impl Line {
     /// The keeper of this network namespace, if there is one.
-    fn find() -> Result<Option<Line>, Failure> {
-        let failed = |error: io::Error| Failure::WayBack(error.to_string());
+    fn find() -> Result<Option<Line>, Error> {
+        let failed = |error: io::Error| Error::WayBack(error.to_string());
         let stream = match UnixStream::connect_addr(&address().map_err(failed)?) {
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => return Ok(None),
             stream => stream.map_err(failed)?,
@@ -215,7 +210,7 @@ impl Line {
         let credentials =
             getsockopt(&stream, PeerCredentials).map_err(|errno| failed(errno.into()))?;
         if !is_trusted(credentials.uid()) {
-            return Err(Failure::WayBack(format!(
+            return Err(Error::WayBack(format!(
                 "process {} of user {}, who is not root, pretends to be it",
                 credentials.pid(),
                 credentials.uid()
@@ -225,7 +220,7 @@ impl Line {
     }
 
     /// An answer of nothing: the other end is gone.
-    fn ask(&mut self, question: &str) -> Result<String, Failure> {
+    fn ask(&mut self, question: &str) -> Result<String, Error> {
         let answer = self.say(question).and_then(|()| self.hear());
         match answer {
             Err(error)
@@ -233,7 +228,7 @@ impl Line {
             {
                 Ok(String::new())
             }
-            answer => answer.map_err(|error| Failure::WayBack(error.to_string())),
+            answer => answer.map_err(|error| Error::WayBack(error.to_string())),
         }
     }
 
@@ -251,9 +246,4 @@ impl Line {
 
 fn address() -> io::Result<SocketAddr> {
     SocketAddr::from_abstract_name(NAME)
-}
-
-/// Any user may take or connect to the name.
-pub(crate) fn is_trusted(user: u32) -> bool {
-    user == 0 || user == Uid::effective().as_raw()
 }

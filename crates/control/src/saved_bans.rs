@@ -12,12 +12,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nfguard_ban::{ActiveBan, Ban, BanCounts, Bans, Port, Target};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
-use crate::bans::{describe_tally, never, print_tally, watched};
-use crate::failure::Failure;
-use crate::{Answer, Done, atomic_file, output};
+use crate::ban_table::never;
+use crate::digest::sha256;
+use crate::input::{self, STANDARD};
+use crate::{Error, Warn, atomic_file};
 
 const VERSION: u32 = 1;
 /// How a file of any version begins.
@@ -33,7 +32,7 @@ struct Head {
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Saved {
+struct Line {
     target: Text<Target>,
     #[serde(skip_serializing_if = "Option::is_none")]
     port: Option<Text<Port>>,
@@ -55,64 +54,55 @@ struct Foot {
     sha256: String,
 }
 
-pub(crate) fn save(path: &Path, as_json: bool) -> Done {
+/// All bans as a file has them.
+#[derive(Debug)]
+pub struct Saved {
+    /// The file's text.
+    pub text: String,
+    /// How many bans it has.
+    pub bans: usize,
+}
+
+/// Reads all bans from the kernel.
+///
+/// # Errors
+/// If they cannot be read.
+pub fn collect(warn: Warn) -> Result<Saved, Error> {
     let mut bans = Bans::open_existing(never()?)?;
     // It is done every few minutes, and addresses of this host, gateways and name servers change:
     // no other program may be there to say so to the rules that ban scans.
     let told = bans.as_mut().map_or(Ok(()), Bans::tell_never);
     if let Err(error) = told {
-        output::warning(&format!("the kernel is not told who is never banned: {error}"));
+        warn(&format!("the kernel is not told who is never banned: {error}"));
     }
     let bans = bans.map_or(Ok(Vec::new()), |mut bans| bans.list())?;
     let count = bans.len();
-    if path == Path::new(output::STANDARD) {
-        let text = text(bans, now()).map_err(Failure::file(path))?;
-        output::line(text.trim_end());
-        return Ok(Answer::Yes);
-    }
-    let text = text(bans, now()).map_err(Failure::file(path))?;
-    replace(path, text.as_bytes()).map_err(Failure::file(path))?;
-    if as_json {
-        output::json(&json!({ "file": path.display().to_string(), "bans": count }));
-    } else {
-        output::line(&format!("{}: {count} bans", path.display()));
-    }
-    Ok(Answer::Yes)
-}
-
-pub(crate) fn restore(path: &Path, as_json: bool) -> Done {
-    bring_back(path)?.print(as_json);
-    Ok(Answer::Yes)
+    let text = text(bans, now()).map_err(Error::file(Path::new("bans")))?;
+    Ok(Saved { text, bans: count })
 }
 
 /// What came of the bans in a file.
-pub(crate) struct Restored {
-    tally: BanCounts,
-    refused: Vec<String>,
+#[derive(Debug)]
+pub struct Restored {
+    /// How many were banned, or were already.
+    pub tally: BanCounts,
+    /// Why some were not.
+    pub refused: Vec<String>,
     /// How many had ended meanwhile.
-    over: u64,
+    pub over: u64,
 }
 
-impl Restored {
-    pub(crate) fn print(&self, as_json: bool) {
-        if !as_json && self.over > 0 {
-            output::line(&format!("{} were over meanwhile", self.over));
-        }
-        print_tally(&self.tally, &self.refused, as_json);
-    }
-
-    pub(crate) fn describe(&self) -> Value {
-        describe_tally(&self.tally, &self.refused)
-    }
-}
-
-/// Bans again whom the file names, or nobody if it is damaged.
-pub(crate) fn bring_back(path: &Path) -> Result<Restored, Failure> {
-    let text = output::read_bytes(path)?;
+/// Bans again whom the file names, or nobody if it is damaged. Before each ban `next` is told how
+/// many there are.
+///
+/// # Errors
+/// If the file cannot be used, or the kernel refuses the bans.
+pub fn restore(path: &Path, warn: Warn, mut next: impl FnMut(usize)) -> Result<Restored, Error> {
+    let text = input::read_bytes(path)?;
     let (saved_at, saved) = match read(&text) {
         Ok(read) => read,
         Err(Unreadable::OtherVersion(version)) => {
-            return Err(Failure::Usage(format!(
+            return Err(Error::Usage(format!(
                 "{}: written by another version of nfguard (format {version}, this one reads \
                  {VERSION}); nobody was banned",
                 path.display()
@@ -121,19 +111,19 @@ pub(crate) fn bring_back(path: &Path) -> Result<Restored, Failure> {
         Err(Unreadable::Damaged(why)) => {
             let mut message = format!("{}: {why}; nobody was banned", path.display());
             // Not somebody else's file, or a device, that was given by mistake.
-            if path != Path::new(output::STANDARD)
+            if path != Path::new(STANDARD)
                 && text.starts_with(START)
                 && let Ok(own) = regular(path)
             {
-                let aside = keep_aside(&own).map_err(Failure::file(path))?;
+                let aside = keep_aside(&own).map_err(Error::file(path))?;
                 message.push_str(&format!(", and the file is now {}", aside.display()));
             }
-            return Err(Failure::Usage(message));
+            return Err(Error::Usage(message));
         }
     };
     let mut clock = now();
     if clock < saved_at {
-        output::warning(
+        warn(
             "the clock is behind the time at which the bans were saved; they last as \
                          long as they had left then",
         );
@@ -157,16 +147,16 @@ pub(crate) fn bring_back(path: &Path) -> Result<Restored, Failure> {
         }
     }
     for problem in &refused {
-        output::warning(problem);
+        warn(problem);
     }
     let count = wanted.len();
-    let tally = bans.ban_all(watched(wanted.into_iter(), count))?;
+    let tally = bans.ban_all(wanted.into_iter().inspect(|_| next(count)))?;
     Ok(Restored { tally, refused, over })
 }
 
-impl Saved {
-    fn new(ban: ActiveBan, now: f64) -> Saved {
-        Saved {
+impl Line {
+    fn new(ban: ActiveBan, now: f64) -> Line {
+        Line {
             target: Text(ban.target),
             port: ban.port.map(Text),
             until: ban.expires_in.map(|left| now + left.as_secs_f64()),
@@ -210,7 +200,10 @@ fn regular(path: &Path) -> io::Result<PathBuf> {
 }
 
 /// Replaces the file, or leaves it as it was, whatever happens in between. Nobody else may read it.
-pub(crate) fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
+///
+/// # Errors
+/// If it cannot be written, or is no regular file.
+pub fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     let path = match regular(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => path.to_owned(),
         path => path?,
@@ -223,10 +216,10 @@ fn text(bans: Vec<ActiveBan>, now: f64) -> io::Result<String> {
     let mut text = serde_json::to_string(&Head { nfguard_bans: VERSION, saved_at: now })?;
     text.push('\n');
     for ban in bans {
-        text.push_str(&serde_json::to_string(&Saved::new(ban, now))?);
+        text.push_str(&serde_json::to_string(&Line::new(ban, now))?);
         text.push('\n');
     }
-    let foot = Foot { bans: count, sha256: digest(text.as_bytes()) };
+    let foot = Foot { bans: count, sha256: sha256(text.as_bytes()) };
     text.push_str(&serde_json::to_string(&foot)?);
     text.push('\n');
     Ok(text)
@@ -240,7 +233,7 @@ enum Unreadable {
 }
 
 /// When it was saved, and the bans.
-fn read(bytes: &[u8]) -> Result<(f64, Vec<Saved>), Unreadable> {
+fn read(bytes: &[u8]) -> Result<(f64, Vec<Line>), Unreadable> {
     let damaged = |why: &str| Unreadable::Damaged(why.to_owned());
     let text = str::from_utf8(bytes).map_err(|_| damaged("damaged: it is not text"))?;
     let (head, _) =
@@ -255,10 +248,10 @@ fn read(bytes: &[u8]) -> Result<(f64, Vec<Saved>), Unreadable> {
     let start = whole.rfind('\n').map_or(0, |newline| newline + 1);
     let (body, foot) = whole.split_at_checked(start).ok_or_else(|| damaged("truncated"))?;
     let foot: Foot = serde_json::from_str(foot).map_err(|_| damaged("truncated: no last line"))?;
-    if foot.sha256 != digest(body.as_bytes()) {
+    if foot.sha256 != sha256(body.as_bytes()) {
         return Err(damaged("damaged: its contents do not have the checksum of its last line"));
     }
-    let saved: Result<Vec<Saved>, _> = body.lines().skip(1).map(serde_json::from_str).collect();
+    let saved: Result<Vec<Line>, _> = body.lines().skip(1).map(serde_json::from_str).collect();
     let saved = saved.map_err(|error| Unreadable::Damaged(format!("damaged: {error}")))?;
     if saved.len() != foot.bans {
         return Err(damaged("damaged: it has not as many bans as its last line says"));
@@ -276,11 +269,6 @@ pub(crate) fn keep_aside(path: &Path) -> io::Result<PathBuf> {
     let aside = (1..).map(name).find(|aside| !aside.exists()).unwrap_or_else(|| name(0));
     fs::rename(path, &aside)?;
     Ok(aside)
-}
-
-/// SHA-256, in hexadecimal.
-pub(crate) fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Seconds since 1970.

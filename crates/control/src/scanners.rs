@@ -5,19 +5,16 @@ mod store;
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::net::IpAddr;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use nfguard_ban::Target;
 use nfguard_netlink::ParsedPacket;
-use nfguard_policy::protocol_word;
-use serde_json::{Value, json};
 
-use crate::failure::Failure;
 use crate::history::History;
-use crate::{Answer, Done, logged, output, state};
-use source::Source;
+use crate::saved_bans;
+use crate::{Error, Warn};
+pub use source::Source;
 use store::{Change, Store};
 
 /// How many sources are remembered. Who has done least and was seen longest ago goes first, once
@@ -30,7 +27,8 @@ const AGE: f64 = 30.0 * 24.0 * 3600.0;
 const DELAY: Duration = Duration::from_secs(5);
 
 /// The sources of the packets that were not let in.
-pub(crate) struct Keeper {
+pub struct Keeper {
+    warn: Warn,
     store: Store,
     _claim: File,
     sources: HashMap<Target, Source>,
@@ -42,18 +40,19 @@ pub(crate) struct Keeper {
 }
 
 /// What could not be written, and why.
-type Written = Result<(), (Failure, Vec<Change>)>;
+type Written = Result<(), (Error, Vec<Change>)>;
 
 impl Keeper {
-    pub(crate) fn open(history: &History) -> Result<Keeper, Failure> {
+    pub fn open(history: &History) -> Result<Keeper, Error> {
         let store = store(history)?;
         let claim = store.claim()?;
         let sources = store.read()?;
         let gone = Vec::new();
-        Ok(Keeper { store, _claim: claim, sources, gone, since: None, writer: None })
+        let warn = history.warn;
+        Ok(Keeper { warn, store, _claim: claim, sources, gone, since: None, writer: None })
     }
 
-    pub(crate) fn add(&mut self, packet: &ParsedPacket<'_>, time: f64) {
+    pub fn add(&mut self, packet: &ParsedPacket<'_>, time: f64) {
         let target = Target::source(packet.source, Target::V6_SOURCE);
         self.sources.entry(target).or_insert_with(|| Source::new(time)).add(packet, time);
         self.since.get_or_insert_with(Instant::now);
@@ -87,20 +86,20 @@ impl Keeper {
     }
 
     /// When there is something to be written.
-    pub(crate) fn is_due_in(&self) -> Option<Duration> {
+    pub fn is_due_in(&self) -> Option<Duration> {
         self.since.map(|since| DELAY.saturating_sub(since.elapsed()))
     }
 
     /// Begins to write down what has changed: packets go on to come. What goes wrong is only a
     /// warning, and tried again.
-    pub(crate) fn write(&mut self) {
+    pub fn write(&mut self) {
         self.since = None;
         if self.writer.as_ref().is_some_and(|writer| !writer.is_finished()) {
             self.since = Some(Instant::now());
             return;
         }
         self.finish();
-        let now = state::now();
+        let now = saved_bans::now();
         self.forget(|source| now - source.last_seen > AGE);
         self.forget_least();
         let changes = self.changes();
@@ -131,7 +130,7 @@ impl Keeper {
     fn finish(&mut self) {
         let Some(writer) = self.writer.take() else { return };
         if let Ok(Err((failure, changes))) = writer.join() {
-            failure.print(false);
+            (self.warn)(&failure.to_string());
             // One that is to be taken out may as well stay in the file.
             for (target, _) in changes {
                 if let Some(source) = self.sources.get_mut(&target) {
@@ -142,130 +141,29 @@ impl Keeper {
     }
 
     /// Writes down all that is left.
-    pub(crate) fn close(mut self) {
+    pub fn close(mut self) {
         self.finish();
         self.write();
         self.finish();
     }
 }
 
-fn store(history: &History) -> Result<Store, Failure> {
-    let nowhere =
-        || Failure::Usage("there is no folder to keep them in: see --state-dir".to_owned());
+fn store(history: &History) -> Result<Store, Error> {
+    let nowhere = || Error::Usage("there is no folder to keep them in: see --state-dir".to_owned());
     history.scans().map(Store::new).ok_or_else(nowhere)
 }
 
-pub(crate) fn scans(address: Option<IpAddr>, history: &History, as_json: bool) -> Done {
-    let mut sources: Vec<(Target, Source)> = store(history)?.read()?.into_iter().collect();
-    if let Some(address) = address {
-        let target = Target::source(address, Target::V6_SOURCE);
-        let found = sources.into_iter().find(|(known, _)| *known == target);
-        if as_json {
-            let source = found.as_ref().map(|(target, source)| describe(target, source));
-            output::json(&json!({ "source": source }));
-        } else if let Some((target, source)) = &found {
-            print_one(target, source);
-        } else {
-            output::line(&format!("{target} was not seen"));
-        }
-        return Ok(found.is_some().into());
-    }
-    sources.sort_by(|(_, one), (_, other)| other.rank().total_cmp(&one.rank()));
-    if as_json {
-        let all: Vec<Value> = sources.iter().map(|(target, it)| describe(target, it)).collect();
-        output::json(&json!({ "sources": all }));
-        return Ok(Answer::Yes);
-    }
-    let scans: Vec<_> = sources.iter().filter(|(_, source)| source.level > 0).collect();
-    if !scans.is_empty() {
-        output::line("level  source                    packets  ports  last seen");
-    }
-    for (target, source) in &scans {
-        let ports = source.ports.len().to_string() + more(source);
-        let last = output::time(source.last_seen as u64);
-        let Source { level, packets, .. } = source;
-        output::line(&format!("{level:>5}  {target:<24} {packets:>8} {ports:>6}  {last}"));
-    }
-    let rest = sources.len() - scans.len();
-    output::line(&format!("{} scans, and {rest} sources that are none", scans.len()));
-    Ok(Answer::Yes)
-}
-
-fn more(source: &Source) -> &'static str {
-    if source.has_more_ports() { "+" } else { "" }
-}
-
-fn print_one(target: &Target, source: &Source) {
-    let times = [source.first_seen, source.last_seen].map(|time| output::time(time as u64));
-    let flags: Vec<String> = source.tcp_flags.iter().map(|set| flags(*set)).collect();
-    let targets: Vec<String> = source.targets().map(IpAddr::to_string).collect();
-    let options = source.tcp_options.clone().map(|options| match options.as_str() {
-        "" => "none".to_owned(),
-        _ => options,
-    });
-    let ports = ranges(&source.ports).join(", ") + more(source);
-    let lines = [
-        ("source", target.to_string()),
-        ("level", source.level.to_string()),
-        ("seen", format!("{} to {}", times[0], times[1])),
-        ("packets", source.packets.to_string()),
-        ("to", targets.join(", ")),
-        ("protocols", protocols(source).join(", ")),
-        ("ports", ports),
-        ("tcp flags", flags.join("; ")),
-        ("options", options.unwrap_or_default()),
-    ];
-    for (name, text) in lines.iter().filter(|(_, text)| !text.is_empty()) {
-        output::line(&format!("{name:<10} {text}"));
-    }
-}
-
-fn describe(target: &Target, source: &Source) -> Value {
-    json!({
-        "source": target.to_string(),
-        "level": source.level,
-        "first_seen": source.first_seen,
-        "last_seen": source.last_seen,
-        "packets": source.packets,
-        "targets": source.targets().collect::<Vec<_>>(),
-        "protocols": protocols(source),
-        "ports": ranges(&source.ports),
-        "more_ports": source.has_more_ports(),
-        "tcp_flags": source.tcp_flags.iter().map(|set| logged::flags(*set)).collect::<Vec<_>>(),
-        "tcp_options": source.tcp_options,
-    })
-}
-
-fn flags(set: u8) -> String {
-    match logged::flags(set).join(",") {
-        none if none.is_empty() => "none".to_owned(),
-        flags => flags,
-    }
-}
-
-fn protocols(source: &Source) -> Vec<String> {
-    source.protocols.iter().map(|number| protocol_word(*number)).collect()
-}
-
-/// Ports as a policy writes them, those that follow each other in one: `22/tcp`, `80-90/tcp`.
-fn ranges(ports: &[(u8, u16)]) -> Vec<String> {
-    let mut ranges: Vec<(u8, u16, u16)> = Vec::new();
-    for (protocol, port) in ports {
-        match ranges.last_mut() {
-            Some((same, _, last)) if same == protocol && *last + 1 == *port => *last = *port,
-            _ => ranges.push((*protocol, *port, *port)),
-        }
-    }
-    let text = |(protocol, first, last): (u8, u16, u16)| match protocol_word(protocol) {
-        word if first == last => format!("{first}/{word}"),
-        word => format!("{first}-{last}/{word}"),
-    };
-    ranges.into_iter().map(text).collect()
+/// Who has tried what, in no order.
+///
+/// # Errors
+/// If there is no folder for it, or the file cannot be read.
+pub fn read(history: &History) -> Result<Vec<(Target, Source)>, Error> {
+    Ok(store(history)?.read()?.into_iter().collect())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::net::{IpAddr, Ipv4Addr};
     use std::ops::Range;
 
     use super::*;
@@ -290,7 +188,7 @@ mod tests {
 
     /// One packet of each, a second apart.
     fn flood(keeper: &mut Keeper, sources: Range<u32>) {
-        let start = state::now();
+        let start = saved_bans::now();
         sources.for_each(|it| knock(keeper, FORGED + it, 22, start + f64::from(it)));
     }
 
@@ -312,9 +210,9 @@ mod tests {
     #[test]
     fn a_flood_of_forged_sources_leaves_the_scanner_and_the_last_of_them() {
         let folder = tempfile::tempdir().expect("a folder");
-        let history = History::open(Some(folder.path().to_owned()));
+        let history = History::open(Some(folder.path().to_owned()), |_| ());
         let mut keeper = Keeper::open(&history).expect("a keeper");
-        (1..=5).for_each(|port| knock(&mut keeper, SCANNER, port, state::now()));
+        (1..=5).for_each(|port| knock(&mut keeper, SCANNER, port, saved_bans::now()));
         flood(&mut keeper, 0..12_000);
         keeper.close();
         assert_eq!(kept(&history), (true, 9999, 2001, 11_999));
@@ -322,7 +220,7 @@ mod tests {
         // Those that were written are taken out, but for one that has come back meanwhile.
         let mut keeper = Keeper::open(&history).expect("a keeper");
         flood(&mut keeper, 12_000..32_000);
-        knock(&mut keeper, FORGED + 2001, 22, state::now() + 40_000.0);
+        knock(&mut keeper, FORGED + 2001, 22, saved_bans::now() + 40_000.0);
         keeper.close();
         assert_eq!(kept(&history), (true, 9999, 2001, 31_999));
     }
@@ -330,7 +228,7 @@ mod tests {
     #[test]
     fn what_could_not_be_written_is_written_later() {
         let folder = tempfile::tempdir().expect("a folder");
-        let history = History::open(Some(folder.path().to_owned()));
+        let history = History::open(Some(folder.path().to_owned()), |_| ());
         let mut keeper = Keeper::open(&history).expect("a keeper");
         let file = folder.path().join("scans");
         std::fs::create_dir(&file).expect("makes a folder");
@@ -341,12 +239,5 @@ mod tests {
         flood(&mut keeper, 2..3);
         keeper.close();
         assert_eq!(kept(&history), (false, 3, 0, 2));
-    }
-
-    #[test]
-    fn ports_that_follow_each_other_are_one_range() {
-        let ports = [(6, 22), (6, 80), (6, 81), (6, 82), (6, 65_535), (17, 83)];
-        let expected = ["22/tcp", "80-82/tcp", "65535/tcp", "83/udp"];
-        assert_eq!(ranges(&ports), expected);
     }
 }

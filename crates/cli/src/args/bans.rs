@@ -94,18 +94,8 @@ pub(crate) struct Ports(Vec<Port>);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lasts(pub(crate) Option<Duration>);
 
-/// The kernel counts milliseconds, and takes no ban without a length. A number alone is seconds, as
-/// Fail2Ban writes them, and a negative one a ban without end.
 pub(crate) fn parse_time(text: &str) -> Result<Lasts, String> {
-    let time = match text.parse::<f64>() {
-        Ok(seconds) if seconds < 0.0 => return Ok(Lasts(None)),
-        Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?,
-        Err(_) => humantime::parse_duration(text).map_err(|error| error.to_string())?,
-    };
-    if time < Duration::from_millis(1) {
-        return Err("expected at least 1ms; leave it out for a ban without end".to_owned());
-    }
-    Ok(Lasts(Some(time)))
+    nfguard_control::ban_text::parse_time(text).map(Lasts)
 }
 
 fn parse_ports(text: &str) -> Result<Ports, String> {

@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
+use nfguard_control::guard::{Options, Scraped};
 use nix::unistd::Group;
 
 /// What to guard, and whom to tell.
-#[derive(Debug, ClapArgs)]
+#[derive(Clone, Debug, ClapArgs)]
 pub(crate) struct GuardRequest {
     /// The policy to load first; without it, what is loaded, or was last
     pub(crate) file: Option<PathBuf>,
@@ -26,11 +27,11 @@ pub(crate) struct GuardRequest {
     pub(crate) metrics: Option<Scraped>,
 }
 
-/// Where numbers are read.
-#[derive(Clone, Debug)]
-pub(crate) enum Scraped {
-    Tcp(SocketAddr),
-    File(PathBuf),
+impl GuardRequest {
+    pub(crate) fn options(&self) -> Options {
+        let GuardRequest { socket, mode, group, metrics, .. } = self.clone();
+        Options { socket, mode, group, metrics }
+    }
 }
 
 fn parse_mode(text: &str) -> Result<u32, String> {

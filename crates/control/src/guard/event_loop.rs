@@ -11,11 +11,10 @@ use nix::poll::{PollFd, PollFlags, poll};
 
 use super::api::Event;
 use super::bans::{Memory, Restored};
-use super::listen::Listener;
+use super::client::{Peer, Right};
+use super::listener::Listener;
 use super::metrics::Numbers;
-use super::peer::{Peer, Right};
-use super::policy::PolicyTable;
-use crate::failure::Failure;
+use super::policy_table::PolicyTable;
 
 /// Events may be lost; so often all is looked at without any.
 const LOOK: Duration = Duration::from_secs(5);
@@ -68,12 +67,12 @@ impl Guard {
     }
 
     /// Until the process is ended from outside. The table stays.
-    pub(super) fn serve(mut self, listeners: &[Listener]) -> Result<(), Failure> {
+    pub(super) fn serve(mut self, listeners: &[Listener]) -> Result<(), crate::Error> {
         let kept = self.policy.kept();
         log::info!(kept:? = kept, file = self.policy.file(); "guarding");
         loop {
             let (has_news, comers, ready) =
-                self.wait(listeners).map_err(|error| Failure::Guard(error.to_string()))?;
+                self.wait(listeners).map_err(|error| crate::Error::Guard(error.to_string()))?;
             if has_news {
                 self.heed();
             }
@@ -225,7 +224,7 @@ impl Guard {
     fn see_never(&mut self, now: Instant) {
         self.next_never = now + NEVER;
         // A table that was removed on purpose is not to come back for this.
-        let opened = crate::bans::never().and_then(|never| Ok(Bans::open_existing(never)?));
+        let opened = crate::ban_table::never().and_then(|never| Ok(Bans::open_existing(never)?));
         let told = opened.and_then(|bans| {
             if let Some(mut bans) = bans {
                 bans.tell_never()?;

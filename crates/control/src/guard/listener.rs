@@ -10,10 +10,11 @@ use std::path::Path;
 
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
-use super::peer::Right;
-use crate::args::{GuardRequest, Scraped};
-use crate::failure::Failure;
-use crate::way_back::is_trusted;
+use super::client::Right;
+use super::{Options, Scraped};
+
+use crate::Error;
+use crate::local_socket::is_trusted;
 
 /// A place where clients come in.
 pub(super) enum Listener {
@@ -30,29 +31,29 @@ pub(super) enum Listener {
     Unix(UnixListener),
 }
 
-pub(super) fn open(request: &GuardRequest, inner: UnixListener) -> Result<Vec<Listener>, Failure> {
+pub(super) fn open(options: &Options, inner: UnixListener) -> Result<Vec<Listener>, Error> {
     let mut all = vec![Listener::Inner(inner)];
-    let path = &request.socket;
+    let path = &options.socket;
     let outer = file(path).and_then(|socket| {
-        chown(path, None, request.group)?;
-        fs::set_permissions(path, fs::Permissions::from_mode(request.mode))?;
+        chown(path, None, options.group)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(options.mode))?;
         Ok(socket)
     });
-    let socket = outer.map_err(Failure::file(path))?;
-    all.push(Listener::Outer { socket, group: request.group, mode: request.mode });
-    match &request.metrics {
+    let socket = outer.map_err(Error::file(path))?;
+    all.push(Listener::Outer { socket, group: options.group, mode: options.mode });
+    match &options.metrics {
         None => {}
         Some(Scraped::Tcp(address)) => {
             let socket = TcpListener::bind(address)
-                .map_err(|error| Failure::File(address.to_string(), error))?;
+                .map_err(|error| Error::File(address.to_string(), error))?;
             all.push(Listener::Tcp(socket));
         }
         Some(Scraped::File(path)) => {
-            all.push(Listener::Unix(file(path).map_err(Failure::file(path))?));
+            all.push(Listener::Unix(file(path).map_err(Error::file(path))?));
         }
     }
     for listener in &all {
-        listener.do_not_block().map_err(|error| Failure::Guard(error.to_string()))?;
+        listener.do_not_block().map_err(|error| Error::Guard(error.to_string()))?;
     }
     Ok(all)
 }

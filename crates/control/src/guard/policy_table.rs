@@ -5,9 +5,8 @@ use nfguard_netlink::{Error, Nft, Table};
 use nfguard_policy::TABLE;
 
 use super::api::Kept;
-use crate::load::ours;
-use crate::way_back::everything_anew;
-use crate::{output, stamp};
+use crate::table::{everything_anew, ours};
+use crate::{digest, table_diff};
 
 /// `EOPNOTSUPP` and `EPERM`, the same on every architecture that this runs on.
 const UNKNOWN_FLAG: i32 = 95;
@@ -46,7 +45,7 @@ impl PolicyTable {
 
     /// The name of the file that was loaded.
     pub(super) fn file(&self) -> String {
-        self.intended.as_ref().map(|table| stamp::verify(table).0).unwrap_or_default()
+        self.intended.as_ref().map(|table| digest::verify(table).0).unwrap_or_default()
     }
 
     /// Makes the kernel hold what is intended, owned if it can be.
@@ -106,7 +105,7 @@ impl PolicyTable {
         }
         self.take()?;
         // After the repair, for it takes time.
-        let changes = output::changes(self.intended.as_ref(), held.as_ref());
+        let changes = table_diff::changes(self.intended.as_ref(), held.as_ref());
         Ok(Some(Repair { changes }))
     }
 
@@ -127,7 +126,7 @@ impl PolicyTable {
         self.kernel = Some(kernel);
         let before = self.intended.clone().map(Table::normalized);
         match held {
-            Some(held) if as_is || stamp::verify(&held).1 => self.intended = Some(held),
+            Some(held) if as_is || digest::verify(&held).1 => self.intended = Some(held),
             None if removed.iter().any(|table| table == TABLE) => self.intended = None,
             _ => {}
         }

@@ -6,11 +6,10 @@ use std::time::{Duration, Instant};
 use nfguard_ban::{Ban, BanOutcome, Target, scan};
 
 use super::api::{Request, Response, Status, Time};
+use super::client::Right;
+use super::event_loop::Guard;
 use super::metrics;
-use super::peer::Right;
-use super::serve::Guard;
-use crate::args::{Lasts, parse_time};
-use crate::ban_list::Who;
+use crate::ban_text::{Who, parse_time};
 
 /// How many lines of one client are answered before somebody else's turn.
 const AT_ONCE: usize = 32;
@@ -188,7 +187,7 @@ fn port(text: Option<&str>) -> Result<Option<nfguard_ban::Port>, String> {
 
 fn how_long(time: &Time) -> Result<Option<Duration>, String> {
     match time {
-        Time::Text(text) => parse_time(text).map(|Lasts(lasts)| lasts),
+        Time::Text(text) => parse_time(text),
         Time::Seconds(seconds) if *seconds < 0.0 => Ok(None),
         Time::Seconds(seconds) => {
             Duration::try_from_secs_f64(*seconds).map(Some).map_err(|error| error.to_string())

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use ipnetwork::IpNetwork;
 use nfguard_ban::{Bans, NeverBan};
-use nfguard_netlink::{Error, Expr, Nft, Op, Table, Transaction, diff};
+use nfguard_netlink::{Error, Expr, Nft, Table};
 
-use crate::guard;
-use crate::load::{POLICY, ours};
+use crate::ban_table::POLICY;
+use crate::table::{everything_anew, ours};
+use crate::{Warn, lease};
 
 /// What a load changes, as it was.
 pub(super) struct Previous {
@@ -63,8 +64,8 @@ impl Previous {
     ///
     /// Where a guard keeps the table, that is asked for it first. It may have lent it to the load
     /// that takes too long: then it can be changed already, or will be in a moment.
-    pub(super) fn put_back(&self) -> Result<(), Error> {
-        let lent = guard::try_borrow().ok().flatten();
+    pub(super) fn put_back(&self, warn: Warn) -> Result<(), Error> {
+        let lent = lease::try_borrow(warn).ok().flatten();
         self.put_back_now()?;
         if let Some(lent) = lent {
             let removed: Vec<String> =
@@ -93,15 +94,6 @@ impl Previous {
         bans.spare(POLICY, &self.spared)?;
         bans.drop_outgoing(self.outgoing)
     }
-}
-
-/// Makes the table, or makes it absent, whatever was there and without reading it.
-pub(crate) fn everything_anew(table: Option<&Table>) -> Transaction {
-    let ours = ours();
-    // The first one, because what is absent cannot be deleted.
-    let mut ops = vec![Op::AddTable { comment: ours.comment, awake: false }, Op::DeleteTable];
-    ops.extend(table.into_iter().flat_map(|table| diff(None, table).ops));
-    Transaction { table: ours.name, ops }
 }
 
 /// The first set that a rule uses and that has no name of its own. nfguard makes none, and the

@@ -7,9 +7,8 @@ use std::process::{Command, Stdio};
 
 use nix::unistd::setsid;
 
-use crate::failure::Failure;
+use crate::Error;
 use crate::history::{History, VARIABLE};
-use crate::{Answer, Done, output};
 
 /// The hidden verb.
 const VERB: &str = "way-back";
@@ -19,11 +18,11 @@ const MYSELF: &str = "/proc/self/exe";
 
 /// Starts a keeper, which then waits for a loader. Under systemd it is a unit of its own, for
 /// logind may end all that a session has started; else a process of a session of its own.
-pub(super) fn start(history: &History) -> Result<(), Failure> {
+pub(super) fn start(history: &History) -> Result<(), Error> {
     if is_under_systemd() {
         match unit(history) {
             Ok(()) => return Ok(()),
-            Err(why) => output::warning(&format!(
+            Err(why) => (history.warn)(&format!(
                 "the way back is no systemd unit but a process of its own, which may end with this \
                  session: {why}"
             )),
@@ -35,18 +34,21 @@ pub(super) fn start(history: &History) -> Result<(), Failure> {
     let status = quiet(&mut command).status();
     match status {
         Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(Failure::WayBack(format!("its process does not start: {status}"))),
-        Err(error) => Err(Failure::WayBack(format!("its process does not start: {error}"))),
+        Ok(status) => Err(Error::WayBack(format!("its process does not start: {status}"))),
+        Err(error) => Err(Error::WayBack(format!("its process does not start: {error}"))),
     }
 }
 
 /// Leaves the loader's session and terminal, and starts the keeper. As that one does not lead the
 /// new session, it cannot get a terminal any more.
-pub(crate) fn start_in_new_session() -> Done {
-    let failed = |error: std::io::Error| Failure::WayBack(error.to_string());
+///
+/// # Errors
+/// If it cannot leave, or start.
+pub fn start_in_new_session() -> Result<(), Error> {
+    let failed = |error: std::io::Error| Error::WayBack(error.to_string());
     setsid().map_err(|errno| failed(errno.into()))?;
     quiet(Command::new(MYSELF).arg(VERB)).spawn().map_err(failed)?;
-    Ok(Answer::Yes)
+    Ok(())
 }
 
 fn quiet(command: &mut Command) -> &mut Command {

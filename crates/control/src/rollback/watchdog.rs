@@ -16,13 +16,13 @@ use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use nix::time::clock_gettime;
 
-use super::previous::Previous;
-use super::{LINE_BREAK, Line, PAUSE, Proof, address, is_trusted};
-use crate::bans::Scans;
+use super::snapshot::Previous;
+use super::{LINE_BREAK, Line, PAUSE, Proof, address};
 use crate::connections::{self, Ends};
-use crate::failure::Failure;
 use crate::history::{History, LoadOutcome};
-use crate::{Answer, Done, output};
+use crate::local_socket::is_trusted;
+use crate::scan_bans::Scans;
+use crate::{Error, Warn};
 
 /// How long a keeper waits for the loader that it was started by.
 const LOADER: Duration = Duration::from_secs(30);
@@ -32,26 +32,31 @@ const QUESTION: Duration = Duration::from_millis(500);
 /// How long it tries to put back what the kernel refuses.
 const TRIES: Duration = Duration::from_secs(600);
 
-/// Runs until the way back is taken or needed no more.
-pub(crate) fn keep(history: &History) -> Done {
-    let failed = |error: io::Error| Failure::WayBack(error.to_string());
-    let Some(mut keeper) = Keeper::new().map_err(failed)? else { return Ok(Answer::No) };
+/// Runs until the way back is taken or needed no more; `false` if another one runs already.
+///
+/// # Errors
+/// If it cannot wait.
+pub fn keep(history: &History) -> Result<bool, Error> {
+    let warn = history.warn;
+    let failed = |error: io::Error| Error::WayBack(error.to_string());
+    let Some(mut keeper) = Keeper::new(warn).map_err(failed)? else { return Ok(false) };
     let outcome = keeper.run().map_err(failed)?;
     if let (Some(previous), End::WentBack) = (&keeper.previous, outcome) {
-        output::warning("nobody has confirmed the load: the rules from before it are back");
+        warn("nobody has confirmed the load: the rules from before it are back");
         if let Err(error) = previous.tell_bans() {
-            output::warning(&error.to_string());
+            warn(&error.to_string());
         }
         // Whom the kernel has banned meanwhile, by rules that are gone.
         if let Some(Err(_)) = keeper.scans.take().map(Scans::outlive) {
-            output::warning("who was banned for a scan is banned no longer");
+            warn("who was banned for a scan is banned no longer");
         }
         history.settle(&LoadOutcome::WentBack);
     }
-    Ok(Answer::Yes)
+    Ok(true)
 }
 
 struct Keeper {
+    warn: Warn,
     listener: UnixListener,
     timer: TimerFd,
     signals: SignalFd,
@@ -82,7 +87,7 @@ enum End {
 
 impl Keeper {
     /// `None` if there is one in this network namespace already.
-    fn new() -> io::Result<Option<Keeper>> {
+    fn new(warn: Warn) -> io::Result<Option<Keeper>> {
         // What ends a session, a terminal or a job is not meant for this process. All the same it
         // can be ended politely: then what is due is done at once.
         let mut signals = SigSet::empty();
@@ -108,6 +113,7 @@ impl Keeper {
         // Where memory is short, somebody else is to go. Only root may say so.
         let _ = fs::write("/proc/self/oom_score_adj", "-1000");
         let mut keeper = Keeper {
+            warn,
             listener,
             timer,
             signals,
@@ -279,11 +285,11 @@ impl Keeper {
     fn go_back(&mut self) -> End {
         let Some(previous) = &self.previous else { return End::NotNeeded };
         self.scans = Scans::now().ok();
-        put_back(previous);
+        put_back(previous, self.warn);
         if let Some(mut loader) = self.loader.take() {
             // It has not said that it is done: what it does until it ends has to go as well.
             let _ = loader.line.hear();
-            put_back(previous);
+            put_back(previous, self.warn);
             let _ = loader.line.say("late");
         }
         if self.listener.set_nonblocking(true).is_ok() {
@@ -296,11 +302,11 @@ impl Keeper {
 }
 
 /// Until it has worked.
-fn put_back(previous: &Previous) {
+fn put_back(previous: &Previous, warn: Warn) {
     let since = Instant::now();
-    while let Err(error) = previous.put_back() {
+    while let Err(error) = previous.put_back(warn) {
         let words = error.to_string().replace('\n', &LINE_BREAK.to_string());
-        output::warning(&format!("the rules from before the load are not back yet: {words}"));
+        warn(&format!("the rules from before the load are not back yet: {words}"));
         if since.elapsed() > TRIES {
             return;
         }

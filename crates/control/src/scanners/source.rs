@@ -27,27 +27,27 @@ const SYN: u8 = 2;
 type Numbers = SmallVec<[u8; 16]>;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Source {
+pub struct Source {
     /// Seconds since 1970.
-    pub(crate) first_seen: f64,
-    pub(crate) last_seen: f64,
-    pub(crate) packets: u64,
+    pub first_seen: f64,
+    pub last_seen: f64,
+    pub packets: u64,
     /// The highest level that one of its scans has reached.
-    pub(crate) level: u8,
+    pub level: u8,
     /// Protocol and port in their order, at most [`PORTS`].
-    pub(crate) ports: SmallVec<[(u8, u16); 4]>,
-    pub(crate) protocols: Numbers,
+    pub ports: SmallVec<[(u8, u16); 4]>,
+    pub protocols: Numbers,
     /// Each set of TCP flags that it has sent.
-    pub(crate) tcp_flags: Numbers,
+    pub tcp_flags: Numbers,
     /// Of its first SYN.
-    pub(crate) tcp_options: Option<String>,
+    pub tcp_options: Option<String>,
     scan: Scan,
     /// Whether there is anything of it in the file.
     #[serde(skip, default = "from_the_file")]
-    pub(crate) is_written: bool,
+    pub is_written: bool,
     /// Whether the file lacks what it did last.
     #[serde(skip)]
-    pub(crate) is_changed: bool,
+    pub is_changed: bool,
 }
 
 fn from_the_file() -> bool {
@@ -67,7 +67,7 @@ struct Scan {
 }
 
 impl Source {
-    pub(crate) fn new(time: f64) -> Source {
+    pub fn new(time: f64) -> Source {
         Source {
             first_seen: time,
             last_seen: time,
@@ -84,7 +84,7 @@ impl Source {
     }
 
     /// Adds a packet that was not let in.
-    pub(crate) fn add(&mut self, packet: &ParsedPacket<'_>, time: f64) {
+    pub fn add(&mut self, packet: &ParsedPacket<'_>, time: f64) {
         if time - self.last_seen > SILENCE {
             self.scan = Scan::default();
         }
@@ -111,18 +111,18 @@ impl Source {
     }
 
     /// The addresses of this host, or behind it, that its last scan was for.
-    pub(crate) fn targets(&self) -> impl Iterator<Item = &IpAddr> {
+    pub fn targets(&self) -> impl Iterator<Item = &IpAddr> {
         self.scan.targets.iter().map(|(address, _)| address)
     }
 
     /// The higher, the worse.
-    pub(crate) fn rank(&self) -> f64 {
+    pub fn rank(&self) -> f64 {
         // No time is as long as the step from one level to the next.
         f64::from(self.level) * 1e12 + self.last_seen
     }
 
     /// Whether there were more ports than are remembered.
-    pub(crate) fn has_more_ports(&self) -> bool {
+    pub fn has_more_ports(&self) -> bool {
         self.ports.len() >= PORTS
     }
 }

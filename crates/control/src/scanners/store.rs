@@ -1,7 +1,6 @@
 //! Sources in a file, each written for itself.
 
 use std::collections::HashMap;
-use std::error::Error;
 use std::fmt::Display;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -15,7 +14,7 @@ use redb::{Database, DatabaseError, ReadableTable as _, TableDefinition, TableEr
 use rustix::fs::FlockOperation;
 
 use super::source::Source;
-use crate::failure::Failure;
+use crate::Error;
 
 /// A source as `nfguard bans` would write it, and what it did as JSON.
 const SOURCES: TableDefinition<&str, &[u8]> = TableDefinition::new("sources");
@@ -38,7 +37,7 @@ impl Store {
     }
 
     /// Makes this process the only one that keeps them, as long as the value lives.
-    pub(crate) fn claim(&self) -> Result<File, Failure> {
+    pub(crate) fn claim(&self) -> Result<File, Error> {
         let folder = self.0.parent().unwrap_or(&self.0);
         let claim = || {
             DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
@@ -48,15 +47,15 @@ impl Store {
         };
         claim().map_err(|error| match error.kind() {
             ErrorKind::WouldBlock => {
-                Failure::Usage("another `nfguard log --keep` is running".to_owned())
+                Error::Usage("another `nfguard log --keep` is running".to_owned())
             }
-            _ => Failure::file(folder)(error),
+            _ => Error::file(folder)(error),
         })
     }
 
     /// All of them; none if there is no file.
-    pub(crate) fn read(&self) -> Result<HashMap<Target, Source>, Failure> {
-        if !self.0.try_exists().map_err(Failure::file(&self.0))? {
+    pub(crate) fn read(&self) -> Result<HashMap<Target, Source>, Error> {
+        if !self.0.try_exists().map_err(Error::file(&self.0))? {
             return Ok(HashMap::new());
         }
         let database = self.open()?;
@@ -64,17 +63,17 @@ impl Store {
     }
 
     /// All or nothing, and safe from a power cut.
-    pub(crate) fn write(&self, changes: &[Change]) -> Result<(), Failure> {
+    pub(crate) fn write(&self, changes: &[Change]) -> Result<(), Error> {
         let database = self.open()?;
         write(&database, changes).map_err(|error| self.failure(error))
     }
 
-    fn open(&self) -> Result<Database, Failure> {
+    fn open(&self) -> Result<Database, Error> {
         let since = Instant::now();
         loop {
             let mut options = OpenOptions::new();
             options.read(true).write(true).create(true).truncate(false).mode(0o600);
-            let file = options.open(&self.0).map_err(Failure::file(&self.0))?;
+            let file = options.open(&self.0).map_err(Error::file(&self.0))?;
             match Database::builder().set_cache_size(CACHE).create_file(file) {
                 Err(DatabaseError::DatabaseAlreadyOpen) if since.elapsed() < PATIENCE => {
                     sleep(Duration::from_millis(20));
@@ -84,14 +83,14 @@ impl Store {
         }
     }
 
-    fn failure(&self, error: impl Display) -> Failure {
-        Failure::file(&self.0)(io::Error::other(format!(
+    fn failure(&self, error: impl Display) -> Error {
+        Error::file(&self.0)(io::Error::other(format!(
             "{error}; if it is removed, it is begun anew"
         )))
     }
 }
 
-fn read(database: &Database) -> Result<HashMap<Target, Source>, Box<dyn Error>> {
+fn read(database: &Database) -> Result<HashMap<Target, Source>, Box<dyn std::error::Error>> {
     let table = match database.begin_read()?.open_table(SOURCES) {
         Err(TableError::TableDoesNotExist(_)) => return Ok(HashMap::new()),
         table => table?,
@@ -104,7 +103,7 @@ fn read(database: &Database) -> Result<HashMap<Target, Source>, Box<dyn Error>> 
     Ok(sources)
 }
 
-fn write(database: &Database, changes: &[Change]) -> Result<(), Box<dyn Error>> {
+fn write(database: &Database, changes: &[Change]) -> Result<(), Box<dyn std::error::Error>> {
     let write = database.begin_write()?;
     let mut table = write.open_table(SOURCES)?;
     for (target, source) in changes {

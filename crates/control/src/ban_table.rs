@@ -1,0 +1,32 @@
+//! What the ban table is told of a policy.
+
+use nfguard_ban::{Bans, NeverBan};
+use nfguard_policy::Policy;
+
+use crate::Error;
+
+/// Why those are never banned whom a policy names.
+pub(crate) const POLICY: &str = "the policy says so";
+
+/// Who is never banned, as far as this process can tell.
+///
+/// # Errors
+/// If this host cannot be asked.
+pub fn never() -> Result<NeverBan, Error> {
+    NeverBan::of_this_host().map_err(|error| Error::Kernel(error.into()))
+}
+
+/// Tells the bans what the policy says of them. A host without bans gets no table for a policy that
+/// says nothing and bans nobody.
+pub(crate) fn tell_bans(policy: &Policy) -> Result<(), Error> {
+    let never = never()?;
+    let bans = match policy.never_ban() {
+        [] if !policy.ban_outgoing() && !policy.bans_scans() => Bans::open_existing(never)?,
+        _ => Some(Bans::open(never)?),
+    };
+    if let Some(mut bans) = bans {
+        bans.spare(POLICY, policy.never_ban())?;
+        bans.drop_outgoing(policy.ban_outgoing())?;
+    }
+    Ok(())
+}

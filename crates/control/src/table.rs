@@ -1,0 +1,26 @@
+//! The policy's table in the kernel.
+
+use nfguard_netlink::{Change, Error, Nft, Op, Table, Transaction, diff};
+use nfguard_policy::{MARK, TABLE};
+
+/// What our table is known by.
+pub fn ours() -> Table {
+    Table { name: TABLE.to_owned(), comment: Some(MARK.to_owned()), ..Table::default() }
+}
+
+/// Makes the kernel of this thread's network namespace hold the table.
+///
+/// # Errors
+/// If the kernel refuses it, or it cannot be read back.
+pub fn apply(table: &Table) -> Result<Change, Error> {
+    nfguard_netlink::load(&mut Nft::open()?, table)
+}
+
+/// Makes the table, or makes it absent, whatever was there and without reading it.
+pub(crate) fn everything_anew(table: Option<&Table>) -> Transaction {
+    let ours = ours();
+    // The first one, because what is absent cannot be deleted.
+    let mut ops = vec![Op::AddTable { comment: ours.comment, awake: false }, Op::DeleteTable];
+    ops.extend(table.into_iter().flat_map(|table| diff(None, table).ops));
+    Transaction { table: ours.name, ops }
+}
