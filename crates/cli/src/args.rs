@@ -4,7 +4,7 @@ mod bans;
 mod guard;
 mod log;
 
-pub(crate) use bans::{BanRequest, BansRequest, Lasts, UnbanRequest, parse_time};
+pub(crate) use bans::{BanRequest, BansRequest, Lasts, UnbanRequest};
 pub(crate) use guard::GuardRequest;
 pub(crate) use log::LogRequest;
 

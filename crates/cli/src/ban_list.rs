@@ -2,7 +2,6 @@
 //! `nfguard bans --json` prints.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use nfguard_ban::{InvalidTarget, Port};

@@ -1,13 +1,13 @@
 //! `ban`, `unban` and `bans`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _};
 use std::path::Path;
 use std::slice;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use nfguard_ban::{ActiveBan, Admitted, Ban, BanCounts, BanOutcome, Bans, Error, NeverBan, Target};
+use nfguard_ban::{ActiveBan, Admitted, Ban, BanCounts, BanOutcome, Bans, Error, NeverBan};
 use nfguard_control::ban_table::never;
 use nfguard_control::ban_text::Who;
 use nfguard_control::input::STANDARD;

@@ -11,7 +11,6 @@ use crate::args::Question;
 use crate::failure::Failure;
 use crate::output::{self, BAD, GOOD};
 use crate::{Answer, Done};
-use nfguard_control::policy_file::PolicyFile;
 
 /// Stand-ins for "somebody" and "this host" (RFC 5737, RFC 3849).
 pub(crate) const SOMEBODY_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7));

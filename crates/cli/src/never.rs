@@ -6,7 +6,7 @@ use nfguard_control::ban_table;
 use serde_json::json;
 
 use crate::args::NeverChange;
-use crate::{Answer, Done, bans, output};
+use crate::{Answer, Done, output};
 
 pub(crate) fn never(change: Option<&NeverChange>, as_json: bool) -> Done {
     let this_host = ban_table::never()?;

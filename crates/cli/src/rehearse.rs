@@ -22,7 +22,6 @@ use crate::explain::fate_word;
 use crate::failure::Failure;
 use crate::output::{self, BAD, GOOD};
 use crate::{Answer, Done};
-use nfguard_control::policy_file::PolicyFile;
 use nfguard_control::table::apply;
 
 /// Long enough for a loaded machine: a probe that passes does not wait for it.

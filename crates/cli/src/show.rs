@@ -6,7 +6,6 @@ use nfguard_netlink::{Nft, Table, text};
 use serde_json::{Value, json};
 
 use crate::{Answer, Done, output};
-use nfguard_control::policy_file::PolicyFile;
 use nfguard_control::table::ours;
 
 pub(crate) fn show(path: Option<&Path>, as_json: bool) -> Done {

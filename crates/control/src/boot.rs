@@ -16,6 +16,7 @@ use crate::{Warn, digest, lease, rollback};
 /// For a machine that has no policy which can be loaded, and never had. To let nobody in would be
 /// as safe, but nobody could repair it.
 const RESCUE: &str = include_str!("../../../policies/rescue.json");
+/// What the rescue policy is called in place of a file.
 pub const RESCUE_NAME: &str = "nfguard's rescue policy";
 
 /// What came to be in force.

@@ -10,7 +10,9 @@ use std::str::FromStr;
 /// A TCP connection, by its ends. As text it is what sshd puts into `SSH_CONNECTION`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ends {
+    /// The far end.
     pub peer: SocketAddr,
+    /// The near end.
     pub local: SocketAddr,
 }
 

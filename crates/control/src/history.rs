@@ -34,9 +34,11 @@ pub const VARIABLE: &str = "NFGUARD_STATE_DIR";
 pub struct LoadRecord {
     /// The format.
     nfguard_load: u32,
+    /// Its number, from 1.
     pub number: u64,
     /// Seconds since 1970.
     pub time: u64,
+    /// Who loaded.
     pub user: String,
     /// The SSH session that it came by, as `SSH_CONNECTION` has it.
     pub ssh: Option<String>,
@@ -48,9 +50,11 @@ pub struct LoadRecord {
     pub table: String,
     /// The load whose policy this brought back.
     pub of: Option<u64>,
+    /// What became of it.
     pub outcome: LoadOutcome,
 }
 
+/// What became of a load.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LoadOutcome {
@@ -107,7 +111,7 @@ fn user() -> String {
 #[derive(Clone, Debug)]
 pub struct History {
     folder: Option<PathBuf>,
-    pub warn: Warn,
+    pub(crate) warn: Warn,
 }
 
 impl History {

@@ -42,7 +42,7 @@ pub fn borrow(warn: Warn) -> Result<Lent, Error> {
 }
 
 /// As [`borrow`]; `None` if somebody else has the table, who can be changing it now.
-pub fn try_borrow(warn: Warn) -> Result<Option<Lent>, Error> {
+pub(crate) fn try_borrow(warn: Warn) -> Result<Option<Lent>, Error> {
     let failed = |error: io::Error| Error::Guard(error.to_string());
     let Some(mut guard) = find(warn).map_err(failed)? else { return Ok(Some(Lent(None))) };
     let answer = ask(&mut guard, &json!({ "op": "borrow" })).map_err(failed)?;
@@ -71,7 +71,7 @@ fn ask(guard: &mut BufReader<UnixStream>, request: &Value) -> io::Result<Value> 
 }
 
 /// The guard of this network namespace.
-pub fn find(warn: Warn) -> io::Result<Option<BufReader<UnixStream>>> {
+pub(crate) fn find(warn: Warn) -> io::Result<Option<BufReader<UnixStream>>> {
     let stream = match UnixStream::connect_addr(&address()?) {
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => return Ok(None),
         stream => stream?,
@@ -91,6 +91,6 @@ pub fn find(warn: Warn) -> io::Result<Option<BufReader<UnixStream>>> {
     Ok(Some(BufReader::new(stream)))
 }
 
-pub fn address() -> io::Result<SocketAddr> {
+pub(crate) fn address() -> io::Result<SocketAddr> {
     SocketAddr::from_abstract_name(NAME)
 }

@@ -16,9 +16,13 @@ use crate::input::{self, STANDARD};
 
 /// A policy and what it was read from.
 pub struct PolicyFile {
+    /// The name of the file, as it was given.
     pub name: String,
+    /// All of the file.
     pub text: String,
+    /// What it says.
     pub policy: Policy,
+    /// What is allowed and may be a mistake.
     pub warnings: Vec<Problem>,
 }
 
@@ -55,6 +59,8 @@ impl PolicyFile {
         };
         PolicyFile::parse(&path.display().to_string(), read().map_err(Error::file(path))?)
     }
+
+    /// Validates the text of a file.
 
     pub fn parse(name: &str, text: String) -> Result<PolicyFile, Error> {
         let name = name.to_owned();

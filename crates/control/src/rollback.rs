@@ -72,6 +72,8 @@ impl Proof {
         (Proof::Console, "console", "from the console, which proves nothing about the network"),
     ];
 
+    /// As JSON has it.
+
     pub fn word(self) -> &'static str {
         self.entry().1
     }
@@ -89,6 +91,7 @@ impl Proof {
 
 /// What came of an attempt to confirm.
 pub enum Confirmed {
+    /// It is confirmed.
     Yes(Proof),
     /// The way back was taken already.
     TooLate,

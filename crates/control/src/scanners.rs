@@ -43,6 +43,7 @@ pub struct Keeper {
 type Written = Result<(), (Error, Vec<Change>)>;
 
 impl Keeper {
+    /// Reads what is known, and keeps it alone.
     pub fn open(history: &History) -> Result<Keeper, Error> {
         let store = store(history)?;
         let claim = store.claim()?;
@@ -51,6 +52,8 @@ impl Keeper {
         let warn = history.warn;
         Ok(Keeper { warn, store, _claim: claim, sources, gone, since: None, writer: None })
     }
+
+    /// Adds a packet that was not let in.
 
     pub fn add(&mut self, packet: &ParsedPacket<'_>, time: f64) {
         let target = Target::source(packet.source, Target::V6_SOURCE);

@@ -26,16 +26,20 @@ const SYN: u8 = 2;
 /// many.
 type Numbers = SmallVec<[u8; 16]>;
 
+/// What one source has tried.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Source {
     /// Seconds since 1970.
     pub first_seen: f64,
+    /// Seconds since 1970.
     pub last_seen: f64,
+    /// How many it has sent.
     pub packets: u64,
     /// The highest level that one of its scans has reached.
     pub level: u8,
     /// Protocol and port in their order, at most [`PORTS`].
     pub ports: SmallVec<[(u8, u16); 4]>,
+    /// Each protocol that it has used.
     pub protocols: Numbers,
     /// Each set of TCP flags that it has sent.
     pub tcp_flags: Numbers,
@@ -44,10 +48,10 @@ pub struct Source {
     scan: Scan,
     /// Whether there is anything of it in the file.
     #[serde(skip, default = "from_the_file")]
-    pub is_written: bool,
+    pub(crate) is_written: bool,
     /// Whether the file lacks what it did last.
     #[serde(skip)]
-    pub is_changed: bool,
+    pub(crate) is_changed: bool,
 }
 
 fn from_the_file() -> bool {
@@ -67,7 +71,7 @@ struct Scan {
 }
 
 impl Source {
-    pub fn new(time: f64) -> Source {
+    pub(crate) fn new(time: f64) -> Source {
         Source {
             first_seen: time,
             last_seen: time,
