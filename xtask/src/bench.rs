@@ -9,7 +9,7 @@ use crate::{runner, setup};
 const WITH_PEERS: &str = "bans";
 
 /// Runs the binary `name` of the `benches` package.
-pub(crate) fn steps(report: &mut Report, name: &str, args: &[String]) {
+pub(crate) fn steps(report: &Report, name: &str, args: &[String]) {
     setup::packages(report, &setup::BENCHMARK_TOOLS, false);
     if name == WITH_PEERS {
         setup::packages(report, &setup::PEER_TOOLS, false);

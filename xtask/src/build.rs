@@ -1,5 +1,6 @@
 //! Building through cargo, and finding what it built.
 
+use crate::output::{self, say};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -106,10 +107,14 @@ pub(crate) fn responder() -> Result<PathBuf, String> {
 
 fn artifacts(mut command: Command) -> Result<Vec<Value>, String> {
     command.arg("--message-format=json-render-diagnostics");
+    let errors = if output::is_kept() { Stdio::piped() } else { Stdio::inherit() };
     let output = command
-        .stderr(Stdio::inherit())
+        .stderr(errors)
         .output()
         .map_err(|error| format!("cargo does not start: {error}"))?;
+    if output::is_kept() {
+        say(String::from_utf8_lossy(&output.stderr).trim_end());
+    }
     if !output.status.success() {
         return Err("does not build".to_owned());
     }

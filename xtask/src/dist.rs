@@ -1,17 +1,16 @@
 //! What is handed out: a program that needs no library, and a Debian package with it and all that
 //! goes with it.
 
+mod package;
 mod root;
 
 use crate::build::{self, cargo};
+use crate::output::say;
 use crate::report::{Report, Tally};
 use crate::{runner, setup};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-
-/// What makes packages, with the version that is known to work here.
-const CARGO_DEB: [(&str, &str); 1] = [("cargo-deb", "3.8.0")];
 
 /// Without libraries, wherever its target can be had.
 const MUSL: &str = "x86_64-unknown-linux-musl";
@@ -19,8 +18,7 @@ const MUSL: &str = "x86_64-unknown-linux-musl";
 const GNU: &str = "x86_64-unknown-linux-gnu";
 
 /// Installs what both are made with, or with `check` only says what is missing.
-pub(crate) fn setup(report: &mut Report, check: bool) {
-    setup::cargo_tools(report, &CARGO_DEB, check);
+pub(crate) fn setup(report: &Report, check: bool) {
     let add = || runner::output(Command::new("rustup").args(["target", "add", MUSL]));
     // Where there is no rustup, or no net, the other one serves.
     if !is_here(MUSL) && (check || add().is_err() || !is_here(MUSL)) {
@@ -36,8 +34,8 @@ fn is_here(target: &str) -> bool {
 }
 
 /// What was made.
-struct Products {
-    program: PathBuf,
+pub(crate) struct Products {
+    pub(crate) program: PathBuf,
     package: PathBuf,
 }
 
@@ -52,21 +50,35 @@ pub(crate) struct Plan {
     time: String,
 }
 
-/// Builds both, installs the package into a folder and removes it again. With `twice`, builds both
-/// once more in another folder, and compares the bytes. Returns how it was built.
-pub(crate) fn steps(report: &mut Report, twice: bool) -> Option<Plan> {
+/// Builds the program and the package, and looks at them. With `twice`, builds both once more.
+pub(crate) fn steps(report: &Report, twice: bool) {
+    if let Some((plan, products)) = build(report) {
+        check(report, &plan, &products);
+        if twice {
+            again(report, &plan, &products);
+        }
+    }
+}
+
+/// Builds the program and the package.
+pub(crate) fn build(report: &Report) -> Option<(Plan, Products)> {
     let mut made = None;
     report.step("dist: build", || {
         let plan = Plan::here()?;
         let products = plan.build()?;
-        println!("{}\n{}", products.program.display(), products.package.display());
+        say(products.program.display());
+        say(products.package.display());
         made = Some((plan, products));
         Ok(Tally::DONE)
     });
-    let (plan, products) = made?;
+    made
+}
+
+/// Looks at what was built, installs the package into a folder and removes it again.
+pub(crate) fn check(report: &Report, plan: &Plan, products: &Products) {
     report.step("dist: the program needs no library, and says what it is", || {
         needs_no_library(&products.program)?;
-        says_what_it_is(&products.program, &plan)
+        says_what_it_is(&products.program, plan)
     });
     if runner::is_root() {
         report.step("dist: installed, upgraded, removed, purged", || {
@@ -75,10 +87,11 @@ pub(crate) fn steps(report: &mut Report, twice: bool) -> Option<Plan> {
     } else {
         report.left_out("installing the package needs root".to_owned());
     }
-    if twice {
-        report.step("dist: the same bytes from another folder", || same_bytes(&plan, &products));
-    }
-    Some(plan)
+}
+
+/// Builds both once more from a copy in another folder, and compares the bytes.
+pub(crate) fn again(report: &Report, plan: &Plan, products: &Products) {
+    report.step("dist: the same bytes from another folder", || same_bytes(plan, products));
 }
 
 impl Plan {
@@ -112,24 +125,25 @@ impl Plan {
         let program = out.join(format!("nfguard-{version}-{}", self.target));
         let package = out.join(format!("nfguard_{version}_amd64.deb"));
         fs::copy(&built, &program).map_err(|error| error.to_string())?;
-        let mut deb = cargo();
-        deb.args(["deb", "--no-build", "--no-strip", "--package", "nfguard"]);
-        deb.args(["--target", self.target, "--output"]).arg(&package);
-        runner::run(self.surround(&mut deb))?;
+        package::build(&package::Place {
+            source: &self.source,
+            built: &folder,
+            stage: &self.target_dir.join("stage"),
+            package: &package,
+            time: &self.time,
+        })?;
         Ok(Products { program, package })
     }
 
     /// Has cargo build in the plan's folder for its target, and leave no trace of where and when.
     pub(crate) fn surround<'c>(&self, cargo: &'c mut Command) -> &'c mut Command {
-        let home = std::env::var_os("HOME").map(|home| Path::new(&home).join(".cargo"));
-        let cargo_home = std::env::var_os("CARGO_HOME").map(PathBuf::from).or(home);
         let mut flags = vec!["-Ctarget-feature=+crt-static".to_owned()];
         let mut known_as = |folder: &Path, name: &str| {
             flags.push(format!("--remap-path-prefix={}={name}", folder.display()));
         };
         known_as(&self.source, "/nfguard");
         known_as(&self.target_dir, "/target");
-        if let Some(home) = cargo_home {
+        if let Some(home) = setup::cargo_home() {
             known_as(&home, "/cargo");
         }
         cargo.current_dir(&self.source).env("CARGO_TARGET_DIR", &self.target_dir);
@@ -170,7 +184,7 @@ fn says_what_it_is(program: &Path, plan: &Plan) -> Result<Tally, String> {
     let said = runner::output(Command::new(program).arg("--version"))?;
     let (version, commit, target) = (env!("CARGO_PKG_VERSION"), &plan.commit, plan.target);
     let expected = format!("nfguard {version} (commit {commit}, features: none, {target})\n");
-    println!("{}", said.trim_end());
+    say(said.trim_end());
     if said == expected { Ok(Tally::DONE) } else { Err(format!("expected {expected}")) }
 }
 

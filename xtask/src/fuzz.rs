@@ -9,8 +9,8 @@ use std::fs;
 const TARGETS: [(&str, &str); 2] =
     [("policy_parse", "policies"), ("netlink_decode", "tests/fuzz/seeds/netlink_decode")];
 
-/// Runs each fuzz target for so many seconds.
-pub(crate) fn steps(report: &mut Report, seconds: u32) {
+/// Runs each fuzz target for this number of seconds.
+pub(crate) fn steps(report: &Report, seconds: u32) {
     for (target, seeds) in TARGETS {
         report.step(&format!("fuzz {target}"), || {
             let folder = root().join("tests/fuzz");

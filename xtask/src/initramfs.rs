@@ -2,8 +2,10 @@
 //! and the test programs as they were built for this machine, with the
 //! libraries they need.
 
-use crate::build::{self, TestBinary};
-use crate::{netns, runner};
+use crate::build;
+use crate::kernels::Guest;
+use crate::netns::{self, Programs};
+use crate::runner;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
@@ -39,28 +41,21 @@ const TOOLS: [&str; 2] = ["nft", "ip"];
 /// Builds the image for the kernel unpacked in `folder` and returns its path.
 pub(crate) fn build(
     folder: &Path,
-    programs: &[TestBinary],
-    nfguard: &Path,
-    examples: &[PathBuf],
+    guests: &[Guest],
+    programs: &Programs,
 ) -> Result<PathBuf, String> {
     let root = folder.join("initramfs");
     let image = folder.join("initramfs.cpio");
-    fill(folder, &root, programs, nfguard, examples)
-        .map_err(|error| format!("initramfs: {error}"))?;
-    let pack = "find . -print0 | cpio --null --quiet --create --format=newc --owner=0:0";
-    let file = fs::File::create(&image).map_err(|error| error.to_string())?;
-    runner::run(Command::new("sh").args(["-c", pack]).current_dir(&root).stdout(file))?;
+    fill(folder, &root, guests, programs).map_err(|error| format!("initramfs: {error}"))?;
+    let pack = "find . -print0 | cpio --null --quiet --create --format=newc --owner=0:0 > \"$1\"";
+    let mut sh = Command::new("sh");
+    sh.args(["-c", pack, "sh"]).arg(&image).current_dir(&root);
+    runner::run(&mut sh)?;
     fs::remove_dir_all(&root).map_err(|error| error.to_string())?;
     Ok(image)
 }
 
-fn fill(
-    folder: &Path,
-    root: &Path,
-    programs: &[TestBinary],
-    nfguard: &Path,
-    examples: &[PathBuf],
-) -> io::Result<()> {
+fn fill(folder: &Path, root: &Path, guests: &[Guest], programs: &Programs) -> io::Result<()> {
     if root.exists() {
         fs::remove_dir_all(root)?;
     }
@@ -78,12 +73,12 @@ fn fill(
     for name in TOOLS {
         program(root, &tool(name)?, &format!("usr/sbin/{name}"))?;
     }
-    program(root, nfguard, "usr/sbin/nfguard")?;
-    for example in examples {
+    program(root, &programs.nfguard, "usr/sbin/nfguard")?;
+    for example in &programs.examples {
         let name = example.file_name().unwrap_or_default().to_string_lossy();
         program(root, example, &format!("examples/{name}"))?;
     }
-    for binary in programs {
+    for Guest { binary, .. } in guests {
         program(root, &binary.path, &format!("tests/{}", binary.name()))?;
         fs::create_dir_all(inside(root, &binary.dir))?;
     }
@@ -95,11 +90,11 @@ fn fill(
         }
     }
     let init = root.join("init");
-    fs::write(&init, init_script(programs))?;
+    fs::write(&init, init_script(guests))?;
     fs::set_permissions(&init, fs::Permissions::from_mode(0o755))
 }
 
-fn init_script(programs: &[TestBinary]) -> String {
+fn init_script(guests: &[Guest]) -> String {
     let mut script = format!(
         "#!/bin/busybox sh\n\
          /bin/busybox --install -s /bin\n\
@@ -115,14 +110,16 @@ fn init_script(programs: &[TestBinary]) -> String {
          export NFGUARD_NETNS_TEST=$(readlink /proc/self/ns/net | tr -cd 0-9)\n\
          echo \"{GREETING}$(uname -r)\"\n"
     );
-    for binary in programs {
+    for Guest { binary, tests } in guests {
         let (dir, name) = (binary.dir.display(), binary.name());
         // As on the host: no more privilege than needed.
         let user = if netns::needs_root(binary) { "" } else { "-U -r " };
+        let exact = if tests.is_empty() { "" } else { "--exact" };
+        let tests = tests.join(" ");
         script += &format!(
             "echo '-- {name}'\n\
              cd '{dir}'\n\
-             CARGO_MANIFEST_DIR='{dir}' unshare {user}-n -m '/tests/{name}' </dev/null 2>&1\n\
+             CARGO_MANIFEST_DIR='{dir}' unshare {user}-n -m '/tests/{name}' {exact} {tests} </dev/null 2>&1\n\
              echo \"{EXIT}$?\"\n"
         );
     }

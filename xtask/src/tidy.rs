@@ -1,6 +1,11 @@
 //! The repository's invariants, checked by program.
 
+mod imports;
+mod rooms;
+mod words;
+
 use crate::build::{cargo, root};
+use crate::output::say;
 use crate::report::{Report, Tally};
 use crate::runner;
 use crate::source::{File, files};
@@ -43,42 +48,49 @@ const TOP: [&str; 23] = [
     "xtask",
 ];
 
-/// What a pure crate does without: files, sockets, programs and the clock.
-const IMPURE: [&str; 9] = [
-    "std::fs",
-    "std::process",
-    "std::env",
-    "std::io",
-    "TcpStream",
-    "TcpListener",
-    "UdpSocket",
-    "SystemTime",
-    "Instant",
-];
-
-/// Packages that may depend on the `nfguard` package.
-const ABOVE_THE_CLI: [&str; 2] = ["nfguard-tests", "nfguard-benches"];
+/// Libraries that do without sockets, files, programs and the clock, if no feature is on.
+pub(crate) const PURE: [&str; 2] = ["nfguard-netlink", "nfguard-policy"];
 
 /// Runs each check as a step of its own.
-pub(crate) fn steps(report: &mut Report) {
+pub(crate) fn steps(report: &Report) {
     let files = match files(root()) {
         Ok(files) => files,
         Err(error) => return report.step("tidy", || Err(error.to_string())),
     };
     let rust: Vec<&File> = files.iter().filter(|file| file.path.ends_with(".rs")).collect();
-    let mut check = |name: &str, problems: Result<Vec<String>, String>| {
+    let check = |name: &str, problems: Result<Vec<String>, String>| {
         report.step(&format!("tidy: {name}"), || verdict(problems?));
     };
     check("unsafe only where the kernel is talked to", Ok(unsafe_code(&rust)));
     check("nothing left undone", Ok(undone(&rust)));
     check("files a person can hold in mind", Ok(too_long(&rust)));
-    check("the policy crate is pure", Ok(impure(&rust)));
+    check("pure crates are pure", Ok(rooms::impure(&rust)));
+    check("libraries do not print", Ok(rooms::prints(&rust)));
     check("pure crates do not reach libc", reaches_libc());
-    check("who depends on whom", packages().map(|list| layers(&list)));
+    check("crates depend only downwards", packages().map(|list| rooms::arrows(&list)));
     check("each crate has a licence and the lints", packages().map(|list| manifests(&list)));
     check("each policy has a golden file", Ok(golden(&files)));
     check("the top folder", top_folder());
-    check("no path of somebody's machine", Ok(developer_paths(&files)));
+    check("no path of a developer's machine", Ok(developer_paths(&files)));
+}
+
+/// The checks that wait for the rooms to be in order.
+pub(crate) fn later(report: &Report) {
+    let files = files(root()).unwrap_or_default();
+    let rust: Vec<&File> = files.iter().filter(|file| file.path.ends_with(".rs")).collect();
+    report.step("tidy: no circle of imports", || verdict(imports::circles(&rust)));
+    report.step("tidy: no room above a quarter", || verdict(rooms::too_large(&rust)));
+    report.step("tidy: public API", || verdict(crate::publish::api(&files)?));
+}
+
+/// Prints the words that should not occur, and how many there are in each room.
+pub(crate) fn words(report: &Report) {
+    report.step("words", || {
+        let lines = words::lines(&files(root()).map_err(|error| error.to_string())?);
+        lines.iter().for_each(say);
+        words::by_room(&lines).iter().for_each(say);
+        verdict(lines.first().map(|_| format!("{} lines", lines.len())).into_iter().collect())
+    });
 }
 
 fn verdict(problems: Vec<String>) -> Result<Tally, String> {
@@ -108,14 +120,9 @@ fn too_long(rust: &[&File]) -> Vec<String> {
         .collect()
 }
 
-fn impure(rust: &[&File]) -> Vec<String> {
-    let policy = rust.iter().filter(|file| file.path.starts_with("crates/policy/src/"));
-    policy.flat_map(|file| file.shipped().code_with(&IMPURE)).collect()
-}
-
 fn reaches_libc() -> Result<Vec<String>, String> {
     let mut problems = Vec::new();
-    for package in ["nfguard-policy", "nfguard-netlink"] {
+    for package in PURE {
         let mut tree = cargo();
         tree.args(["tree", "--package", package, "--no-default-features"]);
         let tree = runner::output(tree.args(["--edges", "normal", "--prefix", "none"]))?;
@@ -134,26 +141,6 @@ fn packages() -> Result<Vec<Value>, String> {
     let text = runner::output(metadata.args(["metadata", "--no-deps", "--format-version", "1"]))?;
     let value: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
     Ok(value["packages"].as_array().cloned().unwrap_or_default())
-}
-
-fn layers(packages: &[Value]) -> Vec<String> {
-    let mut problems = Vec::new();
-    for package in packages {
-        let name = package["name"].as_str().unwrap_or_default();
-        for dependency in package["dependencies"].as_array().into_iter().flatten() {
-            let on = dependency["name"].as_str().unwrap_or_default();
-            let forbidden = match on {
-                "nfguard" => !ABOVE_THE_CLI.contains(&name),
-                "nfguard-policy" => name == "nfguard-ban" || name == "nfguard-netlink",
-                "nfguard-ban" => name == "nfguard-policy" || name == "nfguard-netlink",
-                _ => false,
-            };
-            if forbidden {
-                problems.push(format!("{name} depends on {on}"));
-            }
-        }
-    }
-    problems
 }
 
 fn manifests(packages: &[Value]) -> Vec<String> {
@@ -189,8 +176,8 @@ fn top_folder() -> Result<Vec<String>, String> {
     Ok(names.filter(|name| !TOP.contains(&name.as_str())).collect())
 }
 
-/// The place where this copy lies is known to nobody else, nor is the folder
-/// around it, unless every machine has one of that name.
+/// Lines with a path of this machine: the place of this copy, or the folder around it, unless every
+/// machine has a folder of that name.
 fn developer_paths(files: &[File]) -> Vec<String> {
     let here = root();
     let mut needles = vec![format!("/{}/", "home"), format!("/{}/", "Users")];

@@ -1,0 +1,116 @@
+//! Which tests run on other kernels.
+
+use crate::build::TestBinary;
+use crate::netns::{self, E2E};
+
+/// Test targets of the end-to-end package that depend on the kernel: those named so.
+const PREFIX: &str = "kernel_";
+
+/// Tests of such targets that give the same answer on every kernel.
+struct Same {
+    target: &'static str,
+    /// The start of the tests' names; of all tests of the target, if empty.
+    tests: &'static str,
+    reason: &'static str,
+}
+
+/// All that other kernels leave out. A target or a test that is new runs there, until it is named
+/// here. The nightly run leaves out nothing.
+const SAME_EVERYWHERE: [Same; 6] = [
+    Same {
+        target: "kernel_ban_cli",
+        tests: "",
+        reason: "arguments, files and words; kernel_bans and kernel_ban_edits have the kernel's part",
+    },
+    Same {
+        target: "kernel_examples",
+        tests: "",
+        reason: "the library calls of kernel_bans, made by another program",
+    },
+    Same {
+        target: "kernel_guard",
+        tests: "api::",
+        reason: "the socket's protocol; the other modules have the kernel's part",
+    },
+    Same {
+        target: "kernel_load",
+        tests: "errors::",
+        reason: "words and exit statuses; kernel_netlink has the kernel's part",
+    },
+    Same {
+        target: "kernel_load",
+        tests: "status::",
+        reason: "words and exit statuses; kernel_netlink reads back what it loads",
+    },
+    Same {
+        target: "kernel_log_reader",
+        tests: "",
+        reason: "words for logged packets; kernel_log has the kernel's part",
+    },
+];
+
+/// A test program, and which of its tests run on another kernel.
+pub(crate) struct Guest {
+    pub(crate) binary: TestBinary,
+    /// The tests' names; all tests of the program, if empty.
+    pub(crate) tests: Vec<String>,
+}
+
+/// Chooses tests of programs that are built. An entry of the list that fits no test is an error.
+pub(super) fn choose(binaries: &[TestBinary], all: bool) -> Result<Vec<Guest>, String> {
+    let mut guests = Vec::new();
+    let mut names = Vec::new();
+    for binary in binaries {
+        let tests = netns::tests(binary, None)?;
+        names.extend(tests.iter().map(|test| (binary.target.clone(), test.clone())));
+        let kept =
+            if all { tests.clone() } else { dependent(&binary.package, &binary.target, &tests) };
+        if !kept.is_empty() {
+            let tests = if kept.len() == tests.len() { Vec::new() } else { kept };
+            guests.push(Guest { binary: binary.clone(), tests });
+        }
+    }
+    let fits = |same: &Same| names.iter().any(|(target, test)| same.fits(target, test));
+    let is_built = |same: &Same| binaries.iter().any(|binary| binary.target == same.target);
+    match SAME_EVERYWHERE.iter().find(|same| is_built(same) && !fits(same)) {
+        Some(same) => Err(format!("{} has no test {}…: {}", same.target, same.tests, same.reason)),
+        None => Ok(guests),
+    }
+}
+
+/// The tests of a program that depend on the kernel.
+fn dependent(package: &str, target: &str, tests: &[String]) -> Vec<String> {
+    if package != E2E || !target.starts_with(PREFIX) {
+        return Vec::new();
+    }
+    let is_same = |test: &String| SAME_EVERYWHERE.iter().any(|same| same.fits(target, test));
+    tests.iter().filter(|test| !is_same(test)).cloned().collect()
+}
+
+impl Same {
+    fn fits(&self, target: &str, test: &str) -> bool {
+        self.target == target && test.starts_with(self.tests)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{E2E, dependent};
+
+    fn kept(package: &str, target: &str, tests: &[&str]) -> Vec<String> {
+        dependent(package, target, &tests.iter().map(|&test| test.to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_new_target_and_a_new_test_run_on_every_kernel() {
+        assert_eq!(kept(E2E, "kernel_of_tomorrow", &["a", "b"]), ["a", "b"]);
+        assert_eq!(kept(E2E, "kernel_load", &["status::a", "new::a"]), ["new::a"]);
+    }
+
+    #[test]
+    fn what_does_not_depend_on_the_kernel_is_left_out() {
+        assert_eq!(kept(E2E, "kernel_examples", &["a"]), [""; 0]);
+        assert_eq!(kept(E2E, "peers_ufw", &["a"]), [""; 0]);
+        assert_eq!(kept("nfguard-lab", "probes", &["a"]), [""; 0]);
+    }
+}
