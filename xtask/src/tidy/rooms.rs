@@ -23,11 +23,16 @@ const ARROWS: [(&str, &[&str]); 13] = [
 ];
 
 /// What a pure crate does without: files, sockets, programs and the clock.
-const IMPURE: [&str; 9] = [
+const IMPURE: [&str; 14] = [
     "std::fs",
     "std::process",
     "std::env",
-    "std::io",
+    "std::thread",
+    "io::stdin",
+    "File",
+    "Command",
+    "UnixStream",
+    "UnixListener",
     "TcpStream",
     "TcpListener",
     "UdpSocket",
@@ -35,8 +40,12 @@ const IMPURE: [&str; 9] = [
     "Instant",
 ];
 
-/// Folders without them.
-const PURE: [&str; 3] = ["crates/policy/src/", "crates/ufw/src/", "crates/netlink/src/"];
+/// Folders without them. The kernel's errors are `std::io` errors.
+const PURE: [&str; 3] = ["crates/policy/src/", "crates/ufw/src/", NETLINK];
+const NETLINK: &str = "crates/netlink/src/";
+
+/// What the two that know no kernel do without, too.
+const NO_KERNEL: [&str; 1] = ["std::io"];
 
 /// The file that talks to the kernel; without the feature `socket` it is not compiled.
 const SOCKET: &str = "crates/netlink/src/socket";
@@ -78,7 +87,11 @@ pub(super) fn impure(rust: &[&File]) -> Vec<String> {
         PURE.iter().any(|folder| path.starts_with(folder)) && !path.starts_with(SOCKET)
     };
     let pure = rust.iter().filter(|file| is_pure(&file.path));
-    pure.flat_map(|file| file.shipped().code_with(&IMPURE)).collect()
+    let words = |file: &File| match file.path.starts_with(NETLINK) {
+        true => IMPURE.to_vec(),
+        false => [&IMPURE[..], &NO_KERNEL].concat(),
+    };
+    pure.flat_map(|file| file.shipped().code_with(&words(file))).collect()
 }
 
 /// Lines of libraries that print.
