@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use nfguard_ban::{
-    ActiveBan, Ban, BanCounts, BanOutcome, Bans, Error, NeverBan, Port, TABLE, Target,
+    ActiveBan, Ban, BanCounts, BanOutcome, Bans, Error, NeverBan, NeverBanKind, Port, TABLE, Target,
 };
 use nfguard_lab::{Netns, Probe, World};
 use nfguard_tests::nft::nft;
@@ -24,7 +24,7 @@ fn target(text: &str) -> Target {
 
 fn ban(bans: &Bans, text: &str, lasts: Option<Duration>) -> Ban<'static> {
     let target = bans.admit(target(text)).expect("nobody's friend");
-    Ban { target, port: None, lasts, source: "one", reason: "", since: None }
+    Ban { target, port: None, duration: lasts, source: "one", reason: "", created_at: None }
 }
 
 fn seconds(seconds: u64) -> Option<Duration> {
@@ -36,8 +36,14 @@ fn addresses(bans: &Bans, first: [u8; 4], count: u32) -> Vec<Ban<'static>> {
     let first = u32::from_be_bytes(first);
     let address = |at: u32| Target::source(IpAddr::from((first + at).to_be_bytes()), 64);
     let admitted = (0..count).map(|at| bans.admit(address(at)).expect("nobody's friend"));
-    let ban =
-        |target| Ban { target, port: None, lasts: HOUR, source: "one", reason: "r", since: None };
+    let ban = |target| Ban {
+        target,
+        port: None,
+        duration: HOUR,
+        source: "one",
+        reason: "r",
+        created_at: None,
+    };
     admitted.map(ban).collect()
 }
 
@@ -111,7 +117,7 @@ fn a_long_list_is_counted_right_however_much_of_it_is_in_force_or_in_it_twice() 
         (None, all(0, 30_000, 1000)),
         (HOUR, all(0, 0, 31_000)),
     ] {
-        second.iter_mut().for_each(|ban| ban.lasts = lasts);
+        second.iter_mut().for_each(|ban| ban.duration = lasts);
         assert_eq!(bans.ban_all(second.clone()).expect("banned"), made, "{lasts:?}");
     }
     assert_eq!(bans.count().expect("a number"), 45_000);
@@ -220,17 +226,28 @@ fn two_that_extend_at_once_leave_the_longest() {
 fn what_one_program_spares_no_other_bans_until_it_is_taken_off_the_list() {
     let netns = netns();
     let ally: IpAddr = "192.0.2.10".parse().expect("an address");
-    let first = netns.run(|| Bans::open(NeverBan::default().and(ally, "the operator")));
+    let first = netns
+        .run(|| Bans::open(NeverBan::default().with(ally, NeverBanKind::by_hand("the operator"))));
     drop(first.expect("the table"));
     let mut second = bans(&netns);
     let refused = second.admit(target("192.0.2.0/24")).expect_err("contains the operator");
-    assert_eq!(refused.reason, "the operator");
-    second.spare("the policy", &[target("198.51.100.0/24").network()]).expect("spared");
-    second.spare("the policy", &[target("203.0.113.0/24").network()]).expect("spared");
+    assert_eq!(refused.entry.kind, NeverBanKind::by_hand("the operator"));
+    second
+        .replace_never_ban(
+            &NeverBanKind::by_hand("the policy"),
+            &[target("198.51.100.0/24").network()],
+        )
+        .expect("spared");
+    second
+        .replace_never_ban(
+            &NeverBanKind::by_hand("the policy"),
+            &[target("203.0.113.0/24").network()],
+        )
+        .expect("spared");
     let third = bans(&netns);
     assert!(third.admit(target("203.0.113.9")).is_err());
     assert!(third.admit(target("198.51.100.9")).is_ok());
-    second.spare_no_longer(&[ally.into()]).expect("taken off");
+    second.remove_never_ban(&[ally.into()]).expect("taken off");
     assert!(second.admit(target("192.0.2.0/24")).is_ok());
     assert!(bans(&netns).admit(target("192.0.2.10")).is_ok());
 }
@@ -240,13 +257,14 @@ fn a_program_that_heard_of_an_ally_does_not_put_it_back_but_keeps_to_its_own() {
     let netns = netns();
     let all = ["192.0.2.10", "198.51.100.0/24"].map(|text| target(text).network());
     let mut first = bans(&netns);
-    first.spare("the office", &all).expect("spared");
+    first.replace_never_ban(&NeverBanKind::by_hand("the office"), &all).expect("spared");
     let friend: IpAddr = "203.0.113.9".parse().expect("an address");
-    let second = netns.run(|| Bans::open(NeverBan::default().and(friend, "a friend")));
+    let second = netns
+        .run(|| Bans::open(NeverBan::default().with(friend, NeverBanKind::by_hand("a friend"))));
     let mut second = second.expect("the table");
     assert!(second.admit(target("192.0.2.10")).is_err());
-    first.spare("the office", &[]).expect("spared no longer");
-    first.spare_no_longer(&[friend.into()]).expect("taken off");
+    first.replace_never_ban(&NeverBanKind::by_hand("the office"), &[]).expect("spared no longer");
+    first.remove_never_ban(&[friend.into()]).expect("taken off");
     // The first of its length: the table is looked at again.
     second.ban(&ban(&second, "10.0.0.0/9", HOUR)).expect("banned");
     for mut bans in [second, bans(&netns)] {
@@ -262,21 +280,26 @@ fn more_allies_than_there_is_room_for_are_refused_and_those_before_stay() {
     let netns = netns();
     let mut bans = bans(&netns);
     let ally = |at: u32| IpAddr::from((0x0a00_0000 + at).to_be_bytes()).into();
-    bans.spare("the office", &[ally(0)]).expect("spared");
+    bans.replace_never_ban(&NeverBanKind::by_hand("the office"), &[ally(0)]).expect("spared");
     let all: Vec<_> = (0..16_385).map(ally).collect();
-    let error = bans.spare("the office", &all).expect_err("too many").to_string();
+    let error = bans
+        .replace_never_ban(&NeverBanKind::by_hand("the office"), &all)
+        .expect_err("too many")
+        .to_string();
     assert!(error.contains("no room for 16386 single addresses"), "{error}");
     assert!(bans.admit(target("10.0.0.0")).is_err());
     assert!(bans.admit(target("10.0.0.1")).is_ok());
     // As many as fit into the send buffer of who may not enlarge it.
-    bans.spare("the office", &all[..8_000]).expect("spared");
+    bans.replace_never_ban(&NeverBanKind::by_hand("the office"), &all[..8_000]).expect("spared");
     assert!(bans.admit(target("10.0.0.1")).is_err());
 }
 
 #[test]
 fn who_is_spared_is_so_after_others_have_removed_the_table() {
     let netns = netns();
-    bans(&netns).spare("the office", &[target("192.0.2.10").network()]).expect("spared");
+    bans(&netns)
+        .replace_never_ban(&NeverBanKind::by_hand("the office"), &[target("192.0.2.10").network()])
+        .expect("spared");
     let mut bans = bans(&netns);
     nft(&netns, "flush ruleset\n");
     bans.ban(&ban(&bans, "203.0.113.9", HOUR)).expect("banned");
@@ -290,15 +313,17 @@ fn an_ally_in_a_prefix_that_is_no_longer_spared_still_is() {
     for (reason, text) in
         [("a \"friend\"", "192.0.2.10"), ("a v6 friend", "2001:db8::5/128"), ("all", "0.0.0.0/0")]
     {
-        bans.spare(reason, &[target(text).network()]).expect("spared");
+        bans.replace_never_ban(&NeverBanKind::by_hand(reason), &[target(text).network()])
+            .expect("spared");
     }
-    bans.spare("all", &[target("2001:db8::/32").network()]).expect("spared");
-    bans.spare("all", &[]).expect("spared no longer");
+    bans.replace_never_ban(&NeverBanKind::by_hand("all"), &[target("2001:db8::/32").network()])
+        .expect("spared");
+    bans.replace_never_ban(&NeverBanKind::by_hand("all"), &[]).expect("spared no longer");
     let mut other = self::bans(&netns);
     assert!(other.admit(target("192.0.2.0/24")).is_err());
     assert!(other.admit(target("2001:db8::/32")).is_err());
     assert!(other.admit(target("198.51.100.1")).is_ok());
-    other.spare("a \"friend\"", &[]).expect("spared no longer");
+    other.replace_never_ban(&NeverBanKind::by_hand("a \"friend\""), &[]).expect("spared no longer");
     assert!(self::bans(&netns).admit(target("192.0.2.10")).is_ok());
 }
 
@@ -309,21 +334,31 @@ fn prefixes_in_each_other_are_all_spared_whichever_goes_first() {
         ["192.0.2.0/24", "192.0.2.16/28", "192.0.2.20/30", "2001:db8::/32", "2001:db8::/48"];
     let admits = |text: &str| bans(&netns).admit(target(text)).is_ok();
     for text in nested {
-        bans(&netns).spare(text, &[target(text).network()]).expect("spared");
+        bans(&netns)
+            .replace_never_ban(&NeverBanKind::by_hand(text), &[target(text).network()])
+            .expect("spared");
     }
     let named: Vec<_> =
-        bans(&netns).never().entries().iter().map(|ally| ally.reason.clone()).collect();
+        bans(&netns).never_ban().entries().iter().map(|entry| entry.kind.to_string()).collect();
     assert!(nested.iter().all(|text| named.iter().any(|reason| reason == text)), "{named:?}");
     let before = nft(&netns, "list ruleset\n");
     nft(&netns, &format!("flush ruleset\n{before}"));
 
-    bans(&netns).spare("2001:db8::/32", &[]).expect("spared no longer");
+    bans(&netns)
+        .replace_never_ban(&NeverBanKind::by_hand("2001:db8::/32"), &[])
+        .expect("spared no longer");
     assert!(!admits("2001:db8::1") && admits("2001:db8:1::1"));
-    bans(&netns).spare("192.0.2.16/28", &[]).expect("spared no longer");
+    bans(&netns)
+        .replace_never_ban(&NeverBanKind::by_hand("192.0.2.16/28"), &[])
+        .expect("spared no longer");
     assert!(!admits("192.0.2.17"));
-    bans(&netns).spare("192.0.2.0/24", &[]).expect("spared no longer");
+    bans(&netns)
+        .replace_never_ban(&NeverBanKind::by_hand("192.0.2.0/24"), &[])
+        .expect("spared no longer");
     assert!(!admits("192.0.2.21") && admits("192.0.2.17"));
-    bans(&netns).spare("192.0.2.20/30", &[]).expect("spared no longer");
+    bans(&netns)
+        .replace_never_ban(&NeverBanKind::by_hand("192.0.2.20/30"), &[])
+        .expect("spared no longer");
     assert!(admits("192.0.2.21"));
 }
 

@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use nfguard_ban::{Ban, BanOutcome, Bans, NeverBan, TABLE, Target};
+use nfguard_ban::{Ban, BanOutcome, Bans, NeverBan, NeverBanKind, TABLE, Target};
 use nfguard_lab::{Netns, Probe, World, packet};
 use nfguard_tests::nft::nft;
 use nfguard_tests::place::world;
@@ -25,7 +25,7 @@ fn target(text: &str) -> Target {
 fn ban(bans: &mut Bans, text: &str, lasts: Option<Duration>) -> BanOutcome {
     let target = bans.admit(target(text)).expect("nobody's friend");
     let (source, reason) = ("a-test", "5 \"failures\"");
-    let ban = Ban { target, port: None, lasts, source, reason, since: None };
+    let ban = Ban { target, port: None, duration: lasts, source, reason, created_at: None };
     bans.ban(&ban).expect("the kernel takes it")
 }
 
@@ -191,7 +191,7 @@ fn of_two_bans_the_longer_one_counts_and_permanent_is_longest() {
 fn no_friend_is_let_into_a_list_of_bans() {
     let world = world();
     let (_, attacker, _) = attackers()[0];
-    let never = NeverBan::default().and(attacker, "the operator");
+    let never = NeverBan::default().with(attacker, NeverBanKind::by_hand("the operator"));
     let bans = world.host.run(|| Bans::open(never).expect("bans"));
     let refused = bans.admit(target("203.0.113.0/24")).expect_err("contains the operator");
     assert!(refused.to_string().contains("203.0.113.66 (the operator)"), "{refused}");
@@ -205,7 +205,8 @@ fn whoever_puts_a_friend_among_the_banned_does_not_ban_it_however_many_friends_t
     for (host, attacker, neighbour) in attackers() {
         let _server = world.host.serve_tcp(SocketAddr::new(host, 443)).expect("a server");
         let mut bans = bans(&world.host);
-        bans.spare("ours", &[attacker.into()]).expect("it is spared");
+        bans.replace_never_ban(&NeverBanKind::by_hand("ours"), &[attacker.into()])
+            .expect("it is spared");
         let source = |of| Target::source(of, Target::V6_SOURCE);
         ban(&mut bans, &source(neighbour).to_string(), HOUR);
         let (set, net) =
@@ -215,11 +216,12 @@ fn whoever_puts_a_friend_among_the_banned_does_not_ban_it_however_many_friends_t
         for others in [0, 20, 0] {
             let address = |number| format!("{net}{number}").parse::<IpAddr>().expect("an address");
             let others: Vec<_> = (0..others).map(|number| address(number).into()).collect();
-            bans.spare("others", &others).expect("they are spared");
+            bans.replace_never_ban(&NeverBanKind::by_hand("others"), &others)
+                .expect("they are spared");
             must_pass(&world, attacker, host);
             assert!(!passes(&world, neighbour, host), "beside {} others", others.len());
         }
-        bans.spare_no_longer(&[attacker.into()]).expect("the list is changed");
+        bans.remove_never_ban(&[attacker.into()]).expect("the list is changed");
         assert!(!passes(&world, attacker, host), "{attacker} is a friend no more");
     }
 }
@@ -270,7 +272,10 @@ fn what_bans_prints_ban_takes_in_with_the_time_that_is_left() {
     assert_eq!(taken.status, Some(0), "{taken:?}");
     let restored = bans(&there).list().expect("a list");
     for (old, new) in made.list().expect("a list").into_iter().zip(restored) {
-        assert_eq!((&old.target, &old.source, &old.since), (&new.target, &new.source, &new.since));
+        assert_eq!(
+            (&old.target, &old.source, &old.created_at),
+            (&new.target, &new.source, &new.created_at)
+        );
         assert_eq!(old.reason, new.reason);
         assert_eq!(old.expires_in.is_some(), new.expires_in.is_some());
         assert!(new.expires_in <= HOUR);

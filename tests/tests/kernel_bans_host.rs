@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::net::IpAddr;
 use std::process::{Command, Stdio};
 
-use nfguard_ban::{Ban, Bans, NeverBan, TABLE};
+use nfguard_ban::{Ban, Bans, NeverBan, Outgoing, TABLE};
 use nfguard_lab::{Netns, veth};
 use nfguard_tests::nft::listed;
 use nfguard_tests::place::netns;
@@ -90,7 +90,7 @@ fn ip(netns: &Netns, batch: &str) {
 fn spared(netns: &Netns) -> BTreeSet<(IpAddr, String)> {
     let never = netns.run(|| NeverBan::of_this_host().expect("the kernel tells"));
     let allies = never.entries().iter();
-    allies.map(|ally| (ally.network.ip(), ally.reason.clone())).collect()
+    allies.map(|ally| (ally.network.ip(), ally.kind.to_string())).collect()
 }
 
 fn address(text: &str) -> IpAddr {
@@ -150,11 +150,12 @@ fn what_another_program_has_found_of_the_host_stays_in_the_rules_of_one_that_has
     };
     let mut first = open();
     let target = first.admit("203.0.113.9".parse().expect("a target")).expect("nobody's friend");
-    let ban = Ban { target, port: None, lasts: None, source: "test", reason: "", since: None };
+    let ban =
+        Ban { target, port: None, duration: None, source: "test", reason: "", created_at: None };
     first.ban(&ban).expect("is banned");
     ip(&host, "address add 192.0.2.60/24 dev eth0\n");
     drop(open());
-    first.drop_outgoing(true).expect("can be asked for");
+    first.set_outgoing(Outgoing::Drop).expect("can be asked for");
     let listed = listed(&host, TABLE);
     let rules: Vec<_> = listed.lines().filter(|line| line.contains(" @v4/32 ")).collect();
     assert_eq!(rules.len(), 2, "{listed}");

@@ -151,7 +151,7 @@ fn not_one_packet_of_who_is_in_both_lists_passes_while_they_are_swapped() {
         let mut feed = Feed::default();
         feed.add("45.9.20.0/24".parse().expect("a network"));
         feed.add(format!("45.10.{extra}.0/24").parse().expect("a network"));
-        feed.clean(bans.never())
+        feed.clean(bans.never_ban())
     };
     let lists = [list(1), list(2)];
     bans.set_feed("swapped", &lists[0]).expect("a feed");
@@ -244,7 +244,7 @@ fn what_a_first_import_left_that_was_killed_can_be_removed() {
     let mut bans = netns.run(|| Bans::open(NeverBan::default()).expect("the table"));
     let mut feed = Feed::default();
     feed.add(LISTED.parse().expect("a network"));
-    bans.set_feed("other", &feed.clean(bans.never())).expect("put in");
+    bans.set_feed("other", &feed.clean(bans.never_ban())).expect("put in");
     // Its sets, which no rule looks at yet.
     for family in [4, 6] {
         let set = format!("feed/drop/v{family}/1 {{ type ipv{family}_addr; flags interval; }}");

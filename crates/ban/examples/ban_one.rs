@@ -1,4 +1,4 @@
-//! Bans an address or a prefix for an hour, lists who is banned, and unbans it.
+//! Bans an address or a prefix for an hour, lists the bans, and ends the ban again.
 //!
 //! ```sh
 //! cargo build --package nfguard-ban --example ban_one
@@ -15,13 +15,18 @@ use nfguard_ban::{Ban, Bans, NeverBan, Target};
 fn main() -> Result<(), Box<dyn Error>> {
     let target: Target = env::args().nth(1).ok_or("name an address")?.parse()?;
     let mut bans = Bans::open(NeverBan::of_this_host()?)?;
-    let lasts = Some(Duration::from_secs(3600));
-    let (source, reason) = ("ban_one", "to see how it is done");
-    bans.ban(&Ban { target: bans.admit(target)?, port: None, lasts, source, reason, since: None })?;
+    bans.ban(&Ban {
+        target: bans.admit(target)?,
+        port: None,
+        duration: Some(Duration::from_secs(3600)),
+        source: "ban_one",
+        reason: "to see how it is done",
+        created_at: None,
+    })?;
     for ban in bans.list()? {
         println!("{} is banned by {}: {}", ban.target, ban.source, ban.reason);
     }
-    println!("Enter unbans {target}.");
+    println!("Press Enter to end the ban of {target}.");
     io::stdin().read_line(&mut String::new())?;
     bans.unban(target, None)?;
     Ok(())

@@ -2,17 +2,18 @@
 
 use nfguard_netlink::Refusal;
 
-use crate::edit::BanCounts;
-use crate::never::Refused;
+use crate::ban::BanCounts;
+use crate::layout::{MARK, TABLE};
+use crate::never_ban::Refused;
 
 /// Why bans could not be read or changed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// It would hit somebody on the never-ban list.
+    /// The ban would hit a never-ban entry.
     #[error(transparent)]
     NeverBanned(#[from] Refused),
-    /// There is no room for more. Nothing was changed.
+    /// A set has no room for more bans. Nothing was changed.
     #[error(
         "no room for {more} more bans: {set} holds {held} of at most {size}; end some, or ban \
          prefixes in place of addresses"
@@ -20,43 +21,41 @@ pub enum Error {
     Full {
         /// The set's name.
         set: String,
-        /// How many it has.
+        /// How many bans it has.
         held: u64,
-        /// How many it can have.
+        /// How many bans it can have.
         size: u32,
-        /// How many were to be added.
+        /// How many bans were to be added.
         more: usize,
     },
     /// The never-ban list has too many single addresses. Nothing was changed.
     #[error(
-        "no room for {allies} single addresses on the never-ban list, which holds {size} of each \
-         family; name prefixes in their place"
+        "no room for {entries} single addresses on the never-ban list, which holds {size} of each \
+         IP version; name prefixes in their place"
     )]
-    ManyAllies {
-        /// How many there would be.
-        allies: usize,
+    TooManyEntries {
+        /// How many single addresses there would be.
+        entries: usize,
         /// How many there can be.
         size: u32,
     },
-    /// The table was made by a version of this crate that lays bans out otherwise. Nothing was
-    /// changed.
+    /// The table was made by a version of this crate that has another layout. Nothing was changed.
     #[error(
-        "the bans were made by another version of nfguard ({found:?}, this one makes {:?}). Nothing \
-         was changed; save them with that version, remove table inet {} and ban them again",
-        crate::MARK,
-        crate::TABLE
+        "the bans were made by another version of nfguard ({found:?}, this one makes {MARK:?}). \
+         Nothing was changed; save them with that version, remove table inet {TABLE} and ban them \
+         again"
     )]
     OtherVersion {
         /// The table's comment.
         found: String,
     },
-    /// No name for a feed.
+    /// A feed cannot have this name.
     #[error("{name:?} is no name for a feed; expected 1 to 32 letters, digits, `-`, `_` and `.`")]
-    FeedName {
-        /// As it was given.
+    InvalidFeedName {
+        /// The name, as it was given.
         name: String,
     },
-    /// A feed without a single address. Nothing was changed.
+    /// A feed holds no address. Nothing was changed.
     #[error(
         "the list for {name} holds no address that may be dropped; nothing was changed. To end the \
          feed, remove it"
@@ -74,12 +73,12 @@ pub enum Error {
     /// A part of a long list is in force, the rest is not.
     #[error("{} of the list are banned, the rest is not: {error}", done.all())]
     Partly {
-        /// What became of those before the failure.
+        /// What became of the bans before the failure.
         done: BanCounts,
         /// What stopped it.
         error: Box<Error>,
     },
-    /// The kernel, or the way to it.
+    /// The kernel refused, or could not be asked.
     #[error(transparent)]
     Kernel(#[from] nfguard_netlink::Error),
 }
@@ -92,11 +91,12 @@ pub(crate) mod errno {
     pub(crate) const ENFILE: i32 = 23;
 }
 
-/// Whether the kernel refused an operation for this reason.
-pub(crate) fn refused(outcome: &Result<(), nfguard_netlink::Error>, errno: i32) -> bool {
+/// Tells whether the kernel refused an operation for this reason.
+pub(crate) fn is_refused_with(outcome: &Result<(), nfguard_netlink::Error>, errno: i32) -> bool {
     outcome.as_ref().is_err_and(|error| is_refusal(error, errno))
 }
 
+/// Tells whether an error is the kernel's refusal for this reason.
 pub(crate) fn is_refusal(error: &nfguard_netlink::Error, errno: i32) -> bool {
     let is = |refusal: &Refusal| refusal.errno == errno;
     matches!(error, nfguard_netlink::Error::Refused(refusals) if refusals.iter().any(is))

@@ -3,8 +3,11 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
+use nfguard_netlink::{IpVersion, PerIpVersion};
 
-use crate::never::{self, NeverBan, Span};
+use crate::address::{self, AddressRange};
+use crate::never_ban::NeverBan;
+use crate::target::Target;
 
 /// Addresses that are no single host of the internet: what the IANA registries of special-purpose
 /// addresses (RFC 6890, as of 2025) have as not globally reachable or as a translation mechanism,
@@ -38,130 +41,111 @@ const RESERVED: [&str; 22] = [
 /// A list as it was published: addresses and ranges in any order, which may overlap.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Feed {
-    spans: [Vec<Span>; 2],
+    ranges: PerIpVersion<Vec<AddressRange>>,
 }
 
-/// A range whose end lies before its start, or whose ends are of two families.
+/// A range whose end lies before its start, or whose ends are of two IP versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{first}-{last} is no range; expected the lower address first, both IPv4 or both IPv6")]
+#[non_exhaustive]
 pub struct InvalidRange {
-    /// As it was given.
+    /// The first address, as it was given.
     pub first: IpAddr,
-    /// As it was given.
+    /// The last address, as it was given.
     pub last: IpAddr,
 }
 
-/// What is left of a feed: ranges that can be dropped, and how many entries had to give something.
+/// A feed that can be dropped: without reserved addresses and never-ban entries, in ranges that
+/// neither overlap nor adjoin.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Cleaned {
-    /// Entries of the feed.
+#[non_exhaustive]
+pub struct CleanFeed {
+    /// How many entries the feed had.
     pub entries: u64,
-    /// Of these, how many had reserved addresses: private, bogons, multicast. Those were taken out.
+    /// How many of these had reserved addresses (private, bogons, multicast), which were removed.
     pub reserved: u64,
-    /// Of these, how many had addresses of the never-ban list. Those were taken out.
-    pub spared: u64,
-    /// Sorted, apart from each other, IPv4 and IPv6.
-    pub(crate) spans: [Vec<Span>; 2],
+    /// How many of these had addresses of never-ban entries, which were removed.
+    pub never_ban: u64,
+    ranges: PerIpVersion<Vec<AddressRange>>,
 }
 
 impl Feed {
-    /// One more address or prefix. Host bits count for nothing.
+    /// Adds an address or a prefix. Host bits count for nothing.
     pub fn add(&mut self, network: IpNetwork) {
-        let network = crate::Target::from(network).network();
-        self.push(network.is_ipv6(), never::bounds(network));
+        let network = Target::from(network).network();
+        self.ranges[IpVersion::of(network.ip())].push(address::range_of(network));
     }
 
-    /// One more range, both ends included.
+    /// Adds a range, both ends included.
     ///
     /// # Errors
-    /// It is none.
+    /// [`InvalidRange`].
     pub fn add_range(&mut self, first: IpAddr, last: IpAddr) -> Result<(), InvalidRange> {
         let (start, end) = (first.to_canonical(), last.to_canonical());
-        if start.is_ipv6() != end.is_ipv6() || start > end {
+        if IpVersion::of(start) != IpVersion::of(end) || start > end {
             return Err(InvalidRange { first, last });
         }
-        self.push(start.is_ipv6(), (never::number(start), never::number(end)));
+        self.ranges[IpVersion::of(start)].push((address::number(start), address::number(end)));
         Ok(())
     }
 
-    /// Takes out what nobody may drop, puts together what overlaps or adjoins.
+    /// Removes what must not be dropped, and joins what overlaps or adjoins.
     #[must_use]
-    pub fn clean(&self, never: &NeverBan) -> Cleaned {
-        let mut cleaned = Cleaned::default();
-        for (is_v6, spans) in [false, true].into_iter().zip(&self.spans) {
+    pub fn clean(&self, never_ban: &NeverBan) -> CleanFeed {
+        let mut clean = CleanFeed::default();
+        for (version, ranges) in self.ranges.iter() {
             let reserved = RESERVED.iter().filter_map(|text| text.parse().ok());
-            let reserved = never::merged(
-                reserved
-                    .filter(|network: &IpNetwork| network.is_ipv6() == is_v6)
-                    .map(never::bounds),
-            );
-            let spared = never.spans(is_v6);
-            cleaned.entries += count(spans, |_| true);
-            cleaned.reserved += count(spans, |span| never::hit(&reserved, span));
-            cleaned.spared += count(spans, |span| never::hit(spared, span));
-            let left = minus(&never::merged(spans.iter().copied()), &reserved);
-            let [v4, v6] = &mut cleaned.spans;
-            *(if is_v6 { v6 } else { v4 }) = minus(&left, spared);
+            let of_version =
+                reserved.filter(|network: &IpNetwork| IpVersion::of(network.ip()) == version);
+            let reserved = address::merged(of_version.map(address::range_of));
+            let never_banned = never_ban.ranges(version);
+            clean.entries += count(ranges, |_| true);
+            clean.reserved += count(ranges, |range| address::overlaps_any(&reserved, range));
+            clean.never_ban += count(ranges, |range| address::overlaps_any(never_banned, range));
+            let left = address::subtract(&address::merged(ranges.iter().copied()), &reserved);
+            clean.ranges[version] = address::subtract(&left, never_banned);
         }
-        cleaned
-    }
-
-    fn push(&mut self, is_v6: bool, span: Span) {
-        let [v4, v6] = &mut self.spans;
-        if is_v6 { v6 } else { v4 }.push(span);
+        clean
     }
 }
 
-impl Cleaned {
-    /// How many ranges it has.
+impl CleanFeed {
+    /// Returns the number of ranges.
     #[must_use]
     pub fn ranges(&self) -> u64 {
-        self.spans.iter().map(|spans| count(spans, |_| true)).sum()
+        self.ranges.iter().map(|(_, ranges)| count(ranges, |_| true)).sum()
     }
 
-    /// Whether an address is in it.
+    /// Returns the ranges of one IP version, sorted.
+    pub(crate) fn ranges_of(&self, version: IpVersion) -> &[AddressRange] {
+        &self.ranges[version]
+    }
+
+    /// Tells whether an address is in the feed.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
-        let [v4, v6] = &self.spans;
         let address = address.to_canonical();
-        let number = never::number(address);
-        never::hit(if address.is_ipv6() { v6 } else { v4 }, (number, number))
+        let number = address::number(address);
+        address::overlaps_any(self.ranges_of(IpVersion::of(address)), (number, number))
     }
 }
 
-fn count(spans: &[Span], is_counted: impl Fn(Span) -> bool) -> u64 {
-    spans.iter().map(|span| u64::from(is_counted(*span))).sum()
-}
-
-/// The first without the second, both sorted and without overlap.
-fn minus(spans: &[Span], holes: &[Span]) -> Vec<Span> {
-    let mut left = Vec::with_capacity(spans.len());
-    for &(first, last) in spans {
-        let mut start = Some(first);
-        let from = holes.partition_point(|(_, end)| *end < first);
-        let inside = holes.iter().skip(from).take_while(|(start, _)| *start <= last);
-        for &(hole, end) in inside {
-            if let Some(start) = start.filter(|start| *start < hole) {
-                left.push((start, hole - 1));
-            }
-            start = end.checked_add(1).filter(|next| *next <= last);
-        }
-        left.extend(start.map(|start| (start, last)));
-    }
-    left
+fn count(ranges: &[AddressRange], is_counted: impl Fn(AddressRange) -> bool) -> u64 {
+    ranges.iter().map(|range| u64::from(is_counted(*range))).sum()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::never_ban::NeverBanKind;
 
-    fn cleaned(networks: &[&str], never: &NeverBan) -> Cleaned {
+    fn cleaned(networks: &[&str], never_ban: &NeverBan) -> CleanFeed {
         let mut feed = Feed::default();
         networks.iter().for_each(|text| feed.add(text.parse().expect("a network")));
-        feed.clean(never)
+        feed.clean(never_ban)
     }
 
-    fn has(cleaned: &Cleaned, address: &str) -> bool {
+    fn has(cleaned: &CleanFeed, address: &str) -> bool {
         cleaned.contains(address.parse().expect("an address"))
     }
 
@@ -169,16 +153,17 @@ mod tests {
     fn private_and_reserved_entries_are_taken_out_and_counted() {
         let list = ["10.0.0.0/8", "192.168.1.1", "1.2.3.0/24", "::1", "fe80::/10", "2a00::/16"];
         let cleaned = cleaned(&list, &NeverBan::default());
-        assert_eq!((cleaned.entries, cleaned.reserved, cleaned.spared), (6, 4, 1));
+        assert_eq!((cleaned.entries, cleaned.reserved, cleaned.never_ban), (6, 4, 1));
         assert_eq!(cleaned.ranges(), 2);
         assert!(has(&cleaned, "1.2.3.4") && has(&cleaned, "2a00::1") && !has(&cleaned, "10.0.0.1"));
     }
 
     #[test]
-    fn an_ally_is_cut_out_of_the_prefix_around_it_and_the_rest_stays() {
-        let ally: IpAddr = "1.2.3.4".parse().expect("an address");
-        let cleaned = cleaned(&["1.2.3.0/24"], &NeverBan::default().and(ally, "a friend"));
-        assert_eq!((cleaned.spared, cleaned.ranges()), (1, 2));
+    fn a_never_ban_entry_is_cut_out_of_the_prefix_around_it_and_the_rest_stays() {
+        let gateway: IpAddr = "1.2.3.4".parse().expect("an address");
+        let never_ban = NeverBan::default().with(gateway, NeverBanKind::Gateway);
+        let cleaned = cleaned(&["1.2.3.0/24"], &never_ban);
+        assert_eq!((cleaned.never_ban, cleaned.ranges()), (1, 2));
         assert!(has(&cleaned, "1.2.3.3") && !has(&cleaned, "1.2.3.4") && has(&cleaned, "1.2.3.5"));
     }
 
@@ -197,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_the_wrong_way_round_or_of_two_families_is_refused() {
+    fn a_range_the_wrong_way_round_or_of_two_ip_versions_is_refused() {
         let address = |text: &str| text.parse::<IpAddr>().expect("an address");
         for (first, last) in [("1.2.3.4", "1.2.3.3"), ("1.2.3.4", "2a00::1")] {
             assert!(Feed::default().add_range(address(first), address(last)).is_err());
@@ -208,7 +193,7 @@ mod tests {
         #[test]
         fn cleaning_agrees_with_looking_at_each_address(
             list in proptest::collection::vec((0..400_u32, 0..60_u32), 0..30),
-            allies in proptest::collection::vec((0..400_u32, 24..=32_u8), 0..5),
+            entries in proptest::collection::vec((0..400_u32, 24..=32_u8), 0..5),
         ) {
             // Around the border of what is reserved: 9.255.255.0 and on.
             let address = |at: u32| IpAddr::from((0x09ff_ff00 + at).to_be_bytes());
@@ -216,20 +201,21 @@ mod tests {
             for (first, len) in &list {
                 feed.add_range(address(*first), address(first + len)).expect("a range");
             }
-            let mut never = NeverBan::default();
-            for (at, bits) in &allies {
-                never = never.and(IpNetwork::new(address(*at), *bits).expect("a network"), "ally");
+            let mut never_ban = NeverBan::default();
+            for (at, bits) in &entries {
+                let network = IpNetwork::new(address(*at), *bits).expect("a network");
+                never_ban = never_ban.with(network, NeverBanKind::Policy);
             }
-            let cleaned = feed.clean(&never);
+            let cleaned = feed.clean(&never_ban);
             for at in 0..500 {
                 let address = address(at);
                 let expected = list.iter().any(|(first, len)| (*first..=first + len).contains(&at))
                     && at < 256
-                    && !never.entries().iter().any(|ally| ally.network.contains(address));
+                    && !never_ban.entries().iter().any(|entry| entry.network.contains(address));
                 proptest::prop_assert_eq!(cleaned.contains(address), expected, "{}", address);
             }
-            let gap = |pair: &[Span]| pair[0].1 + 1 < pair[1].0;
-            proptest::prop_assert!(cleaned.spans[0].windows(2).all(gap));
+            let gap = |pair: &[AddressRange]| pair[0].1 + 1 < pair[1].0;
+            proptest::prop_assert!(cleaned.ranges.v4.windows(2).all(gap));
         }
     }
 }

@@ -8,10 +8,10 @@
 //! bans.ban(&Ban {
 //!     target: bans.admit("203.0.113.7".parse()?)?,
 //!     port: None,
-//!     lasts: Some(Duration::from_secs(3600)),
+//!     duration: Some(Duration::from_secs(3600)),
 //!     source: "my-tool",
 //!     reason: "5 failed logins",
-//!     since: None,
+//!     created_at: None,
 //! })?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -41,8 +41,8 @@
 //! # Whom it spares
 //! Only what [`NeverBan`] has admitted can be banned, and the kernel's rules spare those on the
 //! list once more. The list in the kernel is what all programs on the host have said together. An
-//! ally stays on it when the program ends that named it, until [`Bans::spare`] or
-//! [`Bans::spare_no_longer`] says otherwise (a program that runs keeps to those that it named
+//! ally stays on it when the program ends that named it, until [`Bans::replace_never_ban`] or
+//! [`Bans::remove_never_ban`] says otherwise (a program that runs keeps to those that it named
 //! itself); but this host's own addresses only as long as they are its own, and the peer of an SSH
 //! session for a week.
 //!
@@ -54,7 +54,7 @@
 //! # let mut bans = nfguard_ban::Bans::open(nfguard_ban::NeverBan::of_this_host()?)?;
 //! let mut feed = nfguard_ban::Feed::default();
 //! feed.add("45.9.20.0/24".parse()?);
-//! bans.set_feed("drop", &feed.clean(bans.never()))?;
+//! bans.set_feed("drop", &feed.clean(bans.never_ban()))?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
@@ -73,33 +73,32 @@
 //! `CAP_NET_ADMIN` in the network namespace, nf_tables, Linux 6.1 or newer (the oldest that this is
 //! tested on).
 
+mod address;
+mod ban;
 mod bans;
-mod connections;
-mod edit;
+mod comment;
+mod day;
+mod element;
 mod error;
 mod feed;
-mod feeds;
 #[cfg(feature = "socket")]
 mod host;
 mod layout;
-mod never;
-mod note;
-#[cfg(feature = "socket")]
-mod routes;
+mod never_ban;
+mod never_sets;
+mod plan;
 pub mod scan;
-mod spared;
+mod table_state;
 mod target;
 
-// They are part of the interface: of errors, allies and feeds.
+// They are part of the interface: of errors, never-ban entries and feeds.
 pub use {ipnetwork, nfguard_netlink};
 
-pub use bans::{ActiveBan, Ban, BanOutcome, Bans};
-pub use edit::BanCounts;
+pub use ban::{ActiveBan, Ban, BanCounts, BanOutcome};
+pub use bans::{ActiveFeed, Bans};
+pub use day::{Day, InvalidDay};
 pub use error::Error;
-pub use feed::{Cleaned, Feed, InvalidRange};
-pub use feeds::ActiveFeed;
-#[cfg(feature = "socket")]
-pub use host::ssh_connection;
-pub use layout::{MARK, TABLE, is_whole, known_by};
-pub use never::{Admitted, NeverBan, NeverBanEntry, Refused};
+pub use feed::{CleanFeed, Feed, InvalidRange};
+pub use layout::{Outgoing, TABLE, is_intact, table_identity};
+pub use never_ban::{Admitted, NeverBan, NeverBanEntry, NeverBanKind, Refused};
 pub use target::{InvalidPort, InvalidTarget, Port, Protocol, Target};

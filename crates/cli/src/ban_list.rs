@@ -25,7 +25,7 @@ pub(crate) struct Details {
     pub(crate) lasts: Option<Option<Duration>>,
     pub(crate) source: Option<String>,
     pub(crate) reason: Option<String>,
-    pub(crate) since: Option<u64>,
+    pub(crate) created_at: Option<u64>,
 }
 
 /// Where an entry stands, from 1.
@@ -49,7 +49,7 @@ struct Object {
     expires_in_seconds: Option<Option<f64>>,
     source: Option<String>,
     reason: Option<String>,
-    since: Option<u64>,
+    created_at: Option<u64>,
 }
 
 /// What `nfguard bans --json` prints.
@@ -136,7 +136,7 @@ fn object(object: Object) -> Read {
         lasts: object.expires_in_seconds.map(|left| left.map(seconds).transpose()).transpose()?,
         source: object.source,
         reason: object.reason,
-        since: object.since,
+        created_at: object.created_at,
     };
     Ok(Entry { who, details: Some(Box::new(details)) })
 }

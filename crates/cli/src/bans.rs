@@ -34,7 +34,7 @@ struct Wanted {
 
 pub(crate) fn ban(request: &BanRequest, as_json: bool) -> Done {
     let mut bans = Bans::open(never()?)?;
-    let (wanted, bad) = wanted(request, bans.never())?;
+    let (wanted, bad) = wanted(request, bans.never_ban())?;
     // Nobody is banned unless it is said what to do: the operator has to look at the list again.
     if !bad.is_empty() && !request.skip_bad_lines {
         return Err(Failure::Usage(format!("nobody was banned:\n{}", output::some_of(&bad))));
@@ -83,12 +83,12 @@ fn to_ban<'a>(
     Ban {
         target,
         port,
-        lasts: details
+        duration: details
             .and_then(|details| details.lasts)
             .unwrap_or_else(|| request.lasts.and_then(|Lasts(lasts)| lasts)),
         source: or(details.and_then(|details| details.source.as_ref()), &request.source),
         reason: or(details.and_then(|details| details.reason.as_ref()), &request.reason),
-        since: details.and_then(|details| details.since),
+        created_at: details.and_then(|details| details.created_at),
     }
 }
 
@@ -310,6 +310,6 @@ fn describe(ban: &ActiveBan) -> Value {
         "expires_in_seconds": ban.expires_in.map(|left| left.as_secs_f64()),
         "source": ban.source,
         "reason": ban.reason,
-        "since": ban.since,
+        "created_at": ban.created_at,
     })
 }

@@ -95,7 +95,7 @@ fn refused(ports: &[Port]) -> Result<BTreeMap<IpAddr, (IpAddr, String)>, Failure
         _ => None,
     });
     let refused = receivers.filter_map(|receiver| {
-        let gateway = host::address_towards(receiver)?;
+        let gateway = nfguard_host::source_address(receiver)?;
         let refused = never.admit(IpNetwork::from(gateway).into()).err()?;
         Some((receiver, (gateway, refused.to_string())))
     });

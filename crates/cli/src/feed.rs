@@ -29,18 +29,18 @@ fn add(name: &str, file: &Path, skip_bad_lines: bool, as_json: bool) -> Done {
         output::warning(problem);
     }
     let mut bans = Bans::open(never()?)?;
-    let cleaned = feed.clean(bans.never());
+    let cleaned = feed.clean(bans.never_ban());
     bans.set_feed(name, &cleaned)?;
-    let (ranges, reserved, spared) = (cleaned.ranges(), cleaned.reserved, cleaned.spared);
+    let (ranges, reserved, never_ban) = (cleaned.ranges(), cleaned.reserved, cleaned.never_ban);
     if as_json {
         output::json(&json!({
-            "feed": name, "entries": cleaned.entries, "reserved": reserved, "never_ban": spared,
+            "feed": name, "entries": cleaned.entries, "reserved": reserved, "never_ban": never_ban,
             "ranges": ranges, "refused": bad,
         }));
     } else {
         output::line(&format!(
             "{name}: {ranges} ranges from {} entries; taken out of {reserved} what is private or \
-             reserved, of {spared} who is never banned",
+             reserved, of {never_ban} who is never banned",
             cleaned.entries
         ));
     }
@@ -52,16 +52,16 @@ fn list(as_json: bool) -> Done {
     if as_json {
         let feeds: Vec<Value> = feeds
             .iter()
-            .map(|ActiveFeed { name, ranges, since, dropped }| {
+            .map(|ActiveFeed { name, ranges, created_at, dropped }| {
                 let dropped = json!({ "packets": dropped.packets, "bytes": dropped.bytes });
-                json!({ "feed": name, "ranges": ranges, "since": since, "dropped": dropped })
+                json!({ "feed": name, "ranges": ranges, "created_at": created_at, "dropped": dropped })
             })
             .collect();
         output::json(&json!({ "feeds": feeds }));
         return Ok(Answer::Yes);
     }
-    for ActiveFeed { name, ranges, since, dropped } in &feeds {
-        let since = since.map_or("?".to_owned(), output::time);
+    for ActiveFeed { name, ranges, created_at, dropped } in &feeds {
+        let since = created_at.map_or("?".to_owned(), output::time);
         output::line(&format!(
             "{name:<32} {ranges:>8} ranges, since {since}, {} packets dropped",
             dropped.packets

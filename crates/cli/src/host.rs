@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use nfguard_host::{default_interfaces, source_address};
 use nfguard_netlink::{Error, Family, Foreign, ListeningSocket, Nft, Published};
 
 use crate::docker::{self, DockerPort};
@@ -47,8 +48,8 @@ pub(crate) const PROXY: &str = "docker-proxy";
 
 impl Host {
     pub(crate) fn look(kernel: &mut Nft, docker_socket: &Path) -> Result<Host, Error> {
-        let mut host = Host { uplinks: uplinks(), ..Host::default() };
-        match kernel.foreign(&[nfguard_policy::TABLE, &nfguard_ban::known_by().name]) {
+        let mut host = Host { uplinks: default_interfaces(), ..Host::default() };
+        match kernel.foreign(&[nfguard_policy::TABLE, &nfguard_ban::TABLE]) {
             Ok(tables) => host.nft = tables,
             Err(error @ (Error::Decode(_) | Error::Interrupted)) => {
                 host.notes.push(format!("the tables of others cannot be read: {error}"));
@@ -123,56 +124,11 @@ impl Host {
     }
 }
 
-/// The address of this host that it speaks to another from; nothing is sent.
-pub(crate) fn address_towards(peer: IpAddr) -> Option<IpAddr> {
-    let any: IpAddr = match peer {
-        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let socket = UdpSocket::bind((any, 0)).ok()?;
-    socket.connect((peer, 9)).ok()?;
-    socket.local_addr().ok().map(|address| address.ip())
-}
-
 /// The address that the world knows this host by; one that stands for it where it has none.
 pub(crate) fn own_address(is_v6: bool) -> IpAddr {
     use crate::explain::{HOST_V4, HOST_V6};
     let (somebody, stand_in) = if is_v6 { (SOMEBODY_V6, HOST_V6) } else { (SOMEBODY_V4, HOST_V4) };
-    address_towards(somebody).unwrap_or(stand_in)
-}
-
-fn uplinks() -> Vec<String> {
-    let read = |path| fs::read_to_string(path).unwrap_or_default();
-    let (v4, v6) = (read("/proc/net/route"), read("/proc/net/ipv6_route"));
-    let mut uplinks = Vec::new();
-    for uplink in default_routes_v4(&v4).chain(default_routes_v6(&v6)) {
-        if !uplinks.contains(&uplink) {
-            uplinks.push(uplink);
-        }
-    }
-    uplinks
-}
-
-/// Interface, destination, gateway, flags, three counts, mask.
-fn default_routes_v4(text: &str) -> impl Iterator<Item = String> {
-    text.lines().filter_map(|line| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        let [interface, destination, _, _, _, _, _, mask, ..] = fields[..] else { return None };
-        ([destination, mask] == ["00000000"; 2]).then(|| interface.to_owned())
-    })
-}
-
-/// Destination and its length, source and its length, gateway, metric, two counts, flags,
-/// interface. The kernel has one of its own, on `lo`, that refuses.
-fn default_routes_v6(text: &str) -> impl Iterator<Item = String> {
-    text.lines().filter_map(|line| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        let [destination, "00", _, "00", _, _, _, _, _, interface] = fields[..] else {
-            return None;
-        };
-        let any = destination.bytes().all(|byte| byte == b'0');
-        (any && interface != "lo").then(|| interface.to_owned())
-    })
+    source_address(somebody).unwrap_or(stand_in)
 }
 
 /// Which processes hold these sockets. Those of others are seen by root alone.
@@ -223,21 +179,6 @@ fn relays_to(command: &[&str]) -> Option<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_uplink_is_where_the_default_route_leads() {
-        let v4 = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n\
-                  docker0\t000011AC\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0\n\
-                  br-lan\t00000000\t016433C6\t0003\t0\t0\t0\t00000000\t0\t0\t0\n";
-        assert_eq!(default_routes_v4(v4).collect::<Vec<_>>(), ["br-lan"]);
-        let zero = "0".repeat(32);
-        let v6 = format!(
-            "{zero} 00 {zero} 00 fe800000000000000000000000000001 00000400 00000001 00000000 00000003     eth1\n\
-             {zero} 00 {zero} 00 {zero} ffffffff 00000001 00000000 00200200       lo\n\
-             20010db8000000000000000000000000 20 {zero} 00 {zero} 00000100 00000001 00000000 00000001     eth2\n"
-        );
-        assert_eq!(default_routes_v6(&v6).collect::<Vec<_>>(), ["eth1"]);
-    }
 
     #[test]
     fn dockers_relay_says_in_its_command_line_whom_it_relays_to() {

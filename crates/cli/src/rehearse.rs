@@ -14,7 +14,7 @@ use nfguard_lab::{
     DEFAULT_TIMEOUT, Probe, ProbeOutcome, Refusal, Server, World, enter_user_namespace, run_all,
 };
 use nfguard_netlink::eval::{Fate, Memory};
-use nfguard_netlink::{Key, Table, protocol};
+use nfguard_netlink::{IpVersion, Key, Table, protocol};
 use nfguard_policy::{Flow, Ground, Path as Way, Payload, Sample, explain};
 use serde_json::{Value, json};
 
@@ -69,8 +69,8 @@ pub(crate) fn rehearse(path: &Path, as_json: bool) -> Done {
 
 /// Whoever tries this much would soon be banned for a scan: here everybody is spared.
 fn without_bans(mut table: Table) -> Table {
-    for (is_v6, bytes) in [(false, 4), (true, 16)] {
-        let name = scan::set("never", is_v6);
+    for version in IpVersion::ALL {
+        let (name, bytes) = (scan::set("never", version), version.address_bytes());
         let everybody = Key::Range(vec![0; bytes], vec![u8::MAX; bytes]);
         let never = table.sets.iter_mut().find(|set| set.name == name);
         never.into_iter().for_each(|set| set.elements = vec![everybody.clone().into()]);

@@ -1,12 +1,9 @@
 //! What the ban table is told of a policy.
 
-use nfguard_ban::{Bans, NeverBan};
+use nfguard_ban::{Bans, NeverBan, NeverBanKind, Outgoing};
 use nfguard_policy::Policy;
 
 use crate::Error;
-
-/// Why those are never banned whom a policy names.
-pub(crate) const POLICY: &str = "the policy says so";
 
 /// Who is never banned, as far as this process can tell.
 ///
@@ -25,8 +22,9 @@ pub(crate) fn tell_bans(policy: &Policy) -> Result<(), Error> {
         _ => Some(Bans::open(never)?),
     };
     if let Some(mut bans) = bans {
-        bans.spare(POLICY, policy.never_ban())?;
-        bans.drop_outgoing(policy.ban_outgoing())?;
+        bans.replace_never_ban(&NeverBanKind::Policy, policy.never_ban())?;
+        let outgoing = if policy.ban_outgoing() { Outgoing::Drop } else { Outgoing::Pass };
+        bans.set_outgoing(outgoing)?;
     }
     Ok(())
 }

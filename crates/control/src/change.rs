@@ -166,7 +166,7 @@ pub fn unload(all: bool, history: &History) -> Result<Vec<String>, Error> {
     let mut kernel = Nft::open()?;
     let mut tables = vec![ours()];
     if all {
-        tables.push(nfguard_ban::known_by());
+        tables.push(nfguard_ban::table_identity());
     }
     let lent = lease::borrow(history.warn)?;
     let scans = (!all).then(Scans::now).transpose()?;

@@ -7,6 +7,8 @@ use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
+use nfguard_host::SshSession;
+
 /// A TCP connection, by its ends. As text it is what sshd puts into `SSH_CONNECTION`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ends {
@@ -19,7 +21,8 @@ pub struct Ends {
 impl Ends {
     /// Those of the SSH session that this process was started from, through `sudo` too.
     pub fn of_session() -> Option<Ends> {
-        nfguard_ban::ssh_connection()?.parse().ok()
+        let connection = SshSession::of_this_process()?.connection?;
+        Some(Ends { peer: connection.peer, local: connection.local })
     }
 }
 

@@ -56,9 +56,9 @@ impl From<nfguard_ban::Error> for Error {
         match error {
             Bans::Kernel(error) => Error::Kernel(error),
             Bans::NeverBanned(_)
-            | Bans::FeedName { .. }
+            | Bans::InvalidFeedName { .. }
             | Bans::EmptyFeed { .. }
-            | Bans::ManyAllies { .. } => Error::Usage(error.to_string()),
+            | Bans::TooManyEntries { .. } => Error::Usage(error.to_string()),
             error => Error::Bans(error),
         }
     }

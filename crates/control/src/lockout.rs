@@ -1,10 +1,10 @@
 //! Whether who is at work on this host could still get in.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use nfguard_host::{interface_of, source_address};
 use nfguard_netlink::eval::{Decision, Fate, Memory, Packet, evaluate};
 use nfguard_netlink::{Hook, Table, ct_state, fib_type, protocol, text};
-use nix::ifaddrs::getifaddrs;
 
 use crate::connections::Ends;
 
@@ -104,27 +104,9 @@ impl Visitor {
 
 const LOOPBACK: &str = "lo";
 
-/// The interface that has this address.
-fn interface_of(address: IpAddr) -> Option<String> {
-    getifaddrs().ok()?.find_map(|interface| {
-        let own = interface.address?;
-        let v4 = own.as_sockaddr_in().map(|own| IpAddr::V4(own.ip()));
-        let own = v4.or_else(|| own.as_sockaddr_in6().map(|own| IpAddr::V6(own.ip())))?;
-        // All of 127.0.0.0/8 is this host's.
-        let same = own == address || own.is_loopback() && address.is_loopback();
-        same.then_some(interface.interface_name)
-    })
-}
-
 /// The address and the interface that this host sends from to that one, without sending anything.
 fn towards(peer: IpAddr) -> Option<(IpAddr, String)> {
-    let any: IpAddr = match peer {
-        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let socket = UdpSocket::bind((any, 0)).ok()?;
-    socket.connect((peer, SSH)).ok()?;
-    let local = socket.local_addr().ok()?.ip();
+    let local = source_address(peer)?;
     Some((local, interface_of(local)?))
 }
 

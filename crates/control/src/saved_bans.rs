@@ -44,7 +44,7 @@ struct Line {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     reason: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    since: Option<u64>,
+    created_at: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -71,7 +71,7 @@ pub fn collect(warn: Warn) -> Result<Saved, Error> {
     let mut bans = Bans::open_existing(never()?)?;
     // It is done every few minutes, and addresses of this host, gateways and name servers change:
     // no other program may be there to say so to the rules that ban scans.
-    let told = bans.as_mut().map_or(Ok(()), Bans::tell_never);
+    let told = bans.as_mut().map_or(Ok(()), Bans::refresh_never_ban);
     if let Err(error) = told {
         warn(&format!("the kernel is not told who is never banned: {error}"));
     }
@@ -133,14 +133,14 @@ pub fn restore(path: &Path, warn: Warn, mut next: impl FnMut(usize)) -> Result<R
     let (mut refused, mut over) = (Vec::new(), 0_u64);
     let mut wanted = Vec::new();
     for saved in &saved {
-        match (saved.lasts(clock), bans.admit(saved.target.0)) {
-            (Some(lasts), Ok(target)) => wanted.push(Ban {
+        match (saved.duration(clock), bans.admit(saved.target.0)) {
+            (Some(duration), Ok(target)) => wanted.push(Ban {
                 target,
                 port: saved.port.as_ref().map(|Text(port)| *port),
-                lasts,
+                duration,
                 source: &saved.source,
                 reason: &saved.reason,
-                since: saved.since,
+                created_at: saved.created_at,
             }),
             (None, _) => over += 1,
             (_, Err(error)) => refused.push(error.to_string()),
@@ -162,12 +162,12 @@ impl Line {
             until: ban.expires_in.map(|left| now + left.as_secs_f64()),
             source: ban.source,
             reason: ban.reason,
-            since: ban.since,
+            created_at: ban.created_at,
         }
     }
 
     /// How long it still lasts; `Some(None)`: without end; `None`: it is over.
-    fn lasts(&self, now: f64) -> Option<Option<Duration>> {
+    fn duration(&self, now: f64) -> Option<Option<Duration>> {
         let Some(until) = self.until else { return Some(None) };
         let left = Duration::try_from_secs_f64(until - now).ok()?;
         (left >= Duration::from_millis(1)).then_some(Some(left))
@@ -287,7 +287,7 @@ mod tests {
             expires_in,
             source: "me".to_owned(),
             reason: "why".to_owned(),
-            since: Some(1),
+            created_at: Some(1),
         };
         let hour = Some(Duration::from_secs(3600));
         text(vec![ban("192.0.2.1", hour), ban("2001:db8::/32", None)], 1000.0).expect("a text")
@@ -297,7 +297,7 @@ mod tests {
     fn what_is_saved_is_read_with_the_time_that_is_left() {
         let (saved_at, bans) = read(saved().as_bytes()).expect("readable");
         assert_eq!(saved_at, 1000.0);
-        let left = |now| bans.iter().map(|ban| ban.lasts(now)).collect::<Vec<_>>();
+        let left = |now| bans.iter().map(|ban| ban.duration(now)).collect::<Vec<_>>();
         let rest = Some(Some(Duration::from_secs(3500)));
         assert_eq!(left(1100.0), [rest, Some(None)]);
         assert_eq!(left(4600.0), [None, Some(None)]);

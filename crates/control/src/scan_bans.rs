@@ -13,7 +13,7 @@ pub(crate) struct Scans(Vec<ActiveBan>);
 impl Scans {
     pub(crate) fn now() -> Result<Scans, Error> {
         let bans = Bans::open_existing(NeverBan::default())?;
-        Ok(Scans(bans.map_or(Ok(Vec::new()), |mut bans| bans.scans())?))
+        Ok(Scans(bans.map_or(Ok(Vec::new()), |mut bans| bans.list_scans())?))
     }
 
     /// Makes bans like any others of those that have ended with the table.
@@ -22,17 +22,17 @@ impl Scans {
             return Ok(());
         }
         let mut bans = Bans::open(never()?)?;
-        let stay: BTreeSet<Target> = bans.scans()?.iter().map(|ban| ban.target).collect();
+        let stay: BTreeSet<Target> = bans.list_scans()?.iter().map(|ban| ban.target).collect();
         let gone = self.0.iter().filter(|ban| !stay.contains(&ban.target));
         let gone: Vec<_> =
             gone.filter_map(|ban| Some((bans.admit(ban.target).ok()?, ban))).collect();
         bans.ban_all(gone.into_iter().map(|(target, ban)| Ban {
             target,
             port: None,
-            lasts: ban.expires_in,
+            duration: ban.expires_in,
             source: &ban.source,
             reason: &ban.reason,
-            since: ban.since,
+            created_at: ban.created_at,
         }))?;
         Ok(())
     }

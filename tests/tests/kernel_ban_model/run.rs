@@ -6,7 +6,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nfguard_ban::ipnetwork::IpNetwork;
-use nfguard_ban::{ActiveBan, Admitted, Ban, BanOutcome, Bans, NeverBan, Port, Target};
+use nfguard_ban::{
+    ActiveBan, Admitted, Ban, BanOutcome, Bans, NeverBan, NeverBanKind, Port, Target,
+};
 use nfguard_tests::wait::TIMEOUT;
 
 use crate::model::{End, Held, Model, Network, Place};
@@ -152,11 +154,13 @@ impl<'a> Run<'a> {
             }
             Step::Spare(reason, allies) => {
                 self.model.spare(reason, &meant(allies));
-                self.bans[0].spare(reason, &written(allies)).map_err(text)
+                self.bans[0]
+                    .replace_never_ban(&NeverBanKind::by_hand(reason), &written(allies))
+                    .map_err(text)
             }
             Step::SpareNoLonger(allies) => {
                 self.model.spare_no_longer(&meant(allies));
-                self.bans[0].spare_no_longer(&written(allies)).map_err(text)
+                self.bans[0].remove_never_ban(&written(allies)).map_err(text)
             }
             Step::Wait => Ok(()),
             Step::Reopen => {
@@ -299,7 +303,7 @@ struct Order {
 impl Order {
     fn ban(&self) -> Ban<'_> {
         let Order { place: (_, port), target, lasts, source, ref reason } = *self;
-        Ban { target, port, lasts, source, reason, since: None }
+        Ban { target, port, duration: lasts, source, reason, created_at: None }
     }
 
     /// What comes of it by a call that began then and has just ended.

@@ -2,7 +2,7 @@
 
 use nfguard_ban::scan;
 use nfguard_lab::{World, packet};
-use nfguard_netlink::{Key, Nft, protocol};
+use nfguard_netlink::{IpVersion, Key, Nft, protocol};
 use nfguard_tests::guard::Guard;
 use nfguard_tests::nft::listed;
 
@@ -57,8 +57,9 @@ fn the_guard_has_the_rules_spare_who_is_never_banned() {
     let world = world();
     let policy = policy_file(POLICY);
     let guard = Guard::start(&world.host, Some(policy.path()), &[]);
-    let is_spared =
-        |last: u8| is_among([203, 0, 113, last], &world, scan::TABLE, &scan::set("never", false));
+    let is_spared = |last: u8| {
+        is_among([203, 0, 113, last], &world, scan::TABLE, &scan::set("never", IpVersion::V4))
+    };
     assert!(!is_spared(7));
     succeed(&world.host, &["never", "add", "203.0.113.0/28"]);
     until("is spared", &guard, || is_spared(7));
@@ -83,7 +84,7 @@ fn what_becomes_an_address_of_the_host_is_spared_by_both_tables_within_a_minute(
         let rules = listed(&world.host, nfguard_ban::TABLE);
         let spares = |rule: &str| rule.contains("@never/v4") || rule.contains("!= 198.51.100.60");
         [
-            in_set(scan::TABLE, &scan::set("never", false)),
+            in_set(scan::TABLE, &scan::set("never", IpVersion::V4)),
             in_set(nfguard_ban::TABLE, "never/v4"),
             rules.lines().any(|rule| rule.contains("ip saddr @v4/32") && spares(rule)),
         ]

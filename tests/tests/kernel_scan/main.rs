@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use nfguard_ban::{TABLE as BANS, scan};
 use nfguard_lab::{RawSender, Server, World, packet};
-use nfguard_netlink::{LiveElement, Nft, protocol};
+use nfguard_netlink::{IpVersion, LiveElement, Nft, protocol};
 use nfguard_tests::nft::nft;
 use nfguard_tests::processor;
 use nfguard_tests::program::{Answer, nfguard};
@@ -141,7 +141,7 @@ impl Ground {
             IpAddr::V4(source) => source.octets().to_vec(),
             IpAddr::V6(source) => [&source.octets()[..8], &[0; 8]].concat(),
         };
-        let set = scan::set(what, source.is_ipv6());
+        let set = scan::set(what, IpVersion::of(source));
         self.kernel.element(scan::TABLE, &set, &key).expect("can be asked")
     }
 
@@ -152,7 +152,7 @@ impl Ground {
     /// Whether no port of TCP over IPv4 is looked up for now.
     fn pauses(&mut self) -> bool {
         self.settle();
-        let set = scan::set("paused", false);
+        let set = scan::set("paused", IpVersion::V4);
         let found = self.kernel.element(scan::TABLE, &set, &[protocol::TCP]);
         found.expect("an answer").is_some()
     }
@@ -217,7 +217,7 @@ fn the_names_of_the_sets_are_the_same_in_the_policy_and_in_the_bans() {
     let slots = ["1", "2", "3", "4", "5"];
     let kinds = ["paused", "seen", "banned", "again", "flags", "known", "never"];
     let names = kinds.into_iter().chain(slots);
-    for name in names.flat_map(|what| [false, true].map(|is_v6| scan::set(what, is_v6))) {
+    for name in names.flat_map(|what| IpVersion::ALL.map(|version| scan::set(what, version))) {
         assert!(table.set(&name).is_some(), "{name}");
     }
     let of_scans = table.sets.iter().filter(|set| set.name.starts_with("scan/"));

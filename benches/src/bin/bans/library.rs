@@ -42,14 +42,21 @@ pub(crate) struct Prefix {
 
 /// Bans for an hour, and never ends.
 pub(crate) fn many(bans: &mut Bans, first: u32, count: u32, bits: u8) -> Result<()> {
-    let never = bans.never().clone();
+    let never = bans.never_ban().clone();
     let step = 1_u32 << (32 - bits);
     let ban = |at: u32| {
         let address = Ipv4Addr::from_bits(first + at * step);
         let target: Target = ipnetwork::IpNetwork::new(address.into(), bits).ok()?.into();
         let target = never.admit(target).ok()?;
         let lasts = Some(LASTS);
-        Some(Ban { target, port: None, lasts, source: SOURCE, reason: REASON, since: None })
+        Some(Ban {
+            target,
+            port: None,
+            duration: lasts,
+            source: SOURCE,
+            reason: REASON,
+            created_at: None,
+        })
     };
     bans.ban_all((0..count).filter_map(ban))?;
     Ok(())
@@ -60,12 +67,19 @@ pub(crate) fn single(dir: &Path, present: u32) -> Result<Single> {
     netns.run(|| {
         let mut bans = Bans::open(NeverBan::default())?;
         many(&mut bans, PRESENT, present.max(1), 32)?;
-        let never = bans.never().clone();
+        let never = bans.never_ban().clone();
         let fresh = |at: u32| {
             let target = Target::source(Ipv4Addr::from_bits(FRESH + at % 0x00ff_ffff).into(), 64);
             let target = never.admit(target).expect("nobody's friend");
             let lasts = Some(LASTS);
-            Ban { target, port: None, lasts, source: SOURCE, reason: REASON, since: None }
+            Ban {
+                target,
+                port: None,
+                duration: lasts,
+                source: SOURCE,
+                reason: REASON,
+                created_at: None,
+            }
         };
 
         // The same message as the library's, made in advance.
@@ -112,14 +126,21 @@ pub(crate) fn prefix(dir: &Path, present: u32) -> Result<Prefix> {
     netns.run(|| {
         let mut bans = Bans::open(NeverBan::default())?;
         many(&mut bans, PRESENT, present, 24)?;
-        let never = bans.never().clone();
+        let never = bans.never_ban().clone();
         let fresh = |at: u32| [130 + (at >> 8 & 31).to_be_bytes()[3], at.to_be_bytes()[3], 0, 0];
         let nfguard = measure(dir, "prefix", |at| {
             let address = Ipv4Addr::from(fresh(at));
             let network = ipnetwork::IpNetwork::new(address.into(), 24).expect("a network");
             let target = never.admit(network.into()).expect("nobody's friend");
             let lasts = Some(LASTS);
-            let ban = Ban { target, port: None, lasts, source: SOURCE, reason: "", since: None };
+            let ban = Ban {
+                target,
+                port: None,
+                duration: lasts,
+                source: SOURCE,
+                reason: "",
+                created_at: None,
+            };
             let start = Instant::now();
             bans.ban(&ban).expect("banned");
             let took = start.elapsed();

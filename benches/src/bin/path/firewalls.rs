@@ -198,17 +198,17 @@ fn hash_set(bans: u32) -> String {
 fn nfguard(netns: &Netns, bans: u32, lengths: u8) -> Result<()> {
     netns.run(|| {
         let mut kernel = Bans::open(NeverBan::default())?;
-        let never = kernel.never().clone();
+        let never = kernel.never_ban().clone();
         let ban = |target: Target| {
             let lasts = Some(Duration::from_secs(24 * 3600));
             let target = never.admit(target)?;
             Ok::<_, nfguard_ban::Refused>(Ban {
                 target,
                 port: None,
-                lasts,
+                duration: lasts,
                 source: "bench",
                 reason: "",
-                since: None,
+                created_at: None,
             })
         };
         for bits in 1..lengths {

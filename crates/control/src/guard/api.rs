@@ -156,7 +156,7 @@ pub(super) struct Entry {
     pub(super) reason: String,
     /// When, in seconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) since: Option<u64>,
+    pub(super) created_at: Option<u64>,
 }
 
 impl From<ActiveBan> for Entry {
@@ -167,7 +167,7 @@ impl From<ActiveBan> for Entry {
             expires_in_seconds: ban.expires_in.map(|left| left.as_secs_f64()),
             source: ban.source,
             reason: ban.reason,
-            since: ban.since,
+            created_at: ban.created_at,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use nfguard_ban::{ActiveBan, TABLE, is_whole};
+use nfguard_ban::{ActiveBan, TABLE, is_intact};
 use nfguard_netlink::{
     Element, Error, Key, LiveElement, Nft, Op, RulesetEvent, Table, Transaction, diff,
 };
@@ -110,7 +110,7 @@ impl Memory {
         if self.is_stale && !is_gone {
             let found = self.kernel.skeleton(TABLE)?.loaded.map(|loaded| loaded.table);
             match (found, &self.skeleton) {
-                (Some(found), Some(known)) if is_whole(known) && !is_whole(&found) => {
+                (Some(found), Some(known)) if is_intact(known) && !is_intact(&found) => {
                     is_gone = true;
                 }
                 (Some(found), _) => self.skeleton = Some(found),

@@ -190,10 +190,10 @@ impl Guard {
         let again: Vec<Ban<'_>> = bans
             .iter()
             .filter_map(|ban| {
-                let ActiveBan { target, port, expires_in: lasts, source, reason, since } = ban;
+                let ActiveBan { target, port, expires_in, source, reason, created_at } = ban;
                 let target = self.bans.admit(*target).ok()?;
-                let (port, lasts, since) = (*port, *lasts, *since);
-                Some(Ban { target, port, lasts, source, reason, since })
+                let (port, duration, created_at) = (*port, *expires_in, *created_at);
+                Some(Ban { target, port, duration, source, reason, created_at })
             })
             .collect();
         if let Err(error) = self.bans.ban_all(again) {
@@ -227,10 +227,10 @@ impl Guard {
         let opened = crate::ban_table::never().and_then(|never| Ok(Bans::open_existing(never)?));
         let told = opened.and_then(|bans| {
             if let Some(mut bans) = bans {
-                bans.tell_never()?;
+                bans.refresh_never_ban()?;
                 self.bans = bans;
             }
-            Ok(self.policy.spare(self.bans.never())?)
+            Ok(self.policy.spare(self.bans.never_ban())?)
         });
         if told.is_err() && self.lent.is_none() {
             log::warn!("it cannot be seen who is never to be banned");

@@ -136,7 +136,7 @@ impl PolicyTable {
 
     /// Has its rules spare those who are never banned. Only the owner can.
     pub(super) fn spare(&mut self, never: &NeverBan) -> Result<(), nfguard_ban::Error> {
-        self.kernel.as_mut().map_or(Ok(()), |kernel| scan::spare(kernel, never))
+        self.kernel.as_mut().map_or(Ok(()), |kernel| scan::write_never_ban(kernel, never))
     }
 
     /// Ends the ban of a scan.

@@ -83,7 +83,9 @@ impl Guard {
             Request::Bans { source, after } => {
                 let (mut bans, next) = self.memory.page(source.as_deref(), after.as_deref(), now);
                 if next.is_none() && source.is_none_or(|source| source == scan::SOURCE) {
-                    bans.extend(self.bans.scans().unwrap_or_default().into_iter().map(Into::into));
+                    bans.extend(
+                        self.bans.list_scans().unwrap_or_default().into_iter().map(Into::into),
+                    );
                 }
                 Response { bans: Some(bans), next, ..Response::done() }
             }
@@ -132,14 +134,14 @@ impl Guard {
         reason: &str,
     ) -> Result<Response, String> {
         let who: Who = target.parse().map_err(|error| format!("{error}"))?;
-        let admitted = who.admit(self.bans.never(), Target::V6_SOURCE);
+        let admitted = who.admit(self.bans.never_ban(), Target::V6_SOURCE);
         let ban = Ban {
             target: admitted.map_err(|refused| refused.to_string())?,
             port: self::port(port)?,
-            lasts: lasts.map_or(Ok(None), how_long)?,
+            duration: lasts.map_or(Ok(None), how_long)?,
             source,
             reason,
-            since: None,
+            created_at: None,
         };
         let did = match self.bans.ban(&ban).map_err(|error| error.to_string())? {
             BanOutcome::Added => "added",

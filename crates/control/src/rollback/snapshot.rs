@@ -3,10 +3,9 @@
 use std::collections::BTreeSet;
 
 use ipnetwork::IpNetwork;
-use nfguard_ban::{Bans, NeverBan};
+use nfguard_ban::{Bans, NeverBan, NeverBanKind, Outgoing};
 use nfguard_netlink::{Error, Expr, Nft, Table};
 
-use crate::ban_table::POLICY;
 use crate::table::{everything_anew, ours};
 use crate::{Warn, lease};
 
@@ -14,10 +13,10 @@ use crate::{Warn, lease};
 pub(super) struct Previous {
     /// `None`: no policy was loaded.
     table: Option<Table>,
-    /// Whom the policy spared from bans.
-    spared: Vec<IpNetwork>,
-    /// Whether nothing was sent to the banned.
-    outgoing: bool,
+    /// The never-ban entries of the policy.
+    never_ban: Vec<IpNetwork>,
+    /// What became of packets to the banned.
+    outgoing: Outgoing,
 }
 
 impl Previous {
@@ -50,14 +49,14 @@ impl Previous {
         }
         let said = || -> Result<_, nfguard_ban::Error> {
             let Some(mut bans) = Bans::open_existing(NeverBan::default())? else {
-                return Ok((Vec::new(), false));
+                return Ok((Vec::new(), Outgoing::Pass));
             };
-            let allies = bans.never().entries().iter().filter(|ally| ally.reason == POLICY);
-            let spared = allies.map(|ally| ally.network).collect();
-            Ok((spared, bans.drops_outgoing()?))
+            let entries = bans.never_ban().entries().iter();
+            let of_policy = entries.filter(|entry| entry.kind == NeverBanKind::Policy);
+            Ok((of_policy.map(|entry| entry.network).collect(), bans.outgoing()?))
         };
-        let (spared, outgoing) = said().map_err(|error| error.to_string())?;
-        Ok(Previous { table, spared, outgoing })
+        let (never_ban, outgoing) = said().map_err(|error| error.to_string())?;
+        Ok(Previous { table, never_ban, outgoing })
     }
 
     /// Puts it back in one transaction, whatever is there now.
@@ -91,8 +90,8 @@ impl Previous {
     /// Takes back what the load said of bans.
     pub(super) fn tell_bans(&self) -> Result<(), nfguard_ban::Error> {
         let Some(mut bans) = Bans::open_existing(NeverBan::default())? else { return Ok(()) };
-        bans.spare(POLICY, &self.spared)?;
-        bans.drop_outgoing(self.outgoing)
+        bans.replace_never_ban(&NeverBanKind::Policy, &self.never_ban)?;
+        bans.set_outgoing(self.outgoing)
     }
 }
 

@@ -40,7 +40,7 @@ const RTNEXTHOP: usize = 8;
 /// The kernel fills the buffer up to 32 KiB.
 const RECEIVE: usize = 64 * 1024;
 
-/// The gateways of this thread's network namespace, IPv4 and IPv6, of all routing tables.
+/// Returns the gateways of this thread's network namespace, IPv4 and IPv6, of all routing tables.
 pub(crate) fn gateways() -> io::Result<BTreeSet<IpAddr>> {
     let netlink = SockProtocol::NetlinkRoute;
     let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, netlink)?;

@@ -1,0 +1,249 @@
+//! Many bans at once, and changes that depend on what is in force.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use nfguard_netlink::{Op, Transaction};
+
+use super::{Bans, now};
+use crate::ban::{ActiveBan, Ban, BanCounts, BanOutcome};
+use crate::comment;
+use crate::element;
+use crate::error::{Error, errno, is_refusal, is_refused_with};
+use crate::layout::{SetKey, TABLE};
+use crate::plan::{self, count};
+use crate::scan;
+
+/// Most bytes of bans in one transaction. A socket without privilege sends at most twice
+/// `net.core.wmem_max`, by default 425,952 bytes.
+const MAX_TRANSACTION_BYTES: usize = 400_000;
+
+/// Most bans that are looked up before a transaction that depends on them.
+const MAX_LOOKED_UP: usize = 256;
+
+/// How often others may change the ruleset while one ban is looked up and changed.
+const MAX_INTERRUPTIONS: usize = 1000;
+
+impl Bans {
+    /// Bans all of them, at the kernel's own speed: about a microsecond each, whatever is in force
+    /// already. Of several bans of one target and port, and of one in force, the one that ends
+    /// later counts.
+    ///
+    /// The list is taken as it comes, some thousand at a time; no more of it is held.
+    ///
+    /// # Errors
+    /// [`Error::Partly`] if some thousand were banned before something went wrong; else nothing
+    /// was changed. [`Error::Full`], or the kernel's refusal.
+    pub fn ban_all<'a>(
+        &mut self,
+        bans: impl IntoIterator<Item = Ban<'a>>,
+    ) -> Result<BanCounts, Error> {
+        let mut counts = BanCounts::default();
+        self.add_in_parts(bans, &mut counts).map_err(|error| match counts.all() {
+            0 => error,
+            _ => Error::Partly { done: counts, error: Box::new(error) },
+        })?;
+        Ok(counts)
+    }
+
+    /// Replaces the bans of one source: its bans that are not in the list end, and each ban of the
+    /// list ends when the list says, earlier than before too. Where another source has banned the
+    /// same target and port, the ban that ends later counts. The bans' own `source` is ignored.
+    ///
+    /// New bans are added before old ones end, so a target in both lists is banned throughout.
+    ///
+    /// # Errors
+    /// [`Error::Full`], or the kernel's refusal. What was done until then stays, and another call
+    /// does the rest.
+    pub fn replace<'a>(
+        &mut self,
+        source: &str,
+        bans: impl IntoIterator<Item = Ban<'a>>,
+    ) -> Result<BanCounts, Error> {
+        let mut old: BTreeSet<SetKey> = self.keys_of(source)?.into_iter().collect();
+        let mut given = 0;
+        let bans = bans.into_iter().inspect(|_| given += 1);
+        let wanted = plan::longest(bans.map(|ban| Ban { source, ..ban }));
+        let twice = given - wanted.len();
+        let is_old = |(key, _): &(SetKey, Ban<'_>)| old.contains(key);
+        let (known, new): (Vec<_>, Vec<_>) = wanted.into_iter().partition(is_old);
+        let mut counts = self.ban_all(new.into_iter().map(|(_, ban)| ban))?;
+        counts.kept += count(twice);
+
+        let (keys, bans): (Vec<SetKey>, Vec<Ban<'_>>) = known.into_iter().unzip();
+        let now = now();
+        let renewed = |at: usize, held: Option<ActiveBan>| {
+            let (Some(key), Some(ban)) = (keys.get(at), bans.get(at)) else {
+                return (Vec::new(), BanOutcome::Kept);
+            };
+            match held.filter(|held| held.source != comment::clean_source(source)) {
+                Some(others) => plan::change(key, ban, Some(&others), now),
+                None => (plan::replace(key, element::of_ban(key, ban, now)), BanOutcome::Extended),
+            }
+        };
+        self.edit(&keys, renewed, |outcome| counts.count(outcome))?;
+        keys.iter().for_each(|key| {
+            old.remove(key);
+        });
+        self.end(source, &Vec::from_iter(old))?;
+        Ok(counts)
+    }
+
+    /// Ends all bans of one source, and returns their number. Reads all bans, see [`Bans::list`].
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn flush(&mut self, source: &str) -> Result<u64, Error> {
+        let mut ended = 0;
+        if source == scan::SOURCE {
+            for ban in self.list_scans()? {
+                ended += u64::from(scan::unban(&mut self.nft, ban.target)?);
+            }
+        }
+        let keys = self.keys_of(source)?;
+        Ok(ended + self.end(source, &keys)?)
+    }
+
+    /// Changes bans as they are at that moment: `plan` gets the index of each key and the ban that
+    /// is held there, and returns what to do and its outcome; `done` gets the outcome once it is
+    /// true. If others change the ruleset in between, all is planned again, fewer keys at a time.
+    pub(super) fn edit<O>(
+        &mut self,
+        keys: &[SetKey],
+        mut plan: impl FnMut(usize, Option<ActiveBan>) -> (Vec<Op>, O),
+        mut done: impl FnMut(O),
+    ) -> Result<(), Error> {
+        let (mut start, mut window, mut interruptions) = (0, MAX_LOOKED_UP, 0);
+        while start < keys.len() {
+            let generation = self.nft.generation()?;
+            let mut transaction = Transaction::new(TABLE);
+            let mut outcomes = Vec::new();
+            for (at, key) in keys.iter().enumerate().skip(start).take(window) {
+                let (ops, outcome) = plan(at, self.held(key)?);
+                transaction.ops.extend(ops);
+                outcomes.push(outcome);
+            }
+            match self.nft.commit(&transaction, Some(generation)) {
+                Err(nfguard_netlink::Error::Interrupted) if interruptions < MAX_INTERRUPTIONS => {
+                    interruptions += 1;
+                    window = (window / 2).max(1);
+                }
+                outcome => {
+                    outcome?;
+                    start += outcomes.len();
+                    interruptions = 0;
+                    outcomes.into_iter().for_each(&mut done);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn add_in_parts<'a>(
+        &mut self,
+        bans: impl IntoIterator<Item = Ban<'a>>,
+        counts: &mut BanCounts,
+    ) -> Result<(), Error> {
+        let (mut part, mut bytes) = (Vec::new(), 0);
+        // A `for` would ask iterators within iterators, as a list comes out of, one ban at a time.
+        bans.into_iter().try_for_each(|ban| -> Result<(), Error> {
+            let len = plan::encoded_len(&ban);
+            if bytes + len > MAX_TRANSACTION_BYTES {
+                self.add(&part, counts)?;
+                part.clear();
+                bytes = 0;
+            }
+            bytes += len;
+            part.push(ban);
+            Ok(())
+        })?;
+        if part.is_empty() { Ok(()) } else { self.add(&part, counts) }
+    }
+
+    /// Adds bans as if none were in force, for that is how most bans are; the kernel tells if one
+    /// is. To look first would take as long as to ban.
+    pub(super) fn add(&mut self, part: &[Ban<'_>], counts: &mut BanCounts) -> Result<(), Error> {
+        let (sets, transaction) = plan::create(part, now());
+        if !sets.is_subset(&self.ban_sets) {
+            self.complete(&sets)?;
+        }
+        let mut outcome = self.nft.commit(&transaction, None);
+        // Another process has removed the table since.
+        if is_refused_with(&outcome, errno::ENOENT) {
+            self.complete(&sets)?;
+            outcome = self.nft.commit(&transaction, None);
+        }
+        match outcome {
+            Err(nfguard_netlink::Error::TooLarge { .. }) if part.len() > 1 => {
+                let (first, second) = part.split_at(part.len() / 2);
+                self.add(first, counts)?;
+                self.add(second, counts)
+            }
+            outcome if is_refused_with(&outcome, errno::EEXIST) => self.add_to_others(part, counts),
+            Err(error) if is_refusal(&error, errno::ENFILE) => Err(self.full(part, error)),
+            outcome => {
+                outcome?;
+                counts.added += count(part.len());
+                Ok(())
+            }
+        }
+    }
+
+    /// Adds bans of which some are in force, or twice in the list.
+    fn add_to_others(&mut self, part: &[Ban<'_>], counts: &mut BanCounts) -> Result<(), Error> {
+        let (keys, bans): (Vec<SetKey>, Vec<Ban<'_>>) =
+            plan::longest(part.iter().copied()).into_iter().unzip();
+        let now = now();
+        let plan = |at: usize, held: Option<ActiveBan>| match (keys.get(at), bans.get(at)) {
+            (Some(key), Some(ban)) => plan::change(key, ban, held.as_ref(), now),
+            _ => (Vec::new(), BanOutcome::Kept),
+        };
+        match self.edit(&keys, plan, |outcome| counts.count(outcome)) {
+            Err(Error::Kernel(error)) if is_refusal(&error, errno::ENFILE) => {
+                return Err(self.full(part, error));
+            }
+            edited => edited?,
+        }
+        counts.kept += count(part.len() - keys.len());
+        Ok(())
+    }
+
+    /// Returns which set has no room for those bans that are not in force, or the error as it is.
+    fn full(&mut self, part: &[Ban<'_>], error: nfguard_netlink::Error) -> Error {
+        let mut absent: BTreeMap<String, usize> = BTreeMap::new();
+        for key in plan::longest(part.iter().copied()).into_keys() {
+            if self.held(&key).is_ok_and(|held| held.is_none()) {
+                *absent.entry(key.set.name()).or_default() += 1;
+            }
+        }
+        let present = self.nft.sets(TABLE).unwrap_or_default();
+        for set in present {
+            let (Some(size), Some(&more)) = (set.size, absent.get(&set.name)) else { continue };
+            let held = self.nft.count(TABLE, &set.name).unwrap_or_default();
+            if held + count(more) > u64::from(size) {
+                return Error::Full { set: set.name, held, size, more };
+            }
+        }
+        error.into()
+    }
+
+    fn keys_of(&mut self, source: &str) -> Result<Vec<SetKey>, Error> {
+        let source = comment::clean_source(source);
+        let all = self.list_without_scans()?.into_iter().filter(|ban| ban.source == source);
+        Ok(all.map(|ban| SetKey::of(ban.target, ban.port)).collect())
+    }
+
+    /// Ends those bans that still are of this source, and returns their number.
+    fn end(&mut self, source: &str, keys: &[SetKey]) -> Result<u64, Error> {
+        let source = comment::clean_source(source);
+        let mut ended = 0;
+        let plan = |at: usize, held: Option<ActiveBan>| {
+            let is_of_source = held.is_some_and(|held| held.source == source);
+            match keys.get(at).filter(|_| is_of_source) {
+                Some(key) => (vec![plan::delete(key)], 1),
+                None => (Vec::new(), 0),
+            }
+        };
+        self.edit(keys, plan, |one| ended += one)?;
+        Ok(ended)
+    }
+}

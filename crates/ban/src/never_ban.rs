@@ -1,0 +1,236 @@
+//! The never-ban list: addresses that no ban may touch. Pure.
+
+mod kind;
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
+
+use ipnetwork::IpNetwork;
+use nfguard_netlink::{IpVersion, PerIpVersion};
+
+use crate::address::{self, AddressRange};
+use crate::day::Day;
+use crate::target::Target;
+
+pub use kind::NeverBanKind;
+
+/// How long the peer of an SSH session stays on the list of other programs.
+const SSH_PEER_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// The never-ban list. Loopback is always on it.
+///
+/// The list protects twice: only an [`Admitted`] target becomes an element of a set, and the
+/// kernel's rules pass the list's addresses even if another program puts one into a set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NeverBan {
+    entries: Vec<NeverBanEntry>,
+    /// Whether all facts of this host are on the list, so that facts which other programs found
+    /// earlier are out of date.
+    pub(crate) knows_host: bool,
+    /// The entries' addresses, merged.
+    ranges: PerIpVersion<Vec<AddressRange>>,
+}
+
+/// An entry of the never-ban list.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NeverBanEntry {
+    /// The address or prefix.
+    pub network: IpNetwork,
+    /// What it is, and so why it is on the list.
+    pub kind: NeverBanKind,
+}
+
+/// A target that has passed a [`NeverBan`] list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Admitted(Target);
+
+/// A target that was refused because it has an address in common with a never-ban entry.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{target} is not banned: it would ban {} ({}), which is on the never-ban list",
+    Target::from(entry.network),
+    entry.kind
+)]
+#[non_exhaustive]
+pub struct Refused {
+    /// What was to be banned.
+    pub target: Target,
+    /// The entry that the ban would hit.
+    pub entry: NeverBanEntry,
+}
+
+impl Default for NeverBan {
+    fn default() -> NeverBan {
+        let ranges = PerIpVersion::default();
+        let empty = NeverBan { entries: Vec::new(), knows_host: false, ranges };
+        let loopback = ["127.0.0.0/8", "::1/128"].into_iter().filter_map(|text| text.parse().ok());
+        empty.with_all(loopback.map(|network| (network, NeverBanKind::Loopback).into()))
+    }
+}
+
+impl NeverBan {
+    /// Adds an entry. A lone address is that address, IPv6 too. A network that is on the list
+    /// already keeps its kind.
+    #[must_use]
+    pub fn with(self, network: impl Into<IpNetwork>, kind: NeverBanKind) -> NeverBan {
+        self.with_all([(network.into(), kind).into()])
+    }
+
+    /// Adds entries. A network that is on the list already keeps its kind.
+    #[must_use]
+    pub fn with_all(mut self, entries: impl IntoIterator<Item = NeverBanEntry>) -> NeverBan {
+        let mut known: HashSet<IpNetwork> =
+            self.entries.iter().map(|entry| entry.network).collect();
+        for NeverBanEntry { network, kind } in entries {
+            let network = Target::from(network).network();
+            if known.insert(network) {
+                self.entries.push(NeverBanEntry { network, kind: kind.cleaned() });
+            }
+        }
+        self.ranges = PerIpVersion::from_fn(|version| {
+            let networks = self.entries.iter().map(|entry| entry.network);
+            let of_version = networks.filter(|network| IpVersion::of(network.ip()) == version);
+            address::merged(of_version.map(address::range_of))
+        });
+        self
+    }
+
+    /// Adds the peer of an SSH session. Other programs that ban on this host keep the entry for a
+    /// week.
+    #[must_use]
+    pub fn with_ssh_peer(self, peer: IpAddr, now: SystemTime) -> NeverBan {
+        self.with(peer.to_canonical(), NeverBanKind::SshPeer { seen_on: Day::of(now) })
+    }
+
+    /// Removes the entries that match `predicate`.
+    pub(crate) fn without(mut self, predicate: impl Fn(&NeverBanEntry) -> bool) -> NeverBan {
+        self.entries.retain(|entry| !predicate(entry));
+        self.with_all([])
+    }
+
+    /// Adds what other programs have said, as far as it still holds: a program that knows this host
+    /// knows better which addresses are its own, and an SSH session is forgotten in time.
+    pub(crate) fn merged_with(&self, others: Vec<NeverBanEntry>, now: SystemTime) -> NeverBan {
+        let holds = |entry: &NeverBanEntry| match &entry.kind {
+            NeverBanKind::SshPeer { seen_on } => {
+                now.duration_since(seen_on.start()).is_ok_and(|ago| ago < SSH_PEER_RETENTION)
+            }
+            kind => !(self.knows_host && kind.is_fact_of_host()),
+        };
+        self.clone().with_all(others.into_iter().filter(holds))
+    }
+
+    /// Admits a target unless it has an address in common with an entry. The time does not grow
+    /// with the list, or hardly.
+    ///
+    /// # Errors
+    /// [`Refused`] names the entry.
+    pub fn admit(&self, target: Target) -> Result<Admitted, Refused> {
+        let network = target.network();
+        let version = IpVersion::of(network.ip());
+        if !address::overlaps_any(self.ranges(version), address::range_of(network)) {
+            return Ok(Admitted(target));
+        }
+        let hit = self.entries.iter().find(|entry| Target::from(entry.network).overlaps(target));
+        hit.map_or(Ok(Admitted(target)), |entry| Err(Refused { target, entry: entry.clone() }))
+    }
+
+    /// Admits the source that an address belongs to: the IPv4 address, or the IPv6 network of
+    /// `v6_prefix` bits. If that network holds an entry, the address alone is admitted.
+    ///
+    /// # Errors
+    /// [`Refused`] names the entry.
+    pub fn admit_source(&self, address: IpAddr, v6_prefix: u8) -> Result<Admitted, Refused> {
+        let refused = match self.admit(Target::source(address, v6_prefix)) {
+            Ok(admitted) => return Ok(admitted),
+            Err(refused) => refused,
+        };
+        self.admit(Target::source(address, 128)).map_err(|_| refused)
+    }
+
+    pub(crate) fn ranges(&self, version: IpVersion) -> &[AddressRange] {
+        &self.ranges[version]
+    }
+
+    /// Returns the entries, in the order in which they were added.
+    #[must_use]
+    pub fn entries(&self) -> &[NeverBanEntry] {
+        &self.entries
+    }
+}
+
+impl From<(IpNetwork, NeverBanKind)> for NeverBanEntry {
+    fn from((network, kind): (IpNetwork, NeverBanKind)) -> NeverBanEntry {
+        NeverBanEntry { network, kind }
+    }
+}
+
+impl Admitted {
+    /// Returns what was admitted.
+    #[must_use]
+    pub fn target(self) -> Target {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network(text: &str) -> IpNetwork {
+        text.parse().expect("a network")
+    }
+
+    fn admit(never_ban: &NeverBan, text: &str) -> Result<(), String> {
+        let target = text.parse().expect("a target");
+        never_ban.admit(target).map(|_| ()).map_err(|refused| refused.to_string())
+    }
+
+    #[test]
+    fn facts_of_the_host_change_and_what_the_operator_says_stays() {
+        let this_host = NeverBan { knows_host: true, ..NeverBan::default() };
+        let today: Day = "2026-03-02".parse().expect("a day");
+        let kept = |kind: NeverBanKind| {
+            let entry = NeverBanEntry { network: network("192.0.2.1"), kind };
+            let all = this_host.merged_with(vec![entry.clone()], today.start());
+            all.entries().contains(&entry)
+        };
+        let ssh_peer =
+            |seen_on: &str| NeverBanKind::SshPeer { seen_on: seen_on.parse().expect("a day") };
+        for fact in [
+            NeverBanKind::Gateway,
+            NeverBanKind::NameServer,
+            NeverBanKind::OwnAddress { interface: "eth0".to_owned() },
+            ssh_peer("2026-01-01"),
+            ssh_peer("2026-03-03"),
+        ] {
+            assert!(!kept(fact.clone()), "{fact}");
+        }
+        for said in [
+            // An operator's words count as such, whatever they say.
+            NeverBanKind::by_hand("this host's gateway"),
+            NeverBanKind::by_hand("an SSH session on 2026-01-01"),
+            NeverBanKind::Policy,
+            ssh_peer("2026-03-01"),
+        ] {
+            assert!(kept(said.clone()), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_around_an_entry_and_an_address_within_one_are_refused_by_name() {
+        let never_ban = NeverBan::default()
+            .with(network("192.0.2.10"), NeverBanKind::by_hand("the operator"))
+            .with(network("192.0.2.0/28"), NeverBanKind::by_hand("the office"))
+            .with(network("2001:db8::5"), NeverBanKind::Gateway);
+        let refused = admit(&never_ban, "192.0.2.0/24").expect_err("contains both");
+        assert!(refused.contains("192.0.2.10 (the operator)"), "{refused}");
+        assert!(admit(&never_ban, "192.0.2.3").expect_err("inside").contains("the office"));
+        let own_64 = admit(&never_ban, "2001:db8::77").expect_err("its /64");
+        assert!(own_64.contains("this host's gateway"), "{own_64}");
+        for allowed in ["192.0.2.16", "192.0.1.255", "2001:db8::77/128", "2001:db8:0:1::/64"] {
+            assert_eq!(admit(&never_ban, allowed), Ok(()), "{allowed}");
+        }
+    }
+}

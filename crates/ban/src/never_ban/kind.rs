@@ -1,0 +1,187 @@
+//! What a never-ban entry is, and how that is written into an element's comment. Pure.
+
+use std::fmt;
+
+use crate::comment::{self, MAX_COMMENT_BYTES};
+use crate::day::Day;
+
+/// What a never-ban entry is. Its text tells people why the entry is on the list.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum NeverBanKind {
+    /// An address of the loopback interface.
+    Loopback,
+    /// This host's own address.
+    OwnAddress {
+        /// The interface that has the address.
+        interface: String,
+    },
+    /// A gateway of this host.
+    Gateway,
+    /// A name server that this host asks.
+    NameServer,
+    /// The peer of an SSH session.
+    SshPeer {
+        /// The last day on which the session was seen.
+        seen_on: Day,
+    },
+    /// The loaded policy names it.
+    Policy,
+    /// An operator or a program has named it.
+    ByHand {
+        /// Why, in their words. At most 118 bytes are kept.
+        reason: String,
+    },
+}
+
+impl NeverBanKind {
+    /// Returns the kind of an entry that an operator or a program names.
+    #[must_use]
+    pub fn by_hand(reason: &str) -> NeverBanKind {
+        NeverBanKind::ByHand { reason: reason.to_owned() }
+    }
+
+    /// Returns the kind's word, without what belongs to the single entry.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            NeverBanKind::Loopback => "loopback",
+            NeverBanKind::OwnAddress { .. } => "own-address",
+            NeverBanKind::Gateway => "gateway",
+            NeverBanKind::NameServer => "name-server",
+            NeverBanKind::SshPeer { .. } => "ssh-peer",
+            NeverBanKind::Policy => "policy",
+            NeverBanKind::ByHand { .. } => "by-hand",
+        }
+    }
+
+    /// Tells whether the entry is a fact of this host, which the host's settings change.
+    pub(crate) fn is_fact_of_host(&self) -> bool {
+        matches!(
+            self,
+            NeverBanKind::OwnAddress { .. } | NeverBanKind::Gateway | NeverBanKind::NameServer
+        )
+    }
+
+    /// Returns the kind with texts as a comment holds them.
+    pub(crate) fn cleaned(self) -> NeverBanKind {
+        NeverBanKind::from_comment(&self.comment())
+    }
+
+    /// Writes the comment of the kernel's element: the kind's word, and what belongs to the single
+    /// entry behind `: `.
+    pub(crate) fn comment(&self) -> String {
+        let mut comment = self.word().to_owned();
+        let detail = match self {
+            NeverBanKind::OwnAddress { interface } => interface.clone(),
+            NeverBanKind::SshPeer { seen_on } => seen_on.to_string(),
+            NeverBanKind::ByHand { reason } => reason.clone(),
+            NeverBanKind::Loopback
+            | NeverBanKind::Gateway
+            | NeverBanKind::NameServer
+            | NeverBanKind::Policy => String::new(),
+        };
+        if !detail.is_empty() {
+            comment.push_str(SEPARATOR);
+            comment::push_clean(&mut comment, &detail, MAX_COMMENT_BYTES);
+        }
+        comment
+    }
+
+    /// Reads the comment of an element. A comment of another form is the reason of whoever added
+    /// the element by other means.
+    pub(crate) fn from_comment(comment: &str) -> NeverBanKind {
+        let (word, detail) = comment.split_once(SEPARATOR).unwrap_or((comment, ""));
+        match (word, detail) {
+            ("loopback", "") => NeverBanKind::Loopback,
+            ("own-address", interface) => {
+                NeverBanKind::OwnAddress { interface: interface.to_owned() }
+            }
+            ("gateway", "") => NeverBanKind::Gateway,
+            ("name-server", "") => NeverBanKind::NameServer,
+            ("policy", "") => NeverBanKind::Policy,
+            ("by-hand", reason) => NeverBanKind::by_hand(reason),
+            ("ssh-peer", day) => day.parse().map_or_else(
+                |_| NeverBanKind::by_hand(comment),
+                |seen_on| NeverBanKind::SshPeer { seen_on },
+            ),
+            _ => NeverBanKind::by_hand(comment),
+        }
+    }
+}
+
+const SEPARATOR: &str = ": ";
+
+impl fmt::Display for NeverBanKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NeverBanKind::Loopback => f.write_str("loopback"),
+            NeverBanKind::OwnAddress { interface } => {
+                write!(f, "this host's address on {interface}")
+            }
+            NeverBanKind::Gateway => f.write_str("this host's gateway"),
+            NeverBanKind::NameServer => f.write_str("this host's name server"),
+            NeverBanKind::SshPeer { seen_on } => write!(f, "an SSH session on {seen_on}"),
+            NeverBanKind::Policy => f.write_str("the policy says so"),
+            NeverBanKind::ByHand { reason } => f.write_str(reason),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{prop_assert, prop_assert_eq, proptest};
+
+    use super::*;
+
+    /// Every kind with its comment.
+    fn all() -> [(NeverBanKind, &'static str); 8] {
+        [
+            (NeverBanKind::Loopback, "loopback"),
+            (NeverBanKind::OwnAddress { interface: "eth0".to_owned() }, "own-address: eth0"),
+            (NeverBanKind::Gateway, "gateway"),
+            (NeverBanKind::NameServer, "name-server"),
+            (
+                NeverBanKind::SshPeer { seen_on: "2026-11-29".parse().expect("a day") },
+                "ssh-peer: 2026-11-29",
+            ),
+            (NeverBanKind::Policy, "policy"),
+            (NeverBanKind::by_hand("the office"), "by-hand: the office"),
+            (NeverBanKind::by_hand(""), "by-hand"),
+        ]
+    }
+
+    #[test]
+    fn every_kind_is_written_and_read_again() {
+        for (kind, comment) in all() {
+            assert_eq!(kind.comment(), comment);
+            assert_eq!(NeverBanKind::from_comment(comment), kind);
+        }
+    }
+
+    #[test]
+    fn a_reason_that_reads_like_another_kind_stays_a_reason() {
+        for (_, comment) in all() {
+            let kind = NeverBanKind::by_hand(comment);
+            assert_eq!(NeverBanKind::from_comment(&kind.comment()), kind);
+        }
+    }
+
+    #[test]
+    fn a_comment_of_another_form_is_a_reason() {
+        for comment in ["", "the backup server", "gateway: of the lab", "ssh-peer: the bastion"] {
+            assert_eq!(NeverBanKind::from_comment(comment), NeverBanKind::by_hand(comment));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_reason_fits_a_comment_and_is_read_as_it_was_cleaned(reason in ".{0,200}") {
+            let kind = NeverBanKind::by_hand(&reason).cleaned();
+            let comment = kind.comment();
+            prop_assert!(comment.len() <= MAX_COMMENT_BYTES);
+            prop_assert!(!comment.contains(['"', '\n']));
+            prop_assert_eq!(NeverBanKind::from_comment(&comment), kind);
+        }
+    }
+}

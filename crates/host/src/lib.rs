@@ -1,0 +1,38 @@
+//! Facts of a host that a firewall needs: what it must not cut.
+//!
+//! ```text
+//!  rtnetlink         resolv.conf        /proc
+//!      │                  │               │
+//!      └────────┬─────────┘               ├── SshSession::of_this_process()
+//!               ▼                         ├── tcp_connections()
+//!       HostFacts::read()                 └── default_interfaces()
+//!   addresses, gateways, name servers
+//! ```
+//!
+//! Each function reads when it is called, and changes nothing. What it returns is about the network
+//! namespace of the calling thread. Read once, and hand the value around.
+//!
+//! ```
+//! use nfguard_host::{HostFacts, SshSession};
+//!
+//! let facts = HostFacts::read()?;
+//! for gateway in &facts.gateways {
+//!     println!("the host needs its gateway {gateway}");
+//! }
+//! if let Some(session) = SshSession::of_this_process() {
+//!     println!("an operator works from {}", session.peer);
+//! }
+//! # Ok::<(), std::io::Error>(())
+//! ```
+
+mod facts;
+mod name_servers;
+mod path;
+mod routes;
+mod ssh;
+mod tcp;
+
+pub use facts::{HostFacts, InterfaceAddress, addresses};
+pub use path::{default_interfaces, interface_of, source_address};
+pub use ssh::{InvalidSession, SshSession};
+pub use tcp::{TcpConnection, tcp_connections};
