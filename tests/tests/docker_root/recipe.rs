@@ -1,4 +1,4 @@
-//! The README's way from an empty server to a protected one, letter by letter.
+//! The commands of `docs/recipe.md`, from an empty server to a protected one, letter by letter.
 
 use std::net::SocketAddr;
 
@@ -12,7 +12,7 @@ use crate::docker::poll;
 use crate::engine::{Engine, Settings};
 use crate::story;
 
-/// The section that it stands in.
+/// The section of the recipe that has the commands.
 const SECTION: &str = "From an empty server";
 
 /// The recipe may write where a server's would, and nothing of it stays.
@@ -51,7 +51,7 @@ esac
 
 /// The commands of the section.
 fn recipe() -> String {
-    let blocks = document::blocks("README.md").into_iter();
+    let blocks = document::blocks("docs/recipe.md").into_iter();
     let blocks = blocks.filter(|it| it.section == SECTION && it.language == "sh");
     let commands: Vec<String> = blocks.map(|block| block.text).collect();
     assert!(commands.len() > 3, "{commands:?}");
@@ -59,7 +59,7 @@ fn recipe() -> String {
 }
 
 #[test]
-fn the_readme_leads_from_an_empty_server_to_a_protected_one() {
+fn the_recipe_leads_from_an_empty_server_to_a_protected_one() {
     let world = story::world();
     let engine = Engine::start(&world.host, Settings { iptables: "nft", userland_proxy: true });
     engine.import("traefik:v3.6", &["/responder", "traefik"], &[]);

@@ -31,17 +31,22 @@ use nfguard_policy::Policy;
 use nfguard_tests::document::{self, Block, blocks, repository};
 
 /// Every document, and how many command blocks it has at least.
-const DOCUMENTS: [(&str, usize); 5] = [
-    ("README.md", 8),
+const DOCUMENTS: [(&str, usize); 10] = [
+    ("README.md", 6),
     ("docs/api.md", 2),
+    ("docs/bans.md", 1),
+    ("docs/guard.md", 2),
     ("docs/guide.md", 30),
+    ("docs/performance.md", 0),
     ("docs/policy.md", 0),
+    ("docs/recipe.md", 4),
+    ("docs/scans.md", 0),
     ("docs/security.md", 2),
 ];
 
 /// How many blocks are not run here, and by whom.
 const ELSEWHERE: [(&str, &str, usize); 3] =
-    [("README.md", "docker_root", 4), ("README.md", "xtask", 2), ("docs/guide.md", "xtask", 1)];
+    [("docs/recipe.md", "docker_root", 4), ("README.md", "xtask", 2), ("docs/guide.md", "xtask", 1)];
 
 /// Runs a document from its beginning.
 fn follow(document: &str, machine: &mut Machine) {
@@ -162,6 +167,16 @@ fn the_readme_does_what_it_says() {
 #[test]
 fn the_page_on_the_guard_s_socket_does_what_it_says() {
     follow("docs/api.md", &mut installed());
+}
+
+#[test]
+fn the_page_on_bans_does_what_it_says() {
+    follow("docs/bans.md", &mut installed());
+}
+
+#[test]
+fn the_page_on_the_guard_does_what_it_says() {
+    follow("docs/guard.md", &mut installed());
 }
 
 #[test]

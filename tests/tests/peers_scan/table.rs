@@ -1,4 +1,4 @@
-//! The table in the README.
+//! The table in `docs/scans.md`.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use crate::cases::{Banned, CASES, Case, FORGED, MANY};
 use crate::side::Seen;
 use crate::{Attack, ScanOutcome};
 
-const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
+const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/scans.md");
 const BEGIN: &str = "| Scan | nfguard bans after | it learns | \
                      UFW with PSAD blocks after | it learns | PSAD at level 3 after |";
 
@@ -24,21 +24,21 @@ pub(crate) fn check(ours: &Attack, psad: [&Attack; 2]) {
         rows.push(format!("| `{name}` | {ours} | – | {write_up} | – | {level_3} |"));
     }
 
-    let readme = fs::read_to_string(README).expect("the README");
+    let page = fs::read_to_string(PAGE).expect("the page");
     let rows = rows.join("\n") + "\n";
-    let begin = readme.find(BEGIN).expect("the README has the table");
-    let length = readme[begin..].find("\n\n").map_or(readme.len() - begin, |end| end + 1);
+    let begin = page.find(BEGIN).expect("the page has the table");
+    let length = page[begin..].find("\n\n").map_or(page.len() - begin, |end| end + 1);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        let new = [&readme[..begin], &rows, &readme[begin + length..]].concat();
-        fs::write(README, new).expect("can be written");
+        let new = [&page[..begin], &rows, &page[begin + length..]].concat();
+        fs::write(PAGE, new).expect("can be written");
         return;
     }
     let stable = |table: &str| -> Vec<String> {
         let first = |row: &str| row.split(" | ").take(3).collect::<Vec<_>>().join(" | ");
         table.lines().map(first).collect()
     };
-    let said = stable(&readme[begin..begin + length]);
-    assert_eq!(said, stable(&rows), "UPDATE_GOLDEN=1 writes the README's table anew");
+    let said = stable(&page[begin..begin + length]);
+    assert_eq!(said, stable(&rows), "UPDATE_GOLDEN=1 writes the table again");
 }
 
 fn row(case: &Case, ours: &ScanOutcome, theirs: [String; 3]) -> String {
