@@ -22,18 +22,21 @@ const LONGEST: usize = 500;
 const GENERATED: [&str; 1] = ["crates/netlink/src/uapi.rs"];
 
 /// All that may lie in the top folder.
-const TOP: [&str; 23] = [
+const TOP: [&str; 26] = [
     ".cargo",
     ".ci",
     ".git",
     ".github",
     ".gitignore",
+    "ARCHITECTURE.md",
     "CHANGELOG.md",
+    "CONTRIBUTING.md",
     "Cargo.lock",
     "Cargo.toml",
     "LICENSE-APACHE",
     "LICENSE-MIT",
     "README.md",
+    "SECURITY.md",
     "benches",
     "clippy.toml",
     "crates",

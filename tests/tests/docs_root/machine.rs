@@ -28,7 +28,7 @@ for folder in etc usr var; do
 done
 mkdir -p /run/bin /run/sources/crates/cli
 cd "$REPOSITORY"
-cp -R README.md CHANGELOG.md LICENSE-* docs packaging policies /run/sources
+cp -R README.md CHANGELOG.md SECURITY.md LICENSE-* docs packaging policies /run/sources
 cp crates/cli/Cargo.toml /run/sources/crates/cli
 chown -R 0:0 /run/sources
 chmod -R go-w /run/sources
