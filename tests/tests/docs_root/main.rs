@@ -24,7 +24,6 @@
 mod machine;
 
 use std::fs;
-use std::path::Path;
 
 use machine::{CommandOutcome, Machine};
 use nfguard_policy::Policy;
@@ -211,29 +210,3 @@ nfguard.service
 disable nfguard.service nfguard-bans.service nfguard-save.timer
 stop nfguard-guard.service
 ";
-
-/// The text of all Rust files in a folder of the repository.
-fn rust(folder: &Path) -> String {
-    let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("it").path());
-    let texts = entries.map(|path| match path.is_dir() {
-        true => rust(&path),
-        false if path.extension().is_some_and(|it| it == "rs") => {
-            fs::read_to_string(path).expect("text")
-        }
-        false => String::new(),
-    });
-    texts.collect()
-}
-
-#[test]
-fn every_test_that_the_page_on_security_names_is_there() {
-    let tests = rust(&repository().join("tests/tests"));
-    let page = fs::read_to_string(repository().join("docs/security.md")).expect("it is there");
-    // The words of a test's name are many.
-    let named = |word: &&str| word.matches('_').count() > 3 && !word.contains(['/', ' ']);
-    let names: Vec<_> = page.split('`').skip(1).step_by(2).filter(named).collect();
-    assert!(names.len() > 20, "{names:?}");
-    for name in names {
-        assert!(tests.contains(&format!("#[test]\nfn {name}()")), "{name}");
-    }
-}
