@@ -44,7 +44,7 @@ const DOCUMENTS: [(&str, usize); 11] = [
     ("docs/security.md", 2),
 ];
 
-/// How many blocks are not run here, and by whom.
+/// How many blocks another test or task runs.
 const ELSEWHERE: [(&str, &str, usize); 3] = [
     ("docs/recipe.md", "docker_root", 4),
     ("README.md", "xtask", 2),
@@ -110,7 +110,7 @@ fn every_fence_says_something_that_is_known_and_no_block_is_forgotten() {
         let found = elsewhere.extract_if(.., |it| it.0 == document && it.1 == by).count();
         assert_eq!(found, count, "{document}: run by {by}");
     }
-    assert_eq!(elsewhere, [], "run by whom?");
+    assert_eq!(elsewhere, [], "what runs it?");
 }
 
 fn is_known(block: &Block) -> Result<(), String> {
@@ -123,7 +123,7 @@ fn is_known(block: &Block) -> Result<(), String> {
     }
 }
 
-/// Whether somebody else runs it.
+/// Whether another test or task runs the block.
 fn is_run(block: &Block, by: &str) -> Result<(), String> {
     let root = repository();
     let found = match by {
