@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use nfguard_host::{default_interfaces, source_address};
-use nfguard_netlink::{Error, Family, Foreign, ListeningSocket, Nft, Published};
+use nfguard_netlink::{Error, Family, Foreign, ListeningSocket, Nft, Published, SockDiag};
 
 use crate::docker::{self, DockerPort};
 use crate::explain::{SOMEBODY_V4, SOMEBODY_V6};
@@ -57,7 +57,7 @@ impl Host {
             Err(error) => return Err(error),
         }
         host.look_at_legacy();
-        match Nft::open_for_sockets().and_then(|mut sockets| sockets.listening()) {
+        match SockDiag::open().and_then(|mut sockets| sockets.listening()) {
             Ok(listening) => host.listening = listening,
             Err(error) => host.notes.push(format!("who listens cannot be seen: {error}")),
         }

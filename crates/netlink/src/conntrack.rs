@@ -88,7 +88,7 @@ impl Nft {
         let mut forgotten = 0;
         for part in self.connections(wanted)?.chunks(AT_ONCE) {
             let mut answers = 0;
-            self.ask_each(part.iter().map(Connection::forget), |_, reply| {
+            self.channel.ask_each(part.iter().map(Connection::forget), |_, reply| {
                 let Some(outcome) = reply.outcome()? else { return Ok(()) };
                 answers += 1;
                 match outcome.errno {
@@ -133,7 +133,7 @@ impl Nft {
         });
         let request = Request::connection(IPCTNL_MSG_CT_NEW, original.family(), body);
         let mut is_new = None;
-        self.ask_each([request], |_, reply| {
+        self.channel.ask_each([request], |_, reply| {
             let Some(outcome) = reply.outcome()? else { return Ok(()) };
             is_new = match outcome.errno {
                 0 => Some(true),

@@ -25,6 +25,26 @@ impl IpVersion {
         }
     }
 
+    /// Returns the number by which the kernel knows the version: `AF_INET` or `AF_INET6`, which
+    /// `meta nfproto` loads.
+    #[must_use]
+    pub const fn family(self) -> u8 {
+        match self {
+            IpVersion::V4 => 2,
+            IpVersion::V6 => 10,
+        }
+    }
+
+    /// Returns the version that has this number; `None` for any other family of addresses.
+    #[must_use]
+    pub const fn from_family(family: u8) -> Option<IpVersion> {
+        match family {
+            2 => Some(IpVersion::V4),
+            10 => Some(IpVersion::V6),
+            _ => None,
+        }
+    }
+
     /// Returns the length of an address in bytes.
     #[must_use]
     pub const fn address_bytes(self) -> usize {
@@ -51,6 +71,13 @@ impl IpVersion {
             IpVersion::V6 => "v6",
         }
     }
+}
+
+/// Returns the address that has these 4 or 16 bytes; `None` for any other number of bytes.
+#[must_use]
+pub fn address_from_bytes(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
 }
 
 /// One value for IPv4 and one for IPv6.

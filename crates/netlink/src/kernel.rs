@@ -1,12 +1,12 @@
 //! The kernel's side of a conversation: read a table, commit a transaction.
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
 
 use crate::attr::{Attrs, Writer};
+use crate::channel::Channel;
 use crate::element::{self, RawElements};
 use crate::error::Error;
-use crate::message::{Batch, Replies, Reply, Request, errno, nft};
+use crate::message::{Request, errno, nft};
 use crate::model::{Counter, Counts, LiveElement, Rule, Set, Table};
 use crate::object;
 use crate::transaction::Transaction;
@@ -18,13 +18,9 @@ const READS: usize = 100;
 /// How many requests go out at once: their answers surely fit the receive buffer (about 250 do).
 pub(crate) const AT_ONCE: usize = 100;
 
-/// Sends one request (a batch, or a request for a dump) and gives all that came back.
-type Exchange = Box<dyn FnMut(&[u8]) -> Result<Vec<u8>, Error> + Send>;
-
 /// nf_tables of one network namespace: the one that the socket was opened in.
 pub struct Nft {
-    exchange: Exchange,
-    seq: u32,
+    pub(crate) channel: Channel,
 }
 
 /// One table of the ruleset at one moment.
@@ -52,29 +48,14 @@ impl Nft {
     /// [`Error::Io`] if there is no netlink.
     #[cfg(feature = "socket")]
     pub fn open() -> Result<Nft, Error> {
-        Nft::speaking(libc::NETLINK_NETFILTER)
-    }
-
-    /// Opens a socket that [`Nft::listening`] works with, and nothing else.
-    ///
-    /// # Errors
-    /// [`Error::Io`] if there is no netlink.
-    #[cfg(feature = "socket")]
-    pub fn open_for_sockets() -> Result<Nft, Error> {
-        Nft::speaking(libc::NETLINK_SOCK_DIAG)
-    }
-
-    #[cfg(feature = "socket")]
-    fn speaking(protocol: i32) -> Result<Nft, Error> {
-        let mut socket = crate::socket::Socket::open(protocol)?;
-        Ok(Nft::from_exchange(move |bytes| socket.exchange(bytes)))
+        Ok(Nft { channel: Channel::open(libc::NETLINK_NETFILTER)? })
     }
 
     /// Talks through this function, which sends one request and gives every byte of the answer.
     pub fn from_exchange(
         exchange: impl FnMut(&[u8]) -> Result<Vec<u8>, Error> + Send + 'static,
     ) -> Nft {
-        Nft { exchange: Box::new(exchange), seq: 0 }
+        Nft { channel: Channel::from_exchange(exchange) }
     }
 
     /// The ruleset's generation: a number that each commit to any table of the namespace changes.
@@ -99,7 +80,7 @@ impl Nft {
     /// version), so a number read in between says nothing. A batch waits for the commit that is
     /// under way; one without operations changes nothing.
     fn settled(&mut self, generation: u32) -> Result<(), Error> {
-        self.send(&Transaction::default(), Some(generation))
+        self.channel.commit(&Transaction::default(), Some(generation))
     }
 
     fn announced_generation(&mut self) -> Result<u32, Error> {
@@ -179,14 +160,7 @@ impl Nft {
         transaction: &Transaction,
         generation: Option<u32>,
     ) -> Result<(), Error> {
-        if transaction.is_empty() { Ok(()) } else { self.send(transaction, generation) }
-    }
-
-    fn send(&mut self, transaction: &Transaction, generation: Option<u32>) -> Result<(), Error> {
-        let batch = Batch::encode(transaction, generation, self.seq.wrapping_add(1))?;
-        self.seq = self.seq.wrapping_add(batch.messages()).wrapping_add(2);
-        let answer = (self.exchange)(&batch.bytes)?;
-        batch.judge(&answer)
+        if transaction.is_empty() { Ok(()) } else { self.channel.commit(transaction, generation) }
     }
 
     fn table_once(
@@ -313,7 +287,7 @@ impl Nft {
                 })
             });
             let mut answers = vec![None; part.len()];
-            self.ask_each(requests, |number, reply| {
+            self.channel.ask_each(requests, |number, reply| {
                 let mut raw = RawElements::default();
                 if let Some(outcome) = reply.outcome()? {
                     fault(outcome.errno)?;
@@ -374,58 +348,13 @@ impl Nft {
         want: u16,
         mut each: impl FnMut(Attrs<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        self.seq = self.seq.wrapping_add(1);
-        let (dump, of_sockets) = (request.is_dump(), want == SOCK_DIAG_BY_FAMILY);
-        let mut bytes = Vec::new();
-        request.write(self.seq, &mut bytes)?;
-        let answer = (self.exchange)(&bytes)?;
-        let replies: Vec<Reply<'_>> = Replies(&answer)
-            .filter(|reply| reply.as_ref().map_or(true, |reply| reply.seq == self.seq))
-            .collect::<Result<_, _>>()?;
-        let ended = replies.last().is_some_and(|last| !dump || last.ends());
-        if !ended {
-            return Err(Error::Unknown);
-        }
-        for reply in replies {
+        self.channel.ask(request, |reply| {
             if reply.interrupted() {
                 return Err(Error::Interrupted);
             }
-            match reply.outcome()?.map(|outcome| outcome.errno) {
-                // Nobody answers for sockets, which is not the same as that there are none.
-                Some(errno::ENOENT) if of_sockets => {
-                    return Err(Error::Io(ErrorKind::Unsupported.into()));
-                }
-                errno => fault(errno.unwrap_or(0))?,
-            }
-            reply.attrs(want).map_or(Ok(()), &mut each)?;
-        }
-        Ok(())
-    }
-
-    /// Sends all these requests at once, none of them for a dump, and hands each answer to `each`
-    /// with the number of its request, from 0.
-    pub(crate) fn ask_each(
-        &mut self,
-        requests: impl IntoIterator<Item = Request>,
-        mut each: impl FnMut(usize, Reply<'_>) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        let first = self.seq.wrapping_add(1);
-        let mut bytes = Vec::new();
-        let mut count = 0;
-        for request in requests {
-            self.seq = self.seq.wrapping_add(1);
-            request.write(self.seq, &mut bytes)?;
-            count += 1;
-        }
-        let answer = (self.exchange)(&bytes)?;
-        for reply in Replies(&answer) {
-            let reply = reply?;
-            let number = usize::try_from(reply.seq.wrapping_sub(first)).unwrap_or(usize::MAX);
-            if number < count {
-                each(number, reply)?;
-            }
-        }
-        Ok(())
+            fault(reply.outcome()?.map_or(0, |outcome| outcome.errno))?;
+            reply.attrs(want).map_or(Ok(()), &mut each)
+        })
     }
 }
 

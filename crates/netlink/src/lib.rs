@@ -16,6 +16,7 @@
 #![cfg_attr(not(feature = "socket"), allow(dead_code, reason = "what sockets alone ask and hear"))]
 
 mod attr;
+mod channel;
 mod conntrack;
 mod diff;
 mod element;
@@ -39,6 +40,7 @@ mod nflog;
 mod object;
 mod own;
 mod packet;
+mod rtnetlink;
 #[cfg(feature = "socket")]
 mod socket;
 pub mod text;
@@ -58,9 +60,9 @@ pub use expr::{
 pub use foreign::{
     Family, Foreign, ForeignChain, ForeignRule, ForeignVerdict, Gate, Nat, Published,
 };
-pub use ip_version::{IpVersion, PerIpVersion};
+pub use ip_version::{IpVersion, PerIpVersion, address_from_bytes};
 pub use kernel::{LoadedTable, Nft, Snapshot};
-pub use listening::ListeningSocket;
+pub use listening::{ListeningSocket, SockDiag};
 pub use load::{Change, load, own_head, own_table, plan, unload};
 pub use logged::LoggedPacket;
 pub use model::{
@@ -72,5 +74,6 @@ pub use news::RulesetEvent;
 pub use nflog::{Nflog, NflogEvent};
 pub use own::{Ownership, own};
 pub use packet::ParsedPacket;
+pub use rtnetlink::{InterfaceAddress, NextHop, Route, Rtnetlink};
 pub use transaction::{Op, Transaction};
 pub use words::{ICMP_TYPES, ICMPV6_TYPES, ct_state, ct_status, fib_type, protocol, tcp_flag};

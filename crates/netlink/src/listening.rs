@@ -1,13 +1,20 @@
 //! Sockets that wait for somebody: who answers at a port (sock_diag).
 
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::attr::{Attrs, Writer};
+use crate::channel::Channel;
 use crate::error::{DecodeError, Error};
-use crate::kernel::Nft;
-use crate::message::Request;
+use crate::ip_version::IpVersion;
+use crate::message::{Request, errno};
 use crate::uapi::*;
-use crate::words::{NFPROTO_IPV4, NFPROTO_IPV6, protocol};
+use crate::words::protocol;
+
+/// sock_diag of one network namespace. Needs no privilege.
+pub struct SockDiag {
+    channel: Channel,
+}
 
 /// A TCP socket that listens, or a UDP socket that is not connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,15 +41,30 @@ const CLOSE: u32 = 7;
 const REQUEST: usize = 52;
 const ANSWER: usize = 68;
 
-impl Nft {
-    /// Who waits for connections and datagrams in this network namespace, TCP and UDP, IPv4 and
-    /// IPv6. Only from [`Nft::open_for_sockets`]. Needs no privilege.
+impl SockDiag {
+    /// Opens a socket in the network namespace of this thread.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if there is no netlink.
+    #[cfg(feature = "socket")]
+    pub fn open() -> Result<SockDiag, Error> {
+        Ok(SockDiag { channel: Channel::open(libc::NETLINK_SOCK_DIAG)? })
+    }
+
+    /// Talks through this function, which sends one request and returns every byte of the answer.
+    pub fn from_exchange(
+        exchange: impl FnMut(&[u8]) -> Result<Vec<u8>, Error> + Send + 'static,
+    ) -> SockDiag {
+        SockDiag { channel: Channel::from_exchange(exchange) }
+    }
+
+    /// Returns the sockets that wait for connections and datagrams, TCP and UDP, IPv4 and IPv6.
     ///
     /// # Errors
     /// The kernel does not tell: [`Error::Io`].
     pub fn listening(&mut self) -> Result<Vec<ListeningSocket>, Error> {
         let mut found = Vec::new();
-        for family in [NFPROTO_IPV4, NFPROTO_IPV6] {
+        for version in IpVersion::ALL {
             for (protocol, state) in [(protocol::TCP, LISTEN), (protocol::UDP, CLOSE)] {
                 let mut body = Writer::default();
                 let mut rest = [0; REQUEST];
@@ -50,10 +72,21 @@ impl Nft {
                     *to = from;
                 }
                 body.raw(&rest);
-                let request = Request::dump(SOCK_DIAG_BY_FAMILY, [family, protocol, 0, 0], body);
-                self.ask(request, SOCK_DIAG_BY_FAMILY, |answer| {
-                    let socket = decode(family, protocol, answer.0)?;
-                    // One that was never bound waits for nobody.
+                let head = [version.family(), protocol, 0, 0];
+                let request = Request::dump(SOCK_DIAG_BY_FAMILY, head, body);
+                self.channel.ask(request, |reply| {
+                    if reply.interrupted() {
+                        return Err(Error::Interrupted);
+                    }
+                    match reply.outcome()?.map_or(0, |outcome| outcome.errno) {
+                        0 => {}
+                        // The kernel has no module that answers: not the same as no sockets.
+                        errno::ENOENT => return Err(Error::Io(ErrorKind::Unsupported.into())),
+                        errno => return Err(io::Error::from_raw_os_error(errno).into()),
+                    }
+                    let Some(attrs) = reply.attrs(SOCK_DIAG_BY_FAMILY) else { return Ok(()) };
+                    let socket = decode(version, protocol, attrs.0)?;
+                    // A socket that was never bound waits for nothing.
                     found.extend(Some(socket).filter(|socket| socket.port != 0));
                     Ok(())
                 })?;
@@ -64,14 +97,14 @@ impl Nft {
 }
 
 /// `struct inet_diag_msg` without its head, and the attributes behind it.
-fn decode(family: u8, protocol: u8, bytes: &[u8]) -> Result<ListeningSocket, DecodeError> {
+fn decode(version: IpVersion, protocol: u8, bytes: &[u8]) -> Result<ListeningSocket, DecodeError> {
     let truncated = DecodeError::Truncated { rest: bytes.len() };
     let (fixed, attrs) = bytes.split_at_checked(ANSWER).ok_or(truncated.clone())?;
     let four = |at: usize| fixed.get(at..)?.first_chunk::<4>().copied();
     let port = fixed.first_chunk::<2>().copied().map(u16::from_be_bytes);
-    let address = match family {
-        NFPROTO_IPV4 => four(4).map(|bytes| IpAddr::from(Ipv4Addr::from(bytes))),
-        _ => fixed
+    let address = match version {
+        IpVersion::V4 => four(4).map(|bytes| IpAddr::from(Ipv4Addr::from(bytes))),
+        IpVersion::V6 => fixed
             .get(4..)
             .and_then(|rest| rest.first_chunk::<16>().copied())
             .map(|bytes| IpAddr::from(Ipv6Addr::from(bytes))),
@@ -79,7 +112,7 @@ fn decode(family: u8, protocol: u8, bytes: &[u8]) -> Result<ListeningSocket, Dec
     let (Some(port), Some(address), Some(inode)) = (port, address, four(64)) else {
         return Err(truncated);
     };
-    let mut both_families = family == NFPROTO_IPV6 && address.is_unspecified();
+    let mut both_families = version == IpVersion::V6 && address.is_unspecified();
     for attr in Attrs(attrs) {
         let attr = attr?;
         if attr.kind == INET_DIAG_SKV6ONLY && attr.u8()? != 0 {

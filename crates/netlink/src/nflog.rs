@@ -77,7 +77,8 @@ impl Nflog {
         let kind = NFNL_SUBSYS_ULOG << 8 | NFULNL_MSG_CONFIG;
         let mut request = Vec::new();
         Request::log_group(kind, group.to_be_bytes(), body).write(SEQ, &mut request)?;
-        let answer = self.socket.exchange(&request)?;
+        let mut answer = Vec::new();
+        self.socket.exchange(&request, &mut |part| answer.extend_from_slice(part))?;
         let mut outcome = None;
         for reply in Replies(&answer) {
             let reply = reply?;

@@ -47,9 +47,13 @@ impl Socket {
         Ok(socket)
     }
 
-    /// Sends once, then takes all that has come back: the kernel has queued its answers, or the
-    /// next part of a dump, before a call returns.
-    pub(crate) fn exchange(&mut self, request: &[u8]) -> Result<Vec<u8>, Error> {
+    /// Sends once, then hands over all that has come back, part by part: the kernel has queued its
+    /// answers, or the next part of a dump, before a call returns. A part holds whole messages.
+    pub(crate) fn exchange(
+        &mut self,
+        request: &[u8],
+        part: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), Error> {
         self.make_room(request.len())?;
         // SAFETY: the pointer and length are of one slice.
         let sent =
@@ -61,21 +65,20 @@ impl Socket {
                 _ => Error::Io(error),
             });
         }
-        let mut answer = Vec::new();
+        let mut is_first = true;
         loop {
             match self.receive() {
                 Ok(len) => {
-                    let part = self.buffer.get(..len).unwrap_or_default();
-                    let is_all = answer.is_empty() && message::is_done(request, part);
-                    answer.extend_from_slice(part);
-                    if is_all {
-                        return Ok(answer);
+                    let received = self.buffer.get(..len).unwrap_or_default();
+                    part(received);
+                    if std::mem::take(&mut is_first) && message::is_done(request, received) {
+                        return Ok(());
                     }
                 }
                 Err(error) => match error.raw_os_error() {
-                    _ if error.kind() == io::ErrorKind::WouldBlock => return Ok(answer),
-                    // The last answers did not fit the receive buffer. Whoever reads the first
-                    // ones sees from them that something is missing.
+                    _ if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                    // The last answers did not fit the receive buffer. The reader of the first ones
+                    // sees from them that something is missing.
                     Some(libc::ENOBUFS | libc::EINTR) => {}
                     _ => return Err(error.into()),
                 },

@@ -1,9 +1,10 @@
 //! Numbers of the kernel's nf_tables, connection tracking and packet logging interfaces.
 //!
 //! Taken from `nf_tables.h`, `nf_tables_compat.h`, `nfnetlink_conntrack.h`, `nf_conntrack_tcp.h`,
-//! `nf_conntrack_common.h` and `nfnetlink_log.h` in `include/uapi/linux/netfilter`, and `sock_diag.h`
-//! and `inet_diag.h` beside it, of Linux 6.1 (the oldest kernel that nfguard is tested on), which permit their use by
-//! programs (`Linux-syscall-note`). Only what this crate uses; `tests/uapi.rs` holds every line
+//! `nf_conntrack_common.h` and `nfnetlink_log.h` in `include/uapi/linux/netfilter`, and `sock_diag.h`,
+//! `inet_diag.h`, `rtnetlink.h`, `if_link.h`, `if_addr.h` and `nexthop.h` beside it, of Linux 6.1 (the
+//! oldest kernel that nfguard is tested on), which permit their use by programs
+//! (`Linux-syscall-note`). Only what this crate uses; `tests/uapi.rs` holds every line
 //! against the headers of the host it runs on.
 
 pub(crate) const NFT_REG_1: u32 = 1;
@@ -294,3 +295,27 @@ pub(crate) const NFULA_CFG_FLAGS: u16 = 6;
 pub(crate) const NFULNL_CFG_CMD_BIND: u8 = 1;
 pub(crate) const NFULNL_COPY_PACKET: u8 = 2;
 pub(crate) const NFULNL_CFG_F_SEQ: u16 = 1;
+
+pub(crate) const RTM_NEWLINK: u16 = 16;
+pub(crate) const RTM_GETLINK: u16 = 18;
+pub(crate) const RTM_NEWADDR: u16 = 20;
+pub(crate) const RTM_GETADDR: u16 = 22;
+pub(crate) const RTM_NEWROUTE: u16 = 24;
+pub(crate) const RTM_GETROUTE: u16 = 26;
+pub(crate) const RTM_NEWNEXTHOP: u16 = 104;
+pub(crate) const RTM_GETNEXTHOP: u16 = 106;
+
+pub(crate) const IFLA_IFNAME: u16 = 3;
+
+pub(crate) const IFA_ADDRESS: u16 = 1;
+pub(crate) const IFA_LOCAL: u16 = 2;
+pub(crate) const IFA_LABEL: u16 = 3;
+
+pub(crate) const RTA_DST: u16 = 1;
+pub(crate) const RTA_OIF: u16 = 4;
+pub(crate) const RTA_GATEWAY: u16 = 5;
+pub(crate) const RTA_MULTIPATH: u16 = 9;
+pub(crate) const RTA_TABLE: u16 = 15;
+pub(crate) const RTA_VIA: u16 = 18;
+
+pub(crate) const NHA_GATEWAY: u16 = 6;

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use nfguard_netlink::eval::Packet;
 use nfguard_netlink::{
-    Base, ChainPolicy, Error, Expr, Family, Foreign, ForeignChain, ForeignRule, ForeignVerdict,
-    Hook, Nat, Nft, Verdict, fib_type, protocol,
+    Base, ChainPolicy, Expr, Family, Foreign, ForeignChain, ForeignRule, ForeignVerdict, Hook, Nat,
+    Verdict, fib_type, protocol,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -163,22 +163,6 @@ fn a_target_says_whom_it_sends_to_in_each_of_its_revisions() {
     }
     let cut = read(Family::Ip, &[xt("target", "DNAT", 2, &[1, 0])]);
     assert_eq!((cut.nat, cut.exprs.len()), (None, 1), "left as it is");
-}
-
-#[test]
-fn a_kernel_that_tells_nothing_of_sockets_does_not_say_that_there_are_none() {
-    // `NLMSG_ERROR` with ENOENT, as where inet_diag is not built in.
-    let mut kernel = Nft::from_exchange(|request| {
-        let seq = &request[8..12];
-        let error = [&(-2i32).to_ne_bytes()[..], &[0; 16]].concat();
-        Ok([&36u32.to_ne_bytes()[..], &[2, 0, 0, 0], seq, &[0; 4], &error].concat())
-    });
-    assert!(matches!(kernel.listening(), Err(Error::Io(_))));
-    let mut kernel = Nft::from_exchange(|request| {
-        let seq = &request[8..12];
-        Ok([&20u32.to_ne_bytes()[..], &[3, 0, 2, 0], seq, &[0; 8]].concat())
-    });
-    assert_eq!(kernel.listening().expect("a list"), []);
 }
 
 proptest! {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 
-const HEADERS: [&str; 15] = [
+const HEADERS: [&str; 18] = [
     "linux/netlink.h",
     "linux/netfilter.h",
     "linux/netfilter/nfnetlink.h",
@@ -15,6 +15,9 @@ const HEADERS: [&str; 15] = [
     "linux/netfilter/nfnetlink_conntrack.h",
     "linux/netfilter/nfnetlink_log.h",
     "linux/rtnetlink.h",
+    "linux/if_link.h",
+    "linux/if_addr.h",
+    "linux/nexthop.h",
     "linux/sock_diag.h",
     "linux/inet_diag.h",
     "asm-generic/errno-base.h",
