@@ -2,12 +2,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::attr::{Attr, Attrs, Writer};
 use crate::error::{DecodeError, Error};
-use crate::kernel::{AT_ONCE, Nft};
-use crate::message::{Request, conntrack, errno};
-use crate::uapi::*;
-use crate::words::{NFPROTO_IPV4, NFPROTO_IPV6};
+use crate::nft::{AT_ONCE, Nft};
+use crate::symbols::{NFPROTO_IPV4, NFPROTO_IPV6};
+use crate::wire::attr::{Attr, Attrs, Writer};
+use crate::wire::message::{Request, conntrack, errno};
+use crate::wire::uapi::*;
 
 /// A connection that the kernel tracks, as it is now.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,25 +4,25 @@
 //! that decide about ordinary packets are translated into the expressions that they stand for; what
 //! is left stays [`Expr::Unknown`], and whoever judges by such a rule says that it is not certain.
 
-mod judge;
+mod filter;
 mod nat;
 mod xt;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use crate::attr::{Attrs, Writer};
-use crate::element::RawElements;
 use crate::error::{DecodeError, Error};
-use crate::expr::{Expr, Verdict};
-use crate::kernel::Nft;
-use crate::message::{Request, nft};
 use crate::model::{Base, Chain, KeyType, Rule, Set};
-use crate::object;
-use crate::uapi::*;
-use crate::words::{NFPROTO_IPV4, NFPROTO_IPV6};
+use crate::nft::Nft;
+use crate::symbols::{NFPROTO_IPV4, NFPROTO_IPV6};
+use crate::wire::attr::{Attrs, Writer};
+use crate::wire::element::RawElements;
+use crate::wire::expr::{Expr, Verdict};
+use crate::wire::message::{Request, nft};
+use crate::wire::object;
+use crate::wire::uapi::*;
 
-pub use judge::{ForeignVerdict, Gate};
+pub use filter::{ForeignVerdict, Gate};
 pub use nat::{Nat, Published};
 
 /// How often the tables are read when others change them meanwhile.

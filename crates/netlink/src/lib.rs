@@ -15,65 +15,55 @@
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 #![cfg_attr(not(feature = "socket"), allow(dead_code, reason = "what sockets alone ask and hear"))]
 
-mod attr;
-mod channel;
 mod conntrack;
 mod diff;
-mod element;
+mod elements;
 mod error;
 pub mod eval;
-#[cfg(feature = "socket")]
-mod events;
-mod expr;
 mod foreign;
 mod ip_version;
-mod kernel;
-mod listening;
-mod live;
 mod load;
-mod logged;
-mod message;
 mod model;
-mod news;
-#[cfg(feature = "socket")]
+mod monitor;
 mod nflog;
-mod object;
-mod own;
+mod nft;
+mod ownership;
 mod packet;
 mod rtnetlink;
+mod sock_diag;
 #[cfg(feature = "socket")]
 mod socket;
+mod symbols;
 pub mod text;
 mod transaction;
-mod uapi;
-mod words;
+mod wire;
 
 pub use conntrack::{Connection, ConnectionTuple};
 pub use diff::diff;
-pub use element::{Attached, Elements};
 pub use error::{DecodeError, Error, Refusal};
-#[cfg(feature = "socket")]
-pub use events::RulesetMonitor;
-pub use expr::{
-    CmpOp, CtKey, Dynset, Expr, Header, Limit, Log, LogTo, MetaKey, Reg, Reject, Verdict,
-};
 pub use foreign::{
     Family, Foreign, ForeignChain, ForeignRule, ForeignVerdict, Gate, Nat, Published,
 };
 pub use ip_version::{IpVersion, PerIpVersion, address_from_bytes};
-pub use kernel::{LoadedTable, Nft, Snapshot};
-pub use listening::{ListeningSocket, SockDiag};
 pub use load::{Change, load, own_head, own_table, plan, unload};
-pub use logged::LoggedPacket;
 pub use model::{
     Base, Chain, ChainPolicy, Counter, Counts, Element, Hook, Key, KeyType, LiveElement, Rule, Set,
     Table,
 };
-pub use news::RulesetEvent;
+pub use monitor::RulesetEvent;
+#[cfg(feature = "socket")]
+pub use monitor::RulesetMonitor;
+pub use nflog::LoggedPacket;
 #[cfg(feature = "socket")]
 pub use nflog::{Nflog, NflogEvent};
-pub use own::{Ownership, own};
+pub use nft::{LoadedTable, Nft, Snapshot};
+pub use ownership::{Ownership, own};
 pub use packet::ParsedPacket;
 pub use rtnetlink::{InterfaceAddress, NextHop, Route, Rtnetlink};
+pub use sock_diag::{ListeningSocket, SockDiag};
+pub use symbols::{ICMP_TYPES, ICMPV6_TYPES, ct_state, ct_status, fib_type, protocol, tcp_flag};
 pub use transaction::{Op, Transaction};
-pub use words::{ICMP_TYPES, ICMPV6_TYPES, ct_state, ct_status, fib_type, protocol, tcp_flag};
+pub use wire::element::{Attached, Elements};
+pub use wire::expr::{
+    CmpOp, CtKey, Dynset, Expr, Header, Limit, Log, LogTo, MetaKey, Reg, Reject, Verdict,
+};

@@ -2,8 +2,8 @@
 
 use crate::diff::diff;
 use crate::error::Error;
-use crate::kernel::{LoadedTable, Nft, Snapshot};
 use crate::model::Table;
+use crate::nft::{LoadedTable, Nft, Snapshot};
 use crate::transaction::{Op, Transaction};
 
 /// How often a load starts again because others changed the ruleset meanwhile.

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::expr::Expr;
+use crate::wire::expr::Expr;
 
 /// One table of the `inet` family, whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

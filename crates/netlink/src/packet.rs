@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::words::protocol;
+use crate::symbols::protocol;
 
 /// What the headers of an IP packet say. Who scans sends what no host would, so nothing but the
 /// addresses has to be right, or to be there.

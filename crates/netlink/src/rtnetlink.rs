@@ -6,12 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use crate::attr::{Attr, Attrs, Writer};
-use crate::channel::Channel;
 use crate::error::{DecodeError, Error};
 use crate::ip_version::{IpVersion, address_from_bytes};
-use crate::message::{Reply, Request};
-use crate::uapi::*;
+use crate::wire::attr::{Attr, Attrs, Writer};
+use crate::wire::channel::Channel;
+use crate::wire::message::{Reply, Request};
+use crate::wire::uapi::*;
 
 /// Lengths of the fixed part of each message (`linux/rtnetlink.h`, `linux/if_addr.h`,
 /// `linux/nexthop.h`), in bytes.

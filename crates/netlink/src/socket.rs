@@ -7,7 +7,7 @@ use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use crate::error::Error;
-use crate::message;
+use crate::wire::message;
 
 /// Larger than any single message that the kernel sends (dumps come in parts of at most 32 KiB,
 /// one message with an attribute is at most 64 KiB).

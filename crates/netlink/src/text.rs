@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use crate::model::{Base, Chain, ChainPolicy, Element, Hook, Key, KeyType, Set, Table};
-use crate::words::{ICMP_TYPES, ICMPV6_TYPES};
+use crate::symbols::{ICMP_TYPES, ICMPV6_TYPES};
 
 pub use rule::rule;
 

@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use crate::element::Elements;
 use crate::error::Error;
-use crate::message::Batch;
 use crate::model::{Chain, Counter, Element, Rule, Set};
 use crate::text;
+use crate::wire::element::Elements;
+use crate::wire::message::Batch;
 
 /// How many characters of an operation an error quotes.
 const QUOTED: usize = 500;

@@ -27,7 +27,7 @@ const HEADERS: [&str; 18] = [
 /// Constants that have names of their own here, by file.
 const OTHERS: [(&str, &[(&str, &str)]); 4] = [
     (
-        include_str!("../src/message.rs"),
+        include_str!("../src/wire/message.rs"),
         &[
             ("INET", "NFPROTO_INET"),
             ("SUBSYSTEM", "NFNL_SUBSYS_NFTABLES"),
@@ -56,9 +56,9 @@ const OTHERS: [(&str, &[(&str, &str)]); 4] = [
             ("EOPNOTSUPP", "EOPNOTSUPP"),
         ],
     ),
-    (include_str!("../src/object.rs"), &[("COUNTER", "NFT_OBJECT_COUNTER")]),
+    (include_str!("../src/wire/object.rs"), &[("COUNTER", "NFT_OBJECT_COUNTER")]),
     (
-        include_str!("../src/expr/action.rs"),
+        include_str!("../src/wire/expr/action.rs"),
         &[
             ("DROP", "NF_DROP"),
             ("ACCEPT", "NF_ACCEPT"),
@@ -68,7 +68,7 @@ const OTHERS: [(&str, &[(&str, &str)]); 4] = [
         ],
     ),
     (
-        include_str!("../src/words.rs"),
+        include_str!("../src/symbols.rs"),
         &[
             ("DNAT", "IPS_DST_NAT"),
             ("UNICAST", "RTN_UNICAST"),
@@ -85,7 +85,7 @@ const OTHERS: [(&str, &[(&str, &str)]); 4] = [
 #[test]
 fn every_number_of_uapi_is_the_hosts() {
     let host = host();
-    let ours = constants(include_str!("../src/uapi.rs"));
+    let ours = constants(include_str!("../src/wire/uapi.rs"));
     assert!(ours.len() > 100, "only {} constants found", ours.len());
     for (name, value) in ours {
         assert_eq!(host.get(name.as_str()), Some(&value), "{name}");

@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 
 use super::nat::{Nat, address, port};
 use super::{Family, ForeignRule};
-use crate::attr::{Attr, Attrs};
-use crate::expr::{CmpOp, CtKey, Expr, Header, MetaKey, Reg, Reject};
-use crate::uapi::*;
+use crate::wire::attr::{Attr, Attrs};
+use crate::wire::expr::{CmpOp, CtKey, Expr, Header, MetaKey, Reg, Reject};
+use crate::wire::uapi::*;
 
 pub(super) fn translate(family: Family, exprs: &[Expr]) -> Vec<ForeignRule> {
     let listed = exprs.iter().enumerate().find_map(|(at, expr)| Some((at, listed_ports(expr)?)));

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::attr::{Attrs, Writer, userdata};
 use crate::error::DecodeError;
 use crate::model::{Element, Key, LiveElement, Set};
-use crate::object::millis;
-use crate::uapi::*;
+use crate::wire::attr::{Attrs, Writer, userdata};
+use crate::wire::object::millis;
+use crate::wire::uapi::*;
 
 /// Most bytes of elements in one message: what an attribute can hold, less room for its header.
 const MESSAGE_BYTES: usize = 65_500;

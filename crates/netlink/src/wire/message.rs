@@ -2,14 +2,14 @@
 
 use std::ops::Range;
 
-use crate::attr::{Attrs, Writer};
-use crate::element;
 use crate::error::{DecodeError, Error, Refusal};
-use crate::expr::{Expr, Verdict};
-use crate::object;
-use crate::own::OWNED;
+use crate::ownership::OWNED;
 use crate::transaction::{Op, Transaction};
-use crate::uapi::*;
+use crate::wire::attr::{Attrs, Writer};
+use crate::wire::element;
+use crate::wire::expr::{Expr, Verdict};
+use crate::wire::object;
+use crate::wire::uapi::*;
 
 /// `NFPROTO_INET`.
 pub(crate) const INET: u8 = 1;

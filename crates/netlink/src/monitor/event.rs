@@ -1,11 +1,11 @@
 //! What the kernel tells of changes to the ruleset.
 
-use crate::attr::Attrs;
-use crate::element::RawElements;
 use crate::error::DecodeError;
-use crate::message::{INET, Replies, Reply, nft};
 use crate::model::LiveElement;
-use crate::uapi::*;
+use crate::wire::attr::Attrs;
+use crate::wire::element::RawElements;
+use crate::wire::message::{INET, Replies, Reply, nft};
+use crate::wire::uapi::*;
 
 /// One thing that has changed, in the order in which it did. Each commit ends with
 /// [`RulesetEvent::Committed`].

@@ -1,8 +1,8 @@
 //! A conversation with the kernel: one request, and the messages of its answer.
 
 use crate::error::Error;
-use crate::message::{Batch, Replies, Reply, Request};
 use crate::transaction::Transaction;
+use crate::wire::message::{Batch, Replies, Reply, Request};
 
 /// Sends one request and hands each part of the answer over. A part holds whole messages.
 type Exchange = Box<dyn FnMut(&[u8], &mut dyn FnMut(&[u8])) -> Result<(), Error> + Send>;

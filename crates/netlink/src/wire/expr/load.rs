@@ -1,8 +1,8 @@
 //! Expressions that load something of the packet into a register.
 
 use super::{Expr, Fields, Reg};
-use crate::attr::Writer;
-use crate::uapi::*;
+use crate::wire::attr::Writer;
+use crate::wire::uapi::*;
 
 /// What `meta` loads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

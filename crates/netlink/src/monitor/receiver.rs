@@ -3,8 +3,8 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use super::event::RulesetEvent;
 use crate::error::Error;
-use crate::news::RulesetEvent;
 use crate::socket::Socket;
 
 /// Bytes of news that may wait to be heard: some ten thousand changes.

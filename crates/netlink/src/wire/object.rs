@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::attr::{Attr, Attrs, Writer, userdata};
 use crate::error::DecodeError;
-use crate::expr::Expr;
 use crate::model::{Base, Chain, ChainPolicy, Counter, Counts, Hook, KeyType, Rule, Set, Table};
-use crate::uapi::*;
+use crate::wire::attr::{Attr, Attrs, Writer, userdata};
+use crate::wire::expr::Expr;
+use crate::wire::uapi::*;
 
 /// `NFT_OBJECT_COUNTER`.
 pub(crate) const COUNTER: u32 = 1;

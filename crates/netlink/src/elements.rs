@@ -1,10 +1,10 @@
 //! Sets whose elements come and go: how many there are, and which.
 
-use crate::element::RawElements;
 use crate::error::Error;
-use crate::kernel::Nft;
 use crate::model::LiveElement;
-use crate::uapi::*;
+use crate::nft::Nft;
+use crate::wire::element::RawElements;
+use crate::wire::uapi::*;
 
 /// `NFTA_SET_COUNT`, which Linux 6.12 does not have yet and 6.18 has.
 const NFTA_SET_COUNT: u16 = 20;

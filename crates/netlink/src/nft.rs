@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use crate::attr::{Attrs, Writer};
-use crate::channel::Channel;
-use crate::element::{self, RawElements};
 use crate::error::Error;
-use crate::message::{Request, errno, nft};
 use crate::model::{Counter, Counts, LiveElement, Rule, Set, Table};
-use crate::object;
 use crate::transaction::Transaction;
-use crate::uapi::*;
+use crate::wire::attr::{Attrs, Writer};
+use crate::wire::channel::Channel;
+use crate::wire::element::{self, RawElements};
+use crate::wire::message::{Request, errno, nft};
+use crate::wire::object;
+use crate::wire::uapi::*;
 
 /// How often a read is tried when others change the ruleset meanwhile.
 const READS: usize = 100;

@@ -6,16 +6,16 @@
 //! of ours.
 
 mod action;
+mod compare;
 mod load;
-mod test;
 
 pub use action::{Dynset, Limit, Log, LogTo, Reject, Verdict};
+pub use compare::CmpOp;
 pub use load::{CtKey, Header, MetaKey};
-pub use test::CmpOp;
 
-use crate::attr::{Attr, Attrs, Writer};
 use crate::error::DecodeError;
-use crate::uapi::*;
+use crate::wire::attr::{Attr, Attrs, Writer};
+use crate::wire::uapi::*;
 
 /// A 32-bit register, 0 to 15. The kernel's four 128-bit registers are 0, 4, 8 and 12.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -183,9 +183,11 @@ impl Expr {
             }
             Expr::Ct { key, reg } => load::encode_ct(out, *key, *reg),
             Expr::FibDaddrType { reg } => load::encode_fib(out, *reg),
-            Expr::Bitwise { reg, mask, xor } => test::encode_bitwise(out, *reg, mask, xor),
-            Expr::Cmp { reg, op, data } => test::encode_cmp(out, *reg, *op, data),
-            Expr::Lookup { reg, set, inverted } => test::encode_lookup(out, *reg, set, *inverted),
+            Expr::Bitwise { reg, mask, xor } => compare::encode_bitwise(out, *reg, mask, xor),
+            Expr::Cmp { reg, op, data } => compare::encode_cmp(out, *reg, *op, data),
+            Expr::Lookup { reg, set, inverted } => {
+                compare::encode_lookup(out, *reg, set, *inverted)
+            }
             Expr::Counter(name) => action::encode_counter(out, name),
             // Without attributes it starts at zero.
             Expr::Count => {}
@@ -215,9 +217,9 @@ impl Expr {
             "exthdr" => load::decode_exthdr(&fields),
             "ct" => load::decode_ct(&fields),
             "fib" => load::decode_fib(&fields),
-            "bitwise" => test::decode_bitwise(&fields),
-            "cmp" => test::decode_cmp(&fields),
-            "lookup" => test::decode_lookup(&fields),
+            "bitwise" => compare::decode_bitwise(&fields),
+            "cmp" => compare::decode_cmp(&fields),
+            "lookup" => compare::decode_lookup(&fields),
             "objref" => action::decode_counter(&fields),
             "counter" => action::decode_count(&fields),
             "limit" => Limit::decode(&fields),

@@ -3,13 +3,13 @@
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::attr::{Attrs, Writer};
-use crate::channel::Channel;
 use crate::error::{DecodeError, Error};
 use crate::ip_version::IpVersion;
-use crate::message::{Request, errno};
-use crate::uapi::*;
-use crate::words::protocol;
+use crate::symbols::protocol;
+use crate::wire::attr::{Attrs, Writer};
+use crate::wire::channel::Channel;
+use crate::wire::message::{Request, errno};
+use crate::wire::uapi::*;
 
 /// sock_diag of one network namespace. Needs no privilege.
 pub struct SockDiag {

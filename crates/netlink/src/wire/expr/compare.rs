@@ -1,8 +1,8 @@
 //! Expressions that look at a register and decide whether the rule goes on.
 
 use super::{Expr, Fields, Reg, write_data};
-use crate::attr::Writer;
-use crate::uapi::*;
+use crate::wire::attr::Writer;
+use crate::wire::uapi::*;
 
 /// How `cmp` compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

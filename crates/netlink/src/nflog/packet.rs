@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::attr::Attrs;
 use crate::error::DecodeError;
-use crate::message::Replies;
 use crate::model::Hook;
-use crate::uapi::*;
+use crate::wire::attr::Attrs;
+use crate::wire::message::Replies;
+use crate::wire::uapi::*;
 
 /// A packet that a rule has logged.
 #[derive(Clone, Debug, PartialEq, Eq)]

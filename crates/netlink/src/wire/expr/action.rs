@@ -3,18 +3,18 @@
 use std::time::Duration;
 
 use super::{Expr, Fields, Reg};
-use crate::attr::{Attr, Writer};
-use crate::object::millis;
-use crate::uapi::*;
+use crate::wire::attr::{Attr, Writer};
+use crate::wire::object::millis;
+use crate::wire::uapi::*;
 
 pub(super) fn encode_counter(out: &mut Writer, name: &str) {
-    out.u32(NFTA_OBJREF_IMM_TYPE, crate::object::COUNTER);
+    out.u32(NFTA_OBJREF_IMM_TYPE, crate::wire::object::COUNTER);
     out.string(NFTA_OBJREF_IMM_NAME, name);
 }
 
 pub(super) fn decode_counter(fields: &Fields<'_>) -> Option<Expr> {
     fields.only(&[NFTA_OBJREF_IMM_TYPE, NFTA_OBJREF_IMM_NAME])?;
-    (fields.u32(NFTA_OBJREF_IMM_TYPE)? == crate::object::COUNTER)
+    (fields.u32(NFTA_OBJREF_IMM_TYPE)? == crate::wire::object::COUNTER)
         .then_some(Expr::Counter(fields.string(NFTA_OBJREF_IMM_NAME)?))
 }
 

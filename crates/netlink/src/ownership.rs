@@ -5,14 +5,14 @@
 //! it or take it over, which changes nothing in it. (Linux 6.9. Before, an owned table dies with its
 //! socket, which no firewall should.)
 
-use crate::attr::Attrs;
 use crate::diff::diff;
 use crate::error::{DecodeError, Error};
-use crate::kernel::Nft;
 use crate::load::{Change, commit_or_look, own_table};
 use crate::model::Table;
+use crate::nft::Nft;
 use crate::transaction::{Op, Transaction};
-use crate::uapi::*;
+use crate::wire::attr::Attrs;
+use crate::wire::uapi::*;
 
 /// `NFT_TABLE_F_PERSIST`, which the headers of Linux 6.1 do not have yet.
 const NFT_TABLE_F_PERSIST: u32 = 4;
