@@ -3,9 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::error::{DecodeError, Error};
-use crate::nft::{AT_ONCE, Nft};
+use crate::nft::Nft;
 use crate::symbols::{NFPROTO_IPV4, NFPROTO_IPV6};
 use crate::wire::attr::{Attr, Attrs, Writer};
+use crate::wire::channel::MAX_REQUESTS_PER_SEND;
 use crate::wire::message::{Request, conntrack, errno};
 use crate::wire::uapi::*;
 
@@ -86,7 +87,7 @@ impl Nft {
         wanted: impl FnMut(&Connection) -> bool,
     ) -> Result<usize, Error> {
         let mut forgotten = 0;
-        for part in self.connections(wanted)?.chunks(AT_ONCE) {
+        for part in self.connections(wanted)?.chunks(MAX_REQUESTS_PER_SEND) {
             let mut answers = 0;
             self.channel.ask_each(part.iter().map(Connection::forget), |_, reply| {
                 let Some(outcome) = reply.outcome()? else { return Ok(()) };

@@ -9,8 +9,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::model::{Base, Chain, ChainPolicy, Hook, Key, Rule, Table};
+use crate::model::{CmpOp, CtKey, Dynset, Expr, Header, MetaKey, Reject, Verdict};
 use crate::symbols::{NFPROTO_IPV4, NFPROTO_IPV6, ct_state, ct_status, fib_type, tcp_flag};
-use crate::wire::expr::{CmpOp, CtKey, Dynset, Expr, Header, MetaKey, Reject, Verdict};
 
 /// A packet at one hook, and what the kernel knows of it there.
 #[derive(Clone, Debug, PartialEq, Eq)]

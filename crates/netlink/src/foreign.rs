@@ -13,11 +13,11 @@ use std::net::IpAddr;
 
 use crate::error::{DecodeError, Error};
 use crate::model::{Base, Chain, KeyType, Rule, Set};
+use crate::model::{Expr, Verdict};
 use crate::nft::Nft;
 use crate::symbols::{NFPROTO_IPV4, NFPROTO_IPV6};
 use crate::wire::attr::{Attrs, Writer};
 use crate::wire::element::RawElements;
-use crate::wire::expr::{Expr, Verdict};
 use crate::wire::message::{Request, nft};
 use crate::wire::object;
 use crate::wire::uapi::*;

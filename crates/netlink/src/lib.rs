@@ -47,8 +47,8 @@ pub use foreign::{
 pub use ip_version::{IpVersion, PerIpVersion, address_from_bytes};
 pub use load::{Change, load, own_head, own_table, plan, unload};
 pub use model::{
-    Base, Chain, ChainPolicy, Counter, Counts, Element, Hook, Key, KeyType, LiveElement, Rule, Set,
-    Table,
+    Base, Chain, ChainPolicy, CmpOp, Counter, Counts, CtKey, Dynset, Element, Expr, Header, Hook,
+    Key, KeyType, Limit, LiveElement, Log, LogTo, MetaKey, Reg, Reject, Rule, Set, Table, Verdict,
 };
 pub use monitor::RulesetEvent;
 #[cfg(feature = "socket")]
@@ -64,6 +64,3 @@ pub use sock_diag::{ListeningSocket, SockDiag};
 pub use symbols::{ICMP_TYPES, ICMPV6_TYPES, ct_state, ct_status, fib_type, protocol, tcp_flag};
 pub use transaction::{Op, Transaction};
 pub use wire::element::{Attached, Elements};
-pub use wire::expr::{
-    CmpOp, CtKey, Dynset, Expr, Header, Limit, Log, LogTo, MetaKey, Reg, Reject, Verdict,
-};

@@ -3,9 +3,13 @@
 //! Nothing here depends on the running system. Two equal values are the same ruleset, so a value
 //! can be compared with what was read back, and printed as a golden file.
 
+mod expr;
+
 use std::time::Duration;
 
-use crate::wire::expr::Expr;
+pub use expr::{
+    CmpOp, CtKey, Dynset, Expr, Header, Limit, Log, LogTo, MetaKey, Reg, Reject, Verdict,
+};
 
 /// One table of the `inet` family, whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -3,20 +3,16 @@
 use std::collections::BTreeMap;
 
 use crate::error::Error;
-use crate::model::{Counter, Counts, LiveElement, Rule, Set, Table};
+use crate::model::{Counter, Counts, Rule, Set, Table};
 use crate::transaction::Transaction;
 use crate::wire::attr::{Attrs, Writer};
 use crate::wire::channel::Channel;
-use crate::wire::element::{self, RawElements};
 use crate::wire::message::{Request, errno, nft};
 use crate::wire::object;
 use crate::wire::uapi::*;
 
 /// How often a read is tried when others change the ruleset meanwhile.
 const READS: usize = 100;
-
-/// How many requests go out at once: their answers surely fit the receive buffer (about 250 do).
-pub(crate) const AT_ONCE: usize = 100;
 
 /// nf_tables of one network namespace: the one that the socket was opened in.
 pub struct Nft {
@@ -249,80 +245,6 @@ impl Nft {
         Ok(sets)
     }
 
-    /// One element of a set without intervals, by its key; `None` if it is not there. Costs the
-    /// same however large the set is.
-    ///
-    /// # Errors
-    /// Any but [`Error::Refused`]. A table or set that is absent has no element.
-    pub fn element(
-        &mut self,
-        table: &str,
-        set: &str,
-        key: &[u8],
-    ) -> Result<Option<LiveElement>, Error> {
-        let mut raw = RawElements::default();
-        let request = Request::nft(NFT_MSG_GETSETELEM, false, |out| {
-            element::encode_keys(out, table, set, &[key]);
-        });
-        self.ask(request, nft(NFT_MSG_NEWSETELEM), |attrs| Ok(raw.add(attrs)?))?;
-        Ok(raw.live().pop())
-    }
-
-    /// As [`Nft::element`], of many keys: what is found of each, in their order. Takes about half
-    /// the time (measured, Linux 6.18: 1.2 µs each, not 2.1).
-    ///
-    /// # Errors
-    /// As [`Nft::element`].
-    pub fn find(
-        &mut self,
-        table: &str,
-        set: &str,
-        keys: &[Vec<u8>],
-    ) -> Result<Vec<Option<LiveElement>>, Error> {
-        let mut found = Vec::with_capacity(keys.len());
-        for part in keys.chunks(AT_ONCE) {
-            let requests = part.iter().map(|key| {
-                Request::nft(NFT_MSG_GETSETELEM, false, |out| {
-                    element::encode_keys(out, table, set, std::slice::from_ref(key));
-                })
-            });
-            let mut answers = vec![None; part.len()];
-            self.channel.ask_each(requests, |number, reply| {
-                let mut raw = RawElements::default();
-                if let Some(outcome) = reply.outcome()? {
-                    fault(outcome.errno)?;
-                } else if let Some(attrs) = reply.attrs(nft(NFT_MSG_NEWSETELEM)) {
-                    raw.add(attrs)?;
-                }
-                if let Some(answer) = answers.get_mut(number) {
-                    *answer = Some(raw.live().pop());
-                }
-                Ok(())
-            })?;
-            for answer in answers {
-                found.push(answer.ok_or(Error::Unknown)?);
-            }
-        }
-        Ok(found)
-    }
-
-    /// What the kernel holds in this set of the table, sorted; nothing if there is no such set.
-    ///
-    /// # Errors
-    /// As [`Nft::element`].
-    pub fn elements(
-        &mut self,
-        table: &str,
-        set: &Set,
-    ) -> Result<Vec<crate::model::Element>, Error> {
-        let mut raw = RawElements::default();
-        let of_set = [(NFTA_SET_ELEM_LIST_TABLE, table), (NFTA_SET_ELEM_LIST_SET, &set.name)];
-        self.read(NFT_MSG_GETSETELEM, NFT_MSG_NEWSETELEM, true, &of_set, |attrs| {
-            Ok(raw.add(attrs)?)
-        })?;
-        Ok(raw.finish(set))
-    }
-
     /// Asks, and hands the attributes of each answer of the wanted kind to `each`. Absence is an
     /// answer without any.
     pub(crate) fn read(
@@ -359,7 +281,7 @@ impl Nft {
 }
 
 /// What an answer's number means where absence is none.
-fn fault(errno: i32) -> Result<(), Error> {
+pub(crate) fn fault(errno: i32) -> Result<(), Error> {
     match errno {
         0 | errno::ENOENT => Ok(()),
         errno::EINTR => Err(Error::Interrupted),

@@ -12,12 +12,8 @@ use crate::model::Table;
 use crate::nft::Nft;
 use crate::transaction::{Op, Transaction};
 use crate::wire::attr::Attrs;
+use crate::wire::object::NFT_TABLE_F_PERSIST;
 use crate::wire::uapi::*;
-
-/// `NFT_TABLE_F_PERSIST`, which the headers of Linux 6.1 do not have yet.
-const NFT_TABLE_F_PERSIST: u32 = 4;
-/// The flags of a table that is owned and stays.
-pub(crate) const OWNED: u32 = NFT_TABLE_F_OWNER | NFT_TABLE_F_PERSIST;
 
 /// How often it is tried when others change the ruleset meanwhile.
 const ATTEMPTS: usize = 10;

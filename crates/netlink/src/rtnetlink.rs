@@ -10,7 +10,8 @@ use crate::error::{DecodeError, Error};
 use crate::ip_version::{IpVersion, address_from_bytes};
 use crate::wire::attr::{Attr, Attrs, Writer};
 use crate::wire::channel::Channel;
-use crate::wire::message::{Reply, Request};
+use crate::wire::message::Request;
+use crate::wire::reply::Reply;
 use crate::wire::uapi::*;
 
 /// Lengths of the fixed part of each message (`linux/rtnetlink.h`, `linux/if_addr.h`,

@@ -7,7 +7,7 @@ use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use crate::error::Error;
-use crate::wire::message;
+use crate::wire::batch;
 
 /// Larger than any single message that the kernel sends (dumps come in parts of at most 32 KiB,
 /// one message with an attribute is at most 64 KiB).
@@ -71,7 +71,7 @@ impl Socket {
                 Ok(len) => {
                     let received = self.buffer.get(..len).unwrap_or_default();
                     part(received);
-                    if std::mem::take(&mut is_first) && message::is_done(request, received) {
+                    if std::mem::take(&mut is_first) && batch::is_done(request, received) {
                         return Ok(());
                     }
                 }

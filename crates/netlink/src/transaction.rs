@@ -2,11 +2,9 @@
 
 use std::fmt;
 
-use crate::error::Error;
 use crate::model::{Chain, Counter, Element, Rule, Set};
 use crate::text;
 use crate::wire::element::Elements;
-use crate::wire::message::Batch;
 
 /// How many characters of an operation an error quotes.
 const QUOTED: usize = 500;
@@ -100,15 +98,6 @@ impl Transaction {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ops.is_empty()
-    }
-
-    /// The bytes that a commit of it sends: the same for the same transaction, on any machine of
-    /// the same byte order.
-    ///
-    /// # Errors
-    /// [`Error::TooLong`] if an object does not fit a message.
-    pub fn to_bytes(&self) -> Result<Vec<u8>, Error> {
-        Ok(Batch::encode(self, None, 0)?.bytes)
     }
 
     /// For an error: ten thousand elements would bury the kernel's words.

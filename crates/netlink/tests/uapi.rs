@@ -25,27 +25,26 @@ const HEADERS: [&str; 18] = [
 ];
 
 /// Constants that have names of their own here, by file.
-const OTHERS: [(&str, &[(&str, &str)]); 4] = [
+const OTHERS: [(&str, &[(&str, &str)]); 5] = [
+    (
+        include_str!("../src/wire/batch.rs"),
+        &[
+            ("BATCH_BEGIN", "NFNL_MSG_BATCH_BEGIN"),
+            ("BATCH_END", "NFNL_MSG_BATCH_END"),
+            ("BATCH_GENID", "NFNL_BATCH_GENID"),
+        ],
+    ),
     (
         include_str!("../src/wire/message.rs"),
         &[
             ("INET", "NFPROTO_INET"),
             ("SUBSYSTEM", "NFNL_SUBSYS_NFTABLES"),
-            ("BATCH_BEGIN", "NFNL_MSG_BATCH_BEGIN"),
-            ("BATCH_END", "NFNL_MSG_BATCH_END"),
-            ("BATCH_GENID", "NFNL_BATCH_GENID"),
             ("REQUEST", "NLM_F_REQUEST"),
             ("ACK", "NLM_F_ACK"),
-            ("DUMP_INTERRUPTED", "NLM_F_DUMP_INTR"),
-            ("ACK_TLVS", "NLM_F_ACK_TLVS"),
             ("DUMP", "NLM_F_DUMP"),
             ("EXCL", "NLM_F_EXCL"),
             ("CREATE", "NLM_F_CREATE"),
             ("APPEND", "NLM_F_APPEND"),
-            ("ERROR", "NLMSG_ERROR"),
-            ("DONE", "NLMSG_DONE"),
-            ("ERROR_MESSAGE", "NLMSGERR_ATTR_MSG"),
-            ("ERROR_OFFSET", "NLMSGERR_ATTR_OFFS"),
             ("EPERM", "EPERM"),
             ("ENOENT", "ENOENT"),
             ("EINTR", "EINTR"),
@@ -56,7 +55,17 @@ const OTHERS: [(&str, &[(&str, &str)]); 4] = [
             ("EOPNOTSUPP", "EOPNOTSUPP"),
         ],
     ),
-    (include_str!("../src/wire/object.rs"), &[("COUNTER", "NFT_OBJECT_COUNTER")]),
+    (
+        include_str!("../src/wire/reply.rs"),
+        &[
+            ("DUMP_INTERRUPTED", "NLM_F_DUMP_INTR"),
+            ("ACK_TLVS", "NLM_F_ACK_TLVS"),
+            ("ERROR", "NLMSG_ERROR"),
+            ("DONE", "NLMSG_DONE"),
+            ("ERROR_MESSAGE", "NLMSGERR_ATTR_MSG"),
+            ("ERROR_OFFSET", "NLMSGERR_ATTR_OFFS"),
+        ],
+    ),
     (
         include_str!("../src/wire/expr/action.rs"),
         &[

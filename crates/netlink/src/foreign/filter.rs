@@ -3,7 +3,7 @@
 use super::{Family, Foreign, ForeignChain, ForeignRule, Nat};
 use crate::eval::{Fate, Memory, Packet, evaluate};
 use crate::model::{Base, Chain, ChainPolicy, Hook, Rule, Table};
-use crate::wire::expr::{Expr, Verdict};
+use crate::model::{Expr, Verdict};
 
 /// What a base chain does with a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

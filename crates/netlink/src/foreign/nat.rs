@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::{Family, Foreign, ForeignChain, ForeignRule};
+use crate::model::{CmpOp, Expr, Header, MetaKey, Reg};
 use crate::model::{Hook, Key};
-use crate::wire::expr::{CmpOp, Expr, Header, MetaKey, Reg};
 
 /// How a rule rewrites the addresses of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use super::nat::{Nat, address, port};
 use super::{Family, ForeignRule};
+use crate::model::{CmpOp, CtKey, Expr, Header, MetaKey, Reg, Reject};
 use crate::wire::attr::{Attr, Attrs};
-use crate::wire::expr::{CmpOp, CtKey, Expr, Header, MetaKey, Reg, Reject};
 use crate::wire::uapi::*;
 
 pub(super) fn translate(family: Family, exprs: &[Expr]) -> Vec<ForeignRule> {

@@ -4,7 +4,8 @@ use crate::error::DecodeError;
 use crate::model::LiveElement;
 use crate::wire::attr::Attrs;
 use crate::wire::element::RawElements;
-use crate::wire::message::{INET, Replies, Reply, nft};
+use crate::wire::message::{INET, nft};
+use crate::wire::reply::{Replies, Reply};
 use crate::wire::uapi::*;
 
 /// One thing that has changed, in the order in which it did. Each commit ends with

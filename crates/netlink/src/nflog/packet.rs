@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::error::DecodeError;
 use crate::model::Hook;
 use crate::wire::attr::Attrs;
-use crate::wire::message::Replies;
+use crate::wire::reply::Replies;
 use crate::wire::uapi::*;
 
 /// A packet that a rule has logged.

@@ -9,7 +9,8 @@ use crate::error::Error;
 use crate::nft::Nft;
 use crate::socket::Socket;
 use crate::wire::attr::Writer;
-use crate::wire::message::{Replies, Request, errno};
+use crate::wire::message::{Request, errno};
+use crate::wire::reply::Replies;
 use crate::wire::uapi::*;
 
 /// Bytes that may wait to be read.

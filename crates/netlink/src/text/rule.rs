@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 
 use super::{comment_line, duration, hex, leading_zeros, quoted, value};
+use crate::model::{CmpOp, CtKey, Expr, Header, LogTo, MetaKey, Reg, Reject, Verdict};
 use crate::model::{KeyType, Rule};
 use crate::symbols::{
     NFPROTO_IPV4, NFPROTO_IPV6, PROTOCOLS, ct_state, ct_status, fib_type, protocol, tcp_flag,
 };
-use crate::wire::expr::{CmpOp, CtKey, Expr, Header, LogTo, MetaKey, Reg, Reject, Verdict};
 
 /// One rule in one line, with its comment.
 #[must_use]

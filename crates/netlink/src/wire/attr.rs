@@ -3,6 +3,8 @@
 //! Layout (RFC 3549, `linux/netlink.h`): a 16-bit length that counts the four-byte header, a 16-bit
 //! type whose two upper bits are flags, the value, padding to four bytes.
 
+use std::time::Duration;
+
 use crate::error::DecodeError;
 
 /// The two upper bits of an attribute's type: "nested" and "network byte order".
@@ -80,6 +82,11 @@ impl Writer {
 
     pub(crate) fn u64(&mut self, kind: u16, value: u64) {
         self.bytes(kind, &value.to_be_bytes());
+    }
+
+    /// A duration in milliseconds, as nf_tables has all of them.
+    pub(crate) fn millis(&mut self, kind: u16, duration: Duration) {
+        self.u64(kind, u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
     }
 
     pub(crate) fn nest(&mut self, kind: u16, fill: impl FnOnce(&mut Writer)) {

@@ -2,7 +2,12 @@
 
 use crate::error::Error;
 use crate::transaction::Transaction;
-use crate::wire::message::{Batch, Replies, Reply, Request};
+use crate::wire::batch::Batch;
+use crate::wire::message::Request;
+use crate::wire::reply::{Replies, Reply};
+
+/// How many requests go out at once: their answers surely fit the receive buffer (about 250 do).
+pub(crate) const MAX_REQUESTS_PER_SEND: usize = 100;
 
 /// Sends one request and hands each part of the answer over. A part holds whole messages.
 type Exchange = Box<dyn FnMut(&[u8], &mut dyn FnMut(&[u8])) -> Result<(), Error> + Send>;

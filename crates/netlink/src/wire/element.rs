@@ -5,7 +5,6 @@ use std::time::Duration;
 use crate::error::DecodeError;
 use crate::model::{Element, Key, LiveElement, Set};
 use crate::wire::attr::{Attrs, Writer, userdata};
-use crate::wire::object::millis;
 use crate::wire::uapi::*;
 
 /// Most bytes of elements in one message: what an attribute can hold, less room for its header.
@@ -114,7 +113,7 @@ fn encode_key(out: &mut Writer, key: &[u8]) {
 
 fn encode_attached(out: &mut Writer, timeout: Option<Duration>, comment: Option<&str>) {
     if let Some(timeout) = timeout {
-        out.u64(NFTA_SET_ELEM_TIMEOUT, millis(timeout));
+        out.millis(NFTA_SET_ELEM_TIMEOUT, timeout);
     }
     if let Some(comment) = comment {
         out.comment(NFTA_SET_ELEM_USERDATA, comment);

@@ -1,42 +1,16 @@
-//! The expressions that rules are made of, as the kernel has them.
-//!
-//! A rule loads something of the packet into a register, compares it, and so on; the last
-//! expression usually is a verdict. What this crate does not know is kept as
-//! [`Expr::Unknown`] with its bytes, so that a rule made by somebody else never reads back as one
-//! of ours.
+//! Expressions as netlink attributes, both ways: one file for what loads, one for what compares,
+//! one for what acts.
 
 mod action;
 mod compare;
 mod load;
 
-pub use action::{Dynset, Limit, Log, LogTo, Reject, Verdict};
-pub use compare::CmpOp;
-pub use load::{CtKey, Header, MetaKey};
-
 use crate::error::DecodeError;
+use crate::model::{Dynset, Expr, Limit, Log, Reg, Reject, Verdict};
 use crate::wire::attr::{Attr, Attrs, Writer};
 use crate::wire::uapi::*;
 
-/// A 32-bit register, 0 to 15. The kernel's four 128-bit registers are 0, 4, 8 and 12.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Reg(pub(crate) u8);
-
 impl Reg {
-    /// The register that a rule uses when one is enough.
-    pub const FIRST: Reg = Reg(0);
-
-    /// The register of this index, if there is one.
-    #[must_use]
-    pub fn new(index: u8) -> Option<Reg> {
-        (index < 16).then_some(Reg(index))
-    }
-
-    /// 0 to 15.
-    #[must_use]
-    pub fn index(self) -> usize {
-        usize::from(self.0)
-    }
-
     /// The kernel prints an aligned register by its 128-bit name, so that is what we send.
     fn number(self) -> u32 {
         let index = u32::from(self.0);
@@ -52,125 +26,7 @@ impl Reg {
     }
 }
 
-/// One expression.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Expr {
-    /// Loads a property of the packet that no header has. Any kernel.
-    Meta {
-        /// Which.
-        key: MetaKey,
-        /// To where.
-        reg: Reg,
-    },
-    /// Loads bytes of a header.
-    Payload {
-        /// Which header.
-        header: Header,
-        /// From its start.
-        offset: u32,
-        /// 1 to 16.
-        len: u32,
-        /// To where.
-        reg: Reg,
-    },
-    /// Loads bytes of an IPv6 extension header; does not match a packet without it.
-    Exthdr {
-        /// Its protocol number.
-        kind: u8,
-        /// From its start.
-        offset: u32,
-        /// 1 to 16.
-        len: u32,
-        /// To where.
-        reg: Reg,
-    },
-    /// Loads what conntrack knows; does not match a packet that it does not track, except for
-    /// [`CtKey::State`].
-    Ct {
-        /// Which.
-        key: CtKey,
-        /// To where.
-        reg: Reg,
-    },
-    /// Loads the type of the destination address in this host's routing tables (`RTN_*`).
-    FibDaddrType {
-        /// To where.
-        reg: Reg,
-    },
-    /// `reg = (reg & mask) ^ xor`.
-    Bitwise {
-        /// From and to where.
-        reg: Reg,
-        /// As long as the value.
-        mask: Vec<u8>,
-        /// As long as the value.
-        xor: Vec<u8>,
-    },
-    /// Matches if the register compares so; byte by byte, hence big endian numbers for an order.
-    Cmp {
-        /// What to compare.
-        reg: Reg,
-        /// How.
-        op: CmpOp,
-        /// With what.
-        data: Vec<u8>,
-    },
-    /// Matches if the register is in a set (or is not).
-    Lookup {
-        /// Where the key starts.
-        reg: Reg,
-        /// The set's name, in the same table.
-        set: String,
-        /// Match if it is not in the set.
-        inverted: bool,
-    },
-    /// Adds to a named counter of the same table.
-    Counter(String),
-    /// Counts, in the rule itself. The numbers are state, start anew with the rule and are not read.
-    Count,
-    /// Matches as long as packets come more slowly than this.
-    Limit(Limit),
-    /// Adds to a set; does not match if the set is full.
-    Dynset(Dynset),
-    /// Writes a log line.
-    Log(Log),
-    /// Drops the packet and tells its sender. At prerouting since Linux 5.9.
-    Reject(Reject),
-    /// Ends the rule.
-    Verdict(Verdict),
-    /// One that nfguard never writes.
-    Unknown {
-        /// The kernel's name of it.
-        name: String,
-        /// Its attributes.
-        data: Vec<u8>,
-    },
-}
-
 impl Expr {
-    /// The kernel's name of the expression.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        match self {
-            Expr::Meta { .. } => "meta",
-            Expr::Payload { .. } => "payload",
-            Expr::Exthdr { .. } => "exthdr",
-            Expr::Ct { .. } => "ct",
-            Expr::FibDaddrType { .. } => "fib",
-            Expr::Bitwise { .. } => "bitwise",
-            Expr::Cmp { .. } => "cmp",
-            Expr::Lookup { .. } => "lookup",
-            Expr::Counter(_) => "objref",
-            Expr::Count => "counter",
-            Expr::Limit(_) => "limit",
-            Expr::Dynset(_) => "dynset",
-            Expr::Log(_) => "log",
-            Expr::Reject(_) => "reject",
-            Expr::Verdict(_) => "immediate",
-            Expr::Unknown { name, .. } => name,
-        }
-    }
-
     pub(crate) fn encode(&self, out: &mut Writer) {
         out.string(NFTA_EXPR_NAME, self.name());
         out.nest(NFTA_EXPR_DATA, |out| match self {

@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use crate::error::DecodeError;
+use crate::model::Expr;
 use crate::model::{Base, Chain, ChainPolicy, Counter, Counts, Hook, KeyType, Rule, Set, Table};
 use crate::wire::attr::{Attr, Attrs, Writer, userdata};
-use crate::wire::expr::Expr;
 use crate::wire::uapi::*;
 
-/// `NFT_OBJECT_COUNTER`.
-pub(crate) const COUNTER: u32 = 1;
+/// `NFT_TABLE_F_PERSIST`, which the headers of Linux 6.1 do not have yet.
+pub(crate) const NFT_TABLE_F_PERSIST: u32 = 4;
+/// The flags of a table that has an owner and outlives it.
+pub(crate) const OWNER_FLAGS: u32 = NFT_TABLE_F_OWNER | NFT_TABLE_F_PERSIST;
 
 /// The type of every base chain that nfguard makes.
 const FILTER: &str = "filter";
@@ -173,7 +175,7 @@ pub(crate) fn encode_set(out: &mut Writer, table: &str, set: &Set, id: u32) {
         out.nest(NFTA_SET_DESC, |out| out.u32(NFTA_SET_DESC_SIZE, size));
     }
     if let Some(timeout) = set.timeout.filter(|timeout| !timeout.is_zero()) {
-        out.u64(NFTA_SET_TIMEOUT, millis(timeout));
+        out.millis(NFTA_SET_TIMEOUT, timeout);
     }
     let mut data = vec![userdata::SET_KEY_BYTEORDER, 4];
     data.extend(BIG_ENDIAN.to_ne_bytes());
@@ -240,7 +242,7 @@ pub(crate) fn decode_key_type(number: u32) -> Result<Vec<KeyType>, DecodeError> 
 pub(crate) fn encode_counter(out: &mut Writer, table: &str, counter: &Counter) {
     out.string(NFTA_OBJ_TABLE, table);
     out.string(NFTA_OBJ_NAME, &counter.name);
-    out.u32(NFTA_OBJ_TYPE, COUNTER);
+    out.u32(NFTA_OBJ_TYPE, NFT_OBJECT_COUNTER);
     out.nest(NFTA_OBJ_DATA, |out| {
         out.u64(NFTA_COUNTER_BYTES, 0);
         out.u64(NFTA_COUNTER_PACKETS, 0);
@@ -277,7 +279,7 @@ pub(crate) fn decode_counter(attrs: Attrs<'_>) -> Result<(Counter, Counts), Deco
         }
     }
     named("counter", &counter.name)?;
-    if kind != COUNTER {
+    if kind != NFT_OBJECT_COUNTER {
         return Err(unknown("stateful object", "type", &kind));
     }
     Ok((counter, counts))
@@ -310,10 +312,6 @@ impl ChainPolicy {
             ChainPolicy::Accept => 1,
         }
     }
-}
-
-pub(crate) fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn named(object: &'static str, name: &str) -> Result<(), DecodeError> {

@@ -35,6 +35,8 @@ pub(crate) const NFT_MSG_NEWOBJ: u16 = 18;
 pub(crate) const NFT_MSG_GETOBJ: u16 = 19;
 pub(crate) const NFT_MSG_DELOBJ: u16 = 20;
 
+pub(crate) const NFT_OBJECT_COUNTER: u32 = 1;
+
 pub(crate) const NFTA_LIST_ELEM: u16 = 1;
 
 pub(crate) const NFTA_HOOK_HOOKNUM: u16 = 1;

@@ -2,35 +2,24 @@
 
 use std::time::Duration;
 
-use super::{Expr, Fields, Reg};
+use super::Fields;
+use crate::model::{Dynset, Expr, Limit, Log, LogTo, Reject, Verdict};
 use crate::wire::attr::{Attr, Writer};
-use crate::wire::object::millis;
 use crate::wire::uapi::*;
 
 pub(super) fn encode_counter(out: &mut Writer, name: &str) {
-    out.u32(NFTA_OBJREF_IMM_TYPE, crate::wire::object::COUNTER);
+    out.u32(NFTA_OBJREF_IMM_TYPE, NFT_OBJECT_COUNTER);
     out.string(NFTA_OBJREF_IMM_NAME, name);
 }
 
 pub(super) fn decode_counter(fields: &Fields<'_>) -> Option<Expr> {
     fields.only(&[NFTA_OBJREF_IMM_TYPE, NFTA_OBJREF_IMM_NAME])?;
-    (fields.u32(NFTA_OBJREF_IMM_TYPE)? == crate::wire::object::COUNTER)
+    (fields.u32(NFTA_OBJREF_IMM_TYPE)? == NFT_OBJECT_COUNTER)
         .then_some(Expr::Counter(fields.string(NFTA_OBJREF_IMM_NAME)?))
 }
 
 pub(super) fn decode_count(fields: &Fields<'_>) -> Option<Expr> {
     fields.only(&[NFTA_COUNTER_BYTES, NFTA_COUNTER_PACKETS]).map(|()| Expr::Count)
-}
-
-/// A token bucket that counts packets: matches as long as it has a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Limit {
-    /// How many tokens come back per `seconds`.
-    pub packets: u64,
-    /// 1, 60, 3600, 86,400 or 604,800: what nft has words for.
-    pub seconds: u64,
-    /// How many tokens it has at first and at most.
-    pub burst: u32,
 }
 
 impl Limit {
@@ -54,26 +43,13 @@ impl Limit {
     }
 }
 
-/// Puts a register into a set.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Dynset {
-    /// Where the key starts.
-    pub reg: Reg,
-    /// The set's name, in the same table.
-    pub set: String,
-    /// Start the timeout again if it is in the set already.
-    pub update: bool,
-    /// In place of the set's own timeout; milliseconds.
-    pub timeout: Option<Duration>,
-}
-
 impl Dynset {
     pub(super) fn encode(&self, out: &mut Writer) {
         out.string(NFTA_DYNSET_SET_NAME, &self.set);
         out.u32(NFTA_DYNSET_OP, if self.update { NFT_DYNSET_OP_UPDATE } else { NFT_DYNSET_OP_ADD });
         out.u32(NFTA_DYNSET_SREG_KEY, self.reg.number());
         if let Some(timeout) = self.timeout {
-            out.u64(NFTA_DYNSET_TIMEOUT, millis(timeout));
+            out.millis(NFTA_DYNSET_TIMEOUT, timeout);
         }
     }
 
@@ -98,24 +74,6 @@ impl Dynset {
             timeout: timeout.map(Duration::from_millis),
         }))
     }
-}
-
-/// A log line, always with this prefix.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Log {
-    /// At most 127 bytes. nft's text has no way to say a quote or a dollar sign in it.
-    pub prefix: String,
-    /// Where it goes.
-    pub to: LogTo,
-}
-
-/// Where log lines go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum LogTo {
-    /// The kernel log at level `warning`, with TCP and IP options, which port scan detectors read.
-    Kernel,
-    /// An NFLOG group.
-    Group(u16),
 }
 
 /// `NF_LOG_TCPOPT | NF_LOG_IPOPT` of `linux/netfilter/nf_log.h`.
@@ -150,15 +108,6 @@ impl Log {
     }
 }
 
-/// How a packet's sender is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Reject {
-    /// A TCP reset; only after matching TCP.
-    TcpReset,
-    /// ICMP or ICMPv6 port unreachable, whichever fits.
-    PortUnreachable,
-}
-
 impl Reject {
     pub(super) fn encode(self, out: &mut Writer) {
         match self {
@@ -186,21 +135,6 @@ impl Reject {
 
 /// `NFT_REJECT_ICMPX_PORT_UNREACH`, which the attribute carries in one byte.
 const PORT_UNREACHABLE: u8 = 1;
-
-/// What becomes of the packet, or which chain goes on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// Goes on to the next base chain.
-    Accept,
-    /// Is gone.
-    Drop,
-    /// Goes back to where the chain was jumped from.
-    Return,
-    /// Tries another chain and comes back if that has no verdict.
-    Jump(String),
-    /// Tries another chain and does not come back to this one.
-    Goto(String),
-}
 
 /// `NF_DROP` and `NF_ACCEPT` of `linux/netfilter.h`.
 const DROP: i32 = 0;

@@ -1,25 +1,9 @@
 //! Expressions that look at a register and decide whether the rule goes on.
 
-use super::{Expr, Fields, Reg, write_data};
+use super::{Fields, write_data};
+use crate::model::{CmpOp, Expr, Reg};
 use crate::wire::attr::Writer;
 use crate::wire::uapi::*;
-
-/// How `cmp` compares.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum CmpOp {
-    /// Equal.
-    Eq,
-    /// Not equal.
-    Neq,
-    /// Less.
-    Lt,
-    /// Less or equal.
-    Lte,
-    /// Greater.
-    Gt,
-    /// Greater or equal.
-    Gte,
-}
 
 impl CmpOp {
     const ALL: [CmpOp; 6] = [CmpOp::Eq, CmpOp::Neq, CmpOp::Lt, CmpOp::Lte, CmpOp::Gt, CmpOp::Gte];

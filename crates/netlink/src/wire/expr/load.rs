@@ -1,21 +1,9 @@
 //! Expressions that load something of the packet into a register.
 
-use super::{Expr, Fields, Reg};
+use super::Fields;
+use crate::model::{CtKey, Expr, Header, MetaKey, Reg};
 use crate::wire::attr::Writer;
 use crate::wire::uapi::*;
-
-/// What `meta` loads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum MetaKey {
-    /// 2 for IPv4, 10 for IPv6; one byte.
-    Nfproto,
-    /// The transport protocol's number, extension headers skipped; one byte.
-    L4proto,
-    /// Name of the interface that the packet came in by, 16 bytes filled up with NUL.
-    Iifname,
-    /// Name of the interface that it will leave by.
-    Oifname,
-}
 
 impl MetaKey {
     const ALL: [MetaKey; 4] =
@@ -41,15 +29,6 @@ pub(super) fn decode_meta(fields: &Fields<'_>) -> Option<Expr> {
     let number = fields.u32(NFTA_META_KEY)?;
     let key = MetaKey::ALL.into_iter().find(|key| key.number() == number)?;
     Some(Expr::Meta { key, reg: fields.reg(NFTA_META_DREG)? })
-}
-
-/// Which header `payload` reads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Header {
-    /// IPv4 or IPv6.
-    Network,
-    /// TCP, UDP, ICMP and so on; does not match a fragment that has none.
-    Transport,
 }
 
 impl Header {
@@ -99,18 +78,6 @@ pub(super) fn decode_exthdr(fields: &Fields<'_>) -> Option<Expr> {
         len: fields.u32(NFTA_EXTHDR_LEN)?,
         reg: fields.reg(NFTA_EXTHDR_DREG)?,
     })
-}
-
-/// What `ct` loads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum CtKey {
-    /// A bit of [`ct_state`](crate::ct_state), native-endian u32.
-    State,
-    /// Bits of [`ct_status`](crate::ct_status), native-endian u32.
-    Status,
-    /// The destination port of the connection's first packet, before any DNAT; big endian, 2 bytes.
-    /// Match the protocol first: nft does not print it otherwise.
-    OriginalProtoDst,
 }
 
 /// `IP_CT_DIR_ORIGINAL`.
