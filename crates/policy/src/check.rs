@@ -1,21 +1,24 @@
 //! From the file as it is written to the policy that is meant: every problem is noted.
 
+mod rule;
+mod traffic;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use ipnetwork::IpNetwork;
 
-use crate::address::Peer;
-use crate::check_rule::{self, Draft};
-use crate::file::{ContainersFile, DefaultsFile, File, LogFile, RuleFile, ScanFile};
-use crate::leaf::{Egress, KnownSeconds, Limited, LogPrefix, PerSource, Positive, Seconds};
+use self::rule::Draft;
+use crate::json::address::Peer;
+use crate::json::document::{Findings, Path, parse_json};
+use crate::json::file::{ContainersFile, DefaultsFile, File, LogFile, RuleFile, ScanFile};
+use crate::json::reader::{Field, FromJson, List, Node, OneOrMany};
+use crate::json::values::{Egress, KnownSeconds, Limited, LogPrefix, PerSource, Positive, Seconds};
 use crate::lint;
 use crate::policy::{
     Addresses, Builtin, Containers, Defaults, Direction, Group, Interface, LogRate, LogSettings,
     LogTarget, LogTo, Policy, Prefixes, RateUnit, Rule, Scan, Verdict,
 };
 use crate::problem::Problem;
-use crate::read::{Field, FromJson, List, Node, OneOrMany};
-use crate::source::{Findings, Path, parse_json};
 
 impl Policy {
     /// Reads a policy file: strict JSON in the language that [`schema`](crate::schema) describes.
@@ -51,8 +54,7 @@ fn check(file: File, findings: &mut Findings) -> Policy {
         .enumerate()
         .filter_map(|(index, rule)| {
             let pointer = format!("/rules/{index}");
-            let draft =
-                check_rule::rule(rule?, &pointer, &groups, &containers, &defaults, findings);
+            let draft = rule::rule(rule?, &pointer, &groups, &containers, &defaults, findings);
             Some((index, draft))
         })
         .collect();
@@ -144,8 +146,8 @@ pub(crate) fn distinct(mut interfaces: Vec<Interface>) -> Vec<Interface> {
     interfaces
 }
 
-fn groups(written: Vec<(String, Option<List<crate::address::Net>>)>) -> Vec<Group> {
-    let group = |(name, nets): (String, Option<List<crate::address::Net>>)| {
+fn groups(written: Vec<(String, Option<List<crate::json::address::Net>>)>) -> Vec<Group> {
+    let group = |(name, nets): (String, Option<List<crate::json::address::Net>>)| {
         let nets = nets.into_iter().flat_map(|nets| nets.0).flatten().map(|net| net.0);
         Group { name, prefixes: Prefixes::from_nets(nets) }
     };
@@ -160,7 +162,7 @@ fn never_ban(
     if matches!(field, Field::Absent) {
         return Vec::new();
     }
-    let check = check_rule::Check { pointer: "", groups };
+    let check = rule::Check { pointer: "", groups };
     match check.addresses("never_ban", field, findings) {
         Some(Addresses::Any) => {
             let message =

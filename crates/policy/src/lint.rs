@@ -1,12 +1,15 @@
 //! What is allowed in a policy file, but probably not what was meant. A lint that is not true is a
 //! bug.
 
-use crate::cover::{Class, GroupRanges, Packets, TCP, UDP};
-use crate::nearby::Nearby;
+mod cover;
+mod cover_index;
+
+use self::cover::{Class, GroupRanges, Packets, TCP, UDP};
+use self::cover_index::Nearby;
+use crate::json::document::Findings;
 use crate::policy::{
     Action, Addresses, Builtin, Direction, Interface, Policy, Rule, Traffic, Verdict,
 };
-use crate::source::Findings;
 
 /// Notes a warning for each.
 pub(crate) fn policy(policy: &Policy, findings: &mut Findings) {

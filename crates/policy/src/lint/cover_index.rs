@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::cover::{Class, FROM, Family, PORT, Packets, TO};
+use crate::lint::cover::{Class, FROM, Family, PORT, Packets, TO};
 
 /// More prefixes than this are not worth filing.
 const FEW: usize = 16;

@@ -1,12 +1,12 @@
 //! Which packets a rule is for: its protocols, ports and ICMP types together.
 
-use crate::check_rule::Check;
-use crate::file::RuleFile;
+use crate::check::rule::Check;
+use crate::json::document::Findings;
+use crate::json::file::RuleFile;
+use crate::json::port::PortItem;
+use crate::json::protocol::{IcmpType, Protocol};
+use crate::json::reader::{Field, OneOrMany, shown};
 use crate::policy::{Ports, Traffic};
-use crate::port::PortItem;
-use crate::protocol::{IcmpType, Protocol};
-use crate::read::{Field, OneOrMany, shown};
-use crate::source::Findings;
 
 impl Check<'_> {
     /// `None` after an error has been noted, here or while reading.

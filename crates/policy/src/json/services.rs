@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use crate::suggest;
+use crate::json::suggest;
 
 /// Under which port a service is listed for each of the two protocols; one of them at least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +85,7 @@ mod tests {
                 .map(|(name, [tcp, udp])| format!("{name}\t{}\t{}", port(*tcp), port(*udp)));
             let text: String =
                 header.map(str::to_owned).chain(lines).map(|line| line + "\n").collect();
-            let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/services.tsv");
+            let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/json/services.tsv");
             std::fs::write(path, text).unwrap();
         }
         assert!(wrong.is_empty(), "UPDATE_GOLDEN=1 adds new names: {wrong:?}");

@@ -9,8 +9,8 @@ use std::borrow::Cow;
 use jsonc_parser::ast::{ObjectProp, Value};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
-use crate::source::{Findings, Path, start};
-use crate::suggest;
+use crate::json::document::{Findings, Path, start};
+use crate::json::suggest;
 
 /// Something that a policy file can hold; its JSON schema stands beside its reading.
 pub(crate) trait FromJson: JsonSchema + Sized {
@@ -324,13 +324,13 @@ macro_rules! object {
         $(#[doc = $about])*
         #[derive(Debug)]
         pub(crate) struct $name {
-            $($(#[doc = $doc])* pub(crate) $field: $crate::read::Field<$type>,)*
+            $($(#[doc = $doc])* pub(crate) $field: $crate::json::reader::Field<$type>,)*
         }
 
-        impl $crate::read::FromJson for $name {
+        impl $crate::json::reader::FromJson for $name {
             fn from_json(
-                node: $crate::read::Node<'_>,
-                findings: &mut $crate::source::Findings,
+                node: $crate::json::reader::Node<'_>,
+                findings: &mut $crate::json::document::Findings,
             ) -> Option<Self> {
                 let object = node.object(findings, &[$($key),*])?;
                 Some(Self { $($field: object!(@read object findings $key $($read)?),)* })
@@ -393,16 +393,16 @@ pub(crate) use schema;
 /// Defines how a plain enum is read from a word, and its schema.
 macro_rules! words {
     ($type:ty, $name:literal, $about:literal, { $($word:literal => $value:expr,)* }) => {
-        impl $crate::read::FromJson for $type {
+        impl $crate::json::reader::FromJson for $type {
             fn from_json(
-                node: $crate::read::Node<'_>,
-                findings: &mut $crate::source::Findings,
+                node: $crate::json::reader::Node<'_>,
+                findings: &mut $crate::json::document::Findings,
             ) -> Option<Self> {
                 node.word(findings, &[$(($word, $value)),*])
             }
         }
 
-        $crate::read::schema!($type as $name: |_| {
+        $crate::json::reader::schema!($type as $name: |_| {
             schemars::json_schema!({ "description": $about, "enum": [$($word),*] })
         });
     };

@@ -2,11 +2,11 @@
 
 use schemars::json_schema;
 
+use crate::json::document::Findings;
+use crate::json::reader::{FromJson, Node, schema, shown};
+use crate::json::services::{self, Service};
+use crate::json::suggest::quoted;
 use crate::policy::Ports;
-use crate::read::{FromJson, Node, schema, shown};
-use crate::services::{self, Service};
-use crate::source::Findings;
-use crate::suggest::quoted;
 
 const EXPECTED: &str =
     "a port from 1 to 65535, a range like \"8000-8100\" or a service like \"https\"";

@@ -1,17 +1,17 @@
 //! The policy file as it is written: every key, its type, its description and its default.
 //!
-//! The leaves are read to typed values ([`crate::leaf`], [`crate::address`], [`crate::port`]);
+//! The leaves are read to typed values ([`crate::json::values`], [`crate::json::address`], [`crate::json::port`]);
 //! whether they make sense together is for [`crate::check`].
 
-use crate::address::{Groups, Peer};
-use crate::leaf::{
+use crate::json::address::{Groups, Peer};
+use crate::json::port::PortItem;
+use crate::json::protocol::{IcmpType, Protocol};
+use crate::json::reader::{List, OneOrMany, object};
+use crate::json::values::{
     AnyText, BanSeconds, Builtins, Comment, GroupNumber, KnownSeconds, Limited, LogPrefix, Name,
     PerSource, Positive, Seconds, V6Source, Version,
 };
 use crate::policy::{Direction, Interface, RateUnit, Verdict};
-use crate::port::PortItem;
-use crate::protocol::{IcmpType, Protocol};
-use crate::read::{List, OneOrMany, object};
 
 object! {
     /// A firewall policy: what may reach this host, what may leave it, and what passes through.
@@ -77,7 +77,7 @@ object! {
     /// and each counts once for each address of this host.
     ScanFile {
         /// So many different closed ports of one source make a scan.
-        "ports" => ports: crate::leaf::ScanPorts = 6,
+        "ports" => ports: crate::json::values::ScanPorts = 6,
         /// Within so many seconds.
         "seconds" => seconds: Seconds = 60,
         /// How long a source is banned.
@@ -138,7 +138,7 @@ object! {
         /// Their names. Empty: this host has no containers.
         "interfaces" => interfaces: List<Interface> = ["docker0", "docker_gwbridge", "br-*"],
         /// What containers may send.
-        "egress" => egress: crate::leaf::Egress = "policy",
+        "egress" => egress: crate::json::values::Egress = "policy",
     }
 }
 
@@ -152,7 +152,7 @@ object! {
         /// bytes, without `"`.
         "comment" => comment: Comment,
         /// What happens to a connection that the rule matches.
-        "action" => action: crate::leaf::ActionWord [required],
+        "action" => action: crate::json::values::ActionWord [required],
         /// Which way the connection goes.
         "direction" => direction: Direction = "in",
         /// The protocol, or several: TCP with UDP, ICMP with ICMPv6, or others without ports.
@@ -185,13 +185,13 @@ object! {
     /// being refused while the source keeps trying.
     LimitFile {
         /// The first connection that is refused.
-        "connections" => connections: crate::leaf::Connections = 6,
+        "connections" => connections: crate::json::values::Connections = 6,
         /// Within so many seconds.
         "seconds" => seconds: Seconds = 30,
         /// How much of an IPv6 address is one source.
         "v6_prefix" => v6_prefix: V6Source = 64,
         /// What happens to a connection over the limit.
-        "over" => over: crate::leaf::Over = "reject",
+        "over" => over: crate::json::values::Over = "reject",
         /// How many sources are remembered at once, for IPv4 and IPv6 each.
         "sources" => sources: PerSource = 65536,
     }

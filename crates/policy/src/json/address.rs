@@ -5,10 +5,10 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use schemars::json_schema;
 
+use crate::json::document::{Findings, Path};
+use crate::json::reader::{FromJson, List, Node, schema, shown};
+use crate::json::suggest::{nearest_text, quoted};
 use crate::policy::Prefixes;
-use crate::read::{FromJson, List, Node, schema, shown};
-use crate::source::{Findings, Path};
-use crate::suggest::{nearest_text, quoted};
 
 const EXPECTED_NET: &str = "an address or a prefix like \"192.0.2.0/24\" or \"2001:db8::/32\"";
 const EXPECTED_PEER: &str = "an address, a prefix like \"192.0.2.0/24\", a group's name or \"any\"";

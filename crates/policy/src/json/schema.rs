@@ -2,7 +2,7 @@
 
 use schemars::generate::SchemaSettings;
 
-use crate::file::File;
+use crate::json::file::File;
 
 /// The JSON schema (draft 7, which editors know best) of a policy file, as text that ends in a
 /// newline.

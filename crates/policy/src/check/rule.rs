@@ -1,17 +1,17 @@
 //! One rule: whether its keys make sense together, and what they mean.
 
-use crate::address::{Peer, suggest_group};
 use crate::check::distinct;
-use crate::file::{LimitFile, RuleFile, RuleLog};
-use crate::leaf::{ActionWord, Connections, Over, PerSource, Seconds, V6Source};
+use crate::json::address::{Peer, suggest_group};
+use crate::json::document::Findings;
+use crate::json::file::{LimitFile, RuleFile, RuleLog};
+use crate::json::port::PortItem;
+use crate::json::protocol::IcmpType;
+use crate::json::reader::{Field, OneOrMany};
+use crate::json::values::{ActionWord, Connections, Over, PerSource, Seconds, V6Source};
 use crate::policy::{
     Action, Addresses, Containers, Direction, Group, Interface, Limit, LogTarget, Prefixes, Rule,
     Traffic, Verdict,
 };
-use crate::port::PortItem;
-use crate::protocol::IcmpType;
-use crate::read::{Field, OneOrMany};
-use crate::source::Findings;
 
 /// A rule that is yet to get its name.
 pub(crate) struct Draft {

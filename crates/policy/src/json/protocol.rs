@@ -2,9 +2,9 @@
 
 use schemars::json_schema;
 
-use crate::read::{FromJson, Node, schema, shown};
-use crate::source::Findings;
-use crate::suggest::quoted;
+use crate::json::document::Findings;
+use crate::json::reader::{FromJson, Node, schema, shown};
+use crate::json::suggest::quoted;
 
 /// An IP protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,7 +130,7 @@ impl FromJson for IcmpType {
         if let Some((name, v4, v6)) = ICMP_TYPES.into_iter().find(|(name, ..)| *name == text) {
             return Some(Self::Named { name, v4, v6 });
         }
-        let suggestion = crate::suggest::nearest(text, ICMP_TYPES.map(|(name, ..)| name));
+        let suggestion = crate::json::suggest::nearest(text, ICMP_TYPES.map(|(name, ..)| name));
         let message = format!(
             "unknown ICMP type {}; expected a number or a name like \"echo-request\"",
             shown(text)

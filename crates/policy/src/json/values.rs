@@ -5,10 +5,10 @@ use std::borrow::Cow;
 use jsonc_parser::ast::Value;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
-use crate::file::{LogGroupFile, RateFile, RuleLog, RuleLogFile};
+use crate::json::document::Findings;
+use crate::json::file::{LogGroupFile, RateFile, RuleLog, RuleLogFile};
+use crate::json::reader::{Field, FromJson, Node, schema, shown, words};
 use crate::policy::{Builtin, Direction, Interface, LogTo, RateUnit, Verdict};
-use crate::read::{Field, FromJson, Node, schema, shown, words};
-use crate::source::Findings;
 
 words!(Verdict, "verdict", "`drop` is silent; `reject` answers with a TCP reset or an ICMP error.", {
     "drop" => Verdict::Drop,

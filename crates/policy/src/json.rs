@@ -1,0 +1,15 @@
+//! The policy file: its JSON, its keys and values, and its schema.
+
+pub(crate) mod address;
+pub(crate) mod document;
+pub(crate) mod file;
+pub(crate) mod port;
+pub(crate) mod protocol;
+pub(crate) mod reader;
+mod schema;
+mod services;
+mod suggest;
+pub(crate) mod values;
+
+pub use protocol::{protocol_number, protocol_word};
+pub use schema::schema;
