@@ -9,10 +9,11 @@ use ipnetwork::IpNetwork;
 
 use self::rule::Draft;
 use crate::json::address::Peer;
-use crate::json::document::{Findings, Path, parse_json};
-use crate::json::file::{ContainersFile, DefaultsFile, File, LogFile, RuleFile, ScanFile};
+use crate::json::document::{Pointer, Problems, parse_json};
+use crate::json::file::{ContainersFile, DefaultsFile, File, RuleFile, ScanFile};
+use crate::json::log::{LogFile, LogRateSetting};
 use crate::json::reader::{Field, FromJson, List, Node, OneOrMany};
-use crate::json::values::{Egress, KnownSeconds, Limited, LogPrefix, PerSource, Positive, Seconds};
+use crate::json::values::{Egress, KnownSeconds, LogPrefix, Positive, Seconds, SourceCount};
 use crate::lint;
 use crate::policy::{
     Addresses, Builtin, Containers, Defaults, Direction, Group, Interface, LogRate, LogSettings,
@@ -28,22 +29,22 @@ impl Policy {
     /// nothing after it can be read. A policy that can be used comes with its warnings, sorted too.
     pub fn parse(text: &str) -> Result<(Self, Vec<Problem>), Vec<Problem>> {
         let root = parse_json(text).map_err(|problem| vec![*problem])?;
-        let mut findings = Findings::default();
-        let node = Node { value: &root, path: Path::Root };
-        let file = File::from_json(node, &mut findings);
-        let policy = file.map(|file| check(file, &mut findings));
+        let mut problems = Problems::default();
+        let node = Node { value: &root, pointer: Pointer::Root };
+        let file = File::from_json(node, &mut problems);
+        let policy = file.map(|file| check(file, &mut problems));
         match policy {
-            Some(policy) if !findings.has_errors() => {
-                lint::policy(&policy, &mut findings);
-                Ok((policy, findings.into_problems(text, &root)))
+            Some(policy) if !problems.has_errors() => {
+                lint::policy(&policy, &mut problems);
+                Ok((policy, problems.into_problems(text, &root)))
             }
-            _ => Err(findings.into_problems(text, &root)),
+            _ => Err(problems.into_problems(text, &root)),
         }
     }
 }
 
 /// The policy of a file; of no use if an error has been noted.
-fn check(file: File, findings: &mut Findings) -> Policy {
+fn check(file: File, problems: &mut Problems) -> Policy {
     let defaults = log_defaults(&file.log);
     let groups = groups(file.groups.or_none().map_or(Vec::new(), |groups| groups.0));
     let rules = file.rules.or_none().map_or(Vec::new(), |rules| rules.0);
@@ -54,16 +55,16 @@ fn check(file: File, findings: &mut Findings) -> Policy {
         .enumerate()
         .filter_map(|(index, rule)| {
             let pointer = format!("/rules/{index}");
-            let draft = rule::rule(rule?, &pointer, &groups, &containers, &defaults, findings);
+            let draft = rule::rule(rule?, &pointer, &groups, &containers, &defaults, problems);
             Some((index, draft))
         })
         .collect();
-    let never_ban = never_ban(&file.never_ban, &groups, findings);
+    let never_ban = never_ban(&file.never_ban, &groups, problems);
     // A rule with an error may be the one that uses a group.
-    if !findings.has_errors() {
+    if !problems.has_errors() {
         for group in groups.iter().filter(|group| !used.contains(&group.name)) {
             let message = format!("no rule uses the group \"{}\"", group.name);
-            findings.warn(format!("/groups/{}", group.name), message);
+            problems.warn(format!("/groups/{}", group.name), message);
         }
     }
     Policy {
@@ -75,8 +76,8 @@ fn check(file: File, findings: &mut Findings) -> Policy {
         groups,
         never_ban,
         ban_outgoing: file.ban_outgoing.unwrap_or(false),
-        scan: file.scan.or_none().map(|file| scan(file, findings)),
-        rules: named(drafts, findings),
+        scan: file.scan.or_none().map(|file| scan(file, problems)),
+        rules: named(drafts, problems),
     }
 }
 
@@ -112,7 +113,7 @@ fn log_defaults(field: &Field<LogFile>) -> LogTarget {
             None => "[NFGUARD] ".to_owned(),
         },
         rate: match file.and_then(|log| log.rate.given()) {
-            Some(Limited(rate)) => *rate,
+            Some(LogRateSetting(rate)) => *rate,
             None => Some(LogRate { packets: 3, per: RateUnit::Minute, burst: 10 }),
         },
     }
@@ -157,17 +158,17 @@ fn groups(written: Vec<(String, Option<List<crate::json::address::Net>>)>) -> Ve
 fn never_ban(
     field: &Field<OneOrMany<Peer>>,
     groups: &[Group],
-    findings: &mut Findings,
+    problems: &mut Problems,
 ) -> Vec<IpNetwork> {
     if matches!(field, Field::Absent) {
         return Vec::new();
     }
     let check = rule::Check { pointer: "", groups };
-    match check.addresses("never_ban", field, findings) {
+    match check.addresses("never_ban", field, problems) {
         Some(Addresses::Any) => {
             let message =
                 "\"any\" would leave nobody to ban; expected addresses, prefixes or groups";
-            check.error(findings, "never_ban", message);
+            check.error(problems, "never_ban", message);
             Vec::new()
         }
         Some(Addresses::Group(index)) => {
@@ -178,14 +179,14 @@ fn never_ban(
     }
 }
 
-fn scan(file: ScanFile, findings: &mut Findings) -> Scan {
+fn scan(file: ScanFile, problems: &mut Problems) -> Scan {
     let ban = file.ban_seconds.given().map_or(600, |ban| ban.0);
     let again = file.again_seconds.given().map_or(86_400, |again| again.0);
     if again < ban {
         let message = format!("found {again}, but the first ban lasts {ban}; expected no less");
         let key =
             if file.again_seconds.given().is_some() { "again_seconds" } else { "ban_seconds" };
-        findings.error(format!("/scan/{key}"), message, None);
+        problems.error(format!("/scan/{key}"), message, None);
     }
     let interfaces = file.in_interface.or_none().map_or(Vec::new(), |list| list.values);
     Scan {
@@ -196,7 +197,7 @@ fn scan(file: ScanFile, findings: &mut Findings) -> Scan {
         illegal_flags: file.illegal_flags.unwrap_or(true),
         known: file.known_seconds.unwrap_or(KnownSeconds(3600)).0,
         bans_per_minute: file.bans_per_minute.unwrap_or(Positive(100)).0,
-        sources: file.sources.unwrap_or(PerSource(65_536)).0,
+        sources: file.sources.unwrap_or(SourceCount(65_536)).0,
         interfaces: distinct(interfaces.into_iter().flatten().collect()),
     }
 }
@@ -214,14 +215,14 @@ fn used_groups(rules: &[Option<RuleFile>], never_ban: &Field<OneOrMany<Peer>>) -
 
 /// Gives every rule its name: what is written stays, the rest is made from the rules and kept apart
 /// by numbers.
-fn named(drafts: Vec<(usize, Draft)>, findings: &mut Findings) -> Vec<Rule> {
+fn named(drafts: Vec<(usize, Draft)>, problems: &mut Problems) -> Vec<Rule> {
     let mut taken = HashSet::new();
     for (index, draft) in &drafts {
         if let Some(name) = &draft.given_name
             && !taken.insert(name.clone())
         {
             let message = format!("another rule is named \"{name}\"; expected a name of its own");
-            findings.error(format!("/rules/{index}/name"), message, None);
+            problems.error(format!("/rules/{index}/name"), message, None);
         }
     }
     let mut last_number = HashMap::new();

@@ -3,6 +3,7 @@
 pub(crate) mod address;
 pub(crate) mod document;
 pub(crate) mod file;
+pub(crate) mod log;
 pub(crate) mod port;
 pub(crate) mod protocol;
 pub(crate) mod reader;

@@ -4,29 +4,29 @@
 mod cover;
 mod cover_index;
 
-use self::cover::{Class, GroupRanges, Packets, TCP, UDP};
-use self::cover_index::Nearby;
-use crate::json::document::Findings;
+use self::cover::{GroupRanges, PacketBox, ProtocolMatch, TCP, UDP};
+use self::cover_index::CoverIndex;
+use crate::json::document::Problems;
 use crate::policy::{
     Action, Addresses, Builtin, Direction, Interface, Policy, Rule, Traffic, Verdict,
 };
 
 /// Notes a warning for each.
-pub(crate) fn policy(policy: &Policy, findings: &mut Findings) {
+pub(crate) fn policy(policy: &Policy, problems: &mut Problems) {
     let groups = GroupRanges::of(policy);
-    builtins(policy, findings);
+    builtins(policy, problems);
     for direction in [Direction::In, Direction::Out, Direction::Forward] {
-        dead_rules(policy, &groups, direction, findings);
+        dead_rules(policy, &groups, direction, problems);
     }
-    no_way_in_for_ssh(policy, &groups, findings);
-    egress_without_dns(policy, &groups, findings);
+    no_way_in_for_ssh(policy, &groups, problems);
+    egress_without_dns(policy, &groups, problems);
     if policy.scan.is_some() && policy.default.input == Verdict::Accept {
         let message = "no port is closed that no rule speaks of: \"default\" accepts what comes in";
-        findings.warn("/scan".to_owned(), message);
+        problems.warn("/scan".to_owned(), message);
     }
 }
 
-fn builtins(policy: &Policy, findings: &mut Findings) {
+fn builtins(policy: &Policy, problems: &mut Problems) {
     for (builtin, consequence) in [
         (Builtin::Loopback, "programs of this host cannot reach each other over lo"),
         (Builtin::Established, "answers to accepted connections need rules of their own"),
@@ -34,7 +34,7 @@ fn builtins(policy: &Policy, findings: &mut Findings) {
     ] {
         if !policy.builtin.contains(&builtin) {
             let message = format!("without it, {consequence}");
-            findings.warn(format!("/builtin/{}", builtin.name()), message);
+            problems.warn(format!("/builtin/{}", builtin.name()), message);
         }
     }
 }
@@ -44,19 +44,19 @@ fn dead_rules(
     policy: &Policy,
     groups: &GroupRanges,
     direction: Direction,
-    findings: &mut Findings,
+    problems: &mut Problems,
 ) {
-    let mut earlier = Nearby::default();
+    let mut earlier = CoverIndex::default();
     for (index, rule) in policy.rules.iter().enumerate() {
         if rule.direction != direction {
             continue;
         }
         if is_all_loopback(rule, policy) {
             let message = "the rule can never match: the built-in \"loopback\" accepts all of lo";
-            findings.warn(format!("/rules/{index}"), message);
+            problems.warn(format!("/rules/{index}"), message);
             continue;
         }
-        let packets = Packets::of(rule, groups);
+        let packets = PacketBox::of(rule, groups);
         let mut takers = Vec::new();
         let is_dead = packets.iter().all(|packets| {
             let near = earlier.of(packets);
@@ -69,7 +69,7 @@ fn dead_rules(
             takers.dedup();
             let takers: Vec<&Rule> =
                 takers.iter().filter_map(|index| policy.rules.get(*index)).collect();
-            findings.warn(format!("/rules/{index}"), never(rule, &takers));
+            problems.warn(format!("/rules/{index}"), never(rule, &takers));
         }
         for packets in packets {
             earlier.add(index, packets);
@@ -108,7 +108,7 @@ fn never(rule: &Rule, takers: &[&Rule]) -> String {
     format!("{what}: {names} before it {verb} all its packets")
 }
 
-fn no_way_in_for_ssh(policy: &Policy, groups: &GroupRanges, findings: &mut Findings) {
+fn no_way_in_for_ssh(policy: &Policy, groups: &GroupRanges, problems: &mut Problems) {
     let is_named = policy.rules.iter().any(|rule| {
         rule.direction == Direction::In && lets_through(rule) && rule.name.contains("ssh")
     });
@@ -116,11 +116,11 @@ fn no_way_in_for_ssh(policy: &Policy, groups: &GroupRanges, findings: &mut Findi
     if is_closed && !is_named && !is_reachable(policy, groups, Direction::In, &[(TCP, 22)]) {
         let message = "no way in for SSH: no rule lets TCP port 22 in; if sshd listens on another \
                        port, call that rule \"ssh\"";
-        findings.warn("/rules", message);
+        problems.warn("/rules", message);
     }
 }
 
-fn egress_without_dns(policy: &Policy, groups: &GroupRanges, findings: &mut Findings) {
+fn egress_without_dns(policy: &Policy, groups: &GroupRanges, problems: &mut Problems) {
     // Whoever names the addresses that may be reached needs no names for them.
     let has_egress = policy.rules.iter().any(|rule| {
         rule.direction == Direction::Out
@@ -133,7 +133,7 @@ fn egress_without_dns(policy: &Policy, groups: &GroupRanges, findings: &mut Find
     if is_closed && has_egress && !is_reachable(policy, groups, Direction::Out, &ways) {
         let message = "egress without DNS: rules let connections out, but none to port 53, so \
                        names do not resolve";
-        findings.warn("/rules", message);
+        problems.warn("/rules", message);
     }
 }
 
@@ -146,18 +146,18 @@ fn is_reachable(
     policy: &Policy,
     groups: &GroupRanges,
     direction: Direction,
-    ports: &[(Class, u16)],
+    ports: &[(ProtocolMatch, u16)],
 ) -> bool {
-    let mut refused: Vec<Vec<(usize, Packets<'_>)>> = vec![Vec::new(); ports.len()];
+    let mut refused: Vec<Vec<(usize, PacketBox<'_>)>> = vec![Vec::new(); ports.len()];
     for rule in policy.rules.iter().filter(|rule| rule.direction == direction) {
-        let packets = Packets::of(rule, groups);
+        let packets = PacketBox::of(rule, groups);
         for ((class, port), refused) in ports.iter().zip(&mut refused) {
             let to_port = packets.iter().filter_map(|packets| packets.to_port(*class, *port));
             if !lets_through(rule) {
                 refused.extend(to_port.map(|packets| (0, packets)));
                 continue;
             }
-            let is_open = |packets: Packets<'_>| {
+            let is_open = |packets: PacketBox<'_>| {
                 let refused = refused.iter().map(|(place, packets)| (*place, packets));
                 packets.covered_by(refused).is_none()
             };

@@ -153,7 +153,7 @@ impl Builtin {
     }
 
     /// What it does, in one line.
-    pub(crate) fn about(self) -> &'static str {
+    pub(crate) fn description(self) -> &'static str {
         match self {
             Self::Loopback => "Accept everything over lo.",
             Self::Established => "Accept packets of accepted connections, and what is related.",

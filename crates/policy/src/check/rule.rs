@@ -2,12 +2,15 @@
 
 use crate::check::distinct;
 use crate::json::address::{Peer, suggest_group};
-use crate::json::document::Findings;
-use crate::json::file::{LimitFile, RuleFile, RuleLog};
+use crate::json::document::Problems;
+use crate::json::file::{LimitFile, RuleFile};
+use crate::json::log::RuleLog;
 use crate::json::port::PortItem;
 use crate::json::protocol::IcmpType;
 use crate::json::reader::{Field, OneOrMany};
-use crate::json::values::{ActionWord, Connections, Over, PerSource, Seconds, V6Source};
+use crate::json::values::{
+    ActionWord, Connections, OverLimit, Seconds, SourceCount, V6PrefixLength,
+};
 use crate::policy::{
     Action, Addresses, Containers, Direction, Group, Interface, Limit, LogTarget, Prefixes, Rule,
     Traffic, Verdict,
@@ -27,23 +30,23 @@ pub(crate) fn rule(
     groups: &[Group],
     containers: &Containers,
     log: &LogTarget,
-    findings: &mut Findings,
+    problems: &mut Problems,
 ) -> Draft {
     let check = Check { pointer, groups };
     let direction = file.direction.given().copied();
     if let (false, direction) = (file.direction.is_bad(), direction.unwrap_or(Direction::In)) {
-        check.interfaces_fit(&file, direction, containers, findings);
+        check.interfaces_fit(&file, direction, containers, problems);
     }
     let direction = direction.unwrap_or(Direction::In);
-    let traffic = check.traffic(&file, findings);
-    let from = check.addresses("from", &file.from, findings);
-    let to = check.addresses("to", &file.to, findings);
+    let traffic = check.traffic(&file, problems);
+    let from = check.addresses("from", &file.from, problems);
+    let to = check.addresses("to", &file.to, problems);
     let traffic = match (traffic, &from, &to) {
-        (Some(traffic), Some(from), Some(to)) => check.meeting(traffic, from, to, findings),
+        (Some(traffic), Some(from), Some(to)) => check.meeting(traffic, from, to, problems),
         (traffic, ..) => traffic.unwrap_or(Traffic::Any),
     };
     let derived_name = derived_name(&file, direction);
-    let action = check.action(&file.action, file.limit, findings);
+    let action = check.action(&file.action, file.limit, problems);
     let rule = Rule {
         name: String::new(),
         comment: file.comment.or_none().map(|comment| comment.0),
@@ -82,8 +85,8 @@ pub(crate) struct Check<'c> {
 
 impl Check<'_> {
     /// Notes an error at a key of the rule.
-    pub(crate) fn error(&self, findings: &mut Findings, key: &str, message: impl Into<String>) {
-        findings.error(format!("{}/{key}", self.pointer), message, None);
+    pub(crate) fn error(&self, problems: &mut Problems, key: &str, message: impl Into<String>) {
+        problems.error(format!("{}/{key}", self.pointer), message, None);
     }
 
     fn interfaces_fit(
@@ -91,14 +94,14 @@ impl Check<'_> {
         file: &RuleFile,
         direction: Direction,
         containers: &Containers,
-        findings: &mut Findings,
+        problems: &mut Problems,
     ) {
         if direction == Direction::In && !matches!(file.out_interface, Field::Absent) {
             let message = "a rule for \"in\" has no out_interface; expected in_interface";
-            self.error(findings, "out_interface", message);
+            self.error(problems, "out_interface", message);
         }
         if let (Direction::Out, Field::Given(list)) = (direction, &file.in_interface) {
-            self.are_bridges(list, containers, findings);
+            self.are_bridges(list, containers, problems);
         }
     }
 
@@ -107,12 +110,12 @@ impl Check<'_> {
         &self,
         list: &OneOrMany<Interface>,
         containers: &Containers,
-        findings: &mut Findings,
+        problems: &mut Problems,
     ) {
         let bridges = &containers.interfaces;
         if !containers.follow_out {
             let message = "the rule can never match: \"egress\" of \"containers\" is open";
-            self.error(findings, "in_interface", message);
+            self.error(problems, "in_interface", message);
             return;
         }
         for (step, one) in list.iter() {
@@ -121,7 +124,7 @@ impl Check<'_> {
             }
             let message = "only what containers send comes in by an interface and goes \"out\"; \
                            expected a bridge that \"containers\" names, or out_interface";
-            self.error(findings, &format!("in_interface{step}"), message);
+            self.error(problems, &format!("in_interface{step}"), message);
         }
     }
 
@@ -129,12 +132,12 @@ impl Check<'_> {
         &self,
         action: &Field<ActionWord>,
         limit: Field<LimitFile>,
-        findings: &mut Findings,
+        problems: &mut Problems,
     ) -> Action {
         let word = action.given().copied();
         if !matches!(limit, Field::Absent) && word.is_some_and(|word| word != ActionWord::Limit) {
             let message = "only a rule with the action \"limit\" has a limit";
-            self.error(findings, "limit", message);
+            self.error(problems, "limit", message);
         }
         match word.unwrap_or(ActionWord::Deny) {
             ActionWord::Allow => Action::Allow,
@@ -149,7 +152,7 @@ impl Check<'_> {
         &self,
         key: &str,
         field: &Field<OneOrMany<Peer>>,
-        findings: &mut Findings,
+        problems: &mut Problems,
     ) -> Option<Addresses> {
         let list = match field {
             Field::Absent => return Some(Addresses::Any),
@@ -163,7 +166,7 @@ impl Check<'_> {
             match peer {
                 Peer::Any if list.values.len() > 1 => {
                     let message = "\"any\" stands alone; expected no list, or no \"any\" in it";
-                    self.error(findings, &format!("{key}{step}"), message);
+                    self.error(problems, &format!("{key}{step}"), message);
                     fits = false;
                 }
                 Peer::Any => return Some(Addresses::Any),
@@ -181,7 +184,7 @@ impl Check<'_> {
                              address, a prefix or \"any\""
                         );
                         let pointer = format!("{}/{key}{step}", self.pointer);
-                        findings.error(pointer, message, suggestion);
+                        problems.error(pointer, message, suggestion);
                         fits = false;
                     }
                 },
@@ -204,7 +207,7 @@ impl Check<'_> {
         traffic: Traffic,
         from: &Addresses,
         to: &Addresses,
-        findings: &mut Findings,
+        problems: &mut Problems,
     ) -> Traffic {
         let [from, to] = [from, to].map(|addresses| self.families(addresses));
         // A group that could not be read has no address; its error stands elsewhere.
@@ -215,7 +218,7 @@ impl Check<'_> {
         if !v4 && !v6 {
             let message = "the rule can never match: one of \"from\" and \"to\" is IPv4, the \
                            other IPv6";
-            findings.error(self.pointer, message, None);
+            problems.error(self.pointer, message, None);
             return traffic;
         }
         let Traffic::Icmp { v4: types, v6: types_v6 } = traffic else {
@@ -227,7 +230,7 @@ impl Check<'_> {
             let message = format!(
                 "the rule can never match: it is for {protocol}, its addresses are {family}"
             );
-            findings.error(self.pointer, message, None);
+            problems.error(self.pointer, message, None);
         }
         Traffic::Icmp { v4: types, v6: types_v6 }
     }
@@ -258,9 +261,9 @@ fn limit_numbers(field: Field<LimitFile>) -> Limit {
     Limit {
         connections: u8::try_from(connections).unwrap_or(UFW.connections),
         seconds: file.seconds.unwrap_or(Seconds(UFW.seconds)).0,
-        v6_prefix: file.v6_prefix.unwrap_or(V6Source(UFW.v6_prefix)).0,
-        over: file.over.unwrap_or(Over(UFW.over)).0,
-        sources: file.sources.unwrap_or(PerSource(UFW.sources)).0,
+        v6_prefix: file.v6_prefix.unwrap_or(V6PrefixLength(UFW.v6_prefix)).0,
+        over: file.over.unwrap_or(OverLimit(UFW.over)).0,
+        sources: file.sources.unwrap_or(SourceCount(UFW.sources)).0,
     }
 }
 

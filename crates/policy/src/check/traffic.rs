@@ -1,7 +1,7 @@
 //! Which packets a rule is for: its protocols, ports and ICMP types together.
 
 use crate::check::rule::Check;
-use crate::json::document::Findings;
+use crate::json::document::Problems;
 use crate::json::file::RuleFile;
 use crate::json::port::PortItem;
 use crate::json::protocol::{IcmpType, Protocol};
@@ -10,19 +10,19 @@ use crate::policy::{Ports, Traffic};
 
 impl Check<'_> {
     /// `None` after an error has been noted, here or while reading.
-    pub(crate) fn traffic(&self, file: &RuleFile, findings: &mut Findings) -> Option<Traffic> {
+    pub(crate) fn traffic(&self, file: &RuleFile, problems: &mut Problems) -> Option<Traffic> {
         let has_ports = !matches!((&file.port, &file.from_port), (Field::Absent, Field::Absent));
         let has_types = !matches!(file.icmp_type, Field::Absent);
         let protocols = match &file.proto {
             Field::Bad => return None,
             Field::Absent => None,
-            Field::Given(list) => Some(self.protocols(list, findings)?),
+            Field::Given(list) => Some(self.protocols(list, problems)?),
         };
         let kind = protocols.as_deref().map_or(Kind::Any, kind);
         let may_have_ports = kind == Kind::Ports || protocols.is_none();
         if has_types && kind != Kind::Icmp {
             let message = "an ICMP type needs a \"proto\" of \"icmp\", \"icmpv6\" or both";
-            self.error(findings, "icmp_type", message);
+            self.error(problems, "icmp_type", message);
         }
         if has_ports && !may_have_ports {
             for (key, is_given) in [
@@ -30,7 +30,7 @@ impl Check<'_> {
                 ("from_port", !matches!(file.from_port, Field::Absent)),
             ] {
                 if is_given {
-                    self.error(findings, key, "only TCP and UDP have ports here");
+                    self.error(problems, key, "only TCP and UDP have ports here");
                 }
             }
         }
@@ -39,10 +39,10 @@ impl Check<'_> {
         }
         let protocols = protocols.unwrap_or_default();
         match kind {
-            Kind::Any if has_ports => self.ports(file, None, findings),
+            Kind::Any if has_ports => self.ports(file, None, problems),
             Kind::Any => Some(Traffic::Any),
-            Kind::Ports => self.ports(file, Some(&protocols), findings),
-            Kind::Icmp => self.icmp(file, &protocols, findings),
+            Kind::Ports => self.ports(file, Some(&protocols), problems),
+            Kind::Icmp => self.icmp(file, &protocols, problems),
             Kind::Other => {
                 let mut numbers: Vec<u8> = protocols
                     .iter()
@@ -62,7 +62,7 @@ impl Check<'_> {
     fn protocols(
         &self,
         list: &OneOrMany<Protocol>,
-        findings: &mut Findings,
+        problems: &mut Problems,
     ) -> Option<Vec<Protocol>> {
         let mut protocols: Vec<Protocol> = Vec::new();
         for (step, protocol) in list.iter() {
@@ -75,7 +75,7 @@ impl Check<'_> {
                     first.shown(),
                     protocol.shown()
                 );
-                self.error(findings, &format!("proto{step}"), message);
+                self.error(problems, &format!("proto{step}"), message);
                 return None;
             }
             protocols.push(*protocol);
@@ -87,7 +87,7 @@ impl Check<'_> {
         &self,
         file: &RuleFile,
         explicit: Option<&[Protocol]>,
-        findings: &mut Findings,
+        problems: &mut Problems,
     ) -> Option<Traffic> {
         if file.port.is_bad() || file.from_port.is_bad() {
             return None;
@@ -96,7 +96,7 @@ impl Check<'_> {
             [Protocol::TCP, Protocol::UDP].map(|protocol| protocols.contains(&protocol))
         });
         let destination = match file.port.given() {
-            Some(list) => Some(self.port_list("port", list, wanted, findings)?),
+            Some(list) => Some(self.port_list("port", list, wanted, problems)?),
             None => None,
         };
         if explicit.is_none()
@@ -106,7 +106,7 @@ impl Check<'_> {
         }
         let mut source = Vec::new();
         if let Some(list) = file.from_port.given() {
-            let lists = self.port_list("from_port", list, wanted, findings)?;
+            let lists = self.port_list("from_port", list, wanted, problems)?;
             let matched = [0, 1].map(|protocol| wanted[protocol] && !lists[protocol].is_empty());
             if explicit.is_none() {
                 wanted = matched;
@@ -116,7 +116,7 @@ impl Check<'_> {
             if differ || wanted == [false; 2] {
                 let message = "these services have different ports in TCP and UDP; expected \
                                numbers, or a rule for each protocol";
-                self.error(findings, "from_port", message);
+                self.error(problems, "from_port", message);
                 return None;
             }
             source.clone_from(&lists[usize::from(!wanted[0])]);
@@ -128,7 +128,7 @@ impl Check<'_> {
                     let message = format!(
                         "none of these services is listed for {name}, which \"proto\" names"
                     );
-                    self.error(findings, "port", message);
+                    self.error(problems, "port", message);
                     return None;
                 }
             }
@@ -145,7 +145,7 @@ impl Check<'_> {
         key: &str,
         list: &OneOrMany<PortItem>,
         wanted: [bool; 2],
-        findings: &mut Findings,
+        problems: &mut Problems,
     ) -> Option<[Vec<(u16, u16)>; 2]> {
         let mut lists = [Vec::new(), Vec::new()];
         let mut fits = list.is_whole();
@@ -165,7 +165,7 @@ impl Check<'_> {
                      protocol, or a number",
                     shown(&item.label())
                 );
-                self.error(findings, &format!("{key}{step}"), message);
+                self.error(problems, &format!("{key}{step}"), message);
                 fits = false;
             }
         }
@@ -176,7 +176,7 @@ impl Check<'_> {
         &self,
         file: &RuleFile,
         protocols: &[Protocol],
-        findings: &mut Findings,
+        problems: &mut Problems,
     ) -> Option<Traffic> {
         let has_v4 = protocols.contains(&Protocol::ICMP);
         let has_v6 = protocols.contains(&Protocol::ICMPV6);
@@ -195,7 +195,7 @@ impl Check<'_> {
                 IcmpType::Number(_) if has_v4 && has_v6 => {
                     let message = "a number means different things in ICMP and ICMPv6; expected \
                                    a name, or a rule for each protocol";
-                    self.error(findings, &format!("icmp_type{step}"), message);
+                    self.error(problems, &format!("icmp_type{step}"), message);
                     fits = false;
                     continue;
                 }
@@ -207,7 +207,7 @@ impl Check<'_> {
                 let (here, there) = if has_v4 { ("ICMP", "icmpv6") } else { ("ICMPv6", "icmp") };
                 let message =
                     format!("{here} has no type \"{name}\"; expected a \"proto\" of \"{there}\"");
-                self.error(findings, &format!("icmp_type{step}"), message);
+                self.error(problems, &format!("icmp_type{step}"), message);
                 fits = false;
             }
             v4.extend(in_v4);

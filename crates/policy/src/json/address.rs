@@ -5,7 +5,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use schemars::json_schema;
 
-use crate::json::document::{Findings, Path};
+use crate::json::document::{Pointer, Problems};
 use crate::json::reader::{FromJson, List, Node, schema, shown};
 use crate::json::suggest::{nearest_text, quoted};
 use crate::policy::Prefixes;
@@ -23,15 +23,15 @@ pub(crate) enum Peer {
 }
 
 impl FromJson for Peer {
-    fn from_json(node: Node<'_>, findings: &mut Findings) -> Option<Self> {
-        let text = node.text(findings, EXPECTED_PEER)?;
+    fn from_json(node: Node<'_>, problems: &mut Problems) -> Option<Self> {
+        let text = node.text(problems, EXPECTED_PEER)?;
         if text == "any" {
             return Some(Self::Any);
         }
         if is_group_name(text) {
             return Some(Self::Group(text.to_owned()));
         }
-        net(node, text, EXPECTED_PEER, findings).map(Self::Net)
+        net(node, text, EXPECTED_PEER, problems).map(Self::Net)
     }
 }
 
@@ -51,17 +51,17 @@ schema!(Peer as "peer": |generator| {
 pub(crate) struct Net(pub(crate) IpNetwork);
 
 impl FromJson for Net {
-    fn from_json(node: Node<'_>, findings: &mut Findings) -> Option<Self> {
-        let text = node.text(findings, EXPECTED_NET)?;
+    fn from_json(node: Node<'_>, problems: &mut Problems) -> Option<Self> {
+        let text = node.text(problems, EXPECTED_NET)?;
         if is_group_name(text) {
             let message = format!(
                 "found {}; expected {EXPECTED_NET}: a group holds no other group",
                 shown(text)
             );
-            node.error(findings, message);
+            node.error(problems, message);
             return None;
         }
-        net(node, text, EXPECTED_NET, findings).map(Self)
+        net(node, text, EXPECTED_NET, problems).map(Self)
     }
 }
 
@@ -75,13 +75,13 @@ schema!(Net as "prefix": |_| {
 });
 
 /// The prefix of a text, or an error that says what is wrong with it.
-fn net(node: Node<'_>, text: &str, expected: &str, findings: &mut Findings) -> Option<IpNetwork> {
+fn net(node: Node<'_>, text: &str, expected: &str, problems: &mut Problems) -> Option<IpNetwork> {
     match parse_net(text) {
         Ok(net) => Some(net),
         Err((why, suggestion)) => {
             let why = if why.is_empty() { why } else { format!(": {why}") };
             let message = format!("found {}; expected {expected}{why}", shown(text));
-            node.error_suggesting(findings, message, suggestion.map(|net| quoted(&net)));
+            node.error_suggesting(problems, message, suggestion.map(|net| quoted(&net)));
             None
         }
     }
@@ -156,12 +156,12 @@ fn is_group_name(text: &str) -> bool {
 pub(crate) struct Groups(pub(crate) Vec<(String, Option<List<Net>>)>);
 
 impl FromJson for Groups {
-    fn from_json(node: Node<'_>, findings: &mut Findings) -> Option<Self> {
-        let properties = node.properties(findings, "an object with a list for each group")?;
+    fn from_json(node: Node<'_>, problems: &mut Problems) -> Option<Self> {
+        let properties = node.properties(problems, "an object with a list for each group")?;
         let mut groups = Vec::new();
         for property in properties {
             let name = property.name.as_str();
-            let path = Path::Key(&node.path, name);
+            let pointer = Pointer::Key(&node.pointer, name);
             if !is_group_name(name) || name == "any" {
                 let why = if name == "any" {
                     "that word is taken"
@@ -169,13 +169,13 @@ impl FromJson for Groups {
                     "a-z first, then a-z, 0-9, \"_\" and \"-\", at most 31"
                 };
                 let message = format!("the name {} is not for a group: {why}", shown(name));
-                findings.error_at(property.range.start, path, message, None);
+                problems.error_at(property.range.start, pointer, message, None);
             }
-            let nets = List::from_json(Node { value: &property.value, path }, findings);
+            let nets = List::from_json(Node { value: &property.value, pointer }, problems);
             if nets.as_ref().is_some_and(|nets| nets.0.is_empty()) {
-                let node = Node { value: &property.value, path };
+                let node = Node { value: &property.value, pointer };
                 node.error(
-                    findings,
+                    problems,
                     "found an empty group; expected at least one address or prefix",
                 );
             }

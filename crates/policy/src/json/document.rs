@@ -83,31 +83,31 @@ fn syntax_problem(text: &str, offset: usize, message: String) -> Problem {
 
 /// Where a value hangs in the tree; printed as a JSON pointer.
 #[derive(Clone, Copy)]
-pub(crate) enum Path<'a> {
+pub(crate) enum Pointer<'a> {
     Root,
-    Key(&'a Path<'a>, &'a str),
-    Index(&'a Path<'a>, usize),
+    Key(&'a Pointer<'a>, &'a str),
+    Index(&'a Pointer<'a>, usize),
 }
 
-impl fmt::Display for Path<'_> {
+impl fmt::Display for Pointer<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Path::Root => Ok(()),
-            Path::Key(parent, key) => {
+            Pointer::Root => Ok(()),
+            Pointer::Key(parent, key) => {
                 write!(f, "{parent}/{}", key.replace('~', "~0").replace('/', "~1"))
             }
-            Path::Index(parent, index) => write!(f, "{parent}/{index}"),
+            Pointer::Index(parent, index) => write!(f, "{parent}/{index}"),
         }
     }
 }
 
 /// Everything found so far, in the order in which it was found.
 #[derive(Default)]
-pub(crate) struct Findings {
-    found: Vec<Found>,
+pub(crate) struct Problems {
+    found: Vec<UnplacedProblem>,
 }
 
-struct Found {
+struct UnplacedProblem {
     /// Byte offset; `None`: wherever the pointer leads.
     offset: Option<usize>,
     severity: Severity,
@@ -116,17 +116,23 @@ struct Found {
     suggestion: Option<String>,
 }
 
-impl Findings {
+impl Problems {
     /// An error at a place of the text that is at hand.
     pub(crate) fn error_at(
         &mut self,
         offset: usize,
-        path: Path<'_>,
+        pointer: Pointer<'_>,
         message: String,
         suggestion: Option<String>,
     ) {
-        let (severity, pointer) = (Severity::Error, path.to_string());
-        self.found.push(Found { offset: Some(offset), severity, pointer, message, suggestion });
+        let (severity, pointer) = (Severity::Error, pointer.to_string());
+        self.found.push(UnplacedProblem {
+            offset: Some(offset),
+            severity,
+            pointer,
+            message,
+            suggestion,
+        });
     }
 
     /// An error at the value that a pointer leads to.
@@ -152,7 +158,7 @@ impl Findings {
         suggestion: Option<String>,
     ) {
         let pointer = pointer.to_string();
-        self.found.push(Found { offset: None, severity, pointer, message, suggestion });
+        self.found.push(UnplacedProblem { offset: None, severity, pointer, message, suggestion });
     }
 
     pub(crate) fn has_errors(&self) -> bool {
@@ -168,7 +174,7 @@ impl Findings {
         let mut placed: Vec<(usize, Problem)> = self
             .found
             .into_iter()
-            .map(|Found { offset, severity, pointer, message, suggestion }| {
+            .map(|UnplacedProblem { offset, severity, pointer, message, suggestion }| {
                 let offset = offset.unwrap_or_else(|| offset_of(root, &pointer));
                 let (line, column) = lines.position(offset);
                 (offset, Problem { severity, pointer, line, column, message, suggestion })

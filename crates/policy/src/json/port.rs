@@ -2,7 +2,7 @@
 
 use schemars::json_schema;
 
-use crate::json::document::Findings;
+use crate::json::document::Problems;
 use crate::json::reader::{FromJson, Node, schema, shown};
 use crate::json::services::{self, Service};
 use crate::json::suggest::quoted;
@@ -41,24 +41,24 @@ impl PortItem {
 }
 
 impl FromJson for PortItem {
-    fn from_json(node: Node<'_>, findings: &mut Findings) -> Option<Self> {
+    fn from_json(node: Node<'_>, problems: &mut Problems) -> Option<Self> {
         if node.value.as_number_lit().is_some() {
-            let port = node.integer(findings, 1..=65_535, "a port")?;
+            let port = node.integer(problems, 1..=65_535, "a port")?;
             return u16::try_from(port).ok().map(|port| Self::Range(port, port));
         }
-        let text = node.text(findings, EXPECTED)?;
+        let text = node.text(problems, EXPECTED)?;
         if let Some(service) = services::lookup(text) {
             return Some(Self::Service(text.to_owned(), service));
         }
-        let wrong = |findings: &mut Findings, suggestion| {
+        let wrong = |problems: &mut Problems, suggestion| {
             let message = format!("found {}; expected {EXPECTED}", shown(text));
-            node.error_suggesting(findings, message, suggestion);
+            node.error_suggesting(problems, message, suggestion);
             None
         };
         // A letter that is no part of a number begins a service's name.
         if text.starts_with(|first: char| first.is_ascii_alphabetic()) {
             let message = format!("unknown service {}; expected {EXPECTED}", shown(text));
-            node.error_suggesting(findings, message, services::suggest(text));
+            node.error_suggesting(problems, message, services::suggest(text));
             return None;
         }
         let separator = text.find([':', '-']);
@@ -67,13 +67,13 @@ impl FromJson for PortItem {
             None => (text, text),
         };
         let (Some(low), Some(high)) = (port_number(low), port_number(high)) else {
-            return wrong(findings, None);
+            return wrong(problems, None);
         };
         if low > high {
-            return wrong(findings, Some(quoted(&format!("{high}-{low}"))));
+            return wrong(problems, Some(quoted(&format!("{high}-{low}"))));
         }
         if text.contains(':') {
-            return wrong(findings, Some(quoted(&format!("{low}-{high}"))));
+            return wrong(problems, Some(quoted(&format!("{low}-{high}"))));
         }
         Some(Self::Range(low, high))
     }

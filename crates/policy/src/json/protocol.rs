@@ -2,7 +2,7 @@
 
 use schemars::json_schema;
 
-use crate::json::document::Findings;
+use crate::json::document::Problems;
 use crate::json::reader::{FromJson, Node, schema, shown};
 use crate::json::suggest::quoted;
 
@@ -65,12 +65,12 @@ impl Protocol {
 }
 
 impl FromJson for Protocol {
-    fn from_json(node: Node<'_>, findings: &mut Findings) -> Option<Self> {
+    fn from_json(node: Node<'_>, problems: &mut Problems) -> Option<Self> {
         if node.value.as_number_lit().is_some() {
-            let number = node.integer(findings, 1..=255, "a protocol number")?;
+            let number = node.integer(problems, 1..=255, "a protocol number")?;
             return u8::try_from(number).ok().map(Self::Number);
         }
-        node.word(findings, &Self::words())
+        node.word(problems, &Self::words())
     }
 }
 
@@ -121,12 +121,12 @@ const ICMP_TYPES: [(&str, Option<u8>, Option<u8>); 27] = [
 ];
 
 impl FromJson for IcmpType {
-    fn from_json(node: Node<'_>, findings: &mut Findings) -> Option<Self> {
+    fn from_json(node: Node<'_>, problems: &mut Problems) -> Option<Self> {
         if node.value.as_number_lit().is_some() {
-            let number = node.integer(findings, 0..=255, "an ICMP type")?;
+            let number = node.integer(problems, 0..=255, "an ICMP type")?;
             return u8::try_from(number).ok().map(Self::Number);
         }
-        let text = node.text(findings, "an ICMP type by name or number")?;
+        let text = node.text(problems, "an ICMP type by name or number")?;
         if let Some((name, v4, v6)) = ICMP_TYPES.into_iter().find(|(name, ..)| *name == text) {
             return Some(Self::Named { name, v4, v6 });
         }
@@ -135,7 +135,7 @@ impl FromJson for IcmpType {
             "unknown ICMP type {}; expected a number or a name like \"echo-request\"",
             shown(text)
         );
-        node.error_suggesting(findings, message, suggestion.map(quoted));
+        node.error_suggesting(problems, message, suggestion.map(quoted));
         None
     }
 }

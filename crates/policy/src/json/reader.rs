@@ -9,13 +9,13 @@ use std::borrow::Cow;
 use jsonc_parser::ast::{ObjectProp, Value};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
-use crate::json::document::{Findings, Path, start};
+use crate::json::document::{Pointer, Problems, start};
 use crate::json::suggest;
 
 /// Something that a policy file can hold; its JSON schema stands beside its reading.
 pub(crate) trait FromJson: JsonSchema + Sized {
     /// The value, or `None` after an error has been noted.
-    fn from_json(node: Node<'_>, findings: &mut Findings) -> Option<Self>;
+    fn from_json(node: Node<'_>, problems: &mut Problems) -> Option<Self>;
 }
 
 /// A key of an object.
@@ -62,36 +62,36 @@ impl<T> Field<T> {
 #[derive(Clone, Copy)]
 pub(crate) struct Node<'a> {
     pub(crate) value: &'a Value<'a>,
-    pub(crate) path: Path<'a>,
+    pub(crate) pointer: Pointer<'a>,
 }
 
 impl<'a> Node<'a> {
     /// Notes an error at this value.
-    pub(crate) fn error(self, findings: &mut Findings, message: impl Into<String>) {
-        findings.error_at(start(self.value), self.path, message.into(), None);
+    pub(crate) fn error(self, problems: &mut Problems, message: impl Into<String>) {
+        problems.error_at(start(self.value), self.pointer, message.into(), None);
     }
 
     /// The same, with the JSON that would have been right.
     pub(crate) fn error_suggesting(
         self,
-        findings: &mut Findings,
+        problems: &mut Problems,
         message: impl Into<String>,
         suggestion: Option<String>,
     ) {
-        findings.error_at(start(self.value), self.path, message.into(), suggestion);
+        problems.error_at(start(self.value), self.pointer, message.into(), suggestion);
     }
 
     /// Notes that something else was expected here.
-    pub(crate) fn expected(self, findings: &mut Findings, what: &str) {
-        self.error(findings, format!("found {}; expected {what}", describe(self.value)));
+    pub(crate) fn expected(self, problems: &mut Problems, what: &str) {
+        self.error(problems, format!("found {}; expected {what}", describe(self.value)));
     }
 
     /// A string, or an error that says what was expected.
-    pub(crate) fn text(self, findings: &mut Findings, expected: &str) -> Option<&'a str> {
+    pub(crate) fn text(self, problems: &mut Problems, expected: &str) -> Option<&'a str> {
         match self.value {
             Value::StringLit(literal) => Some(&literal.value),
             _ => {
-                self.expected(findings, expected);
+                self.expected(problems, expected);
                 None
             }
         }
@@ -100,7 +100,7 @@ impl<'a> Node<'a> {
     /// A whole number within bounds, or an error that says what was expected.
     pub(crate) fn integer(
         self,
-        findings: &mut Findings,
+        problems: &mut Problems,
         bounds: std::ops::RangeInclusive<u32>,
         what: &str,
     ) -> Option<u32> {
@@ -111,19 +111,19 @@ impl<'a> Node<'a> {
         let number = number.filter(|number| bounds.contains(number));
         if number.is_none() {
             let expected = format!("{what} from {} to {}", bounds.start(), bounds.end());
-            self.expected(findings, &expected);
+            self.expected(problems, &expected);
         }
         number
     }
 
     /// One of a few words, or an error that names them all.
-    pub(crate) fn word<T: Copy>(self, findings: &mut Findings, words: &[(&str, T)]) -> Option<T> {
+    pub(crate) fn word<T: Copy>(self, problems: &mut Problems, words: &[(&str, T)]) -> Option<T> {
         let names = || words.iter().map(|(name, _)| *name);
-        let found = self.text(findings, &suggest::any_of(names()))?;
+        let found = self.text(problems, &suggest::any_of(names()))?;
         let value = words.iter().find(|(name, _)| *name == found).map(|(_, value)| *value);
         if value.is_none() {
             let message = format!("found {}; expected {}", shown(found), suggest::any_of(names()));
-            self.error_suggesting(findings, message, suggest::nearest_text(found, names()));
+            self.error_suggesting(problems, message, suggest::nearest_text(found, names()));
         }
         value
     }
@@ -132,17 +132,22 @@ impl<'a> Node<'a> {
     pub(crate) fn elements<'b>(&'b self) -> Option<impl Iterator<Item = Node<'b>>> {
         let array = self.value.as_array()?;
         let nodes = array.elements.iter().enumerate();
-        Some(nodes.map(|(index, value)| Node { value, path: Path::Index(&self.path, index) }))
+        Some(
+            nodes.map(|(index, value)| Node {
+                value,
+                pointer: Pointer::Index(&self.pointer, index),
+            }),
+        )
     }
 
     /// The properties of an object; a key that stands there twice is an error.
     pub(crate) fn properties(
         self,
-        findings: &mut Findings,
+        problems: &mut Problems,
         expected: &str,
     ) -> Option<&'a [ObjectProp<'a>]> {
         let Value::Object(object) = self.value else {
-            self.expected(findings, expected);
+            self.expected(problems, expected);
             return None;
         };
         let mut seen = std::collections::HashSet::new();
@@ -150,26 +155,26 @@ impl<'a> Node<'a> {
             let key = property.name.as_str();
             if !seen.insert(key) {
                 let message = format!("the key {} stands here twice", shown(key));
-                let path = Path::Key(&self.path, key);
-                findings.error_at(property.range.start, path, message, None);
+                let pointer = Pointer::Key(&self.pointer, key);
+                problems.error_at(property.range.start, pointer, message, None);
             }
         }
         Some(&object.properties)
     }
 
     /// An object of which all keys are known: unknown ones are errors.
-    pub(crate) fn object(self, findings: &mut Findings, keys: &[&str]) -> Option<ObjectNode<'a>> {
-        let properties = self.properties(findings, "an object")?;
+    pub(crate) fn object(self, problems: &mut Problems, keys: &[&str]) -> Option<ObjectNode<'a>> {
+        let properties = self.properties(problems, "an object")?;
         for property in properties {
             let key = property.name.as_str();
             if !keys.contains(&key) {
-                let path = Path::Key(&self.path, key);
+                let pointer = Pointer::Key(&self.pointer, key);
                 let known = suggest::any_of(keys.iter().copied().filter(|key| *key != "$schema"));
                 let message = format!("unknown key {}; expected {known}", shown(key));
                 let is_given = |key: &str| properties.iter().any(|it| it.name.as_str() == key);
                 let missing = keys.iter().copied().filter(|key| !is_given(key));
                 let suggestion = suggest::nearest_text(key, missing);
-                findings.error_at(property.range.start, path, message, suggestion);
+                problems.error_at(property.range.start, pointer, message, suggestion);
             }
         }
         Some(ObjectNode { node: self, properties })
@@ -183,19 +188,19 @@ pub(crate) struct ObjectNode<'a> {
 }
 
 impl ObjectNode<'_> {
-    pub(crate) fn field<T: FromJson>(&self, key: &str, findings: &mut Findings) -> Field<T> {
+    pub(crate) fn field<T: FromJson>(&self, key: &str, problems: &mut Problems) -> Field<T> {
         let Some(property) = self.properties.iter().find(|found| found.name.as_str() == key) else {
             return Field::Absent;
         };
-        let node = Node { value: &property.value, path: Path::Key(&self.node.path, key) };
-        T::from_json(node, findings).map_or(Field::Bad, Field::Given)
+        let node = Node { value: &property.value, pointer: Pointer::Key(&self.node.pointer, key) };
+        T::from_json(node, problems).map_or(Field::Bad, Field::Given)
     }
 
     /// As [`Self::field`], but the key must be there.
-    pub(crate) fn required<T: FromJson>(&self, key: &str, findings: &mut Findings) -> Field<T> {
-        let field = self.field(key, findings);
+    pub(crate) fn required<T: FromJson>(&self, key: &str, problems: &mut Problems) -> Field<T> {
+        let field = self.field(key, problems);
         if matches!(field, Field::Absent) {
-            self.node.error(findings, format!("the key \"{key}\" is missing"));
+            self.node.error(problems, format!("the key \"{key}\" is missing"));
             return Field::Bad;
         }
         field
@@ -223,10 +228,10 @@ fn describe(value: &Value<'_>) -> Cow<'static, str> {
 }
 
 impl FromJson for bool {
-    fn from_json(node: Node<'_>, findings: &mut Findings) -> Option<Self> {
+    fn from_json(node: Node<'_>, problems: &mut Problems) -> Option<Self> {
         let value = node.value.as_boolean_lit().map(|literal| literal.value);
         if value.is_none() {
-            node.expected(findings, "true or false");
+            node.expected(problems, "true or false");
         }
         value
     }
@@ -237,12 +242,12 @@ impl FromJson for bool {
 pub(crate) struct List<T>(pub(crate) Vec<Option<T>>);
 
 impl<T: FromJson> FromJson for List<T> {
-    fn from_json(node: Node<'_>, findings: &mut Findings) -> Option<Self> {
+    fn from_json(node: Node<'_>, problems: &mut Problems) -> Option<Self> {
         let Some(elements) = node.elements() else {
-            node.expected(findings, "an array");
+            node.expected(problems, "an array");
             return None;
         };
-        Some(Self(elements.map(|element| T::from_json(element, findings)).collect()))
+        Some(Self(elements.map(|element| T::from_json(element, problems)).collect()))
     }
 }
 
@@ -283,14 +288,14 @@ impl<T> OneOrMany<T> {
 }
 
 impl<T: FromJson> FromJson for OneOrMany<T> {
-    fn from_json(node: Node<'_>, findings: &mut Findings) -> Option<Self> {
+    fn from_json(node: Node<'_>, problems: &mut Problems) -> Option<Self> {
         let Some(elements) = node.elements() else {
-            let value = T::from_json(node, findings)?;
+            let value = T::from_json(node, problems)?;
             return Some(Self { values: vec![Some(value)], is_array: false });
         };
-        let values: Vec<_> = elements.map(|element| T::from_json(element, findings)).collect();
+        let values: Vec<_> = elements.map(|element| T::from_json(element, problems)).collect();
         if values.is_empty() {
-            node.error(findings, "found an empty array; expected at least one element");
+            node.error(problems, "found an empty array; expected at least one element");
             return None;
         }
         Some(Self { values, is_array: true })
@@ -330,10 +335,10 @@ macro_rules! object {
         impl $crate::json::reader::FromJson for $name {
             fn from_json(
                 node: $crate::json::reader::Node<'_>,
-                findings: &mut $crate::json::document::Findings,
+                problems: &mut $crate::json::document::Problems,
             ) -> Option<Self> {
-                let object = node.object(findings, &[$($key),*])?;
-                Some(Self { $($field: object!(@read object findings $key $($read)?),)* })
+                let object = node.object(problems, &[$($key),*])?;
+                Some(Self { $($field: object!(@read object problems $key $($read)?),)* })
             }
         }
 
@@ -364,11 +369,11 @@ macro_rules! object {
             }
         }
     };
-    (@read $object:ident $findings:ident $key:literal) => { $object.field($key, $findings) };
+    (@read $object:ident $problems:ident $key:literal) => { $object.field($key, $problems) };
     (@required $key:literal) => { None::<&str> };
     (@required $key:literal required) => { Some($key) };
-    (@read $object:ident $findings:ident $key:literal required) => {
-        $object.required($key, $findings)
+    (@read $object:ident $problems:ident $key:literal required) => {
+        $object.required($key, $problems)
     };
 }
 pub(crate) use object;
@@ -396,9 +401,9 @@ macro_rules! words {
         impl $crate::json::reader::FromJson for $type {
             fn from_json(
                 node: $crate::json::reader::Node<'_>,
-                findings: &mut $crate::json::document::Findings,
+                problems: &mut $crate::json::document::Problems,
             ) -> Option<Self> {
-                node.word(findings, &[$(($word, $value)),*])
+                node.word(problems, &[$(($word, $value)),*])
             }
         }
 

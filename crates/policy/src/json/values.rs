@@ -2,13 +2,11 @@
 
 use std::borrow::Cow;
 
-use jsonc_parser::ast::Value;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
-use crate::json::document::Findings;
-use crate::json::file::{LogGroupFile, RateFile, RuleLog, RuleLogFile};
+use crate::json::document::Problems;
 use crate::json::reader::{Field, FromJson, Node, schema, shown, words};
-use crate::policy::{Builtin, Direction, Interface, LogTo, RateUnit, Verdict};
+use crate::policy::{Builtin, Direction, Interface, RateUnit, Verdict};
 
 words!(Verdict, "verdict", "`drop` is silent; `reject` answers with a TCP reset or an ICMP error.", {
     "drop" => Verdict::Drop,
@@ -50,13 +48,13 @@ words!(
     "limit" => ActionWord::Limit,
 });
 
-/// What happens over a limit.
+/// What happens to a connection over a limit.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Over(pub(crate) Verdict);
+pub(crate) struct OverLimit(pub(crate) Verdict);
 
-words!(Over, "over-limit", "`drop` is silent; `reject` answers.", {
-    "reject" => Over(Verdict::Reject),
-    "drop" => Over(Verdict::Drop),
+words!(OverLimit, "over-limit", "`drop` is silent; `reject` answers.", {
+    "reject" => OverLimit(Verdict::Reject),
+    "drop" => OverLimit(Verdict::Drop),
 });
 
 /// Whether containers follow the rules for `out`.
@@ -68,12 +66,12 @@ pub(crate) enum Egress {
 
 words!(
     Egress, "container-egress",
-    "`policy`: what the rules for `out` let this host send; `open`: everything.", {
+    "`policy`: what the rules for `out` allow, as for this host; `open`: everything.", {
     "policy" => Egress::Policy,
     "open" => Egress::Open,
 });
 
-/// An integer within bounds.
+/// Defines an integer within bounds, its reading and its schema.
 macro_rules! integer {
     ($(#[doc = $about:literal])* $name:ident: $what:literal, $low:literal ..= $high:expr) => {
         $(#[doc = $about])*
@@ -81,8 +79,8 @@ macro_rules! integer {
         pub(crate) struct $name(pub(crate) u32);
 
         impl FromJson for $name {
-            fn from_json(node: Node<'_>, findings: &mut Findings) -> Option<Self> {
-                node.integer(findings, $low..=$high, $what).map(Self)
+            fn from_json(node: Node<'_>, problems: &mut Problems) -> Option<Self> {
+                node.integer(problems, $low..=$high, $what).map(Self)
             }
         }
 
@@ -103,23 +101,23 @@ macro_rules! integer {
 }
 
 integer! {
-    /// How many connections a limit counts to.
+    /// Number of connections that a limit counts to.
     Connections: "a number", 2..=32
 }
 integer! {
-    /// The time that a limit looks back, at most a day.
+    /// The time within which a limit or a scan counts, at most a day.
     Seconds: "a number of seconds", 1..=86_400
 }
 integer! {
-    /// How many closed ports make a scan.
+    /// Number of closed ports that make a scan.
     ScanPorts: "a number", 2..=32
 }
 integer! {
-    /// How long the kernel bans somebody, at most thirty days.
+    /// Length of a ban by the kernel, at most thirty days.
     BanSeconds: "a number of seconds", 1..=2_592_000
 }
 integer! {
-    /// How long somebody is known, at most a day.
+    /// How long a peer is known after it has sent data, at most a day.
     KnownSeconds: "a number of seconds", 0..=86_400
 }
 integer! {
@@ -127,46 +125,46 @@ integer! {
     Positive: "a number", 1..=u32::MAX
 }
 integer! {
-    /// How many sources a limit remembers.
-    PerSource: "a number", 1..=u32::MAX
+    /// Number of sources that a set holds.
+    SourceCount: "a number", 1..=u32::MAX
 }
 integer! {
     /// An NFLOG group.
     GroupNumber: "a group", 0..=65_535
 }
 
-/// How much of an IPv6 address is one source.
+/// Length of the IPv6 prefix that counts as one source.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct V6Source(pub(crate) u8);
+pub(crate) struct V6PrefixLength(pub(crate) u8);
 
-impl FromJson for V6Source {
-    fn from_json(node: Node<'_>, findings: &mut Findings) -> Option<Self> {
+impl FromJson for V6PrefixLength {
+    fn from_json(node: Node<'_>, problems: &mut Problems) -> Option<Self> {
         match node.value.as_number_lit().map(|literal| literal.value) {
             Some("64") => Some(Self(64)),
             Some("128") => Some(Self(128)),
             _ => {
-                node.expected(findings, "64 or 128");
+                node.expected(problems, "64 or 128");
                 None
             }
         }
     }
 }
 
-schema!(V6Source as "v6-prefix": |_| {
+schema!(V6PrefixLength as "v6-prefix": |_| {
     json_schema!({ "enum": [64, 128] })
 });
 
-/// The version of the language; there is one.
+/// The version of the policy language. Only version 1 exists.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Version;
 
 impl FromJson for Version {
-    fn from_json(node: Node<'_>, findings: &mut Findings) -> Option<Self> {
+    fn from_json(node: Node<'_>, problems: &mut Problems) -> Option<Self> {
         let literal = node.value.as_number_lit();
         if literal.is_some_and(|literal| literal.value == "1") {
             return Some(Self);
         }
-        node.expected(findings, "1, the version that this nfguard reads");
+        node.expected(problems, "1, the version that this nfguard reads");
         None
     }
 }
@@ -175,25 +173,25 @@ schema!(Version as "version": |_| {
     json_schema!({ "const": 1 })
 });
 
-/// Text within bounds: read by a function that says what is wrong with it.
+/// Defines a text within bounds. A function returns what is wrong with the text, if anything is.
 macro_rules! text {
     (
         $(#[doc = $about:literal])*
-        $name:ident: $expected:literal, $schema:tt, $wrong:expr
+        $name:ident: $expected:literal, $schema:tt, $check:expr
     ) => {
         $(#[doc = $about])*
         #[derive(Clone, Debug)]
         pub(crate) struct $name(pub(crate) String);
 
         impl FromJson for $name {
-            fn from_json(node: Node<'_>, findings: &mut Findings) -> Option<Self> {
-                let text = node.text(findings, $expected)?;
-                let wrong: fn(&str) -> Option<String> = $wrong;
-                match wrong(text) {
+            fn from_json(node: Node<'_>, problems: &mut Problems) -> Option<Self> {
+                let text = node.text(problems, $expected)?;
+                let check: fn(&str) -> Option<String> = $check;
+                match check(text) {
                     None => Some(Self(text.to_owned())),
                     Some(why) => {
                         let message = format!("found {}; expected {}: {why}", shown(text), $expected);
-                        node.error(findings, message);
+                        node.error(problems, message);
                         None
                     }
                 }
@@ -217,7 +215,7 @@ macro_rules! text {
 }
 
 text! {
-    /// Free text that goes nowhere but to people.
+    /// Free text that only people read.
     AnyText: "a string", { "type": "string" }, |_| None
 }
 
@@ -229,7 +227,7 @@ text! {
 }
 
 text! {
-    /// What stands before a log line.
+    /// The text before a log line.
     LogPrefix: "a log prefix of at most 127 bytes", {
         "type": "string", "maxLength": 127, "pattern": "^[^\"$\\\\\\u0000-\\u001f\\u007f]*$"
     }, |text| too_long(text, 127).or_else(|| unprintable(text, &['"', '$', '\\']))
@@ -251,8 +249,8 @@ fn is_name_char(found: char) -> bool {
     found.is_ascii_lowercase() || found.is_ascii_digit() || "._-".contains(found)
 }
 
-fn too_long(text: &str, most: usize) -> Option<String> {
-    (text.len() > most).then(|| format!("it has {} bytes", text.len()))
+fn too_long(text: &str, max_bytes: usize) -> Option<String> {
+    (text.len() > max_bytes).then(|| format!("it has {} bytes", text.len()))
 }
 
 fn unprintable(text: &str, refused: &[char]) -> Option<String> {
@@ -264,13 +262,13 @@ fn not_allowed(found: char) -> String {
 }
 
 impl FromJson for Interface {
-    fn from_json(node: Node<'_>, findings: &mut Findings) -> Option<Self> {
+    fn from_json(node: Node<'_>, problems: &mut Problems) -> Option<Self> {
         const EXPECTED: &str =
             "an interface's name of at most 15 bytes, or its beginning and \"*\"";
-        let text = node.text(findings, EXPECTED)?;
+        let text = node.text(problems, EXPECTED)?;
         let (name, wildcard) = text.strip_suffix('*').map_or((text, false), |name| (name, true));
         let why = if text == "*" {
-            Some("leave the key out for any interface".to_owned())
+            Some("to match any interface, leave the key out".to_owned())
         } else if name.is_empty() {
             Some("it is empty".to_owned())
         } else if matches!(text, "." | "..") {
@@ -282,7 +280,7 @@ impl FromJson for Interface {
         match why {
             None => Some(Self { name: name.to_owned(), wildcard }),
             Some(why) => {
-                node.error(findings, format!("found {}; expected {EXPECTED}: {why}", shown(text)));
+                node.error(problems, format!("found {}; expected {EXPECTED}: {why}", shown(text)));
                 None
             }
         }
@@ -298,82 +296,15 @@ schema!(Interface as "interface": |_| {
     })
 });
 
-impl FromJson for LogTo {
-    fn from_json(node: Node<'_>, findings: &mut Findings) -> Option<Self> {
-        if let Value::Object(_) = node.value {
-            let group = LogGroupFile::from_json(node, findings)?.group.or_none()?;
-            return u16::try_from(group.0).ok().map(LogTo::Group);
-        }
-        if node.value.as_string_lit().is_some_and(|literal| literal.value == "kernel") {
-            return Some(LogTo::Kernel);
-        }
-        node.expected(findings, "\"kernel\" or an object like {\"group\": 5}");
-        None
-    }
-}
-
-schema!(LogTo as "log-to": |generator| {
-    json_schema!({ "anyOf": [{ "const": "kernel" }, generator.subschema_for::<LogGroupFile>()] })
-});
-
-/// How many log lines: `None` is all of them.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limited(pub(crate) Option<crate::policy::LogRate>);
-
-impl FromJson for Limited {
-    fn from_json(node: Node<'_>, findings: &mut Findings) -> Option<Self> {
-        if let Value::Object(_) = node.value {
-            let rate = RateFile::from_json(node, findings)?;
-            let is_bad = rate.packets.is_bad() || rate.per.is_bad() || rate.burst.is_bad();
-            let rate = crate::policy::LogRate {
-                packets: rate.packets.unwrap_or(Positive(3)).0,
-                per: rate.per.unwrap_or(RateUnit::Minute),
-                burst: rate.burst.unwrap_or(Positive(10)).0,
-            };
-            return (!is_bad).then_some(Self(Some(rate)));
-        }
-        if node.value.as_string_lit().is_some_and(|literal| literal.value == "unlimited") {
-            return Some(Self(None));
-        }
-        node.expected(
-            findings,
-            "\"unlimited\" or an object like {\"packets\": 3, \"per\": \"minute\"}",
-        );
-        None
-    }
-}
-
-schema!(Limited as "log-rate": |generator| {
-    json_schema!({ "anyOf": [{ "const": "unlimited" }, generator.subschema_for::<RateFile>()] })
-});
-
-impl FromJson for RuleLog {
-    fn from_json(node: Node<'_>, findings: &mut Findings) -> Option<Self> {
-        match node.value {
-            Value::BooleanLit(literal) => Some(Self::Switch(literal.value)),
-            Value::Object(_) => RuleLogFile::from_json(node, findings).map(Self::Settings),
-            _ => {
-                node.expected(findings, "true, false or an object like {\"prefix\": \"[SSH] \"}");
-                None
-            }
-        }
-    }
-}
-
-schema!(RuleLog as "rule-log": |generator| {
-    let settings = generator.subschema_for::<RuleLogFile>();
-    json_schema!({ "anyOf": [{ "type": "boolean" }, settings] })
-});
-
-/// Which built-in allowances a file switches on or off.
+/// The built-in allowances that a file switches on or off.
 #[derive(Debug)]
 pub(crate) struct Builtins(pub(crate) Vec<(Builtin, bool)>);
 
 impl FromJson for Builtins {
-    fn from_json(node: Node<'_>, findings: &mut Findings) -> Option<Self> {
+    fn from_json(node: Node<'_>, problems: &mut Problems) -> Option<Self> {
         let keys = Builtin::ALL.map(Builtin::name);
-        let object = node.object(findings, &keys)?;
-        let switch = |builtin: Builtin| match object.field(builtin.name(), findings) {
+        let object = node.object(problems, &keys)?;
+        let switch = |builtin: Builtin| match object.field(builtin.name(), problems) {
             Field::Given(on) => Some((builtin, on)),
             Field::Absent | Field::Bad => None,
         };
@@ -387,7 +318,7 @@ schema!(Builtins as "builtin": |_| {
         .map(|builtin| {
             let schema = serde_json::json!({
                 "type": "boolean",
-                "description": builtin.about(),
+                "description": builtin.description(),
                 "default": builtin.is_on_by_default(),
             });
             (builtin.name().to_owned(), schema)
