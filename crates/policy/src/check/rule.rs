@@ -159,7 +159,7 @@ impl Check<'_> {
             Field::Bad => return None,
             Field::Given(list) => list,
         };
-        let mut fits = list.is_whole();
+        let mut fits = list.is_complete();
         let mut nets = Vec::new();
         let mut only_group = None;
         for (step, peer) in list.iter() {

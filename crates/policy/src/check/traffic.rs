@@ -80,7 +80,7 @@ impl Check<'_> {
             }
             protocols.push(*protocol);
         }
-        list.is_whole().then_some(protocols)
+        list.is_complete().then_some(protocols)
     }
 
     fn ports(
@@ -148,7 +148,7 @@ impl Check<'_> {
         problems: &mut Problems,
     ) -> Option<[Vec<(u16, u16)>; 2]> {
         let mut lists = [Vec::new(), Vec::new()];
-        let mut fits = list.is_whole();
+        let mut fits = list.is_complete();
         for (step, item) in list.iter() {
             let ranges = item.ranges();
             let mut is_used = false;
@@ -189,7 +189,7 @@ impl Check<'_> {
             Field::Given(list) => list,
         };
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
-        let mut fits = list.is_whole();
+        let mut fits = list.is_complete();
         for (step, item) in list.iter() {
             let (in_v4, in_v6) = match *item {
                 IcmpType::Number(_) if has_v4 && has_v6 => {

@@ -1,8 +1,9 @@
-//! Addresses: single ones, prefixes and groups of them, as they are written and as they are meant.
+//! Addresses, prefixes and groups: their reading, their schema, and their merging.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
+use nfguard_netlink::IpVersion;
 use schemars::json_schema;
 
 use crate::json::document::{Pointer, Problems};
@@ -18,7 +19,7 @@ const EXPECTED_PEER: &str = "an address, a prefix like \"192.0.2.0/24\", a group
 pub(crate) enum Peer {
     Any,
     Net(IpNetwork),
-    /// A group that is yet to be looked up.
+    /// Name of a group. Whether the group exists is not yet known.
     Group(String),
 }
 
@@ -46,7 +47,7 @@ schema!(Peer as "peer": |generator| {
     })
 });
 
-/// An address or a prefix without host bits.
+/// An address, or a prefix without host bits.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Net(pub(crate) IpNetwork);
 
@@ -55,7 +56,7 @@ impl FromJson for Net {
         let text = node.text(problems, EXPECTED_NET)?;
         if is_group_name(text) {
             let message = format!(
-                "found {}; expected {EXPECTED_NET}: a group holds no other group",
+                "found {}; expected {EXPECTED_NET}: a group cannot contain another group",
                 shown(text)
             );
             node.error(problems, message);
@@ -74,64 +75,79 @@ schema!(Net as "prefix": |_| {
     })
 });
 
-/// The prefix of a text, or an error that says what is wrong with it.
+/// Returns the prefix that a text names, or reports what is wrong with it.
 fn net(node: Node<'_>, text: &str, expected: &str, problems: &mut Problems) -> Option<IpNetwork> {
     match parse_net(text) {
         Ok(net) => Some(net),
-        Err((why, suggestion)) => {
-            let why = if why.is_empty() { why } else { format!(": {why}") };
-            let message = format!("found {}; expected {expected}{why}", shown(text));
+        Err(BadNet { reason, suggestion }) => {
+            let reason = if reason.is_empty() { reason } else { format!(": {reason}") };
+            let message = format!("found {}; expected {expected}{reason}", shown(text));
             node.error_suggesting(problems, message, suggestion.map(|net| quoted(&net)));
             None
         }
     }
 }
 
-/// What is wrong, and what was probably meant.
-type Wrong = (String, Option<String>);
+/// What is wrong with an address.
+struct BadNet {
+    /// Empty if the text is no address at all.
+    reason: String,
+    /// What was probably meant.
+    suggestion: Option<String>,
+}
 
-fn parse_net(text: &str) -> Result<IpNetwork, Wrong> {
+impl BadNet {
+    fn new(reason: impl Into<String>, suggestion: Option<String>) -> Self {
+        Self { reason: reason.into(), suggestion }
+    }
+}
+
+fn parse_net(text: &str) -> Result<IpNetwork, BadNet> {
     let (address, length) = match text.split_once('/') {
         Some((address, length)) => (address, Some(length)),
         None => (text, None),
     };
     if address.contains('%') {
-        return Err(("an address has no zone here; say \"in_interface\"".to_owned(), None));
+        let reason = "an address has no zone here; use \"in_interface\"";
+        return Err(BadNet::new(reason, None));
     }
     let Ok(address) = address.parse::<IpAddr>() else {
-        return Err((String::new(), without_leading_zeros(address, length)));
+        return Err(BadNet::new("", without_leading_zeros(address, length)));
     };
-    let most = if address.is_ipv4() { 32 } else { 128 };
+    let longest = IpVersion::of(address).address_bits();
     let length = match length {
-        None => most,
-        Some(text) => prefix_length(text, most).ok_or_else(|| {
+        None => longest,
+        Some(text) => prefix_length(text, longest).ok_or_else(|| {
             let meant = text.parse::<Ipv4Addr>().ok().filter(|_| address.is_ipv4());
             let meant = meant.and_then(|mask| ipnetwork::ipv4_mask_to_prefix(mask).ok());
-            (format!("a prefix is 0 to {most} bits long"), meant.map(|n| format!("{address}/{n}")))
+            let suggestion = meant.map(|length| format!("{address}/{length}"));
+            BadNet::new(format!("a prefix is 0 to {longest} bits long"), suggestion)
         })?,
     };
-    let parsed = IpNetwork::new(address, length).map_err(|error| (error.to_string(), None))?;
+    let parsed =
+        IpNetwork::new(address, length).map_err(|error| BadNet::new(error.to_string(), None))?;
     if let IpAddr::V6(v6) = address
         && let Some(v4) = v6.to_ipv4_mapped()
         && length >= 96
     {
         let meant = if length == 128 { v4.to_string() } else { format!("{v4}/{}", length - 96) };
-        return Err(("such packets are IPv4".to_owned(), Some(meant)));
+        return Err(BadNet::new("such packets are IPv4", Some(meant)));
     }
     if parsed.network() != address {
         let meant = format!("{}/{length}", parsed.network());
-        return Err(("it has bits after its prefix".to_owned(), Some(meant)));
+        return Err(BadNet::new("it has bits after its prefix", Some(meant)));
     }
     Ok(parsed)
 }
 
-fn prefix_length(text: &str, most: u8) -> Option<u8> {
+fn prefix_length(text: &str, longest: u8) -> Option<u8> {
     let plain = text.bytes().all(|byte| byte.is_ascii_digit());
     let canonical = plain && (text == "0" || !text.starts_with('0'));
-    canonical.then(|| text.parse().ok()).flatten().filter(|length| *length <= most)
+    canonical.then(|| text.parse().ok()).flatten().filter(|length| *length <= longest)
 }
 
-/// `010.0.0.1` is 10.0.0.1 to some programs and 8.0.0.1 to others: refused, with the former offered.
+/// Returns an address without leading zeros as a suggestion. `010.0.0.1` is refused, because it is
+/// 10.0.0.1 to some programs and 8.0.0.1 to others.
 fn without_leading_zeros(address: &str, length: Option<&str>) -> Option<String> {
     let parts = address.split('.').map(|part| match part.trim_start_matches('0') {
         "" if !part.is_empty() => "0",
@@ -164,11 +180,11 @@ impl FromJson for Groups {
             let pointer = Pointer::Key(&node.pointer, name);
             if !is_group_name(name) || name == "any" {
                 let why = if name == "any" {
-                    "that word is taken"
+                    "that word is reserved"
                 } else {
-                    "a-z first, then a-z, 0-9, \"_\" and \"-\", at most 31"
+                    "expected a-z, then a-z, 0-9, \"_\" and \"-\", at most 31 characters"
                 };
-                let message = format!("the name {} is not for a group: {why}", shown(name));
+                let message = format!("a group cannot have the name {}: {why}", shown(name));
                 problems.error_at(property.range.start, pointer, message, None);
             }
             let nets = List::from_json(Node { value: &property.value, pointer }, problems);
@@ -187,7 +203,7 @@ impl FromJson for Groups {
 
 schema!(Groups as "groups": |generator| {
     json_schema!({
-        "description": "The addresses and prefixes of each group. A group holds no other group.",
+        "description": "The addresses and prefixes of each group. A group cannot contain another group.",
         "type": "object",
         "propertyNames": { "pattern": GROUP_NAME, "not": { "const": "any" } },
         "additionalProperties": {
@@ -196,7 +212,7 @@ schema!(Groups as "groups": |generator| {
     })
 });
 
-/// What the unknown name of a group was probably meant to be.
+/// Returns the group that an unknown name was probably meant to be, as JSON.
 pub(crate) fn suggest_group<'g>(
     name: &str,
     groups: impl Iterator<Item = &'g str> + Clone,
@@ -205,7 +221,8 @@ pub(crate) fn suggest_group<'g>(
 }
 
 impl Prefixes {
-    /// Sorts and merges: what lies in another goes, and two halves become one whole.
+    /// Sorts and merges prefixes. A prefix within another one disappears, and two halves become one
+    /// prefix.
     pub(crate) fn from_nets(nets: impl IntoIterator<Item = IpNetwork>) -> Self {
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
         for net in nets {
@@ -224,14 +241,14 @@ impl Prefixes {
         Self { v4: v4.collect(), v6: v6.collect() }
     }
 
-    /// All prefixes of both families.
+    /// Returns all prefixes, IPv4 first.
     pub(crate) fn nets(&self) -> impl Iterator<Item = IpNetwork> {
         let v4 = self.v4.iter().copied().map(IpNetwork::V4);
         v4.chain(self.v6.iter().copied().map(IpNetwork::V6))
     }
 }
 
-/// Merges prefixes whose bits stand at the top of a `u128`.
+/// Merges prefixes, each given by its bits at the top of a `u128` and its length.
 fn merge(mut prefixes: Vec<(u128, u8)>) -> Vec<(u128, u8)> {
     prefixes.sort_unstable();
     let mut merged: Vec<(u128, u8)> = Vec::new();
@@ -255,7 +272,7 @@ fn merge(mut prefixes: Vec<(u128, u8)>) -> Vec<(u128, u8)> {
     merged
 }
 
-/// The top bits of a prefix of this length.
+/// Returns the mask of a prefix length.
 fn mask(length: u8) -> u128 {
     u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0)
 }

@@ -1,4 +1,4 @@
-//! The text of a policy file: strict JSON as a tree with byte offsets, and the problems found in it.
+//! The text of a policy file: strict JSON as a tree with byte offsets, and the problems in it.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
 
 use crate::problem::{Problem, Severity};
 
-/// Strict JSON, as every other tool that reads the file understands it.
+/// Strict JSON, which every other tool that reads the file accepts too.
 const STRICT: ParseOptions = ParseOptions {
     allow_comments: false,
     allow_loose_object_property_names: false,
@@ -22,7 +22,7 @@ const STRICT: ParseOptions = ParseOptions {
     allow_extended_string_escapes: false,
 };
 
-/// The JSON tree of a text, or the one syntax error that ends its reading.
+/// Returns the JSON tree of a text, or the syntax error after which nothing can be read.
 pub(crate) fn parse_json(text: &str) -> Result<Value<'_>, Box<Problem>> {
     match parse_to_ast(text, &CollectOptions::default(), &STRICT) {
         Ok(parsed) => match (parsed.value, control_character(text)) {
@@ -40,8 +40,8 @@ pub(crate) fn parse_json(text: &str) -> Result<Value<'_>, Box<Problem>> {
     }
 }
 
-/// The parser lets a control character stand in a string, which JSON does not. Outside of strings
-/// it has refused all but white space.
+/// Returns a problem for the first control character in a string. JSON forbids it, but the parser
+/// accepts it. Outside of strings, the parser has refused all of them but white space.
 fn control_character(text: &str) -> Option<Problem> {
     let mut is_string = false;
     let mut bytes = text.bytes().enumerate();
@@ -63,7 +63,8 @@ fn reason(error: &ParseError) -> String {
     use jsonc_parser::errors::ParseErrorKind as Kind;
     match error.kind() {
         Kind::CommentsNotAllowed => {
-            "it has no comments; write a \"comment\" key, which policies and rules have".to_owned()
+            "JSON has no comments; use the key \"comment\", which policies and rules have"
+                .to_owned()
         }
         kind => {
             let text = kind.to_string();
@@ -81,7 +82,7 @@ fn syntax_problem(text: &str, offset: usize, message: String) -> Problem {
     Problem { severity: Severity::Error, pointer, line, column, message, suggestion: None }
 }
 
-/// Where a value hangs in the tree; printed as a JSON pointer.
+/// The place of a value in the tree, printed as a JSON pointer (RFC 6901).
 #[derive(Clone, Copy)]
 pub(crate) enum Pointer<'a> {
     Root,
@@ -101,14 +102,15 @@ impl fmt::Display for Pointer<'_> {
     }
 }
 
-/// Everything found so far, in the order in which it was found.
+/// The problems found so far, in the order in which they were found.
 #[derive(Default)]
 pub(crate) struct Problems {
     found: Vec<UnplacedProblem>,
 }
 
+/// A problem whose line and column are not yet known.
 struct UnplacedProblem {
-    /// Byte offset; `None`: wherever the pointer leads.
+    /// Byte offset; `None` for the value that the pointer leads to.
     offset: Option<usize>,
     severity: Severity,
     pointer: String,
@@ -117,7 +119,7 @@ struct UnplacedProblem {
 }
 
 impl Problems {
-    /// An error at a place of the text that is at hand.
+    /// Adds an error at a byte of the text.
     pub(crate) fn error_at(
         &mut self,
         offset: usize,
@@ -135,7 +137,7 @@ impl Problems {
         });
     }
 
-    /// An error at the value that a pointer leads to.
+    /// Adds an error at the value that a pointer leads to.
     pub(crate) fn error(
         &mut self,
         pointer: impl fmt::Display,
@@ -145,7 +147,7 @@ impl Problems {
         self.push(Severity::Error, pointer, message.into(), suggestion);
     }
 
-    /// A warning at the value that a pointer leads to.
+    /// Adds a warning at the value that a pointer leads to.
     pub(crate) fn warn(&mut self, pointer: impl fmt::Display, message: impl Into<String>) {
         self.push(Severity::Warning, pointer, message.into(), None);
     }
@@ -161,11 +163,12 @@ impl Problems {
         self.found.push(UnplacedProblem { offset: None, severity, pointer, message, suggestion });
     }
 
+    /// Returns whether one of the problems is an error.
     pub(crate) fn has_errors(&self) -> bool {
         self.found.iter().any(|found| found.severity == Severity::Error)
     }
 
-    /// The problems with their lines and columns, sorted by them.
+    /// Returns the problems with their lines and columns, in the order of the text.
     pub(crate) fn into_problems(self, text: &str, root: &Value<'_>) -> Vec<Problem> {
         if self.found.is_empty() {
             return Vec::new();
@@ -185,7 +188,8 @@ impl Problems {
     }
 }
 
-/// The start of the value that a pointer leads to, or of the deepest one on the way that exists.
+/// Returns the start of the value that a pointer leads to, or of the last value on the way that
+/// exists.
 fn offset_of(root: &Value<'_>, pointer: &str) -> usize {
     let mut value = root;
     for step in pointer.split('/').skip(1) {
@@ -205,7 +209,7 @@ fn offset_of(root: &Value<'_>, pointer: &str) -> usize {
     start(value)
 }
 
-/// The byte at which a value begins.
+/// Returns the byte at which a value begins.
 pub(crate) fn start(value: &Value<'_>) -> usize {
     match value {
         Value::StringLit(literal) => literal.range.start,
@@ -217,7 +221,7 @@ pub(crate) fn start(value: &Value<'_>) -> usize {
     }
 }
 
-/// Byte offsets to lines and columns.
+/// Maps byte offsets to lines and columns.
 pub(crate) struct Lines<'t> {
     text: &'t str,
     starts: Vec<usize>,
@@ -229,7 +233,8 @@ impl<'t> Lines<'t> {
         Self { text, starts: std::iter::once(0).chain(after_newline).collect() }
     }
 
-    /// Line and column, both from 1, of a byte offset; past the end means the end.
+    /// Returns the line and column of a byte offset, both from 1. An offset after the end counts as
+    /// the end.
     pub(crate) fn position(&self, offset: usize) -> (usize, usize) {
         let offset = offset.min(self.text.len());
         let line = self.starts.partition_point(|start| *start <= offset);

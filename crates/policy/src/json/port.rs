@@ -1,4 +1,4 @@
-//! Ports: numbers, ranges and service names, as they are written and as they are meant.
+//! Ports: the reading and the schema of numbers, ranges and service names, and their merging.
 
 use schemars::json_schema;
 
@@ -14,13 +14,13 @@ const EXPECTED: &str =
 /// One element of a list of ports.
 #[derive(Clone, Debug)]
 pub(crate) enum PortItem {
-    /// From, to.
+    /// First and last port.
     Range(u16, u16),
     Service(String, Service),
 }
 
 impl PortItem {
-    /// As it is written in the name of a rule.
+    /// Returns the text for the name of a rule.
     pub(crate) fn label(&self) -> String {
         match self {
             Self::Range(low, high) if low == high => low.to_string(),
@@ -29,7 +29,7 @@ impl PortItem {
         }
     }
 
-    /// The ports that it means in TCP and in UDP.
+    /// Returns the ports in TCP and in UDP.
     pub(crate) fn ranges(&self) -> [Option<(u16, u16)>; 2] {
         match self {
             Self::Range(low, high) => [Some((*low, *high)); 2],
@@ -55,7 +55,7 @@ impl FromJson for PortItem {
             node.error_suggesting(problems, message, suggestion);
             None
         };
-        // A letter that is no part of a number begins a service's name.
+        // A text that begins with a letter is the name of a service.
         if text.starts_with(|first: char| first.is_ascii_alphabetic()) {
             let message = format!("unknown service {}; expected {EXPECTED}", shown(text));
             node.error_suggesting(problems, message, services::suggest(text));
@@ -79,7 +79,7 @@ impl FromJson for PortItem {
     }
 }
 
-/// A number without sign and leading zeros.
+/// Reads a port number without sign and leading zeros.
 fn port_number(text: &str) -> Option<u16> {
     let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
     plain.then(|| text.parse().ok()).flatten()
@@ -97,7 +97,7 @@ schema!(PortItem as "port": |_| {
 });
 
 impl Ports {
-    /// Sorts and merges.
+    /// Sorts and merges ranges.
     pub(crate) fn from_ranges(ranges: impl IntoIterator<Item = (u16, u16)>) -> Self {
         let mut sorted: Vec<_> = ranges.into_iter().collect();
         sorted.sort_unstable();

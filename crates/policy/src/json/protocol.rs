@@ -10,11 +10,11 @@ use crate::json::suggest::quoted;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
     Any,
-    /// By its number, which tells TCP, UDP and the two ICMPs from the rest.
+    /// An IP protocol number, TCP, UDP, ICMP and ICMPv6 included.
     Number(u8),
 }
 
-/// Words for protocols.
+/// The words for protocols in a policy.
 const PROTOCOLS: [(&str, Protocol); 10] = [
     ("tcp", Protocol::TCP),
     ("udp", Protocol::UDP),
@@ -28,7 +28,7 @@ const PROTOCOLS: [(&str, Protocol); 10] = [
     ("sctp", Protocol::Number(132)),
 ];
 
-/// The number of a protocol that policies call by this word, or of one written as a number.
+/// Returns the number of a protocol that is written as in a policy: a word, or a number.
 #[must_use]
 pub fn protocol_number(word: &str) -> Option<u8> {
     let named = PROTOCOLS.iter().find(|(name, _)| *name == word).map(|(_, protocol)| *protocol);
@@ -38,7 +38,7 @@ pub fn protocol_number(word: &str) -> Option<u8> {
     }
 }
 
-/// The word that policies have for a protocol, or its number.
+/// Returns the word for a protocol in a policy, or its number as text if there is no word.
 #[must_use]
 pub fn protocol_word(number: u8) -> String {
     Protocol::Number(number).shown()
@@ -50,7 +50,7 @@ impl Protocol {
     pub(crate) const ICMP: Self = Self::Number(1);
     pub(crate) const ICMPV6: Self = Self::Number(58);
 
-    /// As a policy writes it.
+    /// Returns the protocol as a policy writes it.
     pub(crate) fn shown(self) -> String {
         match (PROTOCOLS.iter().find(|(_, protocol)| *protocol == self), self) {
             (Some((name, _)), _) => (*name).to_owned(),

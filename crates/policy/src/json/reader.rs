@@ -1,8 +1,8 @@
-//! From a JSON tree to typed values: every mistake is noted, and what can be read is read.
+//! Reads typed values from a JSON tree and reports every mistake.
 //!
-//! A value that is wrong takes nothing else with it: the keys beside it are read and checked all
-//! the same. That is why this is not serde, which gives up at the first error, and not a collecting
-//! deserializer on top of it, which discards a whole object with its one bad key.
+//! A wrong value does not hide the values beside it: the reader reads and checks every key. serde
+//! stops at the first error, and a collecting deserializer on top of serde discards a whole object
+//! with one bad key. So this reader uses neither.
 
 use std::borrow::Cow;
 
@@ -12,24 +12,25 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use crate::json::document::{Pointer, Problems, start};
 use crate::json::suggest;
 
-/// Something that a policy file can hold; its JSON schema stands beside its reading.
+/// A value of a policy file. Its JSON schema stands beside its reading.
 pub(crate) trait FromJson: JsonSchema + Sized {
-    /// The value, or `None` after an error has been noted.
+    /// Reads the value. Returns `None` after it has reported an error.
     fn from_json(node: Node<'_>, problems: &mut Problems) -> Option<Self>;
 }
 
-/// A key of an object.
+/// The value of a key in an object.
 #[derive(Debug)]
 pub(crate) enum Field<T> {
     /// The object has no such key.
     Absent,
-    /// An error has been noted.
+    /// The value is wrong, and the error is reported.
     Bad,
-    /// Read.
+    /// The object has the key.
     Given(T),
 }
 
 impl<T> Field<T> {
+    /// Returns the value, if it could be read.
     pub(crate) fn given(&self) -> Option<&T> {
         match self {
             Field::Given(value) => Some(value),
@@ -41,8 +42,8 @@ impl<T> Field<T> {
         matches!(self, Field::Bad)
     }
 
-    /// The value, or what holds when it is left out. A bad value makes no policy, so the default
-    /// does for it too.
+    /// Returns the value, or the default of a key that is left out. A bad value makes the file
+    /// unusable, so its replacement does not matter.
     pub(crate) fn unwrap_or(self, default: T) -> T {
         match self {
             Field::Given(value) => value,
@@ -50,6 +51,7 @@ impl<T> Field<T> {
         }
     }
 
+    /// Returns the value, if it could be read.
     pub(crate) fn or_none(self) -> Option<T> {
         match self {
             Field::Given(value) => Some(value),
@@ -58,7 +60,7 @@ impl<T> Field<T> {
     }
 }
 
-/// One JSON value and where it stands.
+/// A JSON value and its place.
 #[derive(Clone, Copy)]
 pub(crate) struct Node<'a> {
     pub(crate) value: &'a Value<'a>,
@@ -66,12 +68,12 @@ pub(crate) struct Node<'a> {
 }
 
 impl<'a> Node<'a> {
-    /// Notes an error at this value.
+    /// Reports an error at this value.
     pub(crate) fn error(self, problems: &mut Problems, message: impl Into<String>) {
         problems.error_at(start(self.value), self.pointer, message.into(), None);
     }
 
-    /// The same, with the JSON that would have been right.
+    /// Reports an error at this value, with the JSON that was probably meant.
     pub(crate) fn error_suggesting(
         self,
         problems: &mut Problems,
@@ -81,12 +83,12 @@ impl<'a> Node<'a> {
         problems.error_at(start(self.value), self.pointer, message.into(), suggestion);
     }
 
-    /// Notes that something else was expected here.
+    /// Reports that something else was expected here.
     pub(crate) fn expected(self, problems: &mut Problems, what: &str) {
         self.error(problems, format!("found {}; expected {what}", describe(self.value)));
     }
 
-    /// A string, or an error that says what was expected.
+    /// Returns a string, or reports what was expected.
     pub(crate) fn text(self, problems: &mut Problems, expected: &str) -> Option<&'a str> {
         match self.value {
             Value::StringLit(literal) => Some(&literal.value),
@@ -97,7 +99,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// A whole number within bounds, or an error that says what was expected.
+    /// Returns a whole number within bounds, or reports what was expected.
     pub(crate) fn integer(
         self,
         problems: &mut Problems,
@@ -116,7 +118,7 @@ impl<'a> Node<'a> {
         number
     }
 
-    /// One of a few words, or an error that names them all.
+    /// Returns the value of one of these words, or reports all words.
     pub(crate) fn word<T: Copy>(self, problems: &mut Problems, words: &[(&str, T)]) -> Option<T> {
         let names = || words.iter().map(|(name, _)| *name);
         let found = self.text(problems, &suggest::any_of(names()))?;
@@ -128,7 +130,7 @@ impl<'a> Node<'a> {
         value
     }
 
-    /// The elements of an array.
+    /// Returns the elements of an array.
     pub(crate) fn elements<'b>(&'b self) -> Option<impl Iterator<Item = Node<'b>>> {
         let array = self.value.as_array()?;
         let nodes = array.elements.iter().enumerate();
@@ -140,7 +142,7 @@ impl<'a> Node<'a> {
         )
     }
 
-    /// The properties of an object; a key that stands there twice is an error.
+    /// Returns the properties of an object, and reports each key that the object has twice.
     pub(crate) fn properties(
         self,
         problems: &mut Problems,
@@ -162,7 +164,7 @@ impl<'a> Node<'a> {
         Some(&object.properties)
     }
 
-    /// An object of which all keys are known: unknown ones are errors.
+    /// Returns an object, and reports each of its keys that is not among `keys`.
     pub(crate) fn object(self, problems: &mut Problems, keys: &[&str]) -> Option<ObjectNode<'a>> {
         let properties = self.properties(problems, "an object")?;
         for property in properties {
@@ -181,13 +183,14 @@ impl<'a> Node<'a> {
     }
 }
 
-/// An object of which each key has been looked at.
+/// An object whose keys are all known.
 pub(crate) struct ObjectNode<'a> {
     node: Node<'a>,
     properties: &'a [ObjectProp<'a>],
 }
 
 impl ObjectNode<'_> {
+    /// Reads the value of a key.
     pub(crate) fn field<T: FromJson>(&self, key: &str, problems: &mut Problems) -> Field<T> {
         let Some(property) = self.properties.iter().find(|found| found.name.as_str() == key) else {
             return Field::Absent;
@@ -196,7 +199,7 @@ impl ObjectNode<'_> {
         T::from_json(node, problems).map_or(Field::Bad, Field::Given)
     }
 
-    /// As [`Self::field`], but the key must be there.
+    /// Reads the value of a key that the object must have.
     pub(crate) fn required<T: FromJson>(&self, key: &str, problems: &mut Problems) -> Field<T> {
         let field = self.field(key, problems);
         if matches!(field, Field::Absent) {
@@ -207,10 +210,15 @@ impl ObjectNode<'_> {
     }
 }
 
-/// A string or number as a message shows it, cut when it is long.
+/// Longest string that a message shows in full, in characters.
+const MAX_SHOWN_CHARS: usize = 60;
+
+/// Longest number that a message shows in full, in characters.
+const MAX_SHOWN_DIGITS: usize = 40;
+
+/// Returns a string as a message shows it, cut if it is long.
 pub(crate) fn shown(text: &str) -> String {
-    const MOST: usize = 60;
-    match text.char_indices().nth(MOST) {
+    match text.char_indices().nth(MAX_SHOWN_CHARS) {
         Some((end, _)) => format!("{}…", suggest::quoted(text.get(..end).unwrap_or(text))),
         None => suggest::quoted(text),
     }
@@ -219,7 +227,9 @@ pub(crate) fn shown(text: &str) -> String {
 fn describe(value: &Value<'_>) -> Cow<'static, str> {
     match value {
         Value::StringLit(literal) => shown(&literal.value).into(),
-        Value::NumberLit(literal) => literal.value.chars().take(40).collect::<String>().into(),
+        Value::NumberLit(literal) => {
+            literal.value.chars().take(MAX_SHOWN_DIGITS).collect::<String>().into()
+        }
         Value::BooleanLit(literal) => literal.value.to_string().into(),
         Value::Object(_) => "an object".into(),
         Value::Array(_) => "an array".into(),
@@ -237,7 +247,7 @@ impl FromJson for bool {
     }
 }
 
-/// An array; an element that is wrong is `None`.
+/// An array. A wrong element is `None`.
 #[derive(Debug)]
 pub(crate) struct List<T>(pub(crate) Vec<Option<T>>);
 
@@ -265,7 +275,7 @@ impl<T: JsonSchema> JsonSchema for List<T> {
     }
 }
 
-/// One value, or an array of at least one; an element that is wrong is `None`.
+/// One value, or an array of at least one. A wrong element is `None`.
 #[derive(Debug)]
 pub(crate) struct OneOrMany<T> {
     pub(crate) values: Vec<Option<T>>,
@@ -273,7 +283,7 @@ pub(crate) struct OneOrMany<T> {
 }
 
 impl<T> OneOrMany<T> {
-    /// What was read, each with the rest of its pointer.
+    /// Returns the values that could be read, each with the last step of its pointer.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (String, &T)> {
         self.values.iter().enumerate().filter_map(|(index, value)| {
             let step = if self.is_array { format!("/{index}") } else { String::new() };
@@ -281,8 +291,8 @@ impl<T> OneOrMany<T> {
         })
     }
 
-    /// Whether every element could be read.
-    pub(crate) fn is_whole(&self) -> bool {
+    /// Returns whether every element could be read.
+    pub(crate) fn is_complete(&self) -> bool {
         self.values.iter().all(Option::is_some)
     }
 }
@@ -313,9 +323,10 @@ impl<T: JsonSchema> JsonSchema for OneOrMany<T> {
     }
 }
 
-/// Defines the mirror of a JSON object: the struct, how it is read, and its schema.
+/// Defines a JSON object: its struct, its reading and its schema.
 ///
-/// `"key" => field: Type [required] = default`, where the default is JSON and for the schema only.
+/// The form of a key is `"key" => field: Type [required] = default`. The default is JSON, and only
+/// the schema uses it.
 macro_rules! object {
     (
         $(#[doc = $about:literal])*
@@ -378,7 +389,7 @@ macro_rules! object {
 }
 pub(crate) use object;
 
-/// What editors are told of a type.
+/// Defines the schema of a type.
 macro_rules! schema {
     ($type:ty as $name:literal: $make:expr) => {
         impl schemars::JsonSchema for $type {
@@ -395,7 +406,7 @@ macro_rules! schema {
 }
 pub(crate) use schema;
 
-/// Defines how a plain enum is read from a word, and its schema.
+/// Defines the reading of an enum from a word, and its schema.
 macro_rules! words {
     ($type:ty, $name:literal, $about:literal, { $($word:literal => $value:expr,)* }) => {
         impl $crate::json::reader::FromJson for $type {

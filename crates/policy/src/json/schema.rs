@@ -4,8 +4,8 @@ use schemars::generate::SchemaSettings;
 
 use crate::json::file::File;
 
-/// The JSON schema (draft 7, which editors know best) of a policy file, as text that ends in a
-/// newline.
+/// Returns the JSON schema of a policy file, as text that ends in a newline. Its version is draft 7,
+/// which most editors support.
 pub fn schema() -> String {
     let mut schema = SchemaSettings::draft07().into_generator().into_root_schema_for::<File>();
     schema.insert("title".to_owned(), "nfguard policy".into());

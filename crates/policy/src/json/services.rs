@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use crate::json::suggest;
 
-/// Under which port a service is listed for each of the two protocols; one of them at least.
+/// The ports that a service is listed for. At least one of the two is `Some`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Service {
     pub(crate) tcp: Option<u16>,
@@ -24,17 +24,17 @@ static TABLE: LazyLock<BTreeMap<&'static str, Service>> = LazyLock::new(|| {
         .collect()
 });
 
-/// The service of a name or an alias.
+/// Returns the service of a name or an alias.
 pub(crate) fn lookup(name: &str) -> Option<Service> {
     TABLE.get(name).copied()
 }
 
-/// Every name and alias, sorted.
+/// Returns every name and alias, sorted.
 pub(crate) fn names() -> impl Iterator<Item = &'static str> + Clone {
     TABLE.keys().copied()
 }
 
-/// What an unknown name was probably meant to be.
+/// Returns the service that an unknown name was probably meant to be, as JSON.
 pub(crate) fn suggest(name: &str) -> Option<String> {
     suggest::nearest_text(name, names())
 }
@@ -43,7 +43,7 @@ pub(crate) fn suggest(name: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    /// Name, port and index of the protocol of each line of a services file, aliases too.
+    /// Returns name, index of the protocol, and port of each entry of a services file, with aliases.
     fn listed(text: &str) -> Vec<(String, usize, u16)> {
         let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default());
         lines
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_is_whole() {
+    fn every_line_of_the_table_is_a_service() {
         let lines = include_str!("services.tsv").lines().filter(|line| !line.starts_with('#'));
         assert_eq!(lines.count(), TABLE.len());
         assert!(TABLE.values().all(|service| service.tcp.or(service.udp).is_some()));

@@ -1,18 +1,19 @@
-//! Near misses: the word that somebody probably meant.
+//! Suggestions: the known word that an unknown word was probably meant to be.
 
-/// The one of `words` that `found` was probably meant to be, if any is near enough.
+/// Returns the word that `found` was probably meant to be, if one is near enough.
 pub(crate) fn nearest<'w>(
     found: &str,
     words: impl IntoIterator<Item = &'w str> + Clone,
 ) -> Option<&'w str> {
     let found = found.to_ascii_lowercase();
-    // One slip for a short word, two for a longer one: more would offer strangers.
+    // One typing error in a short word, two in a longer word. A higher limit would suggest unrelated
+    // words.
     let allowed = match found.chars().count() {
         0..=1 => 0,
         2..=4 => 1,
         _ => 2,
     };
-    // Of two that are equally near, the one that begins alike.
+    // Of two words at the same distance, the one with the same beginning wins.
     let likeness = |word: &str| strsim::jaro_winkler(&found, word);
     let near = words.clone().into_iter().filter_map(|word| {
         let distance = strsim::damerau_levenshtein(&found, &word.to_ascii_lowercase());
@@ -26,7 +27,7 @@ pub(crate) fn nearest<'w>(
     nearest.map(|(_, word)| word).or_else(|| longer.max_by_key(|word| word.len()))
 }
 
-/// The same as a JSON string.
+/// Returns the nearest word as a JSON string.
 pub(crate) fn nearest_text<'w>(
     found: &str,
     words: impl IntoIterator<Item = &'w str> + Clone,
@@ -34,12 +35,12 @@ pub(crate) fn nearest_text<'w>(
     nearest(found, words).map(quoted)
 }
 
-/// A text as JSON.
+/// Returns a text as a JSON string.
 pub(crate) fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// `"a", "b" or "c"`.
+/// Returns a list of words as `"a", "b" or "c"`.
 pub(crate) fn any_of<'w>(words: impl IntoIterator<Item = &'w str>) -> String {
     let mut words: Vec<String> = words.into_iter().map(quoted).collect();
     match words.pop() {
