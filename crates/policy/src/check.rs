@@ -1,4 +1,4 @@
-//! From the file as it is written to the policy that is meant: every problem is noted.
+//! Makes a policy of a file, and reports every problem.
 
 mod rule;
 mod traffic;
@@ -23,10 +23,11 @@ use crate::problem::Problem;
 
 impl Policy {
     /// Reads a policy file: strict JSON in the language that [`schema`](crate::schema) describes.
+    /// Returns the policy and its warnings in the order of the text.
     ///
     /// # Errors
-    /// Every problem of the file, sorted by its place; only a syntax error stands alone, since
-    /// nothing after it can be read. A policy that can be used comes with its warnings, sorted too.
+    /// Returns every problem of the file, errors and warnings, in the order of the text. A syntax
+    /// error is the only problem, because nothing after it can be read.
     pub fn parse(text: &str) -> Result<(Self, Vec<Problem>), Vec<Problem>> {
         let root = parse_json(text).map_err(|problem| vec![*problem])?;
         let mut problems = Problems::default();
@@ -43,7 +44,7 @@ impl Policy {
     }
 }
 
-/// The policy of a file; of no use if an error has been noted.
+/// Returns the policy of a file. The policy is valid only if `problems` has no error.
 fn check(file: File, problems: &mut Problems) -> Policy {
     let defaults = log_defaults(&file.log);
     let groups = groups(file.groups.or_none().map_or(Vec::new(), |groups| groups.0));
@@ -60,7 +61,7 @@ fn check(file: File, problems: &mut Problems) -> Policy {
         })
         .collect();
     let never_ban = never_ban(&file.never_ban, &groups, problems);
-    // A rule with an error may be the one that uses a group.
+    // A rule with an error may use a group, so errors suppress this warning.
     if !problems.has_errors() {
         for group in groups.iter().filter(|group| !used.contains(&group.name)) {
             let message = format!("no rule uses the group \"{}\"", group.name);
@@ -77,7 +78,7 @@ fn check(file: File, problems: &mut Problems) -> Policy {
         never_ban,
         ban_outgoing: file.ban_outgoing.unwrap_or(false),
         scan: file.scan.or_none().map(|file| scan(file, problems)),
-        rules: named(drafts, problems),
+        rules: name_rules(drafts, problems),
     }
 }
 
@@ -138,7 +139,7 @@ fn containers(field: Field<ContainersFile>) -> Containers {
     Containers { interfaces: distinct(interfaces), follow_out: egress == Egress::Policy }
 }
 
-/// Sorted, without those that another one stands for.
+/// Sorts interfaces, and removes each one that another one includes.
 pub(crate) fn distinct(mut interfaces: Vec<Interface>) -> Vec<Interface> {
     interfaces.sort();
     interfaces.dedup();
@@ -163,12 +164,11 @@ fn never_ban(
     if matches!(field, Field::Absent) {
         return Vec::new();
     }
-    let check = rule::Check { pointer: "", groups };
-    match check.addresses("never_ban", field, problems) {
+    let context = rule::RuleContext { pointer: "", groups };
+    match context.addresses("never_ban", field, problems) {
         Some(Addresses::Any) => {
-            let message =
-                "\"any\" would leave nobody to ban; expected addresses, prefixes or groups";
-            check.error(problems, "never_ban", message);
+            let message = "\"any\" would exempt every address from bans; expected addresses, prefixes or groups";
+            context.error(problems, "never_ban", message);
             Vec::new()
         }
         Some(Addresses::Group(index)) => {
@@ -183,7 +183,8 @@ fn scan(file: ScanFile, problems: &mut Problems) -> Scan {
     let ban = file.ban_seconds.given().map_or(600, |ban| ban.0);
     let again = file.again_seconds.given().map_or(86_400, |again| again.0);
     if again < ban {
-        let message = format!("found {again}, but the first ban lasts {ban}; expected no less");
+        let message =
+            format!("found {again}, but the first ban lasts {ban}; expected at least as much");
         let key =
             if file.again_seconds.given().is_some() { "again_seconds" } else { "ban_seconds" };
         problems.error(format!("/scan/{key}"), message, None);
@@ -191,11 +192,11 @@ fn scan(file: ScanFile, problems: &mut Problems) -> Scan {
     let interfaces = file.in_interface.or_none().map_or(Vec::new(), |list| list.values);
     Scan {
         ports: file.ports.or_none().and_then(|it| u8::try_from(it.0).ok()).unwrap_or(6),
-        seconds: file.seconds.unwrap_or(Seconds(60)).0,
-        ban,
-        again,
+        window_seconds: file.seconds.unwrap_or(Seconds(60)).0,
+        ban_seconds: ban,
+        repeat_ban_seconds: again,
         illegal_flags: file.illegal_flags.unwrap_or(true),
-        known: file.known_seconds.unwrap_or(KnownSeconds(3600)).0,
+        known_peer_seconds: file.known_seconds.unwrap_or(KnownSeconds(3600)).0,
         bans_per_minute: file.bans_per_minute.unwrap_or(Positive(100)).0,
         sources: file.sources.unwrap_or(SourceCount(65_536)).0,
         interfaces: distinct(interfaces.into_iter().flatten().collect()),
@@ -213,20 +214,20 @@ fn used_groups(rules: &[Option<RuleFile>], never_ban: &Field<OneOrMany<Peer>>) -
         .collect()
 }
 
-/// Gives every rule its name: what is written stays, the rest is made from the rules and kept apart
-/// by numbers.
-fn named(drafts: Vec<(usize, Draft)>, problems: &mut Problems) -> Vec<Rule> {
+/// Gives each rule its name. A rule without a name gets the name that is made from its keys, and a
+/// number if another rule has that name.
+fn name_rules(drafts: Vec<(usize, Draft)>, problems: &mut Problems) -> Vec<Rule> {
     let mut taken = HashSet::new();
     for (index, draft) in &drafts {
         if let Some(name) = &draft.given_name
             && !taken.insert(name.clone())
         {
-            let message = format!("another rule is named \"{name}\"; expected a name of its own");
+            let message = format!("another rule has the name \"{name}\"; expected a unique name");
             problems.error(format!("/rules/{index}/name"), message, None);
         }
     }
     let mut last_number = HashMap::new();
-    let name_of = |draft: &Draft, taken: &mut HashSet<String>| {
+    let mut unique_name = |draft: &Draft, taken: &mut HashSet<String>| {
         let base = &draft.derived_name;
         let number = last_number.entry(base.clone()).or_insert(0_u32);
         loop {
@@ -237,12 +238,11 @@ fn named(drafts: Vec<(usize, Draft)>, problems: &mut Problems) -> Vec<Rule> {
             }
         }
     };
-    let mut name_of = name_of;
     drafts
         .into_iter()
         .map(|(_, mut draft)| {
             let name = draft.given_name.take();
-            let name = name.unwrap_or_else(|| name_of(&draft, &mut taken));
+            let name = name.unwrap_or_else(|| unique_name(&draft, &mut taken));
             Rule { name, ..draft.rule }
         })
         .collect()

@@ -1,14 +1,14 @@
 //! What a policy means, after every check has passed.
 //!
-//! A [`Policy`] comes only from [`Policy::parse`](crate::Policy::parse), so whoever holds one need
-//! not check it again: names are unique and fit the kernel, ports and prefixes are sorted and
-//! merged, groups are resolved, and each rule can match at least one packet of its own shape.
+//! Only [`Policy::parse`](crate::Policy::parse) makes a [`Policy`], so its users need no further
+//! check: names are unique and fit the kernel, ports and prefixes are sorted and merged, groups are
+//! resolved, and each rule can match at least one packet.
 
 use std::collections::BTreeSet;
 
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 
-/// A whole policy, valid.
+/// A valid policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     pub(crate) comment: Option<String>,
@@ -23,39 +23,40 @@ pub struct Policy {
     pub(crate) rules: Vec<Rule>,
 }
 
-/// A rule as a list of rules shows it.
+/// Name and comment of a rule, for lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RuleInfo<'p> {
-    /// Its name, which is also that of its counter.
+    /// Name of the rule and of its counter.
     pub name: &'p str,
-    /// What it is for.
+    /// What the rule is for.
     pub comment: Option<&'p str>,
 }
 
 impl Policy {
-    /// What the policy is for.
+    /// Returns what the policy is for.
     pub fn comment(&self) -> Option<&str> {
         self.comment.as_deref()
     }
 
-    /// Who is never banned. Bans have a table of their own; of the ruleset it is a part only for
-    /// those of [`bans_scans`](Self::bans_scans).
+    /// Returns the prefixes that no tool may ban. Bans have a table of their own; the policy's table
+    /// contains these prefixes only if the policy [bans scans](Self::bans_scans).
     pub fn never_ban(&self) -> &[IpNetwork] {
         &self.never_ban
     }
 
-    /// Whether nothing is to be sent to the banned either. No part of the ruleset, as
-    /// [`never_ban`](Self::never_ban).
+    /// Returns whether a ban also drops what this host sends to the banned address. The policy's
+    /// table does this only if the policy [bans scans](Self::bans_scans).
     pub fn ban_outgoing(&self) -> bool {
         self.ban_outgoing
     }
 
-    /// Whether the kernel bans who scans. Then it is to be told who is never banned.
+    /// Returns whether the kernel bans the sources of scans. Its table then needs the never-ban
+    /// entries of the host too.
     pub fn bans_scans(&self) -> bool {
         self.scan.is_some()
     }
 
-    /// The rules in the order in which they are tried.
+    /// Returns the rules, in the order in which the kernel tries them.
     pub fn rules(&self) -> impl ExactSizeIterator<Item = RuleInfo<'_>> {
         self.rules
             .iter()
@@ -71,50 +72,50 @@ pub(crate) struct Defaults {
     pub(crate) forward: Verdict,
 }
 
-/// What a default, a matched rule or a passed limit does with a packet.
+/// What happens to a packet at a default, a matched rule or an exceeded limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Accept,
     Drop,
-    /// TCP gets a reset, everything else an ICMP port-unreachable.
+    /// Answers TCP with a reset, and everything else with an ICMP port-unreachable error.
     Reject,
 }
 
-/// An allowance that every policy carries unless it is switched off.
+/// An allowance that every policy has unless the policy switches it off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Builtin {
-    /// Everything over `lo`.
+    /// Accepts everything over `lo`.
     Loopback,
-    /// Packets of connections that were accepted before, and what is related to them.
+    /// Accepts packets of accepted connections, and packets that are related to them.
     Established,
-    /// Packets that conntrack can make nothing of are dropped.
+    /// Drops packets that connection tracking calls invalid.
     Invalid,
-    /// Routing headers of type 0 are dropped (RFC 5095).
+    /// Drops routing headers of type 0 (RFC 5095).
     Rh0,
-    /// ICMP and ICMPv6 errors, without which path MTU discovery and traceroute break.
+    /// Accepts ICMP and ICMPv6 errors, which path MTU discovery and traceroute need.
     IcmpErrors,
-    /// Echo requests to this host are answered.
+    /// Accepts echo requests to this host.
     PingIn,
-    /// This host (and its containers) may send echo requests.
+    /// Accepts echo requests from this host and its containers.
     PingOut,
-    /// Neighbour and router discovery with hop limit 255.
+    /// Accepts neighbour and router discovery with hop limit 255.
     NeighbourDiscovery,
-    /// Multicast listener discovery from link-local addresses.
+    /// Accepts multicast listener discovery from link-local addresses.
     MulticastListener,
-    /// DHCPv4 client: from port 67 to 68 and back.
+    /// Accepts what a DHCPv4 client needs: port 67 to 68 and back.
     Dhcpv4Client,
-    /// DHCPv6 client: from link-local port 547 to 546 and back.
+    /// Accepts what a DHCPv6 client needs: link-local port 547 to 546 and back.
     Dhcpv6Client,
-    /// Multicast DNS to 224.0.0.251 and ff02::fb, port 5353.
+    /// Accepts multicast DNS to 224.0.0.251 and ff02::fb, port 5353.
     Mdns,
-    /// UPnP discovery to 239.255.255.250 and ff02::f, port 1900.
+    /// Accepts UPnP discovery to 239.255.255.250 and ff02::f, port 1900.
     Upnp,
-    /// Broadcast and multicast that no rule accepts is dropped without a log line.
+    /// Drops broadcast and multicast that no rule accepts, without a log line.
     QuietBroadcast,
 }
 
 impl Builtin {
-    /// All of them, in the order in which they are shown.
+    /// All built-ins, in the order in which lists show them.
     pub(crate) const ALL: [Self; 14] = [
         Self::Loopback,
         Self::Established,
@@ -132,7 +133,7 @@ impl Builtin {
         Self::QuietBroadcast,
     ];
 
-    /// Its key in a policy file.
+    /// Returns the key in a policy file.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Loopback => "loopback",
@@ -152,12 +153,14 @@ impl Builtin {
         }
     }
 
-    /// What it does, in one line.
+    /// Returns what the built-in does, in one line.
     pub(crate) fn description(self) -> &'static str {
         match self {
             Self::Loopback => "Accept everything over lo.",
-            Self::Established => "Accept packets of accepted connections, and what is related.",
-            Self::Invalid => "Drop packets that connection tracking can make nothing of.",
+            Self::Established => {
+                "Accept packets of accepted connections, and packets related to them."
+            }
+            Self::Invalid => "Drop packets that connection tracking calls invalid.",
             Self::Rh0 => "Drop IPv6 routing headers of type 0.",
             Self::IcmpErrors => "Accept ICMP and ICMPv6 errors; path MTU discovery needs them.",
             Self::PingIn => "Answer echo requests.",
@@ -172,38 +175,38 @@ impl Builtin {
         }
     }
 
-    /// Whether it holds when a policy says nothing about it. Only echo requests from this host
-    /// do not: a policy that denies what leaves would be weaker than it looks.
+    /// Returns whether the built-in is on if a policy does not name it. Only echo requests from this
+    /// host are off, because a policy that denies outgoing connections would be weaker than it looks.
     pub(crate) fn is_on_by_default(self) -> bool {
         self != Self::PingOut
     }
 }
 
-/// Where log lines go and how many.
+/// Where log lines go, and how many.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LogSettings {
-    /// The settings of a rule that says only `"log": true`.
+    /// The settings of a rule with `"log": true`.
     pub(crate) defaults: LogTarget,
-    /// Directions in which a packet that falls through to a default of drop or reject is logged.
+    /// Directions in which packets are logged that reach a default of drop or reject.
     pub(crate) unmatched: BTreeSet<Direction>,
 }
 
-/// One place that log lines go to.
+/// How log lines are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LogTarget {
     pub(crate) to: LogTo,
-    /// Put before each line; at most 127 bytes, the kernel's bound.
+    /// The text before each line, at most 127 bytes, which is the kernel's limit.
     pub(crate) prefix: String,
-    /// `None`: every packet.
+    /// `None` logs every packet.
     pub(crate) rate: Option<LogRate>,
 }
 
-/// The kernel log, or a group that a user-space program listens to.
+/// Where log lines go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LogTo {
-    /// Level `warning`, with TCP and IP options, as PSAD reads them.
+    /// The kernel log, at level `warning`, with TCP and IP options, which PSAD reads.
     Kernel,
-    /// NFLOG group.
+    /// An NFLOG group that a program listens to.
     Group(u16),
 }
 
@@ -223,34 +226,36 @@ pub(crate) enum RateUnit {
     Day,
 }
 
-/// What makes a scan, and what becomes of its source.
+/// What a scan is, and what happens to its source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Scan {
-    /// So many closed ports make one: 2 to 32.
+    /// Number of closed ports that make a scan: 2 to 32.
     pub(crate) ports: u8,
-    /// Within so many seconds: 1 to 86,400.
-    pub(crate) seconds: u32,
-    /// How long the first ban lasts, in seconds.
-    pub(crate) ban: u32,
-    /// How long the next one does, and how long the last one is remembered; not less.
-    pub(crate) again: u32,
+    /// Time within which a source tries these ports: 1 to 86,400.
+    pub(crate) window_seconds: u32,
+    /// Length of the first ban.
+    pub(crate) ban_seconds: u32,
+    /// Length of a repeated ban, and how long the kernel remembers the last ban. Not less than
+    /// `ban_seconds`.
+    pub(crate) repeat_ban_seconds: u32,
+    /// Whether one packet with illegal TCP flags is a scan.
     pub(crate) illegal_flags: bool,
-    /// How many seconds a peer is known; 0: nobody is.
-    pub(crate) known: u32,
+    /// How long a peer is known after it has sent data; 0 means that no peer is known.
+    pub(crate) known_peer_seconds: u32,
     pub(crate) bans_per_minute: u32,
-    /// The most elements of each set.
+    /// Size of each set.
     pub(crate) sources: u32,
-    /// Sorted, none within another; empty: all but loopback and the containers' bridges.
+    /// Sorted, and none includes another. Empty: all but loopback and the containers' bridges.
     pub(crate) interfaces: Vec<Interface>,
 }
 
-/// The bridges that containers hang on.
+/// The bridges of containers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Containers {
-    /// Sorted, none within another. Empty: this host has no containers, nothing is forwarded for
-    /// them.
+    /// Sorted, and none includes another. Empty: this host has no containers, and nothing is
+    /// forwarded for them.
     pub(crate) interfaces: Vec<Interface>,
-    /// Whether the rules for `out` hold for containers too; else they reach everything.
+    /// Whether the rules for `out` apply to containers too. If not, containers reach everything.
     pub(crate) follow_out: bool,
 }
 
@@ -261,18 +266,18 @@ pub(crate) struct Group {
     pub(crate) prefixes: Prefixes,
 }
 
-/// Sorted, merged prefixes of both families; at least one.
+/// Sorted, merged prefixes of both IP versions. At least one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Prefixes {
     pub(crate) v4: Vec<Ipv4Network>,
     pub(crate) v6: Vec<Ipv6Network>,
 }
 
-/// One rule; rules are tried in order and the first that matches decides.
+/// One rule. The first rule that matches decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Rule {
-    /// Unique in its policy; also the name of its counter. `[a-z0-9._-]`, at most 64 bytes
-    /// (a counter's name has at most 127, and some kernel objects get a suffix).
+    /// Unique in its policy, and also the name of its counter. `[a-z0-9._-]`, at most 64 bytes: the
+    /// name of a counter has at most 127 bytes, and some kernel objects get a suffix.
     pub(crate) name: String,
     pub(crate) comment: Option<String>,
     pub(crate) direction: Direction,
@@ -280,9 +285,9 @@ pub(crate) struct Rule {
     pub(crate) traffic: Traffic,
     pub(crate) from: Addresses,
     pub(crate) to: Addresses,
-    /// Sorted, none within another; empty: any. For [`Direction::Out`] the containers' bridges.
+    /// Sorted, and none includes another. Empty: any. For [`Direction::Out`], bridges of containers.
     pub(crate) in_interface: Vec<Interface>,
-    /// Sorted, none within another; empty: any. Never given for [`Direction::In`].
+    /// Sorted, and none includes another. Empty: any. Always empty for [`Direction::In`].
     pub(crate) out_interface: Vec<Interface>,
     pub(crate) log: Option<LogTarget>,
 }
@@ -293,7 +298,7 @@ pub(crate) enum Direction {
     In,
     /// From this host, or from its containers to elsewhere.
     Out,
-    /// Routed through this host, neither from a container nor to a published port.
+    /// Routed through this host, and neither from a container nor to a published port.
     Forward,
 }
 
@@ -302,64 +307,64 @@ pub(crate) enum Action {
     Allow,
     Deny,
     Reject,
-    /// Allow, but refuse a source that opens too many connections.
+    /// Allows connections, but refuses a source that opens too many.
     Limit(Limit),
 }
 
-/// UFW's meaning: the `connections`-th new connection of one source within `seconds` is refused,
-/// and goes on being refused while it keeps trying.
+/// The `connections`-th new connection of one source within `seconds` is refused. So is each one
+/// after it, until the source has not tried for `seconds`. UFW's limit does the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limit {
     /// 2 to 32.
     pub(crate) connections: u8,
     /// 1 to 86,400.
     pub(crate) seconds: u32,
-    /// How much of an IPv6 address is one source: 64 or 128.
+    /// Length of the IPv6 prefix that counts as one source: 64 or 128.
     pub(crate) v6_prefix: u8,
     /// `Drop` or `Reject`, never `Accept`.
     pub(crate) over: Verdict,
-    /// Sources that are remembered at once, per family.
+    /// How many sources the limit remembers at once, for each IP version.
     pub(crate) sources: u32,
 }
 
-/// Which packets, apart from their addresses and interfaces.
+/// The protocols, ports and ICMP types that a rule matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Traffic {
     /// Any protocol.
     Any,
-    /// TCP, UDP or both, each with its destination ports (empty: any port), and source ports for
-    /// whichever is matched (empty: any). At least one of the two is `Some`.
+    /// TCP, UDP or both, each with its destination ports, and the source ports of both. An empty list
+    /// is any port. At least one of `tcp` and `udp` is `Some`.
     Ports { tcp: Option<Ports>, udp: Option<Ports>, source: Ports },
-    /// ICMP and ICMPv6 types; an empty list is any type, `None` is not this family's protocol.
+    /// ICMP and ICMPv6 types. An empty list is any type; `None` does not match the protocol.
     Icmp { v4: Option<Vec<u8>>, v6: Option<Vec<u8>> },
-    /// IP protocol numbers other than TCP, UDP, ICMP and ICMPv6; at least one.
+    /// IP protocol numbers other than TCP, UDP, ICMP and ICMPv6. At least one.
     Protocols(Vec<u8>),
 }
 
-/// Sorted, disjoint, not adjacent, inclusive ranges.
+/// Inclusive ranges: sorted, disjoint and not adjacent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Ports(pub(crate) Vec<(u16, u16)>);
 
-/// Which addresses.
+/// The addresses that a rule matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Addresses {
     Any,
-    /// The group of this index in [`Policy::groups`].
+    /// Index into the groups of the policy.
     Group(usize),
-    /// Written in the rule itself.
+    /// Prefixes of the rule itself.
     Prefixes(Prefixes),
 }
 
-/// An interface's name, or the start of one (`br-*` is `br-` with `wildcard`).
+/// The name of an interface, or its start: `br-*` is `br-` with `wildcard`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Interface {
-    /// 1 to 15 bytes; no `*`.
+    /// 1 to 15 bytes, without `*`.
     pub(crate) name: String,
     pub(crate) wildcard: bool,
 }
 
 impl Interface {
-    /// Whether each interface that `other` stands for is one of this.
+    /// Returns whether each interface that `other` matches is one that `self` matches.
     pub(crate) fn contains(&self, other: &Self) -> bool {
         if self.wildcard { other.name.starts_with(&self.name) } else { self == other }
     }

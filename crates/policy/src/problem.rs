@@ -8,26 +8,27 @@ use serde::Serialize;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// The file is no policy.
+    /// The file is not a policy.
     Error,
-    /// The file is a policy, but probably not the one that was meant.
+    /// The file is a policy, but probably not the policy that its author meant.
     Warning,
 }
 
-/// One mistake in a policy file, or one thing that its author should look at again.
+/// A mistake in a policy file, or something that its author should check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Problem {
-    /// Whether the policy can be used all the same.
+    /// Whether the problem makes the policy unusable.
     pub severity: Severity,
-    /// JSON pointer (RFC 6901) to the value; empty for the whole file.
+    /// JSON pointer (RFC 6901) to the value. Empty for the whole file.
     pub pointer: String,
     /// Line of the text, from 1.
     pub line: usize,
-    /// Character of the line, from 1; one past the last character at the end of a line.
+    /// Character of the line, from 1. At the end of a line, one more than the number of characters.
     pub column: usize,
-    /// What was found and what was expected.
+    /// What the file has, and what was expected.
     pub message: String,
-    /// JSON to put there instead, for a near miss.
+    /// The JSON that was probably meant.
     pub suggestion: Option<String>,
 }
 

@@ -1,6 +1,8 @@
-//! One rule: whether its keys make sense together, and what they mean.
+//! Checks one rule: whether its keys make sense together, and what they mean.
 
 use crate::check::distinct;
+use nfguard_netlink::PerIpVersion;
+
 use crate::json::address::{Peer, suggest_group};
 use crate::json::document::Problems;
 use crate::json::file::{LimitFile, RuleFile};
@@ -16,14 +18,14 @@ use crate::policy::{
     Traffic, Verdict,
 };
 
-/// A rule that is yet to get its name.
+/// A rule before it gets its final name.
 pub(crate) struct Draft {
     pub(crate) given_name: Option<String>,
     pub(crate) derived_name: String,
     pub(crate) rule: Rule,
 }
 
-/// Checks the rule that stands at `pointer`. The draft is of no use if an error has been noted.
+/// Checks the rule at `pointer`. The draft is valid only if `problems` has no error.
 pub(crate) fn rule(
     file: RuleFile,
     pointer: &str,
@@ -32,21 +34,23 @@ pub(crate) fn rule(
     log: &LogTarget,
     problems: &mut Problems,
 ) -> Draft {
-    let check = Check { pointer, groups };
+    let context = RuleContext { pointer, groups };
     let direction = file.direction.given().copied();
     if let (false, direction) = (file.direction.is_bad(), direction.unwrap_or(Direction::In)) {
-        check.interfaces_fit(&file, direction, containers, problems);
+        context.check_interfaces(&file, direction, containers, problems);
     }
     let direction = direction.unwrap_or(Direction::In);
-    let traffic = check.traffic(&file, problems);
-    let from = check.addresses("from", &file.from, problems);
-    let to = check.addresses("to", &file.to, problems);
+    let traffic = context.traffic(&file, problems);
+    let from = context.addresses("from", &file.from, problems);
+    let to = context.addresses("to", &file.to, problems);
     let traffic = match (traffic, &from, &to) {
-        (Some(traffic), Some(from), Some(to)) => check.meeting(traffic, from, to, problems),
+        (Some(traffic), Some(from), Some(to)) => {
+            context.restrict_to_versions(traffic, from, to, problems)
+        }
         (traffic, ..) => traffic.unwrap_or(Traffic::Any),
     };
     let derived_name = derived_name(&file, direction);
-    let action = check.action(&file.action, file.limit, problems);
+    let action = context.action(&file.action, file.limit, problems);
     let rule = Rule {
         name: String::new(),
         comment: file.comment.or_none().map(|comment| comment.0),
@@ -77,19 +81,19 @@ fn log_target(field: Field<RuleLog>, defaults: &LogTarget) -> Option<LogTarget> 
     }
 }
 
-/// Where a rule stands and which groups it can name.
-pub(crate) struct Check<'c> {
+/// The place of a rule, and the groups that it can name.
+pub(crate) struct RuleContext<'c> {
     pub(crate) pointer: &'c str,
     pub(crate) groups: &'c [Group],
 }
 
-impl Check<'_> {
-    /// Notes an error at a key of the rule.
+impl RuleContext<'_> {
+    /// Reports an error at a key of the rule.
     pub(crate) fn error(&self, problems: &mut Problems, key: &str, message: impl Into<String>) {
         problems.error(format!("{}/{key}", self.pointer), message, None);
     }
 
-    fn interfaces_fit(
+    fn check_interfaces(
         &self,
         file: &RuleFile,
         direction: Direction,
@@ -101,12 +105,13 @@ impl Check<'_> {
             self.error(problems, "out_interface", message);
         }
         if let (Direction::Out, Field::Given(list)) = (direction, &file.in_interface) {
-            self.are_bridges(list, containers, problems);
+            self.check_bridges(list, containers, problems);
         }
     }
 
-    /// What this host sends came in nowhere, so for "out" only a container's bridge makes sense.
-    fn are_bridges(
+    /// Checks that the input interfaces of a rule for "out" are bridges of containers. Packets of this
+    /// host itself have no input interface.
+    fn check_bridges(
         &self,
         list: &OneOrMany<Interface>,
         containers: &Containers,
@@ -122,7 +127,7 @@ impl Check<'_> {
             if bridges.iter().any(|bridge| bridge.contains(one) || one.contains(bridge)) {
                 continue;
             }
-            let message = "only what containers send comes in by an interface and goes \"out\"; \
+            let message = "a rule for \"out\" has an in_interface only for what containers send; \
                            expected a bridge that \"containers\" names, or out_interface";
             self.error(problems, &format!("in_interface{step}"), message);
         }
@@ -143,11 +148,11 @@ impl Check<'_> {
             ActionWord::Allow => Action::Allow,
             ActionWord::Deny => Action::Deny,
             ActionWord::Reject => Action::Reject,
-            ActionWord::Limit => Action::Limit(limit_numbers(limit)),
+            ActionWord::Limit => Action::Limit(limit_of(limit)),
         }
     }
 
-    /// `None` after an error has been noted, here or while reading.
+    /// Returns the addresses of a key. Returns `None` if an error was reported, here or by the reader.
     pub(crate) fn addresses(
         &self,
         key: &str,
@@ -165,7 +170,7 @@ impl Check<'_> {
         for (step, peer) in list.iter() {
             match peer {
                 Peer::Any if list.values.len() > 1 => {
-                    let message = "\"any\" stands alone; expected no list, or no \"any\" in it";
+                    let message = "\"any\" cannot stand in a list with others; expected \"any\" alone, or no \"any\"";
                     self.error(problems, &format!("{key}{step}"), message);
                     fits = false;
                 }
@@ -201,20 +206,22 @@ impl Check<'_> {
         self.groups.iter().enumerate().find(|(_, group)| group.name == name)
     }
 
-    /// The traffic without the family that the addresses exclude; an error if nothing is left.
-    fn meeting(
+    /// Returns the traffic without the IP version that the addresses exclude. Reports an error if no
+    /// packet is left.
+    fn restrict_to_versions(
         &self,
         traffic: Traffic,
         from: &Addresses,
         to: &Addresses,
         problems: &mut Problems,
     ) -> Traffic {
-        let [from, to] = [from, to].map(|addresses| self.families(addresses));
-        // A group that could not be read has no address; its error stands elsewhere.
-        if from == [false; 2] || to == [false; 2] {
+        let [from, to] = [from, to].map(|addresses| self.versions(addresses));
+        // A group that could not be read has no address. The reader has reported its error.
+        let has_none = |has: &PerIpVersion<bool>| !has.v4 && !has.v6;
+        if has_none(&from) || has_none(&to) {
             return traffic;
         }
-        let [v4, v6] = [0, 1].map(|family| from[family] && to[family]);
+        let (v4, v6) = (from.v4 && to.v4, from.v6 && to.v6);
         if !v4 && !v6 {
             let message = "the rule can never match: one of \"from\" and \"to\" is IPv4, the \
                            other IPv6";
@@ -226,51 +233,55 @@ impl Check<'_> {
         };
         let (types, types_v6) = (types.filter(|_| v4), types_v6.filter(|_| v6));
         if types.is_none() && types_v6.is_none() {
-            let (protocol, family) = if v4 { ("ICMPv6", "IPv4") } else { ("ICMP", "IPv6") };
+            let (protocol, version) = if v4 { ("ICMPv6", "IPv4") } else { ("ICMP", "IPv6") };
             let message = format!(
-                "the rule can never match: it is for {protocol}, its addresses are {family}"
+                "the rule can never match: it is for {protocol}, its addresses are {version}"
             );
             problems.error(self.pointer, message, None);
         }
         Traffic::Icmp { v4: types, v6: types_v6 }
     }
 
-    /// Whether there are IPv4 and IPv6 addresses.
-    fn families(&self, addresses: &Addresses) -> [bool; 2] {
+    /// Returns for each IP version whether the addresses include one of it.
+    fn versions(&self, addresses: &Addresses) -> PerIpVersion<bool> {
         let prefixes = match addresses {
-            Addresses::Any => return [true; 2],
+            Addresses::Any => return PerIpVersion { v4: true, v6: true },
             Addresses::Prefixes(prefixes) => Some(prefixes),
             Addresses::Group(index) => self.groups.get(*index).map(|group| &group.prefixes),
         };
-        prefixes.map_or([false; 2], |prefixes| [!prefixes.v4.is_empty(), !prefixes.v6.is_empty()])
+        PerIpVersion {
+            v4: prefixes.is_some_and(|prefixes| !prefixes.v4.is_empty()),
+            v6: prefixes.is_some_and(|prefixes| !prefixes.v6.is_empty()),
+        }
     }
 }
 
-fn limit_numbers(field: Field<LimitFile>) -> Limit {
-    const UFW: Limit = Limit {
-        connections: 6,
-        seconds: 30,
-        v6_prefix: 64,
-        over: Verdict::Reject,
-        sources: 65_536,
-    };
+/// The limit of a rule that gives no numbers, which is that of DEFAULT_LIMIT.
+const DEFAULT_LIMIT: Limit =
+    Limit { connections: 6, seconds: 30, v6_prefix: 64, over: Verdict::Reject, sources: 65_536 };
+
+fn limit_of(field: Field<LimitFile>) -> Limit {
     let Field::Given(file) = field else {
-        return UFW;
+        return DEFAULT_LIMIT;
     };
-    let Connections(connections) = file.connections.unwrap_or(Connections(UFW.connections.into()));
+    let Connections(connections) =
+        file.connections.unwrap_or(Connections(DEFAULT_LIMIT.connections.into()));
     Limit {
-        connections: u8::try_from(connections).unwrap_or(UFW.connections),
-        seconds: file.seconds.unwrap_or(Seconds(UFW.seconds)).0,
-        v6_prefix: file.v6_prefix.unwrap_or(V6PrefixLength(UFW.v6_prefix)).0,
-        over: file.over.unwrap_or(OverLimit(UFW.over)).0,
-        sources: file.sources.unwrap_or(SourceCount(UFW.sources)).0,
+        connections: u8::try_from(connections).unwrap_or(DEFAULT_LIMIT.connections),
+        seconds: file.seconds.unwrap_or(Seconds(DEFAULT_LIMIT.seconds)).0,
+        v6_prefix: file.v6_prefix.unwrap_or(V6PrefixLength(DEFAULT_LIMIT.v6_prefix)).0,
+        over: file.over.unwrap_or(OverLimit(DEFAULT_LIMIT.over)).0,
+        sources: file.sources.unwrap_or(SourceCount(DEFAULT_LIMIT.sources)).0,
     }
 }
 
-/// `limit-ssh`, `allow-http-https`, `allow-out-53`, `deny-forward-any`.
+/// Longest name that is made from a rule's keys, in bytes. A number that keeps two names apart still
+/// fits into the kernel's limit.
+const MAX_DERIVED_NAME_BYTES: usize = 48;
+
+/// Returns a name made from a rule's keys, such as `limit-ssh`, `allow-http-https`, `allow-out-53` or
+/// `deny-forward-any`.
 fn derived_name(file: &RuleFile, direction: Direction) -> String {
-    /// So that the number that keeps two names apart fits too.
-    const MOST: usize = 48;
     let mut parts = vec![match file.action.given() {
         Some(ActionWord::Allow) | None => "allow".to_owned(),
         Some(ActionWord::Deny) => "deny".to_owned(),
@@ -307,7 +318,7 @@ fn derived_name(file: &RuleFile, direction: Direction) -> String {
     let mut name = String::new();
     for part in parts {
         if !name.is_empty() {
-            if name.len() + 1 + part.len() > MOST {
+            if name.len() + 1 + part.len() > MAX_DERIVED_NAME_BYTES {
                 break;
             }
             name.push('-');

@@ -1,7 +1,7 @@
 //! What policies mean once they are read.
 
 use crate::policy::{
-    Action, Addresses, Builtin, Direction, Limit, LogTo, Policy, Ports, Scan, Traffic, Verdict,
+    Action, Addresses, Builtin, Direction, Limit, LogTo, Policy, Ports, Traffic, Verdict,
 };
 
 /// A policy of these rules and what else the file says.
@@ -215,14 +215,21 @@ fn traefik_json_is_the_nine_commands_and_a_ban_of_scans() {
 #[test]
 fn what_a_policy_leaves_out_of_scan_is_as_it_says() {
     let scan = |text: &str| policy("", &format!("\"scan\": {text},")).scan.expect("is on");
-    assert_eq!(policy("", "").scan, None, "nobody is banned unasked");
+    assert_eq!(policy("", "").scan, None, "without the key, no source is banned");
     let usual = scan("{}");
     let expected = (6, 60, 600, 86_400, 3600, 100);
-    let Scan { ports, seconds, ban, again, known, bans_per_minute, .. } = usual;
-    assert_eq!((ports, seconds, ban, again, known, bans_per_minute), expected);
+    let found = (
+        usual.ports,
+        usual.window_seconds,
+        usual.ban_seconds,
+        usual.repeat_ban_seconds,
+        usual.known_peer_seconds,
+        usual.bans_per_minute,
+    );
+    assert_eq!(found, expected);
     assert!(usual.illegal_flags && usual.interfaces.is_empty());
     let other = scan(r#"{ "ports": 3, "in_interface": ["eth1", "eth*"], "known_seconds": 0 }"#);
-    assert_eq!((other.ports, other.known, other.interfaces.len()), (3, 0, 1));
+    assert_eq!((other.ports, other.known_peer_seconds, other.interfaces.len()), (3, 0, 1));
 }
 
 #[test]

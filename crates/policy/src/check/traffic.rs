@@ -1,15 +1,16 @@
-//! Which packets a rule is for: its protocols, ports and ICMP types together.
+//! Checks the protocols, ports and ICMP types of a rule together.
 
-use crate::check::rule::Check;
+use crate::check::rule::RuleContext;
 use crate::json::document::Problems;
 use crate::json::file::RuleFile;
-use crate::json::port::PortItem;
+use crate::json::port::{PerTransport, PortItem, Transport};
 use crate::json::protocol::{IcmpType, Protocol};
 use crate::json::reader::{Field, OneOrMany, shown};
 use crate::policy::{Ports, Traffic};
 
-impl Check<'_> {
-    /// `None` after an error has been noted, here or while reading.
+impl RuleContext<'_> {
+    /// Returns the traffic that a rule is for. Returns `None` if an error was reported, here or by the
+    /// reader.
     pub(crate) fn traffic(&self, file: &RuleFile, problems: &mut Problems) -> Option<Traffic> {
         let has_ports = !matches!((&file.port, &file.from_port), (Field::Absent, Field::Absent));
         let has_types = !matches!(file.icmp_type, Field::Absent);
@@ -18,9 +19,9 @@ impl Check<'_> {
             Field::Absent => None,
             Field::Given(list) => Some(self.protocols(list, problems)?),
         };
-        let kind = protocols.as_deref().map_or(Kind::Any, kind);
-        let may_have_ports = kind == Kind::Ports || protocols.is_none();
-        if has_types && kind != Kind::Icmp {
+        let kind = protocols.as_deref().map_or(ProtocolKind::Any, kind);
+        let may_have_ports = kind == ProtocolKind::Ports || protocols.is_none();
+        if has_types && kind != ProtocolKind::Icmp {
             let message = "an ICMP type needs a \"proto\" of \"icmp\", \"icmpv6\" or both";
             self.error(problems, "icmp_type", message);
         }
@@ -30,20 +31,20 @@ impl Check<'_> {
                 ("from_port", !matches!(file.from_port, Field::Absent)),
             ] {
                 if is_given {
-                    self.error(problems, key, "only TCP and UDP have ports here");
+                    self.error(problems, key, "only TCP and UDP have ports in a policy");
                 }
             }
         }
-        if (has_types && kind != Kind::Icmp) || (has_ports && !may_have_ports) {
+        if (has_types && kind != ProtocolKind::Icmp) || (has_ports && !may_have_ports) {
             return None;
         }
         let protocols = protocols.unwrap_or_default();
         match kind {
-            Kind::Any if has_ports => self.ports(file, None, problems),
-            Kind::Any => Some(Traffic::Any),
-            Kind::Ports => self.ports(file, Some(&protocols), problems),
-            Kind::Icmp => self.icmp(file, &protocols, problems),
-            Kind::Other => {
+            ProtocolKind::Any if has_ports => self.ports(file, None, problems),
+            ProtocolKind::Any => Some(Traffic::Any),
+            ProtocolKind::Ports => self.ports(file, Some(&protocols), problems),
+            ProtocolKind::Icmp => self.icmp(file, &protocols, problems),
+            ProtocolKind::Other => {
                 let mut numbers: Vec<u8> = protocols
                     .iter()
                     .filter_map(|protocol| match protocol {
@@ -58,7 +59,7 @@ impl Check<'_> {
         }
     }
 
-    /// The protocols of a rule, all of one kind.
+    /// Returns the protocols of a rule, which are all of one kind.
     fn protocols(
         &self,
         list: &OneOrMany<Protocol>,
@@ -70,7 +71,7 @@ impl Check<'_> {
                 && kind(&[*first]) != kind(&[*protocol])
             {
                 let message = format!(
-                    "\"{}\" and \"{}\" do not go into one rule; expected TCP with UDP, ICMP with \
+                    "\"{}\" and \"{}\" cannot stand in one rule; expected TCP with UDP, ICMP with \
                      ICMPv6, or other protocols",
                     first.shown(),
                     protocol.shown()
@@ -92,9 +93,13 @@ impl Check<'_> {
         if file.port.is_bad() || file.from_port.is_bad() {
             return None;
         }
-        let mut wanted = explicit.map_or([true; 2], |protocols| {
-            [Protocol::TCP, Protocol::UDP].map(|protocol| protocols.contains(&protocol))
-        });
+        let mut wanted = match explicit {
+            None => PerTransport { tcp: true, udp: true },
+            Some(protocols) => PerTransport {
+                tcp: protocols.contains(&Protocol::TCP),
+                udp: protocols.contains(&Protocol::UDP),
+            },
+        };
         let destination = match file.port.given() {
             Some(list) => Some(self.port_list("port", list, wanted, problems)?),
             None => None,
@@ -102,68 +107,75 @@ impl Check<'_> {
         if explicit.is_none()
             && let Some(ports) = &destination
         {
-            wanted = [0, 1].map(|protocol| !ports[protocol].is_empty());
+            wanted = PerTransport::from_fn(|transport| !ports[transport].is_empty());
         }
         let mut source = Vec::new();
         if let Some(list) = file.from_port.given() {
             let lists = self.port_list("from_port", list, wanted, problems)?;
-            let matched = [0, 1].map(|protocol| wanted[protocol] && !lists[protocol].is_empty());
             if explicit.is_none() {
-                wanted = matched;
+                wanted = PerTransport::from_fn(|transport| {
+                    wanted[transport] && !lists[transport].is_empty()
+                });
             }
-            // One list of source ports serves both protocols.
-            let differ = wanted == [true; 2] && lists[0] != lists[1];
-            if differ || wanted == [false; 2] {
+            // Both protocols share one list of source ports.
+            let differ = wanted.tcp && wanted.udp && lists.tcp != lists.udp;
+            if differ || !(wanted.tcp || wanted.udp) {
                 let message = "these services have different ports in TCP and UDP; expected \
                                numbers, or a rule for each protocol";
                 self.error(problems, "from_port", message);
                 return None;
             }
-            source.clone_from(&lists[usize::from(!wanted[0])]);
+            source = if wanted.tcp { lists.tcp } else { lists.udp };
         }
         let mut lists = destination.unwrap_or_default();
         if explicit.is_some() && file.port.given().is_some() {
-            for (protocol, name) in ["tcp", "udp"].into_iter().enumerate() {
-                if wanted[protocol] && lists[protocol].is_empty() {
+            for transport in Transport::ALL {
+                if wanted[transport] && lists[transport].is_empty() {
                     let message = format!(
-                        "none of these services is listed for {name}, which \"proto\" names"
+                        "none of these services is listed for {}, which \"proto\" names",
+                        transport.word()
                     );
                     self.error(problems, "port", message);
                     return None;
                 }
             }
         }
-        let mut ports = |protocol: usize| {
-            wanted[protocol].then(|| Ports::from_ranges(std::mem::take(&mut lists[protocol])))
+        let mut ports = |transport| {
+            wanted[transport].then(|| Ports::from_ranges(std::mem::take(&mut lists[transport])))
         };
-        Some(Traffic::Ports { tcp: ports(0), udp: ports(1), source: Ports::from_ranges(source) })
+        Some(Traffic::Ports {
+            tcp: ports(Transport::Tcp),
+            udp: ports(Transport::Udp),
+            source: Ports::from_ranges(source),
+        })
     }
 
-    /// The ranges of a list in TCP and UDP, for whichever is wanted.
+    /// Returns the ranges of a list for each protocol that is wanted.
     fn port_list(
         &self,
         key: &str,
         list: &OneOrMany<PortItem>,
-        wanted: [bool; 2],
+        wanted: PerTransport<bool>,
         problems: &mut Problems,
-    ) -> Option<[Vec<(u16, u16)>; 2]> {
-        let mut lists = [Vec::new(), Vec::new()];
+    ) -> Option<PerTransport<Vec<(u16, u16)>>> {
+        let mut lists: PerTransport<Vec<(u16, u16)>> = PerTransport::default();
         let mut fits = list.is_complete();
         for (step, item) in list.iter() {
             let ranges = item.ranges();
             let mut is_used = false;
-            for protocol in [0, 1] {
-                if let (true, Some(range)) = (wanted[protocol], ranges[protocol]) {
-                    lists[protocol].push(range);
+            for transport in Transport::ALL {
+                if let (true, Some(range)) = (wanted[transport], ranges[transport]) {
+                    lists[transport].push(range);
                     is_used = true;
                 }
             }
             if !is_used {
-                let listed = if ranges[0].is_some() { "tcp" } else { "udp" };
+                let listed = if ranges.tcp.is_some() { Transport::Tcp } else { Transport::Udp };
                 let message = format!(
-                    "the service {} is listed for {listed} only; expected one of the rule's \
-                     protocol, or a number",
-                    shown(&item.label())
+                    "the service {} is listed for {} only; expected one of the rule's protocol, \
+                     or a number",
+                    shown(&item.label()),
+                    listed.word()
                 );
                 self.error(problems, &format!("{key}{step}"), message);
                 fits = false;
@@ -222,21 +234,21 @@ impl Check<'_> {
     }
 }
 
-/// What goes together in one rule.
+/// Protocols that can stand together in one rule.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum ProtocolKind {
     Any,
     Ports,
     Icmp,
     Other,
 }
 
-/// The kind of the first, which is that of all.
-fn kind(protocols: &[Protocol]) -> Kind {
+/// Returns the kind of the first protocol, which is the kind of all.
+fn kind(protocols: &[Protocol]) -> ProtocolKind {
     match protocols.first() {
-        None | Some(Protocol::Any) => Kind::Any,
-        Some(&Protocol::TCP | &Protocol::UDP) => Kind::Ports,
-        Some(&Protocol::ICMP | &Protocol::ICMPV6) => Kind::Icmp,
-        Some(Protocol::Number(_)) => Kind::Other,
+        None | Some(Protocol::Any) => ProtocolKind::Any,
+        Some(&Protocol::TCP | &Protocol::UDP) => ProtocolKind::Ports,
+        Some(&Protocol::ICMP | &Protocol::ICMPV6) => ProtocolKind::Icmp,
+        Some(Protocol::Number(_)) => ProtocolKind::Other,
     }
 }

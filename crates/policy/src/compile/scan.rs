@@ -54,11 +54,12 @@ impl Compiler<'_> {
         }
         self.drop_banned();
         let known = FAMILIES.map(|family| {
-            let (absent, add) = (lookup("known", family, true), add("known", family, scan.known));
+            let (absent, add) =
+                (lookup("known", family, true), add("known", family, scan.known_peer_seconds));
             let text = "scan: a known peer";
             commented([source(family), vec![absent, add]], text)
         });
-        if scan.known > 0 {
+        if scan.known_peer_seconds > 0 {
             self.chain("known", known.to_vec());
         }
         if scan.illegal_flags {
@@ -72,7 +73,7 @@ impl Compiler<'_> {
     /// PSH, though not in every packet. Whoever only forges addresses does not get a connection so
     /// far: to that belongs an answer to what this host has sent.
     pub(super) fn known_peers(&mut self, chain: &mut Chain) {
-        if self.policy.scan.as_ref().is_some_and(|scan| scan.known > 0) {
+        if self.policy.scan.as_ref().is_some_and(|scan| scan.known_peer_seconds > 0) {
             let data = expr::tcp_flags(tcp_flag::PSH, tcp_flag::PSH);
             let parts = [expr::protocol(protocol::TCP), data, expr::ct_status(ct_status::ASSURED)];
             chain.rules.push(plain([parts.concat(), vec![jump("known")]]));
@@ -188,7 +189,7 @@ impl Compiler<'_> {
         self.chain("illegal", rules);
         let mut rules = vec![link_local()];
         for family in FAMILIES {
-            let note = Dynset { update: true, ..dynset("flags", family, scan.again) };
+            let note = Dynset { update: true, ..dynset("flags", family, scan.repeat_ban_seconds) };
             rules.push(plain([source(family), vec![Expr::Dynset(note)]]));
         }
         rules.push(plain([vec![goto("scan/ban")]]));
@@ -254,17 +255,19 @@ impl Compiler<'_> {
             for number in slots.clone() {
                 let taken = Dynset { timeout: None, ..dynset(&number.to_string(), family, 0) };
                 let take = vec![slot(number, true), Expr::Dynset(taken), back()];
-                let text =
-                    format!("scan: closed port {number} of {} in {} s", scan.ports, scan.seconds);
+                let text = format!(
+                    "scan: closed port {number} of {} in {} s",
+                    scan.ports, scan.window_seconds
+                );
                 rules.push(commented([source(family), take], &text));
             }
             let all = [source(family), vec![slot(scan.ports - 1, false)]].concat();
-            if scan.known > 0 {
+            if scan.known_peer_seconds > 0 {
                 let known = [vec![lookup("known", family, false)], self.counter("scan/spared")];
                 let parts = [all.clone(), known.concat(), vec![back()]];
                 rules.push(commented(parts, "scan: a known peer is not banned for ports"));
             }
-            let text = format!("scan: {} closed ports in {} s", scan.ports, scan.seconds);
+            let text = format!("scan: {} closed ports in {} s", scan.ports, scan.window_seconds);
             rules.push(commented([all, vec![goto("scan/ban")]], &text));
             rules.push(self.full());
             self.chain(&format!("count/{}", suffix(family)), rules);
@@ -294,8 +297,9 @@ impl Compiler<'_> {
         let mut rules = vec![commented([line], "scan: somebody is banned")];
         for family in FAMILIES {
             // To be full of those who were banned once must not let anybody go.
-            let again = Dynset { update: true, ..dynset("again", family, scan.again) };
-            for (seconds, inverted) in [(scan.again, false), (scan.ban, true)] {
+            let again = Dynset { update: true, ..dynset("again", family, scan.repeat_ban_seconds) };
+            for (seconds, inverted) in [(scan.repeat_ban_seconds, false), (scan.ban_seconds, true)]
+            {
                 let parts = [
                     source(family),
                     vec![lookup("again", family, inverted), add("banned", family, seconds)],
@@ -345,7 +349,7 @@ fn sets(scan: &Scan, family: Family) -> Vec<Set> {
     let paused = Set { size: Some(PAUSED), ..set("paused", vec![KeyType::InetProto], PAUSE) };
     let address = key_type(family);
     let source = |what: &str| set(what, vec![address], 0);
-    let within = u64::from(scan.seconds);
+    let within = u64::from(scan.window_seconds);
     let port = vec![address, address, KeyType::InetProto, KeyType::InetService];
     let slots = (1..scan.ports).map(|slot| set(&slot.to_string(), vec![address], within));
     let mut sets = vec![paused, set("seen", port, within)];
@@ -353,7 +357,7 @@ fn sets(scan: &Scan, family: Family) -> Vec<Set> {
     // These say with each element how long it lasts, so that another length does not empty them.
     sets.extend([source("banned"), source("again")]);
     sets.extend(Some(source("flags")).filter(|_| scan.illegal_flags));
-    sets.extend(Some(source("known")).filter(|_| scan.known > 0));
+    sets.extend(Some(source("known")).filter(|_| scan.known_peer_seconds > 0));
     sets
 }
 

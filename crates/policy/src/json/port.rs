@@ -1,5 +1,7 @@
 //! Ports: the reading and the schema of numbers, ranges and service names, and their merging.
 
+use std::ops::{Index, IndexMut};
+
 use schemars::json_schema;
 
 use crate::json::document::Problems;
@@ -30,12 +32,68 @@ impl PortItem {
     }
 
     /// Returns the ports in TCP and in UDP.
-    pub(crate) fn ranges(&self) -> [Option<(u16, u16)>; 2] {
+    pub(crate) fn ranges(&self) -> PerTransport<Option<(u16, u16)>> {
         match self {
-            Self::Range(low, high) => [Some((*low, *high)); 2],
-            Self::Service(_, service) => {
-                [service.tcp, service.udp].map(|port| port.map(|p| (p, p)))
+            Self::Range(low, high) => {
+                let range = Some((*low, *high));
+                PerTransport { tcp: range, udp: range }
             }
+            Self::Service(_, service) => PerTransport {
+                tcp: service.tcp.map(|port| (port, port)),
+                udp: service.udp.map(|port| (port, port)),
+            },
+        }
+    }
+}
+
+/// A protocol whose ports rules can match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Transport {
+    Tcp,
+    Udp,
+}
+
+impl Transport {
+    pub(crate) const ALL: [Self; 2] = [Self::Tcp, Self::Udp];
+
+    /// Returns the word that policies use.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
+/// One value for TCP and one for UDP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PerTransport<T> {
+    pub(crate) tcp: T,
+    pub(crate) udp: T,
+}
+
+impl<T> PerTransport<T> {
+    pub(crate) fn from_fn(mut make: impl FnMut(Transport) -> T) -> Self {
+        Self { tcp: make(Transport::Tcp), udp: make(Transport::Udp) }
+    }
+}
+
+impl<T> Index<Transport> for PerTransport<T> {
+    type Output = T;
+
+    fn index(&self, transport: Transport) -> &T {
+        match transport {
+            Transport::Tcp => &self.tcp,
+            Transport::Udp => &self.udp,
+        }
+    }
+}
+
+impl<T> IndexMut<Transport> for PerTransport<T> {
+    fn index_mut(&mut self, transport: Transport) -> &mut T {
+        match transport {
+            Transport::Tcp => &mut self.tcp,
+            Transport::Udp => &mut self.udp,
         }
     }
 }
