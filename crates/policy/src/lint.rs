@@ -1,5 +1,5 @@
-//! What is allowed in a policy file, but probably not what was meant. A lint that is not true is a
-//! bug.
+//! Warnings about a valid policy that is probably not what its author meant. A warning that is not
+//! true is a bug.
 
 mod cover;
 mod cover_index;
@@ -11,7 +11,7 @@ use crate::policy::{
     Action, Addresses, Builtin, Direction, Interface, Policy, Rule, Traffic, Verdict,
 };
 
-/// Notes a warning for each.
+/// Adds the warnings about a policy.
 pub(crate) fn policy(policy: &Policy, problems: &mut Problems) {
     let groups = GroupRanges::of(policy);
     builtins(policy, problems);
@@ -21,7 +21,8 @@ pub(crate) fn policy(policy: &Policy, problems: &mut Problems) {
     no_way_in_for_ssh(policy, &groups, problems);
     egress_without_dns(policy, &groups, problems);
     if policy.scan.is_some() && policy.default.input == Verdict::Accept {
-        let message = "no port is closed that no rule speaks of: \"default\" accepts what comes in";
+        let message =
+            "\"scan\" finds no closed port, because \"default\" accepts what no rule matches";
         problems.warn("/scan".to_owned(), message);
     }
 }
@@ -39,7 +40,8 @@ fn builtins(policy: &Policy, problems: &mut Problems) {
     }
 }
 
-/// Rules of which earlier ones, or the loopback allowance, leave nothing.
+/// Warns about each rule that can never match, because earlier rules or the built-in `loopback` take
+/// all its packets.
 fn dead_rules(
     policy: &Policy,
     groups: &GroupRanges,
@@ -69,13 +71,16 @@ fn dead_rules(
             takers.dedup();
             let takers: Vec<&Rule> =
                 takers.iter().filter_map(|index| policy.rules.get(*index)).collect();
-            problems.warn(format!("/rules/{index}"), never(rule, &takers));
+            problems.warn(format!("/rules/{index}"), dead_rule_message(rule, &takers));
         }
         for packets in packets {
             earlier.add(index, packets);
         }
     }
 }
+
+/// The most earlier rules that a warning names.
+const MAX_NAMED_RULES: usize = 4;
 
 fn is_all_loopback(rule: &Rule, policy: &Policy) -> bool {
     let interfaces = match rule.direction {
@@ -89,11 +94,10 @@ fn is_all_loopback(rule: &Rule, policy: &Policy) -> bool {
         && interfaces.iter().all(is_lo)
 }
 
-fn never(rule: &Rule, takers: &[&Rule]) -> String {
-    const MOST: usize = 4;
+fn dead_rule_message(rule: &Rule, takers: &[&Rule]) -> String {
     let mut names: Vec<String> =
-        takers.iter().take(MOST).map(|taker| format!("\"{}\"", taker.name)).collect();
-    if takers.len() > MOST {
+        takers.iter().take(MAX_NAMED_RULES).map(|taker| format!("\"{}\"", taker.name)).collect();
+    if takers.len() > MAX_NAMED_RULES {
         names.push("more".to_owned());
     }
     let last = names.pop().unwrap_or_default();
@@ -121,7 +125,7 @@ fn no_way_in_for_ssh(policy: &Policy, groups: &GroupRanges, problems: &mut Probl
 }
 
 fn egress_without_dns(policy: &Policy, groups: &GroupRanges, problems: &mut Problems) {
-    // Whoever names the addresses that may be reached needs no names for them.
+    // A rule that names its destination addresses needs no DNS.
     let has_egress = policy.rules.iter().any(|rule| {
         rule.direction == Direction::Out
             && lets_through(rule)
@@ -141,7 +145,7 @@ fn lets_through(rule: &Rule) -> bool {
     matches!(rule.action, Action::Allow | Action::Limit(_))
 }
 
-/// Whether some rule lets some packets to one of these ports through that no earlier rule refuses.
+/// Returns whether a rule lets packets to one of these ports through that no earlier rule refuses.
 fn is_reachable(
     policy: &Policy,
     groups: &GroupRanges,
@@ -151,8 +155,8 @@ fn is_reachable(
     let mut refused: Vec<Vec<(usize, PacketBox<'_>)>> = vec![Vec::new(); ports.len()];
     for rule in policy.rules.iter().filter(|rule| rule.direction == direction) {
         let packets = PacketBox::of(rule, groups);
-        for ((class, port), refused) in ports.iter().zip(&mut refused) {
-            let to_port = packets.iter().filter_map(|packets| packets.to_port(*class, *port));
+        for ((protocol, port), refused) in ports.iter().zip(&mut refused) {
+            let to_port = packets.iter().filter_map(|packets| packets.to_port(*protocol, *port));
             if !lets_through(rule) {
                 refused.extend(to_port.map(|packets| (0, packets)));
                 continue;

@@ -1,87 +1,86 @@
-//! Which rules leave nothing for a later one.
+//! Finds the earlier rules that leave no packet for a later rule.
 //!
-//! The packets of a rule are boxes: one for each address version and protocol, each a product of
-//! ports, addresses and interfaces. A box is covered when the earlier boxes that hold it in all
-//! dimensions but one hold it in that one together. This says "covered" only when it is true; it
-//! may miss a cover that is patched together in two dimensions.
+//! The packets of a rule are boxes: one for each IP version and protocol. A box is the product of
+//! ports, addresses and interfaces. Earlier boxes cover a box if each of them contains it in all
+//! dimensions but one, and together they contain it in that one. Every cover that this finds is
+//! true. It can miss a cover whose boxes differ in two dimensions.
 
 use std::rc::Rc;
 
-use crate::policy::{Addresses, Interface, Policy, Ports, Prefixes, Rule, Traffic};
+use nfguard_netlink::{IpVersion, PerIpVersion};
 
-/// Sorted, disjoint, not adjacent, inclusive; ports and addresses alike. Shared, since a group may
-/// be long and stand in many rules.
+use crate::policy::{Addresses, Group, Interface, Policy, Ports, Prefixes, Rule, Traffic};
+
+/// Inclusive ranges of ports or addresses: sorted, disjoint and not adjacent. They are shared, because
+/// many rules may use one long group.
 pub(crate) type Ranges = Rc<[(u128, u128)]>;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum IpVersion {
-    V4,
-    V6,
-}
-
-/// What tells boxes apart whose other dimensions cannot be compared.
+/// The protocol of a box. Boxes of different protocols cannot be compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum ProtocolMatch {
     /// Every protocol.
     Any,
-    /// One protocol.
-    Protocol(u8),
+    /// The protocol of this number.
+    Only(u8),
 }
 
-pub(crate) const TCP: ProtocolMatch = ProtocolMatch::Protocol(6);
-pub(crate) const UDP: ProtocolMatch = ProtocolMatch::Protocol(17);
+pub(crate) const TCP: ProtocolMatch = ProtocolMatch::Only(6);
+pub(crate) const UDP: ProtocolMatch = ProtocolMatch::Only(17);
 
-/// The packets of a rule in one version and one protocol.
+/// The packets of a rule in one IP version and one protocol.
 #[derive(Clone, Debug)]
 pub(crate) struct PacketBox<'p> {
     pub(crate) version: IpVersion,
-    pub(crate) class: ProtocolMatch,
-    /// Destination ports or ICMP types, source ports, source and destination addresses.
+    pub(crate) protocol: ProtocolMatch,
+    /// Destination ports or ICMP types, source ports, source addresses, destination addresses.
     pub(crate) ranges: [Ranges; 4],
-    /// In and out; empty: any.
+    /// Input and output interfaces. Empty: any.
     interfaces: [&'p [Interface]; 2],
 }
 
-/// Indexes of [`PacketBox::ranges`].
-pub(crate) const PORT: usize = 0;
-pub(crate) const FROM: usize = 2;
-pub(crate) const TO: usize = 3;
+/// Index of destination ports in [`PacketBox::ranges`].
+pub(crate) const DESTINATION_PORT: usize = 0;
+/// Index of source addresses in [`PacketBox::ranges`].
+pub(crate) const SOURCE_ADDRESS: usize = 2;
+/// Index of destination addresses in [`PacketBox::ranges`].
+pub(crate) const DESTINATION_ADDRESS: usize = 3;
 
-/// Ranges and interfaces together.
-const DIMENSIONS: usize = 6;
+/// Number of ranges and interfaces of a box.
+const DIMENSION_COUNT: usize = 6;
 
 impl<'p> PacketBox<'p> {
-    /// All boxes of a rule.
+    /// Returns all boxes of a rule.
     pub(crate) fn of(rule: &'p Rule, groups: &GroupRanges) -> Vec<Self> {
         let interfaces = [rule.in_interface.as_slice(), rule.out_interface.as_slice()];
         let mut all = Vec::new();
-        for version in [IpVersion::V4, IpVersion::V6] {
+        for version in IpVersion::ALL {
             let [from, to] = [&rule.from, &rule.to].map(|side| groups.addresses(side, version));
             if from.is_empty() || to.is_empty() {
                 continue;
             }
-            for (class, ports, source) in classes(&rule.traffic, version) {
+            for (protocol, ports, source) in protocols(&rule.traffic, version) {
                 let ranges = [ports, source, from.clone(), to.clone()];
-                all.push(Self { version, class, ranges, interfaces });
+                all.push(Self { version, protocol, ranges, interfaces });
             }
         }
         all
     }
 
-    /// The part that goes to one TCP or UDP port, if there is any.
-    pub(crate) fn to_port(&self, class: ProtocolMatch, port: u16) -> Option<Self> {
+    /// Returns the part of the box that goes to one TCP or UDP port, if there is one.
+    pub(crate) fn to_port(&self, protocol: ProtocolMatch, port: u16) -> Option<Self> {
         let point = (u128::from(port), u128::from(port));
-        let may = self.class == class || self.class == ProtocolMatch::Any;
-        (may && contains(&self.ranges[PORT], &[point])).then(|| {
+        let has_protocol = self.protocol == protocol || self.protocol == ProtocolMatch::Any;
+        (has_protocol && contains(&self.ranges[DESTINATION_PORT], &[point])).then(|| {
             let [_, source, from, to] = self.ranges.clone();
-            Self { class, ranges: [Rc::from([point]), source, from, to], ..*self }
+            Self { protocol, ranges: [Rc::from([point]), source, from, to], ..*self }
         })
     }
 
-    /// The dimensions in which `self` does not hold all of `other`; `None` for another kind.
-    fn misses(&self, other: &Self) -> Option<[bool; DIMENSIONS]> {
+    /// Returns for each dimension whether `self` lacks a part of `other`. Returns `None` if the two
+    /// cannot be compared.
+    fn misses(&self, other: &Self) -> Option<[bool; DIMENSION_COUNT]> {
         let is_comparable = self.version == other.version
-            && (self.class == other.class || self.class == ProtocolMatch::Any);
+            && (self.protocol == other.protocol || self.protocol == ProtocolMatch::Any);
         is_comparable.then(|| {
             let ranges = [0, 1, 2, 3].map(|d: usize| !contains(&self.ranges[d], &other.ranges[d]));
             let interfaces =
@@ -91,8 +90,8 @@ impl<'p> PacketBox<'p> {
         })
     }
 
-    /// Which of the earlier boxes leave nothing of this one: their places, or `None` if
-    /// something is left.
+    /// Returns the places of the earlier boxes that cover this box together. Returns `None` if a part
+    /// is left.
     pub(crate) fn covered_by<'e>(
         &self,
         earlier: impl Iterator<Item = (usize, &'e PacketBox<'e>)>,
@@ -100,20 +99,21 @@ impl<'p> PacketBox<'p> {
     where
         'p: 'e,
     {
-        let mut partial: [Vec<(usize, &PacketBox<'_>)>; DIMENSIONS] = Default::default();
+        let mut partial: [Vec<(usize, &PacketBox<'_>)>; DIMENSION_COUNT] = Default::default();
         for (place, packets) in earlier {
             let Some(misses) = packets.misses(self) else { continue };
-            let mut missed = (0..DIMENSIONS).filter(|dimension| misses[*dimension]);
+            let mut missed = (0..DIMENSION_COUNT).filter(|dimension| misses[*dimension]);
             match (missed.next(), missed.next()) {
                 (None, _) => return Some(vec![place]),
                 (Some(only), None) => partial[only].push((place, packets)),
                 _ => {}
             }
         }
-        (0..DIMENSIONS).find_map(|dimension| self.covered_in(dimension, &partial[dimension]))
+        (0..DIMENSION_COUNT).find_map(|dimension| self.covered_in(dimension, &partial[dimension]))
     }
 
-    /// Whether boxes that hold this one in all other dimensions hold it in this one together.
+    /// Returns the places of the boxes that cover this box together in one dimension. Each of `parts`
+    /// contains this box in all other dimensions.
     fn covered_in(
         &self,
         dimension: usize,
@@ -148,21 +148,22 @@ impl<'p> PacketBox<'p> {
     }
 }
 
-/// The addresses of each group, IPv4 and IPv6.
-pub(crate) struct GroupRanges(Vec<[Ranges; 2]>);
+/// The addresses of each group.
+pub(crate) struct GroupRanges(Vec<PerIpVersion<Ranges>>);
 
 impl GroupRanges {
     pub(crate) fn of(policy: &Policy) -> Self {
-        let both = |prefixes| [IpVersion::V4, IpVersion::V6].map(|it| prefix_ranges(prefixes, it));
-        Self(policy.groups.iter().map(|group| both(&group.prefixes)).collect())
+        let ranges = |group: &Group| {
+            PerIpVersion::from_fn(|version| prefix_ranges(&group.prefixes, version))
+        };
+        Self(policy.groups.iter().map(ranges).collect())
     }
 
     fn addresses(&self, side: &Addresses, version: IpVersion) -> Ranges {
-        match (side, version) {
-            (Addresses::Any, _) => all(),
-            (Addresses::Prefixes(prefixes), _) => prefix_ranges(prefixes, version),
-            (Addresses::Group(index), IpVersion::V4) => self.0[*index][0].clone(),
-            (Addresses::Group(index), IpVersion::V6) => self.0[*index][1].clone(),
+        match side {
+            Addresses::Any => all(),
+            Addresses::Prefixes(prefixes) => prefix_ranges(prefixes, version),
+            Addresses::Group(index) => self.0[*index][version].clone(),
         }
     }
 }
@@ -177,7 +178,7 @@ fn prefix_ranges(prefixes: &Prefixes, version: IpVersion) -> Ranges {
         (bits, bits | 1_u128.checked_shl(rest).map_or(u128::MAX, |bit| bit - 1))
     };
     match version {
-        // At the top of the number, so that 0.0.0.0/0 is everything here too.
+        // IPv4 bits stand at the top of the number, so that 0.0.0.0/0 covers everything too.
         IpVersion::V4 => merge(
             prefixes
                 .v4
@@ -190,14 +191,15 @@ fn prefix_ranges(prefixes: &Prefixes, version: IpVersion) -> Ranges {
     }
 }
 
-/// The classes of a rule in one version, with their destination ports (or types) and source ports.
-fn classes(traffic: &Traffic, version: IpVersion) -> Vec<(ProtocolMatch, Ranges, Ranges)> {
+/// Returns each protocol of a rule in one IP version, with its destination ports or ICMP types, and
+/// its source ports.
+fn protocols(traffic: &Traffic, version: IpVersion) -> Vec<(ProtocolMatch, Ranges, Ranges)> {
     match traffic {
         Traffic::Any => vec![(ProtocolMatch::Any, all(), all())],
         Traffic::Ports { tcp, udp, source } => [(TCP, tcp), (UDP, udp)]
             .into_iter()
-            .filter_map(|(class, ports)| {
-                Some((class, port_ranges(ports.as_ref()?), port_ranges(source)))
+            .filter_map(|(protocol, ports)| {
+                Some((protocol, port_ranges(ports.as_ref()?), port_ranges(source)))
             })
             .collect(),
         Traffic::Icmp { v4, v6 } => {
@@ -208,10 +210,10 @@ fn classes(traffic: &Traffic, version: IpVersion) -> Vec<(ProtocolMatch, Ranges,
             let Some(types) = types else { return Vec::new() };
             let ranges = types.iter().map(|kind| (u128::from(*kind), u128::from(*kind)));
             let ranges = if types.is_empty() { all() } else { merge(ranges) };
-            vec![(ProtocolMatch::Protocol(protocol), ranges, all())]
+            vec![(ProtocolMatch::Only(protocol), ranges, all())]
         }
         Traffic::Protocols(numbers) => {
-            numbers.iter().map(|number| (ProtocolMatch::Protocol(*number), all(), all())).collect()
+            numbers.iter().map(|number| (ProtocolMatch::Only(*number), all(), all())).collect()
         }
     }
 }
@@ -236,7 +238,7 @@ fn merge(ranges: impl IntoIterator<Item = (u128, u128)>) -> Ranges {
     sorted.into()
 }
 
-/// Whether merged ranges hold each of the others.
+/// Returns whether merged ranges contain each of the others.
 fn contains(ranges: &[(u128, u128)], others: &[(u128, u128)]) -> bool {
     std::ptr::eq(ranges, others)
         || others.iter().all(|other| {
