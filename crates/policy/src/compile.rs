@@ -1,23 +1,24 @@
-//! From a valid policy to a table, total: whatever parses, compiles.
+//! Compiles a valid policy to a table. The compiler is total: every policy compiles.
 //!
 //! | Chain | Hook, priority | What it judges |
 //! |---|---|---|
-//! | `scan` | prerouting, raw (−300) | who has been banned for a scan; only where the policy wants that |
-//! | `ingress` | prerouting, mangle (−150) | what is for this host, by the port that the sender sees: after conntrack, before any DNAT |
-//! | `input` | input, filter − 10 | what is delivered here although its address is not this host's |
+//! | `scan` | prerouting, raw (−300) | sources that are banned for a scan; only if the policy bans scans |
+//! | `ingress` | prerouting, mangle (−150) | packets for this host, by the port that the sender sees: after conntrack, before DNAT |
+//! | `input` | input, filter − 10 | packets that are delivered here although their address is not this host's |
 //! | `inbound` | from `ingress`, `input` | the rules for `in` |
-//! | `forward` | forward, filter − 10 | what passes through, ahead of Docker's own chains |
-//! | `published` | from `forward`, `input` | what DNAT sent on, by the port before it |
+//! | `forward` | forward, filter − 10 | packets that pass through, before Docker's own chains |
+//! | `published` | from `forward`, `input` | packets that DNAT redirected, by the port before DNAT |
 //! | `containers` | from `forward` | what containers send |
 //! | `output` | output, filter − 10 | what this host sends |
 //! | `egress` | from `output`, `containers` | the rules for `out`, for host and containers alike |
 //!
-//! These base chains but `scan` are the same for every policy and have the policy `drop`: the
-//! kernel swaps rules atomically, but not the hooks they hang on. What the default does, a last
-//! rule says.
+//! Every policy has the same base chains but `scan`, and their chain policy is `drop`: the kernel
+//! replaces rules atomically, but not the hooks of chains. The last rule of a chain does what the
+//! default says.
 
 mod builtin;
 mod expr;
+mod log;
 mod rule;
 pub(crate) mod scan;
 
@@ -28,34 +29,33 @@ use nfguard_netlink::{
     ct_status, fib_type,
 };
 
-use crate::policy::{Action, Builtin, Direction, Interface, LogTarget, Policy, Verdict};
+use self::log::log_line;
+use crate::comment::{MAX_COMMENT_BYTES, clean};
+use crate::policy::{Action, Builtin, Direction, Interface, Policy, Verdict};
 
-/// The table that policies are loaded into.
-pub const TABLE: &str = "nfguard";
+/// Name of the table that policies are loaded into.
+pub const TABLE_NAME: &str = "nfguard";
 
-/// The table's comment, by which nfguard knows it as its own. The number is that of the table's
-/// layout, and changes when a newer nfguard could not replace an older one's table.
-pub const MARK: &str = "nfguard policy, format 1";
+/// Comment of the table, by which nfguard recognizes it as its own. The number is that of the table's
+/// format. It changes when a new nfguard cannot replace the table of an older one.
+pub const TABLE_COMMENT: &str = "nfguard policy, format 1";
 
-/// The chain that judges what containers send.
-pub const CONTAINERS: &str = "containers";
+/// Name of the chain that judges what containers send.
+pub const CONTAINERS_CHAIN: &str = "containers";
 
-/// What the rules say of themselves that accept because another hook judges.
-pub(crate) const DEFERRALS: [&str; 2] =
+/// Comments of the rules that accept a packet because another hook judges it.
+pub(crate) const DEFERRAL_COMMENTS: [&str; 2] =
     ["not an address of this host: input or forward decides", "judged by ingress"];
 
-/// The most bytes of a comment: nft reads at most 128 with the NUL.
-const COMMENT: usize = 127;
-
 impl Policy {
-    /// The table that does what the policy says; the same value on every machine.
+    /// Returns the table that does what the policy says. The value is the same on every machine.
     #[must_use]
     pub fn compile(&self) -> Table {
         let mut compiler = Compiler {
             policy: self,
             table: Table {
-                name: TABLE.to_owned(),
-                comment: Some(MARK.to_owned()),
+                name: TABLE_NAME.to_owned(),
+                comment: Some(TABLE_COMMENT.to_owned()),
                 ..Table::default()
             },
             counters: HashSet::new(),
@@ -70,7 +70,7 @@ impl Policy {
         compiler.containers();
         compiler.output();
         compiler.egress();
-        // Read from the top: first where packets enter.
+        // Lists show the base chains first, because packets enter there.
         compiler.table.chains.sort_by_key(|chain| chain.base.is_none());
         compiler.table
     }
@@ -83,14 +83,6 @@ struct Compiler<'p> {
     counters: HashSet<String>,
 }
 
-/// Which way the packets of a base chain go.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
-    In,
-    Through,
-    Out,
-}
-
 impl Compiler<'_> {
     fn groups(&mut self) {
         for group in &self.policy.groups {
@@ -101,19 +93,20 @@ impl Compiler<'_> {
 
     fn ingress(&mut self) {
         let mut chain = base("ingress", Hook::Prerouting, -150);
-        self.early(&mut chain, Way::In);
-        chain
-            .rules
-            .push(commented([expr::fib_type(fib_type::UNICAST), vec![accept()]], DEFERRALS[0]));
+        self.early_rules(&mut chain, Direction::In);
+        chain.rules.push(commented(
+            [expr::fib_type(fib_type::UNICAST), vec![accept()]],
+            DEFERRAL_COMMENTS[0],
+        ));
         chain.rules.push(plain([vec![goto("inbound")]]));
         self.table.chains.push(chain);
     }
 
-    /// What a routing rule, a VRF or somebody's NAT delivers here although its address is not one
-    /// of this host's, so that `ingress` let it go by.
+    /// Adds the chain for packets that a routing rule, a VRF or another program's NAT delivers here
+    /// although their address is not one of this host's. `ingress` does not judge them.
     fn input(&mut self) {
         let mut chain = base("input", Hook::Input, -10);
-        self.early(&mut chain, Way::In);
+        self.early_rules(&mut chain, Direction::In);
         chain.rules.push(commented(
             [expr::ct_status(ct_status::DNAT), vec![goto("published")]],
             "sent on to this host",
@@ -122,7 +115,7 @@ impl Compiler<'_> {
             [expr::fib_type(fib_type::UNICAST), vec![goto("inbound")]],
             "delivered here although the address is not this host's",
         ));
-        chain.rules.push(commented([vec![accept()]], DEFERRALS[1]));
+        chain.rules.push(commented([vec![accept()]], DEFERRAL_COMMENTS[1]));
         self.table.chains.push(chain);
     }
 
@@ -149,22 +142,22 @@ impl Compiler<'_> {
 
     fn forward(&mut self) {
         let mut chain = base("forward", Hook::Forward, -10);
-        self.early(&mut chain, Way::Through);
+        self.early_rules(&mut chain, Direction::Forward);
         self.builtins(&mut chain, builtin::FORWARD);
         chain.rules.push(commented(
             [expr::ct_status(ct_status::DNAT), vec![goto("published")]],
             "sent on to a container by its published port",
         ));
         for interface in &self.policy.containers.interfaces {
-            chain.rules.push(plain([expr::iifname(interface), vec![goto(CONTAINERS)]]));
+            chain.rules.push(plain([expr::iifname(interface), vec![goto(CONTAINERS_CHAIN)]]));
         }
         self.rules(&mut chain, Direction::Forward);
         self.default(&mut chain, Direction::Forward, self.policy.default.forward);
         self.table.chains.push(chain);
     }
 
-    /// The rules for `in` once more, by the connection's original port. Whoever comes here
-    /// has passed `ingress`, unless something else than Docker rewrote an address that is not ours.
+    /// Adds the chain with the rules for `in`, matched by the connection's original port. A packet
+    /// here has passed `ingress`, unless a program other than Docker rewrote a foreign address.
     fn published(&mut self) {
         let mut chain = Chain { name: "published".to_owned(), ..Chain::default() };
         for rule in &self.policy.rules {
@@ -179,7 +172,7 @@ impl Compiler<'_> {
         if containers.interfaces.is_empty() {
             return;
         }
-        let mut chain = Chain { name: CONTAINERS.to_owned(), ..Chain::default() };
+        let mut chain = Chain { name: CONTAINERS_CHAIN.to_owned(), ..Chain::default() };
         for interface in &containers.interfaces {
             chain.rules.push(commented(
                 [expr::oifname(interface), vec![accept()]],
@@ -196,7 +189,7 @@ impl Compiler<'_> {
 
     fn output(&mut self) {
         let mut chain = base("output", Hook::Output, -10);
-        self.early(&mut chain, Way::Out);
+        self.early_rules(&mut chain, Direction::Out);
         self.builtins(&mut chain, builtin::OUTPUT);
         chain.rules.push(plain([vec![goto("egress")]]));
         self.table.chains.push(chain);
@@ -216,17 +209,17 @@ impl Compiler<'_> {
         self.table.chains.push(chain);
     }
 
-    /// What comes before all rules, cheapest for the packets that are most frequent: those of
-    /// established connections.
-    fn early(&mut self, chain: &mut Chain, way: Way) {
+    /// Adds what comes before the rules of the policy. Packets of established connections, which are
+    /// the most frequent, leave the chain here.
+    fn early_rules(&mut self, chain: &mut Chain, direction: Direction) {
         if self.is_on(Builtin::Rh0) {
             let counter = self.counter("builtin/rh0");
             chain.rules.push(commented([expr::rh0(), counter, vec![discard()]], "builtin: rh0"));
         }
-        match way {
-            Way::In if chain.name == "ingress" => self.known_peers(chain),
-            Way::In => {}
-            Way::Through | Way::Out => self.banned_outgoing(chain),
+        match direction {
+            Direction::In if chain.name == "ingress" => self.known_peers(chain),
+            Direction::In => {}
+            Direction::Forward | Direction::Out => self.banned_outgoing(chain),
         }
         if self.is_on(Builtin::Established) {
             chain
@@ -234,10 +227,10 @@ impl Compiler<'_> {
                 .push(commented([expr::established(), vec![accept()]], "builtin: established"));
         }
         let lo = Interface { name: "lo".to_owned(), wildcard: false };
-        let on_loopback = match way {
-            Way::In => Some(expr::iifname(&lo)),
-            Way::Through => None,
-            Way::Out => Some(expr::oifname(&lo)),
+        let on_loopback = match direction {
+            Direction::In => Some(expr::iifname(&lo)),
+            Direction::Forward => None,
+            Direction::Out => Some(expr::oifname(&lo)),
         };
         if let Some(on_loopback) = on_loopback.filter(|_| self.is_on(Builtin::Loopback)) {
             chain.rules.push(commented([on_loopback, vec![accept()]], "builtin: loopback"));
@@ -245,8 +238,8 @@ impl Compiler<'_> {
         if chain.name == "ingress" {
             self.illegal_flags(chain);
         }
-        // This host's own packets are never wrong enough to hide them from the rules.
-        if self.is_on(Builtin::Invalid) && way != Way::Out {
+        // The rules judge every packet of this host itself, even an invalid one.
+        if self.is_on(Builtin::Invalid) && direction != Direction::Out {
             let counter = self.counter("builtin/invalid");
             chain
                 .rules
@@ -270,10 +263,10 @@ impl Compiler<'_> {
     fn rules(&mut self, chain: &mut Chain, direction: Direction) {
         let rules = self.policy.rules.iter().filter(|rule| rule.direction == direction);
         for rule in rules {
-            let counter = self.counter(&rule::object(rule));
+            let counter = self.counter(&rule::object_name(rule));
             let compiled = rule::compile(self.policy, rule, &counter);
             if matches!(rule.action, Action::Limit(_)) {
-                self.counter(&rule::over_counter(&rule::object(rule)));
+                self.counter(&rule::over_counter(&rule::object_name(rule)));
             }
             self.table.sets.extend(compiled.sets);
             self.table.chains.extend(compiled.chains);
@@ -302,8 +295,8 @@ impl Compiler<'_> {
         }
     }
 
-    /// A named counter, made with its first use. It has no comment: a new one would have to
-    /// start at zero.
+    /// Returns the expression of a named counter, and adds the counter with its first use. A counter
+    /// has no comment: a change of the comment would set it to zero.
     fn counter(&mut self, name: &str) -> Vec<Expr> {
         if self.counters.insert(name.to_owned()) {
             self.table.counters.push(Counter { name: name.to_owned(), comment: None });
@@ -326,21 +319,7 @@ fn plain<const N: usize>(parts: [Vec<Expr>; N]) -> NftRule {
 }
 
 fn commented<const N: usize>(parts: [Vec<Expr>; N], comment: &str) -> NftRule {
-    NftRule { exprs: parts.concat(), comment: Some(clean(comment, COMMENT)) }
-}
-
-/// nft has no escapes in quoted strings, so quotes become apostrophes.
-fn clean(text: &str, bytes: usize) -> String {
-    let text: String = text
-        .chars()
-        .map(|char| match char {
-            '"' => '\'',
-            char if char.is_control() => ' ',
-            char => char,
-        })
-        .collect();
-    let end = (0..=bytes.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
-    text.get(..end.unwrap_or(0)).unwrap_or_default().to_owned()
+    NftRule { exprs: parts.concat(), comment: Some(clean(comment, MAX_COMMENT_BYTES)) }
 }
 
 fn accept() -> Expr {
@@ -355,8 +334,8 @@ fn goto(chain: &str) -> Expr {
     Expr::Verdict(NftVerdict::Goto(chain.to_owned()))
 }
 
-/// How to end rules with this verdict: what else to match, and the end. A rejection differs by
-/// protocol; `protocol` is the one that was matched already.
+/// Returns the ends of rules with this verdict: what else to match, and the last expression. A
+/// rejection differs by protocol; `protocol` is the one that the rule has matched.
 fn verdicts(verdict: Verdict, protocol: Option<u8>) -> Vec<(Vec<Expr>, Expr)> {
     use nfguard_netlink::{Reject, protocol::TCP};
     let reset = Expr::Reject(Reject::TcpReset);
@@ -370,36 +349,4 @@ fn verdicts(verdict: Verdict, protocol: Option<u8>) -> Vec<(Vec<Expr>, Expr)> {
             vec![(expr::protocol(TCP), reset), (Vec::new(), unreachable)]
         }
     }
-}
-
-/// Who reads a group is also told what becomes of the packet, and by which counter's rule. The kernel
-/// log has its prefix alone, which other programs look for.
-fn log_line(target: &LogTarget, verdict: Verdict, counter: &str) -> Vec<Expr> {
-    use crate::policy::{LogTo, RateUnit};
-    let rate = target.rate.map(|rate| {
-        let seconds = match rate.per {
-            RateUnit::Second => 1,
-            RateUnit::Minute => 60,
-            RateUnit::Hour => 3600,
-            RateUnit::Day => 86_400,
-        };
-        let (packets, burst) = (u64::from(rate.packets), rate.burst);
-        Expr::Limit(nfguard_netlink::Limit { packets, seconds, burst })
-    });
-    let (prefix, to) = match target.to {
-        LogTo::Kernel => (clean(&target.prefix, COMMENT), nfguard_netlink::LogTo::Kernel),
-        LogTo::Group(group) => {
-            let word = match verdict {
-                Verdict::Accept => "accept",
-                Verdict::Drop => "drop",
-                Verdict::Reject => "reject",
-            };
-            let name = format!("{word} {counter}");
-            let prefix = clean(target.prefix.trim_end(), COMMENT - 1 - name.len());
-            let prefix = format!("{prefix} {name}").trim_start().to_owned();
-            (prefix, nfguard_netlink::LogTo::Group(group))
-        }
-    };
-    let log = Expr::Log(nfguard_netlink::Log { prefix, to });
-    rate.into_iter().chain([log]).collect()
 }

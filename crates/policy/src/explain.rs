@@ -1,101 +1,103 @@
-//! Which rule decides about a connection, without a kernel.
+//! Finds the rule that decides about a connection, without a kernel.
 
 use std::net::IpAddr;
 
 use nfguard_netlink::eval::{Decision, Fate, Memory, Packet, evaluate};
 use nfguard_netlink::{Expr, Hook, Table, fib_type};
 
-use crate::compile::DEFERRALS;
-use crate::compile::scan::{CLOSED, SCAN};
+use crate::compile::DEFERRAL_COMMENTS;
+use crate::compile::scan::{CLOSED_PORT_COUNTER, COMMENT_PREFIX};
 
-/// The first packet of a connection, and the way it takes.
+/// The first packet of a connection, and its path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Flow {
-    /// Which way.
-    pub path: Path,
-    /// Who sends it.
+    /// Path of the packet through the host.
+    pub path: FlowPath,
+    /// Address of the sender.
     pub source: IpAddr,
-    /// Who is meant to get it; of the same family.
+    /// Address of the receiver, of the same IP version.
     pub destination: IpAddr,
-    /// What it carries.
+    /// What the packet carries.
     pub payload: Payload,
-    /// The interface that it comes in by; not looked at for [`Path::Out`].
+    /// The interface that the packet comes in by. [`FlowPath::Out`] ignores it.
     pub in_interface: String,
-    /// The interface that it leaves by; not looked at for [`Path::In`].
+    /// The interface that the packet leaves by. [`FlowPath::In`] ignores it.
     pub out_interface: String,
 }
 
-/// The way of a packet through the host.
+/// The path of a packet through the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Path {
+pub enum FlowPath {
     /// To a program on this host.
     In,
-    /// To a port that this host publishes for a container, which listens at this port inside.
+    /// To a port that this host publishes for a container. The value is the container's own port.
     Published(u16),
     /// From a program on this host.
     Out,
-    /// Through this host, from one interface to another; a container's own traffic, too.
+    /// Through this host, from one interface to another, or from a container.
     Forward,
 }
 
 /// What a packet carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Payload {
-    /// TCP or UDP (or another protocol with ports) from port to port.
+    /// TCP, UDP or another protocol with ports.
     Ports {
-        /// The protocol's number.
+        /// Number of the protocol.
         protocol: u8,
-        /// From.
+        /// Source port.
         source: u16,
-        /// To.
+        /// Destination port.
         destination: u16,
     },
     /// ICMP, or ICMPv6 between IPv6 addresses.
     Icmp {
-        /// Its type.
+        /// The ICMP type.
         kind: u8,
     },
-    /// Another protocol, of which rules know nothing but its number.
+    /// Another protocol, given by its number.
     Protocol(u8),
 }
 
-/// What each hook that the packet passes decides; the last one ends its way.
+/// The decision of each hook that a packet passes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation<'t> {
-    /// What becomes of it.
+    /// What happens to the packet.
     pub fate: Fate,
-    /// At least one, in the order of the way.
+    /// The hooks in the order in which the packet passes them. At least one.
     pub hooks: Vec<(Hook, Decision<'t>)>,
 }
 
 impl<'t> Explanation<'t> {
-    /// The decision that counts: the last one that does not leave it to another hook.
+    /// Returns the last decision that does not leave the packet to another hook.
     #[must_use]
     pub fn deciding(&self) -> Option<&(Hook, Decision<'t>)> {
         let defers = |decision: &Decision<'_>| {
             let comment = decision.rule.and_then(|(_, rule)| rule.comment.as_deref());
-            comment.is_some_and(|comment| DEFERRALS.contains(&comment))
+            comment.is_some_and(|comment| DEFERRAL_COMMENTS.contains(&comment))
         };
         self.hooks.iter().rfind(|(_, decision)| !defers(decision))
     }
 
-    /// Whether it counts as evidence of a scan, and what the last rule that looked at that says;
-    /// `None` if none did.
+    /// Returns what the scan detection says about the packet: whether the packet counts as part of a
+    /// scan, and the comment of the last rule that decided this. Returns `None` if no such rule matched.
     #[must_use]
     pub fn scan(&self) -> Option<(bool, &'t str)> {
         let matched = self.hooks.iter().flat_map(|(_, decision)| &decision.matched);
-        let counted = Expr::Counter(CLOSED.to_owned());
+        let counted = Expr::Counter(CLOSED_PORT_COUNTER.to_owned());
         let counts = matched.clone().any(|(.., rule)| rule.exprs.contains(&counted));
         let mut words =
-            matched.filter_map(|(.., rule)| rule.comment.as_deref()?.strip_prefix(SCAN));
+            matched.filter_map(|(.., rule)| rule.comment.as_deref()?.strip_prefix(COMMENT_PREFIX));
         words.next_back().map(|why| (counts, why))
     }
 }
 
-/// What the table does with the first packet of this connection, given what rules have remembered.
+/// Returns what a table does with the first packet of a connection. `memory` has the elements that
+/// rules have added to sets.
 ///
-/// Addresses of multicast groups and the broadcast address of all networks are known as such; that
-/// an address is this host's own, or a network's broadcast address, only the host knows.
+/// Multicast addresses and 255.255.255.255 are recognized. Every other destination counts as this
+/// host's own address or as a unicast address, according to the path, because only the host knows its
+/// addresses and the broadcast addresses of its networks.
 #[must_use]
 pub fn explain<'t>(table: &'t Table, flow: &Flow, memory: &mut Memory) -> Explanation<'t> {
     let mut hooks = Vec::new();
@@ -110,7 +112,7 @@ pub fn explain<'t>(table: &'t Table, flow: &Flow, memory: &mut Memory) -> Explan
     Explanation { fate: Fate::Accept, hooks }
 }
 
-/// The packet as it is at each hook that it passes.
+/// Returns the packet as each hook sees it.
 fn packets(flow: &Flow) -> Vec<(Hook, Packet)> {
     let (from, to) = (flow.source, flow.destination);
     let packet = match flow.payload {
@@ -125,21 +127,21 @@ fn packets(flow: &Flow) -> Vec<(Hook, Packet)> {
     let fib_daddr_type = match (flow.path, to) {
         (_, IpAddr::V4(to)) if to.is_broadcast() => fib_type::BROADCAST,
         (_, to) if to.is_multicast() => fib_type::MULTICAST,
-        (Path::Forward | Path::Out, _) => fib_type::UNICAST,
-        (Path::In | Path::Published(_), _) => fib_type::LOCAL,
+        (FlowPath::Forward | FlowPath::Out, _) => fib_type::UNICAST,
+        (FlowPath::In | FlowPath::Published(_), _) => fib_type::LOCAL,
     };
     let packet = Packet { fib_daddr_type, ..packet };
     let input = flow.in_interface.clone();
     let prerouting = Packet { in_interface: input.clone(), ..packet.clone() };
     let output = flow.out_interface.clone();
     match flow.path {
-        Path::In => vec![(Hook::Prerouting, prerouting.clone()), (Hook::Input, prerouting)],
-        Path::Out => vec![(Hook::Output, Packet { out_interface: output, ..packet })],
-        Path::Forward => vec![
+        FlowPath::In => vec![(Hook::Prerouting, prerouting.clone()), (Hook::Input, prerouting)],
+        FlowPath::Out => vec![(Hook::Output, Packet { out_interface: output, ..packet })],
+        FlowPath::Forward => vec![
             (Hook::Prerouting, prerouting),
             (Hook::Forward, Packet { in_interface: input, out_interface: output, ..packet }),
         ],
-        Path::Published(inner) => {
+        FlowPath::Published(inner) => {
             let mut transport = packet.transport.clone();
             let port = transport.get(2..4).and_then(|port| port.try_into().ok());
             transport.splice(2.min(transport.len())..4.min(transport.len()), inner.to_be_bytes());

@@ -8,17 +8,20 @@
 #[cfg(any(test, feature = "arbitrary"))]
 pub mod arbitrary;
 mod check;
+mod comment;
 mod compile;
 mod explain;
 mod json;
 mod lint;
+mod log_prefix;
 mod policy;
 mod problem;
 mod sample;
 
-pub use compile::{CONTAINERS, MARK, TABLE};
-pub use explain::{Explanation, Flow, Path, Payload, explain};
+pub use compile::{CONTAINERS_CHAIN, TABLE_COMMENT, TABLE_NAME};
+pub use explain::{Explanation, Flow, FlowPath, Payload, explain};
 pub use json::{protocol_number, protocol_word, schema};
+pub use log_prefix::LoggedRule;
 pub use policy::{Policy, RuleInfo};
 pub use problem::{Problem, Severity};
-pub use sample::{Ground, Sample};
+pub use sample::{Sample, SampleHosts};

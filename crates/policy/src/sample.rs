@@ -1,22 +1,21 @@
-//! Connections to try a policy with: for each rule some that it is about, and some that no rule
-//! asked for.
+//! Connections to try a policy with: some for each rule, and some that no rule is about.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::{Ipv4Network, Ipv6Network};
-use nfguard_netlink::protocol;
+use nfguard_netlink::{IpVersion, PerIpVersion, protocol};
 
-use crate::explain::{Flow, Path, Payload};
+use crate::explain::{Flow, FlowPath, Payload};
 use crate::policy::{Action, Addresses, Direction, Interface, Policy, Ports, Rule, Traffic};
 
-/// Where connections are tried.
+/// The two hosts between which connections are tried.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ground {
-    /// The addresses of the host with the policy.
+pub struct SampleHosts {
+    /// Addresses of the host with the policy.
     pub host: (Ipv4Addr, Ipv6Addr),
-    /// Somebody on the internet.
-    pub far: (Ipv4Addr, Ipv6Addr),
-    /// The interface that is between them.
+    /// Addresses of a host on the internet.
+    pub remote: (Ipv4Addr, Ipv6Addr),
+    /// The host's interface to the remote host.
     pub interface: String,
 }
 
@@ -25,94 +24,99 @@ pub struct Ground {
 pub struct Sample {
     /// The connection.
     pub flow: Flow,
-    /// The rule that it was chosen for; `None` if it is there to be refused by the defaults.
+    /// The rule that the connection was chosen for. `None` if only the defaults are about it.
     pub rule: Option<String>,
-    /// How often to open it, one after the other: more than once for a limit.
+    /// How many times to open it in sequence: more than once for a limit.
     pub times: u8,
 }
 
-/// Source port of all samples of rules that do not ask for one.
+/// Source port of samples for rules without a source port.
 const SOURCE_PORT: u16 = 40_000;
-/// How many ranges of a list of ports are tried.
-const RANGES: usize = 3;
-/// "discard" and "smtp": ports that hardly a policy opens (RFC 863, RFC 5321).
-const UNWANTED: [(u8, u16); 3] = [(protocol::TCP, 9), (protocol::UDP, 9), (protocol::TCP, 25)];
-const ECHO_REQUEST: (u8, u8) = (8, 128);
+/// Number of port ranges of one rule that get a sample.
+const MAX_RANGES: usize = 3;
+/// The ports of "discard" and "smtp", which few policies open (RFC 863, RFC 5321).
+const UNMATCHED_PORTS: [(u8, u16); 3] =
+    [(protocol::TCP, 9), (protocol::UDP, 9), (protocol::TCP, 25)];
+const ECHO_REQUEST: PerIpVersion<u8> = PerIpVersion { v4: 8, v6: 128 };
 
 impl Policy {
-    /// Connections that show what the policy does, IPv4 and IPv6. Rules for other interfaces than
-    /// the ground's, for routed packets, for containers alone, and for protocols without ports are
-    /// left out.
+    /// Returns connections that show what the policy does, for IPv4 and IPv6. There are none for
+    /// rules about other interfaces, routed packets, containers alone, or protocols without ports.
     #[must_use]
-    pub fn samples(&self, ground: &Ground) -> Vec<Sample> {
+    pub fn samples(&self, hosts: &SampleHosts) -> Vec<Sample> {
         let mut samples = Vec::new();
         for rule in &self.rules {
             let (path, interfaces) = match rule.direction {
-                Direction::In => (Path::In, &rule.in_interface),
-                Direction::Out if rule.in_interface.is_empty() => (Path::Out, &rule.out_interface),
+                Direction::In => (FlowPath::In, &rule.in_interface),
+                Direction::Out if rule.in_interface.is_empty() => {
+                    (FlowPath::Out, &rule.out_interface)
+                }
                 Direction::Out | Direction::Forward => continue,
             };
-            if !includes(interfaces, &ground.interface) {
+            if !includes(interfaces, &hosts.interface) {
                 continue;
             }
             let times = match rule.action {
                 Action::Limit(limit) => limit.connections,
                 Action::Allow | Action::Deny | Action::Reject => 1,
             };
-            for is_v6 in [false, true] {
-                let Some((source, destination)) = self.ends(rule, path, is_v6, ground) else {
+            for version in IpVersion::ALL {
+                let Some((source, destination)) = self.ends(rule, path, version, hosts) else {
                     continue;
                 };
-                samples.extend(payloads(&rule.traffic, is_v6).into_iter().map(|payload| Sample {
-                    flow: flow(path, source, destination, payload, ground),
-                    rule: Some(rule.name.clone()),
-                    times,
+                samples.extend(payloads(&rule.traffic, version).into_iter().map(|payload| {
+                    Sample {
+                        flow: flow(path, source, destination, payload, hosts),
+                        rule: Some(rule.name.clone()),
+                        times,
+                    }
                 }));
             }
         }
-        for (path, is_v6) in
-            [(Path::In, false), (Path::In, true), (Path::Out, false), (Path::Out, true)]
+        let paths = [FlowPath::In, FlowPath::Out];
+        for (path, version) in
+            paths.into_iter().flat_map(|path| IpVersion::ALL.map(|it| (path, it)))
         {
-            let (source, destination) = default_ends(path, is_v6, ground);
-            let ports = UNWANTED.map(|(protocol, destination)| Payload::Ports {
+            let (source, destination) = default_ends(path, version, hosts);
+            let ports = UNMATCHED_PORTS.map(|(protocol, destination)| Payload::Ports {
                 protocol,
                 source: SOURCE_PORT,
                 destination,
             });
-            let kind = if is_v6 { ECHO_REQUEST.1 } else { ECHO_REQUEST.0 };
+            let kind = ECHO_REQUEST[version];
             samples.extend(ports.into_iter().chain([Payload::Icmp { kind }]).map(|payload| {
-                let flow = flow(path, source, destination, payload, ground);
+                let flow = flow(path, source, destination, payload, hosts);
                 Sample { flow, rule: None, times: 1 }
             }));
         }
         samples
     }
 
-    /// Source and destination that the rule is about; `None` if it is not about this family.
+    /// Returns a source and a destination that a rule is about. Returns `None` if the rule is not about
+    /// this IP version.
     fn ends(
         &self,
         rule: &Rule,
-        path: Path,
-        is_v6: bool,
-        ground: &Ground,
+        path: FlowPath,
+        version: IpVersion,
+        hosts: &SampleHosts,
     ) -> Option<(IpAddr, IpAddr)> {
-        let (source, destination) = default_ends(path, is_v6, ground);
+        let (source, destination) = default_ends(path, version, hosts);
         Some((
-            self.address(&rule.from, is_v6, source)?,
-            self.address(&rule.to, is_v6, destination)?,
+            self.address(&rule.from, version, source)?,
+            self.address(&rule.to, version, destination)?,
         ))
     }
 
-    fn address(&self, addresses: &Addresses, is_v6: bool, any: IpAddr) -> Option<IpAddr> {
+    fn address(&self, addresses: &Addresses, version: IpVersion, any: IpAddr) -> Option<IpAddr> {
         let prefixes = match addresses {
             Addresses::Any => return Some(any),
             Addresses::Group(index) => &self.groups.get(*index)?.prefixes,
             Addresses::Prefixes(prefixes) => prefixes,
         };
-        if is_v6 {
-            prefixes.v6.first().map(|network| host_v6(*network).into())
-        } else {
-            prefixes.v4.first().map(|network| host_v4(*network).into())
+        match version {
+            IpVersion::V4 => prefixes.v4.first().map(|network| host_v4(*network).into()),
+            IpVersion::V6 => prefixes.v6.first().map(|network| host_v6(*network).into()),
         }
     }
 }
@@ -122,14 +126,18 @@ fn includes(interfaces: &[Interface], name: &str) -> bool {
     interfaces.is_empty() || interfaces.iter().any(|each| each.contains(&named))
 }
 
-fn default_ends(path: Path, is_v6: bool, ground: &Ground) -> (IpAddr, IpAddr) {
-    let pick =
-        |(v4, v6): (Ipv4Addr, Ipv6Addr)| -> IpAddr { if is_v6 { v6.into() } else { v4.into() } };
-    let (host, far) = (pick(ground.host), pick(ground.far));
-    if path == Path::Out { (host, far) } else { (far, host) }
+fn default_ends(path: FlowPath, version: IpVersion, hosts: &SampleHosts) -> (IpAddr, IpAddr) {
+    let address = |(v4, v6): (Ipv4Addr, Ipv6Addr)| -> IpAddr {
+        match version {
+            IpVersion::V4 => v4.into(),
+            IpVersion::V6 => v6.into(),
+        }
+    };
+    let (host, remote) = (address(hosts.host), address(hosts.remote));
+    if path == FlowPath::Out { (host, remote) } else { (remote, host) }
 }
 
-/// A host's address in the network: not the network's own, nor its broadcast address.
+/// Returns the address of a host in a network: not the network's own, and not its broadcast address.
 fn host_v4(network: Ipv4Network) -> Ipv4Addr {
     let inside = if network.prefix() < 31 { 1 } else { 0 };
     Ipv4Addr::from_bits(network.network().to_bits() | inside)
@@ -140,7 +148,7 @@ fn host_v6(network: Ipv6Network) -> Ipv6Addr {
     Ipv6Addr::from_bits(network.network().to_bits() | inside)
 }
 
-fn payloads(traffic: &Traffic, is_v6: bool) -> Vec<Payload> {
+fn payloads(traffic: &Traffic, version: IpVersion) -> Vec<Payload> {
     match traffic {
         Traffic::Any => vec![
             Payload::Ports { protocol: protocol::TCP, source: SOURCE_PORT, destination: 4000 },
@@ -161,7 +169,11 @@ fn payloads(traffic: &Traffic, is_v6: bool) -> Vec<Payload> {
                 .collect()
         }
         Traffic::Icmp { v4, v6 } => {
-            let (types, echo) = if is_v6 { (v6, ECHO_REQUEST.1) } else { (v4, ECHO_REQUEST.0) };
+            let types = match version {
+                IpVersion::V4 => v4,
+                IpVersion::V6 => v6,
+            };
+            let echo = ECHO_REQUEST[version];
             let pings = types.as_ref().is_some_and(|all| all.is_empty() || all.contains(&echo));
             if pings { vec![Payload::Icmp { kind: echo }] } else { Vec::new() }
         }
@@ -173,17 +185,17 @@ fn starts(ports: &Ports) -> Vec<u16> {
     if ports.0.is_empty() {
         return vec![4000];
     }
-    ports.0.iter().take(RANGES).map(|(first, _)| *first).collect()
+    ports.0.iter().take(MAX_RANGES).map(|(first, _)| *first).collect()
 }
 
 fn flow(
-    path: Path,
+    path: FlowPath,
     source: IpAddr,
     destination: IpAddr,
     payload: Payload,
-    ground: &Ground,
+    hosts: &SampleHosts,
 ) -> Flow {
-    let interface = ground.interface.clone();
+    let interface = hosts.interface.clone();
     Flow {
         path,
         source,

@@ -1,18 +1,18 @@
-//! The allowances that every policy carries unless it switches them off.
+//! The allowances that every policy has unless it switches them off.
 //!
-//! UFW's `before.rules` and `before6.rules` are the reference; where this differs, it is because a
-//! host that denies what leaves could not get an address (DHCP), or because nobody has used the
-//! protocol for years (SEND, mobile IPv6).
+//! The reference is UFW's `before.rules` and `before6.rules`, with two differences. DHCP is allowed
+//! in both directions, because a host that denies outgoing connections could not get an address. SEND
+//! and mobile IPv6 have no built-in, because they are obsolete.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use nfguard_netlink::{Expr, KeyType, Set, protocol};
+use nfguard_netlink::{Expr, IpVersion, KeyType, Set, protocol};
 
-use super::expr::{self, End, Family};
+use super::expr::{self, End};
 use super::rule;
 use crate::policy::Builtin;
 
-/// Without these nothing works; they come before the rules. In the order in which they are tried.
+/// Built-ins before the rules, in the order in which the kernel tries them. A host needs them to work.
 pub(super) const INBOUND: &[Builtin] = &[
     Builtin::IcmpErrors,
     Builtin::NeighbourDiscovery,
@@ -20,7 +20,7 @@ pub(super) const INBOUND: &[Builtin] = &[
     Builtin::Dhcpv4Client,
     Builtin::Dhcpv6Client,
 ];
-/// These come after the rules, so that one can deny them to somebody.
+/// Built-ins after the rules, so that a rule can deny them to a source.
 pub(super) const INBOUND_LAST: &[Builtin] = &[Builtin::PingIn, Builtin::Mdns, Builtin::Upnp];
 pub(super) const FORWARD: &[Builtin] = &[Builtin::IcmpErrors];
 pub(super) const OUTPUT: &[Builtin] = &[
@@ -46,39 +46,43 @@ const MDNS: (Ipv4Addr, Ipv6Addr, u16) =
 const UPNP: (Ipv4Addr, Ipv6Addr, u16) =
     (Ipv4Addr::new(239, 255, 255, 250), Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xf), 1900);
 
-/// What a built-in accepts in this chain: one match a rule. Sets that it needs are added once.
+/// Returns the matches of a built-in in this chain, one for each rule. Adds the sets that they need.
 pub(super) fn rules(which: Builtin, chain: &str, sets: &mut Vec<Set>) -> Vec<Vec<Expr>> {
-    let mut types = |name: &str, family, types: &[u8]| icmp_types(sets, name, family, types);
+    let mut types = |name: &str, version, types: &[u8]| icmp_types(sets, name, version, types);
     let incoming = chain == "inbound";
     match which {
         Builtin::IcmpErrors => vec![
-            types("icmp_errors", Family::V4, &ICMP_ERRORS),
-            types("icmpv6_errors", Family::V6, &ICMPV6_ERRORS),
+            types("icmp_errors", IpVersion::V4, &ICMP_ERRORS),
+            types("icmpv6_errors", IpVersion::V6, &ICMPV6_ERRORS),
         ],
         Builtin::PingIn | Builtin::PingOut => {
-            vec![icmp_type(Family::V4, ECHO_REQUEST.0), icmp_type(Family::V6, ECHO_REQUEST.1)]
+            vec![icmp_type(IpVersion::V4, ECHO_REQUEST.0), icmp_type(IpVersion::V6, ECHO_REQUEST.1)]
         }
-        // The hop limit shows that no router passed it on.
+        // The hop limit shows that no router forwarded the packet.
         Builtin::NeighbourDiscovery => {
-            let discovery = types("neighbour_discovery", Family::V6, &NEIGHBOUR_DISCOVERY);
+            let discovery = types("neighbour_discovery", IpVersion::V6, &NEIGHBOUR_DISCOVERY);
             vec![[discovery, expr::hop_limit_255()].concat()]
         }
         Builtin::MulticastListener => {
-            let listener = types("multicast_listener", Family::V6, &MULTICAST_LISTENER);
+            let listener = types("multicast_listener", IpVersion::V6, &MULTICAST_LISTENER);
             let from = if incoming { link_local(End::Source) } else { Vec::new() };
             vec![[listener, from].concat()]
         }
         Builtin::Dhcpv4Client => {
             let ports = if incoming { (67, 68) } else { (68, 67) };
-            vec![[expr::family(Family::V4), udp(ports)].concat()]
+            vec![[expr::ip_version(IpVersion::V4), udp(ports)].concat()]
         }
         Builtin::Dhcpv6Client if incoming => {
             let to = link_local(End::Destination);
-            vec![[expr::family(Family::V6), link_local(End::Source), to, udp((547, 546))].concat()]
+            vec![
+                [expr::ip_version(IpVersion::V6), link_local(End::Source), to, udp((547, 546))]
+                    .concat(),
+            ]
         }
         Builtin::Dhcpv6Client => {
-            let to = expr::in_prefix(Family::V6, End::Destination, &DHCPV6_SERVERS.octets(), 128);
-            vec![[expr::family(Family::V6), to, udp((546, 547))].concat()]
+            let to =
+                expr::in_prefix(IpVersion::V6, End::Destination, &DHCPV6_SERVERS.octets(), 128);
+            vec![[expr::ip_version(IpVersion::V6), to, udp((546, 547))].concat()]
         }
         Builtin::Mdns => multicast_service(MDNS),
         Builtin::Upnp => multicast_service(UPNP),
@@ -90,22 +94,22 @@ pub(super) fn rules(which: Builtin, chain: &str, sets: &mut Vec<Set>) -> Vec<Vec
     }
 }
 
-fn icmp_type(family: Family, kind: u8) -> Vec<Expr> {
-    [expr::icmp(family), expr::equals(expr::icmp_type(), vec![kind])].concat()
+fn icmp_type(version: IpVersion, kind: u8) -> Vec<Expr> {
+    [expr::icmp(version), expr::equals(expr::icmp_type(), vec![kind])].concat()
 }
 
-fn icmp_types(sets: &mut Vec<Set>, name: &str, family: Family, types: &[u8]) -> Vec<Expr> {
+fn icmp_types(sets: &mut Vec<Set>, name: &str, version: IpVersion, types: &[u8]) -> Vec<Expr> {
     if !sets.iter().any(|set| set.name == name) {
-        let key = if family == Family::V4 { KeyType::IcmpType } else { KeyType::Icmpv6Type };
+        let key = if version == IpVersion::V4 { KeyType::IcmpType } else { KeyType::Icmpv6Type };
         sets.push(rule::value_set(name, key, types.iter().map(|kind| vec![*kind])));
     }
-    [expr::icmp(family), vec![expr::icmp_type(), expr::lookup(name, false)]].concat()
+    [expr::icmp(version), vec![expr::icmp_type(), expr::lookup(name, false)]].concat()
 }
 
-/// The family must have been matched.
+/// Matches a link-local address. The rule must have matched IPv6.
 fn link_local(end: End) -> Vec<Expr> {
     let network = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0);
-    expr::in_prefix(Family::V6, end, &network.octets(), 10)
+    expr::in_prefix(IpVersion::V6, end, &network.octets(), 10)
 }
 
 fn udp((source, destination): (u16, u16)) -> Vec<Expr> {
@@ -118,14 +122,15 @@ fn udp((source, destination): (u16, u16)) -> Vec<Expr> {
 }
 
 fn multicast_service((v4, v6, port): (Ipv4Addr, Ipv6Addr, u16)) -> Vec<Vec<Expr>> {
-    let groups: [(Family, &[u8]); 2] = [(Family::V4, &v4.octets()), (Family::V6, &v6.octets())];
+    let groups: [(IpVersion, &[u8]); 2] =
+        [(IpVersion::V4, &v4.octets()), (IpVersion::V6, &v6.octets())];
     groups
         .into_iter()
-        .map(|(family, group)| {
+        .map(|(version, group)| {
             let len = u8::try_from(group.len() * 8).unwrap_or(128);
             [
-                expr::family(family),
-                expr::in_prefix(family, End::Destination, group, len),
+                expr::ip_version(version),
+                expr::in_prefix(version, End::Destination, group, len),
                 expr::protocol(protocol::UDP),
                 expr::in_range(expr::port(End::Destination), (port, port)),
             ]

@@ -1,29 +1,24 @@
-//! Short words for the expressions that rules are put together from.
+//! Builders of the expressions that rules consist of.
 
-use nfguard_netlink::{CmpOp, CtKey, Expr, Header, MetaKey, Reg, ct_state, protocol as number};
+use nfguard_netlink::{
+    CmpOp, CtKey, Expr, Header, IpVersion, MetaKey, Reg, ct_state, protocol as number,
+};
 
 use crate::policy::Interface;
 
-/// Every match here loads into the first register and compares it at once.
+/// The register of every match here. A match loads a value and compares it at once.
 const REG: Reg = Reg::FIRST;
 
-/// One of the two families of addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Family {
-    V4,
-    V6,
-}
-
-/// Source or destination.
+/// Source or destination of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     Source,
     Destination,
 }
 
-pub(super) fn family(family: Family) -> Vec<Expr> {
+pub(super) fn ip_version(version: IpVersion) -> Vec<Expr> {
     // AF_INET and AF_INET6.
-    let number = if family == Family::V4 { 2 } else { 10 };
+    let number = if version == IpVersion::V4 { 2 } else { 10 };
     compare(meta(MetaKey::Nfproto), CmpOp::Eq, vec![number])
 }
 
@@ -39,7 +34,8 @@ pub(super) fn oifname(interface: &Interface) -> Vec<Expr> {
     compare(meta(MetaKey::Oifname), CmpOp::Eq, name(interface))
 }
 
-/// A name in full is compared with the NULs behind it, the start of one without.
+/// Returns the bytes to compare. A full name includes the NULs behind it; the start of a name does
+/// not.
 fn name(interface: &Interface) -> Vec<u8> {
     let mut bytes = interface.name.clone().into_bytes();
     if !interface.wildcard {
@@ -73,33 +69,33 @@ pub(super) fn fib_type(kind: u32) -> Vec<Expr> {
     compare(Expr::FibDaddrType { reg: REG }, CmpOp::Eq, kind.to_ne_bytes().to_vec())
 }
 
-/// An IPv6 routing header of type 0.
+/// Matches an IPv6 routing header of type 0.
 pub(super) fn rh0() -> Vec<Expr> {
     let kind = Expr::Exthdr { kind: 43, offset: 2, len: 1, reg: REG };
-    [family(Family::V6), compare(kind, CmpOp::Eq, vec![0])].concat()
+    [ip_version(IpVersion::V6), compare(kind, CmpOp::Eq, vec![0])].concat()
 }
 
-/// The address itself; its family must have been matched.
-pub(super) fn address(of: Family, end: End) -> Expr {
-    let len = if of == Family::V4 { 4 } else { 16 };
+/// Loads an address. The rule must have matched its IP version.
+pub(super) fn address(of: IpVersion, end: End) -> Expr {
+    let len = if of == IpVersion::V4 { 4 } else { 16 };
     start_of_address(of, end, len)
 }
 
-/// Its first `len` bytes.
-fn start_of_address(of: Family, end: End, len: u8) -> Expr {
+/// Loads the first `len` bytes of an address.
+fn start_of_address(of: IpVersion, end: End, len: u8) -> Expr {
     let offset = match (of, end) {
-        (Family::V4, End::Source) => 12,
-        (Family::V4, End::Destination) => 16,
-        (Family::V6, End::Source) => 8,
-        (Family::V6, End::Destination) => 24,
+        (IpVersion::V4, End::Source) => 12,
+        (IpVersion::V4, End::Destination) => 16,
+        (IpVersion::V6, End::Source) => 8,
+        (IpVersion::V6, End::Destination) => 24,
     };
     Expr::Payload { header: Header::Network, offset, len: len.into(), reg: REG }
 }
 
-/// An address within a prefix, given as its network's bytes and its length.
-pub(super) fn in_prefix(of: Family, end: End, network: &[u8], len: u8) -> Vec<Expr> {
+/// Matches an address within a prefix, given by the bytes of its network and its length.
+pub(super) fn in_prefix(of: IpVersion, end: End, network: &[u8], len: u8) -> Vec<Expr> {
     let equals = |data: &[u8]| Expr::Cmp { reg: REG, op: CmpOp::Eq, data: data.to_vec() };
-    // Whole bytes need no mask, which is less work for each packet and each load.
+    // A prefix of whole bytes needs no mask, which saves work for each packet and each load.
     match network.get(..usize::from(len / 8)) {
         Some(start) if len > 0 && len.is_multiple_of(8) => {
             vec![start_of_address(of, end, len / 8), equals(start)]
@@ -119,7 +115,7 @@ pub(super) fn mask(bytes: usize, len: u8) -> Expr {
     Expr::Bitwise { reg: REG, mask, xor: vec![0; bytes] }
 }
 
-/// Those flags of the mask that the packet has are exactly these; TCP must have been matched.
+/// Matches packets whose flags within `mask` are exactly `flags`. The rule must have matched TCP.
 pub(super) fn tcp_flags(mask: u8, flags: u8) -> Vec<Expr> {
     vec![
         Expr::Payload { header: Header::Transport, offset: 13, len: 1, reg: REG },
@@ -133,18 +129,18 @@ pub(super) fn hop_limit_255() -> Vec<Expr> {
     compare(field, CmpOp::Eq, vec![255])
 }
 
-/// The source or destination port in the packet; its protocol must have been matched.
+/// Loads a port of the packet. The rule must have matched the protocol.
 pub(super) fn port(end: End) -> Expr {
     let offset = if end == End::Source { 0 } else { 2 };
     Expr::Payload { header: Header::Transport, offset, len: 2, reg: REG }
 }
 
-/// The destination port before DNAT; its protocol must have been matched.
+/// Loads the destination port before DNAT. The rule must have matched the protocol.
 pub(super) fn original_port() -> Expr {
     Expr::Ct { key: CtKey::OriginalProtoDst, reg: REG }
 }
 
-/// A loaded port within a range.
+/// Matches a loaded port within a range.
 pub(super) fn in_range(field: Expr, (first, last): (u16, u16)) -> Vec<Expr> {
     let cmp = |op, port: u16| Expr::Cmp { reg: REG, op, data: port.to_be_bytes().to_vec() };
     if first == last {
@@ -154,13 +150,13 @@ pub(super) fn in_range(field: Expr, (first, last): (u16, u16)) -> Vec<Expr> {
     }
 }
 
-/// The protocol of a family's ICMP, family included.
-pub(super) fn icmp(of: Family) -> Vec<Expr> {
-    let number = if of == Family::V4 { number::ICMP } else { number::ICMPV6 };
-    [family(of), protocol(number)].concat()
+/// Matches the IP version and its ICMP protocol.
+pub(super) fn icmp(of: IpVersion) -> Vec<Expr> {
+    let number = if of == IpVersion::V4 { number::ICMP } else { number::ICMPV6 };
+    [ip_version(of), protocol(number)].concat()
 }
 
-/// The ICMP type; its protocol must have been matched.
+/// Loads the ICMP type. The rule must have matched the protocol.
 pub(super) fn icmp_type() -> Expr {
     Expr::Payload { header: Header::Transport, offset: 0, len: 1, reg: REG }
 }

@@ -1,24 +1,26 @@
-//! One rule of a policy as rules, sets and chains of a table.
+//! Compiles one rule of a policy to rules, sets and chains of a table.
 
 use nfguard_netlink::{
-    Chain, Dynset, Element, Expr, Key, KeyType, Reg, Rule as NftRule, Set, protocol,
+    Chain, Dynset, Element, Expr, IpVersion, Key, KeyType, Reg, Rule as NftRule, Set, protocol,
 };
 
-use super::expr::{self, End, Family};
-use super::{accept, commented, discard, goto, log_line, verdicts};
+use super::expr::{self, End};
+use super::log::log_line;
+use super::{accept, commented, discard, goto, verdicts};
 use crate::policy::{
     Action, Addresses, Direction, Interface, Limit, Policy, Ports, Prefixes, Rule, Traffic, Verdict,
 };
 
-/// What becomes of one rule.
+/// The objects of one rule.
 pub(super) struct Compiled {
     pub(super) sets: Vec<Set>,
     pub(super) chains: Vec<Chain>,
     pub(super) rules: Vec<NftRule>,
 }
 
-/// What the names of a rule's counter, sets and chain begin with. No rule's name has a slash.
-pub(super) fn object(rule: &Rule) -> String {
+/// Returns the name of a rule's counter, with which the names of its sets and its chain begin. The
+/// name of a rule has no slash.
+pub(super) fn object_name(rule: &Rule) -> String {
     let direction = match rule.direction {
         Direction::In => "in",
         Direction::Out => "out",
@@ -28,11 +30,11 @@ pub(super) fn object(rule: &Rule) -> String {
 }
 
 pub(super) fn compile(policy: &Policy, rule: &Rule, counter: &[Expr]) -> Compiled {
-    let object = object(rule);
+    let object = object_name(rule);
     let comment = comment(rule);
     let mut compiled =
         Compiled { sets: sets(rule, &object), chains: Vec::new(), rules: Vec::new() };
-    for Match { exprs, protocol } in matches(policy, rule, &object, Port::InPacket) {
+    for Match { exprs, protocol } in matches(policy, rule, &object, PortSource::Packet) {
         let logs = rule.log.as_ref().filter(|_| !matches!(rule.action, Action::Limit(_)));
         if let Some(target) = logs {
             let verdict = match rule.action {
@@ -55,20 +57,21 @@ pub(super) fn compile(policy: &Policy, rule: &Rule, counter: &[Expr]) -> Compile
         }
     }
     if let Action::Limit(limit) = rule.action {
-        let families = match families(policy, rule).as_slice() {
+        let versions = match versions(policy, rule).as_slice() {
             [Some(one)] => vec![*one],
-            _ => vec![Family::V4, Family::V6],
+            _ => IpVersion::ALL.to_vec(),
         };
-        compiled.sets.extend(limit_sets(&object, &limit, &families));
-        compiled.chains.push(limit_chain(rule, &object, &limit, &families));
+        compiled.sets.extend(limit_sets(&object, &limit, &versions));
+        compiled.chains.push(limit_chain(rule, &object, &limit, &versions));
     }
     compiled
 }
 
-/// The same rule after DNAT, by the port before it. `ingress` has judged the first packet by where
-/// it was sent to and counted it for a limit, so both are left out here: a denial for one of
-/// several addresses is its alone. What this adds is for addresses that are routed here without
-/// being this host's, and rewritten by somebody else than Docker: `ingress` lets those go by.
+/// Returns the same rule for packets after DNAT, matched by the port before DNAT. `ingress` has judged
+/// the first packet by its destination and counted it for a limit, so destinations and limits are
+/// left out here: a denial of one address must not deny the others. These rules matter for packets
+/// to addresses that are routed here, are not this host's, and are rewritten by a program other than
+/// Docker: `ingress` does not judge those.
 pub(super) fn published(policy: &Policy, rule: &Rule) -> Vec<NftRule> {
     let ends = |protocol| match rule.action {
         Action::Allow | Action::Limit(_) => verdicts(Verdict::Accept, protocol),
@@ -80,7 +83,7 @@ pub(super) fn published(policy: &Policy, rule: &Rule) -> Vec<NftRule> {
     if rule.direction != Direction::In || denies_one_address {
         return Vec::new();
     }
-    matches(policy, rule, &object(rule), Port::Original)
+    matches(policy, rule, &object_name(rule), PortSource::Conntrack)
         .into_iter()
         .flat_map(|Match { exprs, protocol }| {
             ends(protocol)
@@ -91,29 +94,33 @@ pub(super) fn published(policy: &Policy, rule: &Rule) -> Vec<NftRule> {
         .collect()
 }
 
-/// One set of a group or of a rule's addresses for each family that has any.
+/// Returns the sets of a group or of a rule's addresses: one for each IP version with an address.
 pub(super) fn prefix_sets(name: &str, prefixes: &Prefixes) -> Vec<Set> {
-    let networks = |family| {
-        let keys: Vec<Key> = networks(prefixes, family)
+    let networks = |version| {
+        let keys: Vec<Key> = networks(prefixes, version)
             .into_iter()
             .map(|(first, len)| {
                 let last = last_of(&first, len);
                 Key::Range(first, last)
             })
             .collect();
-        let (key, suffix) = match family {
-            Family::V4 => (KeyType::Ipv4Addr, "v4"),
-            Family::V6 => (KeyType::Ipv6Addr, "v6"),
-        };
         (!keys.is_empty()).then(|| Set {
-            name: format!("{name}/{suffix}"),
-            key: vec![key],
+            name: format!("{name}/{}", version.suffix()),
+            key: vec![address_key(version)],
             interval: true,
             elements: keys.into_iter().map(Element::from).collect(),
             ..Set::default()
         })
     };
-    [Family::V4, Family::V6].into_iter().filter_map(networks).collect()
+    IpVersion::ALL.into_iter().filter_map(networks).collect()
+}
+
+/// Returns the key type of a set of addresses.
+pub(super) fn address_key(version: IpVersion) -> KeyType {
+    match version {
+        IpVersion::V4 => KeyType::Ipv4Addr,
+        IpVersion::V6 => KeyType::Ipv6Addr,
+    }
 }
 
 pub(super) fn group_set(group: &str) -> String {
@@ -125,7 +132,7 @@ pub(super) fn value_set(name: &str, key: KeyType, values: impl Iterator<Item = V
     Set { name: name.to_owned(), key: vec![key], elements, ..Set::default() }
 }
 
-/// The sets that hold what a rule lists.
+/// Returns the sets of the addresses, ports and ICMP types that a rule lists.
 fn sets(rule: &Rule, object: &str) -> Vec<Set> {
     let mut sets = Vec::new();
     for (end, addresses) in [("from", &rule.from), ("to", &rule.to)] {
@@ -172,37 +179,38 @@ fn port_set(name: &str, ports: &Ports) -> Set {
     }
 }
 
-/// One way in which a packet can match, and the protocol that it then has, if it is one.
+/// One combination of interfaces, IP version and protocol that a rule matches.
 struct Match {
     exprs: Vec<Expr>,
+    /// The protocol of every packet that matches; `None` if it can be any.
     protocol: Option<u8>,
 }
 
-/// Where the destination port is looked for.
+/// Where a rule reads the destination port.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Port {
-    InPacket,
-    /// In conntrack: what the connection's first packet had, before DNAT.
-    Original,
+enum PortSource {
+    Packet,
+    /// Connection tracking, which has the port before DNAT.
+    Conntrack,
 }
 
-/// Every combination of interfaces, family and protocol that the rule stands for.
-fn matches(policy: &Policy, rule: &Rule, object: &str, port: Port) -> Vec<Match> {
+/// Returns every combination of interfaces, IP version and protocol that a rule matches.
+fn matches(policy: &Policy, rule: &Rule, object: &str, port: PortSource) -> Vec<Match> {
     let mut all = Vec::new();
     for interfaces in interfaces(rule) {
-        for family in families(policy, rule) {
-            let from = family.map(|family| addresses(policy, rule, object, family, End::Source));
-            let to = family
-                .filter(|_| port == Port::InPacket)
-                .map(|family| addresses(policy, rule, object, family, End::Destination));
+        for version in versions(policy, rule) {
+            let from = version.map(|version| addresses(policy, rule, object, version, End::Source));
+            let to = version
+                .filter(|_| port == PortSource::Packet)
+                .map(|version| addresses(policy, rule, object, version, End::Destination));
             let head = [
                 interfaces.clone(),
-                family.map(expr::family).unwrap_or_default(),
+                version.map(expr::ip_version).unwrap_or_default(),
                 from.unwrap_or_default(),
                 to.unwrap_or_default(),
             ]
             .concat();
-            for Match { exprs, protocol } in traffic(&rule.traffic, object, family, port) {
+            for Match { exprs, protocol } in traffic(&rule.traffic, object, version, port) {
                 all.push(Match { exprs: [head.clone(), exprs].concat(), protocol });
             }
         }
@@ -221,35 +229,42 @@ fn interfaces(rule: &Rule) -> Vec<Vec<Expr>> {
         .collect()
 }
 
-/// The families that have to be told apart; `[None]` if both are meant and none has to.
-fn families(policy: &Policy, rule: &Rule) -> Vec<Option<Family>> {
+/// Returns the IP versions that a rule has to match. Returns `[None]` if the rule is for both and needs
+/// no match for them.
+fn versions(policy: &Policy, rule: &Rule) -> Vec<Option<IpVersion>> {
     let is_any = rule.from == Addresses::Any && rule.to == Addresses::Any;
     if is_any && !matches!(rule.traffic, Traffic::Icmp { .. }) {
         return vec![None];
     }
-    let has = |addresses: &Addresses, family| {
-        prefixes(policy, addresses).is_none_or(|found| !networks(found, family).is_empty())
+    let has = |addresses: &Addresses, version| {
+        prefixes(policy, addresses).is_none_or(|found| !networks(found, version).is_empty())
     };
-    let carries = |family| match (&rule.traffic, family) {
-        (Traffic::Icmp { v4, .. }, Family::V4) => v4.is_some(),
-        (Traffic::Icmp { v6, .. }, Family::V6) => v6.is_some(),
+    let carries = |version| match (&rule.traffic, version) {
+        (Traffic::Icmp { v4, .. }, IpVersion::V4) => v4.is_some(),
+        (Traffic::Icmp { v6, .. }, IpVersion::V6) => v6.is_some(),
         _ => true,
     };
-    [Family::V4, Family::V6]
+    IpVersion::ALL
         .into_iter()
-        .filter(|family| has(&rule.from, *family) && has(&rule.to, *family) && carries(*family))
+        .filter(|version| has(&rule.from, *version) && has(&rule.to, *version) && carries(*version))
         .map(Some)
         .collect()
 }
 
-fn addresses(policy: &Policy, rule: &Rule, object: &str, family: Family, end: End) -> Vec<Expr> {
+fn addresses(
+    policy: &Policy,
+    rule: &Rule,
+    object: &str,
+    version: IpVersion,
+    end: End,
+) -> Vec<Expr> {
     let (addresses, word) = match end {
         End::Source => (&rule.from, "from"),
         End::Destination => (&rule.to, "to"),
     };
-    let suffix = if family == Family::V4 { "v4" } else { "v6" };
     let in_set = |name: String| {
-        vec![expr::address(family, end), expr::lookup(&format!("{name}/{suffix}"), false)]
+        let set = format!("{name}/{}", version.suffix());
+        vec![expr::address(version, end), expr::lookup(&set, false)]
     };
     match addresses {
         Addresses::Any => Vec::new(),
@@ -258,8 +273,8 @@ fn addresses(policy: &Policy, rule: &Rule, object: &str, family: Family, end: En
             .get(*index)
             .map(|group| in_set(group_set(&group.name)))
             .unwrap_or_default(),
-        Addresses::Prefixes(prefixes) => match networks(prefixes, family).as_slice() {
-            [(network, len)] => expr::in_prefix(family, end, network, *len),
+        Addresses::Prefixes(prefixes) => match networks(prefixes, version).as_slice() {
+            [(network, len)] => expr::in_prefix(version, end, network, *len),
             _ => in_set(format!("{object}/{word}")),
         },
     }
@@ -273,18 +288,19 @@ fn prefixes<'p>(policy: &'p Policy, addresses: &'p Addresses) -> Option<&'p Pref
     }
 }
 
-/// A family's prefixes as network bytes and length.
-fn networks(prefixes: &Prefixes, family: Family) -> Vec<(Vec<u8>, u8)> {
-    match family {
-        Family::V4 => {
+/// Returns the prefixes of an IP version as the bytes of their network and their length.
+fn networks(prefixes: &Prefixes, version: IpVersion) -> Vec<(Vec<u8>, u8)> {
+    match version {
+        IpVersion::V4 => {
             prefixes.v4.iter().map(|net| (net.network().octets().to_vec(), net.prefix())).collect()
         }
-        Family::V6 => {
+        IpVersion::V6 => {
             prefixes.v6.iter().map(|net| (net.network().octets().to_vec(), net.prefix())).collect()
         }
     }
 }
 
+/// Returns the last address of a prefix.
 fn last_of(network: &[u8], len: u8) -> Vec<u8> {
     let host_bits = |at: usize| {
         let ones = usize::from(len).saturating_sub(at * 8).min(8);
@@ -293,7 +309,12 @@ fn last_of(network: &[u8], len: u8) -> Vec<u8> {
     network.iter().enumerate().map(|(at, byte)| byte | host_bits(at)).collect()
 }
 
-fn traffic(traffic: &Traffic, object: &str, family: Option<Family>, port: Port) -> Vec<Match> {
+fn traffic(
+    traffic: &Traffic,
+    object: &str,
+    version: Option<IpVersion>,
+    port: PortSource,
+) -> Vec<Match> {
     match traffic {
         Traffic::Any => vec![Match { exprs: Vec::new(), protocol: None }],
         Traffic::Protocols(numbers) => numbers
@@ -305,8 +326,8 @@ fn traffic(traffic: &Traffic, object: &str, family: Option<Family>, port: Port) 
             each.into_iter()
                 .filter_map(|(name, number, ports)| {
                     let destination = match port {
-                        Port::InPacket => expr::port(End::Destination),
-                        Port::Original => expr::original_port(),
+                        PortSource::Packet => expr::port(End::Destination),
+                        PortSource::Conntrack => expr::original_port(),
                     };
                     let exprs = [
                         expr::protocol(number),
@@ -319,8 +340,8 @@ fn traffic(traffic: &Traffic, object: &str, family: Option<Family>, port: Port) 
                 .collect()
         }
         Traffic::Icmp { v4, v6 } => {
-            let (types, number, name) = match family {
-                Some(Family::V6) => (v6, protocol::ICMPV6, "icmpv6"),
+            let (types, number, name) = match version {
+                Some(IpVersion::V6) => (v6, protocol::ICMPV6, "icmpv6"),
                 _ => (v4, protocol::ICMP, "icmp"),
             };
             let of_type = match types.as_deref().unwrap_or_default() {
@@ -342,51 +363,50 @@ fn port_match(field: Expr, ports: &Ports, set: &str) -> Vec<Expr> {
     }
 }
 
-/// One set for each connection that a source may open: it holds the sources that have opened so
-/// many, each for as long as that connection counts. So the count slides exactly, which a token
-/// bucket's does not.
-fn limit_sets(object: &str, limit: &Limit, families: &[Family]) -> Vec<Set> {
+/// Returns one set for each connection that a source may open. Set *n* holds the sources that have
+/// opened *n* connections, each for as long as that connection counts. So the window slides exactly,
+/// unlike that of a token bucket.
+fn limit_sets(object: &str, limit: &Limit, versions: &[IpVersion]) -> Vec<Set> {
     let timeout = std::time::Duration::from_secs(u64::from(limit.seconds));
-    let set = |family: &Family, slot| Set {
-        name: slot_set(object, *family, slot),
-        key: vec![if *family == Family::V4 { KeyType::Ipv4Addr } else { KeyType::Ipv6Addr }],
+    let set = |version: &IpVersion, slot| Set {
+        name: slot_set(object, *version, slot),
+        key: vec![address_key(*version)],
         dynamic: true,
         timeout: Some(timeout),
         size: Some(limit.sources),
         ..Set::default()
     };
-    families
+    versions
         .iter()
-        .flat_map(|family| (1..limit.connections).map(move |slot| set(family, slot)))
+        .flat_map(|version| (1..limit.connections).map(move |slot| set(version, slot)))
         .collect()
 }
 
-fn slot_set(object: &str, family: Family, slot: u8) -> String {
-    let suffix = if family == Family::V4 { "v4" } else { "v6" };
-    format!("{object}/{slot}/{suffix}")
+fn slot_set(object: &str, version: IpVersion, slot: u8) -> String {
+    format!("{object}/{slot}/{}", version.suffix())
 }
 
-/// A new connection takes the first slot that its source does not hold. One that finds none is
-/// refused, and starts all of its source's slots anew, so that it is refused until it is quiet for
-/// the whole time.
-fn limit_chain(rule: &Rule, object: &str, limit: &Limit, families: &[Family]) -> Chain {
+/// Returns the chain that counts connections. A new connection takes the first slot that its source
+/// does not hold. If there is none, the connection is refused and all slots of its source restart.
+/// So the source is refused until it has been quiet for the whole window.
+fn limit_chain(rule: &Rule, object: &str, limit: &Limit, versions: &[IpVersion]) -> Chain {
     let mut rules = Vec::new();
-    for family in families {
+    for version in versions {
         let slots = 1..limit.connections;
-        let source = source(*family, limit);
+        let source = source(*version, limit);
         for slot in slots.clone() {
-            let set = slot_set(object, *family, slot);
+            let set = slot_set(object, *version, slot);
             let take = vec![expr::lookup(&set, true), add(set, false), accept()];
             let text = format!("{}: {slot} of {} in {} s", rule.name, slots.end - 1, limit.seconds);
             rules.push(commented([source.clone(), take], &text));
         }
-        let last = expr::lookup(&slot_set(object, *family, limit.connections - 1), false);
+        let last = expr::lookup(&slot_set(object, *version, limit.connections - 1), false);
         let over = [source, vec![last]].concat();
-        // A rule ends at a set that is full, so the refusal is another rule: who fills the first
-        // slot with forged sources must not switch the limit off.
-        let again = slots.rev().map(|slot| add(slot_set(object, *family, slot), true)).collect();
-        let text = format!("{}: begin anew", rule.name);
-        rules.push(commented([over.clone(), again], &text));
+        // A rule stops at a full set, so the refusal is a rule of its own: an attacker who fills the
+        // first slot with forged sources must not switch the limit off.
+        let restart = slots.rev().map(|slot| add(slot_set(object, *version, slot), true)).collect();
+        let text = format!("{}: restart the window", rule.name);
+        rules.push(commented([over.clone(), restart], &text));
         if let Some(target) = &rule.log {
             let line = log_line(target, limit.over, object);
             rules.push(commented([over.clone(), line], &comment(rule)));
@@ -399,21 +419,21 @@ fn limit_chain(rule: &Rule, object: &str, limit: &Limit, families: &[Family]) ->
         let text = format!("{}: over the limit", rule.name);
         rules.push(commented([over, vec![counter, end]], &text));
     }
-    // Better to let a source pass than to lock everybody out when a flood has filled the sets.
+    // When a flood has filled the sets, accepting a source is better than locking out all of them.
     let text = format!("{}: no room to remember another source", rule.name);
     rules.push(commented([vec![accept()]], &text));
     Chain { name: format!("{object}/limit"), rules, ..Chain::default() }
 }
 
-/// The counter of what a limit refused.
+/// Returns the name of the counter of what a limit refused.
 pub(super) fn over_counter(object: &str) -> String {
     format!("{object}/over")
 }
 
-fn source(family: Family, limit: &Limit) -> Vec<Expr> {
-    let mut exprs = expr::family(family);
-    exprs.push(expr::address(family, End::Source));
-    if family == Family::V6 && limit.v6_prefix < 128 {
+fn source(version: IpVersion, limit: &Limit) -> Vec<Expr> {
+    let mut exprs = expr::ip_version(version);
+    exprs.push(expr::address(version, End::Source));
+    if version == IpVersion::V6 && limit.v6_prefix < 128 {
         exprs.push(expr::mask(16, limit.v6_prefix));
     }
     exprs

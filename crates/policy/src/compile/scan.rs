@@ -1,63 +1,66 @@
-//! The kernel bans who scans, and nobody has to look on.
+//! Chains with which the kernel bans the sources of scans by itself.
 //!
 //! | Chain | From | What it does |
 //! |---|---|---|
-//! | `scan` | prerouting, raw | drops who is banned |
-//! | `scan/known` | `ingress` | remembers who has sent data over a connection |
-//! | `scan/illegal` | `ingress` | looks for TCP flags that are a scan by themselves |
-//! | `scan/closed` | `inbound` | looks for closed ports, and passes over what innocents send |
-//! | `scan/port` | `scan/closed` | the first time that a source tries a port |
-//! | `scan/count` | `scan/port` | so many of them, as `limit` counts |
-//! | `scan/outgoing` | `output`, `forward` | drops what is sent to the banned, where that is wanted |
-//! | `scan/ban` | `scan/count`, `scan/illegal` | who is spared; and not too many at once |
-//! | `scan/add` | `scan/ban` | for a short time, or for long |
+//! | `scan` | prerouting, raw | drops packets of banned sources |
+//! | `scan/known` | `ingress` | remembers peers that have sent data over a connection |
+//! | `scan/illegal` | `ingress` | finds TCP flags that are a scan by themselves |
+//! | `scan/closed` | `inbound` | finds packets to closed ports, and ignores what harmless sources send |
+//! | `scan/port` | `scan/closed` | counts each port of a source once |
+//! | `scan/count` | `scan/port` | counts the ports of a source, as `limit` counts connections |
+//! | `scan/outgoing` | `output`, `forward` | drops packets to banned sources, if the policy wants that |
+//! | `scan/ban` | `scan/count`, `scan/illegal` | exempts never-ban entries, and limits the bans per minute |
+//! | `scan/add` | `scan/ban` | adds the ban, short or long |
 
 use std::time::Duration;
 
 use nfguard_netlink::{
-    Base, Chain, ChainPolicy, Dynset, Expr, Header, Hook, KeyType, Limit, MetaKey, Reg, Rule, Set,
-    Verdict as NftVerdict, ct_status, fib_type, protocol, tcp_flag,
+    Base, Chain, ChainPolicy, Dynset, Expr, Header, Hook, IpVersion, KeyType, Limit, MetaKey, Reg,
+    Rule, Set, Verdict as NftVerdict, ct_status, fib_type, protocol, tcp_flag,
 };
 
-use super::expr::{self, End, Family};
-use super::{Compiler, accept, builtin, commented, discard, goto, log_line, plain, rule};
+use super::expr::{self, End};
+use super::log::log_line;
+use super::{Compiler, accept, builtin, commented, discard, goto, plain, rule};
 use crate::policy::{Builtin, Interface, Scan, Verdict};
 
-/// The counter of closed ports, each counted once for a source.
-pub(crate) const CLOSED: &str = "scan/closed";
-/// How the comments begin of rules that look for scans.
-pub(crate) const SCAN: &str = "scan: ";
+/// Counter of closed ports; each port counts once for a source.
+pub(crate) const CLOSED_PORT_COUNTER: &str = "scan/closed";
+/// Start of the comments of rules that look for scans.
+pub(crate) const COMMENT_PREFIX: &str = "scan: ";
 
-const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
-/// How much of an IPv6 address is one source: as bans have it.
-const V6_SOURCE: u8 = 64;
-/// From here on the kernel chooses ports for what begins here, by default. Answers come to them from
-/// anywhere, where the question was for many (SSDP, WSD, mDNS); so do probes of traceroute (33434),
-/// mtr (33000) and tracepath (44444).
-const EPHEMERAL: u16 = 32_768;
-/// For how long no port is looked up when there was no room for one. Else whoever fills the sets has
-/// every packet of a flood looked up in vain, twice.
-const PAUSE: u64 = 1;
-/// One for each protocol; what has run out takes room for a while.
-const PAUSED: u32 = 256;
-const NO_ROOM: &str = "scan: no room to remember another one";
-/// The first port that is not a service's of old. Some hosts and resolvers choose from here on.
-const UNPRIVILEGED: u16 = 1024;
+/// Length of the IPv6 prefix that counts as one source, as for bans.
+const V6_SOURCE_PREFIX_BITS: u8 = 64;
+/// First port that the kernel chooses for outgoing connections by default. To such ports come answers
+/// from any host after a multicast question (SSDP, WSD, mDNS), and probes of traceroute (33434), mtr
+/// (33000) and tracepath (44444).
+const FIRST_EPHEMERAL_PORT: u16 = 32_768;
+/// How long no port is looked up after a set was full. Without this pause, each packet of a flood
+/// would cost two look-ups in a full set.
+const PAUSE_SECONDS: u64 = 1;
+/// Size of the set of paused protocols: one entry for each protocol number. Expired entries take room
+/// for a while.
+const MAX_PAUSED_PROTOCOLS: u32 = 256;
+/// Comment of the rules for a full set.
+const FULL_COMMENT: &str = "scan: no room to remember another one";
+/// First port after the privileged ones. Some hosts and resolvers choose their source ports from here
+/// on.
+const FIRST_UNPRIVILEGED_PORT: u16 = 1024;
 
 impl Compiler<'_> {
-    /// What stands by itself: the sets, and the chains that others jump to.
+    /// Adds the sets, and the chains that other chains jump to.
     pub(super) fn scan(&mut self) {
         let Some(scan) = &self.policy.scan else { return };
-        for family in FAMILIES {
-            self.table.sets.extend(sets(scan, family));
-            self.table.sets.push(self.never(family));
+        for version in IpVersion::ALL {
+            self.table.sets.extend(sets(scan, version));
+            self.table.sets.push(self.never(version));
         }
         self.drop_banned();
-        let known = FAMILIES.map(|family| {
+        let known = IpVersion::ALL.map(|version| {
             let (absent, add) =
-                (lookup("known", family, true), add("known", family, scan.known_peer_seconds));
+                (lookup("known", version, true), add("known", version, scan.known_peer_seconds));
             let text = "scan: a known peer";
-            commented([source(family), vec![absent, add]], text)
+            commented([source(version), vec![absent, add]], text)
         });
         if scan.known_peer_seconds > 0 {
             self.chain("known", known.to_vec());
@@ -69,9 +72,10 @@ impl Compiler<'_> {
         self.ban(scan);
     }
 
-    /// In front of what lets connections go on, for it is they that prove a peer. Data has the flag
-    /// PSH, though not in every packet. Whoever only forges addresses does not get a connection so
-    /// far: to that belongs an answer to what this host has sent.
+    /// Adds the rule that finds known peers. It stands before the rule that accepts established
+    /// connections, because only a connection proves a peer. Data has the flag PSH, though not in every
+    /// packet. A source with a forged address does not get an assured connection, because it would
+    /// have to answer what this host has sent.
     pub(super) fn known_peers(&mut self, chain: &mut Chain) {
         if self.policy.scan.as_ref().is_some_and(|scan| scan.known_peer_seconds > 0) {
             let data = expr::tcp_flags(tcp_flag::PSH, tcp_flag::PSH);
@@ -80,41 +84,42 @@ impl Compiler<'_> {
         }
     }
 
-    /// In front of what drops the invalid, which most such packets are to connection tracking.
+    /// Adds the rule that finds illegal TCP flags. It stands before the rule that drops invalid packets,
+    /// because connection tracking calls most such packets invalid.
     pub(super) fn illegal_flags(&mut self, chain: &mut Chain) {
         let Some(scan) = self.policy.scan.as_ref().filter(|scan| scan.illegal_flags) else {
             return;
         };
         let tcp = [expr::invalid(), expr::protocol(protocol::TCP)].concat();
-        for interface in on(scan) {
+        for interface in interfaces(scan) {
             let parts = [interface, tcp.clone(), expr::fib_type(fib_type::LOCAL)];
             chain.rules.push(plain([parts.concat(), vec![jump("illegal")]]));
         }
     }
 
-    /// In front of the default.
+    /// Adds the rule that finds closed ports, before the default.
     pub(super) fn closed_ports(&mut self, chain: &mut Chain) {
         let Some(scan) = &self.policy.scan else { return };
         if self.policy.default.input == Verdict::Accept {
             return;
         }
-        for interface in on(scan) {
+        for interface in interfaces(scan) {
             chain.rules.push(plain([interface, vec![jump("closed")]]));
         }
     }
 
-    /// Those that the policy names; the others, whom only the host knows, come to them when it is
-    /// loaded.
-    fn never(&self, family: Family) -> Set {
+    /// Returns the set of never-ban entries, with the entries of the policy. The entries of the host
+    /// are added when the policy is loaded.
+    fn never(&self, version: IpVersion) -> Set {
         let never = crate::policy::Prefixes::from_nets(self.policy.never_ban.iter().copied());
         let elements = rule::prefix_sets("", &never)
             .into_iter()
-            .filter(|set| set.key == [key_type(family)])
+            .filter(|set| set.key == [rule::address_key(version)])
             .flat_map(|set| set.elements)
             .collect();
         Set {
-            name: name("never", family),
-            key: vec![key_type(family)],
+            name: name("never", version),
+            key: vec![rule::address_key(version)],
             interval: true,
             comment: Some(Set::STATE.to_owned()),
             elements,
@@ -123,55 +128,58 @@ impl Compiler<'_> {
     }
 
     fn drop_banned(&mut self) {
-        // A drop here would be final for all packets while the chain is made.
+        // The chain policy `drop` would drop all packets while the kernel builds the chain.
         let base = Base { hook: Hook::Prerouting, priority: -300, policy: ChainPolicy::Accept };
         let mut chain = Chain { name: "scan".to_owned(), base: Some(base), ..Chain::default() };
-        for family in FAMILIES {
-            let banned = vec![lookup("banned", family, false), goto(&name("drop", family))];
-            chain.rules.push(plain([source(family), banned]));
+        for version in IpVersion::ALL {
+            let banned = vec![lookup("banned", version, false), goto(&name("drop", version))];
+            chain.rules.push(plain([source(version), banned]));
         }
         self.table.chains.push(chain);
         let lo = Interface { name: "lo".to_owned(), wildcard: false };
-        for family in FAMILIES {
+        for version in IpVersion::ALL {
             let mut rules = vec![commented([expr::iifname(&lo), vec![accept()]], "this host")];
-            rules.extend(self.spared(family, End::Source, &accept()));
+            rules.extend(self.exemptions(version, End::Source, &accept()));
             let counter = self.counter("scan/dropped");
             rules.push(commented([counter, vec![discard()]], "banned for a scan"));
-            self.chain(&format!("drop/{}", suffix(family)), rules);
+            self.chain(&format!("drop/{}", version.suffix()), rules);
         }
         if self.policy.ban_outgoing {
             let mut rules = vec![commented([expr::oifname(&lo), vec![back()]], "this host")];
-            for family in FAMILIES {
-                rules.extend(self.spared(family, End::Destination, &back()));
+            for version in IpVersion::ALL {
+                rules.extend(self.exemptions(version, End::Destination, &back()));
             }
             let counter = self.counter("scan/unsent");
-            rules.push(commented([counter, vec![discard()]], "to somebody banned for a scan"));
+            rules.push(commented(
+                [counter, vec![discard()]],
+                "to a source that is banned for a scan",
+            ));
             self.chain("outgoing", rules);
         }
     }
 
-    /// In front of what lets connections go on.
+    /// Adds the rule that drops packets to banned sources, before established connections are accepted.
     pub(super) fn banned_outgoing(&self, chain: &mut Chain) {
         if self.policy.scan.is_none() || !self.policy.ban_outgoing {
             return;
         }
-        for family in FAMILIES {
-            let banned = vec![lookup("banned", family, false), jump("outgoing")];
-            chain.rules.push(plain([who(family, End::Destination), banned]));
+        for version in IpVersion::ALL {
+            let banned = vec![lookup("banned", version, false), jump("outgoing")];
+            chain.rules.push(plain([masked_address(version, End::Destination), banned]));
         }
     }
 
-    /// What ends in this way although somebody is banned.
-    fn spared(&mut self, family: Family, end: End, way: &Expr) -> Vec<Rule> {
+    /// Returns the rules for packets that a ban does not drop. `verdict` is the end of each.
+    fn exemptions(&mut self, version: IpVersion, end: End, verdict: &Expr) -> Vec<Rule> {
         let mut rules = Vec::new();
-        // To ban a neighbour must not mean to lose the way to it.
-        if family == Family::V6 {
+        // A banned neighbour must stay reachable, or the link would lose a route.
+        if version == IpVersion::V6 {
             let sets = &mut self.table.sets;
             let discovery = builtin::rules(Builtin::NeighbourDiscovery, "scan", sets);
-            rules.extend(discovery.into_iter().map(|it| plain([it, vec![way.clone()]])));
+            rules.extend(discovery.into_iter().map(|it| plain([it, vec![verdict.clone()]])));
         }
-        let never = vec![lookup("never", family, false), way.clone()];
-        rules.push(commented([address(family, end), never], "never banned"));
+        let never = vec![lookup("never", version, false), verdict.clone()];
+        rules.push(commented([address(version, end), never], "never banned"));
         rules
     }
 
@@ -188,9 +196,9 @@ impl Compiler<'_> {
         }
         self.chain("illegal", rules);
         let mut rules = vec![link_local()];
-        for family in FAMILIES {
-            let note = Dynset { update: true, ..dynset("flags", family, scan.repeat_ban_seconds) };
-            rules.push(plain([source(family), vec![Expr::Dynset(note)]]));
+        for version in IpVersion::ALL {
+            let note = Dynset { update: true, ..dynset("flags", version, scan.repeat_ban_seconds) };
+            rules.push(plain([source(version), vec![Expr::Dynset(note)]]));
         }
         rules.push(plain([vec![goto("scan/ban")]]));
         self.chain("flags", rules);
@@ -198,17 +206,17 @@ impl Compiler<'_> {
 
     fn judge_ports(&mut self, scan: &Scan) {
         use tcp_flag::{ACK, FIN, RST, SYN};
-        // First of all, for this is most of a flood.
+        // These rules come first, because most packets of a flood end here.
         let full = self.counter("scan/full");
-        let mut rules: Vec<Rule> = FAMILIES
-            .map(|family| {
-                let paused = [vec![lookup("paused", family, false)], full.clone(), vec![back()]];
-                commented([l4proto(family), paused.concat()], NO_ROOM)
+        let mut rules: Vec<Rule> = IpVersion::ALL
+            .map(|version| {
+                let paused = [vec![lookup("paused", version, false)], full.clone(), vec![back()]];
+                commented([l4proto(version), paused.concat()], FULL_COMMENT)
             })
             .to_vec();
-        rules.extend(FAMILIES.map(|family| {
-            let seen = vec![lookup("seen", family, false), back()];
-            commented([port_key(family), seen], "scan: counted already")
+        rules.extend(IpVersion::ALL.map(|version| {
+            let seen = vec![lookup("seen", version, false), back()];
+            commented([port_key(version), seen], "scan: counted already")
         }));
         rules.extend(self.skipped(scan));
         rules.push(link_local());
@@ -221,65 +229,65 @@ impl Compiler<'_> {
         let syn = [expr::protocol(protocol::TCP), expr::tcp_flags(FIN | SYN | RST | ACK, SYN)];
         rules.push(plain([syn.concat(), vec![goto("scan/port")]]));
         let udp = || expr::protocol(protocol::UDP);
-        let high = expr::in_range(expr::port(End::Destination), (EPHEMERAL, u16::MAX));
-        let text = "scan: perhaps an answer, or the trace of a route";
+        let high = expr::in_range(expr::port(End::Destination), (FIRST_EPHEMERAL_PORT, u16::MAX));
+        let text = "scan: perhaps an answer, or a traceroute";
         rules.push(commented([udp(), high, vec![back()]], text));
         let late = [
-            expr::in_range(expr::port(End::Source), (0, UNPRIVILEGED - 1)),
-            expr::in_range(expr::port(End::Destination), (UNPRIVILEGED, u16::MAX)),
+            expr::in_range(expr::port(End::Source), (0, FIRST_UNPRIVILEGED_PORT - 1)),
+            expr::in_range(expr::port(End::Destination), (FIRST_UNPRIVILEGED_PORT, u16::MAX)),
         ];
         rules.push(commented([udp(), late.concat(), vec![back()]], "scan: perhaps a late answer"));
         rules.push(plain([udp(), vec![goto("scan/port")]]));
         rules.push(bare_ack());
         self.chain("closed", rules);
 
-        let counter = self.counter(CLOSED);
+        let counter = self.counter(CLOSED_PORT_COUNTER);
         let mut rules = Vec::new();
-        for family in FAMILIES {
-            let seen = Dynset { timeout: None, ..dynset("seen", family, 0) };
+        for version in IpVersion::ALL {
+            let seen = Dynset { timeout: None, ..dynset("seen", version, 0) };
             let new =
-                [vec![Expr::Dynset(seen)], counter.clone(), vec![goto(&name("count", family))]];
-            rules.push(commented([port_key(family), new.concat()], "scan: a closed port"));
+                [vec![Expr::Dynset(seen)], counter.clone(), vec![goto(&name("count", version))]];
+            rules.push(commented([port_key(version), new.concat()], "scan: a closed port"));
         }
-        for family in FAMILIES {
-            let pause = Dynset { timeout: None, ..dynset("paused", family, 0) };
-            rules.push(plain([l4proto(family), vec![Expr::Dynset(pause)]]));
+        for version in IpVersion::ALL {
+            let pause = Dynset { timeout: None, ..dynset("paused", version, 0) };
+            rules.push(plain([l4proto(version), vec![Expr::Dynset(pause)]]));
         }
         rules.push(self.full());
         self.chain("port", rules);
 
         let slots = 1..scan.ports;
-        for family in FAMILIES {
-            let slot = |slot: u8, inverted| lookup(&slot.to_string(), family, inverted);
+        for version in IpVersion::ALL {
+            let slot = |slot: u8, inverted| lookup(&slot.to_string(), version, inverted);
             let mut rules = Vec::new();
             for number in slots.clone() {
-                let taken = Dynset { timeout: None, ..dynset(&number.to_string(), family, 0) };
+                let taken = Dynset { timeout: None, ..dynset(&number.to_string(), version, 0) };
                 let take = vec![slot(number, true), Expr::Dynset(taken), back()];
                 let text = format!(
                     "scan: closed port {number} of {} in {} s",
                     scan.ports, scan.window_seconds
                 );
-                rules.push(commented([source(family), take], &text));
+                rules.push(commented([source(version), take], &text));
             }
-            let all = [source(family), vec![slot(scan.ports - 1, false)]].concat();
+            let all = [source(version), vec![slot(scan.ports - 1, false)]].concat();
             if scan.known_peer_seconds > 0 {
-                let known = [vec![lookup("known", family, false)], self.counter("scan/spared")];
+                let known = [vec![lookup("known", version, false)], self.counter("scan/exempt")];
                 let parts = [all.clone(), known.concat(), vec![back()]];
                 rules.push(commented(parts, "scan: a known peer is not banned for ports"));
             }
             let text = format!("scan: {} closed ports in {} s", scan.ports, scan.window_seconds);
             rules.push(commented([all, vec![goto("scan/ban")]], &text));
             rules.push(self.full());
-            self.chain(&format!("count/{}", suffix(family)), rules);
+            self.chain(&format!("count/{}", version.suffix()), rules);
         }
     }
 
     fn ban(&mut self, scan: &Scan) {
-        let spared = self.counter("scan/spared");
-        let mut rules: Vec<Rule> = FAMILIES
-            .map(|family| {
-                let never = [vec![lookup("never", family, false)], spared.clone(), vec![back()]];
-                commented([address(family, End::Source), never.concat()], "scan: never banned")
+        let exempt = self.counter("scan/exempt");
+        let mut rules: Vec<Rule> = IpVersion::ALL
+            .map(|version| {
+                let never = [vec![lookup("never", version, false)], exempt.clone(), vec![back()]];
+                commented([address(version, End::Source), never.concat()], "scan: never banned")
             })
             .to_vec();
         let packets = u64::from(scan.bans_per_minute);
@@ -294,15 +302,16 @@ impl Compiler<'_> {
 
         let counter = self.counter("scan/bans");
         let line = log_line(&self.policy.log.defaults, Verdict::Drop, "scan/bans");
-        let mut rules = vec![commented([line], "scan: somebody is banned")];
-        for family in FAMILIES {
-            // To be full of those who were banned once must not let anybody go.
-            let again = Dynset { update: true, ..dynset("again", family, scan.repeat_ban_seconds) };
+        let mut rules = vec![commented([line], "scan: log the ban")];
+        for version in IpVersion::ALL {
+            // If the set of earlier bans is full, the ban itself must still be added.
+            let again =
+                Dynset { update: true, ..dynset("again", version, scan.repeat_ban_seconds) };
             for (seconds, inverted) in [(scan.repeat_ban_seconds, false), (scan.ban_seconds, true)]
             {
                 let parts = [
-                    source(family),
-                    vec![lookup("again", family, inverted), add("banned", family, seconds)],
+                    source(version),
+                    vec![lookup("again", version, inverted), add("banned", version, seconds)],
                     counter.clone(),
                     vec![Expr::Dynset(again.clone()), back()],
                 ];
@@ -314,7 +323,7 @@ impl Compiler<'_> {
         self.chain("add", rules);
     }
 
-    /// What comes from containers is not from outside.
+    /// Returns the rules that ignore packets of this host and its containers.
     fn skipped(&self, scan: &Scan) -> Vec<Rule> {
         if !scan.interfaces.is_empty() {
             return Vec::new();
@@ -327,7 +336,7 @@ impl Compiler<'_> {
     }
 
     fn full(&mut self) -> Rule {
-        commented([self.counter("scan/full"), Vec::new()], NO_ROOM)
+        commented([self.counter("scan/full"), Vec::new()], FULL_COMMENT)
     }
 
     fn chain(&mut self, name: &str, rules: Vec<Rule>) {
@@ -336,77 +345,72 @@ impl Compiler<'_> {
     }
 }
 
-/// What the rules remember of one family.
-fn sets(scan: &Scan, family: Family) -> Vec<Set> {
+/// Returns the sets of one IP version.
+fn sets(scan: &Scan, version: IpVersion) -> Vec<Set> {
     let set = |what: &str, key, timeout| Set {
-        name: name(what, family),
+        name: name(what, version),
         key,
         dynamic: true,
         timeout: Some(Duration::from_secs(timeout)),
         size: Some(scan.sources),
         ..Set::default()
     };
-    let paused = Set { size: Some(PAUSED), ..set("paused", vec![KeyType::InetProto], PAUSE) };
-    let address = key_type(family);
+    let paused = Set {
+        size: Some(MAX_PAUSED_PROTOCOLS),
+        ..set("paused", vec![KeyType::InetProto], PAUSE_SECONDS)
+    };
+    let address = rule::address_key(version);
     let source = |what: &str| set(what, vec![address], 0);
     let within = u64::from(scan.window_seconds);
     let port = vec![address, address, KeyType::InetProto, KeyType::InetService];
     let slots = (1..scan.ports).map(|slot| set(&slot.to_string(), vec![address], within));
     let mut sets = vec![paused, set("seen", port, within)];
     sets.extend(slots);
-    // These say with each element how long it lasts, so that another length does not empty them.
+    // Each element of these sets has its own timeout, so that a changed length does not empty them.
     sets.extend([source("banned"), source("again")]);
     sets.extend(Some(source("flags")).filter(|_| scan.illegal_flags));
     sets.extend(Some(source("known")).filter(|_| scan.known_peer_seconds > 0));
     sets
 }
 
-fn name(what: &str, family: Family) -> String {
-    format!("scan/{what}/{}", suffix(family))
+fn name(what: &str, version: IpVersion) -> String {
+    format!("scan/{what}/{}", version.suffix())
 }
 
-fn suffix(family: Family) -> &'static str {
-    if family == Family::V4 { "v4" } else { "v6" }
-}
-
-fn key_type(family: Family) -> KeyType {
-    if family == Family::V4 { KeyType::Ipv4Addr } else { KeyType::Ipv6Addr }
-}
-
-/// The interfaces that are asked for, each by its match.
-fn on(scan: &Scan) -> Vec<Vec<Expr>> {
+/// Returns a match for each interface that the policy names, or one empty match.
+fn interfaces(scan: &Scan) -> Vec<Vec<Expr>> {
     match scan.interfaces.as_slice() {
         [] => vec![Vec::new()],
         some => some.iter().map(expr::iifname).collect(),
     }
 }
 
-fn address(family: Family, end: End) -> Vec<Expr> {
-    [expr::family(family), vec![expr::address(family, end)]].concat()
+fn address(version: IpVersion, end: End) -> Vec<Expr> {
+    [expr::ip_version(version), vec![expr::address(version, end)]].concat()
 }
 
-/// How much of an address is one source.
-fn who(family: Family, end: End) -> Vec<Expr> {
-    let mask = (family == Family::V6).then(|| expr::mask(16, V6_SOURCE));
-    address(family, end).into_iter().chain(mask).collect()
+/// Loads the part of an address that counts as one source.
+fn masked_address(version: IpVersion, end: End) -> Vec<Expr> {
+    let mask = (version == IpVersion::V6).then(|| expr::mask(16, V6_SOURCE_PREFIX_BITS));
+    address(version, end).into_iter().chain(mask).collect()
 }
 
-fn source(family: Family) -> Vec<Expr> {
-    who(family, End::Source)
+fn source(version: IpVersion) -> Vec<Expr> {
+    masked_address(version, End::Source)
 }
 
-/// The protocol of a packet of this family.
-fn l4proto(family: Family) -> Vec<Expr> {
+/// Loads the protocol of a packet of this IP version.
+fn l4proto(version: IpVersion) -> Vec<Expr> {
     let protocol = Expr::Meta { key: MetaKey::L4proto, reg: Reg::FIRST };
-    expr::family(family).into_iter().chain([protocol]).collect()
+    expr::ip_version(version).into_iter().chain([protocol]).collect()
 }
 
-/// Source, destination, protocol and port, side by side.
-fn port_key(family: Family) -> Vec<Expr> {
-    let (width, offset) = if family == Family::V4 { (1, 16) } else { (4, 24) };
+/// Loads source, destination, protocol and port into adjacent registers.
+fn port_key(version: IpVersion) -> Vec<Expr> {
+    let (width, offset) = if version == IpVersion::V4 { (1, 16) } else { (4, 24) };
     let reg = |index: u8| Reg::new(index).unwrap_or(Reg::FIRST);
     let to = reg(width);
-    let mut exprs = source(family);
+    let mut exprs = source(version);
     exprs.extend([
         Expr::Payload { header: Header::Network, offset, len: u32::from(width) * 4, reg: to },
         Expr::Meta { key: MetaKey::L4proto, reg: reg(2 * width) },
@@ -415,34 +419,35 @@ fn port_key(family: Family) -> Vec<Expr> {
     exprs
 }
 
-/// Finds out what a firewall lets pass. To higher ports comes what is left of connections that this
-/// host began and has forgotten.
+/// Returns the rule for an ACK without a connection, which probes the rules of a firewall. It ignores
+/// higher ports, to which packets of forgotten connections come.
 fn bare_ack() -> Rule {
     use tcp_flag::{ACK, FIN, PSH, RST, SYN, URG};
     let flags = expr::tcp_flags(FIN | SYN | RST | PSH | ACK | URG, ACK);
     let ack = [expr::protocol(protocol::TCP), flags];
-    let port = expr::in_range(expr::port(End::Destination), (0, UNPRIVILEGED - 1));
+    let port = expr::in_range(expr::port(End::Destination), (0, FIRST_UNPRIVILEGED_PORT - 1));
     commented([ack.concat(), port, vec![goto("scan/port")]], "scan: an ACK of no connection")
 }
 
-/// All of a link would be one source, the routers among it.
+/// Returns the rule that ignores link-local addresses. All of a link would be one source, with its
+/// routers.
 fn link_local() -> Rule {
     let network = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    let on_link = expr::in_prefix(Family::V6, End::Source, &network, 10);
-    commented([expr::family(Family::V6), on_link, vec![back()]], "scan: of this link")
+    let on_link = expr::in_prefix(IpVersion::V6, End::Source, &network, 10);
+    commented([expr::ip_version(IpVersion::V6), on_link, vec![back()]], "scan: of this link")
 }
 
-fn lookup(what: &str, family: Family, inverted: bool) -> Expr {
-    expr::lookup(&name(what, family), inverted)
+fn lookup(what: &str, version: IpVersion, inverted: bool) -> Expr {
+    expr::lookup(&name(what, version), inverted)
 }
 
-fn dynset(what: &str, family: Family, seconds: u32) -> Dynset {
+fn dynset(what: &str, version: IpVersion, seconds: u32) -> Dynset {
     let timeout = Some(Duration::from_secs(u64::from(seconds)));
-    Dynset { reg: Reg::FIRST, set: name(what, family), update: false, timeout }
+    Dynset { reg: Reg::FIRST, set: name(what, version), update: false, timeout }
 }
 
-fn add(what: &str, family: Family, seconds: u32) -> Expr {
-    Expr::Dynset(dynset(what, family, seconds))
+fn add(what: &str, version: IpVersion, seconds: u32) -> Expr {
+    Expr::Dynset(dynset(what, version, seconds))
 }
 
 fn jump(chain: &str) -> Expr {
