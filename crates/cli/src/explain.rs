@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use nfguard_netlink::eval::{Decision, Fate, Memory};
 use nfguard_netlink::{Hook, ICMP_TYPES, ICMPV6_TYPES, protocol, text};
-use nfguard_policy::{Flow, Path, Payload, explain as ask};
+use nfguard_policy::{Flow, FlowPath, Payload, explain as ask};
 use serde_json::{Value, json};
 
 use crate::args::Question;
@@ -85,10 +85,10 @@ fn describe(hook: Hook, decision: &Decision<'_>) -> Value {
 
 fn flow(question: &Question) -> Result<Flow, String> {
     let path = match question.published {
-        Some(inner) => Path::Published(inner),
-        None if question.input => Path::In,
-        None if question.out => Path::Out,
-        None => Path::Forward,
+        Some(inner) => FlowPath::Published(inner),
+        None if question.input => FlowPath::In,
+        None if question.out => FlowPath::Out,
+        None => FlowPath::Forward,
     };
     let (target, what) = parse_target(&question.to)?;
     let from = question.from.map(|(address, _)| address);
@@ -97,7 +97,7 @@ fn flow(question: &Question) -> Result<Flow, String> {
         (None, What::Icmp(None, _)) => true,
         (None, _) => false,
     };
-    let outgoing = path == Path::Out;
+    let outgoing = path == FlowPath::Out;
     let somebody = if is_v6 { SOMEBODY_V6 } else { SOMEBODY_V4 };
     let host = if is_v6 { HOST_V6 } else { HOST_V4 };
     let source = from.unwrap_or(if outgoing { host } else { somebody });

@@ -7,7 +7,7 @@ use nfguard_netlink::eval::{Fate, Memory, Packet, evaluate};
 use nfguard_netlink::{
     ChainPolicy, Expr, Foreign, ForeignChain, ForeignVerdict, Hook, Table, Verdict, fib_type, text,
 };
-use nfguard_policy::{Flow, Path, Payload, explain};
+use nfguard_policy::{Flow, FlowPath, Payload, explain};
 use serde::Serialize;
 
 use crate::explain::{SOMEBODY_V4, SOMEBODY_V6, SOURCE_PORT};
@@ -187,7 +187,7 @@ fn ways_out(seen: &Seen<'_>) -> Vec<Way> {
         for protocol in published::PROTOCOLS {
             for own in seen.own {
                 let flow = Flow {
-                    path: Path::Out,
+                    path: FlowPath::Out,
                     source: own,
                     destination: somebody(own.is_ipv6()),
                     payload: Payload::Ports { protocol, source: SOURCE_PORT, destination: first },
@@ -247,7 +247,7 @@ fn uplink_taken_for_dockers(seen: &Seen<'_>) -> Vec<Finding> {
             ..Packet::new(source, destination, nfguard_netlink::protocol::TCP, (SOURCE_PORT, 9))
         };
         let decision = evaluate(table, Hook::Forward, &packet, &mut Memory::default());
-        let leads = |expr: &Expr| matches!(expr, Expr::Verdict(Verdict::Goto(chain)) if chain == nfguard_policy::CONTAINERS);
+        let leads = |expr: &Expr| matches!(expr, Expr::Verdict(Verdict::Goto(chain)) if chain == nfguard_policy::CONTAINERS_CHAIN);
         decision.is_some_and(|decision| {
             decision.matched.iter().any(|(_, _, rule)| rule.exprs.iter().any(leads))
         })

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use nfguard_netlink::eval::{Fate, Memory};
 use nfguard_netlink::{CmpOp, Expr, Key, KeyType, Table, protocol};
-use nfguard_policy::{Flow, Path, Payload, explain};
+use nfguard_policy::{Flow, FlowPath, Payload, explain};
 
 use crate::explain::{SOMEBODY_V4, SOMEBODY_V6, SOURCE_PORT};
 use crate::host::{Host, PROXY};
@@ -239,8 +239,8 @@ fn container_of(host: &Host, to: SocketAddr) -> Option<String> {
 /// Whether the world reaches this port: the first packet of a connection, as `explain` judges it.
 fn world(table: &Table, uplink: &str, port: &Port, own: IpAddr) -> (bool, Option<String>) {
     let (path, bridge) = match &port.answer {
-        Answer::Sent { to, bridge, .. } => (Path::Published(to.port()), bridge.as_deref()),
-        _ => (Path::In, None),
+        Answer::Sent { to, bridge, .. } => (FlowPath::Published(to.port()), bridge.as_deref()),
+        _ => (FlowPath::In, None),
     };
     let flow = Flow {
         path,

@@ -15,7 +15,7 @@ use nfguard_lab::{
 };
 use nfguard_netlink::eval::{Fate, Memory};
 use nfguard_netlink::{IpVersion, Key, Table, protocol};
-use nfguard_policy::{Flow, Ground, Path as Way, Payload, Sample, explain};
+use nfguard_policy::{Flow, FlowPath, Payload, Sample, SampleHosts, explain};
 use serde_json::{Value, json};
 
 use crate::explain::fate_word;
@@ -86,11 +86,11 @@ fn world() -> io::Result<World> {
     }
 }
 
-fn ground() -> io::Result<Ground> {
+fn ground() -> io::Result<SampleHosts> {
     let (IpAddr::V4(v4), IpAddr::V6(v6)) = (World::HOST_V4, World::HOST_V6) else {
         return Err(io::Error::other("the host's addresses are of the wrong families"));
     };
-    Ok(Ground { host: (v4, v6), far: FAR, interface: "eth0".to_owned() })
+    Ok(SampleHosts { host: (v4, v6), remote: FAR, interface: "eth0".to_owned() })
 }
 
 /// From the container out, and to it by its own address.
@@ -98,7 +98,7 @@ fn container_samples() -> Vec<Sample> {
     let families = [(World::CONTAINER_V4, FAR.0.into()), (World::CONTAINER_V6, FAR.1.into())];
     let sample = |source, destination, port, in_interface: &str, out_interface: &str| Sample {
         flow: Flow {
-            path: Way::Forward,
+            path: FlowPath::Forward,
             source,
             destination,
             payload: Payload::Ports { protocol: protocol::TCP, source: 40_000, destination: port },
@@ -190,20 +190,20 @@ fn serve(world: &World, samples: &[Sample]) -> io::Result<Vec<Server>> {
     let mut own = BTreeSet::new();
     for Sample { flow, .. } in samples {
         let (near, far) = match flow.path {
-            Way::Out => (&world.host, &world.internet),
+            FlowPath::Out => (&world.host, &world.internet),
             _ => (&world.internet, &world.host),
         };
-        if flow.path != Way::Forward {
+        if flow.path != FlowPath::Forward {
             for (netns, address, side) in [(near, flow.source, 0), (far, flow.destination, 1)] {
-                if own.insert((address, flow.path == Way::Out, side)) && !is_known(address) {
+                if own.insert((address, flow.path == FlowPath::Out, side)) && !is_known(address) {
                     let prefix = if address.is_ipv4() { 32 } else { 128 };
                     netns.own_prefix(address, prefix)?;
                 }
             }
         }
         let far = match (flow.path, world.container.as_ref()) {
-            (Way::Forward, _) if flow.in_interface == "docker0" => &world.internet,
-            (Way::Forward, Some(container)) => container,
+            (FlowPath::Forward, _) if flow.in_interface == "docker0" => &world.internet,
+            (FlowPath::Forward, Some(container)) => container,
             _ => far,
         };
         let Payload::Ports { protocol, destination, .. } = flow.payload else { continue };
@@ -226,8 +226,8 @@ fn is_known(address: IpAddr) -> bool {
 
 fn probe<'w>(world: &'w World, flow: &Flow, foretold: Fate, fixed_port: bool) -> Probe<'w> {
     let netns = match (flow.path, world.container.as_ref()) {
-        (Way::Out, _) => &world.host,
-        (Way::Forward, Some(container)) if flow.in_interface == "docker0" => container,
+        (FlowPath::Out, _) => &world.host,
+        (FlowPath::Forward, Some(container)) if flow.in_interface == "docker0" => container,
         _ => &world.internet,
     };
     let probe = match flow.payload {
@@ -262,10 +262,10 @@ impl Row {
 
     fn way(&self) -> &'static str {
         match (self.flow.path, self.flow.in_interface.as_str()) {
-            (Way::Out, _) => "out",
-            (Way::Forward, "docker0") => "container out",
-            (Way::Forward, _) => "to container",
-            (Way::In | Way::Published(_), _) => "in",
+            (FlowPath::Out, _) => "out",
+            (FlowPath::Forward, "docker0") => "container out",
+            (FlowPath::Forward, _) => "to container",
+            (FlowPath::In | FlowPath::Published(_), _) => "in",
         }
     }
 

@@ -1,11 +1,11 @@
 //! The policy's table in the kernel.
 
 use nfguard_netlink::{Change, Error, Nft, Op, Table, Transaction, diff};
-use nfguard_policy::{MARK, TABLE};
+use nfguard_policy::{TABLE, TABLE_COMMENT};
 
 /// What our table is known by.
 pub fn ours() -> Table {
-    Table { name: TABLE.to_owned(), comment: Some(MARK.to_owned()), ..Table::default() }
+    Table { name: TABLE.to_owned(), comment: Some(TABLE_COMMENT.to_owned()), ..Table::default() }
 }
 
 /// Makes the kernel of this thread's network namespace hold the table.

@@ -1,18 +1,20 @@
-//! Random policies for tests, every one of them valid.
+//! Random policies for tests. Every one of them is valid.
 //!
-//! The numbers that make the choices come from outside, from a property test or a fuzzer: fewer and
-//! smaller numbers give a simpler policy, so that such a tool can shrink what it found.
+//! A property test or a fuzzer gives the numbers that make the choices. Fewer and smaller numbers give
+//! a simpler policy, so that such a tool can shrink a failing case.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use nfguard_netlink::{IpVersion, PerIpVersion};
 use serde_json::{Map, Value, json};
 
-/// What the policies speak of, so that a test can send packets that meet them. None may be empty.
+/// The addresses, ports and interfaces that policies use, so that a test can send packets that match.
+/// No list may be empty.
 #[derive(Clone, Debug)]
 pub struct Pool {
-    /// Addresses of both families; policies name them and prefixes around them.
+    /// Addresses of both IP versions. Policies use them and prefixes around them.
     pub addresses: Vec<IpAddr>,
-    /// Ports; policies name them and ranges around them.
+    /// Ports. Policies use them and ranges that begin with them.
     pub ports: Vec<u16>,
     /// Interfaces, of at most 15 bytes each.
     pub interfaces: Vec<String>,
@@ -32,7 +34,7 @@ impl Default for Pool {
     }
 }
 
-/// A policy file that [`Policy::parse`](crate::Policy::parse) accepts, with or without warnings.
+/// Returns a policy file that [`Policy::parse`](crate::Policy::parse) accepts, with or without warnings.
 pub fn policy_text(choices: &[u16], pool: &Pool) -> String {
     let mut maker = Maker { choices: choices.iter(), pool, groups: Vec::new(), bridges: &BRIDGES };
     let policy = maker.policy();
@@ -42,22 +44,28 @@ pub fn policy_text(choices: &[u16], pool: &Pool) -> String {
 struct Maker<'c> {
     choices: std::slice::Iter<'c, u16>,
     pool: &'c Pool,
-    /// Name, has IPv4, has IPv6.
-    groups: Vec<(String, bool, bool)>,
-    /// What a rule for `out` may come in by; none if the policy says what containers are.
+    groups: Vec<NamedGroup>,
+    /// Input interfaces for rules for `out`. Empty if the policy names its own bridges.
     bridges: &'static [&'static str],
 }
 
-/// Of the bridges that are containers' without being named.
+/// A group, and the IP versions that it has addresses of.
+#[derive(Clone)]
+struct NamedGroup {
+    name: String,
+    has: PerIpVersion<bool>,
+}
+
+/// Bridges that belong to containers by default.
 const BRIDGES: [&str; 3] = ["docker0", "br-*", "br-backend"];
 
 impl Maker<'_> {
-    /// A number below `bound`; 0 once the choices are used up.
+    /// Returns a number below `bound`; 0 after the last choice.
     fn below(&mut self, bound: usize) -> usize {
         self.choices.next().map_or(0, |choice| usize::from(*choice) % bound.max(1))
     }
 
-    /// Never once the choices are used up.
+    /// Returns true once in `times` choices, and false after the last choice.
     fn one_in(&mut self, times: usize) -> bool {
         self.below(times) == times - 1
     }
@@ -119,7 +127,7 @@ impl Maker<'_> {
         policy.into()
     }
 
-    /// An object with some of the keys.
+    /// Returns an object with some of the keys.
     fn some(&mut self, keys: &[&str], make: impl Fn(&mut Self, &str) -> Value) -> Value {
         let mut object = Map::new();
         for key in keys {
@@ -135,7 +143,7 @@ impl Maker<'_> {
         (0..count).map(|_| make(self)).collect()
     }
 
-    /// A value, or a list of one or more.
+    /// Returns a value, or a list of one or more.
     fn one_or_many(&mut self, make: impl Fn(&mut Self) -> Value) -> Value {
         if self.one_in(2) { self.list(1, 4, make) } else { make(self) }
     }
@@ -145,21 +153,22 @@ impl Maker<'_> {
         for name in ["admins", "web-servers", "a", "x9_-y"] {
             if self.one_in(2) {
                 let (v4, v6) = self.pick(&[(true, true), (true, false), (false, true)]);
+                let has = PerIpVersion { v4, v6 };
                 let mut nets = Vec::new();
-                for family in [v4.then_some(true), v6.then_some(false)].into_iter().flatten() {
-                    nets.extend((0..=self.below(3)).map(|_| self.net(family)).collect::<Vec<_>>());
+                for version in IpVersion::ALL.into_iter().filter(|version| has[*version]) {
+                    nets.extend((0..=self.below(3)).map(|_| self.net(version)).collect::<Vec<_>>());
                 }
                 groups.insert(name.to_owned(), nets.into());
-                self.groups.push((name.to_owned(), v4, v6));
+                self.groups.push(NamedGroup { name: name.to_owned(), has });
             }
         }
         groups.into()
     }
 
-    fn net(&mut self, is_v4: bool) -> Value {
-        let own: Vec<IpAddr> =
-            self.pool.addresses.iter().copied().filter(|it| it.is_ipv4() == is_v4).collect();
-        if is_v4 {
+    fn net(&mut self, version: IpVersion) -> Value {
+        let addresses = self.pool.addresses.iter().copied();
+        let own: Vec<IpAddr> = addresses.filter(|it| IpVersion::of(*it) == version).collect();
+        if version == IpVersion::V4 {
             let bits = match (own.is_empty() || self.one_in(5), own.as_slice()) {
                 (false, own) => match self.pick(own) {
                     IpAddr::V4(address) => address.to_bits(),
@@ -181,7 +190,7 @@ impl Maker<'_> {
                 IpAddr::V6(address) => address.to_bits(),
                 IpAddr::V4(_) => 0,
             },
-            // Not 0 above: an IPv4-mapped address would be refused.
+            // The top is not 0, because a policy refuses IPv4-mapped addresses.
             (true, _) => (u128::from(self.word() | 0x2000) << 112) | u128::from(self.word()),
         };
         let length = self.pick(&[128_u32, 64, 48, 32, 127, 10, 1, 0]);
@@ -197,25 +206,25 @@ impl Maker<'_> {
         self.choices.next().copied().unwrap_or(0).into()
     }
 
-    /// `from` or `to` with at least one address of the family.
-    fn peers(&mut self, is_v4: bool) -> Value {
+    /// Returns `from` or `to` with at least one address of the IP version.
+    fn peers(&mut self, version: IpVersion) -> Value {
         let fitting: Vec<String> = self
             .groups
             .iter()
-            .filter(|(_, v4, v6)| if is_v4 { *v4 } else { *v6 })
-            .map(|(name, ..)| name.clone())
+            .filter(|group| group.has[version])
+            .map(|group| group.name.clone())
             .collect();
         let first = match (self.one_in(2), fitting.is_empty()) {
             (true, false) => json!(self.pick(&fitting)),
-            _ => self.net(is_v4),
+            _ => self.net(version),
         };
         if !self.one_in(2) {
             return if self.one_in(6) { json!("any") } else { first };
         }
         let mut all = vec![first];
         for _ in 0..self.below(4) {
-            let is_v4 = self.one_in(2);
-            all.push(self.net(is_v4));
+            let version = if self.one_in(2) { IpVersion::V4 } else { IpVersion::V6 };
+            all.push(self.net(version));
         }
         all.into()
     }
@@ -250,7 +259,7 @@ impl Maker<'_> {
             _ => it.one_or_many(Self::interface),
         });
         scan["illegal_flags"] = json!(self.one_in(2));
-        // Long enough not to end while a test runs, and more than it does.
+        // The window outlasts a test, and a test makes fewer bans.
         (scan["seconds"], scan["bans_per_minute"]) = (json!(3600), json!(1000));
         scan
     }
@@ -291,13 +300,13 @@ impl Maker<'_> {
         if self.one_in(3) {
             rule.insert("comment".to_owned(), json!(format!("Nr. {number}: größer 日本")));
         }
-        let is_v4 = !self.one_in(2);
+        let version = if self.one_in(2) { IpVersion::V6 } else { IpVersion::V4 };
         for key in ["from", "to"] {
             if self.one_in(3) {
-                rule.insert(key.to_owned(), self.peers(is_v4));
+                rule.insert(key.to_owned(), self.peers(version));
             }
         }
-        self.traffic(&mut rule, is_v4);
+        self.traffic(&mut rule, version);
         if self.one_in(4) {
             let log = match self.below(3) {
                 0 => json!(true),
@@ -309,7 +318,7 @@ impl Maker<'_> {
         rule.into()
     }
 
-    fn traffic(&mut self, rule: &mut Map<String, Value>, is_v4: bool) {
+    fn traffic(&mut self, rule: &mut Map<String, Value>, version: IpVersion) {
         let mut set = |key: &str, value: Value| rule.insert(key.to_owned(), value);
         match self.below(8) {
             0 => {}
@@ -330,7 +339,7 @@ impl Maker<'_> {
                 );
             }
             3 => {
-                let (protocol, names) = if is_v4 {
+                let (protocol, names) = if version == IpVersion::V4 {
                     ("icmp", ["echo-request", "redirect", "time-exceeded", "timestamp-reply"])
                 } else {
                     ("icmpv6", ["echo-request", "packet-too-big", "time-exceeded", "nd-redirect"])

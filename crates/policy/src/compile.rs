@@ -34,7 +34,7 @@ use crate::comment::{MAX_COMMENT_BYTES, clean};
 use crate::policy::{Action, Builtin, Direction, Interface, Policy, Verdict};
 
 /// Name of the table that policies are loaded into.
-pub const TABLE_NAME: &str = "nfguard";
+pub const TABLE: &str = "nfguard";
 
 /// Comment of the table, by which nfguard recognizes it as its own. The number is that of the table's
 /// format. It changes when a new nfguard cannot replace the table of an older one.
@@ -54,7 +54,7 @@ impl Policy {
         let mut compiler = Compiler {
             policy: self,
             table: Table {
-                name: TABLE_NAME.to_owned(),
+                name: TABLE.to_owned(),
                 comment: Some(TABLE_COMMENT.to_owned()),
                 ..Table::default()
             },

@@ -1,6 +1,6 @@
-//! Files with mistakes in `tests/bad`, each beside the problems that are expected of it.
+//! Files with mistakes in `tests/bad`, each beside its expected problems.
 //!
-//! `UPDATE_GOLDEN=1` writes them anew.
+//! `UPDATE_GOLDEN=1` writes the expected problems.
 
 use std::fs;
 use std::path::Path;

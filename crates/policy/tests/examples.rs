@@ -1,4 +1,4 @@
-//! Every policy in `policies/` is one, and editors get a schema that fits the code.
+//! Every file in `policies/` is a policy, and the schema there fits the code.
 
 use std::fs;
 use std::path::PathBuf;

@@ -1,6 +1,6 @@
-//! Each policy in `policies/` compiles to the text in `golden/` that a person has read.
+//! Each policy in `policies/` compiles to the text in `golden/`, which a person has read.
 //!
-//! `UPDATE_GOLDEN=1` writes the text anew.
+//! `UPDATE_GOLDEN=1` writes the text.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
@@ -40,7 +40,7 @@ fn example_policies_compile_to_their_golden_text() {
         }
     }
     assert!(wrong.is_empty(), "differ from what was compiled; UPDATE_GOLDEN=1 writes: {wrong:#?}");
-    // A policy that is gone leaves its text behind.
+    // A removed policy must not leave its text behind.
     let names = |files: &[PathBuf]| -> Vec<_> {
         files.iter().map(|path| path.file_stem().map(ToOwned::to_owned)).collect()
     };

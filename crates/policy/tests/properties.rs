@@ -1,4 +1,4 @@
-//! What holds for every text.
+//! Properties of every text.
 
 use nfguard_policy::arbitrary::{Pool, policy_text};
 use nfguard_policy::{Policy, Problem, Severity};
@@ -9,7 +9,7 @@ fn policies() -> impl Strategy<Value = String> {
     vec(any::<u16>(), 0..400).prop_map(|choices| policy_text(&choices, &Pool::default()))
 }
 
-/// Policies of which a few pieces were replaced or lost.
+/// Policies with a few pieces replaced or removed.
 fn damaged() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         Just(String::new()),

@@ -1,6 +1,6 @@
-//! `docs/policy.md` is the schema for people to read, and its examples are policies.
+//! `docs/policy.md` is the schema as a page, and its examples are policies.
 //!
-//! `UPDATE_GOLDEN=1` writes it anew.
+//! `UPDATE_GOLDEN=1` writes the page.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -12,21 +12,21 @@ use serde_json::Value;
 const INTRO: &str = "\
 # The policy file
 
-Every key, made from [the schema](../policies/policy.schema.json), which editors complete from.
-`UPDATE_GOLDEN=1 cargo test -p nfguard-policy` writes this page anew.
+This page lists every key. It is made from [the schema](../policies/policy.schema.json), with which
+editors complete keys. `UPDATE_GOLDEN=1 cargo test -p nfguard-policy` writes this page.
 
-A policy is one JSON object, without comments or trailing commas. `nfguard check FILE` says of every
-mistake where it stands and what was probably meant. What always holds:
+A policy is one JSON object, without comments or trailing commas. `nfguard check FILE` shows the place
+of every mistake, and what was probably meant. Four rules hold everywhere:
 
-- Rules are tried in order. The first that matches a new connection decides; if none does, `default`
-  does. An established connection goes on.
-- A key that a rule leaves out is not looked at. A rule without addresses is for IPv4 and IPv6.
-- A list means any of its elements. All keys of a rule must match.
-- Names of rules and groups are given once.
+- The kernel tries the rules in order. The first rule that matches a new connection decides. If no rule
+  matches, `default` decides. An established connection continues.
+- A key that a rule leaves out matches everything. A rule without addresses is for IPv4 and IPv6.
+- A list matches if one of its elements matches. A rule matches if all its keys match.
+- Each rule and each group has a unique name.
 ";
 
-/// Each object of the language: its name in the schema, its heading, where an example has it, and
-/// the example.
+/// Each object of the language: its name in the schema, its heading, its place in the example, and the
+/// example.
 const SECTIONS: [(&str, &str, &str, &str); 11] = [
     ("", "The policy", "", include_str!("reference/policy.json")),
     ("DefaultsFile", "`default`", "/default", include_str!("reference/default.json")),
@@ -41,11 +41,11 @@ const SECTIONS: [(&str, &str, &str, &str); 11] = [
     ("RuleLogFile", "`log` of a rule", "/rules/*/log", include_str!("reference/rule-log.json")),
 ];
 
-/// What stands in many places: its name in the schema.
+/// Values that many keys have: their names in the schema.
 const VALUES: [&str; 6] = ["peer", "prefix", "port", "protocol", "icmp-type", "interface"];
 
-/// Short enough for a cell of a table.
-const FEW: usize = 5;
+/// The most words that a cell of a table lists without an introduction.
+const MAX_WORDS: usize = 5;
 
 fn reference(schema: &Value) -> String {
     let mut page = INTRO.to_owned();
@@ -103,7 +103,7 @@ fn table(schema: &Value, object: &Value, keys: &serde_json::Map<String, Value>) 
     table
 }
 
-/// What a plain enum says of its words.
+/// Returns the description of an enum's words.
 fn words<'s>(schema: &'s Value, value: &Value) -> Option<&'s str> {
     let name = name(&value["allOf"][0])?;
     let target = definition(schema, name);
@@ -115,7 +115,7 @@ fn name(value: &Value) -> Option<&str> {
     value["$ref"].as_str()?.strip_prefix("#/definitions/")
 }
 
-/// What a value can be, with a link to what is told elsewhere.
+/// Returns what a value can be, with a link to its section.
 fn kind(schema: &Value, value: &Value) -> String {
     let Some(name) = name(value) else { return kind_here(schema, value) };
     if VALUES.contains(&name) {
@@ -145,7 +145,7 @@ fn kind_here(schema: &Value, value: &Value) -> String {
     if let Some(words) = list("enum") {
         let words: Vec<_> = words.iter().map(|word| format!("`{word}`")).collect();
         return match words.len() {
-            ..=FEW => words.join(" or "),
+            ..=MAX_WORDS => words.join(" or "),
             _ => format!("one of {}", words.join(", ")),
         };
     }
@@ -188,7 +188,7 @@ fn title(name: &str) -> String {
     }
 }
 
-/// As GitHub makes it of a heading.
+/// Returns the anchor that GitHub gives to a heading.
 fn anchor(heading: &str) -> String {
     let kept = heading.chars().filter(|it| it.is_alphanumeric() || " -".contains(*it));
     kept.collect::<String>().to_lowercase().replace(' ', "-")
@@ -211,7 +211,7 @@ fn the_reference_in_the_documentation_is_made_of_the_schema() {
     assert!(written == page, "run again with UPDATE_GOLDEN=1 to write docs/policy.md");
 }
 
-/// The values at a path in which `*` stands for each element.
+/// Returns the values at a path in which `*` stands for each element.
 fn places<'v>(value: &'v Value, path: &str) -> Vec<&'v Value> {
     let mut found = vec![value];
     for step in path.split('/').skip(1) {
@@ -251,7 +251,7 @@ fn everything_that_the_schema_defines_has_its_place_on_the_page() {
     let all = schema["definitions"].as_object().expect("definitions");
     for (name, definition) in all {
         let Some(keys) = definition["properties"].as_object() else { continue };
-        // One has a single key, and stands where it is used.
+        // An object with a single key is described where it is used.
         let is_there = SECTIONS.iter().any(|(section, ..)| section == name) || keys.len() == 1;
         assert!(is_there, "no section for {name}");
         for key in keys.keys() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nfguard_netlink::eval::{Fate, Memory};
 use nfguard_netlink::{Table, protocol};
-use nfguard_policy::{Flow, Path, Payload, Policy, explain};
+use nfguard_policy::{Flow, FlowPath, Payload, Policy, explain};
 
 const POLICY: &str = r#"{ "version": 1, "scan": {}, "rules": [
     { "action": "allow", "proto": "tcp", "port": 443 },
@@ -27,7 +27,7 @@ fn ask(
     let source_address: IpAddr = from.parse().expect("an address");
     let host = if source_address.is_ipv4() { "198.51.100.2" } else { "2001:db8:1::2" };
     let flow = Flow {
-        path: Path::In,
+        path: FlowPath::In,
         source: source_address,
         destination: host.parse().expect("an address"),
         payload: Payload::Ports { protocol, source, destination },
@@ -68,12 +68,7 @@ fn why_something_does_not_count_is_said() {
     let table = table();
     let mut memory = Memory::default();
     for (from, protocol, ports, why) in [
-        (
-            "203.0.113.7",
-            protocol::UDP,
-            (1900, 33_440),
-            "perhaps an answer, or the trace of a route",
-        ),
+        ("203.0.113.7", protocol::UDP, (1900, 33_440), "perhaps an answer, or a traceroute"),
         ("203.0.113.7", protocol::UDP, (53, 5000), "perhaps a late answer"),
         ("fe80::7", protocol::TCP, (40_000, 9), "of this link"),
     ] {

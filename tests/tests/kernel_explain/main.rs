@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use nfguard_lab::{Netns, Probe, World};
 use nfguard_netlink::eval::{Fate, Memory};
 use nfguard_netlink::{Expr, Nft, Table, load, protocol, text, unload};
-use nfguard_policy::{Flow, Path, Payload, Policy, TABLE, explain};
+use nfguard_policy::{Flow, FlowPath, Payload, Policy, TABLE, explain};
 use nfguard_tests::nft::nft;
 use nfguard_tests::{processor, property};
 use proptest::test_runner::{TestCaseError, TestError};
@@ -217,11 +217,11 @@ fn holds(
             Fate::Reject(_) => "reject",
         });
         see(match shot.flow.path {
-            Path::In => "in",
-            Path::Out => "out",
-            Path::Forward => "forward",
-            Path::Published(_) if foretold.hooks.len() > 1 => "published",
-            Path::Published(_) => "published and stopped before",
+            FlowPath::In => "in",
+            FlowPath::Out => "out",
+            FlowPath::Forward => "forward",
+            FlowPath::Published(_) if foretold.hooks.len() > 1 => "published",
+            FlowPath::Published(_) => "published and stopped before",
         });
         if effect.alone {
             see("counters compared exactly");
@@ -287,7 +287,7 @@ fn a_kernel_that_does_otherwise_is_found_out() {
     let table = policy.compile();
     ground.load(&table);
     let flow = Flow {
-        path: Path::In,
+        path: FlowPath::In,
         source: address("192.0.2.7"),
         destination: World::HOST_V4,
         payload: Payload::Ports { protocol: protocol::TCP, source: 40_000, destination: 22 },

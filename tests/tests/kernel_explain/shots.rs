@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use nfguard_lab::{World, packet};
 use nfguard_netlink::protocol;
 use nfguard_policy::arbitrary::{Pool, policy_text};
-use nfguard_policy::{Flow, Path, Payload};
+use nfguard_policy::{Flow, FlowPath, Payload};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -120,16 +120,16 @@ fn shot(is_v6: bool) -> impl Strategy<Value = Shot> {
     };
     let published = select(PUBLISHED.to_vec());
     prop_oneof![
-        4 => (way(Place::Internet, Path::In, "eth0", ""), somebody(), Just(host)),
-        2 => (way(Place::Internet, Path::In, "eth0", ""), somebody(), groups()),
-        3 => (way(Place::Host, Path::Out, "", "eth0"), Just(host), somebody()),
-        1 => (way(Place::Host, Path::Out, "", "eth0"), Just(host), groups()),
-        1 => (way(Place::Host, Path::Out, "", "docker0"), Just(host), Just(container)),
-        1 => (way(Place::Host, Path::Out, "", "lo"), Just(host), Just(host)),
-        2 => (way(Place::Internet, Path::Forward, "eth0", "docker0"), somebody(), Just(container)),
-        2 => (way(Place::Container, Path::Forward, "docker0", "eth0"), Just(container), somebody()),
+        4 => (way(Place::Internet, FlowPath::In, "eth0", ""), somebody(), Just(host)),
+        2 => (way(Place::Internet, FlowPath::In, "eth0", ""), somebody(), groups()),
+        3 => (way(Place::Host, FlowPath::Out, "", "eth0"), Just(host), somebody()),
+        1 => (way(Place::Host, FlowPath::Out, "", "eth0"), Just(host), groups()),
+        1 => (way(Place::Host, FlowPath::Out, "", "docker0"), Just(host), Just(container)),
+        1 => (way(Place::Host, FlowPath::Out, "", "lo"), Just(host), Just(host)),
+        2 => (way(Place::Internet, FlowPath::Forward, "eth0", "docker0"), somebody(), Just(container)),
+        2 => (way(Place::Container, FlowPath::Forward, "docker0", "eth0"), Just(container), somebody()),
         3 => (
-            published.prop_map(|(_, inner)| (Place::Internet, Path::Published(inner), ("eth0", "docker0"))),
+            published.prop_map(|(_, inner)| (Place::Internet, FlowPath::Published(inner), ("eth0", "docker0"))),
             somebody(),
             Just(host),
         ),
@@ -145,9 +145,9 @@ fn shot(is_v6: bool) -> impl Strategy<Value = Shot> {
 }
 
 /// What a packet can carry, answers and errors of ICMP among it that nobody asked for.
-fn payload(path: Path, is_v6: bool) -> BoxedStrategy<Payload> {
+fn payload(path: FlowPath, is_v6: bool) -> BoxedStrategy<Payload> {
     let sources = match path {
-        Path::Published(inner) => {
+        FlowPath::Published(inner) => {
             PUBLISHED.iter().filter(|(_, to)| *to == inner).map(|(from, _)| *from).collect()
         }
         _ => vec![40_000, 40_000, 53, 67, 68, 546, 547, 443],
@@ -160,7 +160,7 @@ fn payload(path: Path, is_v6: bool) -> BoxedStrategy<Payload> {
             |(protocol, source, destination)| Payload::Ports { protocol, source, destination },
         )
     };
-    if let Path::Published(_) = path {
+    if let FlowPath::Published(_) = path {
         return ports().boxed();
     }
     let kinds = if is_v6 {

@@ -22,7 +22,7 @@ fn who_is_never_banned_is_not_banned_for_a_scan() {
         ground.tcp(source, 9, 0);
         assert!(!ground.is_banned(source), "{source}");
     }
-    assert!(ground.count("scan/spared") > 0);
+    assert!(ground.count("scan/exempt") > 0);
     ground.tcp("192.0.2.16", 9, 0);
     assert!(ground.is_banned("192.0.2.16"), "the control");
     // Somebody else of its network is banned, and the one is spared all the same.

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nfguard_netlink::{ICMP_TYPES, ICMPV6_TYPES, LoggedPacket, ParsedPacket, text};
-use nfguard_policy::protocol_word;
+use nfguard_policy::{LoggedRule, protocol_word};
 use nix::net::if_::if_indextoname;
 use serde::Serialize;
 
@@ -20,7 +20,7 @@ pub(super) struct Record<'a> {
     /// Seconds since 1970.
     pub(super) time: f64,
     #[serde(flatten)]
-    rule: Option<Named<'a>>,
+    rule: Option<LoggedRule<'a>>,
     prefix: &'a str,
     group: u16,
     hook: Option<&'static str>,
@@ -28,23 +28,6 @@ pub(super) struct Record<'a> {
     out_interface: Option<String>,
     #[serde(flatten)]
     packet: Option<Words>,
-}
-
-/// Which rule has logged it, where it is one of a policy.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-struct Named<'a> {
-    verdict: &'a str,
-    rule: &'a str,
-}
-
-impl Named<'_> {
-    /// The end of the prefix that our policies give their rules.
-    fn read(prefix: &str) -> Option<Named<'_>> {
-        let mut words = prefix.rsplit(' ');
-        let (rule, verdict) = (words.next()?, words.next()?);
-        let ours = matches!(verdict, "accept" | "drop" | "reject") && rule.contains('/');
-        ours.then_some(Named { verdict, rule })
-    }
 }
 
 impl<'a> Record<'a> {
@@ -57,7 +40,7 @@ impl<'a> Record<'a> {
         Record {
             schema: SCHEMA,
             time: logged.time.unwrap_or_else(now).as_secs_f64(),
-            rule: Named::read(&logged.prefix),
+            rule: LoggedRule::parse(&logged.prefix),
             prefix: &logged.prefix,
             group: logged.group,
             hook: logged.hook.map(text::hook_word),
@@ -82,7 +65,7 @@ impl fmt::Display for Record<'_> {
         let time = UNIX_EPOCH + Duration::from_secs_f64(self.time);
         write!(f, "{}", humantime::format_rfc3339_millis(time))?;
         match &self.rule {
-            Some(Named { verdict, rule }) => write!(f, " {verdict} {rule}")?,
+            Some(LoggedRule { verdict, rule }) => write!(f, " {verdict} {rule}")?,
             None => write!(f, " {:?}", self.prefix.trim())?,
         }
         let (came, leaves) = (self.in_interface.as_deref(), self.out_interface.as_deref());
@@ -188,20 +171,5 @@ impl Interfaces {
             name.map_or_else(|| number.to_string(), |name| name.to_string_lossy().into_owned())
         };
         self.0.entry(number).or_insert_with(ask).clone()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_rule_is_read_from_the_end_of_what_the_policy_calls_it() {
-        let read = |prefix| Named::read(prefix).map(|named| (named.verdict, named.rule));
-        assert_eq!(read("[NFGUARD] drop default/in"), Some(("drop", "default/in")));
-        assert_eq!(read("accept in/dns"), Some(("accept", "in/dns")));
-        for foreign in ["", "[UFW BLOCK] ", "drop me", "drop a/b c", "in/dns"] {
-            assert_eq!(read(foreign), None, "{foreign}");
-        }
     }
 }

@@ -1,10 +1,10 @@
-//! What policies mean once they are read.
+//! What policies mean after they are read.
 
 use crate::policy::{
     Action, Addresses, Builtin, Direction, Limit, LogTo, Policy, Ports, Traffic, Verdict,
 };
 
-/// A policy of these rules and what else the file says.
+/// Returns the policy of these rules and of other keys.
 fn policy(rules: &str, rest: &str) -> Policy {
     let text = format!("{{ \"version\": 1, {rest} \"rules\": [{rules}] }}");
     Policy::parse(&text).unwrap_or_else(|problems| panic!("{problems:#?}")).0

@@ -62,7 +62,7 @@ object! {
     /// What a scan is, and what happens to its source. A port is closed if no rule is about it. Each
     /// closed port counts once for each address of this host.
     ScanFile {
-        /// How many different closed ports one source tries before its packets count as a scan.
+        /// How many different closed ports of one source make a scan.
         "ports" => ports: ScanPorts = 6,
         /// The time within which the source tries these ports, in seconds.
         "seconds" => seconds: Seconds = 60,
@@ -75,8 +75,8 @@ object! {
         /// How long a source that has sent data over a TCP connection is not banned for closed ports,
         /// in seconds. 0: no source has this exception.
         "known_seconds" => known_seconds: KnownSeconds = 3600,
-        /// How many sources may be banned at once, and after that in each minute. Source addresses
-        /// can be forged, which this bounds.
+        /// How many sources may be banned at once, and after that in each minute. This bounds what
+        /// forged source addresses can do.
         "bans_per_minute" => bans_per_minute: Positive = 100,
         /// How many entries each set of this scan detection can hold, for IPv4 and IPv6 each. While a
         /// set is full, nothing new counts.

@@ -48,7 +48,7 @@ object! {
     RateFile {
         /// Number of lines in each unit of time.
         "packets" => packets: Positive = 3,
-        /// The unit of time.
+        /// The time in which these lines may come.
         "per" => per: RateUnit = "minute",
         /// Number of lines that may come at once.
         "burst" => burst: Positive = 10,

@@ -1,4 +1,4 @@
-//! A rule that is called dead is dead: held against a matcher that knows nothing of boxes.
+//! A rule that the lint calls dead never matches, says a matcher that knows nothing of boxes.
 
 use core::net::IpAddr;
 
@@ -20,7 +20,7 @@ struct Packet {
     in_interface: &'static str,
 }
 
-/// Rules of a world so small that all its packets can be tried.
+/// Rules about so few packets that a test can try all of them.
 fn policies() -> impl Strategy<Value = String> {
     let port =
         || (20_u16..26, 0_u16..4).prop_map(|(low, more)| json!(format!("{low}-{}", low + more)));
