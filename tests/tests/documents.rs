@@ -131,6 +131,18 @@ fn every_test_and_check_that_the_documents_name_exists() {
 }
 
 #[test]
+fn commands_stand_only_in_documents_that_are_run() {
+    for document in documents() {
+        let is_run =
+            document.parent().is_some_and(|it| it == "docs") || document == Path::new("README.md");
+        for block in blocks(document.to_str().expect("text")) {
+            let place = format!("{}:{}", document.display(), block.line);
+            assert!(is_run || block.is("drawing"), "{place}: which test runs it?");
+        }
+    }
+}
+
+#[test]
 fn every_rust_example_in_the_documents_is_one_that_rustdoc_runs() {
     let visible = |path: PathBuf| -> String {
         let text = read(&path);
