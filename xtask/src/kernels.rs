@@ -5,7 +5,7 @@ mod selection;
 use crate::build::{self, TestBinary};
 use crate::initramfs;
 use crate::lanes::{self, Lane};
-use crate::netns::{PACKAGES, Programs};
+use crate::netns::{E2E, PACKAGES, Programs};
 use crate::output::say;
 use crate::report::{Report, Tally};
 use crate::runner::{self, harness_result};
@@ -30,7 +30,7 @@ const NO_VERDICT: &str = "the machine ended without a verdict";
 pub(crate) struct Choice {
     /// Kernel versions, such as 6.1; all if none is given
     pub(crate) versions: Vec<String>,
-    /// Only test targets whose name contains this
+    /// Build and run only test targets whose name contains this
     #[arg(long)]
     pub(crate) only: Option<String>,
     /// Also the tests that give the same answer on every kernel
@@ -42,8 +42,12 @@ pub(crate) struct Choice {
 pub(crate) fn steps(report: &Report, choice: &Choice) {
     let (mut binaries, mut programs) = (Vec::new(), Programs::default());
     report.step("build the tests", || {
-        let packages = PACKAGES.iter().flat_map(|package| ["--package", package]);
-        binaries = build::test_binaries(&packages.collect::<Vec<_>>())?;
+        let targets = choice.only.as_deref().map(|part| format!("*{part}*"));
+        let selection = match &targets {
+            Some(targets) => vec!["--package", E2E, "--test", targets],
+            None => PACKAGES.iter().flat_map(|package| ["--package", package]).collect(),
+        };
+        binaries = build::test_binaries(&selection)?;
         programs = Programs::build(None)?;
         Ok(Tally::DONE)
     });
@@ -58,8 +62,6 @@ pub(crate) fn guests(report: &Report, binaries: &[TestBinary], choice: &Choice) 
     let mut guests = Vec::new();
     report.step("kernels: which tests", || {
         guests = selection::choose(binaries, choice.all)?;
-        let only = choice.only.as_deref().unwrap_or_default();
-        guests.retain(|guest| guest.binary.target.contains(only));
         if guests.is_empty() { Err("none".to_owned()) } else { Ok(Tally::DONE) }
     });
     guests

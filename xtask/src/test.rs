@@ -23,14 +23,31 @@ pub(crate) struct Choice {
     /// Leave out the tests that need real root
     #[arg(long)]
     pub(crate) no_root: bool,
+    /// Only one part, for machines that share the work; other kernels are `cargo xtask kernels`
+    #[arg(long, conflicts_with = "quick")]
+    pub(crate) part: Option<Part>,
+}
+
+/// A part of the whole run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Part {
+    /// Style, lints, invariants, licences, documentation, archives
+    Checks,
+    /// The package, and all tests on this kernel
+    Tests,
 }
 
 /// Runs all checks; one that fails does not keep the others from running.
 pub(crate) fn steps(report: &Report, choice: Choice) {
     setup::steps(report, false);
-    report.step("fmt", || runner::run(cargo().args(["fmt", "--all", "--check"])));
-    tidy::steps(report);
-    licences(report);
+    if choice.part != Some(Part::Tests) {
+        report.step("fmt", || runner::run(cargo().args(["fmt", "--all", "--check"])));
+        tidy::steps(report);
+        licences(report);
+    }
+    if choice.part == Some(Part::Checks) {
+        return compiler(report, choice);
+    }
 
     let (mut built, mut dist) = (None, None);
     let mut builds: Vec<Lane<'_>> = vec![Box::new(|| {
@@ -66,7 +83,7 @@ pub(crate) fn steps(report: &Report, choice: Choice) {
     }
     let netns = netns::Choice { no_root: choice.no_root, ..netns::Choice::default() };
     let other_kernels = kernels::Choice::default();
-    let guests = match choice.quick {
+    let guests = match choice.quick || choice.part.is_some() {
         true => Vec::new(),
         false => kernels::guests(report, &wanted, &other_kernels),
     };
@@ -75,12 +92,16 @@ pub(crate) fn steps(report: &Report, choice: Choice) {
     let queue = Queue::new(jobs);
     let mut side_by_side: Vec<Lane<'_>> = Vec::new();
     side_by_side.extend((0..netns::width()).map(|_| Box::new(|| queue.work()) as Lane<'_>));
-    side_by_side.push(Box::new(|| {
-        lanes::stand_back();
-        compiler(report, choice);
-    }));
-    if let Some((plan, products)) = &dist {
+    if choice.part.is_none() {
+        side_by_side.push(Box::new(|| {
+            lanes::stand_back();
+            compiler(report, choice);
+        }));
+    }
+    if !guests.is_empty() {
         side_by_side.extend(kernels::lanes(report, &guests, &other_kernels, &programs));
+    }
+    if let Some((plan, products)) = &dist {
         side_by_side.push(Box::new(|| {
             dist::check(report, plan, products);
             report.step("the README's first command", || first_command(plan));
