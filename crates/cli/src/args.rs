@@ -17,7 +17,7 @@ use clap_complete::Shell;
 use ipnetwork::IpNetwork;
 use nfguard_control::change::Caution;
 
-use crate::manual;
+use crate::commands::man;
 
 /// A deny-by-default nftables firewall for servers that run Docker behind a reverse proxy.
 #[derive(Debug, Parser)]

@@ -3,35 +3,10 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program prints")]
 
 mod args;
-mod ban_list;
-mod bans;
-mod boot;
-mod check;
-mod confirm;
-mod docker;
-mod doctor;
-mod explain;
-mod failure;
-mod feed;
-mod feed_list;
-mod findings;
-mod guard;
-mod host;
 mod import;
-mod journal;
-mod legacy;
-mod load;
-mod logged;
-mod manual;
-mod never;
+mod input;
+mod inspect;
 mod output;
-mod past;
-mod published;
-mod rehearse;
-mod save;
-mod scans;
-mod show;
-mod status;
 
 use std::process::ExitCode;
 
@@ -40,7 +15,7 @@ use nfguard_control::history::History;
 use nfguard_control::rollback;
 
 use crate::args::{Args, ImportVerb, Verb};
-use crate::failure::Failure;
+use crate::output::failure::Failure;
 
 fn main() -> ExitCode {
     let args = Args::parse();

@@ -10,7 +10,7 @@ use nfguard_control::policy_file::PolicyFile;
 use nfguard_policy::{Problem, Severity};
 use serde_json::{Value, json};
 
-use crate::failure::Failure;
+use crate::output::failure::Failure;
 
 /// The number that each JSON answer carries. It changes when a reader of the old form would
 /// misread the new one; new keys do not change it.

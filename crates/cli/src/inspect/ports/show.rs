@@ -4,7 +4,7 @@ use anstyle::Style;
 use serde_json::{Value, json};
 
 use super::{Answer, Port, State, word};
-use crate::host::PROXY;
+use crate::inspect::system::PROXY;
 use crate::output::{self, BAD, GOOD, NOTE};
 
 pub(crate) fn print(ports: &[Port]) {

@@ -4,7 +4,7 @@ use nfguard_netlink::{Nft, Table};
 use serde_json::{Value, json};
 
 use crate::args::HistoryVerb;
-use crate::failure::Failure;
+use crate::output::failure::Failure;
 use crate::{Answer, Done, output};
 use nfguard_control::history::{History, LoadOutcome, LoadRecord};
 use nfguard_control::policy_file::PolicyFile;

@@ -5,7 +5,7 @@ use nfguard_control::digest;
 use nfguard_control::rollback::{self, Confirmed, Proof};
 use serde_json::json;
 
-use crate::load;
+use crate::commands::load;
 use crate::{Answer, Done, output};
 use nfguard_control::connections::Ends;
 use nfguard_control::history::{History, LoadOutcome, LoadRecord};

@@ -9,8 +9,8 @@ use nfguard_netlink::eval::{Fate, Memory};
 use nfguard_netlink::{CmpOp, Expr, Key, KeyType, Table, protocol};
 use nfguard_policy::{Flow, FlowPath, Payload, explain};
 
-use crate::explain::{SOMEBODY_V4, SOMEBODY_V6, SOURCE_PORT};
-use crate::host::{Host, PROXY};
+use crate::commands::explain::{SOMEBODY_V4, SOMEBODY_V6, SOURCE_PORT};
+use crate::inspect::system::{Host, PROXY};
 
 pub(crate) use show::{print, to_json};
 

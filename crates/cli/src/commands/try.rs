@@ -18,8 +18,8 @@ use nfguard_netlink::{IpVersion, Key, Table, protocol};
 use nfguard_policy::{Flow, FlowPath, Payload, Sample, SampleHosts, explain};
 use serde_json::{Value, json};
 
-use crate::explain::fate_word;
-use crate::failure::Failure;
+use crate::commands::explain::fate_word;
+use crate::output::failure::Failure;
 use crate::output::{self, BAD, GOOD};
 use crate::{Answer, Done};
 use nfguard_control::table::apply;

@@ -8,7 +8,7 @@ use nfguard_policy::{Flow, FlowPath, Payload, explain as ask};
 use serde_json::{Value, json};
 
 use crate::args::Question;
-use crate::failure::Failure;
+use crate::output::failure::Failure;
 use crate::output::{self, BAD, GOOD};
 use crate::{Answer, Done};
 

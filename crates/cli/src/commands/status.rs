@@ -7,9 +7,9 @@ use nfguard_netlink::{Counts, Error, Expr, Nft, Ownership, Table};
 use serde_json::{Value, json};
 
 use crate::args::StatusRequest;
-use crate::host::{self, Host};
+use crate::inspect::system::{self, Host};
 use crate::output::{self, BAD, GOOD, NOTE};
-use crate::published::{self, Port};
+use crate::inspect::ports::{self, Port};
 use crate::{Answer, Done};
 use nfguard_control::history::History;
 use nfguard_control::table::ours;
@@ -22,12 +22,12 @@ pub(crate) fn status(request: &StatusRequest, history: &History, as_json: bool) 
     };
     let host = Host::look(&mut kernel, &request.seeing.docker_socket)?;
     let table = found.loaded.as_ref().map(|loaded| &loaded.table);
-    let ports = published::list(&host, table, [false, true].map(host::own_address));
+    let ports = ports::list(&host, table, [false, true].map(system::own_address));
     let recall = || drift::Loaded::recall(table, request.policy.as_deref(), history);
     let Some(loaded) = &found.loaded else {
         let gone = recall()?;
         if as_json {
-            let ports = published::to_json(&ports);
+            let ports = ports::to_json(&ports);
             let gone =
                 gone.map(|gone| json!({ "file": gone.file, "time": gone.time.map(output::time) }));
             output::json(&json!({
@@ -60,7 +60,7 @@ pub(crate) fn status(request: &StatusRequest, history: &History, as_json: bool) 
         output::json(&json!({
             "loaded": true, "file": file, "intact": intact, "drift": drift, "owned": owned,
             "counters": counters,
-            "ports": published::to_json(&ports), "notes": host.notes,
+            "ports": ports::to_json(&ports), "notes": host.notes,
             "confirm_within_seconds": rollback::time_left().map(|left| left.as_secs_f64()),
         }));
     } else {
@@ -130,7 +130,7 @@ fn strange(what: &str, as_json: bool) -> Answer {
 }
 
 fn print_ports(ports: &[Port], host: &Host) {
-    published::print(ports);
+    ports::print(ports);
     for note in &host.notes {
         output::line(&format!("{NOTE}{note}{NOTE:#}"));
     }

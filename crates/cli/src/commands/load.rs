@@ -11,7 +11,7 @@ use nfguard_netlink::{Nft, Table};
 use nfguard_policy::TABLE;
 use serde_json::json;
 
-use crate::failure::Failure;
+use crate::output::failure::Failure;
 use crate::output::{self, NOTE};
 use crate::{Answer, Done};
 

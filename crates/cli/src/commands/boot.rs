@@ -7,7 +7,7 @@ use nfguard_control::boot::{self, Booted, RESCUE_NAME, Source};
 use nfguard_control::history::History;
 use serde_json::json;
 
-use crate::bans::Progress;
+use crate::commands::ban::Progress;
 use crate::{Answer, Done, failure, output, save};
 
 pub(crate) fn boot(path: &Path, bans: Option<PathBuf>, history: &History, as_json: bool) -> Done {

@@ -6,8 +6,8 @@ use nfguard_control::input::STANDARD;
 use nfguard_control::saved_bans::{self, Restored, Saved};
 use serde_json::{Value, json};
 
-use crate::bans::{Progress, describe_tally, print_tally};
-use crate::failure::Failure;
+use crate::commands::ban::{Progress, describe_tally, print_tally};
+use crate::output::failure::Failure;
 use crate::{Answer, Done, output};
 
 pub(crate) fn save(path: &Path, as_json: bool) -> Done {

@@ -15,8 +15,8 @@ use nfguard_control::lease;
 use serde_json::{Value, json};
 
 use crate::args::{BanRequest, BansRequest, Lasts, UnbanRequest};
-use crate::ban_list::{self, Details, Read};
-use crate::failure::Failure;
+use crate::input::ban_list::{self, Details, Read};
+use crate::output::failure::Failure;
 use crate::{Answer, Done, output};
 
 /// A list of so many is worth a progress bar.

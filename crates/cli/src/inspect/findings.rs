@@ -10,10 +10,10 @@ use nfguard_netlink::{
 use nfguard_policy::{Flow, FlowPath, Payload, explain};
 use serde::Serialize;
 
-use crate::explain::{SOMEBODY_V4, SOMEBODY_V6, SOURCE_PORT};
-use crate::host::Host;
-use crate::legacy;
-use crate::published::{self, Answer, Port};
+use crate::commands::explain::{SOMEBODY_V4, SOMEBODY_V6, SOURCE_PORT};
+use crate::inspect::system::Host;
+use crate::inspect::iptables_legacy;
+use crate::inspect::ports::{self, Answer, Port};
 
 /// Something that will bite.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -183,8 +183,8 @@ fn sent_on(packet: Packet, port: &Port, bridge: Option<&str>) -> Packet {
 fn ways_out(seen: &Seen<'_>) -> Vec<Way> {
     let Some(table) = seen.table else { return Vec::new() };
     let mut ways = Vec::new();
-    for (first, last) in published::intervals(table) {
-        for protocol in published::PROTOCOLS {
+    for (first, last) in ports::intervals(table) {
+        for protocol in ports::PROTOCOLS {
             for own in seen.own {
                 let flow = Flow {
                     path: FlowPath::Out,
@@ -202,7 +202,7 @@ fn ways_out(seen: &Seen<'_>) -> Vec<Way> {
                     fib_daddr_type: fib_type::UNICAST,
                     ..Packet::new(own, flow.destination, protocol, (SOURCE_PORT, first))
                 };
-                let name = published::name((first, last), protocol);
+                let name = ports::name((first, last), protocol);
                 ways.push((format!("out {name}"), vec![(Hook::Output, packet)]));
             }
         }
@@ -386,7 +386,7 @@ fn legacy_rules(seen: &Seen<'_>) -> Option<Finding> {
         .host
         .legacy
         .iter()
-        .filter(|table| legacy::holds_rules(std::slice::from_ref(table)))
+        .filter(|table| iptables_legacy::holds_rules(std::slice::from_ref(table)))
         .collect();
     if tables.is_empty() && !seen.host.legacy_unread {
         return None;

@@ -17,7 +17,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use serde_json::json;
 
 use crate::args::LogRequest;
-use crate::failure::Failure;
+use crate::output::failure::Failure;
 use crate::output::{self, SCHEMA};
 use crate::{Answer, Done};
 use nfguard_control::history::History;

@@ -10,9 +10,9 @@ use std::process::{Command, Stdio};
 use nfguard_host::{default_interfaces, source_address};
 use nfguard_netlink::{Error, Family, Foreign, ListeningSocket, Nft, Published, SockDiag};
 
-use crate::docker::{self, DockerPort};
-use crate::explain::{SOMEBODY_V4, SOMEBODY_V6};
-use crate::legacy;
+use crate::inspect::docker::{self, DockerPort};
+use crate::commands::explain::{SOMEBODY_V4, SOMEBODY_V6};
+use crate::inspect::iptables_legacy;
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -106,7 +106,7 @@ impl Host {
             match saved {
                 Ok(saved) if saved.status.success() => {
                     let text = String::from_utf8_lossy(&saved.stdout);
-                    self.legacy.extend(legacy::parse(&text, family));
+                    self.legacy.extend(iptables_legacy::parse(&text, family));
                 }
                 saved => {
                     let why = saved.map_or_else(
@@ -126,7 +126,7 @@ impl Host {
 
 /// The address that the world knows this host by; one that stands for it where it has none.
 pub(crate) fn own_address(is_v6: bool) -> IpAddr {
-    use crate::explain::{HOST_V4, HOST_V6};
+    use crate::commands::explain::{HOST_V4, HOST_V6};
     let (somebody, stand_in) = if is_v6 { (SOMEBODY_V6, HOST_V6) } else { (SOMEBODY_V4, HOST_V4) };
     source_address(somebody).unwrap_or(stand_in)
 }

@@ -6,7 +6,7 @@ use nfguard_ban::{ActiveFeed, Bans};
 use serde_json::{Value, json};
 
 use crate::args::FeedVerb;
-use crate::failure::Failure;
+use crate::output::failure::Failure;
 use crate::{Answer, Done, feed_list, output};
 use nfguard_control::ban_table::never;
 

@@ -12,11 +12,11 @@ use nfguard_netlink::{Error, Nft};
 use serde_json::json;
 
 use crate::args::DoctorRequest;
-use crate::failure::Failure;
-use crate::findings::{self, Seen};
-use crate::host::{self, Host};
+use crate::output::failure::Failure;
+use crate::inspect::findings::{self, Seen};
+use crate::inspect::system::{self, Host};
 use crate::output::{self, BAD, GOOD, NOTE};
-use crate::published::{self, Answer, Port};
+use crate::inspect::ports::{self, Answer, Port};
 use crate::{Answer as Said, Done};
 use nfguard_control::table::ours;
 
@@ -31,8 +31,8 @@ pub(crate) fn doctor(request: &DoctorRequest, as_json: bool) -> Done {
         }
         Err(error) => return Err(error.into()),
     };
-    let own = [false, true].map(host::own_address);
-    let ports = published::list(&host, table.as_ref(), own);
+    let own = [false, true].map(system::own_address);
+    let ports = ports::list(&host, table.as_ref(), own);
     let found = findings::all(&Seen {
         host: &host,
         table: table.as_ref(),

@@ -7,7 +7,7 @@ use clap_complete::Shell;
 use nfguard_control::input::STANDARD;
 
 use crate::args::Args;
-use crate::failure::Failure;
+use crate::output::failure::Failure;
 use crate::{Answer, Done, output};
 
 /// The release, what it was made from, and for what.
