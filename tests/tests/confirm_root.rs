@@ -14,7 +14,7 @@ const POLICY: &str =
     r#"{ "version": 1, "rules": [{ "name": "ssh", "action": "allow", "port": 22 }] }"#;
 
 fn name() -> SocketAddr {
-    SocketAddr::from_abstract_name("nfguard/way-back").expect("a name")
+    SocketAddr::from_abstract_name("nfguard/watchdog").expect("a name")
 }
 
 /// As another user, on a thread of its own in the namespace.

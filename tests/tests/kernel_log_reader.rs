@@ -129,7 +129,7 @@ fn json_says_the_same_of_all_groups_that_the_policy_logs_to() {
     let record = json(&mut reader);
     assert_eq!((&record["icmp_type"], &record["icmp_code"]), (&"echo-request".into(), &0.into()));
     let end = serde_json::json!({
-        "schema": 1, "event": "end", "packets": 3, "lost": 0, "lost_more": false,
+        "schema": 1, "event": "end", "packets": 3, "lost": 0, "more_lost": false,
     });
     assert_eq!(json(&mut reader), end);
     assert_eq!(reader.end().0, "");
@@ -217,7 +217,7 @@ fn what_is_not_read_in_time_is_counted_and_said() {
     let records = records(&output);
     let end = records.last().expect("an end");
     assert_eq!((&end["event"], &end["packets"]), (&"end".into(), &read.into()));
-    assert_eq!((&end["lost"], &end["lost_more"]), (&lost.into(), &false.into()));
+    assert_eq!((&end["lost"], &end["more_lost"]), (&lost.into(), &false.into()));
     assert!(notes.contains("packets are being lost"), "{notes}");
     assert!(notes.contains(&format!("{read} packets, {lost} lost\n")), "{notes}");
 }

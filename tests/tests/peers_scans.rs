@@ -112,7 +112,7 @@ fn nmap_is_a_scan_of_its_ports_and_a_visitor_is_none() {
     assert_eq!(head[..4], ["level", "source", "packets", "ports"]);
     assert_eq!(first[..4], ["3", "2001:db8:66::/64", "200", "200"]);
     assert_eq!(second[..4], ["2", "203.0.113.66", "100", "100"]);
-    assert_eq!(end.join(" "), "2 scans, and 2 sources that are none");
+    assert_eq!(end.join(" "), "2 scans, and 2 other sources");
     let one = stage.nfguard(&["scans", "2001:db8:66::5"]);
     assert!(one.stdout.contains("\nports      1-200/tcp\n"), "{one:?}");
     let unknown = stage.nfguard(&["scans", "192.0.2.1"]);

@@ -197,7 +197,7 @@ fn a_load_that_cuts_its_own_connection_is_undone_with_the_client_dead() {
         history
             .lines()
             .last()
-            .is_some_and(|last| last.contains(&start) && last.ends_with("closed, went back"))
+            .is_some_and(|last| last.contains(&start) && last.ends_with("closed, rolled back"))
     });
 }
 
@@ -216,7 +216,10 @@ fn a_confirmation_is_proof_only_over_another_connection() {
     let expect = |answer: &str, from: &str| {
         let answer: Value = serde_json::from_str(answer).expect("JSON");
         assert_eq!(answer["confirmed"], true);
-        assert_eq!((&answer["from"], &answer["proof"]), (&from.into(), &(from == "new").into()));
+        assert_eq!(
+            (&answer["connection"], &answer["proves_access"]),
+            (&from.into(), &(from == "new").into())
+        );
     };
     load("also-open");
     // Another session over the connection of the load: what cuts new connections does not cut it.

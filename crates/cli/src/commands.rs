@@ -1,20 +1,73 @@
 //! The verbs: one file each, and none uses another.
 
-pub(crate) mod ban;
-pub(crate) mod boot;
-pub(crate) mod check;
-pub(crate) mod confirm;
-pub(crate) mod doctor;
-pub(crate) mod explain;
-pub(crate) mod feed;
-pub(crate) mod guard;
-pub(crate) mod history;
-pub(crate) mod load;
-pub(crate) mod log;
-pub(crate) mod man;
-pub(crate) mod never;
-pub(crate) mod save;
-pub(crate) mod scans;
-pub(crate) mod show;
-pub(crate) mod status;
-pub(crate) mod r#try;
+mod ban;
+mod bans;
+mod boot;
+mod check;
+mod completions;
+mod confirm;
+mod diff;
+mod doctor;
+mod explain;
+mod feed;
+mod guard;
+mod history;
+mod import;
+mod load;
+mod log;
+mod man;
+mod never;
+mod restore;
+mod rollback;
+mod save;
+mod scans;
+mod show;
+mod status;
+mod r#try;
+mod unban;
+mod unload;
+mod watchdog;
+
+use nfguard_control::history::History;
+
+use crate::args::{Args, ImportVerb, Verb};
+use crate::output::{self, Done};
+
+/// Runs the verb of the command line.
+pub(crate) fn run(args: Args) -> Done {
+    let json = args.json;
+    let history = History::open(args.state_dir, output::warning);
+    match args.verb {
+        Verb::Check { file } => check::check(&file, json),
+        Verb::Load { file, dry_run, lockout } => {
+            load::load(&file, dry_run, &lockout.caution(), &history, json)
+        }
+        Verb::Boot { file, bans } => boot::boot(&file, bans, &history, json),
+        Verb::Confirm => confirm::confirm(&history, json),
+        Verb::Rollback { number, lockout } => {
+            rollback::rollback(number, &lockout.caution(), &history, json)
+        }
+        Verb::History { of } => history::history(of.as_ref(), &history, json),
+        Verb::Watchdog { session } => watchdog::watchdog(session, &history),
+        Verb::Diff { file, offline } => diff::diff(&file, offline.as_deref(), json),
+        Verb::Unload { all } => unload::unload(all, &history, json),
+        Verb::Show { file } => show::show(file.as_deref(), json),
+        Verb::Explain(request) => explain::explain(&request, json),
+        Verb::Status(request) => status::status(&request, &history, json),
+        Verb::Log(request) => log::log(&request, &history, json),
+        Verb::Scans { address } => scans::scans(address, &history, json),
+        Verb::Doctor(request) => doctor::doctor(&request, json),
+        Verb::Ban(request) => ban::ban(&request, json),
+        Verb::Unban(request) => unban::unban(&request, json),
+        Verb::Bans(request) => bans::bans(&request, json),
+        Verb::Save { file } => save::save(&file, json),
+        Verb::Restore { file } => restore::restore(&file, json),
+        Verb::Feed(verb) => feed::feed(&verb, json),
+        Verb::Never { change } => never::never(change.as_ref(), json),
+        Verb::Import(ImportVerb::Ufw(request)) => import::import(&request, json),
+        Verb::Completions { shell } => completions::completions(shell),
+        Verb::Man { folder } => man::man(folder.as_deref()),
+        Verb::Guard(request) => guard::guard(&request, &history),
+        Verb::Try { file } => r#try::r#try(&file, json),
+    }
+}

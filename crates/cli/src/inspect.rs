@@ -1,6 +1,7 @@
-//! Facts of this machine for `status` and `doctor`, and what they mean. Only ever read.
+//! Facts of this machine for `status` and `doctor`, and what they mean.
 
 pub(crate) mod docker;
+pub(crate) mod example;
 pub(crate) mod findings;
 pub(crate) mod iptables_legacy;
 pub(crate) mod ports;

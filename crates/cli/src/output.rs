@@ -1,29 +1,54 @@
-//! What every verb prints alike.
+//! Output that all verbs share.
+
+pub(crate) mod bans;
+pub(crate) mod failure;
+pub(crate) mod journal;
+pub(crate) mod loads;
+pub(crate) mod ports;
+pub(crate) mod progress;
 
 use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
 use anstyle::{AnsiColor, Style};
-use nfguard_control::input;
 use nfguard_control::policy_file::PolicyFile;
+use nfguard_netlink::eval::Fate;
 use nfguard_policy::{Problem, Severity};
 use serde_json::{Value, json};
 
-use crate::output::failure::Failure;
+use self::failure::Failure;
 
-/// The number that each JSON answer carries. It changes when a reader of the old form would
-/// misread the new one; new keys do not change it.
+/// The answer of a verb.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// Done, or "yes".
+    Yes,
+    /// "No", or "differs".
+    No,
+}
+
+impl From<bool> for Answer {
+    fn from(yes: bool) -> Answer {
+        if yes { Answer::Yes } else { Answer::No }
+    }
+}
+
+/// What a verb returns.
+pub(crate) type Done = Result<Answer, Failure>;
+
+/// The `schema` number of each JSON answer. It changes when a reader of the old form would misread
+/// the new form. New keys do not change it.
 pub(crate) const SCHEMA: u32 = 1;
 
-/// How many problems of a list are printed.
-const SOME: usize = 20;
+/// The most problems of a list that are printed.
+const MAX_PRINTED_PROBLEMS: usize = 20;
 
 pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
 pub(crate) const BAD: Style = AnsiColor::Red.on_default();
 pub(crate) const NOTE: Style = AnsiColor::Yellow.on_default();
 
-/// Prints an object with the schema's number.
+/// Prints an object, with the `schema` number added.
 pub(crate) fn json(value: &Value) {
     let mut object = value.clone();
     if let Some(object) = object.as_object_mut() {
@@ -32,8 +57,8 @@ pub(crate) fn json(value: &Value) {
     line(&format!("{object:#}"));
 }
 
-/// Prints to standard output with colours where they are wanted. A reader that has gone away is no
-/// error: `nfguard show | head`. A disk that is full is one, or half a ruleset would pass for all.
+/// Prints to standard output, with colours on a terminal. A closed pipe is no error: `nfguard show |
+/// head`. A full disk is an error: half a ruleset must not pass for a whole one.
 pub(crate) fn line(text: &str) {
     let Err(error) = writeln!(anstream::stdout(), "{text}") else { return };
     if error.kind() != ErrorKind::BrokenPipe {
@@ -42,38 +67,32 @@ pub(crate) fn line(text: &str) {
     }
 }
 
-/// To standard error.
+/// Prints a warning to standard error.
 pub(crate) fn warning(text: &str) {
     let _ = writeln!(anstream::stderr(), "{NOTE}nfguard: {text}{NOTE:#}");
 }
 
-/// Some problems of a long list, each in a line of its own; a page that is no list has thousands.
+/// Returns the first problems of a list, one a line. A web page instead of a list has thousands.
 pub(crate) fn some_of(problems: &[String]) -> String {
     let mut lines: Vec<String> =
-        problems.iter().take(SOME).map(|problem| format!("  {problem}")).collect();
-    if problems.len() > SOME {
-        lines.push(format!("  and {} more", problems.len() - SOME));
+        problems.iter().take(MAX_PRINTED_PROBLEMS).map(|problem| format!("  {problem}")).collect();
+    if problems.len() > MAX_PRINTED_PROBLEMS {
+        lines.push(format!("  and {} more", problems.len() - MAX_PRINTED_PROBLEMS));
     }
     lines.join("\n")
 }
 
-/// A time in seconds since 1970, for people.
+/// Formats a time in seconds since 1970.
 pub(crate) fn time(seconds: u64) -> String {
     humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds)).to_string()
 }
 
-/// All of a file, or with `-` of standard input, of a list: its comments may be in any encoding.
-pub(crate) fn read_list(path: &Path) -> Result<String, Failure> {
-    let text = String::from_utf8(input::read_bytes(path)?);
-    Ok(text.unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
-}
-
-/// Reads a policy, and prints its warnings to standard error. A JSON answer has them in itself.
+/// Reads a policy, and prints its warnings to standard error. A JSON answer contains the warnings.
 pub(crate) fn read_policy(path: &Path, as_json: bool) -> Result<PolicyFile, Failure> {
     Ok(warned(PolicyFile::read(path)?, as_json))
 }
 
-/// Prints the warnings of a policy to standard error, unless a JSON answer has them in itself.
+/// Prints the warnings of a policy to standard error, unless a JSON answer contains them.
 pub(crate) fn warned(file: PolicyFile, as_json: bool) -> PolicyFile {
     if !as_json {
         problems(&file.name, &file.warnings, false);
@@ -81,7 +100,7 @@ pub(crate) fn warned(file: PolicyFile, as_json: bool) -> PolicyFile {
     file
 }
 
-/// Every problem of a policy, to standard error or as JSON.
+/// Prints all problems of a policy, to standard error or as JSON.
 pub(crate) fn problems(name: &str, problems: &[Problem], as_json: bool) {
     if as_json {
         let errors = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
@@ -102,7 +121,7 @@ pub(crate) fn problems(name: &str, problems: &[Problem], as_json: bool) {
     }
 }
 
-/// Prints what differs between two tables, in colour.
+/// Prints the differences between two tables in colour.
 pub(crate) fn print_changes(lines: &[String]) {
     for text in lines {
         let style = match text.as_bytes().first() {
@@ -112,4 +131,19 @@ pub(crate) fn print_changes(lines: &[String]) {
         };
         line(&format!("{style}{text}{style:#}"));
     }
+}
+
+/// Returns the verdict of a packet in words.
+pub(crate) fn fate_word(fate: Fate) -> &'static str {
+    match fate {
+        Fate::Accept => "accept",
+        Fate::Drop => "drop",
+        Fate::Reject(_) => "reject",
+    }
+}
+
+/// Returns the names of TCP flags, as in nft.
+pub(crate) fn tcp_flags(set: u8) -> Vec<&'static str> {
+    let bits = ["fin", "syn", "rst", "psh", "ack", "urg", "ecn", "cwr"].into_iter().enumerate();
+    bits.filter(|(bit, _)| set >> bit & 1 == 1).map(|(_, name)| name).collect()
 }

@@ -28,7 +28,7 @@ use crate::history::History;
 use crate::local_socket::is_trusted;
 
 /// In the abstract namespace.
-const NAME: &str = "nfguard/way-back";
+const NAME: &str = "nfguard/watchdog";
 
 /// How long a keeper has to answer: it may be putting rules back meanwhile.
 const PATIENCE: Duration = Duration::from_secs(60);

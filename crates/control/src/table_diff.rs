@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use nfguard_netlink::{Table, text};
+use nfguard_netlink::{Error, Nft, Table, text};
 use similar::{ChangeTag, TextDiff};
 
 /// What differs between two tables: each line with its mark, under the counter, set or chain that
@@ -35,6 +35,17 @@ pub fn changes(before: Option<&Table>, after: Option<&Table>) -> Vec<String> {
         }
     }
     lines
+}
+
+/// Returns what a load of the table would change in the kernel; `None`: nothing.
+///
+/// # Errors
+/// If the kernel's table cannot be read.
+pub fn changes_by_load(table: &Table) -> Result<Option<Vec<String>>, Error> {
+    let (snapshot, transaction) = nfguard_netlink::plan(&mut Nft::open()?, table)?;
+    let before = snapshot.loaded.map(|loaded| loaded.table);
+    let differs = !transaction.is_empty();
+    Ok(differs.then(|| changes(before.as_ref(), Some(table))))
 }
 
 /// A table's counters, sets and chains: heading to body.

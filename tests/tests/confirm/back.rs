@@ -74,7 +74,7 @@ fn confirming_too_late_says_so_and_changes_nothing() {
     let [list_a] = plainly([&a]);
     let never = nfguard(&netns, &["confirm"]);
     assert_eq!(never.status, Some(1), "{never:?}");
-    assert!(never.stderr.contains("nothing waits to be confirmed"), "{never:?}");
+    assert!(never.stderr.contains("no load waits to be confirmed"), "{never:?}");
     succeed(&netns, &["load", path(&a), "--state-dir", folder]);
     briefly(&netns, &b, &["--state-dir", folder]);
     over(&netns);
@@ -83,7 +83,7 @@ fn confirming_too_late_says_so_and_changes_nothing() {
     let json = nfguard(&netns, &["confirm", "--json"]);
     assert_eq!((late().status, json.status), (Some(1), Some(1)));
     let json: Value = serde_json::from_str(&json.stdout).expect("JSON");
-    assert_eq!((&json["confirmed"], &json["proof"]), (&false.into(), &false.into()));
+    assert_eq!((&json["confirmed"], &json["proves_access"]), (&false.into(), &false.into()));
     assert_eq!(listed(&netns), list_a);
 }
 

@@ -198,7 +198,7 @@ fn keepers(netns: &Netns) -> Vec<Pid> {
         let place = std::fs::read_link(format!("/proc/{number}/ns/net"));
         let words = std::fs::read(format!("/proc/{number}/cmdline")).unwrap_or_default();
         place.is_ok_and(|place| place.to_str() == Some(&own))
-            && words.split(|byte| *byte == 0).any(|word| word == b"way-back")
+            && words.split(|byte| *byte == 0).any(|word| word == b"watchdog")
     };
     numbers.filter(is_keeper).map(Pid::from_raw).collect()
 }

@@ -83,7 +83,7 @@ fn over_ssh(netns: &Netns, connection: &str, arguments: &[&str]) -> Answer {
 /// Whether a way back is ready.
 fn waits(netns: &Netns) -> bool {
     let sockets = netns.run(|| std::fs::read_to_string("/proc/thread-self/net/unix"));
-    sockets.expect("/proc is mounted").contains("@nfguard/way-back")
+    sockets.expect("/proc is mounted").contains("@nfguard/watchdog")
 }
 
 /// Until the way back was taken, or is needed no more.

@@ -73,14 +73,14 @@ fn each_load_is_written_down_with_who_what_and_what_became_of_it() {
     over(&host.netns);
     went_well_or_back(&host.run(&["load", path(&c), "--confirm", SHORT]));
     over(&host.netns);
-    let all = outcomes(&["loaded", "confirmed", "went_back"]);
+    let all = outcomes(&["loaded", "confirmed", "rolled_back"]);
     until("it is written down", || host.loads() == all);
 
     let list = host.done(&["history"]).stdout;
     let lines: Vec<&str> = list.lines().collect();
     assert!(lines[0].contains(" alice: ") && lines[0].ends_with(path(&a)), "{list}");
     assert!(lines[1].contains(", confirmed from "), "{list}");
-    assert!(lines[2].ends_with(", went back"), "{list}");
+    assert!(lines[2].ends_with(", rolled back"), "{list}");
     assert_eq!(host.done(&["history", "show", "2"]).stdout.trim(), B.trim());
     let differs = host.run(&["history", "diff", "1", "2"]);
     assert_eq!(differs.status, Some(1));

@@ -1,4 +1,4 @@
-//! A load that would cut the way it came in by, and what a confirmation proves.
+//! A load that would lock you out it came in by, and what a confirmation proves.
 
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -58,7 +58,7 @@ fn a_load_that_would_not_let_its_operator_in_again_is_refused() {
         assert!(json["error"].as_str().expect("why").contains("`--force`"), "{json}");
         let dry = run(&["load", path(&elsewhere), "--dry-run"]);
         assert_eq!(dry.status, Some(0));
-        assert!(dry.stderr.contains("would cut the way"), "{dry:?}");
+        assert!(dry.stderr.contains("would lock you out"), "{dry:?}");
 
         // What was foretold comes true: the open connection goes on, and a new one does not.
         let knock = || Probe::tcp(&world.internet, sshd.1.address()).run().passed();
@@ -93,7 +93,7 @@ fn a_peer_can_be_given_and_a_session_of_elsewhere_is_nobody_here() {
     let cut = |peer: &str| {
         let answer = load(peer);
         let answer: Value = serde_json::from_str(&answer.stdout).expect("JSON");
-        answer["cuts_off"].is_string()
+        answer["lockout"].is_string()
     };
     assert!(cut("192.0.2.9") && cut("2001:db8:98::1") && cut("[2001:db8:98::1]:22"));
     assert!(!cut("203.0.113.9") && !cut("2001:db8:99::1"));
@@ -129,7 +129,10 @@ fn a_connection_opened_after_the_load_is_proof_and_no_other_is() {
     };
     let expect = |answer: &Value, from: &str| {
         assert_eq!(answer["confirmed"], true);
-        assert_eq!((&answer["from"], &answer["proof"]), (&from.into(), &(from == "new").into()));
+        assert_eq!(
+            (&answer["connection"], &answer["proves_access"]),
+            (&from.into(), &(from == "new").into())
+        );
     };
     load(0);
     expect(&confirm(host, Some(&first)), "same");
@@ -155,7 +158,7 @@ fn the_console_may_confirm_and_is_called_that() {
     succeed(&netns, &["load", path(&a), "--confirm", LONG]);
     let answer = confirm(&netns, None);
     // Whoever runs this over SSH does so from elsewhere, as seen from the namespace.
-    let from = answer["from"].as_str().expect("a word");
+    let from = answer["connection"].as_str().expect("a word");
     assert!(["console", "unseen"].contains(&from), "{answer}");
-    assert_eq!(answer["proof"], false);
+    assert_eq!(answer["proves_access"], false);
 }

@@ -107,7 +107,7 @@ fn status_names_each_rule_set_and_chain_that_was_changed_added_or_removed() {
     }
     nft(&netns, "flush ruleset\n");
     let gone = json(&netns, &["--state-dir", kept, "status"], 1);
-    assert_eq!(gone["gone"]["file"], path);
+    assert_eq!(gone["last_load"]["file"], path);
     let unloaded = nfguard(&netns, &["--state-dir", kept, "unload"]);
     assert_eq!(unloaded.status, Some(0), "{unloaded:?}");
 }
@@ -124,7 +124,7 @@ fn a_load_says_whether_it_changed_anything() {
     }
     let before = ruleset(&netns);
     let again = nfguard(&netns, &["load", b]);
-    assert!(again.stdout.ends_with(": loaded already, nothing changed\n"), "{again:?}");
+    assert!(again.stdout.ends_with(": already loaded, nothing changed\n"), "{again:?}");
     assert_eq!(again.stderr, "");
     assert_eq!(ruleset(&netns), before);
     let diff = nfguard(&netns, &["diff", a]);

@@ -67,7 +67,7 @@ fn a_machine_keeps_policy_and_bans_from_boot_to_boot() {
 fn way_back(machine: &Machine) -> Option<String> {
     let units = machine.done(&["systemctl", "list-units", "--plain", "--no-legend", "--no-pager"]);
     let mut names = units.lines().filter_map(|line| line.split(' ').next());
-    names.find(|name| name.starts_with("nfguard-way-back-")).map(str::to_owned)
+    names.find(|name| name.starts_with("nfguard-watchdog-")).map(str::to_owned)
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn the_way_back_is_a_unit_that_outlasts_the_session() {
     assert!(!is_loaded(&machine, "other"));
     machine.until("the unit's end", |machine| way_back(machine).is_none());
     let history = machine.done(&[NFGUARD, "history"]);
-    assert!(history.contains("other.json, went back"), "{history}");
+    assert!(history.contains("other.json, rolled back"), "{history}");
 
     machine.done(&[NFGUARD, "load", "/etc/nfguard/other.json", "--confirm", "2s"]);
     let unit = way_back(&machine).expect("the way back is a unit");

@@ -5,13 +5,13 @@ use clap::Args as ClapArgs;
 /// Which packets to print.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct LogRequest {
-    /// Read this group, and not those that the loaded policy logs to
+    /// Read this NFLOG group instead of the groups of the loaded policy
     #[arg(long, value_name = "N")]
     pub(crate) group: Vec<u16>,
-    /// Also write down who scans what, for `nfguard scans`
+    /// Record the scanners for `nfguard scans`
     #[arg(long)]
     pub(crate) keep: bool,
-    /// End after so many packets
+    /// Stop after this number of packets
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
 }

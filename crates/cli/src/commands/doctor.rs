@@ -1,4 +1,4 @@
-//! `doctor`: what will bite on this host.
+//! `doctor`: finds problems of this host.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,21 +8,21 @@ use std::path::Path;
 
 use ipnetwork::IpNetwork;
 use nfguard_control::ban_table::never;
-use nfguard_netlink::{Error, Nft};
+use nfguard_netlink::{Error, Nft, PerIpVersion};
 use serde_json::json;
 
 use crate::args::DoctorRequest;
-use crate::output::failure::Failure;
-use crate::inspect::findings::{self, Seen};
+use crate::inspect::findings::{self, Facts};
+use crate::inspect::ports::{self, Port, Responder};
 use crate::inspect::system::{self, Host};
-use crate::output::{self, BAD, GOOD, NOTE};
-use crate::inspect::ports::{self, Answer, Port};
-use crate::{Answer as Said, Done};
+use crate::output::failure::Failure;
+use crate::output::{self, Answer, BAD, Done, GOOD, NOTE};
+
 use nfguard_control::table::ours;
 
 pub(crate) fn doctor(request: &DoctorRequest, as_json: bool) -> Done {
     let mut kernel = Nft::open()?;
-    let mut host = Host::look(&mut kernel, &request.seeing.docker_socket)?;
+    let mut host = Host::read(&mut kernel, &request.sources.docker_socket)?;
     let table = match nfguard_netlink::own_table(&mut kernel, &ours()) {
         Ok(found) => found.loaded.map(|loaded| loaded.table),
         Err(error @ (Error::Decode(_) | Error::Foreign { .. })) => {
@@ -31,14 +31,17 @@ pub(crate) fn doctor(request: &DoctorRequest, as_json: bool) -> Done {
         }
         Err(error) => return Err(error.into()),
     };
-    let own = [false, true].map(system::own_address);
+    let own = PerIpVersion::from_fn(system::own_address);
     let ports = ports::list(&host, table.as_ref(), own);
-    let found = findings::all(&Seen {
+    let found = findings::all(&Facts {
         host: &host,
         table: table.as_ref(),
         ports: &ports,
         own,
-        forwards: ["ipv4/ip_forward", "ipv6/conf/all/forwarding"].map(is_on),
+        forwards: PerIpVersion {
+            v4: is_on("ipv4/ip_forward"),
+            v6: is_on("ipv6/conf/all/forwarding"),
+        },
         boot: boot(&request.nftables_conf)?,
         refused: refused(&ports)?,
     });
@@ -48,13 +51,15 @@ pub(crate) fn doctor(request: &DoctorRequest, as_json: bool) -> Done {
             "docker_backends": backends, "loaded": table.is_some(), "findings": found,
             "notes": host.notes,
         }));
-        return Ok(Said::from(found.is_empty()));
+        return Ok(Answer::from(found.is_empty()));
     }
     let backends =
         if backends.is_empty() { "none seen".to_owned() } else { backends.join(" and ") };
     output::line(&format!("Docker's rules: {backends}"));
     if table.is_none() {
-        output::line(&format!("{NOTE}no policy is loaded, so nothing was judged by one{NOTE:#}"));
+        output::line(&format!(
+            "{NOTE}no policy is loaded: doctor judged nothing by a policy{NOTE:#}"
+        ));
     }
     for note in &host.notes {
         output::line(&format!("{NOTE}{note}{NOTE:#}"));
@@ -67,10 +72,10 @@ pub(crate) fn doctor(request: &DoctorRequest, as_json: bool) -> Done {
     if found.is_empty() {
         output::line(&format!("{GOOD}nothing found{GOOD:#}"));
     }
-    Ok(Said::from(found.is_empty()))
+    Ok(Answer::from(found.is_empty()))
 }
 
-/// A setting that is not there is a part of the kernel that is not there.
+/// The setting of a missing part of the kernel does not exist.
 fn is_on(setting: &str) -> bool {
     let value = fs::read_to_string(Path::new("/proc/sys/net").join(setting));
     value.is_ok_and(|value| value.trim() != "0")
@@ -86,12 +91,12 @@ fn boot(path: &Path) -> Result<Option<(String, String)>, Failure> {
     }
 }
 
-/// For those who may not see their clients: as whom this host speaks to them, and what the
-/// never-ban list says to a ban of that address.
+/// Returns, for each container behind a published port, the address from which this host relays to
+/// it and why the never-ban list refuses a ban of that address.
 fn refused(ports: &[Port]) -> Result<BTreeMap<IpAddr, (IpAddr, String)>, Failure> {
     let never = never()?;
-    let receivers = ports.iter().filter_map(|port| match &port.answer {
-        Answer::Sent { to, .. } | Answer::Relayed { to: Some(to), .. } => Some(to.ip()),
+    let receivers = ports.iter().filter_map(|port| match &port.responder {
+        Responder::Translated { to, .. } | Responder::Relayed { to: Some(to), .. } => Some(to.ip()),
         _ => None,
     });
     let refused = receivers.filter_map(|receiver| {

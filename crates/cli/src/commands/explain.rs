@@ -1,32 +1,24 @@
-//! `explain`: which rule decides about a connection.
+//! `explain`: shows which rule decides about a connection.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use nfguard_netlink::eval::{Decision, Fate, Memory};
-use nfguard_netlink::{Hook, ICMP_TYPES, ICMPV6_TYPES, protocol, text};
+use nfguard_netlink::{Hook, ICMP_TYPES, ICMPV6_TYPES, IpVersion, protocol, text};
 use nfguard_policy::{Flow, FlowPath, Payload, explain as ask};
 use serde_json::{Value, json};
 
-use crate::args::Question;
+use crate::args::ExplainRequest;
+use crate::inspect::example::{self, SOURCE_PORT};
 use crate::output::failure::Failure;
-use crate::output::{self, BAD, GOOD};
-use crate::{Answer, Done};
+use crate::output::{self, Answer, BAD, Done, GOOD, fate_word};
 
-/// Stand-ins for "somebody" and "this host" (RFC 5737, RFC 3849).
-pub(crate) const SOMEBODY_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7));
-pub(crate) const SOMEBODY_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7));
-pub(crate) const HOST_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 2));
-pub(crate) const HOST_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 2));
-/// A source port that nobody listens at.
-pub(crate) const SOURCE_PORT: u16 = 40_000;
-
-pub(crate) fn explain(question: &Question, as_json: bool) -> Done {
-    let file = output::read_policy(&question.file, as_json)?;
-    let flow = flow(question).map_err(Failure::Usage)?;
+pub(crate) fn explain(request: &ExplainRequest, as_json: bool) -> Done {
+    let file = output::read_policy(&request.file, as_json)?;
+    let flow = flow(request).map_err(Failure::Usage)?;
     let table = file.policy.compile();
     let mut memory = Memory::default();
     let mut explanation = ask(&table, &flow, &mut memory);
-    for _ in 1..question.nth {
+    for _ in 1..request.nth {
         explanation = ask(&table, &flow, &mut memory);
     }
     let accepted = explanation.fate == Fate::Accept;
@@ -62,14 +54,6 @@ pub(crate) fn explain(question: &Question, as_json: bool) -> Done {
     Ok(Answer::from(accepted))
 }
 
-pub(crate) fn fate_word(fate: Fate) -> &'static str {
-    match fate {
-        Fate::Accept => "accept",
-        Fate::Drop => "drop",
-        Fate::Reject(_) => "reject",
-    }
-}
-
 fn describe(hook: Hook, decision: &Decision<'_>) -> Value {
     json!({
         "hook": text::hook_word(hook),
@@ -83,55 +67,63 @@ fn describe(hook: Hook, decision: &Decision<'_>) -> Value {
     })
 }
 
-fn flow(question: &Question) -> Result<Flow, String> {
-    let path = match question.published {
+fn flow(request: &ExplainRequest) -> Result<Flow, String> {
+    let path = match request.published {
         Some(inner) => FlowPath::Published(inner),
-        None if question.input => FlowPath::In,
-        None if question.out => FlowPath::Out,
+        None if request.input => FlowPath::In,
+        None if request.out => FlowPath::Out,
         None => FlowPath::Forward,
     };
-    let (target, what) = parse_target(&question.to)?;
-    let from = question.from.map(|(address, _)| address);
-    let is_v6 = match (from.or(target), what) {
-        (Some(address), _) => address.is_ipv6(),
-        (None, What::Icmp(None, _)) => true,
-        (None, _) => false,
+    let (target, payload) = parse_target(&request.to)?;
+    let from = request.from.map(|(address, _)| address);
+    let version = match (from.or(target), payload) {
+        (Some(address), _) => IpVersion::of(address),
+        (None, Target::Icmp { v4: None, .. }) => IpVersion::V6,
+        (None, _) => IpVersion::V4,
     };
-    let outgoing = path == FlowPath::Out;
-    let somebody = if is_v6 { SOMEBODY_V6 } else { SOMEBODY_V4 };
-    let host = if is_v6 { HOST_V6 } else { HOST_V4 };
-    let source = from.unwrap_or(if outgoing { host } else { somebody });
-    let destination = target.unwrap_or(if outgoing { somebody } else { host });
-    if source.is_ipv4() != destination.is_ipv4() {
-        return Err(format!("{source} and {destination} are of different families"));
+    let (remote, host) = (example::remote(version), example::host(version));
+    let (near, far) = if path == FlowPath::Out { (remote, host) } else { (host, remote) };
+    let source = from.unwrap_or(far);
+    let destination = target.unwrap_or(near);
+    if IpVersion::of(source) != IpVersion::of(destination) {
+        return Err(format!("{source} and {destination} are addresses of different IP versions"));
     }
-    let source_port = question.from.and_then(|(_, port)| port).unwrap_or(SOURCE_PORT);
-    let payload = match what {
-        What::Ports(protocol, destination) => {
-            Payload::Ports { protocol, source: source_port, destination }
+    let source_port = request.from.and_then(|(_, port)| port).unwrap_or(SOURCE_PORT);
+    let payload = match payload {
+        Target::Ports { protocol, port } => {
+            Payload::Ports { protocol, source: source_port, destination: port }
         }
-        What::Protocol(number) => Payload::Protocol(number),
-        What::Icmp(v4, v6) => {
-            let kind = if is_v6 { v6 } else { v4 };
-            let family = if is_v6 { "ICMPv6" } else { "ICMP" };
-            let kind = kind.ok_or_else(|| format!("{} is no type of {family}", question.to))?;
+        Target::Protocol(number) => Payload::Protocol(number),
+        Target::Icmp { v4, v6 } => {
+            let (kind, protocol) = match version {
+                IpVersion::V4 => (v4, "ICMP"),
+                IpVersion::V6 => (v6, "ICMPv6"),
+            };
+            let kind = kind.ok_or_else(|| format!("{} is no type of {protocol}", request.to))?;
             Payload::Icmp { kind }
         }
     };
-    let (in_interface, out_interface) = (question.iif.clone(), question.oif.clone());
+    let (in_interface, out_interface) = (request.iif.clone(), request.oif.clone());
     Ok(Flow { path, source, destination, payload, in_interface, out_interface })
 }
 
 #[derive(Clone, Copy)]
-enum What {
-    Ports(u8, u16),
+enum Target {
+    Ports {
+        protocol: u8,
+        port: u16,
+    },
     Protocol(u8),
-    /// As ICMP and as ICMPv6.
-    Icmp(Option<u8>, Option<u8>),
+    /// The number of the type in ICMP and in ICMPv6.
+    Icmp {
+        v4: Option<u8>,
+        v6: Option<u8>,
+    },
 }
 
-/// `[ADDR:]PORT/PROTO`, `[ADDR/]ICMP-TYPE`, `[ADDR/]PROTOCOL` or only an address, which is a ping.
-fn parse_target(text: &str) -> Result<(Option<IpAddr>, What), String> {
+/// Parses `[ADDR:]PORT/PROTO`, `[ADDR/]ICMP-TYPE`, `[ADDR/]PROTOCOL`, or an address alone, which is a
+/// ping.
+fn parse_target(text: &str) -> Result<(Option<IpAddr>, Target), String> {
     let expected = || {
         format!(
             "--to {text}: expected PORT/tcp, PORT/udp, ADDR:PORT/tcp, [ADDR]:PORT/udp, an address, \
@@ -142,7 +134,9 @@ fn parse_target(text: &str) -> Result<(Option<IpAddr>, What), String> {
         return Ok((Some(address), echo_request()));
     }
     if text.parse::<u16>().is_ok() {
-        return Err(format!("--to {text}: of which protocol? {text}/tcp or {text}/udp"));
+        return Err(format!(
+            "--to {text}: the protocol is missing, expected {text}/tcp or {text}/udp"
+        ));
     }
     let Some((head, tail)) = text.rsplit_once('/') else {
         return Ok((None, parse_word(text).ok_or_else(expected)?));
@@ -156,23 +150,23 @@ fn parse_target(text: &str) -> Result<(Option<IpAddr>, What), String> {
         }
     };
     if let Ok(port) = head.parse() {
-        return Ok((None, What::Ports(number, port)));
+        return Ok((None, Target::Ports { protocol: number, port }));
     }
     let both: std::net::SocketAddr = head.parse().map_err(|_| expected())?;
-    Ok((Some(both.ip()), What::Ports(number, both.port())))
+    Ok((Some(both.ip()), Target::Ports { protocol: number, port: both.port() }))
 }
 
-fn echo_request() -> What {
-    parse_word("echo-request").unwrap_or(What::Icmp(None, None))
+fn echo_request() -> Target {
+    parse_word("echo-request").unwrap_or(Target::Icmp { v4: None, v6: None })
 }
 
-fn parse_word(word: &str) -> Option<What> {
+fn parse_word(word: &str) -> Option<Target> {
     let find = |types: &[(&str, u8)]| {
         types.iter().find(|(name, _)| *name == word).map(|(_, number)| *number)
     };
     let (v4, v6) = (find(ICMP_TYPES), find(ICMPV6_TYPES));
     if v4.is_some() || v6.is_some() {
-        return Some(What::Icmp(v4, v6));
+        return Some(Target::Icmp { v4, v6 });
     }
-    nfguard_policy::protocol_number(word).map(What::Protocol)
+    nfguard_policy::protocol_number(word).map(Target::Protocol)
 }

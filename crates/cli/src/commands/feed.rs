@@ -1,4 +1,4 @@
-//! `feed`: long lists that others publish.
+//! `feed`: adds, lists and removes published lists of addresses.
 
 use std::path::Path;
 
@@ -6,8 +6,9 @@ use nfguard_ban::{ActiveFeed, Bans};
 use serde_json::{Value, json};
 
 use crate::args::FeedVerb;
+use crate::input::{self, feed_list};
 use crate::output::failure::Failure;
-use crate::{Answer, Done, feed_list, output};
+use crate::output::{self, Answer, Done};
 use nfguard_control::ban_table::never;
 
 pub(crate) fn feed(verb: &FeedVerb, as_json: bool) -> Done {
@@ -19,11 +20,11 @@ pub(crate) fn feed(verb: &FeedVerb, as_json: bool) -> Done {
 }
 
 fn add(name: &str, file: &Path, skip_bad_lines: bool, as_json: bool) -> Done {
-    let text = output::read_list(file)?;
+    let text = input::read_list(file)?;
     let (feed, bad) = feed_list::parse(&text);
     if !bad.is_empty() && !skip_bad_lines {
         let problems = output::some_of(&bad);
-        return Err(Failure::Usage(format!("feed {name} is as it was:\n{problems}")));
+        return Err(Failure::Usage(format!("feed {name} was not changed:\n{problems}")));
     }
     for problem in &bad {
         output::warning(problem);
@@ -39,8 +40,8 @@ fn add(name: &str, file: &Path, skip_bad_lines: bool, as_json: bool) -> Done {
         }));
     } else {
         output::line(&format!(
-            "{name}: {ranges} ranges from {} entries; taken out of {reserved} what is private or \
-             reserved, of {never_ban} who is never banned",
+            "{name}: {ranges} ranges from {} entries; {reserved} entries had private or reserved \
+             addresses and {never_ban} had never-ban addresses, which were removed",
             cleaned.entries
         ));
     }
@@ -61,14 +62,14 @@ fn list(as_json: bool) -> Done {
         return Ok(Answer::Yes);
     }
     for ActiveFeed { name, ranges, created_at, dropped } in &feeds {
-        let since = created_at.map_or("?".to_owned(), output::time);
+        let updated = created_at.map_or("?".to_owned(), output::time);
         output::line(&format!(
-            "{name:<32} {ranges:>8} ranges, since {since}, {} packets dropped",
+            "{name:<32} {ranges:>8} ranges, updated {updated}, {} packets dropped",
             dropped.packets
         ));
     }
     if feeds.is_empty() {
-        output::line("no feed is in force");
+        output::line("no feed is active");
     }
     Ok(Answer::Yes)
 }

@@ -1,11 +1,11 @@
-//! `guard`: keeps what is loaded, whatever other programs do.
+//! `guard`: protects the loaded policy and the bans against other programs.
 
 use nfguard_control::guard;
 use nfguard_control::history::History;
 use nfguard_control::policy_file::PolicyFile;
 
 use crate::args::GuardRequest;
-use crate::{Answer, Done, journal, output};
+use crate::output::{self, Answer, Done, journal};
 
 pub(crate) fn guard(request: &GuardRequest, history: &History) -> Done {
     journal::open();

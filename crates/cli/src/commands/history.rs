@@ -1,11 +1,11 @@
-//! `history`: the last loads.
+//! `history`: lists the last loads.
 
 use nfguard_netlink::{Nft, Table};
 use serde_json::{Value, json};
 
 use crate::args::HistoryVerb;
 use crate::output::failure::Failure;
-use crate::{Answer, Done, output};
+use crate::output::{self, Answer, Done};
 use nfguard_control::history::{History, LoadOutcome, LoadRecord};
 use nfguard_control::policy_file::PolicyFile;
 use nfguard_control::table::ours;
@@ -50,7 +50,7 @@ fn find(entries: &[LoadRecord], number: u64) -> Result<&LoadRecord, Failure> {
     found.ok_or_else(|| Failure::Usage(format!("the history has no load {number}")))
 }
 
-/// What this version makes of the policy.
+/// Compiles the policy of a load with this version.
 fn table(entry: &LoadRecord) -> Result<Option<Table>, Failure> {
     let Some(text) = &entry.policy else { return Ok(None) };
     Ok(Some(PolicyFile::parse(&entry.file, text.clone())?.policy.compile()))
@@ -68,13 +68,13 @@ fn list(entries: &[LoadRecord], as_json: bool) -> Answer {
         let what = match (&entry.policy, entry.of) {
             (None, _) => "unload".to_owned(),
             (Some(_), None) => entry.file.clone(),
-            (Some(_), Some(of)) => format!("{} as of load {of}", entry.file),
+            (Some(_), Some(of)) => format!("{} of load {of}", entry.file),
         };
         let outcome = match &entry.outcome {
             LoadOutcome::Loaded => String::new(),
             LoadOutcome::Waiting => ", not confirmed yet".to_owned(),
             LoadOutcome::Confirmed(how) => format!(", confirmed {how}"),
-            LoadOutcome::WentBack => ", went back".to_owned(),
+            LoadOutcome::WentBack => ", rolled back".to_owned(),
         };
         let (number, time) = (entry.number, output::time(entry.time));
         output::line(&format!("{number:>6} {time} {}{from}: {what}{outcome}", entry.user));
@@ -83,11 +83,11 @@ fn list(entries: &[LoadRecord], as_json: bool) -> Answer {
 }
 
 fn describe(entry: &LoadRecord) -> Value {
-    let (outcome, confirmed) = match &entry.outcome {
+    let (outcome, confirmation) = match &entry.outcome {
         LoadOutcome::Loaded => ("loaded", None),
         LoadOutcome::Waiting => ("waiting", None),
         LoadOutcome::Confirmed(how) => ("confirmed", Some(how)),
-        LoadOutcome::WentBack => ("went_back", None),
+        LoadOutcome::WentBack => ("rolled_back", None),
     };
     json!({
         "number": entry.number,
@@ -97,8 +97,8 @@ fn describe(entry: &LoadRecord) -> Value {
         "file": entry.file,
         "unload": entry.policy.is_none(),
         "table_sha256": entry.table,
-        "of": entry.of,
+        "policy_of_load": entry.of,
         "outcome": outcome,
-        "confirmed": confirmed,
+        "confirmation": confirmation,
     })
 }

@@ -13,14 +13,15 @@ use nfguard_ufw::{ContainerBridges, ImportError, SourceFile, UfwConfig};
 use serde_json::{Value, json};
 
 use crate::args::UfwRequest;
-use crate::failure::Failure;
-use crate::{Answer, Done, output};
+use crate::input;
+use crate::output::failure::Failure;
+use crate::output::{self, Answer, Done};
 
 /// Endings of files in `applications.d` that UFW does not read.
 const IGNORED_ENDINGS: [&str; 6] =
     [".dpkg-new", ".dpkg-old", ".dpkg-dist", ".rpmnew", ".rpmsave", "~"];
 
-pub(crate) fn run(request: &UfwRequest, as_json: bool) -> Done {
+pub(crate) fn import(request: &UfwRequest, as_json: bool) -> Done {
     let config = read_config(request)?;
     let bridges =
         if request.no_containers { ContainerBridges::Absent } else { ContainerBridges::Docker };
@@ -93,7 +94,7 @@ fn read_config(request: &UfwRequest) -> Result<UfwConfig, Failure> {
 
 /// Reads a file whose comments may be in any encoding.
 fn read_file(path: &Path) -> Result<SourceFile, Failure> {
-    Ok(SourceFile { name: path.display().to_string(), text: output::read_list(path)? })
+    Ok(SourceFile { name: path.display().to_string(), text: input::read_list(path)? })
 }
 
 /// Reads the profiles in the order in which UFW reads them.

@@ -1,8 +1,6 @@
-//! `log`: the packets that rules log to NFLOG groups, as they come.
+//! `log`: prints the packets that rules log to NFLOG groups, as they arrive.
 
 mod record;
-
-pub(crate) use record::flags;
 
 use std::collections::BTreeSet;
 use std::io::{self, Write as _};
@@ -18,24 +16,24 @@ use serde_json::json;
 
 use crate::args::LogRequest;
 use crate::output::failure::Failure;
-use crate::output::{self, SCHEMA};
-use crate::{Answer, Done};
+use crate::output::{self, Answer, Done, SCHEMA};
+
 use nfguard_control::history::History;
 use nfguard_control::scanners::Keeper;
 use nfguard_control::table::ours;
 use record::{Interfaces, Record};
 
-/// How a policy comes to be read from.
-const HOW: &str = "have it say \"log\": { \"to\": { \"group\": 5 }, \"rate\": \"unlimited\", \
+/// How to make a policy log to a group.
+const POLICY_HINT: &str = "set in the policy \"log\": { \"to\": { \"group\": 5 }, \"rate\": \"unlimited\", \
                    \"unmatched\": [\"in\", \"forward\"] }";
 
-/// No more is read while so much waits to be written: then it waits in the kernel, which counts what
-/// it has no room for.
-const FULL: usize = 1 << 16;
-/// As much as a pipe that takes anything takes without waiting (`PIPE_BUF`).
-const PART: usize = 4096;
-/// Milliseconds that whoever reads has to take the rest.
-const GRACE: u16 = 1000;
+/// Bytes of pending output at which the program stops reading. Further packets wait in the kernel, and
+/// the kernel counts those that it loses.
+const MAX_PENDING_BYTES: usize = 1 << 16;
+/// The most that a writable pipe takes without blocking (`PIPE_BUF`).
+const PIPE_BUF: usize = 4096;
+/// How long the reader of the output has for the rest, in milliseconds.
+const LAST_WRITE_TIMEOUT_MS: u16 = 1000;
 
 pub(crate) fn log(request: &LogRequest, history: &History, as_json: bool) -> Done {
     let loaded = nfguard_netlink::own_table(&mut Nft::open()?, &ours())?.loaded;
@@ -43,16 +41,16 @@ pub(crate) fn log(request: &LogRequest, history: &History, as_json: bool) -> Don
     let told: BTreeSet<u16> = rules.iter().map(|(group, _)| *group).collect();
     let mut groups: BTreeSet<u16> = request.group.iter().copied().collect();
     if groups.is_empty() && told.is_empty() {
-        return Err(Failure::Usage(format!("the loaded policy logs to no group: {HOW}")));
+        return Err(Failure::Usage(format!("the loaded policy logs to no group: {POLICY_HINT}")));
     }
     for group in groups.difference(&told) {
-        output::warning(&format!("the loaded policy does not log to group {group}: {HOW}"));
+        output::warning(&format!("the loaded policy does not log to group {group}: {POLICY_HINT}"));
     }
     if groups.is_empty() {
         groups = told;
     }
     if rules.iter().any(|(group, is_limited)| *is_limited && groups.contains(group)) {
-        output::warning("not every packet is logged: the policy has a \"rate\" for it");
+        output::warning("not every packet is logged: the policy limits the \"rate\"");
     }
     let keeper = request.keep.then(|| Keeper::open(history)).transpose()?;
     let signals = signals().map_err(failed)?;
@@ -78,7 +76,7 @@ pub(crate) fn log(request: &LogRequest, history: &History, as_json: bool) -> Don
     ended.map(|()| Answer::Yes)
 }
 
-/// What ends it, from now on something to be read.
+/// Turns SIGINT and SIGTERM into something to poll.
 fn signals() -> nix::Result<SignalFd> {
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGINT);
@@ -91,7 +89,7 @@ fn failed(error: Errno) -> Failure {
     Failure::File("standard output".to_owned(), error.into())
 }
 
-/// The group of each rule that logs to one, and whether it logs no more than so many packets.
+/// Returns the group of each rule that logs to one, and whether the rule limits the rate.
 fn logging_rules(table: &Table) -> Vec<(u16, bool)> {
     let rules = table.chains.iter().flat_map(|chain| &chain.rules);
     let group = |expr: &Expr| match expr {
@@ -119,18 +117,18 @@ struct Reader {
     left: Option<u64>,
     packets: u64,
     lost: u64,
-    /// Packets were lost that no number has told of yet.
+    /// Whether packets were lost that no event has counted yet.
     overrun: bool,
-    /// What is to be written.
+    /// Output that is not written yet.
     pending: Vec<u8>,
 }
 
 impl Reader {
-    /// Until it has printed all that is wanted, is told to end, or nobody reads what it prints. It
-    /// waits for all of that at once and for nothing alone, so that it can always be ended.
+    /// Runs until all wanted packets are printed, a signal arrives or the output is closed. One poll
+    /// waits for all of them, so a signal always ends it.
     fn run(&mut self) -> Result<(), Failure> {
         loop {
-            self.hear()?;
+            self.receive()?;
             let ends = self.left == Some(0);
             let [signal, closed, free] = if ends { [true, false, false] } else { self.wait()? };
             if let Some(keeper) = &mut self.keeper
@@ -139,19 +137,19 @@ impl Reader {
                 keeper.write();
             }
             if signal {
-                self.hear()?;
-                self.say_the_end();
-                return self.write_the_rest();
+                self.receive()?;
+                self.print_summary();
+                return self.flush();
             }
             if closed || free && !self.write()? {
-                self.say_the_end();
+                self.print_summary();
                 return Ok(());
             }
         }
     }
 
-    /// What has come, as far as there is room.
-    fn hear(&mut self) -> Result<(), Failure> {
+    /// Receives the packets that have arrived, as far as there is room.
+    fn receive(&mut self) -> Result<(), Failure> {
         while self.wants_more() {
             let Some(news) = self.nflog.hear()? else { break };
             news.into_iter().for_each(|news| self.take(news));
@@ -160,10 +158,10 @@ impl Reader {
     }
 
     fn wants_more(&self) -> bool {
-        self.pending.len() < FULL && self.left != Some(0)
+        self.pending.len() < MAX_PENDING_BYTES && self.left != Some(0)
     }
 
-    /// Whether it is told to end, nobody reads any more, and more can be written.
+    /// Waits, and tells whether a signal arrived, the output is closed, and the output is writable.
     fn wait(&self) -> Result<[bool; 3], Failure> {
         let stdout = io::stdout();
         let when = |flag, is_wanted| if is_wanted { flag } else { PollFlags::empty() };
@@ -173,7 +171,7 @@ impl Reader {
             PollFd::new(self.nflog.as_fd(), when(PollFlags::POLLIN, self.wants_more())),
         ];
         let due = self.keeper.as_ref().and_then(Keeper::is_due_in);
-        // Rounded up, so that it is due then.
+        // Rounded up: then it is due.
         let timeout = due.map(|due| PollTimeout::try_from(due + Duration::from_millis(1)));
         match poll(&mut fds, timeout.and_then(Result::ok).unwrap_or(PollTimeout::NONE)) {
             Ok(_) | Err(Errno::EINTR) => {}
@@ -202,7 +200,7 @@ impl Reader {
                     let _ = serde_json::to_writer(&mut self.pending, &record);
                     self.pending.push(b'\n');
                 } else {
-                    self.say(&record);
+                    self.push(&record);
                 }
             }
             NflogEvent::Lost(packets) => {
@@ -210,41 +208,43 @@ impl Reader {
                 self.overrun = false;
                 if self.as_json {
                     let lost = json!({ "schema": SCHEMA, "event": "lost", "packets": packets });
-                    self.say(&lost);
+                    self.push(&lost);
                 } else {
-                    self.say(&format_args!("{packets} packets were lost here"));
+                    self.push(&format_args!("{packets} packets were lost here"));
                 }
             }
             NflogEvent::Overrun => {
-                // Once: the numbers follow.
+                // One warning: the counts follow.
                 if !self.overrun && self.lost == 0 {
-                    output::warning("packets are being lost: they come faster than they are read");
+                    output::warning(
+                        "packets are being lost: they arrive faster than nfguard reads them",
+                    );
                 }
                 self.overrun = true;
             }
         }
     }
 
-    fn say(&mut self, line: &dyn std::fmt::Display) {
-        // A vector takes all.
+    fn push(&mut self, line: &dyn std::fmt::Display) {
+        // Writing to a vector cannot fail.
         let _ = writeln!(self.pending, "{line}");
     }
 
-    /// How many were read and how many were not: as a record, or where it is not in the way.
-    fn say_the_end(&mut self) {
+    /// Prints how many packets were read and lost: to standard error, and with JSON as an event.
+    fn print_summary(&mut self) {
         let Reader { packets, lost, overrun, .. } = *self;
         if self.as_json {
-            self.say(&json!({
-                "schema": SCHEMA, "event": "end", "packets": packets, "lost": lost, "lost_more": overrun,
+            self.push(&json!({
+                "schema": SCHEMA, "event": "end", "packets": packets, "lost": lost, "more_lost": overrun,
             }));
         }
         let more = if overrun { " and more after the last one" } else { "" };
         output::warning(&format!("{packets} packets, {lost} lost{more}"));
     }
 
-    /// As much as can be written without waiting; `false` if nobody reads it.
+    /// Writes as much as possible without blocking; `false` if the output is closed.
     fn write(&mut self) -> Result<bool, Failure> {
-        let part = &self.pending[..self.pending.len().min(PART)];
+        let part = &self.pending[..self.pending.len().min(PIPE_BUF)];
         match nix::unistd::write(io::stdout(), part) {
             Ok(written) => drop(self.pending.drain(..written)),
             Err(Errno::EPIPE) => return Ok(false),
@@ -254,11 +254,12 @@ impl Reader {
         Ok(true)
     }
 
-    fn write_the_rest(&mut self) -> Result<(), Failure> {
+    /// Writes the rest, unless the reader of the output is too slow.
+    fn flush(&mut self) -> Result<(), Failure> {
         let stdout = io::stdout();
         while !self.pending.is_empty() {
             let mut fds = [PollFd::new(stdout.as_fd(), PollFlags::POLLOUT)];
-            let is_free = poll(&mut fds, GRACE).map_err(failed)? > 0;
+            let is_free = poll(&mut fds, LAST_WRITE_TIMEOUT_MS).map_err(failed)? > 0;
             if !is_free || !self.write()? {
                 break;
             }

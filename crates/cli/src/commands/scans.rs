@@ -1,4 +1,4 @@
-//! `scans`: who has tried what, as `log --keep` has seen it.
+//! `scans`: lists the scanners that `log --keep` has recorded.
 
 use std::net::IpAddr;
 
@@ -8,7 +8,7 @@ use nfguard_control::scanners::{self, Source};
 use nfguard_policy::protocol_word;
 use serde_json::{Value, json};
 
-use crate::{Answer, Done, logged, output};
+use crate::output::{self, Answer, Done, tcp_flags};
 
 pub(crate) fn scans(address: Option<IpAddr>, history: &History, as_json: bool) -> Done {
     let mut sources = scanners::read(history)?;
@@ -42,17 +42,18 @@ pub(crate) fn scans(address: Option<IpAddr>, history: &History, as_json: bool) -
         output::line(&format!("{level:>5}  {target:<24} {packets:>8} {ports:>6}  {last}"));
     }
     let rest = sources.len() - scans.len();
-    output::line(&format!("{} scans, and {rest} sources that are none", scans.len()));
+    output::line(&format!("{} scans, and {rest} other sources", scans.len()));
     Ok(Answer::Yes)
 }
 
+/// Marks a list of ports that is incomplete.
 fn more(source: &Source) -> &'static str {
     if source.has_more_ports() { "+" } else { "" }
 }
 
 fn print_one(target: &Target, source: &Source) {
     let times = [source.first_seen, source.last_seen].map(|time| output::time(time as u64));
-    let flags: Vec<String> = source.tcp_flags.iter().map(|set| flags(*set)).collect();
+    let flags: Vec<String> = source.tcp_flags.iter().map(|set| flags_text(*set)).collect();
     let targets: Vec<String> = source.targets().map(IpAddr::to_string).collect();
     let options = source.tcp_options.clone().map(|options| match options.as_str() {
         "" => "none".to_owned(),
@@ -86,13 +87,13 @@ fn describe(target: &Target, source: &Source) -> Value {
         "protocols": protocols(source),
         "ports": ranges(&source.ports),
         "more_ports": source.has_more_ports(),
-        "tcp_flags": source.tcp_flags.iter().map(|set| logged::flags(*set)).collect::<Vec<_>>(),
+        "tcp_flags": source.tcp_flags.iter().map(|set| tcp_flags(*set)).collect::<Vec<_>>(),
         "tcp_options": source.tcp_options,
     })
 }
 
-fn flags(set: u8) -> String {
-    match logged::flags(set).join(",") {
+fn flags_text(set: u8) -> String {
+    match tcp_flags(set).join(",") {
         none if none.is_empty() => "none".to_owned(),
         flags => flags,
     }
@@ -102,7 +103,7 @@ fn protocols(source: &Source) -> Vec<String> {
     source.protocols.iter().map(|number| protocol_word(*number)).collect()
 }
 
-/// Ports as a policy writes them, those that follow each other in one: `22/tcp`, `80-90/tcp`.
+/// Returns ports as a policy writes them, consecutive ports as a range: `22/tcp`, `80-90/tcp`.
 fn ranges(ports: &[(u8, u16)]) -> Vec<String> {
     let mut ranges: Vec<(u8, u16, u16)> = Vec::new();
     for (protocol, port) in ports {
@@ -123,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ports_that_follow_each_other_are_one_range() {
+    fn consecutive_ports_are_one_range() {
         let ports = [(6, 22), (6, 80), (6, 81), (6, 82), (6, 65_535), (17, 83)];
         let expected = ["22/tcp", "80-82/tcp", "65535/tcp", "83/udp"];
         assert_eq!(ranges(&ports), expected);

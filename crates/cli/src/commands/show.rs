@@ -1,11 +1,11 @@
-//! `show`: a policy, or what is loaded, as nft text.
+//! `show`: prints a policy, or the loaded policy, as nft text.
 
 use std::path::Path;
 
 use nfguard_netlink::{Nft, Table, text};
 use serde_json::{Value, json};
 
-use crate::{Answer, Done, output};
+use crate::output::{self, Answer, Done};
 use nfguard_control::table::ours;
 
 pub(crate) fn show(path: Option<&Path>, as_json: bool) -> Done {

@@ -1,16 +1,18 @@
-//! `status`: is it loaded, is it intact, what has it counted, and which ports the world reaches.
+//! `status`: whether the policy is loaded and intact, its counters, and the ports that the world
+//! reaches.
 
 use std::collections::BTreeMap;
 
 use nfguard_control::{digest, drift, rollback};
-use nfguard_netlink::{Counts, Error, Expr, Nft, Ownership, Table};
+use nfguard_netlink::{Counts, Error, Expr, Nft, Ownership, PerIpVersion, Table};
 use serde_json::{Value, json};
 
 use crate::args::StatusRequest;
-use crate::inspect::system::{self, Host};
-use crate::output::{self, BAD, GOOD, NOTE};
 use crate::inspect::ports::{self, Port};
-use crate::{Answer, Done};
+use crate::inspect::system::{self, Host};
+use crate::output::ports as port_table;
+use crate::output::{self, Answer, BAD, Done, GOOD, NOTE};
+
 use nfguard_control::history::History;
 use nfguard_control::table::ours;
 
@@ -20,23 +22,24 @@ pub(crate) fn status(request: &StatusRequest, history: &History, as_json: bool) 
         Err(Error::Decode(error)) => return Ok(strange(&error.to_string(), as_json)),
         found => found?,
     };
-    let host = Host::look(&mut kernel, &request.seeing.docker_socket)?;
+    let host = Host::read(&mut kernel, &request.sources.docker_socket)?;
     let table = found.loaded.as_ref().map(|loaded| &loaded.table);
-    let ports = ports::list(&host, table, [false, true].map(system::own_address));
+    let ports = ports::list(&host, table, PerIpVersion::from_fn(system::own_address));
     let recall = || drift::Loaded::recall(table, request.policy.as_deref(), history);
     let Some(loaded) = &found.loaded else {
-        let gone = recall()?;
+        let last_load = recall()?;
         if as_json {
-            let ports = ports::to_json(&ports);
-            let gone =
-                gone.map(|gone| json!({ "file": gone.file, "time": gone.time.map(output::time) }));
+            let ports = port_table::to_json(&ports);
+            let last_load = last_load
+                .map(|load| json!({ "file": load.file, "time": load.time.map(output::time) }));
             output::json(&json!({
-                "loaded": false, "ports": ports, "notes": host.notes, "gone": gone,
+                "loaded": false, "ports": ports, "notes": host.notes,
+                "last_load": last_load,
             }));
         } else {
             output::line(&format!("{BAD}no policy is loaded{BAD:#}"));
-            if let Some(gone) = gone {
-                output::line(&format!("{NOTE}{}, and is gone{NOTE:#}", described(&gone)));
+            if let Some(load) = last_load {
+                output::line(&format!("{NOTE}{}, and is gone{NOTE:#}", described(&load)));
             }
             print_ports(&ports, &host);
         }
@@ -60,7 +63,7 @@ pub(crate) fn status(request: &StatusRequest, history: &History, as_json: bool) 
         output::json(&json!({
             "loaded": true, "file": file, "intact": intact, "drift": drift, "owned": owned,
             "counters": counters,
-            "ports": ports::to_json(&ports), "notes": host.notes,
+            "ports": port_table::to_json(&ports), "notes": host.notes,
             "confirm_within_seconds": rollback::time_left().map(|left| left.as_secs_f64()),
         }));
     } else {
@@ -70,12 +73,12 @@ pub(crate) fn status(request: &StatusRequest, history: &History, as_json: bool) 
             print_drift(&file, known.as_ref(), &drift);
         }
         if owned {
-            output::line("`nfguard guard` owns it: nobody else can change it");
+            output::line("`nfguard guard` owns the table: no other program can change it");
         }
         if let Some(left) = rollback::time_left() {
             output::line(&format!(
-                "{NOTE}it waits for `nfguard confirm`: in {} s what was there before comes \
-                 back{NOTE:#}",
+                "{NOTE}the load waits for `nfguard confirm`: without it, the previous rules come back \
+                 in {} s{NOTE:#}",
                 left.as_secs(),
             ));
         }
@@ -85,7 +88,7 @@ pub(crate) fn status(request: &StatusRequest, history: &History, as_json: bool) 
     Ok(Answer::from(intact))
 }
 
-/// "FILE was loaded at such a time".
+/// Returns "FILE was loaded at TIME".
 fn described(known: &drift::Loaded) -> String {
     match known.time {
         Some(time) => format!("{} was loaded at {}", known.file, output::time(time)),
@@ -93,22 +96,22 @@ fn described(known: &drift::Loaded) -> String {
     }
 }
 
-/// What was changed, as far as that can be said.
+/// Prints what was changed, as far as it is known.
 fn print_drift(file: &str, known: Option<&drift::Loaded>, drift: &[String]) {
     let line = |text: &str| output::line(&format!("{BAD}{text}{BAD:#}"));
     match known {
         None => line(&format!(
-            "{file} was loaded, but the table was changed since then; the history of loads does not \
-             know it, but `nfguard status --policy` with the file shows what was changed"
+            "{file} was loaded, and the table was changed since then; the history of loads lacks this \
+             load: `nfguard status --policy` with the policy file shows what was changed"
         )),
         Some(known) if drift.is_empty() => line(&format!(
-            "{}, and the table was changed since then in what nft has no words for; `nfguard load` \
-             puts it right",
+            "{}, and the table was changed since then in parts that nft cannot print; `nfguard load` \
+             restores it",
             described(known)
         )),
         Some(known) => {
             line(&format!(
-                "{}, but this was changed since then: - is missing, + was added",
+                "{}, and the table was changed since then: - is missing, + was added",
                 described(known)
             ));
             output::print_changes(drift);
@@ -116,21 +119,21 @@ fn print_drift(file: &str, known: Option<&drift::Loaded>, drift: &[String]) {
     }
 }
 
-/// Somebody put something into our table that nfguard has no words for.
+/// Reports a table with parts that nfguard does not know.
 fn strange(what: &str, as_json: bool) -> Answer {
     if as_json {
         output::json(&json!({ "loaded": true, "intact": false, "reason": what }));
     } else {
         output::line(&format!(
-            "{BAD}the table was changed since it was loaded: it holds {what}; `nfguard load` makes \
-             it anew{BAD:#}"
+            "{BAD}the table was changed since it was loaded: it holds {what}; `nfguard load` \
+             replaces it{BAD:#}"
         ));
     }
     Answer::No
 }
 
 fn print_ports(ports: &[Port], host: &Host) {
-    ports::print(ports);
+    port_table::print(ports);
     for note in &host.notes {
         output::line(&format!("{NOTE}{note}{NOTE:#}"));
     }
@@ -147,7 +150,7 @@ fn print_counters(table: &Table, counts: &BTreeMap<String, Counts>) {
     }
 }
 
-/// For each counter, what the first rule that uses it says of itself.
+/// Returns, for each counter, the comment of the first rule that uses it.
 fn comments(table: &Table) -> BTreeMap<&str, &str> {
     let mut comments = BTreeMap::new();
     for rule in table.chains.iter().flat_map(|chain| &chain.rules) {

@@ -1,7 +1,7 @@
-//! `try`: a policy rehearsed with real packets where it can do no harm.
+//! `try`: tests a policy with real packets in temporary network namespaces.
 //!
-//! A user namespace gives the rights that this needs over network namespaces of its own and over
-//! nothing else. One of them is the host, one the internet.
+//! A user namespace gives this process rights over its own network namespaces and over nothing else.
+//! One network namespace is the host, one the internet, one a container.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -18,32 +18,31 @@ use nfguard_netlink::{IpVersion, Key, Table, protocol};
 use nfguard_policy::{Flow, FlowPath, Payload, Sample, SampleHosts, explain};
 use serde_json::{Value, json};
 
-use crate::commands::explain::fate_word;
 use crate::output::failure::Failure;
-use crate::output::{self, BAD, GOOD};
-use crate::{Answer, Done};
+use crate::output::{self, Answer, BAD, Done, GOOD, fate_word};
+
 use nfguard_control::table::apply;
 
-/// Long enough for a loaded machine: a probe that passes does not wait for it.
-const PASSING: Duration = Duration::from_secs(30);
+/// Timeout of a probe that should pass. A slow machine needs it; a probe that passes returns at once.
+const PASSING_TIMEOUT: Duration = Duration::from_secs(30);
 /// An address of the world's internet (RFC 5737, RFC 3849).
 const FAR: (Ipv4Addr, Ipv6Addr) =
     (Ipv4Addr::new(203, 0, 113, 7), Ipv6Addr::new(0x2001, 0xdb8, 7, 0, 0, 0, 0, 7));
-/// What containers are tried with: a port that most policies let out, one that few do, and one to
-/// reach a container past its published ports.
-const CONTAINER_OUT: [u16; 2] = [443, 25];
-const CONTAINER_IN: u16 = 8080;
+/// Ports to which the container connects: most policies allow the first, few the second.
+const CONTAINER_OUT_PORTS: [u16; 2] = [443, 25];
+/// A port of the container that is not published.
+const CONTAINER_IN_PORT: u16 = 8080;
 
-pub(crate) fn rehearse(path: &Path, as_json: bool) -> Done {
+pub(crate) fn r#try(path: &Path, as_json: bool) -> Done {
     let file = output::read_policy(path, as_json)?;
-    let table = without_bans(file.table());
-    let world = world().map_err(Failure::Rehearsal)?;
+    let table = without_scan_bans(file.table());
+    let world = world().map_err(Failure::Try)?;
     world.host.run(|| apply(&table))?;
 
-    let ground = ground().map_err(Failure::Rehearsal)?;
+    let ground = ground().map_err(Failure::Try)?;
     let mut samples = file.policy.samples(&ground);
     samples.extend(container_samples());
-    let rows = run(&world, &table, &samples).map_err(Failure::Rehearsal)?;
+    let rows = run(&world, &table, &samples).map_err(Failure::Try)?;
 
     let wrong = rows.iter().filter(|row| !row.agrees()).count();
     if as_json {
@@ -53,32 +52,33 @@ pub(crate) fn rehearse(path: &Path, as_json: bool) -> Done {
         );
     } else {
         print(&rows);
-        let passed = rows.iter().filter(|row| row.seen.passed()).count();
+        let passed = rows.iter().filter(|row| row.observed.passed()).count();
         let stopped = rows.len() - passed;
         output::line(&format!(
-            "\n{}: {passed} kinds of connection passed and {stopped} were stopped, in a network \
-             namespace of their own; this machine's firewall was not touched",
+            "\n{}: {passed} kinds of connection passed and {stopped} were stopped, in a temporary \
+             network namespace; the firewall of this machine was not changed",
             file.name
         ));
         if wrong > 0 {
-            output::line(&format!("{BAD}{wrong} did not go as explain foretold{BAD:#}"));
+            output::line(&format!("{BAD}{wrong} did not end as `explain` predicts{BAD:#}"));
         }
     }
     Ok(Answer::from(wrong == 0))
 }
 
-/// Whoever tries this much would soon be banned for a scan: here everybody is spared.
-fn without_bans(mut table: Table) -> Table {
+/// Returns the table with a never-ban entry for all addresses: the probes look like a scan.
+fn without_scan_bans(mut table: Table) -> Table {
     for version in IpVersion::ALL {
-        let (name, bytes) = (scan::set("never", version), version.address_bytes());
-        let everybody = Key::Range(vec![0; bytes], vec![u8::MAX; bytes]);
+        let bytes = version.address_bytes();
+        let name = scan::set("never", version);
+        let all = Key::Range(vec![0; bytes], vec![u8::MAX; bytes]);
         let never = table.sets.iter_mut().find(|set| set.name == name);
-        never.into_iter().for_each(|set| set.elements = vec![everybody.clone().into()]);
+        never.into_iter().for_each(|set| set.elements = vec![all.clone().into()]);
     }
     table
 }
 
-/// The world, in a user namespace if one can be had. Root can do without.
+/// Creates the network namespaces, in a user namespace if the kernel allows one. Root needs none.
 fn world() -> io::Result<World> {
     match enter_user_namespace() {
         Ok(()) => World::with_container(),
@@ -88,14 +88,14 @@ fn world() -> io::Result<World> {
 
 fn ground() -> io::Result<SampleHosts> {
     let (IpAddr::V4(v4), IpAddr::V6(v6)) = (World::HOST_V4, World::HOST_V6) else {
-        return Err(io::Error::other("the host's addresses are of the wrong families"));
+        return Err(io::Error::other("the addresses of the host have the wrong IP versions"));
     };
     Ok(SampleHosts { host: (v4, v6), remote: FAR, interface: "eth0".to_owned() })
 }
 
-/// From the container out, and to it by its own address.
+/// Connections from the container, and to the container past its published ports.
 fn container_samples() -> Vec<Sample> {
-    let families = [(World::CONTAINER_V4, FAR.0.into()), (World::CONTAINER_V6, FAR.1.into())];
+    let pairs = [(World::CONTAINER_V4, FAR.0.into()), (World::CONTAINER_V6, FAR.1.into())];
     let sample = |source, destination, port, in_interface: &str, out_interface: &str| Sample {
         flow: Flow {
             path: FlowPath::Forward,
@@ -108,53 +108,55 @@ fn container_samples() -> Vec<Sample> {
         rule: None,
         times: 1,
     };
-    families
+    pairs
         .into_iter()
         .flat_map(|(container, far): (IpAddr, IpAddr)| {
-            let outs = CONTAINER_OUT.map(|port| sample(container, far, port, "docker0", "eth0"));
-            let past = sample(far, container, CONTAINER_IN, "eth0", "docker0");
+            let outs =
+                CONTAINER_OUT_PORTS.map(|port| sample(container, far, port, "docker0", "eth0"));
+            let past = sample(far, container, CONTAINER_IN_PORT, "eth0", "docker0");
             outs.into_iter().chain([past])
         })
         .collect()
 }
 
-/// One line of the table: a connection, tried once or as the last of several.
+/// One line of the output: a connection, tried once or several times.
 struct Row {
     flow: Flow,
     rule: Option<String>,
-    /// Which of several, from and to, if it was tried more than once.
+    /// The first and the last attempt with this result, if it was tried more than once.
     nth: Option<(u8, u8)>,
-    foretold: Fate,
+    expected: Fate,
     decided_by: String,
-    seen: ProbeOutcome,
+    observed: ProbeOutcome,
 }
 
-/// Sends everything: what can go at once first, then each limit's connections in turn.
+/// Runs all probes: single connections in parallel, then the connections of each limit in turn.
 fn run(world: &World, table: &Table, samples: &[Sample]) -> io::Result<Vec<Row>> {
     let servers = serve(world, samples)?;
     let mut memory = Memory::default();
     let (once, repeated): (Vec<&Sample>, Vec<&Sample>) =
         samples.iter().partition(|sample| sample.times == 1);
 
-    let foretold: Vec<_> =
+    let expected: Vec<_> =
         once.iter().map(|sample| explain(table, &sample.flow, &mut memory)).collect();
     let probes: Vec<Probe<'_>> = once
         .iter()
-        .zip(&foretold)
-        .map(|(sample, foretold)| probe(world, &sample.flow, foretold.fate, true))
+        .zip(&expected)
+        .map(|(sample, expected)| probe(world, &sample.flow, expected.fate, true))
         .collect();
     let mut rows: Vec<Row> = Vec::new();
-    for ((sample, foretold), seen) in once.iter().zip(&foretold).zip(run_all(&probes)) {
-        rows.push(row(sample, None, foretold, seen));
+    for ((sample, expected), observed) in once.iter().zip(&expected).zip(run_all(&probes)) {
+        rows.push(row(sample, None, expected, observed));
     }
     for sample in repeated {
         for nth in 1..=sample.times {
-            let foretold = explain(table, &sample.flow, &mut memory);
-            // Each is a new connection, so the port that it comes from is left to the kernel.
-            let seen = probe(world, &sample.flow, foretold.fate, false).run();
-            let row = row(sample, Some((nth, nth)), &foretold, seen);
+            let expected = explain(table, &sample.flow, &mut memory);
+            // Each attempt is a new connection: the kernel chooses its source port.
+            let observed = probe(world, &sample.flow, expected.fate, false).run();
+            let row = row(sample, Some((nth, nth)), &expected, observed);
             let alike = |last: &&mut Row| {
-                (&last.flow, last.foretold, &last.seen) == (&row.flow, row.foretold, &row.seen)
+                (&last.flow, last.expected, &last.observed)
+                    == (&row.flow, row.expected, &row.observed)
             };
             match rows.last_mut().filter(alike) {
                 Some(last) => {
@@ -172,18 +174,18 @@ fn run(world: &World, table: &Table, samples: &[Sample]) -> io::Result<Vec<Row>>
 fn row(
     sample: &Sample,
     nth: Option<(u8, u8)>,
-    foretold: &nfguard_policy::Explanation<'_>,
-    seen: ProbeOutcome,
+    expected: &nfguard_policy::Explanation<'_>,
+    observed: ProbeOutcome,
 ) -> Row {
-    let decided_by = foretold.deciding().map_or_else(String::new, |(_, decision)| {
+    let decided_by = expected.deciding().map_or_else(String::new, |(_, decision)| {
         let comment = decision.rule.and_then(|(_, rule)| rule.comment.clone());
         comment.unwrap_or_else(|| decision.chain.to_owned())
     });
     let (flow, rule) = (sample.flow.clone(), sample.rule.clone());
-    Row { flow, rule, nth, foretold: foretold.fate, decided_by, seen }
+    Row { flow, rule, nth, expected: expected.fate, decided_by, observed }
 }
 
-/// Somebody who answers at the far end of each connection, and the addresses for both ends.
+/// Starts a server at the far end of each connection, and adds the addresses of both ends.
 fn serve(world: &World, samples: &[Sample]) -> io::Result<Vec<Server>> {
     let mut servers = Vec::new();
     let mut done = BTreeSet::new();
@@ -219,12 +221,12 @@ fn serve(world: &World, samples: &[Sample]) -> io::Result<Vec<Server>> {
     Ok(servers)
 }
 
-/// Whether the world has this address from the start.
+/// Tells whether the namespaces have this address from the start.
 fn is_known(address: IpAddr) -> bool {
     [World::HOST_V4, World::HOST_V6, FAR.0.into(), FAR.1.into()].contains(&address)
 }
 
-fn probe<'w>(world: &'w World, flow: &Flow, foretold: Fate, fixed_port: bool) -> Probe<'w> {
+fn probe<'w>(world: &'w World, flow: &Flow, expected: Fate, fixed_port: bool) -> Probe<'w> {
     let netns = match (flow.path, world.container.as_ref()) {
         (FlowPath::Out, _) => &world.host,
         (FlowPath::Forward, Some(container)) if flow.in_interface == "docker0" => container,
@@ -241,16 +243,16 @@ fn probe<'w>(world: &'w World, flow: &Flow, foretold: Fate, fixed_port: bool) ->
         }
         Payload::Icmp { .. } | Payload::Protocol(_) => Probe::ping(netns, flow.destination),
     };
-    let timeout = if foretold == Fate::Accept { PASSING } else { DEFAULT_TIMEOUT };
+    let timeout = if expected == Fate::Accept { PASSING_TIMEOUT } else { DEFAULT_TIMEOUT };
     probe.from(flow.source).timeout(timeout)
 }
 
 impl Row {
-    /// Whether what was seen is what was foretold. A packet that this host's own rules drop is
-    /// refused by the system call.
+    /// Tells whether the observed outcome is the expected one. For a packet that the rules of this
+    /// host drop on its way out, the system call fails.
     fn agrees(&self) -> bool {
-        match (self.foretold, &self.seen) {
-            (Fate::Accept, seen) => seen.passed(),
+        match (self.expected, &self.observed) {
+            (Fate::Accept, observed) => observed.passed(),
             (Fate::Drop, ProbeOutcome::TimedOut | ProbeOutcome::Refused(Refusal::NotPermitted)) => {
                 true
             }
@@ -260,7 +262,7 @@ impl Row {
         }
     }
 
-    fn way(&self) -> &'static str {
+    fn direction(&self) -> &'static str {
         match (self.flow.path, self.flow.in_interface.as_str()) {
             (FlowPath::Out, _) => "out",
             (FlowPath::Forward, "docker0") => "container out",
@@ -269,8 +271,8 @@ impl Row {
         }
     }
 
-    fn what(&self) -> String {
-        let what = match self.flow.payload {
+    fn connection(&self) -> String {
+        let connection = match self.flow.payload {
             Payload::Ports { protocol, destination, .. } => {
                 let name = if protocol == protocol::UDP { "udp" } else { "tcp" };
                 format!("{destination}/{name}")
@@ -278,21 +280,21 @@ impl Row {
             Payload::Icmp { .. } | Payload::Protocol(_) => "ping".to_owned(),
         };
         match self.nth {
-            Some((from, to)) if from != to => format!("{what} {from} to {to}"),
-            Some((nth, _)) => format!("{what} no. {nth}"),
-            None => what,
+            Some((from, to)) if from != to => format!("{connection} {from} to {to}"),
+            Some((nth, _)) => format!("{connection} no. {nth}"),
+            None => connection,
         }
     }
 
     fn json(&self) -> Value {
         json!({
-            "way": self.way(),
-            "what": self.what(),
+            "direction": self.direction(),
+            "connection": self.connection(),
             "from": self.flow.source.to_string(),
             "to": self.flow.destination.to_string(),
             "rule": self.rule,
-            "foretold": fate_word(self.foretold),
-            "seen": self.seen.to_string(),
+            "expected": fate_word(self.expected),
+            "observed": self.observed.to_string(),
             "decided_by": self.decided_by,
             "agrees": self.agrees(),
         })
@@ -302,18 +304,18 @@ impl Row {
 fn print(rows: &[Row]) {
     output::line(&format!(
         "  {:<13} {:<14} {:<20} {:<20} {:<8} {:<14} decided by",
-        "way", "what", "from", "to", "foretold", "seen"
+        "direction", "connection", "from", "to", "expected", "observed"
     ));
     for row in rows {
         let (mark, style) = if row.agrees() { ("✓", GOOD) } else { ("✗", BAD) };
         output::line(&format!(
             "{style}{mark}{style:#} {:<13} {:<14} {:<20} {:<20} {:<8} {:<14} {}",
-            row.way(),
-            row.what(),
+            row.direction(),
+            row.connection(),
             row.flow.source.to_string(),
             row.flow.destination.to_string(),
-            fate_word(row.foretold),
-            row.seen.to_string(),
+            fate_word(row.expected),
+            row.observed.to_string(),
             row.decided_by,
         ));
     }

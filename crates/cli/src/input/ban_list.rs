@@ -1,5 +1,5 @@
-//! Lists of bans as they come in: one address or prefix a line, one JSON object a line, or what
-//! `nfguard bans --json` prints.
+//! Parser of lists of bans: one address or prefix a line, one JSON object a line, or what `nfguard bans
+//! --json` prints.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,36 +8,36 @@ use nfguard_ban::{InvalidTarget, Port};
 use nfguard_control::ban_text::Who;
 use serde::Deserialize;
 
-/// One ban as a list has it.
+/// One ban of a list.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) who: Who,
-    /// What else it says; what it leaves out the command line says.
+    /// The other keys of the entry. The command line fills what it leaves out.
     pub(crate) details: Option<Box<Details>>,
 }
 
-/// What a ban is besides its target.
+/// The properties of a ban besides its target.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Details {
-    /// `None`: not said.
+    /// `None`: not given.
     pub(crate) port: Option<Port>,
-    /// `None`: not said; `Some(None)`: without end.
-    pub(crate) lasts: Option<Option<Duration>>,
+    /// `None`: not given; `Some(None)`: without end.
+    pub(crate) duration: Option<Option<Duration>>,
     pub(crate) source: Option<String>,
     pub(crate) reason: Option<String>,
     pub(crate) created_at: Option<u64>,
 }
 
-/// Where an entry stands, from 1.
+/// The place of an entry, from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum At {
     Line(usize),
-    /// Of a listing, wherever its lines end.
+    /// The number of a ban in a JSON list.
     Ban(usize),
 }
 
-/// An entry, or what is wrong with it.
-pub(crate) type Read = Result<Entry, String>;
+/// An entry, or its problem.
+pub(crate) type ReadEntry = Result<Entry, String>;
 
 /// The keys of one ban in `nfguard bans --json`.
 #[derive(Deserialize)]
@@ -63,9 +63,9 @@ fn present<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Option<Option<f
     Option::deserialize(input).map(Some)
 }
 
-/// Every entry, or what is wrong with it, with its place. Empty lines and what follows `#` or `;`
-/// is left out.
-pub(crate) fn parse(text: &str) -> impl Iterator<Item = (At, Read)> + '_ {
+/// Returns each entry or its problem, with its place. Empty lines and comments after `#` or `;` are
+/// skipped.
+pub(crate) fn parse(text: &str) -> impl Iterator<Item = (At, ReadEntry)> + '_ {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let (bans, error, text) = match listing(text) {
         Some(Ok(bans)) => (bans, None, ""),
@@ -80,14 +80,14 @@ pub(crate) fn parse(text: &str) -> impl Iterator<Item = (At, Read)> + '_ {
     bans.chain(error).chain(entries)
 }
 
-/// All of a text that is a listing, or was one until it was cut or edited: not a thousand bad
-/// lines.
+/// Parses a text that is a JSON list of bans; an incomplete or edited list is one problem, not a
+/// thousand bad lines.
 fn listing(text: &str) -> Option<serde_json::Result<Vec<Object>>> {
     let start = text.trim_start();
     if !start.starts_with('{') {
         return None;
     }
-    // A list of one object a line is no listing from its second line on.
+    // From its second line on, a list with one object a line is not JSON.
     match serde_json::from_str(text) {
         Ok(Listing { bans }) => Some(Ok(bans)),
         Err(_) if !(start.starts_with("{\n") || start.starts_with("{\"bans\"")) => None,
@@ -104,8 +104,8 @@ impl fmt::Display for At {
     }
 }
 
-fn entry(line: &str) -> Option<Read> {
-    // Nearly all of a long list.
+fn entry(line: &str) -> Option<ReadEntry> {
+    // Nearly all lines of a long list.
     if let Ok(address) = line.parse() {
         return Some(Ok(Entry { who: Who::Address(address), details: None }));
     }
@@ -122,7 +122,7 @@ fn entry(line: &str) -> Option<Read> {
     Some(who.map(|who| Entry { who, details: None }).map_err(|error| error.to_string()))
 }
 
-fn object(object: Object) -> Read {
+fn object(object: Object) -> ReadEntry {
     let seconds = |seconds: f64| {
         Duration::try_from_secs_f64(seconds)
             .ok()
@@ -133,7 +133,10 @@ fn object(object: Object) -> Read {
     let port = object.port.map(|port| port.parse()).transpose();
     let details = Details {
         port: port.map_err(|error: nfguard_ban::InvalidPort| error.to_string())?,
-        lasts: object.expires_in_seconds.map(|left| left.map(seconds).transpose()).transpose()?,
+        duration: object
+            .expires_in_seconds
+            .map(|left| left.map(seconds).transpose())
+            .transpose()?,
         source: object.source,
         reason: object.reason,
         created_at: object.created_at,
@@ -146,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lists_as_people_keep_them_are_read_with_the_number_of_each_bad_line() {
+    fn a_list_with_comments_is_read_with_the_number_of_each_bad_line() {
         let text =
             "# feed\n203.0.113.7\n\n 203.0.113.0/24 ; why\nnonsense\n{\"target\": \"::1\"}\n";
         let numbers: Vec<_> = parse(text).map(|(at, entry)| (at, entry.is_ok())).collect();
@@ -173,7 +176,7 @@ mod tests {
     fn an_object_tells_without_end_from_not_said_and_refuses_what_it_does_not_know() {
         let lasts = |text: &str| {
             let (_, entry) = parse(text).next().expect("one line");
-            entry.map(|entry| entry.details.expect("an object").lasts)
+            entry.map(|entry| entry.details.expect("an object").duration)
         };
         let target = r#""target": "192.0.2.1""#;
         assert_eq!(lasts(&format!("{{ {target} }}")), Ok(None));

@@ -1,4 +1,4 @@
-//! Lists of addresses in the forms in which they are published.
+//! Parser of published lists of addresses.
 //!
 //! | Form | A line |
 //! |---|---|
@@ -14,7 +14,7 @@ use ipnetwork::IpNetwork;
 use nfguard_ban::Feed;
 use serde_json::Value;
 
-/// All entries, and what is wrong with the other lines, each with its number from 1.
+/// Returns all entries, and the problem of each bad line with its number from 1.
 pub(crate) fn parse(text: &str) -> (Feed, Vec<String>) {
     let (mut feed, mut bad) = (Feed::default(), Vec::new());
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -39,11 +39,11 @@ fn entry(line: &str, feed: &mut Feed) -> Result<(), String> {
         (Ok(first), Some(last)) if rest.starts_with('-') || is_block(first, last, words.next()) => {
             feed.add_range(first, last).map_err(|error| error.to_string())
         }
-        // From the one to the other may be half of the internet.
+        // As a range, the two addresses may cover half of the internet.
         (Ok(_), Some(_)) => {
             Err(format!("{entry:?} has two addresses; expected one, or a range: 1.2.3.4-1.2.3.9"))
         }
-        // What else stands in the line is a comment, unless it was meant to be a range.
+        // The rest of the line is a comment, unless a dash shows an incomplete range.
         _ if entry.trim().strip_prefix(first).is_some_and(|rest| rest.starts_with('-')) => {
             Err(expected(entry))
         }
@@ -51,7 +51,7 @@ fn entry(line: &str, feed: &mut Feed) -> Result<(), String> {
     }
 }
 
-/// Whether these are the ends of a prefix of so many bits, as DShield has them.
+/// Tells whether the addresses are the ends of a prefix of this length, as in DShield's list.
 fn is_block(first: IpAddr, last: IpAddr, bits: Option<&str>) -> bool {
     let network = bits.and_then(|bits| IpNetwork::new(first, bits.parse().ok()?).ok());
     network.is_some_and(|block| (block.network(), block.broadcast()) == (first, last))
@@ -74,7 +74,9 @@ fn network(text: &str, feed: &mut Feed) -> Result<(), String> {
 
 fn expected(text: &str) -> String {
     let text: String = text.chars().take(60).collect();
-    format!("{text:?} is no address, prefix or range; expected 1.2.3.4, 1.2.3.0/24 or 2a00::/32")
+    format!(
+        "{text:?} is not an address, prefix or range; expected 1.2.3.4, 1.2.3.0/24 or 2a00::/32"
+    )
 }
 
 #[cfg(test)]
@@ -90,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn every_published_form_is_read() {
+    fn each_published_form_is_read() {
         for (form, text) in [
             ("netset", "#\n# level 1\n#\n1.2.3.0/24\r\n1.2.5.4\n"),
             ("drop text", "; DROP list\n1.2.3.0/24 ; SBL1\n1.2.5.0/24 ; SBL2\n"),

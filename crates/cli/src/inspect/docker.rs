@@ -1,4 +1,4 @@
-//! What Docker itself says of its containers, where its socket may be read.
+//! The ports that Docker publishes for its containers, read from Docker's socket.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::IpAddr;
@@ -14,28 +14,29 @@ pub(crate) struct DockerPort {
     pub(crate) container: String,
     /// The transport protocol's number.
     pub(crate) protocol: u8,
-    /// The host's address that it is published at.
+    /// The address of the host at which Docker publishes it.
     pub(crate) on: IpAddr,
     pub(crate) port: u16,
-    /// The container's own addresses, and the port that it listens at.
+    /// The container's own addresses.
     pub(crate) addresses: Vec<IpAddr>,
+    /// The port at which the container listens.
     pub(crate) inner: u16,
 }
 
 /// A local daemon answers at once, or hangs.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// A thousand containers take about two.
-const LONGEST: u64 = 64 << 20;
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// The answer for a thousand containers has about two megabytes.
+const MAX_ANSWER_BYTES: u64 = 64 << 20;
 
-/// The published ports of all running containers; `None` where there is no such socket, or it is
-/// not for us.
+/// Returns the published ports of all running containers; `None` if there is no socket, or this
+/// process may not read it.
 ///
 /// # Errors
-/// It is there and does not answer as Docker does.
+/// The socket exists and its answer is not Docker's.
 pub(crate) fn ports(socket: &Path) -> io::Result<Option<Vec<DockerPort>>> {
     let mut stream = match UnixStream::connect(socket) {
         Ok(stream) => stream,
-        // Nobody listens any more: Docker was stopped.
+        // The socket stays when Docker stops.
         Err(error)
             if matches!(
                 error.kind(),
@@ -46,12 +47,12 @@ pub(crate) fn ports(socket: &Path) -> io::Result<Option<Vec<DockerPort>>> {
         }
         Err(error) => return Err(error),
     };
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    // 1.0: the answer ends with the connection, and is not in chunks.
+    stream.set_read_timeout(Some(REQUEST_TIMEOUT))?;
+    stream.set_write_timeout(Some(REQUEST_TIMEOUT))?;
+    // HTTP 1.0: the answer ends with the connection, and has no chunks.
     stream.write_all(b"GET /containers/json HTTP/1.0\r\nHost: docker\r\n\r\n")?;
     let mut answer = Vec::new();
-    stream.take(LONGEST).read_to_end(&mut answer)?;
+    stream.take(MAX_ANSWER_BYTES).read_to_end(&mut answer)?;
     parse(&answer).map(Some).map_err(|error| io::Error::new(ErrorKind::InvalidData, error))
 }
 
@@ -92,7 +93,7 @@ fn parse(answer: &[u8]) -> Result<Vec<DockerPort>, String> {
     let (head, body) = text.split_once("\r\n\r\n").ok_or("no HTTP answer")?;
     let status = head.lines().next().unwrap_or_default();
     if status.split(' ').nth(1) != Some("200") {
-        return Err(format!("it says {status:?}"));
+        return Err(format!("the answer is {status:?}"));
     }
     let containers: Vec<Container> =
         serde_json::from_str(body).map_err(|error| error.to_string())?;

@@ -1,51 +1,53 @@
-//! What will bite on this host, worked out of what was seen. Pure.
+//! The problems of this host, derived from facts. Pure.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use nfguard_netlink::eval::{Fate, Memory, Packet, evaluate};
 use nfguard_netlink::{
-    ChainPolicy, Expr, Foreign, ForeignChain, ForeignVerdict, Hook, Table, Verdict, fib_type, text,
+    ChainPolicy, Expr, Foreign, ForeignChain, ForeignVerdict, Hook, IpVersion, PerIpVersion, Table,
+    Verdict, fib_type, text,
 };
 use nfguard_policy::{Flow, FlowPath, Payload, explain};
 use serde::Serialize;
 
-use crate::commands::explain::{SOMEBODY_V4, SOMEBODY_V6, SOURCE_PORT};
-use crate::inspect::system::Host;
+use crate::inspect::example::{self, SOURCE_PORT};
 use crate::inspect::iptables_legacy;
-use crate::inspect::ports::{self, Answer, Port};
+use crate::inspect::ports::{self, Port, Responder};
+use crate::inspect::system::Host;
 
-/// Something that will bite.
+/// A problem with its cause and its remedy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Finding {
-    /// Stable, for programs.
+    /// A stable name for programs.
     pub(crate) code: &'static str,
     pub(crate) what: String,
     pub(crate) why: String,
     pub(crate) fix: String,
 }
 
-/// What was seen.
-pub(crate) struct Seen<'a> {
+/// The facts to judge.
+pub(crate) struct Facts<'a> {
     pub(crate) host: &'a Host,
     /// The loaded policy.
     pub(crate) table: Option<&'a Table>,
     pub(crate) ports: &'a [Port],
-    /// The address that the world knows this host by, IPv4 and IPv6.
-    pub(crate) own: [IpAddr; 2],
-    /// Whether it forwards, IPv4 and IPv6.
-    pub(crate) forwards: [bool; 2],
-    /// What nftables loads at boot: the file's name and text.
+    /// The addresses of this host in the internet.
+    pub(crate) own: PerIpVersion<IpAddr>,
+    /// Whether this host forwards packets.
+    pub(crate) forwards: PerIpVersion<bool>,
+    /// The name and the text of the file that nftables.service loads at boot.
     pub(crate) boot: Option<(String, String)>,
-    /// For the receiver of a published port: as whom this host relays to it, and why the never-ban
-    /// list refuses to ban that address.
+    /// By the address of a container: the address from which this host relays to it, and why the
+    /// never-ban list refuses a ban of that address.
     pub(crate) refused: BTreeMap<IpAddr, (IpAddr, String)>,
 }
 
-/// At most so many ports are named in one finding.
-const SOME: usize = 8;
+/// The most ports that one finding names.
+const MAX_NAMED_PORTS: usize = 8;
 
-/// What Docker puts its rules into; more than one where it was changed and the old ones stayed.
+/// Returns the firewall backends that hold rules of Docker; several if the backend was changed and
+/// the old rules stayed.
 pub(crate) fn docker_backends(host: &Host) -> Vec<&'static str> {
     let has = |tables: &[Foreign], is: &dyn Fn(&Foreign) -> bool| tables.iter().any(is);
     let of_iptables = |table: &Foreign| {
@@ -64,31 +66,26 @@ pub(crate) fn docker_backends(host: &Host) -> Vec<&'static str> {
     backends
 }
 
-/// Everything that was found, the worst first.
-pub(crate) fn all(seen: &Seen<'_>) -> Vec<Finding> {
-    let mut found = dropped_by_others(seen);
-    found.extend(flush_at_boot(seen));
-    found.extend(uplink_taken_for_dockers(seen));
-    found.extend(not_forwarding(seen));
-    found.extend(hidden_clients(seen));
-    found.extend(other_firewalls(seen));
-    found.extend(legacy_rules(seen));
+/// Returns all problems, the worst first.
+pub(crate) fn all(facts: &Facts<'_>) -> Vec<Finding> {
+    let mut found = dropped_by_others(facts);
+    found.extend(flush_at_boot(facts));
+    found.extend(uplink_taken_for_dockers(facts));
+    found.extend(not_forwarding(facts));
+    found.extend(hidden_clients(facts));
+    found.extend(other_firewalls(facts));
+    found.extend(legacy_rules(facts));
     found
 }
 
-fn somebody(is_v6: bool) -> IpAddr {
-    if is_v6 { SOMEBODY_V6 } else { SOMEBODY_V4 }
-}
-
-/// The first packet of a connection that the policy allows, at each hook that it passes, and what to
-/// call it.
+/// The name of a connection that the policy allows, and its first packet at each hook on its path.
 type Way = (String, Vec<(Hook, Packet)>);
 
-fn dropped_by_others(seen: &Seen<'_>) -> Vec<Finding> {
+fn dropped_by_others(facts: &Facts<'_>) -> Vec<Finding> {
     let ways: Vec<Way> =
-        seen.ports.iter().flat_map(|port| ways_in(seen, port)).chain(ways_out(seen)).collect();
+        facts.ports.iter().flat_map(|port| ways_in(facts, port)).chain(ways_out(facts)).collect();
     let mut found = Vec::new();
-    for table in seen.host.tables() {
+    for table in facts.host.tables() {
         for chain in &table.chains {
             let Some((base, gate)) = chain.base.zip(table.gate(chain)) else { continue };
             let (mut names, mut certain) = (Vec::new(), true);
@@ -125,11 +122,11 @@ fn drop_finding(
         true => ("drops", ""),
         false => ("may drop", ", unless one of its rules that nfguard cannot read lets it pass"),
     };
-    let more = match names.len().saturating_sub(SOME) {
+    let more = match names.len().saturating_sub(MAX_NAMED_PORTS) {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    let some = names.iter().take(SOME).copied().collect::<Vec<_>>().join(", ");
+    let some = names.iter().take(MAX_NAMED_PORTS).copied().collect::<Vec<_>>().join(", ");
     Finding {
         code: "foreign-drop",
         what: format!(
@@ -140,38 +137,39 @@ fn drop_finding(
             chain.name,
             text::hook_word(hook),
         ),
-        why: "a packet has to pass every table: an accept of nfguard's ends only its own"
+        why: "a packet has to pass every table: an accept in nfguard's table ends only that table"
             .to_owned(),
-        fix: "let that firewall accept the same, or take its rules away and leave it to nfguard"
+        fix: "let that firewall accept the same traffic, or remove its rules and leave the filtering to \
+              nfguard"
             .to_owned(),
     }
 }
 
-fn ways_in(seen: &Seen<'_>, port: &Port) -> Vec<Way> {
-    if !port.world.as_ref().is_some_and(|(allowed, _)| *allowed) {
+fn ways_in(facts: &Facts<'_>, port: &Port) -> Vec<Way> {
+    if !port.admission.as_ref().is_some_and(|admission| admission.allowed) {
         return Vec::new();
     }
-    let way = |is_v6: &bool| {
-        let from = somebody(*is_v6);
-        let own = port.on.unwrap_or(seen.own[usize::from(*is_v6)]);
-        let uplink = seen.host.uplink().to_owned();
+    let way = |version: &IpVersion| {
+        let from = example::remote(*version);
+        let own = port.on.unwrap_or(facts.own[*version]);
+        let uplink = facts.host.uplink().to_owned();
         let packet = |to, number| Packet {
             in_interface: uplink.clone(),
             ..Packet::new(from, to, port.protocol, (SOURCE_PORT, number))
         };
         let first = packet(own, port.ports.0);
-        let second = match &port.answer {
-            Answer::Sent { to, bridge, .. } => {
-                (Hook::Forward, sent_on(packet(to.ip(), to.port()), port, bridge.as_deref()))
+        let second = match &port.responder {
+            Responder::Translated { to, bridge, .. } => {
+                (Hook::Forward, translated(packet(to.ip(), to.port()), port, bridge.as_deref()))
             }
             _ => (Hook::Input, first.clone()),
         };
         (format!("in {}", port.name()), vec![(Hook::Prerouting, first), second])
     };
-    port.families.iter().map(way).collect()
+    port.ip_versions.iter().map(way).collect()
 }
 
-fn sent_on(packet: Packet, port: &Port, bridge: Option<&str>) -> Packet {
+fn translated(packet: Packet, port: &Port, bridge: Option<&str>) -> Packet {
     Packet {
         out_interface: bridge.unwrap_or("docker0").to_owned(),
         dnat_from: Some(port.ports.0),
@@ -180,19 +178,19 @@ fn sent_on(packet: Packet, port: &Port, bridge: Option<&str>) -> Packet {
     }
 }
 
-fn ways_out(seen: &Seen<'_>) -> Vec<Way> {
-    let Some(table) = seen.table else { return Vec::new() };
+fn ways_out(facts: &Facts<'_>) -> Vec<Way> {
+    let Some(table) = facts.table else { return Vec::new() };
     let mut ways = Vec::new();
     for (first, last) in ports::intervals(table) {
         for protocol in ports::PROTOCOLS {
-            for own in seen.own {
+            for (version, own) in facts.own.iter() {
                 let flow = Flow {
                     path: FlowPath::Out,
-                    source: own,
-                    destination: somebody(own.is_ipv6()),
+                    source: *own,
+                    destination: example::remote(version),
                     payload: Payload::Ports { protocol, source: SOURCE_PORT, destination: first },
                     in_interface: String::new(),
-                    out_interface: seen.host.uplink().to_owned(),
+                    out_interface: facts.host.uplink().to_owned(),
                 };
                 if explain(table, &flow, &mut Memory::default()).fate != Fate::Accept {
                     continue;
@@ -200,7 +198,7 @@ fn ways_out(seen: &Seen<'_>) -> Vec<Way> {
                 let packet = Packet {
                     out_interface: flow.out_interface,
                     fib_daddr_type: fib_type::UNICAST,
-                    ..Packet::new(own, flow.destination, protocol, (SOURCE_PORT, first))
+                    ..Packet::new(*own, flow.destination, protocol, (SOURCE_PORT, first))
                 };
                 let name = ports::name((first, last), protocol);
                 ways.push((format!("out {name}"), vec![(Hook::Output, packet)]));
@@ -210,21 +208,21 @@ fn ways_out(seen: &Seen<'_>) -> Vec<Way> {
     ways
 }
 
-fn flush_at_boot(seen: &Seen<'_>) -> Option<Finding> {
-    let (name, text) = seen.boot.as_ref()?;
+fn flush_at_boot(facts: &Facts<'_>) -> Option<Finding> {
+    let (name, text) = facts.boot.as_ref()?;
     flushes(text).then(|| Finding {
         code: "flush-ruleset",
         what: format!("{name} has `flush ruleset`"),
-        why: "whenever nftables.service starts or reloads, it takes away every table, the policy, \
-              the bans and Docker's own too"
+        why: "each start and each reload of nftables.service removes all tables: the policy, the \
+              bans and Docker's rules too"
             .to_owned(),
-        fix: "let the file name its own tables (`table …` and `delete table …`) in place of that \
-              line, or disable nftables.service"
+        fix: "replace that line by the file's own tables (`table …` and `delete table …`), or \
+              disable nftables.service"
             .to_owned(),
     })
 }
 
-/// Whether a script for nft takes tables of the family `inet` away.
+/// Tells whether a script for nft removes tables of the family `inet`.
 fn flushes(text: &str) -> bool {
     let statements = text
         .lines()
@@ -235,9 +233,9 @@ fn flushes(text: &str) -> bool {
     })
 }
 
-/// By the loaded rules themselves: who comes in by the uplink is led to where containers go.
-fn uplink_taken_for_dockers(seen: &Seen<'_>) -> Vec<Finding> {
-    let Some(table) = seen.table else { return Vec::new() };
+/// Finds an uplink whose packets the loaded rules send to the chain for containers.
+fn uplink_taken_for_dockers(facts: &Facts<'_>) -> Vec<Finding> {
+    let Some(table) = facts.table else { return Vec::new() };
     let is_taken = |uplink: &&String| {
         let [source, destination] = [[203, 0, 113, 7], [203, 0, 113, 8]].map(IpAddr::from);
         let packet = Packet {
@@ -255,97 +253,107 @@ fn uplink_taken_for_dockers(seen: &Seen<'_>) -> Vec<Finding> {
     let finding = |uplink: &String| Finding {
         code: "uplink-bridge",
         what: format!(
-            "the default route leads out by {uplink}, which the policy takes for a bridge of Docker's"
+            "the default route uses {uplink}, and the policy takes {uplink} for a bridge of Docker"
         ),
-        why:
-            "what comes in by it is judged as if a container had sent it, and what this host sends \
-              by it is not held back by the rules' silence"
-                .to_owned(),
+        why: "the policy judges packets that arrive there as if a container had sent them, and \
+             its default deny does not hold for packets that this host sends there"
+            .to_owned(),
         fix: "list the container bridges under `containers` in the policy".to_owned(),
     };
-    seen.host.uplinks.iter().filter(is_taken).map(finding).collect()
+    facts.host.uplinks.iter().filter(is_taken).map(finding).collect()
 }
 
-fn not_forwarding(seen: &Seen<'_>) -> Vec<Finding> {
+fn not_forwarding(facts: &Facts<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
-    for (is_v6, setting) in [(false, "net.ipv4.ip_forward"), (true, "net.ipv6.conf.all.forwarding")]
+    for (version, setting) in
+        [(IpVersion::V4, "net.ipv4.ip_forward"), (IpVersion::V6, "net.ipv6.conf.all.forwarding")]
     {
-        let sent = |port: &&Port| {
-            port.families.contains(&is_v6) && matches!(port.answer, Answer::Sent { .. })
+        let translated = |port: &&Port| {
+            port.ip_versions.contains(&version)
+                && matches!(port.responder, Responder::Translated { .. })
         };
-        let ports: Vec<String> = seen.ports.iter().filter(sent).map(Port::name).collect();
-        if ports.is_empty() || seen.forwards[usize::from(is_v6)] {
+        let ports: Vec<String> = facts.ports.iter().filter(translated).map(Port::name).collect();
+        if ports.is_empty() || facts.forwards[version] {
             continue;
         }
         found.push(Finding {
             code: "ip-forward-off",
             what: format!("{setting} is 0, and containers publish {}", ports.join(", ")),
-            why: "the kernel passes nothing on to them: their clients get no answer".to_owned(),
-            fix: format!("sysctl -w {setting}=1, and in /etc/sysctl.d what keeps it so"),
+            why: "the kernel forwards nothing to the containers: clients get no answer".to_owned(),
+            fix: format!(
+                "`sysctl -w {setting}=1`, and the same setting in a file of /etc/sysctl.d"
+            ),
         });
     }
     found
 }
 
-fn hidden_clients(seen: &Seen<'_>) -> Vec<Finding> {
+fn hidden_clients(facts: &Facts<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
-    for port in seen.ports.iter().filter(|port| port.world.as_ref().is_none_or(|(is, _)| *is)) {
-        let families = port.families.iter().map(|is_v6| if *is_v6 { "IPv6" } else { "IPv4" });
+    for port in facts
+        .ports
+        .iter()
+        .filter(|port| port.admission.as_ref().is_none_or(|admission| admission.allowed))
+    {
+        let versions = port.ip_versions.iter().map(|version| match version {
+            IpVersion::V4 => "IPv4",
+            IpVersion::V6 => "IPv6",
+        });
         let clients = format!(
             "clients of {} over {}",
             port.name(),
-            families.collect::<Vec<_>>().join(" and ")
+            versions.collect::<Vec<_>>().join(" and ")
         );
-        let (how, to) = match &port.answer {
+        let (how, to) = match &port.responder {
             _ if port.on.is_some_and(|on| on.is_loopback()) => continue,
-            Answer::Relayed { to: Some(to), .. } => ("docker-proxy relays them", to.ip()),
-            Answer::Sent { to, bridge, .. } => {
+            Responder::Relayed { to: Some(to), .. } => ("docker-proxy relays them", to.ip()),
+            Responder::Translated { to, bridge, .. } => {
                 let packet = Packet::new(
-                    somebody(to.is_ipv6()),
+                    example::remote(IpVersion::of(to.ip())),
                     to.ip(),
                     port.protocol,
                     (SOURCE_PORT, to.port()),
                 );
-                // No interface that it came in by is known after routing, to nft neither.
-                let packet = sent_on(packet, port, bridge.as_deref());
-                if !seen.host.tables().any(|table| table.hides_source(&packet)) {
+                // After routing, the input interface is unknown, also to nft.
+                let packet = translated(packet, port, bridge.as_deref());
+                if !facts.host.tables().any(|table| table.hides_source(&packet)) {
                     continue;
                 }
                 ("a masquerade rule rewrites them", to.ip())
             }
             _ => continue,
         };
-        let refused = match seen.refused.get(&to) {
-            Some((_, why)) => format!("; nfguard refuses that ban: {why}"),
+        let refused = match facts.refused.get(&to) {
+            Some((_, why)) => format!("; nfguard refuses such a ban: {why}"),
             None => String::new(),
         };
-        let as_whom = match seen.refused.get(&to) {
+        let seen_as = match facts.refused.get(&to) {
             Some((gateway, _)) => gateway.to_string(),
             None => "the gateway".to_owned(),
         };
         found.push(Finding {
             code: "client-hidden",
-            what: format!("{clients} are all {as_whom} to the container {to}: {how}"),
+            what: format!("the container {to} sees {clients} as {seen_as}: {how}"),
             why: format!(
-                "its logs do not say who asks, and a ban by them would hit the gateway, and with it \
-                 everybody{refused}"
+                "its logs do not have the addresses of the clients; a ban by these logs would hit the \
+                 gateway, and with the gateway all clients{refused}"
             ),
-            fix: "give the container's network IPv6 where clients have it (Docker: `--ipv6`), and \
-                  set `\"userland-proxy\": false`; for rules of your own, masquerade only what \
-                  containers send out"
+            fix: "enable IPv6 in the container's network if clients use it (Docker: `--ipv6`), and \
+                  set `\"userland-proxy\": false`; with rules of your own, masquerade only the packets \
+                  that containers send out"
                 .to_owned(),
         });
     }
     found
 }
 
-fn other_firewalls(seen: &Seen<'_>) -> Vec<Finding> {
+fn other_firewalls(facts: &Facts<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
     for (code, name, off, is_its) in [
         ("ufw-active", "UFW", "ufw disable", &is_ufws as &dyn Fn(&Foreign) -> bool),
         ("firewalld-active", "firewalld", "systemctl disable --now firewalld", &is_firewallds),
     ] {
-        let tables = seen.host.tables().filter(|table| is_its(table));
+        let tables = facts.host.tables().filter(|table| is_its(table));
         let tables: Vec<String> =
             tables.map(|table| format!("{} {}", table.family.word(), table.name)).collect();
         if tables.is_empty() {
@@ -354,16 +362,16 @@ fn other_firewalls(seen: &Seen<'_>) -> Vec<Finding> {
         found.push(Finding {
             code,
             what: format!("{name} is active: its rules are in the table {}", tables.join(", ")),
-            why: "two firewalls decide, and only what both accept passes: what nfguard allows may \
-                  not arrive, and what you change in one is not in the other"
+            why: "two firewalls decide, and a packet passes only if both accept it: traffic that \
+                  nfguard allows may not arrive, and a change of one does not change the other"
                 .to_owned(),
-            fix: format!("once the nfguard policy says all that you want: `{off}`"),
+            fix: format!("complete the nfguard policy, then run `{off}`"),
         });
     }
     found
 }
 
-/// Whether a packet that comes in gets to rules of UFW's. Its chains stay when it is disabled.
+/// Tells whether packets reach rules of UFW. The chains of UFW stay when it is disabled.
 fn is_ufws(table: &Foreign) -> bool {
     let is_its = |name: &&str| name.starts_with("ufw-before-") || name.starts_with("ufw6-before-");
     let entered = table
@@ -381,14 +389,14 @@ fn is_firewallds(table: &Foreign) -> bool {
     own || ["INPUT_ZONES", "FORWARD_IN_ZONES"].iter().any(|name| table.chain(name).is_some())
 }
 
-fn legacy_rules(seen: &Seen<'_>) -> Option<Finding> {
-    let tables: Vec<&Foreign> = seen
+fn legacy_rules(facts: &Facts<'_>) -> Option<Finding> {
+    let tables: Vec<&Foreign> = facts
         .host
         .legacy
         .iter()
         .filter(|table| iptables_legacy::holds_rules(std::slice::from_ref(table)))
         .collect();
-    if tables.is_empty() && !seen.host.legacy_unread {
+    if tables.is_empty() && !facts.host.legacy_unread {
         return None;
     }
     let names = tables.iter().map(|table| format!("{} {}", table.family.word(), table.name));
@@ -399,12 +407,14 @@ fn legacy_rules(seen: &Seen<'_>) -> Option<Finding> {
     Some(Finding {
         code: "legacy-iptables",
         what,
-        why: "they are run beside those of nf_tables, and neither `nft` nor the usual `iptables` \
-              lists them: a drop among them is found by nobody"
-            .to_owned(),
+        why:
+            "the kernel runs them besides the rules of nf_tables, and neither `nft` nor the usual \
+              `iptables` lists them: a drop among them stays hidden"
+                .to_owned(),
         fix:
             "`update-alternatives --set iptables /usr/sbin/iptables-nft` (and ip6tables), restart \
-              Docker and what else uses it, and reboot or flush with `iptables-legacy`"
+              Docker and other programs that use iptables, and reboot or flush with \
+              `iptables-legacy`"
                 .to_owned(),
     })
 }

@@ -1,5 +1,5 @@
-//! Rules that only the legacy iptables holds: the kernel tells of them by no netlink, so the text of
-//! `iptables-legacy-save` is read.
+//! Rules of the legacy iptables. No netlink protocol lists them, so this reads the text of
+//! `iptables-legacy-save`.
 
 use std::net::SocketAddr;
 
@@ -11,7 +11,7 @@ use nfguard_netlink::{
 
 const REG: Reg = Reg::FIRST;
 
-/// The tables that the text has rules or policies of.
+/// Returns the tables of the text.
 pub(crate) fn parse(text: &str, family: Family) -> Vec<Foreign> {
     let mut tables: Vec<Foreign> = Vec::new();
     for line in text.lines() {
@@ -35,7 +35,8 @@ pub(crate) fn parse(text: &str, family: Family) -> Vec<Foreign> {
     tables
 }
 
-/// Whether there is anything in these tables: the kernel makes empty ones as soon as somebody looks.
+/// Tells whether one of these tables has a rule or drops by its policy. The kernel creates empty
+/// tables as soon as a program looks for them.
 pub(crate) fn holds_rules(tables: &[Foreign]) -> bool {
     tables.iter().flat_map(|table| &table.chains).any(|chain| {
         !chain.rules.is_empty() || chain.base.is_some_and(|base| base.policy == ChainPolicy::Drop)
@@ -62,12 +63,12 @@ fn parse_chain(text: &str, table: &str) -> Option<ForeignChain> {
         _ => 0,
     };
     let policy = if rest.starts_with("DROP") { ChainPolicy::Drop } else { ChainPolicy::Accept };
-    // Chains that are only jumped to have no policy.
+    // Only base chains have a policy.
     let base = hook.filter(|_| !rest.starts_with('-')).map(|hook| Base { hook, priority, policy });
     Some(ForeignChain { name: name.to_owned(), base, is_nat, rules: Vec::new() })
 }
 
-/// One rule, or one for each port of a list.
+/// Returns one rule, or one rule for each port of a list.
 fn parse_rule(words: &[String], family: Family, chains: &[String]) -> Vec<ForeignRule> {
     let at = words.iter().position(|word| word == "--dports").unwrap_or(words.len());
     let inverted = at > 0 && words.get(at - 1).is_some_and(|word| word == "!");
@@ -126,7 +127,7 @@ fn parse_one(words: &[String], family: Family, chains: &[String]) -> ForeignRule
     rule
 }
 
-/// What nfguard has no words for.
+/// Returns an expression for what nfguard does not know.
 fn opaque(name: &str) -> Expr {
     Expr::Unknown { name: name.to_owned(), data: Vec::new() }
 }
@@ -141,7 +142,7 @@ fn target(name: &str, chains: &[String], nat: &mut Option<Nat>) -> Option<Vec<Ex
             *nat = Some(Nat::Source);
             return Some(Vec::new());
         }
-        // The packet goes on to the next rule; where DNAT sends it, its option says.
+        // The packet continues with the next rule. `--to-destination` holds the target of DNAT.
         "LOG" | "NFLOG" | "MARK" | "CONNMARK" | "TRACE" | "TCPMSS" | "CT" | "SET" | "DNAT" => {
             return Some(Vec::new());
         }
@@ -189,7 +190,7 @@ fn address(text: &str, op: CmpOp, family: Family, to: bool) -> Option<Vec<Expr>>
     Some(exprs)
 }
 
-/// `br-+` is any that begins so.
+/// `br-+` is each interface whose name begins with `br-`.
 fn interface(key: MetaKey, name: &str, op: CmpOp) -> Vec<Expr> {
     let mut data = name.trim_end_matches('+').as_bytes().to_vec();
     if !name.ends_with('+') {
@@ -233,7 +234,7 @@ fn states(text: &str, op: CmpOp) -> Option<Vec<Expr>> {
     ])
 }
 
-/// Split at spaces, but not within quotes, in which a backslash stands before a quote.
+/// Splits at spaces outside of quotes. Within quotes a backslash protects a quote.
 fn words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
     let (mut word, mut quoted, mut any) = (String::new(), false, false);

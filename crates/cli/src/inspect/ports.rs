@@ -1,74 +1,85 @@
-//! Which ports of this host something answers, or might, and whether the policy lets the world reach
-//! them. Pure, but for the printing.
-
-mod show;
+//! The ports of this host that are published, listened at or allowed, and whether the policy lets the
+//! world reach them. Pure.
 
 use std::net::{IpAddr, SocketAddr};
 
 use nfguard_netlink::eval::{Fate, Memory};
-use nfguard_netlink::{CmpOp, Expr, Key, KeyType, Table, protocol};
+use nfguard_netlink::{CmpOp, Expr, IpVersion, Key, KeyType, PerIpVersion, Table, protocol};
 use nfguard_policy::{Flow, FlowPath, Payload, explain};
 
-use crate::commands::explain::{SOMEBODY_V4, SOMEBODY_V6, SOURCE_PORT};
+use crate::inspect::example::{self, SOURCE_PORT};
 use crate::inspect::system::{Host, PROXY};
 
-pub(crate) use show::{print, to_json};
-
-/// A port, or several that are alike.
+/// A port, or a range of ports that the policy does not tell apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Port {
     /// The transport protocol's number.
     pub(crate) protocol: u8,
     /// First and last.
     pub(crate) ports: (u16, u16),
-    /// IPv4, IPv6 or both.
-    pub(crate) families: Vec<bool>,
-    /// Only at this address of the host.
+    /// In ascending order.
+    pub(crate) ip_versions: Vec<IpVersion>,
+    /// The only address of the host at which the port is open; `None` for all.
     pub(crate) on: Option<IpAddr>,
-    pub(crate) answer: Answer,
-    /// Whether the policy lets a new connection from the world reach it, and what rule says so;
-    /// `None`: no policy is loaded.
-    pub(crate) world: Option<(bool, Option<String>)>,
+    pub(crate) responder: Responder,
+    /// What the policy does with a new connection from the world; `None` if no policy is loaded.
+    pub(crate) admission: Option<Admission>,
 }
 
-/// Who answers there.
+/// What the policy does with a new connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
-    /// Somebody to whom address translation sends it, who sees who asks.
-    Sent { to: SocketAddr, container: Option<String>, bridge: Option<String> },
-    /// Docker's relay, for somebody who sees only the relay.
-    Relayed { to: Option<SocketAddr>, container: Option<String> },
-    /// A process on this host, if it may be known.
-    Process(Option<(u32, String)>),
-    /// Docker says that it publishes it, and the kernel does not show how.
-    Docker { container: String },
-    /// Nobody.
-    Nobody,
+pub(crate) struct Admission {
+    pub(crate) allowed: bool,
+    /// The comment of the deciding rule.
+    pub(crate) rule: Option<String>,
 }
 
-/// What is to be said of a port.
+/// What answers at a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Responder {
+    /// The target of address translation. It sees the address of the client.
+    Translated {
+        to: SocketAddr,
+        container: Option<String>,
+        bridge: Option<String>,
+    },
+    /// Docker's relay. The container sees only the address of the relay.
+    Relayed {
+        to: Option<SocketAddr>,
+        container: Option<String>,
+    },
+    /// A process on this host, with its number and name if this process may see them.
+    Process(Option<(u32, String)>),
+    /// A container that Docker reports, without a trace in the kernel.
+    Docker {
+        container: String,
+    },
+    Nothing,
+}
+
+/// How the port of the responder and the policy fit together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
     Reachable,
-    /// Not published, so nothing is wrong with it.
+    /// It is not published: this is no contradiction.
     NotAllowed,
-    /// Somebody published it for the world, and the policy keeps the world out.
+    /// It is published for the world, and the policy refuses the world.
     PublishedNotAllowed,
-    /// An open door without a house.
-    NobodyAnswers,
-    /// Only this host itself comes there.
+    /// The policy admits the world, and nothing answers.
+    AllowedNotAnswered,
+    /// Only this host itself reaches it.
     Local,
     NoPolicy,
 }
 
 impl Port {
     pub(crate) fn state(&self) -> State {
-        let Some((allowed, _)) = self.world else { return State::NoPolicy };
-        match (&self.answer, allowed) {
+        let Some(Admission { allowed, .. }) = self.admission else { return State::NoPolicy };
+        match (&self.responder, allowed) {
             _ if self.on.is_some_and(|on| on.is_loopback()) => State::Local,
-            (Answer::Nobody, _) => State::NobodyAnswers,
+            (Responder::Nothing, _) => State::AllowedNotAnswered,
             (_, true) => State::Reachable,
-            (Answer::Process(_), false) => State::NotAllowed,
+            (Responder::Process(_), false) => State::NotAllowed,
             (_, false) => State::PublishedNotAllowed,
         }
     }
@@ -85,43 +96,43 @@ impl Port {
     }
 }
 
-/// As [`Port::name`].
+/// Returns the text of [`Port::name`].
 pub(crate) fn name(ports: (u16, u16), protocol: u8) -> String {
     match ports {
-        (first, last) if first == last => format!("{first}/{}", word(protocol)),
-        (first, last) => format!("{first}-{last}/{}", word(protocol)),
+        (first, last) if first == last => format!("{first}/{}", protocol_name(protocol)),
+        (first, last) => format!("{first}-{last}/{}", protocol_name(protocol)),
     }
 }
 
-fn word(protocol: u8) -> &'static str {
+pub(crate) fn protocol_name(protocol: u8) -> &'static str {
     if protocol == protocol::UDP { "udp" } else { "tcp" }
 }
 
 /// The protocols that have ports.
 pub(crate) const PROTOCOLS: [u8; 2] = [protocol::TCP, protocol::UDP];
 
-/// Every port that is published, listened at, or allowed; sorted. `own` is the address that the
-/// world knows this host by, IPv4 and IPv6.
-pub(crate) fn list(host: &Host, table: Option<&Table>, own: [IpAddr; 2]) -> Vec<Port> {
+/// Returns every port that is published, listened at or allowed, in order. `own` holds the addresses
+/// of this host in the internet.
+pub(crate) fn list(host: &Host, table: Option<&Table>, own: PerIpVersion<IpAddr>) -> Vec<Port> {
     let mut all = Vec::new();
-    for is_v6 in [false, true] {
-        let mut ports = sent(host, is_v6);
-        for port in answered(host, is_v6) {
-            // A packet from the world is sent on before a socket sees it.
-            let same =
-                |sent: &Port| sent.covers(&port) && (sent.on.is_none() || sent.on == port.on);
+    for version in IpVersion::ALL {
+        let mut ports = translated(host, version);
+        for port in listening(host, version) {
+            // Address translation redirects a packet before a socket sees it.
+            let same = |translated: &Port| {
+                translated.covers(&port) && (translated.on.is_none() || translated.on == port.on)
+            };
             if !ports.iter().any(same) {
                 ports.push(port);
             }
         }
-        for port in said_by_docker(host, is_v6) {
+        for port in published_by_docker(host, version) {
             if !ports.iter().any(|known| known.covers(&port)) {
                 ports.push(port);
             }
         }
         let judge = |port: &mut Port| {
-            let own = own[usize::from(is_v6)];
-            port.world = table.map(|table| world(table, host.uplink(), port, own));
+            port.admission = table.map(|table| admission(table, host.uplink(), port, own[version]));
         };
         ports.iter_mut().for_each(judge);
         all.extend(ports);
@@ -137,69 +148,70 @@ pub(crate) fn list(host: &Host, table: Option<&Table>, own: [IpAddr; 2]) -> Vec<
     merged(all)
 }
 
-/// The same port of both families in one line, if all else is the same.
+/// Merges the ports of IPv4 and of IPv6 that are otherwise equal.
 fn merged(ports: Vec<Port>) -> Vec<Port> {
     let mut merged: Vec<Port> = Vec::new();
     for port in ports {
         let same = |other: &&mut Port| {
-            Port { families: port.families.clone(), ..(**other).clone() } == port
+            Port { ip_versions: port.ip_versions.clone(), ..(**other).clone() } == port
         };
         match merged.iter_mut().find(same) {
             Some(other) => {
-                other.families.extend(&port.families);
-                other.families.sort_unstable();
-                other.families.dedup();
+                other.ip_versions.extend(&port.ip_versions);
+                other.ip_versions.sort_unstable();
+                other.ip_versions.dedup();
             }
             None => merged.push(port),
         }
     }
-    merged.sort_by_key(|port| (port.ports, port.protocol, port.families.clone(), port.on));
+    merged.sort_by_key(|port| (port.ports, port.protocol, port.ip_versions.clone(), port.on));
     merged
 }
 
-fn sent(host: &Host, is_v6: bool) -> Vec<Port> {
-    let of_family = host.published().into_iter().filter(|sent| sent.to.is_ipv6() == is_v6);
-    let ports = of_family.map(|sent| {
+fn translated(host: &Host, version: IpVersion) -> Vec<Port> {
+    let published = host.published().into_iter();
+    let of_version = published.filter(|sent| IpVersion::of(sent.to) == version);
+    let ports = of_version.map(|sent| {
         let to = SocketAddr::new(sent.to, sent.to_port.unwrap_or(sent.ports.0));
         let container = container_of(host, to);
         Port {
             protocol: sent.protocol,
             ports: sent.ports,
-            families: vec![is_v6],
+            ip_versions: vec![version],
             on: sent.on,
-            answer: Answer::Sent { to, container, bridge: sent.bridge },
-            world: None,
+            responder: Responder::Translated { to, container, bridge: sent.bridge },
+            admission: None,
         }
     });
     ports.collect()
 }
 
-/// What sockets answer; those on loopback are nobody's business.
-fn answered(host: &Host, is_v6: bool) -> Vec<Port> {
+/// Returns the ports at which a socket listens, except on loopback.
+fn listening(host: &Host, version: IpVersion) -> Vec<Port> {
     let mut ports = Vec::new();
     for socket in &host.listening {
-        let of_family = socket.address.is_ipv6() == is_v6 || socket.both_families;
+        let of_version = IpVersion::of(socket.address) == version || socket.both_families;
         let owner = host.owners.get(&socket.inode);
         let is_proxy = owner.is_some_and(|owner| owner.relays_to.is_some() || owner.name == PROXY);
-        if !of_family || (socket.address.is_loopback() && !is_proxy) {
+        if !of_version || (socket.address.is_loopback() && !is_proxy) {
             continue;
         }
-        let answer = match owner {
-            Some(owner) if is_proxy => Answer::Relayed {
+        let responder = match owner {
+            Some(owner) if is_proxy => Responder::Relayed {
                 to: owner.relays_to,
                 container: owner.relays_to.and_then(|to| container_of(host, to)),
             },
-            owner => Answer::Process(owner.map(|owner| (owner.id, owner.name.clone()))),
+            owner => Responder::Process(owner.map(|owner| (owner.id, owner.name.clone()))),
         };
         let port = Port {
             protocol: socket.protocol,
             ports: (socket.port, socket.port),
-            families: vec![is_v6],
+            ip_versions: vec![version],
             on: Some(socket.address).filter(|address| !address.is_unspecified()),
-            answer,
-            world: None,
+            responder,
+            admission: None,
         };
-        // Several processes may share one, each with a socket of its own.
+        // Several processes may share one port, each with its own socket.
         let same = |known: &Port| {
             (known.protocol, known.ports, known.on) == (port.protocol, port.ports, port.on)
         };
@@ -210,23 +222,23 @@ fn answered(host: &Host, is_v6: bool) -> Vec<Port> {
     ports
 }
 
-fn said_by_docker(host: &Host, is_v6: bool) -> Vec<Port> {
-    let of_family = host.docker.iter().filter(|port| port.on.is_ipv6() == is_v6);
-    let ports = of_family.map(|port| Port {
+fn published_by_docker(host: &Host, version: IpVersion) -> Vec<Port> {
+    let of_version = host.docker.iter().filter(|port| IpVersion::of(port.on) == version);
+    let ports = of_version.map(|port| Port {
         protocol: port.protocol,
         ports: (port.port, port.port),
-        families: vec![is_v6],
+        ip_versions: vec![version],
         on: Some(port.on).filter(|on| !on.is_unspecified()),
-        answer: match port.addresses.iter().find(|address| address.is_ipv6() == is_v6) {
-            // Translated by rules that cannot be listed.
-            Some(address) => Answer::Sent {
+        responder: match port.addresses.iter().find(|it| IpVersion::of(**it) == version) {
+            // Docker translates with rules that cannot be listed.
+            Some(address) => Responder::Translated {
                 to: SocketAddr::new(*address, port.inner),
                 container: Some(port.container.clone()),
                 bridge: None,
             },
-            None => Answer::Docker { container: port.container.clone() },
+            None => Responder::Docker { container: port.container.clone() },
         },
-        world: None,
+        admission: None,
     });
     ports.collect()
 }
@@ -236,15 +248,16 @@ fn container_of(host: &Host, to: SocketAddr) -> Option<String> {
     Some(port.container.clone())
 }
 
-/// Whether the world reaches this port: the first packet of a connection, as `explain` judges it.
-fn world(table: &Table, uplink: &str, port: &Port, own: IpAddr) -> (bool, Option<String>) {
-    let (path, bridge) = match &port.answer {
-        Answer::Sent { to, bridge, .. } => (FlowPath::Published(to.port()), bridge.as_deref()),
+/// Returns what the policy does with the first packet of a connection from the world, as `explain`
+/// judges it.
+fn admission(table: &Table, uplink: &str, port: &Port, own: IpAddr) -> Admission {
+    let (path, bridge) = match &port.responder {
+        Responder::Translated { to, bridge, .. } => (FlowPath::Published(to.port()), bridge.as_deref()),
         _ => (FlowPath::In, None),
     };
     let flow = Flow {
         path,
-        source: if own.is_ipv6() { SOMEBODY_V6 } else { SOMEBODY_V4 },
+        source: example::remote(IpVersion::of(own)),
         destination: port.on.unwrap_or(own),
         payload: Payload::Ports {
             protocol: port.protocol,
@@ -256,23 +269,28 @@ fn world(table: &Table, uplink: &str, port: &Port, own: IpAddr) -> (bool, Option
     };
     let mut memory = Memory::default();
     let explanation = explain(table, &flow, &mut memory);
-    let by = explanation.deciding().and_then(|(_, decision)| decision.rule);
-    let by = by.and_then(|(_, rule)| rule.comment.clone());
-    (explanation.fate == Fate::Accept, by)
+    let rule = explanation.deciding().and_then(|(_, decision)| decision.rule);
+    let rule = rule.and_then(|(_, rule)| rule.comment.clone());
+    Admission { allowed: explanation.fate == Fate::Accept, rule }
 }
 
-/// The ports of this host that the policy lets the world reach, each with its neighbours that no
-/// rule tells apart from it.
-fn allowed(table: &Table, uplink: &str, own: [IpAddr; 2]) -> Vec<Port> {
+/// Returns the ports of this host that the policy lets the world reach, as ranges that no rule splits.
+fn allowed(table: &Table, uplink: &str, own: PerIpVersion<IpAddr>) -> Vec<Port> {
     let mut found = Vec::new();
     for ports in intervals(table) {
         for protocol in PROTOCOLS {
-            for own in own {
-                let (families, answer) = (vec![own.is_ipv6()], Answer::Nobody);
-                let port = Port { protocol, ports, families, on: None, answer, world: None };
-                let world = world(table, uplink, &port, own);
-                if world.0 {
-                    found.push(Port { world: Some(world), ..port });
+            for (version, own) in own.iter() {
+                let port = Port {
+                    protocol,
+                    ports,
+                    ip_versions: vec![version],
+                    on: None,
+                    responder: Responder::Nothing,
+                    admission: None,
+                };
+                let admission = admission(table, uplink, &port, *own);
+                if admission.allowed {
+                    found.push(Port { admission: Some(admission), ..port });
                 }
             }
         }
@@ -280,14 +298,14 @@ fn allowed(table: &Table, uplink: &str, own: [IpAddr; 2]) -> Vec<Port> {
     found
 }
 
-/// All ports, first and last of those that no rule of the table tells apart.
+/// Returns all ports as ranges, first and last, that no rule of the table splits.
 pub(crate) fn intervals(table: &Table) -> Vec<(u16, u16)> {
     let starts = starts(table);
     let ends = starts.iter().skip(1).map(|next| next - 1).chain([u16::MAX]);
     starts.iter().copied().zip(ends).collect()
 }
 
-/// The ports at which the table may begin to decide otherwise, in order. Port 0 is nobody's.
+/// Returns the ports at which a verdict of the table may change, in order. Port 0 is reserved.
 fn starts(table: &Table) -> Vec<u16> {
     let mut starts = vec![1];
     let number = |port: &[u8]| port.try_into().ok().map(u16::from_be_bytes);
@@ -330,18 +348,18 @@ mod tests {
     fn allowed_by(rules: &str) -> Vec<String> {
         let text = format!(r#"{{ "version": 1, "rules": [{rules}] }}"#);
         let (policy, _) = Policy::parse(&text).expect("a valid policy");
-        let own = ["198.51.100.2", "2001:db8:1::2"].map(|own| own.parse().expect("an address"));
+        let own = PerIpVersion::from_fn(example::host);
         let ports = merged(allowed(&policy.compile(), "eth0", own));
-        let families = |port: &Port| match port.families[..] {
-            [false] => " v4",
-            [true] => " v6",
+        let versions = |port: &Port| match port.ip_versions[..] {
+            [IpVersion::V4] => " v4",
+            [IpVersion::V6] => " v6",
             _ => "",
         };
-        ports.iter().map(|port| port.name() + families(port)).collect()
+        ports.iter().map(|port| port.name() + versions(port)).collect()
     }
 
     #[test]
-    fn what_the_world_may_reach_is_told_by_ranges_as_the_rules_have_them() {
+    fn the_ports_that_the_world_may_reach_are_ranges_as_in_the_rules() {
         for (rules, expected) in [
             ("", &[][..]),
             (r#"{ "action": "allow", "port": 53 }"#, &["53/tcp", "53/udp"]),

@@ -1,4 +1,4 @@
-//! What is to be known of this host beside its policy. Only ever read.
+//! Facts of this host besides its policy. They are only read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,58 +8,60 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use nfguard_host::{default_interfaces, source_address};
-use nfguard_netlink::{Error, Family, Foreign, ListeningSocket, Nft, Published, SockDiag};
+use nfguard_netlink::{
+    Error, Family, Foreign, IpVersion, ListeningSocket, Nft, Published, SockDiag,
+};
 
 use crate::inspect::docker::{self, DockerPort};
-use crate::commands::explain::{SOMEBODY_V4, SOMEBODY_V6};
+use crate::inspect::example;
 use crate::inspect::iptables_legacy;
 
-/// What was found.
+/// The facts.
 #[derive(Debug, Default)]
 pub(crate) struct Host {
-    /// Tables of nf_tables that are not ours; those of iptables-nft are among them.
+    /// The tables of other programs in nf_tables, those of iptables-nft included.
     pub(crate) nft: Vec<Foreign>,
-    /// Tables of the legacy iptables.
+    /// The tables of the legacy iptables.
     pub(crate) legacy: Vec<Foreign>,
-    /// There are such tables that could not be read.
+    /// Whether there are legacy tables that could not be read.
     pub(crate) legacy_unread: bool,
     pub(crate) listening: Vec<ListeningSocket>,
-    /// Who holds a socket, by its inode.
+    /// The process of each socket, by the socket's inode.
     pub(crate) owners: BTreeMap<u32, Process>,
-    /// What Docker says, where it was asked.
+    /// The ports that Docker publishes, if its socket can be read.
     pub(crate) docker: Vec<DockerPort>,
     /// The interfaces of default routes.
     pub(crate) uplinks: Vec<String>,
-    /// What could not be seen, and what to do to see it.
+    /// What could not be read, with the remedy.
     pub(crate) notes: Vec<String>,
 }
 
-/// A process that holds sockets.
+/// A process with sockets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Process {
     pub(crate) id: u32,
     pub(crate) name: String,
-    /// To whom it relays, if it is Docker's.
+    /// The address to which it relays, if it is Docker's relay.
     pub(crate) relays_to: Option<SocketAddr>,
 }
 
-/// What Docker's relay is called.
+/// The program name of Docker's relay.
 pub(crate) const PROXY: &str = "docker-proxy";
 
 impl Host {
-    pub(crate) fn look(kernel: &mut Nft, docker_socket: &Path) -> Result<Host, Error> {
+    pub(crate) fn read(kernel: &mut Nft, docker_socket: &Path) -> Result<Host, Error> {
         let mut host = Host { uplinks: default_interfaces(), ..Host::default() };
         match kernel.foreign(&[nfguard_policy::TABLE, &nfguard_ban::TABLE]) {
             Ok(tables) => host.nft = tables,
             Err(error @ (Error::Decode(_) | Error::Interrupted)) => {
-                host.notes.push(format!("the tables of others cannot be read: {error}"));
+                host.notes.push(format!("the tables of other programs cannot be read: {error}"));
             }
             Err(error) => return Err(error),
         }
-        host.look_at_legacy();
+        host.read_legacy_tables();
         match SockDiag::open().and_then(|mut sockets| sockets.listening()) {
             Ok(listening) => host.listening = listening,
-            Err(error) => host.notes.push(format!("who listens cannot be seen: {error}")),
+            Err(error) => host.notes.push(format!("the listening sockets cannot be read: {error}")),
         }
         host.owners = owners(&host.listening);
         match docker::ports(docker_socket) {
@@ -69,28 +71,28 @@ impl Host {
         Ok(host)
     }
 
-    /// All tables that are not ours.
+    /// Returns all tables of other programs.
     pub(crate) fn tables(&self) -> impl Iterator<Item = &Foreign> {
         self.nft.iter().chain(&self.legacy)
     }
 
-    /// What address translation publishes.
+    /// Returns the ports that address translation publishes.
     pub(crate) fn published(&self) -> Vec<Published> {
         self.tables().flat_map(Foreign::published).collect()
     }
 
-    /// By which packets from outside come in.
+    /// Returns the interface on which packets from outside arrive.
     pub(crate) fn uplink(&self) -> &str {
         self.uplinks.first().map_or("eth0", String::as_str)
     }
 
-    fn look_at_legacy(&mut self) {
+    fn read_legacy_tables(&mut self) {
         let programs = [
             ("/proc/net/ip_tables_names", "iptables-legacy-save", Family::Ip),
             ("/proc/net/ip6_tables_names", "ip6tables-legacy-save", Family::Ip6),
         ];
         for (names, program, family) in programs {
-            // Only where there are tables: looking for one makes the kernel make it.
+            // The legacy program runs only where there are tables: to look for one creates it.
             let tables = match fs::read_to_string(names) {
                 Ok(tables) => tables,
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
@@ -115,8 +117,8 @@ impl Host {
                     );
                     self.legacy_unread = true;
                     self.notes.push(format!(
-                        "the kernel holds rules of the legacy iptables, which only its own program \
-                         can list: {program}: {why}"
+                        "the kernel holds rules of the legacy iptables, and only its own program can \
+                         list them: {program}: {why}"
                     ));
                 }
             }
@@ -124,14 +126,12 @@ impl Host {
     }
 }
 
-/// The address that the world knows this host by; one that stands for it where it has none.
-pub(crate) fn own_address(is_v6: bool) -> IpAddr {
-    use crate::commands::explain::{HOST_V4, HOST_V6};
-    let (somebody, stand_in) = if is_v6 { (SOMEBODY_V6, HOST_V6) } else { (SOMEBODY_V4, HOST_V4) };
-    source_address(somebody).unwrap_or(stand_in)
+/// Returns the address of this host in the internet, or a stand-in if it has none.
+pub(crate) fn own_address(version: IpVersion) -> IpAddr {
+    source_address(example::remote(version)).unwrap_or_else(|| example::host(version))
 }
 
-/// Which processes hold these sockets. Those of others are seen by root alone.
+/// Returns the processes that hold these sockets. Only root sees those of other users.
 fn owners(listening: &[ListeningSocket]) -> BTreeMap<u32, Process> {
     let wanted: BTreeSet<u32> = listening.iter().map(|socket| socket.inode).collect();
     let mut owners = BTreeMap::new();
@@ -159,7 +159,7 @@ fn socket_inode(link: &str) -> Option<u32> {
 
 fn describe(id: u32, path: &Path) -> Process {
     let name = fs::read(path.join("comm")).unwrap_or_default();
-    // A process names itself, and this is printed on somebody's terminal.
+    // A process chooses its own name, and a terminal shows it.
     let name = String::from_utf8_lossy(&name).replace(char::is_control, "");
     let command = fs::read(path.join("cmdline")).unwrap_or_default();
     let command = String::from_utf8_lossy(&command);
@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dockers_relay_says_in_its_command_line_whom_it_relays_to() {
+    fn the_command_line_of_dockers_relay_has_the_address_to_which_it_relays() {
         let words = |text: &'static str| text.split(' ').collect::<Vec<_>>();
         let command = words(
             "/usr/sbin/docker-proxy -proto tcp -host-ip :: -host-port 80 -container-ip 172.17.0.2 \

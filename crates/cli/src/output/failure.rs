@@ -1,4 +1,4 @@
-//! Why a verb could not be done, and the exit status that says so.
+//! Failures of a verb, and their exit status.
 
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -10,16 +10,16 @@ use serde_json::json;
 
 use crate::output;
 
-/// Why a verb could not be done.
+/// Why a verb failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// A file could not be read or written.
     File(String, io::Error),
-    /// An argument that only makes sense or not with others.
+    /// Bad usage or bad input.
     Usage(String),
-    /// A rehearsal could not be set up.
-    Rehearsal(io::Error),
-    /// What the control plane could not do.
+    /// `try` could not create its network namespaces.
+    Try(io::Error),
+    /// The control plane failed.
     Control(Error),
 }
 
@@ -35,8 +35,8 @@ impl Failure {
             Failure::File(..) | Failure::Usage(_) => 2,
             Failure::Control(Error::File(..) | Error::Policy(..) | Error::Usage(_)) => 2,
             Failure::Control(Error::Kernel(KernelError::Permission)) => 4,
-            Failure::Rehearsal(error) if error.kind() == io::ErrorKind::PermissionDenied => 4,
-            Failure::Rehearsal(_) | Failure::Control(_) => 3,
+            Failure::Try(error) if error.kind() == io::ErrorKind::PermissionDenied => 4,
+            Failure::Try(_) | Failure::Control(_) => 3,
         })
     }
 
@@ -44,13 +44,13 @@ impl Failure {
         match self {
             Failure::File(name, error) => print(&format!("{name}: {error}"), json),
             Failure::Usage(message) => print(message, json),
-            Failure::Rehearsal(error) => print(&error.to_string(), json),
+            Failure::Try(error) => print(&error.to_string(), json),
             Failure::Control(error) => print_error(error, json),
         }
     }
 }
 
-/// Prints what the control plane could not do.
+/// Prints an error of the control plane.
 pub(crate) fn print_error(error: &Error, json: bool) {
     match error {
         Error::Policy(name, problems) => output::problems(name, problems, json),
@@ -62,7 +62,7 @@ fn print(message: &str, json: bool) {
     if json {
         output::json(&json!({ "error": message }));
     }
-    // Nobody may be left to read it, and the exit status still has to be the right one.
+    // Even if standard error is closed, the exit status has to be right.
     let _ = writeln!(io::stderr(), "nfguard: {message}");
 }
 

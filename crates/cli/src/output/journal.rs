@@ -1,5 +1,5 @@
-//! Where the guard writes what happens: to the journal with a field for each fact where systemd
-//! started it, else to standard error.
+//! The log of the guard: the journal, with a field for each fact, if systemd started it; otherwise
+//! standard error.
 
 use std::io::{self, Write as _};
 
@@ -25,7 +25,7 @@ impl Log for StandardError {
     fn log(&self, record: &Record<'_>) {
         let mut line = format!("nfguard: {}", record.args());
         let _ = record.key_values().visit(&mut Pairs(&mut line));
-        // Nobody may be left to read it.
+        // Standard error may be closed.
         let _ = writeln!(io::stderr(), "{line}");
     }
 

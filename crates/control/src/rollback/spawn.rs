@@ -11,7 +11,7 @@ use crate::Error;
 use crate::history::{History, VARIABLE};
 
 /// The hidden verb.
-const VERB: &str = "way-back";
+const VERB: &str = "watchdog";
 
 /// This program, even if its file was replaced or removed meanwhile.
 const MYSELF: &str = "/proc/self/exe";
@@ -66,7 +66,7 @@ fn unit(history: &History) -> Result<(), String> {
     let myself = env::current_exe().map_err(|error| error.to_string())?;
     let mut command = Command::new("systemd-run");
     command.args(["--quiet", "--collect", "--no-ask-password", "--service-type=exec"]);
-    command.arg(format!("--unit=nfguard-way-back-{}", std::process::id()));
+    command.arg(format!("--unit=nfguard-watchdog-{}", std::process::id()));
     command.arg("--description=Takes back the rules that nobody has confirmed");
     command.arg(format!("--setenv={VARIABLE}={}", history.variable().display()));
     command.arg("--property=OOMScoreAdjust=-1000");

@@ -10,9 +10,9 @@ use nfguard_policy::{LoggedRule, protocol_word};
 use nix::net::if_::if_indextoname;
 use serde::Serialize;
 
-use crate::output::SCHEMA;
+use crate::output::{SCHEMA, tcp_flags};
 
-/// What a line says of a packet.
+/// The line of a packet.
 #[derive(Serialize)]
 #[serde(tag = "event", rename = "packet")]
 pub(super) struct Record<'a> {
@@ -52,7 +52,7 @@ impl<'a> Record<'a> {
 }
 
 impl Record<'_> {
-    /// Whether somebody else has sent it, and it was not let in.
+    /// Tells whether another host sent the packet, and it was not accepted.
     pub(super) fn is_unwanted(&self) -> bool {
         let is_own = matches!(self.hook, Some("output" | "postrouting"));
         !is_own && self.rule.as_ref().is_none_or(|rule| rule.verdict != "accept")
@@ -81,13 +81,7 @@ impl fmt::Display for Record<'_> {
     }
 }
 
-/// TCP's flags in nft's words.
-pub(crate) fn flags(set: u8) -> Vec<&'static str> {
-    let bits = ["fin", "syn", "rst", "psh", "ack", "urg", "ecn", "cwr"].into_iter().enumerate();
-    bits.filter(|(bit, _)| set >> bit & 1 == 1).map(|(_, name)| name).collect()
-}
-
-/// A packet in words.
+/// The fields of a packet.
 #[derive(Serialize)]
 struct Words {
     source: IpAddr,
@@ -121,7 +115,7 @@ impl Words {
             protocol: protocol_word(packet.protocol),
             source_port: packet.ports.map(|ports| ports.0),
             destination_port: packet.ports.map(|ports| ports.1),
-            tcp_flags: packet.tcp_flags.map(flags),
+            tcp_flags: packet.tcp_flags.map(tcp_flags),
             icmp_type: packet.icmp.map(|icmp| icmp_type(icmp.0)),
             icmp_code: packet.icmp.map(|icmp| icmp.1),
             fragment_offset: packet.fragment,
@@ -160,7 +154,7 @@ impl fmt::Display for Words {
     }
 }
 
-/// The names of interfaces, each asked for once.
+/// The names of interfaces, each read once.
 #[derive(Default)]
 pub(super) struct Interfaces(HashMap<u32, String>);
 

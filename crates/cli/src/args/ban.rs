@@ -1,0 +1,98 @@
+//! Arguments of `ban`, `unban` and `bans`.
+
+use std::time::Duration;
+
+use clap::{ArgGroup, Args as ClapArgs};
+use nfguard_ban::{Port, Target};
+
+use super::values;
+
+/// What to report of the bans.
+#[derive(Debug, ClapArgs)]
+#[command(group = ArgGroup::new("what"))]
+pub(crate) struct BansRequest {
+    /// List only the bans of this source
+    #[arg(long, group = "what")]
+    pub(crate) source: Option<String>,
+    /// Print only the number of bans
+    #[arg(long, group = "what")]
+    pub(crate) count: bool,
+    /// Check whether the ban table exists; exit status 1 if it does not
+    #[arg(long, group = "what")]
+    pub(crate) ready: bool,
+    /// Create the ban table if it does not exist, and print nothing
+    #[arg(long, group = "what")]
+    pub(crate) prepare: bool,
+}
+
+/// Bans to make.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct BanRequest {
+    /// 203.0.113.7, 203.0.113.0/24, 2001:db8::1, 2001:db8::/32; `-` alone reads a list from
+    /// standard input: one address or prefix a line, one JSON object a line, or what `bans --json`
+    /// prints
+    #[arg(required = true)]
+    pub(crate) targets: Vec<String>,
+    /// Skip bad lines of the list, ban the rest, and exit with 1
+    #[arg(long)]
+    pub(crate) skip_bad_lines: bool,
+    /// Duration: 90s, 10m, 1h, 7d, or seconds. Without it, or if it is negative, the ban lasts
+    /// until it is removed
+    #[arg(long = "for", value_name = "TIME", value_parser = values::ban_duration, allow_hyphen_values = true)]
+    pub(crate) duration: Option<BanDuration>,
+    /// The reason; it is kept with the ban
+    #[arg(long, default_value = "")]
+    pub(crate) reason: String,
+    /// The tool or jail that bans, at most 32 bytes; it is kept with the ban
+    #[arg(long, default_value = "cli")]
+    pub(crate) source: String,
+    /// Also remove the open connections from the kernel's connection table. The output tells their
+    /// number. This is necessary where a flowtable leads packets past the firewall
+    #[arg(long)]
+    pub(crate) cut: bool,
+    #[command(flatten)]
+    pub(crate) extent: Extent,
+}
+
+/// Bans to remove.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct UnbanRequest {
+    /// 203.0.113.7, 203.0.113.0/24, 2001:db8::1, 2001:db8::/32
+    #[arg(required_unless_present = "source")]
+    pub(crate) targets: Vec<String>,
+    /// Remove all bans of this source
+    #[arg(long, conflicts_with = "targets")]
+    pub(crate) source: Option<String>,
+    #[command(flatten)]
+    pub(crate) extent: Extent,
+}
+
+/// How much a ban of an address covers.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Extent {
+    /// Ban only from these ports: 443, 443/udp. They are the ports that the world sees, not those
+    /// inside a container. Without a protocol, TCP and UDP
+    #[arg(long = "port", value_name = "PORT", value_delimiter = ',', value_parser = values::ports)]
+    pub(crate) ports: Vec<Ports>,
+    /// Prefix length of a ban of an IPv6 address without a prefix
+    #[arg(long, value_name = "BITS", default_value_t = Target::V6_SOURCE)]
+    #[arg(value_parser = clap::value_parser!(u8).range(1..=128))]
+    pub(crate) v6_prefix: u8,
+}
+
+impl Extent {
+    /// Returns each port, or `None` for all traffic.
+    pub(crate) fn ports(&self) -> Vec<Option<Port>> {
+        let ports: Vec<_> =
+            self.ports.iter().flat_map(|ports| &ports.0).copied().map(Some).collect();
+        if ports.is_empty() { vec![None] } else { ports }
+    }
+}
+
+/// The ports that one item of `--port` names.
+#[derive(Clone, Debug)]
+pub(crate) struct Ports(pub(crate) Vec<Port>);
+
+/// How long a ban lasts; `None` is a ban without an end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BanDuration(pub(crate) Option<Duration>);

@@ -1,0 +1,69 @@
+//! Parsers of values: one for each kind.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use nfguard_ban::Port;
+use nfguard_control::guard::Scraped;
+use nix::unistd::Group;
+
+use super::ban::{BanDuration, Ports};
+
+pub(super) fn ban_duration(text: &str) -> Result<BanDuration, String> {
+    nfguard_control::ban_text::parse_time(text).map(BanDuration)
+}
+
+/// Long enough to act, and short enough to remember the load.
+pub(super) fn confirm_time(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let day = Duration::from_secs(24 * 3600);
+    if time < Duration::from_secs(1) || time > day {
+        return Err("expected from 1s to 24h".to_owned());
+    }
+    Ok(time)
+}
+
+pub(super) fn address_and_port(text: &str) -> Result<(IpAddr, Option<u16>), String> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok((address, None));
+    }
+    text.parse::<SocketAddr>()
+        .map(|both| (both.ip(), Some(both.port())))
+        .map_err(|_| "expected an address, ADDR:PORT or [ADDR]:PORT".to_owned())
+}
+
+/// A number without a protocol is the port of TCP and of UDP.
+pub(super) fn ports(text: &str) -> Result<Ports, String> {
+    let ports = if text.contains('/') {
+        vec![text.parse()]
+    } else {
+        vec![format!("{text}/tcp").parse(), format!("{text}/udp").parse()]
+    };
+    let ports: Result<Vec<Port>, _> = ports.into_iter().collect();
+    ports.map(Ports).map_err(|_| "expected 443, 443/tcp or 443/udp".to_owned())
+}
+
+pub(super) fn file_mode(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
+    mode.ok_or_else(|| "expected three octal digits, such as 660".to_owned())
+}
+
+pub(super) fn group(text: &str) -> Result<u32, String> {
+    if let Ok(number) = text.parse() {
+        return Ok(number);
+    }
+    let group = Group::from_name(text).map_err(|error| error.to_string())?;
+    Ok(group.ok_or_else(|| "there is no such group".to_owned())?.gid.as_raw())
+}
+
+/// Only this host may read the metrics over TCP.
+pub(super) fn metrics_address(text: &str) -> Result<Scraped, String> {
+    if text.contains('/') {
+        return Ok(Scraped::File(text.into()));
+    }
+    let address: SocketAddr = text.parse().map_err(|_| "expected 127.0.0.1:9477, or a path")?;
+    match address.ip().is_loopback() {
+        true => Ok(Scraped::Tcp(address)),
+        false => Err("expected a loopback address: other hosts could read any other".to_owned()),
+    }
+}

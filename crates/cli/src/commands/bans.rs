@@ -1,0 +1,51 @@
+//! `bans`: lists the active bans.
+
+use nfguard_ban::Bans;
+use nfguard_control::ban_table::never;
+use serde_json::{Value, json};
+
+use crate::args::BansRequest;
+use crate::output::{self, Answer, Done};
+
+pub(crate) fn bans(request: &BansRequest, as_json: bool) -> Done {
+    if request.prepare {
+        return Ok(Bans::open(never()?).map(|_| Answer::Yes)?);
+    }
+    let bans = Bans::open_existing(never()?)?;
+    if request.ready {
+        let ready = bans.is_some();
+        if as_json {
+            output::json(&json!({ "ready": ready }));
+        }
+        return Ok(Answer::from(ready));
+    }
+    if request.count {
+        return count(bans, as_json);
+    }
+    list(bans, request.source.as_deref(), as_json)
+}
+
+fn list(bans: Option<Bans>, source: Option<&str>, as_json: bool) -> Done {
+    let all = match (bans, source) {
+        (None, _) => Vec::new(),
+        (Some(mut bans), None) => bans.list()?,
+        (Some(mut bans), Some(source)) => bans.list_of(source)?,
+    };
+    if as_json {
+        let all: Vec<Value> = all.iter().map(output::bans::to_json).collect();
+        output::json(&json!({ "bans": all }));
+    } else {
+        output::bans::print_list(&all);
+    }
+    Ok(Answer::Yes)
+}
+
+fn count(bans: Option<Bans>, as_json: bool) -> Done {
+    let count = bans.map_or(Ok(0), |mut bans| bans.count())?;
+    if as_json {
+        output::json(&json!({ "count": count }));
+    } else {
+        output::line(&count.to_string());
+    }
+    Ok(Answer::Yes)
+}

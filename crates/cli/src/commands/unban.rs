@@ -1,0 +1,68 @@
+//! `unban`: removes bans.
+
+use nfguard_ban::{Bans, Error};
+use nfguard_control::ban_table::never;
+use nfguard_control::ban_text::Who;
+use nfguard_control::lease;
+use serde_json::{Value, json};
+
+use crate::args::UnbanRequest;
+use crate::output::failure::Failure;
+use crate::output::{self, Answer, Done};
+
+pub(crate) fn unban(request: &UnbanRequest, as_json: bool) -> Done {
+    let mut bans = Bans::open_existing(never()?)?;
+    if let Some(source) = &request.source {
+        let count = match &mut bans {
+            Some(bans) => with_lease(|| bans.flush(source))?,
+            None => 0,
+        };
+        if as_json {
+            output::json(&json!({ "source": source, "unbanned": count }));
+        } else {
+            output::line(&format!("{source}: {count} unbanned"));
+        }
+        return Ok(Answer::Yes);
+    }
+    let parse =
+        |text: &String| text.parse::<Who>().map_err(|error| Failure::Usage(error.to_string()));
+    let targets: Vec<Who> = request.targets.iter().map(parse).collect::<Result<_, _>>()?;
+    let mut unbans = Vec::new();
+    for (text, who) in request.targets.iter().zip(targets) {
+        let mut was_banned = false;
+        for port in request.extent.ports() {
+            for target in who.may_be_banned_as(request.extent.v6_prefix) {
+                let Some(bans) = &mut bans else { continue };
+                was_banned |= with_lease(|| bans.unban(target, port))?;
+            }
+        }
+        unbans.push((text, was_banned));
+    }
+    if as_json {
+        let unbans: Vec<Value> = unbans
+            .iter()
+            .map(|(target, was_banned)| json!({ "target": target, "was_banned": was_banned }))
+            .collect();
+        output::json(&json!({ "unbans": unbans }));
+    } else {
+        for (target, was_banned) in &unbans {
+            let word = if *was_banned { "unbanned" } else { "was not banned" };
+            output::line(&format!("{target}: {word}"));
+        }
+    }
+    Ok(Answer::from(unbans.iter().all(|(_, was_banned)| *was_banned)))
+}
+
+/// Removes bans, with a lease of the policy's table if a guard owns it: bans of scanners lie in that
+/// table.
+fn with_lease<T>(mut remove: impl FnMut() -> Result<T, Error>) -> Result<T, Failure> {
+    match remove() {
+        Err(Error::Kernel(error)) if nfguard_ban::scan::is_owned(&error) => {
+            let lease = lease::borrow(output::warning)?;
+            let removed = remove()?;
+            lease.give_back(&[], false)?;
+            Ok(removed)
+        }
+        removed => Ok(removed?),
+    }
+}

@@ -1,0 +1,78 @@
+//! Bans, for people and for programs.
+
+use std::time::Duration;
+
+use nfguard_ban::{ActiveBan, BanCounts, BanOutcome, Port};
+use nfguard_control::saved_bans::Restored;
+use serde_json::{Value, json};
+
+use crate::output;
+
+/// Returns `TARGET`, or `TARGET to PORT`.
+pub(crate) fn target_text(target: &str, port: Option<Port>) -> String {
+    port.map_or_else(|| target.to_owned(), |port| format!("{target} to {port}"))
+}
+
+/// Returns what became of one ban, in words.
+pub(crate) fn outcome_text(outcome: BanOutcome) -> &'static str {
+    match outcome {
+        BanOutcome::Added => "banned",
+        BanOutcome::Extended => "was banned, now for longer",
+        BanOutcome::Kept => "was banned already, for at least as long",
+    }
+}
+
+pub(crate) fn print_counts(counts: &BanCounts, refused: &[String], as_json: bool) {
+    if as_json {
+        output::json(&counts_to_json(counts, refused));
+    } else {
+        let BanCounts { added, extended, kept } = counts;
+        output::line(&format!(
+            "{added} banned, {extended} were banned and are now for longer, {kept} were banned \
+             already for at least as long"
+        ));
+    }
+}
+
+fn counts_to_json(counts: &BanCounts, refused: &[String]) -> Value {
+    let BanCounts { added, extended, kept } = counts;
+    json!({ "added": added, "extended": extended, "kept": kept, "refused": refused })
+}
+
+pub(crate) fn print_restored(restored: &Restored, as_json: bool) {
+    if !as_json && restored.over > 0 {
+        output::line(&format!("{} had expired", restored.over));
+    }
+    print_counts(&restored.tally, &restored.refused, as_json);
+}
+
+pub(crate) fn restored_to_json(restored: &Restored) -> Value {
+    counts_to_json(&restored.tally, &restored.refused)
+}
+
+/// Prints a table of bans.
+pub(crate) fn print_list(bans: &[ActiveBan]) {
+    for ban in bans {
+        let left = ban.expires_in.map_or("no end".to_owned(), |left| {
+            format!("{} left", humantime::format_duration(Duration::from_secs(left.as_secs())))
+        });
+        let target = target_text(&ban.target.to_string(), ban.port);
+        let ActiveBan { source, reason, .. } = ban;
+        output::line(&format!("{target:<42} {left:<20} {source:<20} {reason}"));
+    }
+    if bans.is_empty() {
+        output::line("no active bans");
+    }
+}
+
+/// Returns a ban in the form that [`crate::input::ban_list`] reads.
+pub(crate) fn to_json(ban: &ActiveBan) -> Value {
+    json!({
+        "target": ban.target.to_string(),
+        "port": ban.port.map(|port| port.to_string()),
+        "expires_in_seconds": ban.expires_in.map(|left| left.as_secs_f64()),
+        "source": ban.source,
+        "reason": ban.reason,
+        "created_at": ban.created_at,
+    })
+}
