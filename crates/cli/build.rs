@@ -8,7 +8,7 @@ use std::process::Command;
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-env-changed=NFGUARD_COMMIT");
-    // Whoever builds without git may know the commit.
+    // A build without git can get the commit from its environment.
     let told = env::var("NFGUARD_COMMIT").ok().filter(|commit| !commit.is_empty());
     let commit = told.or_else(commit).unwrap_or_else(|| "unknown".to_owned());
     println!("cargo:rustc-env=NFGUARD_COMMIT={commit}");
@@ -16,15 +16,15 @@ fn main() {
     println!("cargo:rustc-env=NFGUARD_TARGET={}", env::var("TARGET").unwrap_or_default());
 }
 
-/// What is checked out, unless the repository around is somebody else's.
+/// Returns the commit that is checked out, unless the repository around is another project's.
 fn commit() -> Option<String> {
     let said = git(&["rev-parse", "--show-prefix", "--short=12", "HEAD"])?;
     let (prefix, commit) = said.split_once('\n')?;
     if prefix != "crates/cli/" {
         return None;
     }
-    // It grows with each commit and checkout. A file that is not there would have cargo build anew
-    // each time.
+    // The file changes with each commit and checkout. A missing file would make cargo build each
+    // time.
     for name in ["logs/HEAD", "HEAD"] {
         let path = git(&["rev-parse", "--path-format=absolute", "--git-path", name])?;
         if std::fs::exists(&path).is_ok_and(|there| there) {
@@ -41,7 +41,7 @@ fn git(arguments: &[&str]) -> Option<String> {
     output.status.success().then(|| text.trim_end().to_owned())
 }
 
-/// Cargo's features that are on, in order.
+/// Returns the active features of cargo, in order.
 fn features() -> String {
     let named = env::vars().filter_map(|(name, _)| {
         let feature = name.strip_prefix("CARGO_FEATURE_")?.to_lowercase().replace('_', "-");

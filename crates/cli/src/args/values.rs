@@ -15,12 +15,9 @@ pub(super) fn ban_duration(text: &str) -> Result<BanDuration, String> {
 
 /// Long enough to act, and short enough to remember the load.
 pub(super) fn confirm_time(text: &str) -> Result<Duration, String> {
-    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    let day = Duration::from_secs(24 * 3600);
-    if time < Duration::from_secs(1) || time > day {
-        return Err("expected from 1s to 24h".to_owned());
-    }
-    Ok(time)
+    let range = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
+    let time = nfguard_control::ban_text::parse_time(text)?;
+    time.filter(|time| range.contains(time)).ok_or_else(|| "expected from 1s to 24h".to_owned())
 }
 
 pub(super) fn address_and_port(text: &str) -> Result<(IpAddr, Option<u16>), String> {

@@ -47,7 +47,7 @@ pub(crate) fn status(request: &StatusRequest, history: &History, as_json: bool) 
     };
     let owned = matches!(kernel.holding(&loaded.table.name)?, Some(Ownership::Owned(_)));
     let (file, intact) = digest::verify(&loaded.table);
-    // With a policy given it is that one, whatever was loaded.
+    // The given policy takes precedence over the history.
     let known = if intact && request.policy.is_none() { None } else { recall()? };
     let drift = known.as_ref().map(|known| known.drift(table)).unwrap_or_default();
     let as_given = known.is_none() || drift.is_empty();

@@ -105,7 +105,7 @@ fn parse_one(words: &[String], family: Family, chains: &[String]) -> ForeignRule
                 rule.nat = Some(destination(value));
                 Some(Vec::new())
             }
-            // What else a target wants to know.
+            // An option of the target.
             _ if has_target => Some(Vec::new()),
             "-m" | "--comment" => Some(Vec::new()),
             "-p" => protocol(value, op),

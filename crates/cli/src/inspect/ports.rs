@@ -252,7 +252,9 @@ fn container_of(host: &Host, to: SocketAddr) -> Option<String> {
 /// judges it.
 fn admission(table: &Table, uplink: &str, port: &Port, own: IpAddr) -> Admission {
     let (path, bridge) = match &port.responder {
-        Responder::Translated { to, bridge, .. } => (FlowPath::Published(to.port()), bridge.as_deref()),
+        Responder::Translated { to, bridge, .. } => {
+            (FlowPath::Published(to.port()), bridge.as_deref())
+        }
         _ => (FlowPath::In, None),
     };
     let flow = Flow {
