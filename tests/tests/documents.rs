@@ -131,6 +131,27 @@ fn every_test_and_check_that_the_documents_name_exists() {
 }
 
 #[test]
+fn every_path_that_the_documents_name_exists() {
+    let folders = ["crates/", "tests/", "xtask/", "benches/", "docs/", "packaging/", "policies/"];
+    let (mut count, mut missing) = (0, Vec::new());
+    for document in documents() {
+        for code in split_code(&prose(&read(&document))).0 {
+            let is_path = folders.iter().any(|folder| code.starts_with(folder));
+            // What stands for any name has no path of its own.
+            if !is_path || code.contains(['*', ' ']) || code.contains("VERB") {
+                continue;
+            }
+            count += 1;
+            if !repository().join(&code).exists() {
+                missing.push(format!("{}: {code}", document.display()));
+            }
+        }
+    }
+    assert!(count > 20, "only {count} paths");
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
+#[test]
 fn commands_stand_only_in_documents_that_are_run() {
     for document in documents() {
         let is_run =
