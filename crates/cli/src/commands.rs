@@ -28,7 +28,7 @@ mod unban;
 mod unload;
 mod watchdog;
 
-use nfguard_control::history::History;
+use nfguard_control::context::Context;
 
 use crate::args::{Args, ImportVerb, Verb};
 use crate::output::{self, Done};
@@ -36,26 +36,27 @@ use crate::output::{self, Done};
 /// Runs the verb of the command line.
 pub(crate) fn run(args: Args) -> Done {
     let json = args.json;
-    let history = History::open(args.state_dir, output::warning);
+    let context = Context::new(args.state_dir, output::warning);
+    let history = &context.history;
     match args.verb {
         Verb::Check { file } => check::check(&file, json),
         Verb::Load { file, dry_run, lockout } => {
-            load::load(&file, dry_run, &lockout.caution(), &history, json)
+            load::load(&file, dry_run, &lockout.caution(), &context, json)
         }
-        Verb::Boot { file, bans } => boot::boot(&file, bans, &history, json),
-        Verb::Confirm => confirm::confirm(&history, json),
+        Verb::Boot { file, bans } => boot::boot(&file, bans, &context, json),
+        Verb::Confirm => confirm::confirm(&context, json),
         Verb::Rollback { number, lockout } => {
-            rollback::rollback(number, &lockout.caution(), &history, json)
+            rollback::rollback(number, &lockout.caution(), &context, json)
         }
-        Verb::History { of } => history::history(of.as_ref(), &history, json),
-        Verb::Watchdog { session } => watchdog::watchdog(session, &history),
+        Verb::History { of } => history::history(of.as_ref(), history, json),
+        Verb::Watchdog { session } => watchdog::watchdog(session, &context),
         Verb::Diff { file, offline } => diff::diff(&file, offline.as_deref(), json),
-        Verb::Unload { all } => unload::unload(all, &history, json),
+        Verb::Unload { all } => unload::unload(all, &context, json),
         Verb::Show { file } => show::show(file.as_deref(), json),
         Verb::Explain(request) => explain::explain(&request, json),
-        Verb::Status(request) => status::status(&request, &history, json),
-        Verb::Log(request) => log::log(&request, &history, json),
-        Verb::Scans { address } => scans::scans(address, &history, json),
+        Verb::Status(request) => status::status(&request, history, json),
+        Verb::Log(request) => log::log(&request, history, json),
+        Verb::Scans { address } => scans::scans(address, history, json),
         Verb::Doctor(request) => doctor::doctor(&request, json),
         Verb::Ban(request) => ban::ban(&request, json),
         Verb::Unban(request) => unban::unban(&request, json),
@@ -67,7 +68,7 @@ pub(crate) fn run(args: Args) -> Done {
         Verb::Import(ImportVerb::Ufw(request)) => import::import(&request, json),
         Verb::Completions { shell } => completions::completions(shell),
         Verb::Man { folder } => man::man(folder.as_deref()),
-        Verb::Guard(request) => guard::guard(&request, &history),
+        Verb::Guard(request) => guard::guard(&request, &context),
         Verb::Try { file } => r#try::r#try(&file, json),
     }
 }

@@ -1,11 +1,13 @@
 //! What the ban table is told of a policy.
 
+use ipnetwork::IpNetwork;
 use nfguard_ban::{Bans, NeverBan, NeverBanKind, Outgoing};
 use nfguard_policy::Policy;
 
 use crate::Error;
+use crate::context::Context;
 
-/// Who is never banned, as far as this process can tell.
+/// Returns the addresses that are never banned, as far as this host tells.
 ///
 /// # Errors
 /// If this host cannot be asked.
@@ -13,18 +15,44 @@ pub fn never() -> Result<NeverBan, Error> {
     NeverBan::of_this_host().map_err(|error| Error::Kernel(error.into()))
 }
 
-/// Tells the bans what the policy says of them. A host without bans gets no table for a policy that
-/// says nothing and bans nobody.
-pub(crate) fn tell_bans(policy: &Policy) -> Result<(), Error> {
-    let never = never()?;
-    let bans = match policy.never_ban() {
-        [] if !policy.ban_outgoing() && !policy.bans_scans() => Bans::open_existing(never)?,
-        _ => Some(Bans::open(never)?),
-    };
-    if let Some(mut bans) = bans {
-        bans.replace_never_ban(&NeverBanKind::Policy, policy.never_ban())?;
-        let outgoing = if policy.ban_outgoing() { Outgoing::Drop } else { Outgoing::Pass };
-        bans.set_outgoing(outgoing)?;
+/// What a policy says of bans.
+#[derive(Clone, Copy, Debug)]
+pub enum BanRules<'p> {
+    /// It is as it was.
+    Unchanged,
+    /// This is what holds from now on.
+    Set {
+        /// The policy's never-ban entries.
+        never_ban: &'p [IpNetwork],
+        /// What becomes of packets to the banned.
+        outgoing: Outgoing,
+        /// Whether there has to be a ban table: rules of the policy ban by themselves.
+        bans_scans: bool,
+    },
+}
+
+impl<'p> BanRules<'p> {
+    /// Returns what this policy says.
+    pub fn of(policy: &'p Policy) -> BanRules<'p> {
+        BanRules::Set {
+            never_ban: policy.never_ban(),
+            outgoing: if policy.ban_outgoing() { Outgoing::Drop } else { Outgoing::Pass },
+            bans_scans: policy.bans_scans(),
+        }
     }
-    Ok(())
+
+    /// Tells the ban table. A host without bans gets no table for a policy that says nothing and
+    /// bans nothing.
+    pub(crate) fn tell(self, bans: &mut Option<Bans>, context: &Context) -> Result<(), Error> {
+        let BanRules::Set { never_ban, outgoing, bans_scans } = self else { return Ok(()) };
+        let bans = match bans {
+            Some(bans) => bans,
+            None if never_ban.is_empty() && outgoing == Outgoing::Pass && !bans_scans => {
+                return Ok(());
+            }
+            none => none.insert(Bans::open(context.never_ban()?)?),
+        };
+        bans.replace_never_ban(&NeverBanKind::Policy, never_ban)?;
+        Ok(bans.set_outgoing(outgoing)?)
+    }
 }

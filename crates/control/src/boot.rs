@@ -4,14 +4,15 @@ use std::path::{Path, PathBuf};
 
 use nfguard_netlink::Nft;
 
-use crate::Error;
-use crate::ban_table::tell_bans;
-use crate::history::{History, LoadOutcome, LoadRecord};
-use crate::policy_file::PolicyFile;
+use crate::ban_table::BanRules;
+use crate::change::PolicyChange;
+use crate::context::Context;
+use crate::history::{LoadOutcome, LoadRecord};
+use crate::lease::Release;
+use crate::policy_file::{PolicyFile, Sealed};
 use crate::saved_bans::{self, Restored};
-use crate::scan_bans::Scans;
-use crate::table::{apply, ours};
-use crate::{Warn, digest, lease, rollback};
+use crate::table::ours;
+use crate::{Error, Warn, rollback};
 
 /// For a machine that has no policy which can be loaded, and never had. To let nobody in would be
 /// as safe, but nobody could repair it.
@@ -48,72 +49,76 @@ pub struct Booted {
 pub fn boot(
     path: &Path,
     bans: Option<PathBuf>,
-    history: &History,
+    context: &Context,
     report: fn(&Error),
     next: impl FnMut(usize),
 ) -> Result<Booted, Error> {
     // The bans hold without a policy, too.
-    let policy = policy(path, history, report);
-    let bans = bans.or_else(|| history.bans());
-    let bans = bans.map_or(Ok(None), |bans| restore(&bans, history.warn, report, next));
+    let policy = policy(path, context, report);
+    let bans = bans.or_else(|| context.history.bans());
+    let bans = bans.map_or(Ok(None), |bans| restore(&bans, context.warn, report, next));
     Ok(Booted { source: policy?, bans })
 }
 
-/// Loads the first of these that can be: the file, the last load that was good, and, if nothing of
-/// ours is in the kernel, the rescue policy.
-fn policy(path: &Path, history: &History, report: fn(&Error)) -> Result<Source, Error> {
+/// Loads the first of these that can be loaded: the file, the last good load, and, if the kernel holds
+/// no policy of ours, the rescue policy.
+fn policy(path: &Path, context: &Context, report: fn(&Error)) -> Result<Source, Error> {
     if rollback::time_left().is_some() {
         let why = "a load still waits for `nfguard confirm`; nothing was loaded".to_owned();
         return Err(Error::WayBack(why));
     }
-    let mut entries = history.entries();
-    if entries.iter().any(|entry| entry.outcome == LoadOutcome::Waiting) {
+    let history = &context.history;
+    let mut records = history.entries();
+    if records.iter().any(|record| record.outcome == LoadOutcome::Waiting) {
         // The machine went down while it waited, and its rules with it.
         history.settle(&LoadOutcome::WentBack);
-        entries = history.entries();
+        records = history.entries();
     }
-    let mut last_failure = None;
-    let mut failed = |failure: Error| {
-        report(&failure);
-        last_failure = Some(failure);
+    let mut last_error = None;
+    let mut failed = |error: Error| {
+        report(&error);
+        last_error = Some(error);
     };
     match PolicyFile::read_trusted(path) {
-        Err(failure) => failed(failure),
-        Ok(file) if went_back(&file, &entries) => failed(Error::Usage(format!(
+        Err(error) => failed(error),
+        Ok(file) if went_back(&file, &records) => failed(Error::Usage(format!(
             "{}: was loaded with `--confirm` and never confirmed; `nfguard load` makes it good",
             path.display()
         ))),
-        Ok(file) => match put_in(&file, history.warn, report) {
-            Err(failure) => failed(failure),
-            Ok(()) => {
-                write_down(&file, &entries, history);
-                return Ok(Source::File);
-            }
+        Ok(file) => match load(&file, is_new(&file, &records), context, report) {
+            Err(error) => failed(error),
+            Ok(()) => return Ok(Source::File),
         },
     }
-    for (number, file) in good(&entries) {
-        match put_in(&file, history.warn, report) {
-            Err(failure) => failed(failure),
+    for (number, file) in good(&records) {
+        match load(&file, false, context, report) {
+            Err(error) => failed(error),
             Ok(()) => return Ok(Source::LastGood(number)),
         }
     }
-    if nfguard_netlink::own_table(&mut Nft::open()?, &ours())?.loaded.is_some() {
+    if nfguard_netlink::own_head(&mut Nft::open()?, &ours())?.is_some() {
         return Ok(Source::Kept);
     }
-    let rescued = PolicyFile::parse(RESCUE_NAME, RESCUE.to_owned())
-        .and_then(|file| put_in(&file, history.warn, report));
-    rescued.map(|()| Source::Rescue).map_err(|failure| last_failure.unwrap_or(failure))
+    let rescue = PolicyFile::parse(RESCUE_NAME, RESCUE.to_owned());
+    let rescued = rescue.and_then(|file| load(&file, false, context, report));
+    rescued.map(|()| Source::Rescue).map_err(|error| last_error.unwrap_or(error))
 }
 
-fn put_in(file: &PolicyFile, warn: Warn, report: fn(&Error)) -> Result<(), Error> {
-    // A guard may have it, where this is no boot but the service started again.
-    let lent = lease::borrow(warn)?;
-    let scans = Scans::now()?;
-    apply(&file.table())?;
-    let told = scans.outlive().and(tell_bans(&file.policy));
-    lent.give_back(&[], false)?;
-    if let Err(failure) = told {
-        report(&failure);
+/// Loads a policy. A guard may be there already, where this is no boot but the service started again.
+fn load(
+    file: &PolicyFile,
+    is_new: bool,
+    context: &Context,
+    report: fn(&Error),
+) -> Result<(), Error> {
+    let Sealed { table, digest } = file.seal();
+    let mut change = PolicyChange::begin(context)?;
+    if is_new {
+        change.record(file.record(digest, context.connection()));
+    }
+    change.load(&table, None)?;
+    if let Err(error) = change.finish(BanRules::of(&file.policy), Release::Loaded) {
+        report(&error);
     }
     Ok(())
 }
@@ -137,13 +142,10 @@ fn good(entries: &[LoadRecord]) -> impl Iterator<Item = (u64, PolicyFile)> {
     })
 }
 
-/// Makes the policy one to fall back to. One that is loaded at each boot is written down once.
-fn write_down(file: &PolicyFile, entries: &[LoadRecord], history: &History) {
-    let newest = good(entries).next();
-    if newest.is_none_or(|(_, newest)| newest.text != file.text) {
-        let digest = digest::digest(&file.policy.compile());
-        history.add(LoadRecord::new(&file.name, Some(&file.text), digest, LoadOutcome::Loaded));
-    }
+/// Whether the newest good load was of another policy. One that is loaded at each boot is written
+/// down once.
+fn is_new(file: &PolicyFile, records: &[LoadRecord]) -> bool {
+    good(records).next().is_none_or(|(_, newest)| newest.text != file.text)
 }
 
 /// Bans again whom the file names; `None` without a file, as before the first shutdown. A file that

@@ -1,29 +1,65 @@
-//! Changing the policy in the kernel.
+//! The one protocol by which the policy in the kernel changes.
+//!
+//! A load, an unload, a boot, a rollback and the start of a guard all change the policy's table while
+//! other programs look on: a guard that repairs it, rules of the kernel that ban by themselves, and
+//! another load. [`PolicyChange`] has their steps in the one order in which a process may be killed
+//! between any two of them.
+//!
+//! ```text
+//! begin     1  lease acquired       from the guard, if there is one
+//!           2  scan bans read       the table holds them, and they end with it
+//! arm       3  watchdog armed       only of a load that waits to be confirmed
+//! commit    4  history written      only if the table changes
+//!           5  scan bans copied     to the ban table, if the new table will not hold them
+//!           6  table committed      in one transaction, and read back
+//!           7  watchdog told        that the load is done
+//! finish    8  scan bans compared   what ended with the table all the same is banned again
+//!           9  ban table told       what the policy says of bans
+//!          10  lease released       the guard keeps what it finds
+//! ```
+//!
+//! Why in this order:
+//! - The lease comes first. A table that is owned can be changed by its owner alone, and a guard
+//!   repairs what it sees changed. If the process dies, its connection closes, and the guard takes
+//!   the table back: as it is if a load made it so, else as it was.
+//! - The watchdog is armed before anything changes, so there is no moment in which new rules are in
+//!   force and nothing takes them back. If it cannot be armed, nothing is loaded.
+//! - The history is written before the commit. A load that was killed half-way is in it, so that
+//!   `status` knows the table by its digest, and `rollback` finds the load before it. A load that
+//!   the kernel refused is taken out again.
+//! - Bans by scans lie in the policy's table. They are copied before the commit, so an address that
+//!   is banned stays banned throughout. Where both tables hold it, that is one ban.
+//! - The ban table is told before the lease is released: from then on the guard's rules count.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
-use nfguard_netlink::{Change, ConnectionTuple, Error as KernelError, Nft, Table, protocol};
+use nfguard_ban::{Bans, NeverBan};
+use nfguard_netlink::{
+    Change, ConnectionTuple, Error as KernelError, Nft, Table, Transaction, load_after, protocol,
+};
 use nfguard_policy::TABLE;
 
-use crate::ban_table::tell_bans;
-use crate::connections::Ends;
-use crate::history::{History, LoadOutcome, LoadRecord};
+use crate::ban_table::BanRules;
+use crate::context::Context;
+use crate::history::{LoadOutcome, LoadRecord};
+use crate::lease::{Lease, Release};
 use crate::lockout::Visitor;
-use crate::policy_file::PolicyFile;
-use crate::rollback::{After, Armed};
-use crate::scan_bans::Scans;
-use crate::table::{apply, ours};
-use crate::{Error, digest, lease};
+use crate::policy_file::{PolicyFile, Sealed};
+use crate::rollback::client::{Armed, Commit};
+use crate::scan_bans::ScanBans;
+use crate::table::{everything_anew, ours, removal};
+use crate::{Error, lease};
+use nfguard_host::TcpConnection;
 
 /// How careful a load is.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Caution {
-    /// What was there before comes back unless the load is confirmed within this time.
+    /// The rules from before the load come back unless it is confirmed within this time.
     pub confirm: Option<Duration>,
-    /// Who must still get in, and to which port; without it, the peer of the SSH session.
+    /// The address that must still get in, and its port; `None`: the peer of the SSH session.
     pub peer: Option<(IpAddr, Option<u16>)>,
-    /// Load even what would not let in the peer again.
+    /// Load also what would lock out the peer.
     pub force: bool,
 }
 
@@ -40,6 +76,210 @@ pub struct Loaded {
     pub confirm: Option<Duration>,
 }
 
+/// A change of the policy's table that has begun. The order of its steps stands above. If it is
+/// dropped, the guard takes its table back.
+pub struct PolicyChange<'c> {
+    context: &'c Context,
+    pub(crate) nft: Nft,
+    lease: Lease,
+    scans: ScanBans,
+    /// The ban table; `None` if there is none.
+    bans: Option<Bans>,
+    /// Whether this host told which addresses are never banned.
+    host: Result<(), Error>,
+    armed: Option<(Armed, Duration)>,
+    /// The number of this load in the history.
+    record: Option<u64>,
+}
+
+impl<'c> PolicyChange<'c> {
+    /// Acquires the lease, and reads the bans by scans: steps 1 and 2. Waits while another process
+    /// holds the lease.
+    ///
+    /// # Errors
+    /// If the lease is not to be had, or the kernel does not tell.
+    pub fn begin(context: &'c Context) -> Result<PolicyChange<'c>, Error> {
+        PolicyChange::begin_with(context, lease::acquire(context.warn)?)
+    }
+
+    /// As [`PolicyChange::begin`], with a lease that was acquired already, or none.
+    ///
+    /// # Errors
+    /// If the kernel does not tell.
+    pub(crate) fn begin_with(
+        context: &'c Context,
+        lease: Lease,
+    ) -> Result<PolicyChange<'c>, Error> {
+        let nft = Nft::open()?;
+        // A host that does not tell who it is can still be given a policy: see `finish`.
+        let (never_ban, host) = match context.never_ban() {
+            Ok(never_ban) => (never_ban, Ok(())),
+            Err(error) => (NeverBan::default(), Err(error)),
+        };
+        let mut bans = Bans::open_existing(never_ban)?;
+        let scans = ScanBans::read(bans.as_mut())?;
+        Ok(PolicyChange { context, nft, lease, scans, bans, host, armed: None, record: None })
+    }
+
+    /// Arms the watchdog: step 3.
+    ///
+    /// # Errors
+    /// If it cannot be armed. Nothing was changed.
+    pub fn arm(&mut self, time: Duration) -> Result<(), Error> {
+        let armed = Armed::ready(time, self.context.connection(), &self.context.history);
+        let armed = armed.map_err(|error| match error {
+            Error::WayBack(why) => Error::WayBack(format!("nothing was loaded: {why}")),
+            other => other,
+        })?;
+        self.armed = Some((armed, time));
+        Ok(())
+    }
+
+    /// Makes the kernel hold this table: steps 4 to 7.
+    ///
+    /// # Errors
+    /// If the kernel refuses it, or the watchdog has ended: then the table from before is back.
+    pub fn load(&mut self, table: &Table, mut record: Option<LoadRecord>) -> Result<Change, Error> {
+        if let (Some(record), true) = (&mut record, self.armed.is_some()) {
+            record.outcome = LoadOutcome::Waiting;
+        }
+        let PolicyChange { context, nft, scans, bans, record: written, .. } = self;
+        let loaded = load_after(nft, table, |transaction| {
+            // A second attempt is the same load.
+            if let Some(record) = record.take() {
+                *written = context.history.add(record);
+            }
+            scans.copy_before(transaction, bans, context)
+        });
+        let change = match loaded {
+            Ok(change) if change.transaction.is_empty() => {
+                self.disarm();
+                return Ok(change);
+            }
+            Ok(change) => change,
+            // Something may be in force now that nothing has asked for: the watchdog ends it.
+            Err(error @ Error::Kernel(KernelError::ReadBack(_) | KernelError::Unknown)) => {
+                if let Some((_, time)) = &self.armed {
+                    let time = humantime::format_duration(*time);
+                    let warn = self.context.warn;
+                    warn(&format!("the rules from before the load come back in {time}"));
+                }
+                return Err(error);
+            }
+            Err(error) => {
+                self.cancel();
+                return Err(error);
+            }
+        };
+        self.committed(&change)?;
+        Ok(change)
+    }
+
+    /// Writes this load down before it is known whether the table changes: step 4.
+    pub fn record(&mut self, record: LoadRecord) {
+        self.record = self.context.history.add(record);
+    }
+
+    /// Bans by scans that this transaction would end are copied to the ban table: step 5. Call it
+    /// before a commit that is not [`PolicyChange::load`].
+    ///
+    /// # Errors
+    /// If the ban table refuses.
+    pub(crate) fn copy_scan_bans(&mut self, transaction: &Transaction) -> Result<(), Error> {
+        self.scans.copy_before(transaction, &mut self.bans, self.context)
+    }
+
+    /// Tells the watchdog that the load is done: step 7.
+    fn committed(&mut self, change: &Change) -> Result<(), Error> {
+        let Some((armed, _)) = self.armed.take() else { return Ok(()) };
+        let why = match armed.loaded() {
+            Commit::Pending => return Ok(()),
+            Commit::Expired => "loading took longer than there was time to confirm it",
+            Commit::WatchdogGone => {
+                match &change.before {
+                    Some(before) => nfguard_netlink::load(&mut self.nft, before).map(drop)?,
+                    None => nfguard_netlink::unload(&mut self.nft, &ours()).map(drop)?,
+                }
+                self.context.history.settle(&LoadOutcome::WentBack);
+                "its process was ended"
+            }
+        };
+        Err(Error::WayBack(format!("{why}; the rules from before the load are back")))
+    }
+
+    /// Nothing was changed after all.
+    pub(crate) fn cancel(&mut self) {
+        self.context.history.forget(self.record.take());
+        self.disarm();
+    }
+
+    fn disarm(&mut self) {
+        if let Some((armed, _)) = self.armed.take() {
+            armed.cancel();
+        }
+    }
+
+    /// As [`PolicyChange::begin`] of a rollback, which nothing may hold up. Where another process
+    /// holds the lease, that is the load which takes too long: then the table can be changed without
+    /// it, or in a moment. Without the ban table, the rules come back all the same.
+    ///
+    /// # Errors
+    /// If the kernel does not talk to this process.
+    pub(crate) fn begin_rollback(context: &'c Context) -> Result<PolicyChange<'c>, Error> {
+        let lease = lease::try_acquire(context.warn).ok().flatten().unwrap_or_default();
+        let nft = Nft::open()?;
+        let mut bans = Bans::open_existing(NeverBan::default()).ok().flatten();
+        let scans = ScanBans::read(bans.as_mut()).unwrap_or_default();
+        let host = Ok(());
+        Ok(PolicyChange { context, nft, lease, scans, bans, host, armed: None, record: None })
+    }
+
+    /// Makes the kernel hold this table, or none, whatever it holds now: steps 5 and 6.
+    ///
+    /// # Errors
+    /// If the kernel refuses it.
+    pub(crate) fn put_back(&mut self, table: Option<&Table>) -> Result<(), Error> {
+        let PolicyChange { context, nft, scans, bans, .. } = self;
+        let mut copy = |transaction: &Transaction| {
+            if let Err(error) = scans.copy_before(transaction, bans, context) {
+                (context.warn)(&format!(
+                    "bans by scans end with the rules that held them: {error}"
+                ));
+            }
+        };
+        let gently = match table {
+            // What both have in common keeps its counters and its memory.
+            Some(table) => load_after(nft, table, |transaction| {
+                copy(transaction);
+                Ok::<_, KernelError>(())
+            })
+            .map(drop),
+            None => {
+                copy(&removal());
+                nfguard_netlink::unload(nft, &ours()).map(drop)
+            }
+        };
+        // Others may write all the time, or the table may hold what nfguard cannot read. That takes
+        // reading; this does not.
+        gently.or_else(|_| {
+            let anew = everything_anew(table);
+            copy(&anew);
+            Ok(nft.commit(&anew, None)?)
+        })
+    }
+
+    /// Tells the ban table, and releases the lease: steps 8 to 10.
+    ///
+    /// # Errors
+    /// If the ban table or the guard refuses. The policy is in force all the same.
+    pub fn finish(mut self, rules: BanRules<'_>, release: Release) -> Result<(), Error> {
+        let kept = self.scans.restore(&mut self.bans, self.context);
+        let told = rules.tell(&mut self.bans, self.context);
+        self.lease.release(release)?;
+        told.and(kept).and(self.host)
+    }
+}
+
 /// Loads a policy as carefully as is asked for. `of` is the load in the history whose policy it is.
 ///
 /// # Errors
@@ -48,47 +288,36 @@ pub fn load(
     file: &PolicyFile,
     of: Option<u64>,
     caution: &Caution,
-    history: &History,
+    context: &Context,
 ) -> Result<Loaded, Error> {
-    let table = file.table();
-    let obstacle = obstacle(&table, caution);
+    let Sealed { table, digest } = file.seal();
+    let obstacle = obstacle(&table, caution, context);
     if let Some(why) = &obstacle {
         if !caution.force {
             return Err(Error::CutsOff(why.clone()));
         }
-        (history.warn)(&format!("this cuts the way that you came in by: {why}"));
+        (context.warn)(&format!("this cuts the way that you came in by: {why}"));
     }
-    if let Some(ends) = Ends::of_session() {
-        stay_connected(ends);
+    let mut record = file.record(digest, context.connection());
+    record.of = of;
+    let mut change = PolicyChange::begin(context)?;
+    if let Some(ends) = context.connection() {
+        stay_connected(&mut change.nft, ends);
     }
-    let lent = lease::borrow(history.warn)?;
-    let scans = Scans::now()?;
-    let digest = digest::digest(&file.policy.compile());
-    let mut entry = LoadRecord::new(&file.name, Some(&file.text), digest, LoadOutcome::Loaded);
-    entry.of = of;
-    let (change, confirm) = match caution.confirm {
-        None => {
-            let change = apply(&table)?;
-            if !change.transaction.is_empty() {
-                history.add(entry);
-            }
-            (change, None)
-        }
-        Some(time) => with_way_back(&table, time, entry, history)?,
-    };
-    let kept = scans.outlive();
-    // Before the guard owns the table again.
-    let told = tell_bans(&file.policy);
-    lent.give_back(&[], false)?;
-    told.and(kept)?;
-    Ok(Loaded { table, change, obstacle, confirm })
+    if let Some(time) = caution.confirm {
+        change.arm(time)?;
+    }
+    let done = change.load(&table, Some(record))?;
+    change.finish(BanRules::of(&file.policy), Release::Loaded)?;
+    let confirm = caution.confirm.filter(|_| !done.transaction.is_empty());
+    Ok(Loaded { table, change: done, obstacle, confirm })
 }
 
-/// Has the kernel know the connection that the load came by. Where no rule has yet asked about
-/// connections it tracks none, and from the load on what the server says next would be taken for a
-/// connection that it opens, and dropped, until the client says something. It is as well that the
-/// load is done where this cannot be.
-fn stay_connected(ends: Ends) {
+/// Has the kernel know the connection that the load came by. A kernel tracks no connections until a
+/// rule asks about them. After the first load, what the server says next would then count as a
+/// connection that it opens, and be dropped until the client says something. A load is done just as
+/// well where this cannot be.
+fn stay_connected(nft: &mut Nft, ends: TcpConnection) {
     let flow = ConnectionTuple {
         source: ends.peer.ip(),
         destination: ends.local.ip(),
@@ -96,90 +325,48 @@ fn stay_connected(ends: Ends) {
         source_port: ends.peer.port(),
         destination_port: ends.local.port(),
     };
-    let _ = Nft::open().and_then(|mut kernel| kernel.track_connection(&flow));
+    let _ = nft.track_connection(&flow);
 }
 
-/// Why the new rules would not let in whom they must.
-pub fn obstacle(table: &Table, caution: &Caution) -> Option<String> {
+/// Says why the table would lock out its operator; `None` if it would not.
+pub fn obstacle(table: &Table, caution: &Caution, context: &Context) -> Option<String> {
     let visitor = match caution.peer {
         Some((address, port)) => Some(Visitor::given(address, port)),
-        None => Visitor::of_session(),
+        None => context.connection().and_then(Visitor::of_session),
     };
     visitor?.obstacle(table)
 }
 
-/// Loads with the way back made ready first, and the load written down, for nobody knows how far
-/// this process will come. What was done, and how long it waits to be confirmed.
-fn with_way_back(
-    table: &Table,
-    time: Duration,
-    mut entry: LoadRecord,
-    history: &History,
-) -> Result<(Change, Option<Duration>), Error> {
-    let armed =
-        Armed::ready(time, Ends::of_session(), history).map_err(|failure| match failure {
-            Error::WayBack(why) => Error::WayBack(format!("nothing was loaded: {why}")),
-            other => other,
-        })?;
-    entry.outcome = LoadOutcome::Waiting;
-    let number = history.add(entry);
-    let change = match apply(table) {
-        Ok(change) if change.transaction.is_empty() => {
-            history.forget(number);
-            armed.stop();
-            return Ok((change, None));
-        }
-        Ok(change) => change,
-        // Something is in force now that nobody has asked for: it goes in time.
-        Err(error @ (KernelError::ReadBack(_) | KernelError::Unknown)) => {
-            let time = humantime::format_duration(time);
-            (history.warn)(&format!("the rules from before the load come back in {time}"));
-            return Err(error.into());
-        }
-        Err(error) => {
-            history.forget(number);
-            armed.stop();
-            return Err(error.into());
-        }
-    };
-    let why = match armed.loaded() {
-        After::Waits => return Ok((change, Some(time))),
-        After::TooLate => "loading took longer than there was time to confirm it",
-        After::Gone => {
-            match &change.before {
-                Some(before) => apply(before).map(drop)?,
-                None => nfguard_netlink::unload(&mut Nft::open()?, &ours()).map(drop)?,
-            }
-            history.settle(&LoadOutcome::WentBack);
-            "somebody has ended its process"
-        }
-    };
-    Err(Error::WayBack(format!("{why}; the rules from before the load are back")))
-}
-
-/// First the policy, then with `all` the bans: between the two everything is let in but the banned.
-/// The tables that were removed.
+/// Removes the policy, and with `all` then the bans: between the two, everything is let in but what
+/// is banned. Returns the names of the tables that were removed.
 ///
 /// # Errors
 /// If the guard or the kernel does not let go of them.
-pub fn unload(all: bool, history: &History) -> Result<Vec<String>, Error> {
-    let mut kernel = Nft::open()?;
-    let mut tables = vec![ours()];
-    if all {
-        tables.push(nfguard_ban::table_identity());
+pub fn unload(all: bool, context: &Context) -> Result<Vec<String>, Error> {
+    let mut change = PolicyChange::begin(context)?;
+    if nfguard_netlink::own_head(&mut change.nft, &ours())?.is_some() {
+        change.record(LoadRecord::new("", None, String::new(), context.connection()));
     }
-    let lent = lease::borrow(history.warn)?;
-    let scans = (!all).then(Scans::now).transpose()?;
-    let mut removed = Vec::new();
-    for table in tables {
-        if nfguard_netlink::unload(&mut kernel, &table)? {
-            removed.push(table.name);
+    if !all {
+        change.copy_scan_bans(&removal())?;
+    }
+    let removed_policy = match nfguard_netlink::unload(&mut change.nft, &ours()) {
+        Ok(removed) => removed,
+        Err(error) => {
+            change.cancel();
+            return Err(error.into());
+        }
+    };
+    let mut removed: Vec<String> = removed_policy.then(|| TABLE.to_owned()).into_iter().collect();
+    if all {
+        let bans = nfguard_ban::table_identity();
+        if nfguard_netlink::unload(&mut change.nft, &bans)? {
+            removed.push(bans.name);
         }
     }
-    lent.give_back(&removed, false)?;
-    scans.map_or(Ok(()), Scans::outlive)?;
-    if removed.iter().any(|table| table == TABLE) {
-        history.add(LoadRecord::new("", None, String::new(), LoadOutcome::Loaded));
+    if all {
+        change.scans.forget();
     }
+    change.finish(BanRules::Unchanged, Release::Removed(removed.clone()))?;
     Ok(removed)
 }

@@ -14,12 +14,12 @@ const CHAIN: &str = "loaded";
 const NAME: usize = 60;
 
 /// Adds the file's name and the table's digest.
-pub fn stamp(mut table: Table, file: &Path) -> Table {
+pub(crate) fn stamp(mut table: Table, digest: &str, file: &Path) -> Table {
     let name = file.file_name().map_or_else(|| "-".into(), |name| name.to_string_lossy());
     let name: String = name.chars().filter(|char| !char.is_control() && *char != '"').collect();
     let end = (0..=NAME.min(name.len())).rev().find(|at| name.is_char_boundary(*at));
     let name = name.get(..end.unwrap_or(0)).unwrap_or_default();
-    let comment = format!("{} {name}", digest(&table));
+    let comment = format!("{digest} {name}");
     table.chains.push(Chain { name: CHAIN.to_owned(), comment: Some(comment), ..Chain::default() });
     table
 }
@@ -62,7 +62,9 @@ mod tests {
 
     #[test]
     fn a_long_name_of_wide_characters_is_cut_to_what_nft_reads() {
-        let table = stamp(Table::default(), Path::new(&"日".repeat(50)));
+        let table = Table::default();
+        let own = digest(&table);
+        let table = stamp(table, &own, Path::new(&"日".repeat(50)));
         let comment = table.chain(CHAIN).and_then(|chain| chain.comment.clone()).unwrap();
         assert!(comment.len() <= 127, "{} bytes", comment.len());
         assert_eq!(verify(&table), ("日".repeat(20), true));

@@ -14,6 +14,7 @@ mod requests;
 mod sandbox;
 
 use std::env;
+use std::fs;
 use std::io::{self, ErrorKind};
 use std::net;
 use std::os::linux::net::SocketAddrExt as _;
@@ -21,15 +22,17 @@ use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::path::PathBuf;
 
 use nfguard_ban::Bans;
-use nfguard_netlink::{Error as KernelError, Nft, RulesetMonitor, Table};
+use nfguard_netlink::{Error as KernelError, Nft, Ownership, RulesetMonitor, Table};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::Error;
-use crate::ban_table::tell_bans;
-use crate::history::{History, LoadOutcome, LoadRecord};
+use crate::ban_table::BanRules;
+use crate::change::PolicyChange;
+use crate::context::Context;
+use crate::history::{History, LoadRecord};
+use crate::lease::{Lease, Release};
 use crate::policy_file::PolicyFile;
-use crate::scan_bans::Scans;
-use crate::table::ours;
+use crate::table::{ours, removal};
 use crate::{digest, lease};
 use event_loop::Guard;
 
@@ -65,7 +68,7 @@ pub enum Scraped {
 ///
 /// # Errors
 /// If it cannot start, or its sockets cannot be waited for.
-pub fn run(options: &Options, file: Option<&PolicyFile>, history: &History) -> Result<(), Error> {
+pub fn run(options: &Options, file: Option<&PolicyFile>, context: &Context) -> Result<(), Error> {
     let failed = |error: io::Error| Error::Guard(error.to_string());
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(|error| failed(error.into()))?;
     let _ = setrlimit(Resource::RLIMIT_NOFILE, FILES.clamp(soft.min(hard), hard), hard);
@@ -74,7 +77,7 @@ pub fn run(options: &Options, file: Option<&PolicyFile>, history: &History) -> R
         UnixListener::bind_addr(&lease::address().map_err(failed)?).map_err(|error| match error
             .kind()
         {
-            ErrorKind::AddrInUse if matches!(lease::find(history.warn), Ok(None)) => {
+            ErrorKind::AddrInUse if matches!(lease::find(context.warn), Ok(None)) => {
                 Error::Guard("its name is taken".to_owned())
             }
             ErrorKind::AddrInUse => {
@@ -87,27 +90,45 @@ pub fn run(options: &Options, file: Option<&PolicyFile>, history: &History) -> R
     // First of all, so that nothing is missed.
     let events = RulesetMonitor::open()?;
     let held = held()?;
-    let intended = match file {
-        Some(file) => Some(file.table()),
-        None => held.clone().or_else(|| last(history)),
+    let sealed = file.map(PolicyFile::seal);
+    let intended = match &sealed {
+        Some(sealed) => Some(sealed.table.clone()),
+        None => held.clone().or_else(|| last(&context.history)),
     };
-    let scans = Scans::now()?;
-    let policy = policy_table::PolicyTable::keep(intended.clone())?;
-    scans.outlive()?;
-    if let Some(file) = file {
-        tell_bans(&file.policy)?;
-        if held.map(Table::normalized) != intended.map(Table::normalized) {
-            let digest = digest::digest(&file.policy.compile());
-            history.add(LoadRecord::new(&file.name, Some(&file.text), digest, LoadOutcome::Loaded));
-        }
+    // The name of the socket is the lease: as long as it is taken, no other process asks for one.
+    let mut change = PolicyChange::begin_with(context, Lease::default())?;
+    if let (Some(file), Some(sealed)) = (file, sealed)
+        && held.map(Table::normalized) != intended.clone().map(Table::normalized)
+    {
+        change.record(file.record(sealed.digest, context.connection()));
     }
-    let bans = Bans::open(crate::ban_table::never()?)?;
+    if let Some(table) = &intended {
+        let is_plain = change.nft.holding(&table.name)? == Some(Ownership::Plain);
+        let transaction = if is_plain && can_own() {
+            // To own a table that nothing owned before, the kernel has to make it again.
+            removal()
+        } else {
+            nfguard_netlink::plan(&mut change.nft, table)?.1
+        };
+        change.copy_scan_bans(&transaction)?;
+    }
+    let policy = policy_table::PolicyTable::keep(intended).inspect_err(|_| change.cancel())?;
+    let rules = file.map_or(BanRules::Unchanged, |file| BanRules::of(&file.policy));
+    change.finish(rules, Release::Loaded)?;
+    let bans = Bans::open(context.never_ban()?)?;
     let memory = bans::Memory::read(Nft::open()?)?;
     // What others flush is to be back before their next packet; without the privilege it is later.
     let _ = rustix::process::setpriority_process(None, HURRY);
     ready();
     sandbox::enter().map_err(failed)?;
     Guard::new(policy, memory, bans, events).serve(&listeners)
+}
+
+/// Whether this kernel keeps an owned table when its owner ends: since Linux 6.9.
+fn can_own() -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
+    (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default()) >= (6, 9)
 }
 
 /// What the kernel holds, if it is what was loaded.
@@ -123,7 +144,7 @@ fn held() -> Result<Option<Table>, KernelError> {
 /// What was loaded last, if it was not removed on purpose.
 fn last(history: &History) -> Option<Table> {
     let entry = history.entries().into_iter().rfind(LoadRecord::holds)?;
-    Some(PolicyFile::parse(&entry.file, entry.policy?).ok()?.table())
+    Some(PolicyFile::parse(&entry.file, entry.policy?).ok()?.seal().table)
 }
 
 /// Tells systemd, where that waits for it.

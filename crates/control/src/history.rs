@@ -13,9 +13,9 @@ use nix::unistd::{Uid, User};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::connections::Ends;
 use crate::digest::sha256;
 use crate::{Warn, atomic_file};
+use nfguard_host::TcpConnection;
 
 const VERSION: u32 = 1;
 /// How many loads are kept.
@@ -70,23 +70,23 @@ pub enum LoadOutcome {
 
 impl LoadRecord {
     /// A load by whoever runs this, at this moment. Its number is given by [`History::add`].
-    pub fn new(
+    pub(crate) fn new(
         file: &str,
         policy: Option<&str>,
         table: String,
-        outcome: LoadOutcome,
+        session: Option<TcpConnection>,
     ) -> LoadRecord {
         LoadRecord {
             nfguard_load: VERSION,
             number: 0,
             time: crate::saved_bans::now() as u64,
             user: user(),
-            ssh: Ends::of_session().map(|ends| ends.to_string()),
+            ssh: session.map(|ends| ends.to_string()),
             file: file.to_owned(),
             policy: policy.map(str::to_owned),
             table,
             of: None,
-            outcome,
+            outcome: LoadOutcome::Loaded,
         }
     }
 
@@ -94,6 +94,20 @@ impl LoadRecord {
     pub fn holds(&self) -> bool {
         self.outcome != LoadOutcome::WentBack
     }
+}
+
+/// Returns the last load before the one in force that made other rules. A rollback discards the loads
+/// after it: two rollbacks go back by two loads.
+pub fn previous(entries: &[LoadRecord]) -> Option<&LoadRecord> {
+    let mut loads: Vec<&LoadRecord> = Vec::new();
+    for entry in entries.iter().filter(|entry| entry.holds()) {
+        match loads.iter().position(|load| Some(load.number) == entry.of) {
+            Some(place) => loads.truncate(place + 1),
+            None => loads.push(entry),
+        }
+    }
+    let last = loads.pop()?;
+    loads.into_iter().rfind(|load| load.policy.is_some() && load.table != last.table)
 }
 
 /// Who runs this: behind `sudo`, who ran that.
@@ -276,7 +290,7 @@ mod tests {
     use super::*;
 
     fn entry(file: &str) -> LoadRecord {
-        LoadRecord::new(file, Some("{}"), "d".to_owned(), LoadOutcome::Loaded)
+        LoadRecord::new(file, Some("{}"), "d".to_owned(), None)
     }
 
     #[test]
@@ -325,5 +339,33 @@ mod tests {
         history.settle(&LoadOutcome::WentBack);
         let outcomes: Vec<_> = history.entries().into_iter().map(|it| it.outcome).collect();
         assert_eq!(outcomes, [LoadOutcome::Loaded, LoadOutcome::WentBack]);
+    }
+
+    #[test]
+    fn each_rollback_goes_back_by_one_load() {
+        let entry = |number: u64, policy: Option<&str>, of: Option<u64>, outcome| {
+            let table = policy.map(|_| of.unwrap_or(number).to_string()).unwrap_or_default();
+            let mut entry = LoadRecord::new("a.json", policy, table, None);
+            (entry.number, entry.of, entry.outcome) = (number, of, outcome);
+            entry
+        };
+        let load = |number| entry(number, Some("{}"), None, LoadOutcome::Loaded);
+        let mut all = vec![load(1), load(2), load(3)];
+        all.push(entry(4, Some("{}"), None, LoadOutcome::WentBack));
+        let back = |all: &[LoadRecord]| previous(all).map(|entry| entry.number);
+        assert_eq!(back(&all), Some(2), "3 is in force");
+        all.push(entry(5, Some("{}"), Some(2), LoadOutcome::Loaded));
+        assert_eq!(back(&all), Some(1));
+        all.push(entry(6, Some("{}"), Some(1), LoadOutcome::Loaded));
+        assert_eq!(back(&all), None);
+        all.push(load(7));
+        assert_eq!(back(&all), Some(1), "which was in force before");
+        all.push(entry(8, None, None, LoadOutcome::Loaded));
+        assert_eq!(back(&all), Some(7), "what was unloaded comes back");
+        all.push(load(9));
+        let mut again = load(10);
+        again.table = "9".to_owned();
+        all.push(again);
+        assert_eq!(back(&all), Some(7), "10 has restored what another program had changed of 9");
     }
 }

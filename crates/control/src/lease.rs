@@ -1,7 +1,7 @@
-//! Asking the guard for the policy's table before it is changed.
+//! The lease of the policy's table, which the guard gives to a process that changes it.
 //!
-//! Nobody but its owner can change a table that is owned, and what a guard sees changed it repairs.
-//! So whoever loads asks first, does what he always does, and gives the table back.
+//! A table that is owned can be changed by its owner alone, and a guard repairs what it sees changed.
+//! So a load acquires the lease first, and releases it afterwards.
 
 use std::io::{self, BufRead as _, BufReader, ErrorKind, Write as _};
 use std::os::linux::net::SocketAddrExt as _;
@@ -9,51 +9,65 @@ use std::os::unix::net::{SocketAddr, UnixStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub use nfguard_api::message::Release;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use serde_json::{Value, json};
 
 use crate::Error;
 use crate::Warn;
-use crate::local_socket::is_trusted;
+use nfguard_api::local_socket::is_trusted;
 
 /// In the abstract namespace: the name belongs to the network namespace, as the tables do, and there
 /// is at most one guard in each.
 const NAME: &str = "nfguard/guard";
 
-/// How long the guard has to answer, and how long another one may have the table.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the guard has to answer, and how long another process may hold the lease.
+const LEASE_TIMEOUT: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// A table that the guard has let go of, until this is dropped; or there is no guard.
-pub struct Lent(Option<BufReader<UnixStream>>);
+/// The right to change the policy's table, until this is dropped. Where there is no guard, it needs
+/// none.
+#[derive(Default)]
+pub struct Lease(Option<BufReader<UnixStream>>);
 
-/// Asks the guard of this network namespace, if there is one, to let go.
-pub fn borrow(warn: Warn) -> Result<Lent, Error> {
-    let since = Instant::now();
+/// Acquires the lease of the guard of this network namespace, if there is one. Waits while another
+/// process holds it.
+///
+/// # Errors
+/// If the guard does not answer, or another process holds the lease for too long.
+pub fn acquire(warn: Warn) -> Result<Lease, Error> {
+    let start = Instant::now();
     loop {
-        if let Some(lent) = try_borrow(warn)? {
-            return Ok(lent);
+        if let Some(lease) = try_acquire(warn)? {
+            return Ok(lease);
         }
-        if since.elapsed() > PATIENCE {
-            return Err(Error::Guard("somebody else changes the policy".to_owned()));
+        if start.elapsed() > LEASE_TIMEOUT {
+            return Err(Error::Guard("another process changes the policy".to_owned()));
         }
         thread::sleep(PAUSE);
     }
 }
 
-/// As [`borrow`]; `None` if somebody else has the table, who can be changing it now.
-pub(crate) fn try_borrow(warn: Warn) -> Result<Option<Lent>, Error> {
+/// As [`acquire`]; `None` if another process holds the lease, which can be changing the table now.
+pub(crate) fn try_acquire(warn: Warn) -> Result<Option<Lease>, Error> {
     let failed = |error: io::Error| Error::Guard(error.to_string());
-    let Some(mut guard) = find(warn).map_err(failed)? else { return Ok(Some(Lent(None))) };
+    let Some(mut guard) = find(warn).map_err(failed)? else { return Ok(Some(Lease(None))) };
     let answer = ask(&mut guard, &json!({ "op": "borrow" })).map_err(failed)?;
-    Ok((answer["ok"] == true).then_some(Lent(Some(guard))))
+    Ok((answer["ok"] == true).then_some(Lease(Some(guard))))
 }
 
-impl Lent {
-    /// Gives it back, and waits until it is guarded again. Tables that were removed on purpose are
-    /// not put back. `as_is`: what is there is meant, even if no load has made it so.
-    pub fn give_back(self, removed: &[String], as_is: bool) -> Result<(), Error> {
+impl Lease {
+    /// Gives the lease back, and waits until the guard guards the table again.
+    ///
+    /// # Errors
+    /// If the guard cannot take the table back, or does not answer.
+    pub fn release(self, release: Release) -> Result<(), Error> {
         let Some(mut guard) = self.0 else { return Ok(()) };
+        let (removed, as_is) = match release {
+            Release::Loaded => (Vec::new(), false),
+            Release::AsFound => (Vec::new(), true),
+            Release::Removed(tables) => (tables, false),
+        };
         let request = json!({ "op": "return", "removed": removed, "as_is": as_is });
         let answer = ask(&mut guard, &request).map_err(|error| Error::Guard(error.to_string()))?;
         match answer["error"].as_str() {
@@ -76,8 +90,8 @@ pub(crate) fn find(warn: Warn) -> io::Result<Option<BufReader<UnixStream>>> {
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => return Ok(None),
         stream => stream?,
     };
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(LEASE_TIMEOUT))?;
+    stream.set_write_timeout(Some(LEASE_TIMEOUT))?;
     let peer = getsockopt(&stream, PeerCredentials)?;
     if !is_trusted(peer.uid()) {
         // As the name is taken, there is no guard.

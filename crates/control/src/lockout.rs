@@ -6,7 +6,7 @@ use nfguard_host::{interface_of, source_address};
 use nfguard_netlink::eval::{Decision, Fate, Memory, Packet, evaluate};
 use nfguard_netlink::{Hook, Table, ct_state, fib_type, protocol, text};
 
-use crate::connections::Ends;
+use nfguard_host::TcpConnection;
 
 /// A source port that nobody listens at.
 const SOURCE_PORT: u16 = 40_000;
@@ -16,16 +16,15 @@ const SSH: u16 = 22;
 /// Somebody who must still get in, and how.
 #[derive(Clone, Debug)]
 pub struct Visitor {
-    ends: Ends,
+    ends: TcpConnection,
     /// The interface that the peer comes in by.
     interface: String,
 }
 
 impl Visitor {
-    /// The peer of the SSH session that this process was started from, if it came to this network
+    /// The peer of this SSH session, if it came to this network
     /// namespace: a load in another one cannot cut it.
-    pub fn of_session() -> Option<Visitor> {
-        let ends = Ends::of_session()?;
+    pub fn of_session(ends: TcpConnection) -> Option<Visitor> {
         let interface = interface_of(ends.local.ip())?;
         // As the session stays where it is, its packets come in by where answers leave.
         let interface = if interface == LOOPBACK && !ends.peer.ip().is_loopback() {
@@ -44,13 +43,16 @@ impl Visitor {
         };
         let (local, interface) = towards(peer).unwrap_or_else(|| (nowhere, "eth0".to_owned()));
         let local = SocketAddr::new(local, port.unwrap_or(SSH));
-        Visitor { ends: Ends { peer: SocketAddr::new(peer, SOURCE_PORT), local }, interface }
+        Visitor {
+            ends: TcpConnection { peer: SocketAddr::new(peer, SOURCE_PORT), local },
+            interface,
+        }
     }
 
     /// Why a new connection of the visitor would not come about with this table, or would not stay.
     /// A rule that limits lets the first one in.
     pub fn obstacle(&self, table: &Table) -> Option<String> {
-        let Ends { peer, local } = self.ends;
+        let TcpConnection { peer, local } = self.ends;
         let begin = Packet {
             in_interface: self.interface.clone(),
             ..Packet::new(

@@ -11,8 +11,10 @@ use nfguard_policy::{Policy, Problem};
 use nix::unistd::Uid;
 
 use crate::Error;
-use crate::digest::stamp;
+use crate::digest::{digest, stamp};
+use crate::history::LoadRecord;
 use crate::input::{self, STANDARD};
+use nfguard_host::TcpConnection;
 
 /// A policy and what it was read from.
 pub struct PolicyFile {
@@ -70,10 +72,26 @@ impl PolicyFile {
         }
     }
 
-    /// The table that `load` puts into the kernel.
-    pub fn table(&self) -> Table {
-        stamp(self.policy.compile(), Path::new(&self.name))
+    /// Compiles the policy, and stamps the table with its digest: once for each load.
+    pub fn seal(&self) -> Sealed {
+        let bare = self.policy.compile();
+        let digest = digest(&bare);
+        Sealed { table: stamp(bare, &digest, Path::new(&self.name)), digest }
     }
+
+    /// Returns what the history says of a load of this file.
+    pub(crate) fn record(&self, digest: String, session: Option<TcpConnection>) -> LoadRecord {
+        LoadRecord::new(&self.name, Some(&self.text), digest, session)
+    }
+}
+
+/// A policy as the kernel is to hold it.
+#[derive(Clone, Debug)]
+pub struct Sealed {
+    /// The table, with the digest and the file's name in it.
+    pub table: Table,
+    /// The digest of the table without these.
+    pub digest: String,
 }
 
 /// Who besides root, and the user behind `sudo`, may write a file.

@@ -1,6 +1,6 @@
 //! The policy's table in the kernel.
 
-use nfguard_netlink::{Change, Error, Nft, Op, Table, Transaction, diff};
+use nfguard_netlink::{Op, Table, Transaction, diff};
 use nfguard_policy::{TABLE, TABLE_COMMENT};
 
 /// What our table is known by.
@@ -8,12 +8,9 @@ pub fn ours() -> Table {
     Table { name: TABLE.to_owned(), comment: Some(TABLE_COMMENT.to_owned()), ..Table::default() }
 }
 
-/// Makes the kernel of this thread's network namespace hold the table.
-///
-/// # Errors
-/// If the kernel refuses it, or it cannot be read back.
-pub fn apply(table: &Table) -> Result<Change, Error> {
-    nfguard_netlink::load(&mut Nft::open()?, table)
+/// Returns the transaction that removes our table.
+pub(crate) fn removal() -> Transaction {
+    Transaction { table: TABLE.to_owned(), ops: vec![Op::DeleteTable] }
 }
 
 /// Makes the table, or makes it absent, whatever was there and without reading it.

@@ -45,7 +45,7 @@ pub use foreign::{
     Family, Foreign, ForeignChain, ForeignRule, ForeignVerdict, Gate, Nat, Published,
 };
 pub use ip_version::{IpVersion, PerIpVersion, address_from_bytes};
-pub use load::{Change, load, own_head, own_table, plan, unload};
+pub use load::{Change, load, load_after, own_head, own_table, plan, unload};
 pub use model::{
     Base, Chain, ChainPolicy, CmpOp, Counter, Counts, CtKey, Dynset, Element, Expr, Header, Hook,
     Key, KeyType, Limit, LiveElement, Log, LogTo, MetaKey, Reg, Reject, Rule, Set, Table, Verdict,

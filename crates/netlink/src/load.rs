@@ -30,18 +30,32 @@ pub struct Change {
 /// # Errors
 /// Nothing was changed unless it is [`Error::ReadBack`].
 pub fn load(kernel: &mut Nft, desired: &Table) -> Result<Change, Error> {
+    load_after(kernel, desired, |_| Ok(()))
+}
+
+/// As [`load`], with something to be done before each commit that is tried, once it is known what
+/// that will change. If it fails, nothing is loaded.
+///
+/// # Errors
+/// As [`load`], and those of `prepare`.
+pub fn load_after<E: From<Error>>(
+    kernel: &mut Nft,
+    desired: &Table,
+    mut prepare: impl FnMut(&Transaction) -> Result<(), E>,
+) -> Result<Change, E> {
     for _ in 0..ATTEMPTS {
         let (snapshot, transaction) = plan(kernel, desired)?;
         let before = snapshot.loaded.map(|loaded| loaded.table);
         if transaction.is_empty() {
             return Ok(Change { before, transaction, verified: true });
         }
+        prepare(&transaction)?;
         match commit_or_look(kernel, &transaction, snapshot.generation, desired) {
             Err(Error::Interrupted) => {}
-            verified => return verified.map(|verified| Change { before, transaction, verified }),
+            verified => return Ok(Change { before, transaction, verified: verified? }),
         }
     }
-    Err(Error::Interrupted)
+    Err(Error::Interrupted.into())
 }
 
 /// Commits, and says whether the kernel was seen to hold the table afterwards;

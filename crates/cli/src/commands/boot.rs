@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use nfguard_control::Error;
 use nfguard_control::boot::{self, Booted, RESCUE_NAME, Source};
-use nfguard_control::history::History;
+use nfguard_control::context::Context;
 use serde_json::json;
 
 use crate::output::bans::{print_restored, restored_to_json};
@@ -12,11 +12,11 @@ use crate::output::failure;
 use crate::output::progress::Progress;
 use crate::output::{self, Answer, Done};
 
-pub(crate) fn boot(path: &Path, bans: Option<PathBuf>, history: &History, as_json: bool) -> Done {
+pub(crate) fn boot(path: &Path, bans: Option<PathBuf>, context: &Context, as_json: bool) -> Done {
     let report = |error: &Error| failure::print_error(error, false);
     let mut progress = Progress::default();
     let Booted { source, bans: restored } =
-        boot::boot(path, bans, history, report, |count| progress.next(count))?;
+        boot::boot(path, bans, context, report, |count| progress.next(count))?;
     let text = match source {
         Source::File => format!("{} is in force", path.display()),
         Source::LastGood(number) => {

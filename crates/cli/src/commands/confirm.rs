@@ -1,8 +1,8 @@
 //! `confirm`: keeps what `load --confirm` loaded.
 
-use nfguard_control::connections::Ends;
-use nfguard_control::history::{History, LoadOutcome};
-use nfguard_control::rollback::{self, Confirmed, Proof};
+use nfguard_control::context::Context;
+use nfguard_control::history::LoadOutcome;
+use nfguard_control::rollback::{self, Confirmed, Proof, proof_phrase, proof_word};
 use serde_json::json;
 
 use crate::output::{self, Answer, Done};
@@ -11,15 +11,15 @@ const TOO_LATE: &str = "too late: the rules from before the load are back";
 const NOTHING: &str = "no load waits to be confirmed: if one did, its rules were confirmed \
                        already, or the rules from before it are back";
 
-pub(crate) fn confirm(history: &History, as_json: bool) -> Done {
-    let (why, proof) = match rollback::confirm(Ends::of_session())? {
+pub(crate) fn confirm(context: &Context, as_json: bool) -> Done {
+    let (why, proof) = match rollback::confirm(context.connection())? {
         Confirmed::Yes(proof) => {
-            history.settle(&LoadOutcome::Confirmed(proof.phrase().to_owned()));
+            context.history.settle(&LoadOutcome::Confirmed(proof_phrase(proof).to_owned()));
             (None, Some(proof))
         }
         Confirmed::TooLate => (Some(TOO_LATE), None),
         Confirmed::Nothing => {
-            let last = history.entries().pop();
+            let last = context.history.entries().pop();
             let rolled_back = last.is_some_and(|last| last.outcome == LoadOutcome::WentBack);
             (Some(if rolled_back { TOO_LATE } else { NOTHING }), None)
         }
@@ -27,12 +27,12 @@ pub(crate) fn confirm(history: &History, as_json: bool) -> Done {
     if as_json {
         output::json(&json!({
             "confirmed": proof.is_some(),
-            "connection": proof.map(Proof::word),
+            "connection": proof.map(proof_word),
             "proves_access": proof == Some(Proof::New),
             "reason": why,
         }));
     } else if let Some(proof) = proof {
-        output::line(&format!("confirmed {}", proof.phrase()));
+        output::line(&format!("confirmed {}", proof_phrase(proof)));
     }
     if let (Some(why), false) = (why, as_json) {
         output::warning(why);

@@ -16,7 +16,7 @@ pub(crate) fn diff(path: &Path, offline: Option<&Path>, as_json: bool) -> Done {
                 [&PolicyFile::read(offline)?, &file].map(|file| file.policy.compile());
             (before != after).then(|| table_diff::changes(Some(&before), Some(&after)))
         }
-        None => table_diff::changes_by_load(&file.table())?,
+        None => table_diff::changes_by_load(&file.seal().table)?,
     };
     output::loads::print_plan(&file, changes.as_deref(), None, as_json);
     Ok(Answer::from(changes.is_none()))

@@ -14,14 +14,12 @@ use nfguard_lab::{
     DEFAULT_TIMEOUT, Probe, ProbeOutcome, Refusal, Server, World, enter_user_namespace, run_all,
 };
 use nfguard_netlink::eval::{Fate, Memory};
-use nfguard_netlink::{IpVersion, Key, Table, protocol};
+use nfguard_netlink::{IpVersion, Key, Nft, Table, protocol};
 use nfguard_policy::{Flow, FlowPath, Payload, Sample, SampleHosts, explain};
 use serde_json::{Value, json};
 
 use crate::output::failure::Failure;
 use crate::output::{self, Answer, BAD, Done, GOOD, fate_word};
-
-use nfguard_control::table::apply;
 
 /// Timeout of a probe that should pass. A slow machine needs it; a probe that passes returns at once.
 const PASSING_TIMEOUT: Duration = Duration::from_secs(30);
@@ -35,9 +33,9 @@ const CONTAINER_IN_PORT: u16 = 8080;
 
 pub(crate) fn r#try(path: &Path, as_json: bool) -> Done {
     let file = output::read_policy(path, as_json)?;
-    let table = without_scan_bans(file.table());
+    let table = without_scan_bans(file.seal().table);
     let world = world().map_err(Failure::Try)?;
-    world.host.run(|| apply(&table))?;
+    world.host.run(|| nfguard_netlink::load(&mut Nft::open()?, &table))?;
 
     let ground = ground().map_err(Failure::Try)?;
     let mut samples = file.policy.samples(&ground);

@@ -3,7 +3,7 @@
 use nfguard_ban::{Bans, Error};
 use nfguard_control::ban_table::never;
 use nfguard_control::ban_text::Who;
-use nfguard_control::lease;
+use nfguard_control::lease::{self, Release};
 use serde_json::{Value, json};
 
 use crate::args::UnbanRequest;
@@ -58,9 +58,9 @@ pub(crate) fn unban(request: &UnbanRequest, as_json: bool) -> Done {
 fn with_lease<T>(mut remove: impl FnMut() -> Result<T, Error>) -> Result<T, Failure> {
     match remove() {
         Err(Error::Kernel(error)) if nfguard_ban::scan::is_owned(&error) => {
-            let lease = lease::borrow(output::warning)?;
+            let lease = lease::acquire(output::warning)?;
             let removed = remove()?;
-            lease.give_back(&[], false)?;
+            lease.release(Release::Loaded)?;
             Ok(removed)
         }
         removed => Ok(removed?),

@@ -1,13 +1,13 @@
 //! `unload`: removes the policy from the kernel.
 
 use nfguard_control::change;
-use nfguard_control::history::History;
+use nfguard_control::context::Context;
 use serde_json::json;
 
 use crate::output::{self, Answer, Done};
 
-pub(crate) fn unload(all: bool, history: &History, as_json: bool) -> Done {
-    let removed = change::unload(all, history)?;
+pub(crate) fn unload(all: bool, context: &Context, as_json: bool) -> Done {
+    let removed = change::unload(all, context)?;
     if as_json {
         output::json(&json!({ "removed": !removed.is_empty(), "tables": removed }));
         return Ok(Answer::Yes);

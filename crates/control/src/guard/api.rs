@@ -29,7 +29,7 @@ pub(super) enum Request {
         /// Why.
         reason: Option<String>,
     },
-    /// Ends a ban. Needs the right to write.
+    /// TcpConnection a ban. Needs the right to write.
     Unban {
         /// As it was banned.
         target: String,

@@ -14,7 +14,7 @@ use super::client::Right;
 use super::{Options, Scraped};
 
 use crate::Error;
-use crate::local_socket::is_trusted;
+use nfguard_api::local_socket::is_trusted;
 
 /// A place where clients come in.
 pub(super) enum Listener {

@@ -139,7 +139,7 @@ impl PolicyTable {
         self.kernel.as_mut().map_or(Ok(()), |kernel| scan::write_never_ban(kernel, never))
     }
 
-    /// Ends the ban of a scan.
+    /// TcpConnection the ban of a scan.
     pub(super) fn unban(&mut self, target: Target) -> Result<bool, nfguard_ban::Error> {
         self.kernel.as_mut().map_or(Ok(false), |kernel| scan::unban(kernel, target))
     }

@@ -1,16 +1,20 @@
-//! What was there before a load, held in memory.
+//! What was there before a load, in memory.
 
 use std::collections::BTreeSet;
 
 use ipnetwork::IpNetwork;
 use nfguard_ban::{Bans, NeverBan, NeverBanKind, Outgoing};
-use nfguard_netlink::{Error, Expr, Nft, Table};
+use nfguard_netlink::{Error as KernelError, Expr, Nft, Table};
 
+use crate::Error;
+use crate::ban_table::BanRules;
+use crate::change::PolicyChange;
+use crate::context::Context;
+use crate::lease::Release;
 use crate::table::{everything_anew, ours};
-use crate::{Warn, lease};
 
 /// What a load changes, as it was.
-pub(super) struct Previous {
+pub(super) struct Snapshot {
     /// `None`: no policy was loaded.
     table: Option<Table>,
     /// The never-ban entries of the policy.
@@ -19,12 +23,12 @@ pub(super) struct Previous {
     outgoing: Outgoing,
 }
 
-impl Previous {
+impl Snapshot {
     /// As it is now.
     ///
     /// # Errors
     /// Why it could not be put back as it is.
-    pub(super) fn read() -> Result<Previous, String> {
+    pub(super) fn take() -> Result<Snapshot, String> {
         let mut kernel = Nft::open().map_err(|error| error.to_string())?;
         let by_hand = |what: &str| {
             format!(
@@ -34,7 +38,7 @@ impl Previous {
             )
         };
         let table = match nfguard_netlink::own_table(&mut kernel, &ours()) {
-            Err(Error::Decode(error)) => return Err(by_hand(&format!("holds {error}"))),
+            Err(KernelError::Decode(error)) => return Err(by_hand(&format!("holds {error}"))),
             Err(error) => return Err(error.to_string()),
             Ok(snapshot) => snapshot.loaded.map(|loaded| loaded.table),
         };
@@ -56,42 +60,29 @@ impl Previous {
             Ok((of_policy.map(|entry| entry.network).collect(), bans.outgoing()?))
         };
         let (never_ban, outgoing) = said().map_err(|error| error.to_string())?;
-        Ok(Previous { table, never_ban, outgoing })
+        Ok(Snapshot { table, never_ban, outgoing })
     }
 
-    /// Puts it back in one transaction, whatever is there now.
+    /// Puts it back in one transaction, whatever the kernel holds now.
     ///
-    /// Where a guard keeps the table, that is asked for it first. It may have lent it to the load
-    /// that takes too long: then it can be changed already, or will be in a moment.
-    pub(super) fn put_back(&self, warn: Warn) -> Result<(), Error> {
-        let lent = lease::try_borrow(warn).ok().flatten();
-        self.put_back_now()?;
-        if let Some(lent) = lent {
-            let removed: Vec<String> =
-                self.table.is_none().then(|| ours().name).into_iter().collect();
-            // The guard says what is wrong in its own log; the rules are back.
-            let _ = lent.give_back(&removed, true);
+    /// # Errors
+    /// If the kernel refuses the table. What else fails is a warning: the rules are back.
+    pub(super) fn put_back(&self, context: &Context) -> Result<(), Error> {
+        let mut change = PolicyChange::begin_rollback(context)?;
+        change.put_back(self.table.as_ref())?;
+        let rules = BanRules::Set {
+            never_ban: &self.never_ban,
+            outgoing: self.outgoing,
+            bans_scans: false,
+        };
+        let release = match &self.table {
+            Some(_) => Release::AsFound,
+            None => Release::Removed(vec![ours().name]),
+        };
+        if let Err(error) = change.finish(rules, release) {
+            (context.warn)(&error.to_string());
         }
         Ok(())
-    }
-
-    fn put_back_now(&self) -> Result<(), Error> {
-        let mut kernel = Nft::open()?;
-        let gently = match &self.table {
-            // What both have in common keeps its counters and its memory.
-            Some(table) => nfguard_netlink::load(&mut kernel, table).map(drop),
-            None => nfguard_netlink::unload(&mut kernel, &ours()).map(drop),
-        };
-        // Others may write all the time, or the table may hold what nfguard cannot read. That takes
-        // reading; this does not.
-        gently.or_else(|_| kernel.commit(&everything_anew(self.table.as_ref()), None))
-    }
-
-    /// Takes back what the load said of bans.
-    pub(super) fn tell_bans(&self) -> Result<(), nfguard_ban::Error> {
-        let Some(mut bans) = Bans::open_existing(NeverBan::default())? else { return Ok(()) };
-        bans.replace_never_ban(&NeverBanKind::Policy, &self.never_ban)?;
-        bans.set_outgoing(self.outgoing)
     }
 }
 

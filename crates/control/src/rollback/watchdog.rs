@@ -1,95 +1,98 @@
-//! The process that holds the way back.
+//! The process that puts the rules from before a load back.
 
 use std::collections::HashSet;
 use std::fs;
-use std::io::{self, BufReader};
+use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nfguard_api::local_socket::{Connection, LocalAddress, is_trusted};
+use nfguard_api::message::ErrorCode;
+use nfguard_api::message::watchdog::{Proof, WatchdogRequest, WatchdogResponse};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use nix::time::clock_gettime;
 
-use super::snapshot::Previous;
-use super::{LINE_BREAK, Line, PAUSE, Proof, address};
-use crate::connections::{self, Ends};
-use crate::history::{History, LoadOutcome};
-use crate::local_socket::is_trusted;
-use crate::scan_bans::Scans;
-use crate::{Error, Warn};
+use super::client::RETRY_PAUSE;
+use super::snapshot::Snapshot;
+use crate::Error;
+use crate::context::Context;
+use crate::history::LoadOutcome;
+use nfguard_host::{TcpConnection, tcp_connections};
 
-/// How long a keeper waits for the loader that it was started by.
-const LOADER: Duration = Duration::from_secs(30);
-/// How long it listens to somebody else's question: longer than it takes to write one line, and no
-/// hindrance to what is due.
-const QUESTION: Duration = Duration::from_millis(500);
+/// How long a watchdog waits for the loader that started it.
+const LOADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long it listens to another process: longer than it takes to write a line, and no hindrance to
+/// what is due.
+const REQUEST_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long it tries to put back what the kernel refuses.
-const TRIES: Duration = Duration::from_secs(600);
+const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(600);
+/// How long it waits between these attempts.
+const ROLLBACK_PAUSE: Duration = RETRY_PAUSE.saturating_mul(10);
 
-/// Runs until the way back is taken or needed no more; `false` if another one runs already.
+/// Runs until the rules from before are back, or no load waits any more; `false` if another watchdog
+/// runs already.
 ///
 /// # Errors
 /// If it cannot wait.
-pub fn keep(history: &History) -> Result<bool, Error> {
-    let warn = history.warn;
+pub fn run(context: &Context) -> Result<bool, Error> {
     let failed = |error: io::Error| Error::WayBack(error.to_string());
-    let Some(mut keeper) = Keeper::new(warn).map_err(failed)? else { return Ok(false) };
-    let outcome = keeper.run().map_err(failed)?;
-    if let (Some(previous), End::WentBack) = (&keeper.previous, outcome) {
-        warn("nobody has confirmed the load: the rules from before it are back");
-        if let Err(error) = previous.tell_bans() {
-            warn(&error.to_string());
-        }
-        // Whom the kernel has banned meanwhile, by rules that are gone.
-        if let Some(Err(_)) = keeper.scans.take().map(Scans::outlive) {
-            warn("who was banned for a scan is banned no longer");
-        }
-        history.settle(&LoadOutcome::WentBack);
+    let Some(mut watchdog) = Watchdog::new(context).map_err(failed)? else { return Ok(false) };
+    if watchdog.wait_for_end().map_err(failed)? == End::RolledBack {
+        (context.warn)("the load was not confirmed: the rules from before it are back");
+        context.history.settle(&LoadOutcome::WentBack);
     }
     Ok(true)
 }
 
-struct Keeper {
-    warn: Warn,
+struct Watchdog<'c> {
+    context: &'c Context,
     listener: UnixListener,
     timer: TimerFd,
     signals: SignalFd,
-    previous: Option<Previous>,
-    /// Who was banned for a scan when the way back was taken.
-    scans: Option<Scans>,
-    /// By the clock that goes on while the machine sleeps and that nobody sets.
+    /// What is put back; `None` before the first load.
+    snapshot: Option<Snapshot>,
+    /// By the clock that goes on while the machine sleeps, and that no program sets.
     due: Duration,
     loader: Option<Loader>,
-    /// What the last load came by.
-    came_by: Option<Ends>,
-    /// The connections that were there when it was done; `None` if nobody could tell.
-    open_then: Option<HashSet<Ends>>,
+    /// The connection that the last load came by.
+    loaded_by: Option<TcpConnection>,
+    /// The connections that were open when the last load was done; `None` if that is not known.
+    open_before: Option<HashSet<TcpConnection>>,
 }
 
 /// A load that is being done.
 struct Loader {
-    line: Line,
-    /// When the load before it was due, if that one still waits to be confirmed.
+    connection: Connection,
+    /// When the load before it is due, if that one still waits to be confirmed.
     due_before: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     NotNeeded,
-    WentBack,
+    RolledBack,
 }
 
-impl Keeper {
-    /// `None` if there is one in this network namespace already.
-    fn new(warn: Warn) -> io::Result<Option<Keeper>> {
-        // What ends a session, a terminal or a job is not meant for this process. All the same it
-        // can be ended politely: then what is due is done at once.
+/// What a watchdog waits for.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ready {
+    timer: bool,
+    signal: bool,
+    loader: bool,
+    caller: bool,
+}
+
+impl<'c> Watchdog<'c> {
+    /// Returns `None` if this network namespace has a watchdog already.
+    fn new(context: &'c Context) -> io::Result<Option<Watchdog<'c>>> {
+        // The end of a session, a terminal or a job is not the end of this process. SIGTERM ends it,
+        // and then what is due is done at once.
         let mut signals = SigSet::empty();
         for signal in [
             Signal::SIGHUP,
@@ -105,45 +108,44 @@ impl Keeper {
         }
         signals.thread_block()?;
         let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC)?;
-        let listener = match UnixListener::bind_addr(&address()?) {
+        let listener = match LocalAddress::Watchdog.listen() {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Ok(None),
             listener => listener?,
         };
         let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC)?;
-        // Where memory is short, somebody else is to go. Only root may say so.
+        // Where memory is short, another process is to end. Only root may say so.
         let _ = fs::write("/proc/self/oom_score_adj", "-1000");
-        let mut keeper = Keeper {
-            warn,
+        let mut watchdog = Watchdog {
+            context,
             listener,
             timer,
             signals,
-            previous: None,
-            scans: None,
+            snapshot: None,
             due: Duration::ZERO,
             loader: None,
-            came_by: None,
-            open_then: None,
+            loaded_by: None,
+            open_before: None,
         };
-        keeper.set_due(clock()? + LOADER)?;
-        Ok(Some(keeper))
+        watchdog.set_due(now()? + LOADER_TIMEOUT)?;
+        Ok(Some(watchdog))
     }
 
-    fn run(&mut self) -> io::Result<End> {
+    fn wait_for_end(&mut self) -> io::Result<End> {
         loop {
-            let [time, signal, loader, caller] = self.wait()?;
-            let end = if time {
-                Some(self.go_back())
-            } else if signal {
+            let ready = self.wait()?;
+            let end = if ready.timer {
+                Some(self.roll_back())
+            } else if ready.signal {
                 let signal = self.signals.read_signal()?;
                 let is_term = |signal: i32| signal == Signal::SIGTERM as i32;
                 let ends = signal.is_some_and(|info| is_term(info.ssi_signo.cast_signed()));
-                ends.then(|| self.go_back())
-            } else if loader {
+                ends.then(|| self.roll_back())
+            } else if ready.loader {
                 self.hear_loader()?
-            } else if caller {
+            } else if ready.caller {
                 let (stream, _) = self.listener.accept()?;
-                // Whoever is gone again, or no root, is not worth an error.
-                self.hear(stream).unwrap_or_default()
+                // A caller that is gone again is no reason to end.
+                self.answer_caller(stream).unwrap_or_default()
             } else {
                 None
             };
@@ -153,24 +155,24 @@ impl Keeper {
         }
     }
 
-    /// Until the time is over, a signal is there, the loader says something, or somebody calls.
-    fn wait(&self) -> io::Result<[bool; 4]> {
-        let mut all = vec![
+    fn wait(&self) -> io::Result<Ready> {
+        let mut fds = vec![
             PollFd::new(self.timer.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.listener.as_fd(), PollFlags::POLLIN),
         ];
         if let Some(loader) = &self.loader {
-            all.push(PollFd::new(loader.line.0.get_ref().as_fd(), PollFlags::POLLIN));
+            fds.push(PollFd::new(loader.connection.as_fd(), PollFlags::POLLIN));
         }
-        match poll(&mut all, PollTimeout::NONE) {
-            Err(Errno::EINTR) => return Ok([false; 4]),
+        match poll(&mut fds, PollTimeout::NONE) {
+            Err(Errno::EINTR) => return Ok(Ready::default()),
             result => result?,
         };
         let is_ready = |at: usize| {
-            all.get(at).and_then(PollFd::revents).is_some_and(|events| !events.is_empty())
+            fds.get(at).and_then(PollFd::revents).is_some_and(|events| !events.is_empty())
         };
-        Ok([is_ready(0), is_ready(1), is_ready(3), is_ready(2)])
+        let [timer, signal, caller, loader] = [0, 1, 2, 3].map(is_ready);
+        Ok(Ready { timer, signal, loader, caller })
     }
 
     fn set_due(&mut self, due: Duration) -> io::Result<()> {
@@ -181,139 +183,163 @@ impl Keeper {
         Ok(self.timer.set(Expiration::OneShot(at.into()), flags)?)
     }
 
-    /// What the loader says, or that it is gone: then nobody knows how far it came.
+    /// Hears how the load went. If the loader is gone, it is not known how far it came.
     fn hear_loader(&mut self) -> io::Result<Option<End>> {
         let Some(mut loader) = self.loader.take() else { return Ok(None) };
-        match (loader.line.hear().unwrap_or_default().as_str(), loader.due_before) {
-            ("loaded", _) => self.open_then = connections::open_now().ok(),
-            ("stop", None) => {
-                let _ = loader.line.say("ok");
+        match (loader.connection.receive(), loader.due_before) {
+            (Ok(WatchdogRequest::Loaded {}), _) => {
+                self.open_before = tcp_connections().ok();
+            }
+            (Ok(WatchdogRequest::Cancel {}), None) => {
+                let _ = loader.connection.send(&WatchdogResponse::done());
                 return Ok(Some(End::NotNeeded));
             }
-            ("stop", Some(before)) => self.set_due(before)?,
+            (Ok(WatchdogRequest::Cancel {}), Some(before)) => self.set_due(before)?,
             (_, before) => {
-                self.open_then = connections::open_now().ok();
+                self.open_before = tcp_connections().ok();
                 self.set_due(before.unwrap_or(self.due).min(self.due))?;
             }
         }
-        let _ = loader.line.say("ok");
+        let _ = loader.connection.send(&WatchdogResponse::done());
         Ok(None)
     }
 
-    /// Somebody's question.
-    fn hear(&mut self, stream: UnixStream) -> io::Result<Option<End>> {
-        let credentials = getsockopt(&stream, PeerCredentials)?;
-        if !is_trusted(credentials.uid()) {
+    fn answer_caller(&mut self, stream: UnixStream) -> Result<Option<End>, nfguard_api::Error> {
+        let mut caller = Connection::new(stream, Some(REQUEST_TIMEOUT))?;
+        if !is_trusted(caller.peer()?.user) {
             return Ok(None);
         }
-        stream.set_read_timeout(Some(QUESTION))?;
-        stream.set_write_timeout(Some(QUESTION))?;
-        let mut line = Line(BufReader::new(stream));
-        let question = line.hear()?;
-        let (word, rest) = question.split_once(' ').unwrap_or((&question, ""));
-        if word == "arm" {
-            return self.arm(line, rest);
+        let request: WatchdogRequest = match caller.receive() {
+            Err(nfguard_api::Error::Malformed(error)) => {
+                caller.send(&WatchdogResponse::refused(ErrorCode::BadInput, error))?;
+                return Ok(None);
+            }
+            request => request?,
+        };
+        if let WatchdogRequest::Arm { milliseconds, session } = request {
+            let time = Duration::from_millis(milliseconds);
+            return self.arm(caller, time, session.and_then(|text| text.parse().ok()));
         }
-        if self.previous.is_none() {
-            line.say("idle")?;
+        if self.snapshot.is_none() {
+            let why = "no load waits to be confirmed";
+            caller.send(&WatchdogResponse::refused(ErrorCode::NothingPending, why))?;
             return Ok(None);
         }
-        if word == "left" {
-            let left = self.due.saturating_sub(clock()?);
-            line.say(&format!("left {}", left.as_millis()))?;
-            return Ok(None);
-        }
-        match word {
-            "confirm" | "back" if self.loader.is_some() => {
-                line.say("cannot a load is being done at this moment; ask again")?;
+        match request {
+            WatchdogRequest::TimeLeft {} => {
+                let left = self.due.saturating_sub(now()?);
+                let milliseconds_left = u64::try_from(left.as_millis()).ok();
+                caller.send(&WatchdogResponse { milliseconds_left, ..WatchdogResponse::done() })?;
                 Ok(None)
             }
-            "confirm" => {
-                let proof = self.proof(rest);
-                // Said or not, it is decided.
-                let _ = line.say(&format!("confirmed {}", proof.word()));
+            WatchdogRequest::Confirm { .. } | WatchdogRequest::Rollback {}
+                if self.loader.is_some() =>
+            {
+                let why = "a load is being done at this moment; ask again";
+                caller.send(&WatchdogResponse::refused(ErrorCode::Busy, why))?;
+                Ok(None)
+            }
+            WatchdogRequest::Confirm { session } => {
+                let proof = Some(self.proof(session.as_deref()));
+                // Heard or not, it is decided.
+                let _ = caller.send(&WatchdogResponse { proof, ..WatchdogResponse::done() });
                 Ok(Some(End::NotNeeded))
             }
-            "back" => {
-                let end = self.go_back();
-                let _ = line.say("late");
+            WatchdogRequest::Rollback {} => {
+                let end = self.roll_back();
+                let _ = caller.send(&WatchdogResponse::done());
                 Ok(Some(end))
             }
-            _ => Ok(None),
+            WatchdogRequest::Arm { .. }
+            | WatchdogRequest::Loaded {}
+            | WatchdogRequest::Cancel {} => {
+                let why = "this connection has not armed the watchdog";
+                caller.send(&WatchdogResponse::refused(ErrorCode::BadInput, why))?;
+                Ok(None)
+            }
         }
     }
 
-    /// From now on the way back is taken in time, whatever becomes of the loader.
-    fn arm(&mut self, mut line: Line, request: &str) -> io::Result<Option<End>> {
-        let (millis, ends) = request.split_once(' ').unwrap_or((request, ""));
-        let Ok(millis) = millis.parse() else { return Ok(None) };
+    /// From now on the rules from before come back in time, whatever becomes of the loader.
+    fn arm(
+        &mut self,
+        mut loader: Connection,
+        time: Duration,
+        session: Option<TcpConnection>,
+    ) -> Result<Option<End>, nfguard_api::Error> {
         if self.loader.is_some() {
-            line.say("cannot another load is being done at this moment")?;
+            let why = "another load is being done at this moment";
+            loader.send(&WatchdogResponse::refused(ErrorCode::Busy, why))?;
             return Ok(None);
         }
-        let due_before = self.previous.is_some().then_some(self.due);
-        if self.previous.is_none() {
-            match Previous::read() {
-                Ok(previous) => self.previous = Some(previous),
+        let due_before = self.snapshot.is_some().then_some(self.due);
+        if self.snapshot.is_none() {
+            match Snapshot::take() {
+                Ok(snapshot) => self.snapshot = Some(snapshot),
                 Err(why) => {
-                    line.say(&format!("cannot {why}"))?;
+                    loader.send(&WatchdogResponse::refused(ErrorCode::Kernel, why))?;
                     return Ok(Some(End::NotNeeded));
                 }
             }
         }
-        self.set_due(clock()? + Duration::from_millis(millis))?;
-        self.came_by = ends.parse().ok();
-        self.open_then = None;
-        line.say("armed")?;
-        line.0.get_ref().set_read_timeout(None)?;
-        self.loader = Some(Loader { line, due_before });
+        self.set_due(now()? + time)?;
+        self.loaded_by = session;
+        self.open_before = None;
+        loader.send(&WatchdogResponse::done())?;
+        loader.set_time_limit(None);
+        self.loader = Some(Loader { connection: loader, due_before });
         Ok(None)
     }
 
-    fn proof(&self, ends: &str) -> Proof {
-        let Ok(ends) = ends.parse::<Ends>() else { return Proof::Console };
-        let is_open = connections::open_now().is_ok_and(|open| open.contains(&ends));
-        match &self.open_then {
-            _ if Some(ends) == self.came_by => Proof::Same,
+    fn proof(&self, session: Option<&str>) -> Proof {
+        let Some(Ok(session)) = session.map(str::parse::<TcpConnection>) else {
+            return Proof::Console;
+        };
+        let is_open = tcp_connections().is_ok_and(|open| open.contains(&session));
+        match &self.open_before {
+            _ if Some(session) == self.loaded_by => Proof::Same,
             _ if !is_open => Proof::Unseen,
-            Some(then) if !then.contains(&ends) => Proof::New,
+            Some(before) if !before.contains(&session) => Proof::New,
             _ => Proof::Old,
         }
     }
 
-    /// Takes the way back. Whoever asks from now on is told that it is too late.
-    fn go_back(&mut self) -> End {
-        let Some(previous) = &self.previous else { return End::NotNeeded };
-        self.scans = Scans::now().ok();
-        put_back(previous, self.warn);
+    /// Puts the rules from before back. A caller that asks from now on hears that it is too late.
+    fn roll_back(&mut self) -> End {
+        let Some(snapshot) = &self.snapshot else { return End::NotNeeded };
+        put_back(snapshot, self.context);
+        let expired = || {
+            let why = "the rules from before the load are back";
+            WatchdogResponse::refused(ErrorCode::Expired, why)
+        };
         if let Some(mut loader) = self.loader.take() {
             // It has not said that it is done: what it does until it ends has to go as well.
-            let _ = loader.line.hear();
-            put_back(previous, self.warn);
-            let _ = loader.line.say("late");
+            let _ = loader.connection.receive::<WatchdogRequest>();
+            put_back(snapshot, self.context);
+            let _ = loader.connection.send(&expired());
         }
         if self.listener.set_nonblocking(true).is_ok() {
             while let Ok((stream, _)) = self.listener.accept() {
-                let _ = Line(BufReader::new(stream)).say("late");
+                let caller = Connection::new(stream, Some(REQUEST_TIMEOUT));
+                let _ = caller.map(|mut caller| caller.send(&expired()));
             }
         }
-        End::WentBack
+        End::RolledBack
     }
 }
 
-/// Until it has worked.
-fn put_back(previous: &Previous, warn: Warn) {
-    let since = Instant::now();
-    while let Err(error) = previous.put_back(warn) {
-        let words = error.to_string().replace('\n', &LINE_BREAK.to_string());
-        warn(&format!("the rules from before the load are not back yet: {words}"));
-        if since.elapsed() > TRIES {
+/// Tries until it has worked.
+fn put_back(snapshot: &Snapshot, context: &Context) {
+    let start = Instant::now();
+    while let Err(error) = snapshot.put_back(context) {
+        (context.warn)(&format!("the rules from before the load are not back yet: {error}"));
+        if start.elapsed() > ROLLBACK_TIMEOUT {
             return;
         }
-        thread::sleep(PAUSE * 10);
+        thread::sleep(ROLLBACK_PAUSE);
     }
 }
 
-fn clock() -> io::Result<Duration> {
+fn now() -> io::Result<Duration> {
     Ok(clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME)?.into())
 }

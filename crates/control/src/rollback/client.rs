@@ -1,0 +1,194 @@
+//! How the watchdog is spoken to.
+
+use std::io::ErrorKind;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nfguard_api::Error as ApiError;
+use nfguard_api::local_socket::{Connection, LocalAddress};
+use nfguard_api::message::ErrorCode;
+use nfguard_api::message::watchdog::{Proof, WatchdogRequest, WatchdogResponse};
+
+use super::spawn;
+use crate::Error;
+use crate::history::History;
+use nfguard_host::TcpConnection;
+
+/// How long the watchdog has to answer: it may be putting rules back meanwhile.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long the watchdog may take to start.
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+/// How often it is looked for until then.
+pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(5);
+
+/// What came of an attempt to confirm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Confirmed {
+    /// The load is confirmed, with this proof.
+    Yes(Proof),
+    /// The rules from before are back already.
+    TooLate,
+    /// No load waits to be confirmed.
+    Nothing,
+}
+
+/// Confirms the load that waits, if one does. `session`: how the operator came.
+///
+/// # Errors
+/// If the watchdog refuses, or does not answer.
+pub fn confirm(session: Option<TcpConnection>) -> Result<Confirmed, Error> {
+    let Some(mut watchdog) = Client::find()? else { return Ok(Confirmed::Nothing) };
+    let session = session.map(|ends| ends.to_string());
+    let Some(answer) = watchdog.ask(&WatchdogRequest::Confirm { session })? else {
+        return Ok(Confirmed::Nothing);
+    };
+    match answer.code {
+        None => Ok(Confirmed::Yes(answer.proof.unwrap_or(Proof::Unseen))),
+        Some(ErrorCode::Expired) => Ok(Confirmed::TooLate),
+        Some(ErrorCode::NothingPending) => Ok(Confirmed::Nothing),
+        Some(_) => Err(refusal(answer)),
+    }
+}
+
+/// Puts the rules from before back now; `false` if no load waits to be confirmed.
+///
+/// # Errors
+/// If the watchdog refuses, or does not answer.
+pub fn go_back() -> Result<bool, Error> {
+    let Some(mut watchdog) = Client::find()? else { return Ok(false) };
+    let Some(answer) = watchdog.ask(&WatchdogRequest::Rollback {})? else { return Ok(false) };
+    match answer.code {
+        None | Some(ErrorCode::Expired) => Ok(true),
+        Some(ErrorCode::NothingPending) => Ok(false),
+        Some(_) => Err(refusal(answer)),
+    }
+}
+
+/// Returns how long the load that waits can still be confirmed; `None` if none waits.
+pub fn time_left() -> Option<Duration> {
+    let answer = Client::find().ok()??.ask(&WatchdogRequest::TimeLeft {}).ok()??;
+    answer.milliseconds_left.map(Duration::from_millis)
+}
+
+/// A watchdog that is armed, before the load.
+pub(crate) struct Armed(Client);
+
+/// How it is with the rollback once the load is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Commit {
+    /// The load waits to be confirmed.
+    Pending,
+    /// The load took so long that the rules from before are back.
+    Expired,
+    /// The watchdog was ended: nothing takes the load back any more.
+    WatchdogGone,
+}
+
+impl Armed {
+    /// Starts a watchdog that takes the load back after this time. If another load still waits to be
+    /// confirmed, the rollback stays that of the earlier load, with this load's time.
+    pub(crate) fn ready(
+        time: Duration,
+        session: Option<TcpConnection>,
+        history: &History,
+    ) -> Result<Armed, Error> {
+        let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let session = session.map(|ends| ends.to_string());
+        let request = WatchdogRequest::Arm { milliseconds, session };
+        let start = Instant::now();
+        let mut started = None;
+        loop {
+            if let Some(mut watchdog) = Client::find()? {
+                match watchdog.ask(&request)? {
+                    Some(answer) if answer.ok => return Ok(Armed(watchdog)),
+                    Some(answer) => return Err(refusal(answer)),
+                    // It ended just now.
+                    None => started = None,
+                }
+            }
+            if start.elapsed() > START_TIMEOUT {
+                return Err(Error::WayBack("its process does not come up".to_owned()));
+            }
+            // Of two that start at once, the second ends by itself.
+            if started.is_none_or(|at: Instant| at.elapsed() > START_TIMEOUT / 4) {
+                spawn::start(history)?;
+                started = Some(Instant::now());
+            }
+            thread::sleep(RETRY_PAUSE);
+        }
+    }
+
+    /// Says that the load is done.
+    pub(crate) fn loaded(mut self) -> Commit {
+        match self.0.ask(&WatchdogRequest::Loaded {}) {
+            Ok(Some(answer)) if answer.ok => Commit::Pending,
+            Ok(Some(WatchdogResponse { code: Some(ErrorCode::Expired), .. })) => Commit::Expired,
+            _ => Commit::WatchdogGone,
+        }
+    }
+
+    /// Says that the load was not done.
+    pub(crate) fn cancel(mut self) {
+        // If the watchdog does not hear it, it puts back what is there already.
+        let _ = self.0.ask(&WatchdogRequest::Cancel {});
+    }
+}
+
+fn refusal(answer: WatchdogResponse) -> Error {
+    Error::WayBack(answer.error.unwrap_or_else(|| "it refuses".to_owned()))
+}
+
+/// A connection to the watchdog of this network namespace.
+struct Client(Connection);
+
+impl Client {
+    /// Returns `None` if there is no watchdog.
+    fn find() -> Result<Option<Client>, Error> {
+        match Connection::open(&LocalAddress::Watchdog, REQUEST_TIMEOUT) {
+            Ok(connection) => Ok(Some(Client(connection))),
+            Err(ApiError::Io(error)) if error.kind() == ErrorKind::ConnectionRefused => Ok(None),
+            Err(ApiError::Untrusted(peer)) => Err(Error::WayBack(format!(
+                "process {} of user {}, who is not root, pretends to be it",
+                peer.process, peer.user
+            ))),
+            Err(error) => Err(Error::WayBack(error.to_string())),
+        }
+    }
+
+    /// Returns the answer; `None` if the watchdog has ended.
+    fn ask(&mut self, request: &WatchdogRequest) -> Result<Option<WatchdogResponse>, Error> {
+        match self.0.request(request) {
+            Ok(answer) => Ok(Some(answer)),
+            Err(ApiError::Closed) => Ok(None),
+            Err(error) => Err(Error::WayBack(error.to_string())),
+        }
+    }
+}
+
+/// Returns the word of a proof, as JSON has it.
+pub fn proof_word(proof: Proof) -> &'static str {
+    words(proof).0
+}
+
+/// Returns what a proof says, for people.
+pub fn proof_phrase(proof: Proof) -> &'static str {
+    words(proof).1
+}
+
+fn words(proof: Proof) -> (&'static str, &'static str) {
+    match proof {
+        Proof::New => ("new", "from a connection opened after the load"),
+        Proof::Same => {
+            ("same", "from the same connection as the load, which proves nothing about new ones")
+        }
+        Proof::Old => (
+            "old",
+            "from a connection that was open before the load, which proves nothing about new ones",
+        ),
+        Proof::Console => ("console", "from the console, which proves nothing about the network"),
+        _ => (
+            "unseen",
+            "from an SSH session whose connection is not to be seen here, which proves nothing",
+        ),
+    }
+}
