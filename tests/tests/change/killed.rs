@@ -1,0 +1,249 @@
+//! Killed between any two steps: the rules are the old ones or the new ones whole, every ban is in
+//! force, the history can be read, and the next load works.
+
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Child, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nfguard_tests::guard::Talk;
+use nfguard_tests::wait::{TIMEOUT, until};
+use std::os::unix::net::UnixStream;
+
+use super::{BANNED, Place, SCANNER, calls, plainly, strace};
+
+/// The system calls that separate the steps.
+const CALLS: [&str; 8] =
+    ["sendto", "sendmsg", "connect", "fsync", "rename", "renameat2", "linkat", "unlink"];
+
+/// A moment to kill the program: as it enters this system call for the n-th time.
+type Moment = (String, usize);
+
+/// The moments that matter, as a run that is not killed has them: each of these system calls, but of
+/// the messages to the kernel only those that change something and those that come after.
+fn moments(place: &Place, run: impl FnOnce(&[String])) -> Vec<Moment> {
+    let trace = place.path("trace");
+    let file = trace.to_str().expect("UTF-8").to_owned();
+    run(&["-o".to_owned(), file, "-e".to_owned(), format!("trace={}", CALLS.join(","))]);
+    let (mut moments, mut counts) = (Vec::new(), std::collections::HashMap::new());
+    let mut is_after_commit = false;
+    for (call, rest) in calls(&trace) {
+        let count = counts.entry(call.clone()).or_insert(0);
+        *count += 1;
+        let is_message = call == "sendto" || call == "sendmsg";
+        let is_commit = is_message && rest.contains("NFNL_MSG_BATCH_BEGIN");
+        let is_question = is_message && !is_commit && rest.contains("nlmsg");
+        if !is_question || is_after_commit {
+            moments.push((call, *count));
+        }
+        is_after_commit = is_commit;
+    }
+    let commits = is_after_commit || moments.iter().any(|(call, _)| call.starts_with("send"));
+    assert!(commits, "there is a commit among {moments:?}");
+    moments
+}
+
+fn kill_at((call, count): &Moment) -> Vec<String> {
+    let inject = format!("inject={call}:signal=SIGKILL:when={count}");
+    ["-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &inject].map(str::to_owned).to_vec()
+}
+
+/// What came of the runs that were killed.
+#[derive(Debug, Default)]
+struct Seen {
+    killed: u32,
+    old: u32,
+    new: u32,
+}
+
+impl Seen {
+    /// Looks at what is in force. `tables`: the old and the new one.
+    #[track_caller]
+    fn look(&mut self, place: &Place, tables: [&str; 2], at: &Moment) {
+        let at = format!("killed at {at:?}");
+        let table = place.table();
+        let [old, new] = tables.map(|known| known == table);
+        assert!(old || new, "{at}: neither the old rules nor the new ones:\n{table}");
+        self.old += u32::from(old);
+        self.new += u32::from(new);
+        self.killed += 1;
+        place.assert_banned(&[SCANNER, BANNED], &at);
+        let history = place.succeed(&["history", "--json"]);
+        assert!(!history.stderr.contains("left out"), "{at}: {history:?}");
+        let next = place.nfguard(&["load", "{}/b.json"]);
+        assert_eq!(next.status, Some(0), "{at}: the next load: {next:?}");
+        place.assert_banned(&[SCANNER, BANNED], &at);
+    }
+
+    fn told(&self) {
+        assert!(self.killed >= 4 && self.old >= 1 && self.new >= 1, "{self:?}");
+    }
+}
+
+/// Runs to its end, or until it is killed; whether it was.
+fn run(place: &Place, options: &[String], arguments: &[&str]) -> bool {
+    let output = place.netns.run(|| strace(place, options, arguments).output());
+    let output = output.expect("strace is installed");
+    // strace ends as what it traces does.
+    let is_killed = output.status.signal() == Some(9);
+    assert!(is_killed || output.status.success(), "{arguments:?}: {output:?}");
+    is_killed
+}
+
+/// Kills a verb that changes the policy from A at each of its moments.
+fn kill_everywhere(arguments: &[&str], new: &str) {
+    let old = plainly("{}/a.json");
+    let place = Place::new();
+    place.prepare("{}/a.json");
+    let moments = moments(&place, |options| assert!(!run(&place, options, arguments)));
+    let mut seen = Seen::default();
+    for moment in &moments {
+        place.nfguard(&["rollback"]);
+        place.prepare("{}/a.json");
+        if run(&place, &kill_at(moment), arguments) {
+            seen.look(&place, [&old, new], moment);
+        }
+    }
+    seen.told();
+}
+
+#[test]
+fn a_load_that_is_killed_between_any_two_steps_leaves_old_or_new_rules_and_every_ban() {
+    kill_everywhere(&["load", "{}/b.json"], &plainly("{}/b.json"));
+}
+
+#[test]
+fn an_unload_that_is_killed_between_any_two_steps_leaves_every_ban() {
+    kill_everywhere(&["unload"], "");
+}
+
+#[test]
+fn a_boot_that_is_killed_between_any_two_steps_leaves_old_or_new_rules_and_every_ban() {
+    kill_everywhere(&["boot", "{}/b.json"], &plainly("{}/b.json"));
+}
+
+#[test]
+fn a_load_to_be_confirmed_that_is_killed_anywhere_goes_back_with_every_ban() {
+    let old = plainly("{}/a.json");
+    let place = Place::new();
+    place.prepare("{}/a.json");
+    let arguments = ["load", "{}/b.json", "--confirm", "10m"];
+    let moments = moments(&place, |options| assert!(!run(&place, options, &arguments)));
+    let mut killed = 0;
+    for moment in &moments {
+        place.nfguard(&["rollback"]);
+        place.prepare("{}/a.json");
+        if !run(&place, &kill_at(moment), &arguments) {
+            continue;
+        }
+        killed += 1;
+        // Before it was armed nothing was changed; from then on the time counts.
+        until("no load is being done", || {
+            let answer = place.nfguard(&["rollback"]);
+            !answer.stderr.contains("ask again")
+        });
+        let at = format!("killed at {moment:?}");
+        // Without a watchdog, `rollback` has gone back to the load before in the history.
+        if place.table() != old {
+            place.succeed(&["load", "{}/a.json"]);
+        }
+        assert_eq!(place.table(), old, "{at}");
+        place.assert_banned(&[SCANNER, BANNED], &at);
+        place.succeed(&["history"]);
+    }
+    assert!(killed >= 4, "{killed} killed");
+}
+
+/// The watchdog is started by hand, so that strace can end it; the load then finds it.
+#[test]
+fn a_rollback_that_is_killed_between_any_two_steps_leaves_old_or_new_rules_and_every_ban() {
+    let [a, b] = ["{}/a.json", "{}/b.json"].map(plainly);
+    let place = Place::new();
+    place.prepare("{}/b.json");
+    // From A, which bans scans, back to B, which does not.
+    let go_back = |options: &[String]| {
+        place.succeed(&["load", "{}/b.json"]);
+        let mut watchdog = start(&place, options, &["watchdog"]);
+        until("the watchdog listens", || {
+            let sockets = || std::fs::read_to_string("/proc/thread-self/net/unix");
+            let sockets = place.netns.run(sockets).expect("/proc is mounted");
+            sockets.contains("@nfguard/watchdog") || has_ended(&mut watchdog)
+        });
+        place.nfguard(&["load", "{}/a.json", "--confirm", "10m"]);
+        if place.table() == a {
+            let add = "add element inet nfguard scan/banned/v4";
+            nfguard_tests::nft::nft(
+                &place.netns,
+                &format!("{add} {{ {SCANNER} timeout 1h }}\n"),
+            );
+        }
+        place.nfguard(&["rollback"]);
+        // One that was killed while it was armed has left the place to another.
+        place.nfguard(&["confirm"]);
+        watchdog.wait().expect("it ends").signal() == Some(9)
+    };
+    let moments = moments(&place, |options| assert!(!go_back(options)));
+    let mut seen = Seen::default();
+    for moment in &moments {
+        if go_back(&kill_at(moment)) {
+            seen.look(&place, [&a, &b], moment);
+        }
+    }
+    seen.told();
+}
+
+fn start(place: &Place, options: &[String], arguments: &[&str]) -> Child {
+    let mut strace = strace(place, options, arguments);
+    place.netns.run(|| strace.stderr(Stdio::null()).spawn().expect("strace is installed"))
+}
+
+fn has_ended(child: &mut Child) -> bool {
+    child.try_wait().expect("it is ours").is_some()
+}
+
+#[test]
+fn a_guard_that_is_killed_while_it_starts_leaves_old_or_new_rules_and_every_ban() {
+    let [a, b] = ["{}/a.json", "{}/b.json"].map(plainly);
+    let place = Place::new();
+    let arguments = ["guard", "--socket", "{}/guard.sock", "{}/b.json"];
+    // Until it answers, or is killed.
+    let start_guard = |options: &[String]| {
+        place.prepare("{}/a.json");
+        let mut guard = start(&place, options, &arguments);
+        let deadline = Instant::now() + TIMEOUT;
+        while !has_ended(&mut guard) {
+            if answers(&place) {
+                // The guard itself: strace only looks on.
+                end_traced(&guard);
+                guard.wait().expect("it ends");
+                return false;
+            }
+            assert!(Instant::now() < deadline, "the guard does not come up");
+            thread::sleep(Duration::from_millis(10));
+        }
+        true
+    };
+    let moments = moments(&place, |options| assert!(!start_guard(options)));
+    let mut seen = Seen::default();
+    for moment in &moments {
+        if start_guard(&kill_at(moment)) {
+            seen.look(&place, [&a, &b], moment);
+        }
+    }
+    seen.told();
+}
+
+fn answers(place: &Place) -> bool {
+    UnixStream::connect(place.path("guard.sock"))
+        .is_ok_and(|stream| Talk::new(stream).try_say(r#"{"op":"status"}"#).is_some())
+}
+
+/// Kills what strace traces, and with it strace.
+fn end_traced(strace: &Child) {
+    let children = format!("/proc/{0}/task/{0}/children", strace.id());
+    let children = std::fs::read_to_string(children).unwrap_or_default();
+    for child in children.split_whitespace() {
+        let process = nix::unistd::Pid::from_raw(child.parse().expect("a number"));
+        nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGKILL).expect("there");
+    }
+}

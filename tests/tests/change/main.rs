@@ -1,0 +1,132 @@
+//! The one protocol by which the policy changes, killed between any two of its steps.
+//!
+//! strace ends the program as it enters a system call: before each message to another process,
+//! before each file that gets its name, and before and after each commit to the kernel. No hook in
+//! the program is needed for it.
+
+mod killed;
+mod steps;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use nfguard_lab::Netns;
+use nfguard_tests::nft::nft;
+use nfguard_tests::place::netns;
+use nfguard_tests::program::{Answer, command};
+use tempfile::TempDir;
+
+/// Has rules that ban scans.
+const A: &str = r#"{ "version": 1, "scan": {}, "never_ban": ["192.0.2.7"], "rules": [
+    { "name": "ssh", "action": "allow", "port": 22 } ] }"#;
+/// Has none.
+const B: &str = r#"{ "version": 1, "rules": [
+    { "name": "ssh", "action": "allow", "port": 22 },
+    { "name": "web", "action": "allow", "port": 80 } ] }"#;
+
+/// An address that the kernel bans by itself, and one that the operator bans.
+const SCANNER: &str = "203.0.113.9";
+const BANNED: &str = "198.51.100.77";
+
+/// A network namespace, and a folder with two policies and the history.
+struct Place {
+    netns: Netns,
+    folder: TempDir,
+}
+
+impl Place {
+    fn new() -> Place {
+        let place = Place { netns: netns(), folder: tempfile::tempdir().expect("a folder") };
+        for (name, text) in [("a.json", A), ("b.json", B)] {
+            fs::write(place.path(name), text).expect("can be written");
+        }
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn words(&self, arguments: &[&str]) -> Vec<String> {
+        let place = self.folder.path().to_str().expect("UTF-8");
+        arguments.iter().map(|argument| argument.replace("{}", place)).collect()
+    }
+
+    fn nfguard(&self, arguments: &[&str]) -> Answer {
+        self.netns.run(|| {
+            let mut command = command(&self.words(arguments));
+            command.env("NFGUARD_STATE_DIR", self.path("state"));
+            command.output().expect("nfguard starts").into()
+        })
+    }
+
+    #[track_caller]
+    fn succeed(&self, arguments: &[&str]) -> Answer {
+        let answer = self.nfguard(arguments);
+        assert_eq!(answer.status, Some(0), "{arguments:?}: {answer:?}");
+        answer
+    }
+
+    /// Loads a policy, and bans two addresses, of which the kernel bans one where it can.
+    fn prepare(&self, policy: &str) {
+        self.succeed(&["load", policy]);
+        self.succeed(&["ban", "--for", "1h", BANNED]);
+        if policy.contains("a.json") {
+            let add = "add element inet nfguard scan/banned/v4";
+            nft(&self.netns, &format!("{add} {{ {SCANNER} timeout 1h }}\n"));
+        }
+    }
+
+    /// The policy's table without what its sets hold and its counters count.
+    fn table(&self) -> String {
+        let list = || {
+            let mut nft = std::process::Command::new("nft");
+            nft.args(["-s", "-t", "list", "ruleset"]).output().expect("nft is installed")
+        };
+        let all = String::from_utf8_lossy(&self.netns.run(list).stdout).into_owned();
+        let start = all.find("table inet nfguard {");
+        let table = start.and_then(|start| all.get(start..)).unwrap_or_default();
+        let end = table.find("\n}\n").map_or(table.len(), |end| end + 3);
+        // The order of what has no order is that in which it was made.
+        let mut blocks: Vec<&str> = table.get(..end).unwrap_or_default().split("\n\n").collect();
+        blocks.sort_unstable();
+        blocks.join("\n\n")
+    }
+
+    #[track_caller]
+    fn assert_banned(&self, addresses: &[&str], at: &str) {
+        let bans = self.succeed(&["bans", "--json"]).stdout;
+        for address in addresses {
+            assert!(bans.contains(address), "{at}: {address} is banned no longer: {bans}");
+        }
+    }
+}
+
+/// What nft lists of a policy that was loaded plainly.
+fn plainly(policy: &str) -> String {
+    let place = Place::new();
+    place.succeed(&["load", policy]);
+    place.table()
+}
+
+/// `strace` with these options, of `nfguard` with these arguments. Only the first thread is traced,
+/// so a process that it starts goes its own way.
+fn strace(place: &Place, options: &[String], arguments: &[&str]) -> std::process::Command {
+    let nfguard = command(&place.words(arguments));
+    let mut strace = std::process::Command::new("strace");
+    strace.args(["-qq", "-s", "64"]).args(options).arg("--");
+    strace.arg(nfguard.get_program()).args(nfguard.get_args());
+    strace.env("NFGUARD_STATE_DIR", place.path("state")).stdin(std::process::Stdio::null());
+    strace.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped());
+    strace
+}
+
+/// The lines of a trace: name of the system call, and the rest.
+fn calls(trace: &Path) -> Vec<(String, String)> {
+    let text = fs::read_to_string(trace).expect("strace has written it");
+    let call = |line: &str| {
+        let (name, rest) = line.split_once('(')?;
+        Some((name.to_owned(), rest.to_owned()))
+    };
+    text.lines().filter_map(call).collect()
+}
