@@ -172,10 +172,7 @@ fn a_rollback_that_is_killed_between_any_two_steps_leaves_old_or_new_rules_and_e
         place.nfguard(&["load", "{}/a.json", "--confirm", "10m"]);
         if place.table() == a {
             let add = "add element inet nfguard scan/banned/v4";
-            nfguard_tests::nft::nft(
-                &place.netns,
-                &format!("{add} {{ {SCANNER} timeout 1h }}\n"),
-            );
+            nfguard_tests::nft::nft(&place.netns, &format!("{add} {{ {SCANNER} timeout 1h }}\n"));
         }
         place.nfguard(&["rollback"]);
         // One that was killed while it was armed has left the place to another.
