@@ -85,7 +85,6 @@ pub(crate) fn lanes<'l>(
     let chosen = KERNELS.iter().filter(|(version, _)| is_chosen(version));
     let lane = move |&(version, release): &'static (&str, &str)| {
         let steps = move || {
-            lanes::stand_back();
             report.step(&format!("kernel {version}"), || run(version, release, guests, programs));
         };
         Box::new(steps) as Lane<'l>

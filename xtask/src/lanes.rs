@@ -28,7 +28,7 @@ pub(crate) fn stand_back() {
     if let Some(number) = thread.file_name() {
         // Without it, all lanes are alike, which is no failure.
         let mut renice = Command::new("renice");
-        renice.args(["-n", "10", "-p"]).arg(number).stdout(Stdio::null()).stderr(Stdio::null());
+        renice.args(["-n", "3", "-p"]).arg(number).stdout(Stdio::null()).stderr(Stdio::null());
         let _ = renice.status();
     }
 }

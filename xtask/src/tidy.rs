@@ -71,7 +71,10 @@ pub(crate) fn steps(report: &Report) {
     check("libraries do not print", Ok(rooms::prints(&rust)));
     check("pure crates do not reach libc", reaches_libc());
     check("crates depend only downwards", packages().map(|list| rooms::arrows(&list)));
-    check("each crate has a licence and the lints", packages().map(|list| manifests(&list)));
+    check(
+        "each crate has a licence, the lints and what a registry shows",
+        packages().map(|list| manifests(&list)),
+    );
     check("each policy has a golden file", Ok(golden(&files)));
     check("the top folder", top_folder());
     check("no path of a developer's machine", Ok(developer_paths(&files)));
@@ -152,6 +155,17 @@ fn manifests(packages: &[Value]) -> Vec<String> {
         let path = package["manifest_path"].as_str().unwrap_or_default();
         if package["license"].as_str().is_none() {
             problems.push(format!("{path}: no license"));
+        }
+        // A registry shows these; what is not published says so by an empty list.
+        let is_published = package["publish"].is_null();
+        for key in ["description", "repository", "readme", "keywords", "categories"] {
+            let is_said = match &package[key] {
+                Value::Array(list) => !list.is_empty(),
+                value => value.is_string(),
+            };
+            if is_published && !is_said {
+                problems.push(format!("{path}: no {key}"));
+            }
         }
         let text = std::fs::read_to_string(path).unwrap_or_default();
         if !text.contains("[lints]\nworkspace = true") {
