@@ -10,6 +10,8 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 pub fn stay_on_one(number: usize) {
     let allowed = sched_getaffinity(None).expect("can be read");
     let all: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)).collect();
+    // Programs that run side by side begin at different processors.
+    let number = number + std::process::id() as usize;
     let mut one = CpuSet::new();
     one.set(all[number % all.len()]);
     sched_setaffinity(None, &one).expect("can be set");

@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 use std::{env, fs};
 
 use nfguard_lab::Netns;
@@ -66,6 +67,13 @@ pub fn example(name: &str) -> Command {
 #[must_use]
 pub fn many(count: u32) -> u32 {
     if env::var_os("NFGUARD_EMULATED").is_some() { count / 10 } else { count }
+}
+
+/// How long a test of many cases goes on. The test first makes the number of cases that its meaning
+/// needs, however long they take. The nightly run asks for more cases.
+#[must_use]
+pub fn time_box() -> Duration {
+    Duration::from_secs(if env::var_os("NFGUARD_THOROUGH").is_some() { 60 } else { 15 })
 }
 
 fn path_in(variable: &str) -> PathBuf {

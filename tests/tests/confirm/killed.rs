@@ -8,14 +8,14 @@ use std::thread;
 use std::time::Instant;
 
 use nfguard_lab::Netns;
-use nfguard_tests::program::{TempFile, command, nfguard};
+use nfguard_tests::program::{TempFile, command, nfguard, time_box};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 
 use super::{
-    A, B, ENOUGH, LONG, SHORT, listed, netns, over, path, plainly, policy_file, succeed, until,
-    waits, went_well_or_back,
+    A, B, LONG, SHORT, listed, netns, over, path, plainly, policy_file, succeed, until, waits,
+    went_well_or_back,
 };
 
 fn loader(file: &TempFile, time: &str) -> Command {
@@ -48,7 +48,7 @@ fn a_loader_that_is_killed_at_any_moment_leaves_what_was_there_before() {
                 succeed(&netns, &["rollback"]);
                 over(&netns);
                 for round in 0..6_u32 {
-                    if start.elapsed() > ENOUGH && killed.load(Ordering::Relaxed) >= 8 {
+                    if start.elapsed() > time_box() && killed.load(Ordering::Relaxed) >= 8 {
                         break;
                     }
                     let mut child = netns.run(|| loader(b, SHORT).spawn().expect("starts"));

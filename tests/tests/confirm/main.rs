@@ -32,9 +32,6 @@ const C: &str = r#"{ "version": 1, "rules": [
 /// Longer than any test, where nobody is to wait for it.
 const LONG: &str = "10m";
 
-/// On a machine that is slow, a test has done enough after this.
-const ENOUGH: Duration = Duration::from_secs(60);
-
 /// Our table as nft lists it, without what was counted; nothing if it is not there.
 fn listed(netns: &Netns) -> String {
     let all = netns.run(|| {

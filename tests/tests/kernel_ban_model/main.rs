@@ -11,15 +11,13 @@ use std::time::{Duration, Instant};
 
 use nfguard_ban::TABLE;
 use nfguard_tests::nft::nft;
+use nfguard_tests::program::time_box;
 use nfguard_tests::{processor, property};
 use proptest::test_runner::{TestCaseError, TestError};
 
 use packets::Ground;
 use run::{Run, Seen, Trouble};
 use steps::Action;
-
-/// After this a slow machine has seen enough.
-const ENOUGH: Duration = Duration::from_secs(60);
 
 /// What many sequences must have met.
 const ALL: [&str; 13] = [
@@ -71,7 +69,7 @@ fn any_order_of_operations_bans_whom_a_plain_model_bans() {
     let mut runner = property::runner(64, 500);
     let outcome = runner.run(&steps::actions(), |actions| {
         let (seen, sequences) = &mut *counts.borrow_mut();
-        if *sequences >= 10 && start.elapsed() > ENOUGH {
+        if *sequences >= 10 && start.elapsed() > time_box() {
             return Ok(());
         }
         *sequences += 1;

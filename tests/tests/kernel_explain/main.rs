@@ -12,13 +12,11 @@ use nfguard_netlink::eval::{Fate, Memory};
 use nfguard_netlink::{Expr, Nft, Table, load, protocol, text, unload};
 use nfguard_policy::{Flow, FlowPath, Payload, Policy, TABLE, explain};
 use nfguard_tests::nft::nft;
+use nfguard_tests::program::time_box;
 use nfguard_tests::{processor, property};
 use proptest::test_runner::{TestCaseError, TestError};
 
 use shots::{Place, Shot, Text, address, bytes, policies, shots};
-
-/// After this a slow machine has seen enough.
-const ENOUGH: Duration = Duration::from_secs(60);
 
 /// Counts the test's packets before and after all that could stop them, and then stops them: so
 /// none is answered, none is remembered, and the next is as new.
@@ -253,7 +251,7 @@ fn the_kernel_does_what_explain_foretells() {
     let counts = std::cell::RefCell::new((&mut seen, 0_u32));
     let outcome = runner.run(&(policies(), shots()), |(policy, shots)| {
         let (seen, policies) = &mut *counts.borrow_mut();
-        if *policies >= 20 && start.elapsed() > ENOUGH && too_few(seen).is_none() {
+        if *policies >= 20 && start.elapsed() > time_box() && too_few(seen).is_none() {
             return Ok(());
         }
         *policies += 1;

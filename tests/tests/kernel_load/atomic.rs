@@ -9,13 +9,9 @@ use std::time::{Duration, Instant};
 use nfguard_lab::{Netns, Probe, World};
 use nfguard_netlink::load as load_table;
 use nfguard_tests::nft::nft;
-use nfguard_tests::program::{command, nfguard};
+use nfguard_tests::program::{command, nfguard, time_box};
 
 use super::{A, B, compiled, held, kernel, load, netns, policy_file, world};
-
-/// After this a test has done enough on a machine that is slow. Machines that are not are done long
-/// before.
-const ENOUGH: Duration = Duration::from_secs(60);
 
 /// Counts what comes to the policy's hooks and what gets past them, both ways, by port.
 const WATCH: &str = "table inet watch {
@@ -109,7 +105,7 @@ fn a_thousand_reloads_lose_no_allowed_packet_and_let_no_denied_one_through() {
     let mut reloads = 0;
     under_fire(&world.host, &world.internet, || {
         let start = Instant::now();
-        while reloads < 1000 && (reloads < 20 || start.elapsed() < ENOUGH) {
+        while reloads < 1000 && (reloads < 20 || start.elapsed() < time_box()) {
             let next = if reloads % 2 == 0 { &b } else { &a };
             let change = load_table(&mut kernel, next).expect("loads");
             assert!(change.verified && !change.transaction.is_empty());
@@ -155,7 +151,7 @@ fn reloads_by_the_program_lose_nothing_either() {
             let answer = nfguard(&world.host, &["load".as_ref(), files[round % 2].path()]);
             assert_eq!(answer.status, Some(0), "{answer:?}");
             assert!(answer.stdout.contains("loaded into table inet nfguard"), "{answer:?}");
-            if round >= 10 && start.elapsed() > ENOUGH {
+            if round >= 10 && start.elapsed() > time_box() {
                 break;
             }
         }
@@ -183,7 +179,7 @@ fn a_load_that_is_killed_leaves_the_old_policy_or_the_new_one() {
     let start = Instant::now();
     let (mut current, mut killed, mut ended, mut changed) = (0, 0, 0, 0);
     for round in 0..2000_u32 {
-        let enough = if start.elapsed() > ENOUGH { 20 } else { 200 };
+        let enough = if start.elapsed() > time_box() { 20 } else { 200 };
         if killed >= enough && changed >= 5 {
             break;
         }
@@ -235,7 +231,7 @@ fn two_loads_at_once_both_end_well_and_one_policy_holds() {
         if round % 3 == 0 {
             assert_eq!(nfguard(&netns, &["unload"]).status, Some(0));
         }
-        if round >= 10 && start.elapsed() > ENOUGH {
+        if round >= 10 && start.elapsed() > time_box() {
             break;
         }
     }
