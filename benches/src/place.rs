@@ -7,10 +7,10 @@ use nix::sched::{CloneFlags, unshare};
 
 use crate::Result;
 
-/// Enters a mount namespace that nobody else sees. Call it before the first thread is started.
+/// Enters a mount namespace that no other process sees. Call it before the first thread is started.
 ///
 /// # Errors
-/// The process is still in the network namespace of whoever started the benchmark, or the kernel
+/// The process is still in the network namespace that the benchmark was started in, or the kernel
 /// makes no mount namespace.
 pub fn enter() -> Result<()> {
     let outside: Option<u64> =

@@ -63,7 +63,7 @@ pub fn in_turns(
         (0..runs * variants).map(|_| Netns::new()).collect::<std::io::Result<Vec<_>>>()?;
     let mut samples = vec![Samples::default(); variants];
     for (turn, netns) in namespaces.iter().enumerate() {
-        // Nobody always comes after the same one.
+        // The order changes, so that none always follows the same one.
         let variant = (turn + turn / variants) % variants;
         let sample = one(variant, netns)?;
         if let Some(samples) = samples.get_mut(variant) {

@@ -15,6 +15,7 @@ use crate::program;
 
 const ACTION: &str = include_str!("../../packaging/fail2ban/action.d/nfguard.conf");
 const JAILS: &str = include_str!("../../packaging/fail2ban/jail.d/traefik.conf");
+
 /// A server with files of its own, that ends with its value.
 #[derive(Debug)]
 pub struct Fail2Ban {

@@ -13,7 +13,7 @@ use crate::judge::{self, Place};
 pub enum Fate {
     /// It comes to the end of its hook.
     Pass,
-    /// It does not, and nobody hears of it.
+    /// It does not, and the sender is told nothing.
     Drop,
     /// It does not pass, and its sender hears so.
     Reject,
@@ -30,7 +30,7 @@ pub enum Way {
     Route,
 }
 
-/// A packet that nobody has sent before, with a source address of its own.
+/// A packet that was not sent before, with a source address of its own.
 #[derive(Clone, Debug)]
 pub struct Shot {
     /// As people call it.

@@ -4,7 +4,7 @@ use std::env;
 
 use proptest::test_runner::{Config, TestRunner};
 
-/// Tries so many inputs, or as many as `PROPTEST_CASES` says, and writes down none.
+/// Tries `cases` inputs, or the number in `PROPTEST_CASES`, and saves none.
 ///
 /// # Panics
 /// If that is no number.

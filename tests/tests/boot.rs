@@ -18,6 +18,7 @@ use serde_json::Value;
 
 const ATTACKER: &str = "203.0.113.66";
 const CLIENT: &str = "203.0.113.67";
+
 /// The files of a machine, which outlast its network namespaces.
 struct Disk(tempfile::TempDir);
 
@@ -56,7 +57,7 @@ impl Disk {
         self.run(netns, &["boot", &self.path("policy.json")])
     }
 
-    /// Bans somebody and goes down.
+    /// Bans an address and goes down.
     fn ban_and_save(&self, who: &str) {
         let before = netns();
         self.done(&before, &["ban", who, "--for", "1h"]);
@@ -89,7 +90,7 @@ impl Listener {
         Listener(socket)
     }
 
-    /// From whom packets have come since the last time.
+    /// Returns the senders of the packets since the last call.
     fn senders(&self) -> Vec<IpAddr> {
         let mut buffer = [0; 16];
         std::iter::from_fn(|| self.0.recv_from(&mut buffer).ok())
@@ -191,7 +192,7 @@ fn policy_and_bans_hold_from_the_first_packet_of_a_boot() {
         allowed.hears_only_the_client();
         for (name, listener) in [("denied", &denied), ("published", &published), ("inner", &inner)]
         {
-            assert_eq!(listener.senders(), [] as [IpAddr; 0], "{name} hears somebody");
+            assert_eq!(listener.senders(), [] as [IpAddr; 0], "{name} hears a packet");
         }
 
         // All of it would have got through.
@@ -272,12 +273,12 @@ fn a_policy_that_was_never_confirmed_does_not_come_back_with_the_next_boot() {
     assert!(answer.stderr.contains("never confirmed"), "{answer:?}");
     assert!(ruleset(&host).contains("\"web\"") && !ruleset(&host).contains("\"other\""));
 
-    // Somebody who sees what he does takes it all the same.
+    // An operator who sees the risk takes it all the same.
     disk.load(&host, &[]);
     let next = netns();
     assert_eq!(disk.boot(&next).status, Some(0));
     assert!(ruleset(&next).contains("\"other\""));
-    // Nobody waits for the machine that was switched off.
+    // A machine that was switched off has no load that waits.
     assert_eq!(disk.run(&before, &["confirm"]).status, Some(0));
 }
 
@@ -368,7 +369,7 @@ fn who_was_banned_for_a_scan_still_is_after_another_policy_was_put_in() {
     let is_banned = || disk.run(&world.host, &["bans"]).stdout.contains(ATTACKER);
     let deadline = Instant::now() + TIMEOUT;
     while !is_banned() {
-        assert!(Instant::now() < deadline, "nobody is banned");
+        assert!(Instant::now() < deadline, "no address is banned");
     }
     policy(2000);
     assert_eq!(disk.boot(&world.host).status, Some(0));

@@ -20,8 +20,8 @@ fn name() -> SocketAddr {
 /// As another user, on a thread of its own in the namespace.
 fn as_stranger<T: Send>(netns: &Netns, work: impl FnOnce() -> T + Send) -> T {
     netns.run(|| {
-        let nobody = Uid::from_raw(65534);
-        set_thread_res_uid(nobody, nobody, nobody).expect("root may");
+        let stranger = Uid::from_raw(65534);
+        set_thread_res_uid(stranger, stranger, stranger).expect("root may");
         work()
     })
 }

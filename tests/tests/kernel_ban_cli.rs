@@ -20,6 +20,7 @@ use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use serde_json::Value;
 
 const TRAEFIK: &str = include_str!("../../policies/traefik.json");
+
 fn listed(netns: &Netns) -> Vec<Value> {
     let answer = succeed(netns, &["bans", "--json"]);
     let answer: Value = serde_json::from_str(&answer.stdout).expect("JSON");
@@ -106,7 +107,7 @@ fn this_host_its_gateway_and_the_operator_are_never_banned_and_the_answer_names_
         assert_eq!(refused.status, Some(2), "{refused:?}");
         assert!(refused.stderr.contains(who), "{refused:?}");
     }
-    // Whoever works over SSH is spared by tools that know nothing of the session.
+    // Tools that know nothing of an SSH session do not ban its peer.
     let over_ssh = host.run(|| {
         let mut command = program::command(&["never"]);
         command.env("SSH_CONNECTION", "203.0.113.9 50000 198.51.100.2 22");
@@ -169,7 +170,7 @@ fn connections_of_the_banned_are_forgotten_if_asked_for() {
     let open = |from: &str| {
         let from: std::net::IpAddr = from.parse().expect("an address");
         let probe = Probe::tcp(&world.internet, to).from(from);
-        probe.timeout(TIMEOUT).connect().expect("nobody is banned yet")
+        probe.timeout(TIMEOUT).connect().expect("no address is banned yet")
     };
     let _open = ["203.0.113.66", "203.0.113.67", "203.0.113.68"].map(open);
     let tracked = || {
@@ -194,7 +195,7 @@ fn a_source_s_bans_end_together() {
     let answer = succeed(&netns, &["unban", "--source", "fail2ban/traefik"]);
     assert!(answer.stdout.contains("2 unbanned"), "{answer:?}");
     assert_eq!(targets(&netns), ["192.0.2.3"]);
-    succeed(&netns, &["unban", "--source", "nobody"]);
+    succeed(&netns, &["unban", "--source", "unknown"]);
     assert_eq!(nfguard(&netns, &["unban"]).status, Some(2));
 }
 
@@ -212,7 +213,7 @@ fn a_source_is_found_by_its_name_as_it_was_given() {
 #[test]
 fn who_names_nobody_is_told_so() {
     let netns = netns();
-    for target in ["", " ", "# nobody"] {
+    for target in ["", " ", "# none"] {
         let refused = nfguard(&netns, &["ban", target]);
         assert_eq!(refused.status, Some(2), "{refused:?}");
         assert!(refused.stderr.contains("has no address"), "{refused:?}");
@@ -282,7 +283,7 @@ fn unload_removes_the_policy_and_with_all_the_bans_too_and_no_other_table() {
     succeed(host, &["unload", "--all"]);
 }
 
-/// What `ban -` writes to a terminal while it bans so many.
+/// What `ban -` writes to a terminal while it bans `count` addresses.
 fn shown(count: u32) -> String {
     let netns = netns();
     let list: String = (0..count).map(|at| format!("10.0.{}.{}\n", at >> 8, at & 255)).collect();
@@ -408,7 +409,7 @@ fn bans_are_saved_to_standard_output_and_restored_from_standard_input() {
     assert_eq!(restored.status, Some(0), "{restored:?}");
     assert_eq!(targets(&there), targets(&here));
     let refused = nfguard_fed(&there, &["restore", "-"], &saved[..saved.len() - 40]);
-    assert!(refused.stderr.ends_with("nobody was banned\n"), "{refused:?}");
+    assert!(refused.stderr.ends_with("no address was banned\n"), "{refused:?}");
 }
 
 #[test]

@@ -23,7 +23,7 @@ fn target(text: &str) -> Target {
 }
 
 fn ban(bans: &Bans, text: &str, lasts: Option<Duration>) -> Ban<'static> {
-    let target = bans.admit(target(text)).expect("nobody's friend");
+    let target = bans.admit(target(text)).expect("not on the never-ban list");
     Ban { target, port: None, duration: lasts, source: "one", reason: "", created_at: None }
 }
 
@@ -31,11 +31,11 @@ fn seconds(seconds: u64) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
 
-/// So many addresses, from this one on.
+/// Returns `count` addresses, from this one on.
 fn addresses(bans: &Bans, first: [u8; 4], count: u32) -> Vec<Ban<'static>> {
     let first = u32::from_be_bytes(first);
     let address = |at: u32| Target::source(IpAddr::from((first + at).to_be_bytes()), 64);
-    let admitted = (0..count).map(|at| bans.admit(address(at)).expect("nobody's friend"));
+    let admitted = (0..count).map(|at| bans.admit(address(at)).expect("not on the never-ban list"));
     let ban = |target| Ban {
         target,
         port: None,

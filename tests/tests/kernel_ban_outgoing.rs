@@ -10,7 +10,7 @@ use nfguard_tests::program::{Answer, TempFile, nfguard};
 use nfguard_tests::wait::TIMEOUT;
 
 const BANNED: [&str; 2] = ["203.0.113.66", "2001:db8:66::1"];
-/// What is sent to somebody else afterwards has come: so has, or never will, what was sent before.
+/// A packet that was sent afterwards to another address has arrived. What was sent before has arrived too, or never will.
 const OTHER: [&str; 2] = ["203.0.113.67", "2001:db8:67::1"];
 
 fn load(world: &World, keys: &str) {
@@ -37,7 +37,7 @@ fn arrives(world: &World, from: &Netns, to: &str) -> bool {
     let mut arrivals = world.internet.capture().expect("captures");
     for to in [to, other] {
         let probe = Probe::udp(from, SocketAddr::new(to, 53)).timeout(Duration::from_millis(1));
-        assert!(!probe.run().passed(), "nobody answers there");
+        assert!(!probe.run().passed(), "nothing answers there");
     }
     let mut came = false;
     let last = arrivals.wait(TIMEOUT, |bytes| {

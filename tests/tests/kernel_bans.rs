@@ -23,7 +23,7 @@ fn target(text: &str) -> Target {
 }
 
 fn ban(bans: &mut Bans, text: &str, lasts: Option<Duration>) -> BanOutcome {
-    let target = bans.admit(target(text)).expect("nobody's friend");
+    let target = bans.admit(target(text)).expect("not on the never-ban list");
     let (source, reason) = ("a-test", "5 \"failures\"");
     let ban = Ban { target, port: None, duration: lasts, source, reason, created_at: None };
     bans.ban(&ban).expect("the kernel takes it")
@@ -55,7 +55,8 @@ struct Session(BufReader<TcpStream>);
 impl Session {
     fn open(world: &World, from: IpAddr, to: SocketAddr) -> Session {
         let probe = Probe::tcp(&world.internet, to).from(from).timeout(TIMEOUT);
-        let mut session = Session(BufReader::new(probe.connect().expect("nobody is banned yet")));
+        let mut session =
+            Session(BufReader::new(probe.connect().expect("no address is banned yet")));
         // The server greets.
         assert!(session.hears(TIMEOUT));
         session

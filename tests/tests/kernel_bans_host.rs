@@ -149,7 +149,8 @@ fn what_another_program_has_found_of_the_host_stays_in_the_rules_of_one_that_has
         host.run(open).expect("bans")
     };
     let mut first = open();
-    let target = first.admit("203.0.113.9".parse().expect("a target")).expect("nobody's friend");
+    let target =
+        first.admit("203.0.113.9".parse().expect("a target")).expect("not on the never-ban list");
     let ban =
         Ban { target, port: None, duration: None, source: "test", reason: "", created_at: None };
     first.ban(&ban).expect("is banned");
@@ -194,7 +195,7 @@ fn name_servers_are_spared_with_those_that_a_resolver_on_this_host_asks() {
 #[test]
 fn a_list_of_name_servers_may_be_absent_but_not_unreadable() {
     let host = netns();
-    let absent = never_with(&host, "ln -s ../run/nobody/resolv.conf /etc/resolv.conf");
+    let absent = never_with(&host, "ln -s ../run/absent/resolv.conf /etc/resolv.conf");
     assert_eq!(absent.status, Some(0), "{absent:?}");
     assert!(!absent.stdout.contains("name server"), "{absent:?}");
     let unreadable = never_with(&host, "mkdir /etc/resolv.conf");

@@ -21,7 +21,7 @@ const fn peer(number: u8) -> [IpAddr; 2] {
 }
 
 /// The host publishes a port of its container.
-const PUBLISHES: &str = "table inet somebody {
+const PUBLISHES: &str = "table inet other {
     chain publishes {
         type nat hook prerouting priority dstnat
         tcp dport 8080 dnat ip to 172.17.0.2:80
@@ -30,7 +30,7 @@ const PUBLISHES: &str = "table inet somebody {
 }\n";
 
 /// Without a rule that asks for it nothing is tracked.
-const TRACKS: &str = "table inet somebody {
+const TRACKS: &str = "table inet other {
     chain tracks { type filter hook input priority 0; ct state new accept; }
 }\n";
 
@@ -208,7 +208,7 @@ fn without_privilege_the_error_says_so() {
 fn a_connection_from_before_tracking_goes_on_if_the_kernel_is_told_of_it() {
     let world = world_with_container();
     let (host, internet) = (&world.host, &world.internet);
-    for (ip, rules) in [(World::HOST_V4, "somebody"), (World::HOST_V6, "else")] {
+    for (ip, rules) in [(World::HOST_V4, "other"), (World::HOST_V6, "else")] {
         let at = SocketAddr::new(ip, 22);
         let _server = host.serve_tcp(at).expect("a server");
         let [mut told, mut untold] = [(); 2].map(|()| open(internet, None, at));

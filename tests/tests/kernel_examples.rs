@@ -86,7 +86,7 @@ fn access_log_bans_whoever_fails_five_times_and_nobody_else() {
     let mut log = b"not of a log\n\xff\xfe - - [] \"GET /\xff HTTP/1.1\" 401 0\n\n".to_vec();
     for number in 0..5 {
         log.extend(request("203.0.113.66", "-", 401).bytes());
-        // Whoever wants to hide the status behind a user name of its own.
+        // A client that hides the status behind a user name of its own.
         log.extend(request("203.0.113.69", "x\" 200 1 \"", 401).bytes());
         // Each time another address of one network.
         log.extend(request(&format!("2001:db8:66:0:{number}::1"), "-", 401).bytes());

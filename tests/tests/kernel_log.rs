@@ -54,7 +54,7 @@ impl Nflog {
         })
     }
 
-    /// Waits until so many packets were told of, or nobody has told of one for a while.
+    /// Waits until `count` packets were reported, or none was for a while.
     fn prefixes(&self, wanted: usize) -> Vec<String> {
         let mut prefixes = Vec::new();
         let deadline = Instant::now() + Duration::from_secs(30);
@@ -109,7 +109,7 @@ fn send_udp(world: &World, port: u16, times: usize) {
     let to = SocketAddr::new(World::HOST_V4, port);
     for _ in 0..times {
         let probe = Probe::udp(&world.internet, to).timeout(Duration::from_millis(30));
-        assert!(!probe.run().passed(), "nobody listens at {to}");
+        assert!(!probe.run().passed(), "nothing listens at {to}");
     }
 }
 

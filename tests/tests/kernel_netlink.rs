@@ -206,7 +206,7 @@ fn a_commit_for_another_generation_changes_nothing() {
 
 #[test]
 fn a_foreign_table_of_our_name_stays_as_it_is() {
-    for head in ["", "comment \"somebody's\"; "] {
+    for head in ["", "comment \"another's\"; "] {
         let netns = netns();
         nft(
             &netns,
@@ -369,7 +369,7 @@ fn a_reader_sees_the_old_table_or_the_new_one_and_nothing_between() {
     let seen = thread::scope(|scope| {
         let writes = scope.spawn(move || {
             for round in 1..=200 {
-                load(&mut writer, &full(round % 2)).expect("nobody else writes");
+                load(&mut writer, &full(round % 2)).expect("no other program writes");
             }
         });
         let mut reader = kernel(&netns);

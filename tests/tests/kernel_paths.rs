@@ -39,7 +39,7 @@ fn must_pass(world: &World, from: [u8; 4], to: impl Into<IpAddr>, port: u16) {
     assert!(outcome.passed(), "{to}: {outcome}");
 }
 
-const SOMEBODY: [u8; 4] = [203, 0, 113, 7];
+const STRANGER: [u8; 4] = [203, 0, 113, 7];
 
 /// The internet sends packets for the routed address to the host.
 fn route_to_host(world: &World) {
@@ -86,7 +86,7 @@ fn what_somebodys_nat_brings_here_is_judged_by_the_port_that_was_asked_for() {
     route_to_host(&world);
     nft(
         &world.host,
-        "table ip somebody {
+        "table ip other {
             chain redirects {
                 type nat hook prerouting priority dstnat
                 ip daddr 198.51.100.60 tcp dport { 80, 443 } redirect to :6667
@@ -95,16 +95,16 @@ fn what_somebodys_nat_brings_here_is_judged_by_the_port_that_was_asked_for() {
     );
     let address = SocketAddr::new(World::HOST_V4, 6667);
     let _server = world.host.serve_tcp(address).expect("a server");
-    must_pass(&world, SOMEBODY, ROUTED, 80);
+    must_pass(&world, STRANGER, ROUTED, 80);
     load(
         &world,
         r#"{ "action": "deny", "from": "203.0.113.9" },
            { "action": "allow", "proto": "tcp", "port": 443 }"#,
     );
-    must_pass(&world, SOMEBODY, ROUTED, 443);
-    assert!(!tcp(&world, SOMEBODY, ROUTED, 80).passed(), "80 is not allowed");
+    must_pass(&world, STRANGER, ROUTED, 443);
+    assert!(!tcp(&world, STRANGER, ROUTED, 80).passed(), "80 is not allowed");
     assert!(!tcp(&world, [203, 0, 113, 9], ROUTED, 443).passed(), "denied before");
-    assert!(!tcp(&world, SOMEBODY, World::HOST_V4, 6667).passed(), "the port inside");
+    assert!(!tcp(&world, STRANGER, World::HOST_V4, 6667).passed(), "the port inside");
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn denials_hold_for_containers_behind_an_address_that_is_only_routed() {
     route_to_host(&world);
     nft(
         &world.host,
-        "table ip somebody {
+        "table ip other {
             chain publishes {
                 type nat hook prerouting priority dstnat
                 ip daddr 198.51.100.60 tcp dport 443 dnat to 172.17.0.2:8443
@@ -128,7 +128,7 @@ fn denials_hold_for_containers_behind_an_address_that_is_only_routed() {
         r#"{ "action": "deny", "from": "203.0.113.9" },
            { "action": "allow", "proto": "tcp", "port": 443 }"#,
     );
-    must_pass(&world, SOMEBODY, ROUTED, 443);
+    must_pass(&world, STRANGER, ROUTED, 443);
     assert!(!tcp(&world, [203, 0, 113, 9], ROUTED, 443).passed());
 }
 
@@ -143,7 +143,7 @@ fn a_rule_can_deny_what_a_convenience_allows() {
     let ping = |from: [u8; 4]| {
         Probe::ping(&world.internet, World::HOST_V4).from(IpAddr::from(from)).timeout(TIMEOUT)
     };
-    assert!(ping(SOMEBODY).run().passed());
+    assert!(ping(STRANGER).run().passed());
     assert!(!ping([203, 0, 113, 9]).timeout(Duration::from_millis(500)).run().passed());
 
     let container = world.container.as_ref().expect("a container");

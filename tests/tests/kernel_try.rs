@@ -1,4 +1,4 @@
-//! The rehearsal, and what a load does to whoever is connected.
+//! The rehearsal, and what a load does to open connections.
 
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -10,6 +10,7 @@ use nfguard_tests::program::{TempFile, nfguard};
 use nfguard_tests::wait::TIMEOUT;
 
 const TRAEFIK: &str = include_str!("../../policies/traefik.json");
+
 /// What `nfguard` prints that goes well with a policy.
 fn stdout(netns: &Netns, verb: &str, more: &[&str]) -> String {
     let file = TempFile::new("traefik.json", TRAEFIK);

@@ -101,7 +101,7 @@ fn nothing_that_is_denied_gets_in_whatever_others_do_to_their_rules_and_ours() {
         run(&world.host, "iptables-nft-restore", &["--noflush"], DOCKER);
         run(&world.host, "iptables-nft", &["-t", "nat", "-F"], "");
         run(&world.host, "iptables-nft-restore", &[], DOCKER);
-        // The ban is what nobody but the guard holds: it is gone for a moment, and measured.
+        // Only the guard still has the ban: it is gone for a moment, and measured.
         for _ in 0..5 {
             flush_all();
         }

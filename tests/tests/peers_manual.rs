@@ -125,7 +125,7 @@ fn the_version_says_commit_features_and_target() {
     let git =
         Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).current_dir(top).output();
     let commit = git.ok().filter(|output| output.status.success()).map(|output| output.stdout);
-    // Of sources without git nobody knows it.
+    // Sources without git do not tell it.
     let commit = commit.unwrap_or_else(|| b"unknown".to_vec());
     let commit = String::from_utf8(commit).expect("text");
     let expected = format!(

@@ -46,7 +46,7 @@ impl Stage {
     fn keep(&self, meanwhile: impl FnOnce()) {
         let state = self.state.path().to_str().expect("plain letters");
         let arguments = ["--keep", "--state-dir", state];
-        // Nobody has to read what is printed.
+        // What is printed need not be read.
         let reader = Reader::printing_to(&self.world.host, &arguments, Stdio::null());
         let second = self.nfguard(&["log", "--keep", "--group", "9"]);
         assert_eq!(second.status, Some(2), "{second:?}");

@@ -35,7 +35,7 @@ const GUARD_EXPOSURE: u32 = 16;
 /// The units in a folder of their own, as if the program were installed where it is, and enabled.
 fn enabled() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
-    // For whom systemd says what it would do.
+    // Units that systemd explains.
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("ours");
     let program = folder.path().join("nfguard");
     fs::copy(program::path(), &program).expect("built");

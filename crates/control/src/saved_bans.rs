@@ -104,12 +104,12 @@ pub fn restore(path: &Path, warn: Warn, mut next: impl FnMut(usize)) -> Result<R
         Err(Unreadable::OtherVersion(version)) => {
             return Err(Error::Usage(format!(
                 "{}: written by another version of nfguard (format {version}, this one reads \
-                 {VERSION}); nobody was banned",
+                 {VERSION}); no address was banned",
                 path.display()
             )));
         }
         Err(Unreadable::Damaged(why)) => {
-            let mut message = format!("{}: {why}; nobody was banned", path.display());
+            let mut message = format!("{}: {why}; no address was banned", path.display());
             // Not somebody else's file, or a device, that was given by mistake.
             if path != Path::new(STANDARD)
                 && text.starts_with(START)

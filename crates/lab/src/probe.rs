@@ -51,9 +51,9 @@ enum Kind {
 pub enum ProbeOutcome {
     /// The far side answered.
     Passed,
-    /// Somebody said no.
+    /// A host or router refused.
     Refused(Refusal),
-    /// Nobody said anything in time.
+    /// No answer came in time.
     TimedOut,
     /// The probe could not be sent: a mistake in the set-up, no verdict.
     Failed(String),

@@ -133,7 +133,7 @@ fn a_bridge_without_ports_takes_addresses() {
     world.host.bridge("br0").expect("a bridge");
     world.host.address("br0", address, 32).expect("its address");
     let outcome = Probe::ping(&world.internet, address).run();
-    assert!(!outcome.passed(), "nobody has a route to it");
+    assert!(!outcome.passed(), "no host has a route to it");
     world.internet.route(address, 32, World::HOST_V4).expect("a route");
     let patient = Duration::from_secs(30);
     assert!(Probe::ping(&world.internet, address).timeout(patient).run().passed());

@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             Ok(Vec::new())
         });
         match kernel.commit(&diff(None, &policy.compile()), None) {
-            // Nobody answered.
+            // There is no answer.
             Ok(()) | Err(Error::Unknown) => {}
             Err(error) => return Err(error.into()),
         }

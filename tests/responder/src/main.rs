@@ -8,7 +8,7 @@
 //! responder udp HOST:PORT MILLISECONDS  waits for its datagram to come back
 //! ```
 //!
-//! The server says whom it sees as its peer, and writes an access log as Traefik does.
+//! The server names the peer that it sees, and writes an access log as Traefik does.
 #![allow(clippy::print_stdout, reason = "what it prints is its answer")]
 
 use std::fs::{File, OpenOptions};

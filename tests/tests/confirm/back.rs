@@ -206,7 +206,7 @@ fn a_load_that_fails_or_changes_nothing_leaves_nothing_to_confirm() {
     over(&netns);
 }
 
-/// The last one that somebody has confirmed, or loaded without asking for confirmation.
+/// The last policy that was confirmed, or loaded without `--confirm`.
 #[test]
 fn a_second_load_while_one_waits_goes_back_to_what_was_there_before_both() {
     let (a, b, c) = (policy_file(A), policy_file(B), policy_file(C));

@@ -1,4 +1,4 @@
-//! `load --confirm`: what was there before comes back unless somebody says in time that it need not.
+//! `load --confirm`: the rules from before come back unless the load is confirmed in time.
 
 mod back;
 mod killed;
@@ -29,7 +29,7 @@ const C: &str = r#"{ "version": 1, "rules": [
     { "name": "third", "action": "allow", "port": 9090 },
     { "action": "allow", "direction": "out", "port": 53 } ] }"#;
 
-/// Longer than any test, where nobody is to wait for it.
+/// Longer than any test. No test waits for it.
 const LONG: &str = "10m";
 
 /// Our table as nft lists it, without what was counted; nothing if it is not there.
@@ -51,7 +51,7 @@ fn listed(netns: &Netns) -> String {
 /// The shortest time to confirm. A load on a slow machine may take as long, and has gone back then.
 const SHORT: &str = "1s";
 
-/// Loads what nobody is to confirm.
+/// Loads a policy that stays unconfirmed.
 #[track_caller]
 fn briefly(netns: &Netns, file: &TempFile, more: &[&str]) {
     let arguments = ["load", path(file), "--confirm", SHORT];

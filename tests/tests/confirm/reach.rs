@@ -98,7 +98,7 @@ fn a_peer_can_be_given_and_a_session_of_elsewhere_is_nobody_here() {
     assert!(cut("192.0.2.9") && cut("2001:db8:98::1") && cut("[2001:db8:98::1]:22"));
     assert!(!cut("203.0.113.9") && !cut("2001:db8:99::1"));
     assert!(!cut("192.0.2.9:80") && cut("192.0.2.9:81"));
-    assert_eq!(load("nobody").status, Some(2));
+    assert_eq!(load("a word").status, Some(2));
     // The machine that this is a namespace of has addresses of its own.
     let session = "192.0.2.9 50000 192.0.2.77 22";
     let other = over_ssh(&world.host, session, &["load", path(&elsewhere)]);
@@ -157,7 +157,7 @@ fn the_console_may_confirm_and_is_called_that() {
     let a = policy_file(A);
     succeed(&netns, &["load", path(&a), "--confirm", LONG]);
     let answer = confirm(&netns, None);
-    // Whoever runs this over SSH does so from elsewhere, as seen from the namespace.
+    // A session by SSH that runs this test is not one of the namespace.
     let from = answer["connection"].as_str().expect("a word");
     assert!(["console", "unseen"].contains(&from), "{answer}");
     assert_eq!(answer["proves_access"], false);

@@ -1,5 +1,5 @@
 //! A reverse proxy in a container, an access log on a folder that it shares with the host, the real
-//! Fail2Ban, and somebody who tries passwords.
+//! Fail2Ban, and an attacker who tries passwords.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +17,7 @@ use crate::docker::poll;
 use crate::engine::{Engine, Settings};
 use crate::story;
 
-/// How many of somebody's packets have come, and how many have got past every rule, Docker's too.
+/// Counts of a sender's packets: those that came, and those that passed every rule, Docker's too.
 const WATCH: &str = "table inet watch {
     counter came-attacker {}
     counter reached-docker-attacker {}

@@ -63,7 +63,7 @@ impl Open {
     }
 }
 
-/// A ban cuts the attacker from every path, and nobody else from any.
+/// A ban cuts the attacker from every path, and no other client from any.
 pub(crate) fn hold_on_every_path(ground: &Ground<'_>) {
     let Ground { world, docker, .. } = *ground;
     let passing = |from| -> Vec<Cell> {
@@ -77,8 +77,8 @@ pub(crate) fn hold_on_every_path(ground: &Ground<'_>) {
     ban(world, &ATTACKER);
     ground.stopped("banned", &theirs);
     their_open.must_be_cut(world);
-    ground.judged("somebody else is banned", &others);
-    others_open.must_live(world, "somebody else is banned");
+    ground.judged("another address is banned", &others);
+    others_open.must_live(world, "another address is banned");
 
     unban(world, &ATTACKER);
     ground.judged("unbanned", &theirs);
@@ -92,27 +92,27 @@ pub(crate) fn hold_without_a_policy(ground: &Ground<'_>) {
     ground.open("before the ban", &routed);
     ban(ground.world, &ATTACKER);
     ground.stopped("banned", &routed);
-    ground.open("somebody else is banned", &cells::routed(ground.docker, CLIENT));
+    ground.open("another address is banned", &cells::routed(ground.docker, CLIENT));
     unban(ground.world, &ATTACKER);
     ground.open("unbanned", &routed);
 }
 
-pub(crate) fn ban(world: &World, whom: &[IpAddr]) {
-    change(world, "ban", whom);
+pub(crate) fn ban(world: &World, addresses: &[IpAddr]) {
+    change(world, "ban", addresses);
 }
 
-pub(crate) fn unban(world: &World, whom: &[IpAddr]) {
-    change(world, "unban", whom);
+pub(crate) fn unban(world: &World, addresses: &[IpAddr]) {
+    change(world, "unban", addresses);
 }
 
-fn change(world: &World, verb: &str, whom: &[IpAddr]) {
-    for address in whom {
+fn change(world: &World, verb: &str, addresses: &[IpAddr]) {
+    for address in addresses {
         let answer = nfguard(&world.host, &[verb, &address.to_string()]);
         assert_eq!(answer.status, Some(0), "{answer:?}");
     }
 }
 
-/// Whether a datagram that a container sends to somebody arrives: nothing need come back.
+/// Whether a datagram that a container sends arrives. No answer is needed.
 pub(crate) fn is_sent_to(ground: &Ground<'_>, from: From, to: IpAddr) -> bool {
     let mut arrivals = ground.world.internet.capture().expect("captures");
     let cell = Cell {
@@ -122,7 +122,7 @@ pub(crate) fn is_sent_to(ground: &Ground<'_>, from: From, to: IpAddr) -> bool {
         wanted: false,
         open: false,
     };
-    ground.stopped("nobody answers there", &[cell]);
+    ground.stopped("nothing answers there", &[cell]);
     let arrived = arrivals.wait(Duration::from_millis(1), |bytes| {
         packet::destination(bytes) == Some(to) && bytes.len() > 20
     });

@@ -11,9 +11,9 @@ use nfguard_tests::wait::TIMEOUT;
 
 use crate::docker::{Docker, Kind};
 
-/// Somebody on the internet who does nothing wrong, IPv4 and IPv6.
+/// A client on the internet that does nothing wrong, IPv4 and IPv6.
 pub(crate) const CLIENT: [IpAddr; 2] = [v4(203, 7), v6(0x67)];
-/// Somebody who will be banned.
+/// The client that will be banned.
 pub(crate) const ATTACKER: [IpAddr; 2] = [v4(203, 66), v6(0x66)];
 /// The host by each family.
 pub(crate) const HOST: [IpAddr; 2] = [World::HOST_V4, World::HOST_V6];
@@ -56,7 +56,7 @@ pub(crate) struct Ground<'g> {
     pub(crate) docker: &'g dyn Docker,
 }
 
-/// What somebody on the internet asks of the host's published ports.
+/// Requests from the internet to the host's published ports.
 pub(crate) fn published(docker: &dyn Docker, from: [IpAddr; 2]) -> Vec<Cell> {
     let mut cells = Vec::new();
     for (from, host) in from.into_iter().zip(HOST) {
@@ -69,7 +69,7 @@ pub(crate) fn published(docker: &dyn Docker, from: [IpAddr; 2]) -> Vec<Cell> {
         cell(Kind::Udp, 443, true, true);
         cell(Kind::Tcp, 9000, false, true);
         cell(Kind::Udp, 9000, false, true);
-        // The container has no IPv6: docker-proxy answers, or nobody.
+        // The container has no IPv6: docker-proxy answers, or nothing does.
         let answered = host.is_ipv4() || docker.has_proxy();
         cell(Kind::Tcp, 4443, answered, answered);
         cell(Kind::Tcp, 9443, false, answered);

@@ -28,7 +28,7 @@ pub(crate) trait Docker: Sync {
     /// Makes the network and the containers.
     fn set_up(&self);
     fn restart(&self);
-    /// Makes `web` anew, with other addresses.
+    /// Makes `web` again, with other addresses.
     fn move_web(&self);
     /// Makes a network with a container that publishes 9444.
     fn add_network(&self);

@@ -1,6 +1,6 @@
 //! A real Docker Engine in namespaces of its own.
 //!
-//! Its mounts, its processes and its network are nobody else's, and end with the value: the first
+//! Its mounts, its processes and its network are its own, and end with the value: the first
 //! process of its process namespace reads from a pipe that this process holds, so that not even a
 //! test that is killed leaves anything running.
 
@@ -361,7 +361,7 @@ impl Drop for Engine<'_> {
     }
 }
 
-/// The kernel lets go of a group a moment after its last process. Nobody is hurt by one that stays
+/// The kernel lets go of a group a moment after its last process. One that stays does no harm
 /// but the test that looks.
 fn remove_cgroups(folder: &Path) {
     let inner = fs::read_dir(folder).into_iter().flatten().flatten();

@@ -112,7 +112,7 @@ impl<'w> Replay<'w> {
         kernel.forget_connections(is_udp).expect("forgotten");
     }
 
-    /// Its rules and its relays: all of them anew, as after a start.
+    /// Its rules and its relays: all of them once more, as after a start.
     fn start(&self) {
         self.state.lock().expect("no panic").proxies.clear();
         let ((web, web6), (two, _)) = (self.address("web"), self.address("two"));

@@ -54,7 +54,7 @@ pub(crate) fn world() -> World {
     world
 }
 
-/// What answers on the internet, whoever is asked.
+/// What answers on the internet, at every address.
 fn servers(world: &World) -> Vec<Server> {
     let mut servers = Vec::new();
     for address in [World::INTERNET_V4, World::INTERNET_V6] {
@@ -121,7 +121,7 @@ pub(crate) fn tell(world: &World, docker: &dyn Docker) {
     bans::hold_on_every_path(ground);
     unchanged("banned and unbanned");
 
-    // Loaded anew, with other rules, while containers run.
+    // Loaded again, with other rules, while containers run.
     let deny = r#"{ "action": "deny", "direction": "out", "in_interface": "br-backend",
         "proto": "tcp", "port": 80 },"#;
     load(world, deny, "");
@@ -198,7 +198,7 @@ fn peers_are_seen(world: &World, docker: &dyn Docker) {
     }
 }
 
-/// What is sent to somebody banned goes out, unless the policy says otherwise.
+/// Packets to a banned address go out, unless the policy says otherwise.
 fn nothing_is_sent_to_the_banned(ground: &Ground<'_>, backend: &str) {
     let banned: IpAddr = [192, 0, 2, 66].into();
     let other: IpAddr = [192, 0, 2, 67].into();
@@ -224,7 +224,7 @@ fn rules(world: &World, docker: &dyn Docker) -> Vec<String> {
         let counted = line.starts_with(':').then(|| line.split_once(" [")).flatten();
         counted.map_or(line, |(chain, _)| chain)
     });
-    // With handles, so that a rule that was made anew is seen.
+    // With handles, so that a rule that was replaced is seen.
     let list = ["-a", "-s", "list", "ruleset"];
     let listing = world.host.run(|| Command::new("nft").args(list).output().expect("nft starts"));
     let listing = "\n".to_owned() + &String::from_utf8(listing.stdout).expect("text");

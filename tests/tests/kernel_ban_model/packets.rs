@@ -19,7 +19,7 @@ const FIRST: u16 = 1024;
 pub(crate) type Packet = (IpAddr, Port);
 
 /// Raw sockets: those of the internet send from any address, those of the host get all that the
-/// firewall lets in, whether somebody listens or not.
+/// firewall lets in, whether a program listens or not.
 pub(crate) struct Ground {
     pub(crate) host: Netns,
     _internet: Netns,
@@ -124,7 +124,7 @@ const IPV4_HEADER: usize = 20;
 
 fn send(socket: &Socket, from: IpAddr, to: IpAddr, from_port: u16, port: Port) {
     let (protocol, payload) = match port.protocol {
-        // Nobody answers a reset.
+        // A reset has no answer.
         Protocol::Tcp => (TCP, packet::tcp(from, to, from_port, port.number, packet::RST)),
         Protocol::Udp => (UDP, packet::udp(from, to, from_port, port.number, b"")),
     };

@@ -32,7 +32,7 @@ pub(crate) type Seen = BTreeMap<&'static str, u32>;
 pub(crate) struct Run<'a> {
     pub(crate) ground: &'a mut Ground,
     seen: &'a mut Seen,
-    /// Only the first tells whom to spare; the second hears of it from the kernel.
+    /// Only the first names never-ban entries; the second reads them from the kernel.
     bans: [Bans; 2],
     pub(crate) model: Model,
     /// A ban that ends sooner is waited for, so that a step and a look at its outcome fit before.

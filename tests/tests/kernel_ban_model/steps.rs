@@ -5,7 +5,7 @@ use proptest::option;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::sample::{select, subsequence};
 
-/// As somebody writes it, and what it means.
+/// The text that is written, and what it means.
 pub(crate) type Written = (&'static str, &'static str);
 
 const TARGETS: [Written; 18] = [
@@ -59,7 +59,7 @@ pub(crate) const SENDERS: [&str; 14] = [
     "2001:db8:b::1",
 ];
 
-/// Ports that somebody is banned from, and that packets are sent to. Nobody is banned from the last.
+/// Ports of bans, and of the packets that are sent. No ban has the last one.
 pub(crate) const PORTS: [&str; 3] = ["443/tcp", "443/udp", "53/udp"];
 
 const SOURCES: [&str; 2] = ["one", "two"];

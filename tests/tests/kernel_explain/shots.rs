@@ -99,7 +99,7 @@ fn shot(is_v6: bool) -> impl Strategy<Value = Shot> {
     let one_of = move |v4: &[&str], v6: &[&str]| {
         select((if is_v6 { v6 } else { v4 }).iter().map(|it| address(it)).collect::<Vec<_>>())
     };
-    let somebody = || {
+    let anyone = || {
         one_of(
             &["192.0.2.7", "192.0.2.9", "203.0.113.200", "198.51.100.1"],
             &["2001:db8:7::1", "2001:db8:7::2", "2001:db8:9::1", "2001:db8:1::1"],
@@ -120,17 +120,17 @@ fn shot(is_v6: bool) -> impl Strategy<Value = Shot> {
     };
     let published = select(PUBLISHED.to_vec());
     prop_oneof![
-        4 => (way(Place::Internet, FlowPath::In, "eth0", ""), somebody(), Just(host)),
-        2 => (way(Place::Internet, FlowPath::In, "eth0", ""), somebody(), groups()),
-        3 => (way(Place::Host, FlowPath::Out, "", "eth0"), Just(host), somebody()),
+        4 => (way(Place::Internet, FlowPath::In, "eth0", ""), anyone(), Just(host)),
+        2 => (way(Place::Internet, FlowPath::In, "eth0", ""), anyone(), groups()),
+        3 => (way(Place::Host, FlowPath::Out, "", "eth0"), Just(host), anyone()),
         1 => (way(Place::Host, FlowPath::Out, "", "eth0"), Just(host), groups()),
         1 => (way(Place::Host, FlowPath::Out, "", "docker0"), Just(host), Just(container)),
         1 => (way(Place::Host, FlowPath::Out, "", "lo"), Just(host), Just(host)),
-        2 => (way(Place::Internet, FlowPath::Forward, "eth0", "docker0"), somebody(), Just(container)),
-        2 => (way(Place::Container, FlowPath::Forward, "docker0", "eth0"), Just(container), somebody()),
+        2 => (way(Place::Internet, FlowPath::Forward, "eth0", "docker0"), anyone(), Just(container)),
+        2 => (way(Place::Container, FlowPath::Forward, "docker0", "eth0"), Just(container), anyone()),
         3 => (
             published.prop_map(|(_, inner)| (Place::Internet, FlowPath::Published(inner), ("eth0", "docker0"))),
-            somebody(),
+            anyone(),
             Just(host),
         ),
     ]
@@ -144,7 +144,7 @@ fn shot(is_v6: bool) -> impl Strategy<Value = Shot> {
     })
 }
 
-/// What a packet can carry, answers and errors of ICMP among it that nobody asked for.
+/// What a packet can carry, unsolicited answers and errors of ICMP among it.
 fn payload(path: FlowPath, is_v6: bool) -> BoxedStrategy<Payload> {
     let sources = match path {
         FlowPath::Published(inner) => {

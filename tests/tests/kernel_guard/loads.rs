@@ -35,7 +35,7 @@ fn loading_unloading_and_going_back_work_as_without_a_guard_and_what_is_loaded_i
     is_guarded(&table_b);
     run(&["boot", path_a]);
     is_guarded(&table_a);
-    // Nobody confirms: a process of its own goes back, and the guard keeps what is back.
+    // No confirmation comes: the watchdog rolls back, and the guard keeps the old rules.
     let answer = nfguard(&netns, &["--state-dir", kept, "load", path_b, "--confirm", "1s"]);
     let late = answer.stderr.contains("longer than there was time to confirm");
     assert_eq!(answer.status, Some(if late { 3 } else { 0 }), "{answer:?}");
@@ -67,7 +67,7 @@ fn a_guard_that_was_killed_leaves_the_rules_and_the_next_one_takes_them_over_as_
     guard.kill();
     assert_eq!(policy(&netns), meant, "the rules outlive it");
     assert_eq!(banned(&netns).len(), 1);
-    // Nobody has to be there for a load.
+    // A load needs no guard.
     let b = policy_file(B);
     succeed(&netns, &["load", b.path().to_str().expect("plain letters")]);
     succeed(&netns, &["load", a.path().to_str().expect("plain letters")]);

@@ -11,7 +11,7 @@ use super::{banned, json, policy_file, succeed, until, world};
 const POLICY: &str = r#"{ "version": 1, "scan": {}, "rules": [
     { "name": "web", "action": "allow", "port": 443 } ] }"#;
 
-/// Somebody sends what nobody sends in earnest.
+/// Sends a packet with illegal flags.
 fn scan_from(world: &World, from: &str) {
     let (from, to) = (from.parse().expect("an address"), World::HOST_V4);
     let null = packet::tcp(from, to, 40_000, 9, 0);
@@ -65,7 +65,7 @@ fn the_guard_has_the_rules_spare_who_is_never_banned() {
     until("is spared", &guard, || is_spared(7));
     scan_from(&world, "203.0.113.7");
     scan_from(&world, "203.0.113.77");
-    until("somebody is banned", &guard, || !banned(&world.host).is_empty());
+    until("an address is banned", &guard, || !banned(&world.host).is_empty());
     assert_eq!(banned(&world.host), ["203.0.113.77 scan"]);
     succeed(&world.host, &["never", "remove", "203.0.113.0/28"]);
     until("is spared no longer", &guard, || !is_spared(7));

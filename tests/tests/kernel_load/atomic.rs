@@ -28,7 +28,7 @@ const WATCH: &str = "table inet watch {
 }
 ";
 
-/// Sends datagrams that nobody answers, so that each is judged by the rules and none by what went
+/// Sends datagrams without an answer, so that each is judged by the rules and none by what went
 /// before it, until told to stop.
 fn send(from: &Netns, to: [SocketAddr; 2], stop: &AtomicBool) {
     let any = if to[0].is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };

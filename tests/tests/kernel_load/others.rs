@@ -39,7 +39,7 @@ fn other_tables_stay_as_they_are_byte_for_byte() {
     let netns = netns();
     nft(&netns, DOCKER);
     let tables = ["ip nat", "ip filter", "ip6 filter", "inet other", "netdev early"];
-    // Handles show that nothing was made anew.
+    // Handles show that nothing was replaced.
     let others = || {
         let output = netns.run(|| {
             let list = |table: &&str| {
@@ -62,7 +62,7 @@ fn other_tables_stay_as_they_are_byte_for_byte() {
     same("a reload");
     nft(&netns, "add map inet nfguard m { type mark : verdict; }\n");
     load(&netns, &files[1]);
-    same("a load that made our table anew");
+    same("a load that replaced our table");
     let unloaded = nfguard(&netns, &["unload"]);
     assert_eq!(unloaded.status, Some(0), "{unloaded:?}");
     same("unload");

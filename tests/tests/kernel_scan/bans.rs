@@ -1,4 +1,4 @@
-//! A ban for a scan is a ban like any others, to whoever is banned and to whoever lists them.
+//! A ban for a scan is a ban like any other, for its target and in every list.
 
 use std::io::Write as _;
 
@@ -28,8 +28,8 @@ fn the_banned_are_dropped_ahead_of_all_and_their_connections_cut() {
 fn nothing_is_sent_to_the_banned_where_the_policy_says_so() {
     let mut ground = Ground::with(USUAL, r#""default": { "out": "accept" },"#);
     let more = r#""default": { "out": "accept" }, "ban_outgoing": true,"#;
-    let somebody = [(A, "192.0.2.8"), (A6, "2001:db8:8::1")];
-    let servers = somebody.map(|(banned, other)| {
+    let pairs = [(A, "192.0.2.8"), (A6, "2001:db8:8::1")];
+    let servers = pairs.map(|(banned, other)| {
         let serve = |at| ground.world.internet.serve_udp((address(at), 53)).expect("serves");
         [serve(banned), serve(other)]
     });
@@ -37,13 +37,13 @@ fn nothing_is_sent_to_the_banned_where_the_policy_says_so() {
         let probe = Probe::udp(&ground.world.host, (address(at), 53));
         probe.timeout(std::time::Duration::from_secs(seconds)).run()
     };
-    for (banned, other) in somebody {
+    for (banned, other) in pairs {
         ground.tcp(banned, 9, 0);
         assert!(ground.is_banned(banned));
         assert!(asks(&ground, other, TIMEOUT.as_secs()).passed());
     }
     ground.load(USUAL, more);
-    for (banned, other) in somebody {
+    for (banned, other) in pairs {
         let refused = ProbeOutcome::Refused(Refusal::NotPermitted);
         assert_eq!(asks(&ground, banned, 1), refused, "{banned}");
         assert!(asks(&ground, other, TIMEOUT.as_secs()).passed());
@@ -94,7 +94,7 @@ fn unban_ends_it_and_forgets_what_was_held_against_it() {
             assert!(ground.find(what, source).is_none(), "{what} {source}");
         }
         ground.syns(source, 2000, 5);
-        assert!(!ground.is_banned(source), "it begins anew");
+        assert!(!ground.is_banned(source), "it begins again");
         ground.syn(source, 3000);
         assert!(ground.is_banned(source));
     }
@@ -170,7 +170,7 @@ fn a_load_that_fails_late_keeps_them() {
     let mut ground = Ground::new(USUAL);
     ground.tcp(B, 9, 0);
     assert!(ground.is_banned(B));
-    // The policy itself has no need of them; the table of bans has no room for so many.
+    // The policy itself has no need of them; the table of bans has no room for all.
     let allies: Vec<String> = (0..16_500)
         .map(|at| format!("\"10.{}.{}.{}\"", at >> 15, at >> 7 & 255, at << 1 & 255))
         .collect();

@@ -1,4 +1,4 @@
-//! One packet with flags that nobody sends in earnest.
+//! One packet with illegal flags.
 
 use nfguard_lab::packet::{ACK, FIN, PSH, RST, SYN, URG};
 

@@ -10,7 +10,7 @@ use nfguard_tests::wait::TIMEOUT;
 
 use crate::{A, A6, B, Ground, USUAL, address};
 
-/// Two closed ports are a scan, and nobody is known.
+/// Two closed ports are a scan, and no peer is known.
 const STRICT: &str = r#"{ "ports": 2, "seconds": 3600, "known_seconds": 0 }"#;
 
 #[test]
@@ -25,7 +25,7 @@ fn who_is_never_banned_is_not_banned_for_a_scan() {
     assert!(ground.count("scan/exempt") > 0);
     ground.tcp("192.0.2.16", 9, 0);
     assert!(ground.is_banned("192.0.2.16"), "the control");
-    // Somebody else of its network is banned, and the one is spared all the same.
+    // Another address of its network is banned; the entry itself is not.
     ground.tcp("2001:db8:7::2", 9, 0);
     assert!(ground.is_banned(A6));
     let dropped = ground.count("scan/dropped");
@@ -102,7 +102,7 @@ fn an_office_behind_one_address_is_not_banned_for_the_wrong_bookmarks_of_many() 
 fn to_begin_a_connection_makes_nobody_known() {
     let mut ground = Ground::new(USUAL);
     let _servers = ground.serve();
-    // As somebody does who sends in another's name, and sees no answer.
+    // As a sender does with a forged source, who sees no answer.
     let send = packet::PSH | packet::ACK;
     for flags in [packet::SYN, packet::ACK, send, send] {
         ground.tcp(A, 80, flags);

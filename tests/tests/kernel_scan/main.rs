@@ -1,4 +1,4 @@
-//! Whom the kernel bans for a scan, and whom it does not, by real packets.
+//! Sources that the kernel bans for a scan, and those that it does not, by real packets.
 
 mod bans;
 mod closed;
@@ -112,7 +112,7 @@ impl Ground {
         self.send(from, protocol::UDP, |from, to| packet::udp(from, to, from_port, port, b"x"));
     }
 
-    /// The ports from here on, so many.
+    /// Returns `count` ports from this one on.
     fn syns(&mut self, from: &str, first: u16, count: u16) {
         (first..first + count).for_each(|port| self.syn(from, port));
     }

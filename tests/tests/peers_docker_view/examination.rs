@@ -177,7 +177,7 @@ fn forwarding_that_is_off_is_found_where_containers_are_published() {
     assert!(what(&doctor(&world.host), "ip-forward-off").contains("net.ipv6"));
 }
 
-/// Rules of somebody else's, the program that loads them, and whether they drop what comes to 443.
+/// Rules of another program, the program that loads them, and whether they drop what comes to 443.
 const OTHERS: [(&str, &str, Option<&str>); 14] = [
     ("nft", "table inet mine { chain in { type filter hook input priority 0; policy drop;
         iif lo accept; ct state established,related accept; tcp dport { 22, 80 } accept; }; }",

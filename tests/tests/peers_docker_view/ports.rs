@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::{BACKENDS, Backend, NOWHERE, Relay, json, load, reaches, rules, serve, socket_path};
 
-/// 80 is published, 443 nobody answers, 2222 a process does, 7000 docker-proxy; 9000 is published
+/// 80 is published, nothing answers at 443, a process does at 2222, 7000 docker-proxy; 9000 is published
 /// and not allowed.
 const POLICY: &str = r#"{ "name": "web", "action": "allow", "proto": "tcp", "port": [80, 443, 2222, 7000] },
     { "name": "range", "action": "allow", "proto": "udp", "port": "6000-6005" }"#;
@@ -184,13 +184,13 @@ fn docker(path: &Path, answers: Vec<String>) -> JoinHandle<Vec<String>> {
     thread::spawn(move || {
         let mut asked = Vec::new();
         for answer in answers {
-            let (mut stream, _) = listener.accept().expect("somebody asks");
+            let (mut stream, _) = listener.accept().expect("a client asks");
             let (mut request, mut len) = ([0; 1024], 0);
             while !request[..len].ends_with(b"\r\n\r\n") {
                 len += stream.read(&mut request[len..]).expect("a question");
             }
             asked.push(String::from_utf8_lossy(&request[..len]).into_owned());
-            stream.write_all(answer.as_bytes()).expect("somebody reads");
+            stream.write_all(answer.as_bytes()).expect("the client reads");
         }
         asked
     })

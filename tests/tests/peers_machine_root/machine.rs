@@ -1,6 +1,6 @@
 //! A machine that boots: a real systemd, first of the processes of namespaces of its own.
 //!
-//! Its root is made anew for each boot, of this machine's programs, which it cannot write to, and of
+//! Its root is made for each boot, of this machine's programs, which it cannot write to, and of
 //! a disk that outlasts it. Of systemd's own units only the journal is there: others would set what
 //! all namespaces share. It ends with its value, and with the test, even one that is killed: the
 //! shell that started it reads from a pipe that the test holds.

@@ -27,7 +27,7 @@ const fn case(name: &'static str, banned: Banned) -> Case {
     Case { name, note: "", ports: "1-200,443", banned }
 }
 
-/// Whoever has sent data is known to nfguard.
+/// A peer that has sent data is known to nfguard.
 pub(crate) const AFTER_A_VISIT: &str = "after a visit to port 80";
 
 /// With `-r`, ports come one after the other, and it is known which is the sixth.
@@ -58,13 +58,13 @@ pub(crate) const CASES: [Case; 23] = [
 ];
 
 /// Each packet from another source, all of them forged: each of the first flood would be banned at
-/// once, of the second, nobody.
+/// once; the second bans none.
 pub(crate) const FORGED: [&str; 2] =
     ["hping3 -F --rand-source -i u100", "hping3 -S --rand-source -i u100"];
 /// How many packets hping3 sends.
 pub(crate) const MANY: usize = 1000;
 
-/// In whose name somebody sends besides. The last one is the host's gateway.
+/// The forged senders besides. The last one is the host's gateway.
 pub(crate) const DECOYS: [&str; 5] =
     ["198.18.200.1", "198.18.200.2", "198.18.200.3", "198.18.200.4", "198.51.100.1"];
 
@@ -88,7 +88,7 @@ impl Case {
         if !self.is_nmap() {
             return flood(name, ports);
         }
-        let whom = match name.rsplit_once(' ') {
+        let senders = match name.rsplit_once(' ') {
             Some((_, "-D")) => DECOYS.join(","),
             Some((_, "-sI")) => source(zombie, false).to_string(),
             _ => String::new(),
@@ -96,7 +96,7 @@ impl Case {
         let retries = if name.ends_with("-T1") { 0 } else { 1 };
         let host = Side::host(self.is_v6());
         format!(
-            "{name} {whom} -p {ports} -n -Pn --max-retries {retries} --host-timeout 170s -oG - {host}"
+            "{name} {senders} -p {ports} -n -Pn --max-retries {retries} --host-timeout 170s -oG - {host}"
         )
     }
 }

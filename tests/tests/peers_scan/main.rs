@@ -75,13 +75,13 @@ fn nfguard_stops_scans_and_serves_others_and_ufw_with_psad_is_scanned() {
     }
     assert_eq!(ours.served.0, ours.served.1, "the honest client is served");
     assert!(!ours.banned.contains_key(&address(CLIENT)));
-    // At most a hundred, and then so many a minute; it may have taken some minutes.
+    // At most a hundred, and then as many in each further minute; it may have taken some minutes.
     assert!((90..500).contains(&ours.forged[0]) && ours.forged[1] == 0, "{:?}", ours.forged);
     // Who is forged is banned, too, but not who is never banned.
     let banned = |who| ours.banned.contains_key(&address(who));
     assert_eq!(DECOYS.map(banned), [true, true, true, true, false]);
 
-    // The ways of PSAD are its own; but UFW answers, and nobody stops nmap in time.
+    // The ways of PSAD are its own; but UFW answers, and nothing stops nmap in time.
     for theirs in [&write_up, &level_3] {
         let first = &theirs.outcomes[0];
         assert!(first.learned.starts_with("80"), "{first:?}");
@@ -160,7 +160,7 @@ fn run(words: &str) -> String {
     let mut command = Command::new("timeout");
     command.args(["--kill-after=5", "200"]).args(words.split_whitespace());
     let output = command.output().expect("is installed; `cargo xtask setup` does it");
-    // hping3 fails where nobody answers.
+    // hping3 fails where nothing answers.
     let is_done = |status| status == 0 || (status == 1 && words.starts_with("hping3"));
     assert!(output.status.code().is_some_and(is_done), "{words}: {output:?}");
     String::from_utf8_lossy(&output.stdout).into_owned()

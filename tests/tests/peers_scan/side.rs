@@ -179,7 +179,7 @@ impl Side {
                 let mut command = Command::new(program);
                 command.args(["-w", "-nvxL", "PSAD_BLOCK_INPUT"]).output().expect("is installed")
             });
-            // Without such a chain nobody is.
+            // Without such a chain no source is.
             for line in String::from_utf8_lossy(&output.stdout).lines() {
                 let mut words = line.split_whitespace();
                 let packets = words.next().and_then(|word| word.parse::<u64>().ok());

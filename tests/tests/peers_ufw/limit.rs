@@ -53,7 +53,7 @@ fn the_sixth_connection_of_a_source_in_30_seconds_is_refused() {
         "v4, six, one after 12 s and one after 31 s",
         [&BURST[..], &[false, false]].concat(),
     );
-    // Whoever has one IPv6 address has the other 2^64 of its network too.
+    // The holder of one IPv6 address has the other 2^64 of its network too.
     expected.insert("v6, six, the last from a neighbour", BURST.to_vec());
     assert_eq!(by_us, expected, "nfguard");
 }

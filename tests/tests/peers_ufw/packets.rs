@@ -30,7 +30,7 @@ fn incoming(shots: &mut Shots, host: IpAddr) {
         udp(shots, Way::In, host, "", (40_000, port));
     }
     for source in [53, 123, 443] {
-        udp(shots, Way::In, host, &format!(" answer nobody asked from {source}"), (source, 50_000));
+        udp(shots, Way::In, host, &format!(" unsolicited answer from {source}"), (source, 50_000));
     }
     for (what, flags) in odd_flags() {
         for port in [22, 80, 8080] {
@@ -183,7 +183,7 @@ fn udp(shots: &mut Shots, way: Way, to: IpAddr, what: &str, (source, port): (u16
     });
 }
 
-/// Every type that is in use, as nobody asked for it.
+/// Every type that is in use, unsolicited.
 fn icmp(shots: &mut Shots, way: Way, to: IpAddr) {
     for (kind, code) in
         [(0, 0), (3, 1), (3, 3), (3, 4), (4, 0), (5, 1), (8, 0), (9, 0), (10, 0), (11, 0), (12, 0)]

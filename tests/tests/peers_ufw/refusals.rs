@@ -15,7 +15,7 @@ use crate::nfguard_load;
 const ANSWERS: [(u16, u8, bool, bool); 5] = [
     (113, TCP, true, true),
     (113, UDP, false, false),
-    // Nobody hears from ufw's default what a closed port would say; from nfguard's they do.
+    // ufw's default does not answer as a closed port would; nfguard's does.
     (114, TCP, false, true),
     (114, UDP, false, false),
     (114, 47, false, false),

@@ -63,7 +63,7 @@ const DIFFERS: &[(Place, Place, &[What], bool, &str)] = &[
         true,
         "the host's own proxy must reach its containers on any port",
     ),
-    (Internet, Container, &[Ping], false, "nobody said that containers may be pinged"),
+    (Internet, Container, &[Ping], false, "no rule says that containers may be pinged"),
 ];
 
 #[test]
@@ -130,7 +130,7 @@ fn netns(world: &World, place: Place) -> &Netns {
     match place {
         Host => &world.host,
         Internet => &world.internet,
-        Loopback => panic!("nobody is only there"),
+        Loopback => panic!("no host is only there"),
         Container => world.container.as_ref().expect("the world was made with one"),
     }
 }

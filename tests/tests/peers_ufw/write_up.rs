@@ -18,7 +18,7 @@ const DIFFERENCES: &[Difference] = &[
     Difference {
         packets: &["in v6 icmpv6 129 "],
         passes: Peer::Ufw,
-        why: "an echo reply that nobody asked for is invalid; only who pings a whole group misses it",
+        why: "an unsolicited echo reply is invalid; only a ping to a whole group misses it",
     },
     Difference {
         packets: &["in v6 icmpv6 151 link-local 1", "in v6 icmpv6 152 link-local 1"],
@@ -63,7 +63,7 @@ const DIFFERENCES: &[Difference] = &[
             "out v6 icmpv6 149 global 255",
         ],
         passes: Peer::Ufw,
-        why: "nobody uses SEND, secured neighbour discovery",
+        why: "SEND, secured neighbour discovery, is not in use",
     },
     Difference {
         packets: &[

@@ -4,7 +4,7 @@
 #[derive(Clone, Debug)]
 pub(crate) struct RuleSet {
     pub(crate) commands: Vec<String>,
-    /// So many of them were given for the rule set before.
+    /// How many of them were given for the rule set before.
     pub(crate) given: usize,
     /// For what comes in, goes out and passes through.
     pub(crate) defaults: [&'static str; 3],
@@ -159,7 +159,7 @@ fn rule(dice: &mut Dice) -> String {
             long(dice, &mut words);
         }
     }
-    words.extend(dice.once_in(6).then(|| "comment 'said by \"somebody\"'".to_owned()));
+    words.extend(dice.once_in(6).then(|| "comment 'said by \"me\"'".to_owned()));
     words.join(" ")
 }
 

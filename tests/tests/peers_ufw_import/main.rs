@@ -102,10 +102,10 @@ fn compare(
     let refused = folder.ufw(commands);
     let [judge, ours] =
         [(); 2].map(|()| World::with_container().unwrap_or_else(|error| needs_namespaces(&error)));
-    // Made under the lock, so that nobody makes the same one at the same time.
+    // Made under the lock, so that no other test makes the same one at the same time.
     let base = bases
         .lock()
-        .expect("nobody panicked")
+        .expect("no other test panicked")
         .entry(set.defaults)
         .or_insert_with(|| Base::of(set.defaults))
         .clone();
@@ -170,7 +170,7 @@ fn settled(judge: &World, ours: &World, shots: &[Shot], set: &RuleSet) -> (Fates
 }
 
 /// Whether two fates are the same. Whether the sender of what does not pass hears of it is only
-/// compared where an ICMP error, which ufw's default sends for TCP too, can come to it: nobody has
+/// compared where an ICMP error, which ufw's default sends for TCP too, can come to it: no test has
 /// the container's forged addresses; and where something that leaves is refused, ufw's own errors
 /// over IPv4 are too, while nfguard's always leave.
 fn is_same(set: &RuleSet, shot: &Shot, by_ufw: (Fate, u64), by_us: (Fate, u64)) -> bool {

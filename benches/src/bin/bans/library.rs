@@ -22,7 +22,7 @@ const LASTS: Duration = Duration::from_secs(3600);
 const REASON: &str = "5 failures in 60 s";
 const SOURCE: &str = "bench";
 
-/// Nanoseconds of one call, with so many bans present.
+/// Returns the nanoseconds of one call, by the number of bans present.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Single {
     pub(crate) present: u32,
@@ -70,7 +70,7 @@ pub(crate) fn single(dir: &Path, present: u32) -> Result<Single> {
         let never = bans.never_ban().clone();
         let fresh = |at: u32| {
             let target = Target::source(Ipv4Addr::from_bits(FRESH + at % 0x00ff_ffff).into(), 64);
-            let target = never.admit(target).expect("nobody's friend");
+            let target = never.admit(target).expect("not on the never-ban list");
             let lasts = Some(LASTS);
             Ban {
                 target,
@@ -131,7 +131,7 @@ pub(crate) fn prefix(dir: &Path, present: u32) -> Result<Prefix> {
         let nfguard = measure(dir, "prefix", |at| {
             let address = Ipv4Addr::from(fresh(at));
             let network = ipnetwork::IpNetwork::new(address.into(), 24).expect("a network");
-            let target = never.admit(network.into()).expect("nobody's friend");
+            let target = never.admit(network.into()).expect("not on the never-ban list");
             let lasts = Some(LASTS);
             let ban = Ban {
                 target,

@@ -28,7 +28,7 @@ const RESULTS: &str = "benches/results/log.md";
 /// Packets a second, and for how many seconds.
 const RATES: [u32; 4] = [50_000, 100_000, 200_000, 400_000];
 const SECONDS: u32 = 3;
-/// Packets come in so many bursts a second: to begin one takes the kernel some hundredths.
+/// Bursts of packets in a second. The kernel takes some hundredths of a second to begin one.
 const BURSTS: u32 = 10;
 /// Packets that psad 2.4.6 takes in a second of the processor's time, fed by the kernel's log.
 const PSAD: f64 = 4800.0;

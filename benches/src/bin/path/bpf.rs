@@ -110,7 +110,7 @@ impl Generator {
         Ok(Generator { program, frame, ifindex })
     }
 
-    /// Has the interface receive so many packets, and says how long it took: of this thread's time,
+    /// Has the interface receive `count` packets, and returns how long it took: of this thread's time,
     /// for all of a packet's way is gone there, and neighbours do not count.
     pub(crate) fn run(&self, count: u32) -> Result<Duration> {
         let data_size_in = u32::try_from(self.frame.len())?;
@@ -173,7 +173,7 @@ fn load(program: &[Instruction]) -> Result<OwnedFd> {
         let log = String::from_utf8_lossy(&log);
         format!("the XDP program is refused: {error}\n{}", log.trim_end_matches('\0'))
     })?;
-    // SAFETY: the call succeeded, so the descriptor is open and nobody else's.
+    // SAFETY: the call succeeded, so the descriptor is open and has no other owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
@@ -194,7 +194,7 @@ fn frame(mac: [u8; 6], packets: Packets) -> Vec<u8> {
     frame
 }
 
-/// Writes the packet anew, for the kernel uses each again as it has left it; picks a source address
+/// Writes the whole packet, because the kernel reuses each as it left it; picks a source address
 /// and puts it, and the checksum of the header with it, into the packet.
 fn program(packets: Packets, frame: &[u8]) -> Vec<Instruction> {
     let word = |pair: &[u8]| pair.iter().fold(0_u32, |word, byte| word << 8 | u32::from(*byte));

@@ -21,7 +21,7 @@ pub(crate) enum Firewall {
     HandWrittenInterval,
     /// The hash set, and a chain that lets in what is established.
     HandWrittenStateful,
-    /// `nfguard ban`, with bans of so many prefix lengths.
+    /// `nfguard ban`, with bans of this number of prefix lengths.
     Nfguard(u8),
     /// The same with `policies/traefik.json` loaded.
     NfguardPolicy,
@@ -121,7 +121,7 @@ impl Firewall {
         }
     }
 
-    /// Puts it into the namespace with so many bans.
+    /// Puts it into the namespace with this number of bans.
     pub(crate) fn install(self, netns: &Netns, bans: u32, ufw: &Ufw) -> Result<()> {
         match self {
             Firewall::None => Ok(()),

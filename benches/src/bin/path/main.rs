@@ -43,7 +43,7 @@ enum Traffic {
     Established,
     /// A client's, to a port that Docker publishes for a container.
     Published,
-    /// From so many scanners, to ports of the host by chance.
+    /// From this number of scanners, to random ports of the host.
     Scan,
 }
 
@@ -123,7 +123,7 @@ impl Traffic {
         }
     }
 
-    /// What there are so many of.
+    /// What the number counts.
     fn number(self) -> &'static str {
         if self == Traffic::Scan { "scanners" } else { "bans" }
     }

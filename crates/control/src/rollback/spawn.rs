@@ -67,7 +67,7 @@ fn unit(history: &History) -> Result<(), String> {
     let mut command = Command::new("systemd-run");
     command.args(["--quiet", "--collect", "--no-ask-password", "--service-type=exec"]);
     command.arg(format!("--unit=nfguard-watchdog-{}", std::process::id()));
-    command.arg("--description=Takes back the rules that nobody has confirmed");
+    command.arg("--description=Rolls back rules that were not confirmed");
     command.arg(format!("--setenv={VARIABLE}={}", history.variable().display()));
     command.arg("--property=OOMScoreAdjust=-1000");
     command.arg("--").arg(myself).arg(VERB).stdin(Stdio::null());
