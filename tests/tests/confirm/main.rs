@@ -5,7 +5,6 @@ mod killed;
 mod past;
 mod reach;
 
-use std::time::Duration;
 
 use nfguard_lab::Netns;
 use nfguard_tests::nft::nft;

@@ -7,7 +7,7 @@ mod run;
 mod steps;
 
 use std::cell::RefCell;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nfguard_ban::TABLE;
 use nfguard_tests::nft::nft;
