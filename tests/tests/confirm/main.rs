@@ -5,7 +5,6 @@ mod killed;
 mod past;
 mod reach;
 
-
 use nfguard_lab::Netns;
 use nfguard_tests::nft::nft;
 use nfguard_tests::place::{netns, world};
