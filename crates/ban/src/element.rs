@@ -9,7 +9,7 @@ use crate::comment::BanComment;
 use crate::layout::{BanSet, SetKey};
 
 /// The kernel takes no time at all for a ban without end.
-const MIN_TIMEOUT: Duration = Duration::from_millis(1);
+pub(crate) const MIN_TIMEOUT: Duration = Duration::from_millis(1);
 /// The kernel counts nanoseconds in 64 bits for a moment, and refuses what does not fit.
 const MAX_TIMEOUT: Duration = Duration::from_millis(u64::MAX / 1_000_000 - 1);
 

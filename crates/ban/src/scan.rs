@@ -1,7 +1,8 @@
 //! Bans that the kernel makes by itself, by the rules of a policy that looks for scans.
 //!
 //! A rule can add only to a set of its own table. So these bans lie in the policy's table,
-//! `inet nfguard`, and not in [`TABLE`](crate::TABLE). Whoever lists or ends bans sees no difference.
+//! `inet nfguard`, and not in [`TABLE`](crate::TABLE). Lists and
+//! changes of bans make no difference.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -143,6 +144,11 @@ pub fn is_owned(error: &nfguard_netlink::Error) -> bool {
 /// # Errors
 /// As [`unban`].
 pub fn write_never_ban(nft: &mut Nft, never_ban: &NeverBan) -> Result<(), Error> {
+    // Most hosts have no policy that looks for scans. To know that takes one request.
+    let sets = nft.readable_sets(TABLE)?;
+    if IpVersion::ALL.into_iter().all(|version| find(&sets, NEVER, version).is_none()) {
+        return Ok(());
+    }
     for _ in 0..MAX_ATTEMPTS {
         let generation = nft.generation()?;
         let sets = nft.readable_sets(TABLE)?;

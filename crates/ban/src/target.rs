@@ -1,4 +1,4 @@
-//! What is banned: an address or a prefix, in one form, and the port that it is banned from.
+//! The target of a ban: an address or a prefix, in one form, and the port that it is banned from.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -9,8 +9,8 @@ use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 /// An address or a prefix, normalised: host bits are cleared, and an IPv4 address that is written
 /// as an IPv6 one (`::ffff:192.0.2.1`, as dual-stack programs log it) is the IPv4 address.
 ///
-/// An IPv6 address alone stands for its /64: whoever has one address of it has them all. One
-/// address is written with `/128`; [`Target::source`] takes another length.
+/// A lone IPv6 address stands for its /64, for a site that has one of its addresses has them all.
+/// A single address is written with `/128`; [`Target::source`] takes another length.
 ///
 /// ```
 /// use nfguard_ban::Target;
@@ -31,8 +31,8 @@ pub struct Target(IpNetwork);
 )]
 pub struct InvalidTarget(String);
 
-/// A port of a transport protocol, as the sender of a packet sees it: one that a container is
-/// published at is meant by its published number, whatever it listens at inside.
+/// A port of a transport protocol, as the sender of a packet sees it: a container's published port
+/// has the number that it is published at, not the one that the container listens on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Port {
     /// Which protocol.
@@ -56,17 +56,18 @@ pub enum Protocol {
 pub struct InvalidPort(String);
 
 impl Target {
-    /// How much of an IPv6 address is one source, unless said otherwise: what RFC 6177 has a site
-    /// get at the least.
+    /// The prefix length of one IPv6 source, unless another is named: what RFC 6177 gives a site at
+    /// the least.
     pub const V6_SOURCE: u8 = 64;
 
-    /// The network, host bits cleared.
+    /// Returns the network, host bits cleared.
     #[must_use]
     pub fn network(self) -> IpNetwork {
         self.0
     }
 
-    /// The address if it is IPv4, or the first `v6_prefix` bits (at most 128) of an IPv6 one.
+    /// Returns the source of an address: an IPv4 address itself, or the network of the first
+    /// `v6_prefix` bits (at most 128) of an IPv6 address.
     #[must_use]
     pub fn source(address: IpAddr, v6_prefix: u8) -> Target {
         match address.to_canonical() {
@@ -78,7 +79,7 @@ impl Target {
         }
     }
 
-    /// Whether the two have an address in common, which means that one contains the other.
+    /// Tells whether two targets have an address in common, which means that one contains the other.
     #[must_use]
     pub fn overlaps(self, other: Target) -> bool {
         match (self.0, other.0) {
@@ -88,7 +89,7 @@ impl Target {
         }
     }
 
-    /// Whether a packet from this address is meant.
+    /// Tells whether the target contains an address, IPv4 written as IPv6 too.
     #[must_use]
     pub fn contains(self, address: IpAddr) -> bool {
         self.0.contains(address.to_canonical())

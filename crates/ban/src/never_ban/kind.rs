@@ -88,8 +88,7 @@ impl NeverBanKind {
         comment
     }
 
-    /// Reads the comment of an element. A comment of another form is the reason of whoever added
-    /// the element by other means.
+    /// Reads the comment of an element. A comment of another form is a reason by hand.
     pub(crate) fn from_comment(comment: &str) -> NeverBanKind {
         let (word, detail) = comment.split_once(SEPARATOR).unwrap_or((comment, ""));
         match (word, detail) {

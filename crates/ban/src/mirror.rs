@@ -1,0 +1,441 @@
+//! A copy of the ban table in memory, kept in step with the kernel, so that it can be restored.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use nfguard_netlink::{
+    Counter, Counts, Element, Error, Key, LiveElement, Nft, Op, RulesetEvent, Table, Transaction,
+    diff,
+};
+
+use crate::ban::ActiveBan;
+use crate::element;
+use crate::layout::{BanSet, SetKey, TABLE, is_intact};
+
+/// Most bans of one transaction: what a socket without privilege can send.
+const MAX_BANS_PER_TRANSACTION: usize = 4_000;
+/// Most bans of one page, and most that are looked through for them.
+const PAGE_BANS: usize = 1_000;
+const MAX_BANS_SEEN_PER_PAGE: usize = 100 * PAGE_BANS;
+/// How old counts by source may be. To count is to look at all bans.
+const COUNTS_RETENTION: Duration = Duration::from_secs(5);
+/// To read all bans is slow for very many: the mirror rests this many times as long as it read.
+const REST_PER_READ: u32 = 20;
+
+/// A copy of the ban table in memory.
+///
+/// A program that receives the kernel's events gives each to [`BanMirror::apply`], and calls
+/// [`BanMirror::reconcile`] after it has given all that came. A table that another program removes
+/// or breaks is then restored, with all bans and their remaining time.
+///
+/// ```text
+///  kernel ── RulesetEvent ──► apply() ──► BanChange, for subscribers
+///     ▲                         │
+///     │                     the copy ──► page(), by_source(), count()
+///     └──── restored bans ◄── reconcile()
+/// ```
+pub struct BanMirror {
+    nft: Nft,
+    /// Everything but the bans; `None` if there is no table.
+    table_without_bans: Option<Table>,
+    bans: BTreeMap<SetKey, MirroredBan>,
+    /// Something other than bans was changed.
+    is_stale: bool,
+    /// The table was removed.
+    is_removed: bool,
+    /// Events were lost, so all bans have to be read.
+    is_behind: bool,
+    /// All bans are not read before this time.
+    next_read: Instant,
+    counts: Option<(Instant, BTreeMap<String, u64>)>,
+}
+
+/// A ban as the mirror holds it.
+struct MirroredBan {
+    /// When the ban ends; `None`: it has no end.
+    expires_at: Option<Instant>,
+    comment: Option<String>,
+}
+
+/// A change of bans that the kernel told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BanChange {
+    /// A ban was made or extended.
+    Banned(ActiveBan),
+    /// A ban was ended before its time.
+    Unbanned(ActiveBan),
+    /// Changes were lost.
+    Lost,
+}
+
+/// What [`BanMirror::reconcile`] has restored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RestoredBans {
+    /// How many bans are in force again.
+    pub bans: usize,
+    /// Bans whose set was made so shortly before the removal that the mirror does not know it. The
+    /// caller bans them again.
+    pub unplaced: Vec<ActiveBan>,
+}
+
+impl BanMirror {
+    /// Reads the ban table. A host without one has an empty mirror.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn read(nft: Nft) -> Result<BanMirror, Error> {
+        let mut mirror = BanMirror {
+            nft,
+            table_without_bans: None,
+            bans: BTreeMap::new(),
+            is_stale: false,
+            is_removed: false,
+            is_behind: false,
+            next_read: Instant::now(),
+            counts: None,
+        };
+        mirror.read_all()?;
+        Ok(mirror)
+    }
+
+    /// Applies an event, and returns the changes of bans that it tells.
+    pub fn apply(&mut self, event: &RulesetEvent, now: Instant) -> Vec<BanChange> {
+        let mut changes = Vec::new();
+        match event {
+            RulesetEvent::Added { table, set, elements } if table == TABLE => {
+                for live in elements {
+                    match read_ban(set, live) {
+                        Some((key, ban)) => {
+                            self.insert(key, live, now);
+                            changes.push(BanChange::Banned(ban));
+                        }
+                        None => self.is_stale = true,
+                    }
+                }
+            }
+            RulesetEvent::Removed { table, set, elements } if table == TABLE => {
+                for live in elements {
+                    match read_ban(set, live) {
+                        Some((key, ban)) => {
+                            self.bans.remove(&key);
+                            changes.push(BanChange::Unbanned(ban));
+                        }
+                        None => self.is_stale = true,
+                    }
+                }
+            }
+            RulesetEvent::TableRemoved(table) if table == TABLE => self.is_removed = true,
+            RulesetEvent::Changed(table) if table == TABLE => self.is_stale = true,
+            RulesetEvent::Lost => {
+                (self.is_behind, self.is_stale) = (true, true);
+                changes.push(BanChange::Lost);
+            }
+            _ => {}
+        }
+        changes
+    }
+
+    /// Restores the table if another program has removed or broken it, and reads what has to be
+    /// read again. Returns what was restored; `None` if nothing had to be.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn reconcile(&mut self, now: Instant) -> Result<Option<RestoredBans>, Error> {
+        let exists = self.nft.table_head(TABLE)?.is_some();
+        let mut is_lost = self.table_without_bans.is_some() && (self.is_removed || !exists);
+        if self.is_stale && !is_lost {
+            let found = self.nft.skeleton(TABLE)?.loaded.map(|loaded| loaded.table);
+            match (found, &self.table_without_bans) {
+                (Some(found), Some(known)) if is_intact(known) && !is_intact(&found) => {
+                    is_lost = true;
+                }
+                (Some(found), _) => self.table_without_bans = Some(found),
+                // Removed a moment ago: an event will tell.
+                (None, _) => {}
+            }
+        }
+        (self.is_removed, self.is_stale) = (false, false);
+        if is_lost {
+            return self.restore(now).map(Some);
+        }
+        if self.is_behind && self.next_read <= now {
+            self.read_all()?;
+            self.is_behind = false;
+            self.next_read = Instant::now() + now.elapsed() * REST_PER_READ;
+        }
+        Ok(None)
+    }
+
+    /// Forgets the table: it was removed on purpose, and is not to be restored.
+    pub fn forget(&mut self) {
+        (self.table_without_bans, self.is_removed, self.is_stale) = (None, false, true);
+        self.bans.clear();
+        self.counts = None;
+    }
+
+    fn read_all(&mut self) -> Result<(), Error> {
+        let Some(loaded) = self.nft.skeleton(TABLE)?.loaded else { return Ok(()) };
+        let now = Instant::now();
+        let mut elements = Vec::new();
+        for set in loaded.table.sets.iter().filter(|set| set.timeout.is_some()) {
+            elements.push((set.name.clone(), self.nft.live_elements(TABLE, &set.name)?));
+        }
+        // If the table was removed meanwhile, what was read is what is left of it.
+        if self.nft.table_head(TABLE)?.is_none() {
+            return Ok(());
+        }
+        self.table_without_bans = Some(loaded.table);
+        self.bans.clear();
+        self.counts = None;
+        for (set, elements) in elements {
+            for live in &elements {
+                if let Some((key, _)) = read_ban(&set, live) {
+                    self.insert(key, live, now);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn insert(&mut self, key: SetKey, live: &LiveElement, now: Instant) {
+        let left = live.expires_in.or(live.element.timeout.filter(|timeout| !timeout.is_zero()));
+        // An end too far away to be counted is none.
+        let expires_at = left.and_then(|left| now.checked_add(left));
+        let comment = live.element.comment.clone();
+        self.bans.insert(key, MirroredBan { expires_at, comment });
+    }
+
+    /// Restores the table and all bans, the first bans in the same transaction as the table.
+    fn restore(&mut self, now: Instant) -> Result<RestoredBans, Error> {
+        self.drop_expired(now);
+        let exists = self.nft.table_head(TABLE)?.is_some();
+        let mut restored = RestoredBans::default();
+        let Some(table) = &self.table_without_bans else { return Ok(restored) };
+        let mut transaction = Transaction::new(TABLE);
+        if exists {
+            transaction.ops.push(Op::DeleteTable);
+        }
+        transaction.ops.extend(diff(None, table).ops);
+        let mut room = MAX_BANS_PER_TRANSACTION;
+        // Bans of one set stand behind each other: its name is made once.
+        let mut set: Option<(BanSet, String, bool)> = None;
+        for (key, ban) in &self.bans {
+            let (_, name, is_placed) = match set.take().filter(|(other, ..)| *other == key.set) {
+                Some(same) => set.insert(same),
+                None => {
+                    let name = key.set.name();
+                    let is_placed = table.set(&name).is_some();
+                    set.insert((key.set, name, is_placed))
+                }
+            };
+            if !*is_placed {
+                restored.unplaced.extend(ban.active(key, now));
+                continue;
+            }
+            let element = Element {
+                key: Key::Value(key.key.clone()),
+                timeout: ban.expires_in(now).map(|left| left.max(element::MIN_TIMEOUT)),
+                comment: ban.comment.clone(),
+            };
+            match transaction.ops.last_mut() {
+                Some(Op::AddElements { set, elements }) if set == name => elements.push(element),
+                _ => transaction
+                    .ops
+                    .push(Op::AddElements { set: name.clone(), elements: vec![element] }),
+            }
+            (room, restored.bans) = (room - 1, restored.bans + 1);
+            if room == 0 {
+                self.nft.commit(&transaction, None)?;
+                (transaction.ops, room) = (Vec::new(), MAX_BANS_PER_TRANSACTION);
+            }
+        }
+        self.nft.commit(&transaction, None)?;
+        Ok(restored)
+    }
+
+    fn drop_expired(&mut self, now: Instant) {
+        self.bans.retain(|_, ban| ban.expires_at.is_none_or(|end| end > now));
+    }
+
+    /// Returns the number of bans. Those whose time is just over may be among them.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        u64::try_from(self.bans.len()).unwrap_or(u64::MAX)
+    }
+
+    /// Returns the number of bans of each source, as of some seconds ago.
+    pub fn by_source(&mut self, now: Instant) -> &BTreeMap<String, u64> {
+        let is_new = |(at, _): &(Instant, _)| now.saturating_duration_since(*at) < COUNTS_RETENTION;
+        if !self.counts.as_ref().is_some_and(is_new) {
+            self.drop_expired(now);
+            let mut counts = BTreeMap::new();
+            for (key, ban) in &self.bans {
+                let source = ban.active(key, now).map(|ban| ban.source).unwrap_or_default();
+                *counts.entry(source).or_insert(0) += 1;
+            }
+            self.counts = Some((now, counts));
+        }
+        &self.counts.get_or_insert_with(|| (now, BTreeMap::new())).1
+    }
+
+    /// Returns a page of bans, of one source or of all, and where the next page begins; `None` if
+    /// there is no more. `after` is what the page before returned.
+    #[must_use]
+    pub fn page(
+        &self,
+        source: Option<&str>,
+        after: Option<&str>,
+        now: Instant,
+    ) -> (Vec<ActiveBan>, Option<String>) {
+        let mut bans = Vec::new();
+        let all = match after.and_then(parse_cursor) {
+            Some(start) => self.bans.range(start..),
+            None => self.bans.range::<SetKey, _>(..),
+        };
+        for (seen, (key, ban)) in all.enumerate() {
+            // A search for what is rare must not keep other clients waiting.
+            if bans.len() == PAGE_BANS || seen == MAX_BANS_SEEN_PER_PAGE {
+                return (bans, Some(cursor(key)));
+            }
+            if ban.expires_at.is_some_and(|end| end <= now) {
+                continue;
+            }
+            let Some(ban) = ban.active(key, now) else { continue };
+            if source.is_none_or(|source| source == ban.source) {
+                bans.push(ban);
+            }
+        }
+        (bans, None)
+    }
+
+    /// Returns each named counter of a table with what it has counted.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn counters(&mut self, table: &str) -> Result<Vec<(Counter, Counts)>, Error> {
+        self.nft.counters(table)
+    }
+}
+
+impl MirroredBan {
+    fn expires_in(&self, now: Instant) -> Option<Duration> {
+        self.expires_at.map(|end| end.saturating_duration_since(now))
+    }
+
+    fn active(&self, key: &SetKey, now: Instant) -> Option<ActiveBan> {
+        let comment = self.comment.clone();
+        let element = Element { key: Key::Value(key.key.clone()), timeout: None, comment };
+        element::read(key.set, LiveElement { element, expires_in: self.expires_in(now) })
+    }
+}
+
+/// Reads the ban that an element of a set is, and where it lies; `None` if it is none.
+fn read_ban(set: &str, live: &LiveElement) -> Option<(SetKey, ActiveBan)> {
+    let set = BanSet::from_name(set)?;
+    let Key::Value(key) = &live.element.key else { return None };
+    Some((SetKey { set, key: key.clone() }, element::read(set, live.clone())?))
+}
+
+/// Writes where a page begins: the set's name and the key in hexadecimal.
+fn cursor(key: &SetKey) -> String {
+    let hex: String = key.key.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{} {hex}", key.set.name())
+}
+
+fn parse_cursor(text: &str) -> Option<SetKey> {
+    let (set, key) = text.split_once(' ')?;
+    let bytes = key.as_bytes().chunks(2).map(|pair| {
+        let pair = str::from_utf8(pair).ok()?;
+        u8::from_str_radix(pair, 16).ok()
+    });
+    Some(SetKey { set: BanSet::from_name(set)?, key: bytes.collect::<Option<_>>()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn live(address: [u8; 4], expires_in: Option<Duration>) -> LiveElement {
+        let comment = Some("jail @1700000000 why".to_owned());
+        let element = Element { key: Key::Value(address.to_vec()), timeout: None, comment };
+        LiveElement { element, expires_in }
+    }
+
+    fn added(set: &str, element: LiveElement) -> RulesetEvent {
+        RulesetEvent::Added {
+            table: TABLE.to_owned(),
+            set: set.to_owned(),
+            elements: vec![element],
+        }
+    }
+
+    /// A mirror of a host without bans: the kernel refuses nothing and knows no table.
+    fn mirror() -> BanMirror {
+        BanMirror {
+            nft: Nft::from_exchange(|_| Ok(Vec::new())),
+            table_without_bans: None,
+            bans: BTreeMap::new(),
+            is_stale: false,
+            is_removed: false,
+            is_behind: false,
+            next_read: Instant::now(),
+            counts: None,
+        }
+    }
+
+    #[test]
+    fn pages_hold_each_ban_once_and_those_of_one_source_alone() {
+        let (mut mirror, now) = (mirror(), Instant::now());
+        for number in 0..2500_u32 {
+            let element = live((0x0a00_0000 + number).to_be_bytes(), None);
+            assert_eq!(mirror.apply(&added("v4/32", element), now).len(), 1);
+        }
+        let (mut after, mut seen) = (None, Vec::new());
+        loop {
+            let (bans, next) = mirror.page(Some("jail"), after.as_deref(), now);
+            seen.extend(bans.into_iter().map(|ban| ban.target.to_string()));
+            after = next;
+            if after.is_none() {
+                break;
+            }
+        }
+        let expected: Vec<String> = (0..2500_u32)
+            .map(|number| std::net::Ipv4Addr::from_bits(0x0a00_0000 + number).to_string())
+            .collect();
+        assert_eq!(seen, expected);
+        assert_eq!(mirror.page(Some("other"), None, now), (Vec::new(), None));
+        assert_eq!(mirror.by_source(now).get("jail"), Some(&2500));
+    }
+
+    #[test]
+    fn a_ban_is_gone_when_it_is_removed_and_when_its_time_is_over() {
+        let (mut mirror, now) = (mirror(), Instant::now());
+        let second = Duration::from_secs(1);
+        mirror.apply(&added("v4/32", live([192, 0, 2, 1], Some(second))), now);
+        mirror.apply(&added("v4/32", live([192, 0, 2, 2], None)), now);
+        let targets = |mirror: &BanMirror, now| {
+            let (bans, _) = mirror.page(None, None, now);
+            bans.into_iter().map(|ban| ban.target.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(targets(&mirror, now), ["192.0.2.1", "192.0.2.2"]);
+        assert_eq!(targets(&mirror, now + second), ["192.0.2.2"]);
+        let removed = RulesetEvent::Removed {
+            table: TABLE.to_owned(),
+            set: "v4/32".to_owned(),
+            elements: vec![live([192, 0, 2, 2], None)],
+        };
+        assert!(matches!(mirror.apply(&removed, now).as_slice(), [BanChange::Unbanned(_)]));
+        assert!(targets(&mirror, now + second).is_empty());
+    }
+
+    #[test]
+    fn a_cursor_is_read_as_it_is_written() {
+        for (set, key) in [("v4/32", vec![192, 0, 2, 1]), ("v6/64", vec![0xfd; 16])] {
+            let key = SetKey { set: BanSet::from_name(set).expect("a set"), key };
+            assert_eq!(parse_cursor(&cursor(&key)), Some(key));
+        }
+        assert_eq!(parse_cursor("never/v4 00"), None);
+    }
+}
