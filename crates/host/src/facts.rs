@@ -4,19 +4,9 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 
-use nix::ifaddrs::getifaddrs;
+use nfguard_netlink::{Error, InterfaceAddress, Rtnetlink};
 
 use crate::name_servers::name_servers;
-use crate::routes::gateways;
-
-/// An address of an interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InterfaceAddress {
-    /// The interface's name.
-    pub interface: String,
-    /// The address.
-    pub address: IpAddr,
-}
 
 /// What a network namespace says of its host: addresses that a firewall must not cut.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,9 +28,10 @@ impl HostFacts {
     /// # Errors
     /// The kernel does not answer, or a file cannot be read. An absent file names no server.
     pub fn read() -> io::Result<HostFacts> {
+        let mut rtnetlink = Rtnetlink::open().map_err(to_io)?;
         Ok(HostFacts {
-            addresses: addresses()?,
-            gateways: gateways()?,
+            addresses: rtnetlink.addresses().map_err(to_io)?,
+            gateways: rtnetlink.gateways().map_err(to_io)?,
             name_servers: name_servers()?,
         })
     }
@@ -51,14 +42,12 @@ impl HostFacts {
 /// # Errors
 /// The kernel does not answer.
 pub fn addresses() -> io::Result<Vec<InterfaceAddress>> {
-    let addresses = getifaddrs()?.filter_map(|interface| {
-        let address = interface.address?;
-        let v4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
-        let v6 = || address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip()));
-        Some(InterfaceAddress {
-            interface: interface.interface_name.clone(),
-            address: v4.or_else(v6)?,
-        })
-    });
-    Ok(addresses.collect())
+    Rtnetlink::open().and_then(|mut rtnetlink| rtnetlink.addresses()).map_err(to_io)
+}
+
+fn to_io(error: Error) -> io::Error {
+    match error {
+        Error::Io(error) => error,
+        error => io::Error::other(error),
+    }
 }

@@ -28,11 +28,11 @@
 mod facts;
 mod name_servers;
 mod path;
-mod routes;
 mod ssh;
 mod tcp;
 
-pub use facts::{HostFacts, InterfaceAddress, addresses};
+pub use facts::{HostFacts, addresses};
+pub use nfguard_netlink::InterfaceAddress;
 pub use path::{default_interfaces, interface_of, source_address};
 pub use ssh::{InvalidSession, SshSession};
 pub use tcp::{TcpConnection, tcp_connections};
