@@ -1,14 +1,14 @@
-//! Any answer of the kernel is a table or an error, and connections, sockets and others' tables or
-//! an error; a table prints and encodes, and others' tables say what they publish. What is told of
-//! logged packets is packets or an error, and a packet is one or none.
+//! Any answer of the kernel is a value or an error: tables, connections, sockets, routes, and the
+//! tables of others. A table prints and encodes, and the tables of others say what they publish. Any
+//! bytes of a log group are packets or an error, and any packet is read or refused.
 //!
-//! The input is a byte that says how to answer, then netlink messages. An even
-//! byte: each question gets the messages of the kind it asks for. An odd one:
-//! each question gets all bytes as they are.
+//! The input is a byte that says how to answer, then netlink messages. With an even byte, each
+//! question gets the messages of the kind that it asks for. With an odd byte, each question gets all
+//! bytes as they are.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use nfguard_netlink::{Nft, LoggedPacket, ParsedPacket, diff, text};
+use nfguard_netlink::{LoggedPacket, Nft, ParsedPacket, Rtnetlink, SockDiag, diff, text};
 
 const HEADER: usize = 16;
 const NFTABLES: u8 = 10;
@@ -19,17 +19,28 @@ fuzz_target!(|input: &[u8]| {
     let Some((how, messages)) = input.split_first() else { return };
     let _ = (LoggedPacket::read(messages), ParsedPacket::read(messages));
     let (raw, messages) = (how % 2 == 1, messages.to_vec());
-    let mut kernel = Nft::from_exchange(move |question| Ok(answer(question, &messages, raw)));
-    if let Ok(snapshot) = kernel.table("nfguard")
+    let exchange = || {
+        let messages = messages.clone();
+        move |question: &[u8]| Ok(answer(question, &messages, raw))
+    };
+    let mut nft = Nft::from_exchange(exchange());
+    if let Ok(snapshot) = nft.table("nfguard")
         && let Some(loaded) = snapshot.loaded
     {
         let _ = text::table(&loaded.table);
-        // Only the bytes are of interest; the answer to them is noise.
-        let _ = kernel.commit(&diff(None, &loaded.table), None);
+        // Only the encoding matters here, not the answer to it.
+        let _ = nft.commit(&diff(None, &loaded.table), None);
     }
-    let _ = kernel.connections(|_| true);
-    let _ = kernel.listening();
-    if let Ok(tables) = kernel.foreign(&[]) {
+    let _ = nft.connections(|_| true);
+    let _ = SockDiag::from_exchange(exchange()).listening();
+    let mut rtnetlink = Rtnetlink::from_exchange(exchange());
+    let _ = (
+        rtnetlink.interfaces(),
+        rtnetlink.addresses(),
+        rtnetlink.routes(|_| true),
+        rtnetlink.gateways(),
+    );
+    if let Ok(tables) = nft.foreign(&[]) {
         tables.iter().for_each(|table| drop(table.published()));
     }
 });
@@ -38,7 +49,7 @@ fn answer(question: &[u8], messages: &[u8], raw: bool) -> Vec<u8> {
     let (asked, seq) = (question[4], &question[8..12]);
     let mut answer = Vec::new();
     if asked == GENERATION {
-        // Always the same, or no table would ever be read whole.
+        // The generation must not change, or no table would be read completely.
         let body = [10, 0, 0, 1, 8, 0, 1, 0, 0, 0, 0, 7];
         push(&mut answer, u16::from_le_bytes([GENERATION - 1, NFTABLES]), seq, &body);
     } else if raw {
@@ -52,7 +63,7 @@ fn answer(question: &[u8], messages: &[u8], raw: bool) -> Vec<u8> {
         let mut rest = messages;
         while rest.len() >= HEADER {
             let end = length(rest).clamp(HEADER, rest.len());
-            // The message that makes an object is the one before that which asks for it.
+            // The number of the message that makes an object is one less than that of the question.
             if rest[4] == asked.wrapping_sub(1) {
                 push(&mut answer, u16::from_le_bytes([rest[4], NFTABLES]), seq, &rest[HEADER..end]);
             }
