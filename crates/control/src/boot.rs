@@ -64,8 +64,9 @@ pub fn boot(
 /// no policy of ours, the rescue policy.
 fn policy(path: &Path, context: &Context, report: fn(&Error)) -> Result<Source, Error> {
     if rollback::time_left().is_some() {
-        let why = "a load still waits for `nfguard confirm`; nothing was loaded".to_owned();
-        return Err(Error::WayBack(why));
+        let why =
+            "nothing was loaded: an earlier load still waits for `nfguard confirm`".to_owned();
+        return Err(Error::Rollback(why));
     }
     let history = &context.history;
     let mut records = history.entries();
@@ -82,7 +83,8 @@ fn policy(path: &Path, context: &Context, report: fn(&Error)) -> Result<Source, 
     match PolicyFile::read_trusted(path) {
         Err(error) => failed(error),
         Ok(file) if went_back(&file, &records) => failed(Error::Usage(format!(
-            "{}: was loaded with `--confirm` and never confirmed; `nfguard load` makes it good",
+            "{}: this policy was loaded with `--confirm` and never confirmed; `nfguard load` makes it \
+             the good one",
             path.display()
         ))),
         Ok(file) => match load(&file, is_new(&file, &records), context, report) {

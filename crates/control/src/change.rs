@@ -128,7 +128,7 @@ impl<'c> PolicyChange<'c> {
     pub fn arm(&mut self, time: Duration) -> Result<(), Error> {
         let armed = Armed::ready(time, self.context.connection(), &self.context.history);
         let armed = armed.map_err(|error| match error {
-            Error::WayBack(why) => Error::WayBack(format!("nothing was loaded: {why}")),
+            Error::Rollback(why) => Error::Rollback(format!("nothing was loaded: {why}")),
             other => other,
         })?;
         self.armed = Some((armed, time));
@@ -194,17 +194,17 @@ impl<'c> PolicyChange<'c> {
         let Some((armed, _)) = self.armed.take() else { return Ok(()) };
         let why = match armed.loaded() {
             Commit::Pending => return Ok(()),
-            Commit::Expired => "loading took longer than there was time to confirm it",
+            Commit::Expired => "the load took longer than the time to confirm it",
             Commit::WatchdogGone => {
                 match &change.before {
                     Some(before) => nfguard_netlink::load(&mut self.nft, before).map(drop)?,
                     None => nfguard_netlink::unload(&mut self.nft, &ours()).map(drop)?,
                 }
                 self.context.history.settle(&LoadOutcome::WentBack);
-                "its process was ended"
+                "another program ended the watchdog"
             }
         };
-        Err(Error::WayBack(format!("{why}; the rules from before the load are back")))
+        Err(Error::Rollback(format!("{why}; the rules from before the load are back")))
     }
 
     /// Nothing was changed after all.
@@ -242,9 +242,7 @@ impl<'c> PolicyChange<'c> {
         let PolicyChange { context, nft, scans, bans, .. } = self;
         let mut copy = |transaction: &Transaction| {
             if let Err(error) = scans.copy_before(transaction, bans, context) {
-                (context.warn)(&format!(
-                    "bans by scans end with the rules that held them: {error}"
-                ));
+                (context.warn)(&format!("the bans of scanners could not be kept: {error}"));
             }
         };
         let gently = match table {
@@ -294,9 +292,9 @@ pub fn load(
     let obstacle = obstacle(&table, caution, context);
     if let Some(why) = &obstacle {
         if !caution.force {
-            return Err(Error::CutsOff(why.clone()));
+            return Err(Error::Lockout(why.clone()));
         }
-        (context.warn)(&format!("this cuts the way that you came in by: {why}"));
+        (context.warn)(&format!("this policy locks you out: {why}"));
     }
     let mut record = file.record(digest, context.connection());
     record.of = of;

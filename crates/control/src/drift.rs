@@ -55,7 +55,7 @@ impl Loaded {
         let bare = held.cloned().map(digest::bare);
         let mut lines = table_diff::changes(Some(&self.table), bare.as_ref());
         if held.is_some_and(|held| digest::digest_when_loaded(held).is_none()) {
-            lines.push("-the note of what was loaded".to_owned());
+            lines.push("-the digest of the loaded policy".to_owned());
         }
         lines
     }

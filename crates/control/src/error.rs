@@ -1,39 +1,39 @@
-//! Why something could not be done.
+//! Errors of the control plane.
 
 use std::io;
 use std::path::Path;
 
 use nfguard_policy::{Problem, Severity};
 
-/// Why something could not be done.
+/// An error of the control plane.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A file could not be read or written.
     #[error("{0}: {1}")]
     File(String, #[source] io::Error),
-    /// A policy with mistakes: its name and all of them, warnings too.
+    /// The problems of a policy with errors: its name and all problems, warnings included.
     #[error("{0}: {count} errors", count = errors(.1))]
     Policy(String, Vec<Problem>),
-    /// An argument that only makes sense or not with others.
+    /// Bad usage or bad input.
     #[error("{0}")]
     Usage(String),
-    /// The load would cut the way by which its operator came in.
+    /// The load would lock out its operator.
     #[error(
-        "nothing was loaded, for it would cut the way that you came in by: {0}. `--force` loads it \
-         all the same, best together with `--confirm`"
+        "nothing was loaded: this policy would lock you out: {0}. `--force` loads it anyway; use it \
+         together with `--confirm`"
     )]
-    CutsOff(String),
-    /// The process that holds the way back from a load.
-    #[error("the way back: {0}")]
-    WayBack(String),
-    /// The guard, or the way to it.
-    #[error("the guard: {0}")]
+    Lockout(String),
+    /// The rollback of a load, or its watchdog.
+    #[error("rollback: {0}")]
+    Rollback(String),
+    /// The guard, or the connection to it.
+    #[error("guard: {0}")]
     Guard(String),
-    /// Bans that could not be made or read.
+    /// The bans.
     #[error("{0}")]
     Bans(nfguard_ban::Error),
-    /// The kernel, or the way to it.
+    /// The kernel, or the connection to it.
     #[error("{0}")]
     Kernel(nfguard_netlink::Error),
 }
@@ -43,7 +43,7 @@ fn errors(problems: &[Problem]) -> usize {
 }
 
 impl Error {
-    /// Makes an error of this file of an error of input or output.
+    /// Returns a function that turns an I/O error of this file into an error.
     pub fn file(path: &Path) -> impl FnOnce(io::Error) -> Error {
         let name = path.display().to_string();
         move |error| Error::File(name, error)

@@ -78,10 +78,10 @@ pub fn run(options: &Options, file: Option<&PolicyFile>, context: &Context) -> R
             .kind()
         {
             ErrorKind::AddrInUse if matches!(lease::find(context.warn), Ok(None)) => {
-                Error::Guard("its name is taken".to_owned())
+                Error::Guard("another program has the name of its socket".to_owned())
             }
             ErrorKind::AddrInUse => {
-                Error::Guard("another one runs in this network namespace".to_owned())
+                Error::Guard("another guard runs in this network namespace".to_owned())
             }
             _ => failed(error),
         })?;

@@ -171,7 +171,7 @@ impl History {
     pub fn forget(&self, number: Option<u64>) {
         let path = self.loads().zip(number).map(|(folder, number)| file(&folder, number));
         if let Some(Err(error)) = path.map(fs::remove_file) {
-            (self.warn)(&format!("the history has a load that was not done: {error}"));
+            (self.warn)(&format!("the history still has a load that failed: {error}"));
         }
     }
 
@@ -213,7 +213,7 @@ fn read_all(folder: &Path) -> (Vec<LoadRecord>, Vec<String>) {
             for path in numbers.into_iter().map(|number| file(folder, number)) {
                 match read(&path) {
                     Ok(entry) => entries.push(entry),
-                    Err(why) => problems.push(format!("{}: {why}; left out", path.display())),
+                    Err(why) => problems.push(format!("{}: {why}; skipped", path.display())),
                 }
             }
         }
@@ -280,7 +280,7 @@ fn read(path: &Path) -> Result<LoadRecord, String> {
     if foot != format!("{expected}\n") {
         return Err(damaged());
     }
-    serde_json::from_str(entry).map_err(|error| format!("of another version: {error}"))
+    serde_json::from_str(entry).map_err(|error| format!("written by another version: {error}"))
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ pub const STANDARD: &str = "-";
 /// If it cannot be read, or is no UTF-8.
 pub fn read(path: &Path) -> Result<String, Error> {
     String::from_utf8(read_bytes(path)?).map_err(|_| {
-        let error = io::Error::new(ErrorKind::InvalidData, "no valid UTF-8");
+        let error = io::Error::new(ErrorKind::InvalidData, "not valid UTF-8");
         Error::file(path)(error)
     })
 }

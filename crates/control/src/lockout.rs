@@ -75,8 +75,8 @@ impl Visitor {
             ("a new connection", Hook::Prerouting, &begin),
             ("a new connection", Hook::Input, &begin),
             ("the answer to a new connection", Hook::Output, &answer),
-            ("what follows on a new connection", Hook::Prerouting, &go_on),
-            ("what follows on a new connection", Hook::Input, &go_on),
+            ("a later packet of a new connection", Hook::Prerouting, &go_on),
+            ("a later packet of a new connection", Hook::Input, &go_on),
         ];
         steps.into_iter().find_map(|(what, hook, packet)| {
             let decision = evaluate(table, hook, packet, &mut memory)?;

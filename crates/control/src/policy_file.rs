@@ -50,7 +50,7 @@ impl PolicyFile {
                 let folder = real.parent().map_or(Ok(None), |it| fs::metadata(it).map(Some))?;
                 if let Some(who) = other_writer(&metadata, folder.as_ref()) {
                     let why = format!(
-                        "{who} may write it, who may not change the firewall; nothing was loaded"
+                        "nothing was loaded: {who} may write this file, and may not change the firewall"
                     );
                     return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
                 }

@@ -73,7 +73,7 @@ pub fn collect(warn: Warn) -> Result<Saved, Error> {
     // no other program may be there to say so to the rules that ban scans.
     let told = bans.as_mut().map_or(Ok(()), Bans::refresh_never_ban);
     if let Err(error) = told {
-        warn(&format!("the kernel is not told who is never banned: {error}"));
+        warn(&format!("the never-ban entries of this host could not be updated: {error}"));
     }
     let bans = bans.map_or(Ok(Vec::new()), |mut bans| bans.list())?;
     let count = bans.len();
@@ -235,7 +235,7 @@ enum Unreadable {
 /// When it was saved, and the bans.
 fn read(bytes: &[u8]) -> Result<(f64, Vec<Line>), Unreadable> {
     let damaged = |why: &str| Unreadable::Damaged(why.to_owned());
-    let text = str::from_utf8(bytes).map_err(|_| damaged("damaged: it is not text"))?;
+    let text = str::from_utf8(bytes).map_err(|_| damaged("damaged: it is no UTF-8 text"))?;
     let (head, _) =
         text.split_once('\n').ok_or_else(|| damaged("damaged: it has no first line"))?;
     let head: Head = serde_json::from_str(head).map_err(|_| {
@@ -249,12 +249,12 @@ fn read(bytes: &[u8]) -> Result<(f64, Vec<Line>), Unreadable> {
     let (body, foot) = whole.split_at_checked(start).ok_or_else(|| damaged("truncated"))?;
     let foot: Foot = serde_json::from_str(foot).map_err(|_| damaged("truncated: no last line"))?;
     if foot.sha256 != sha256(body.as_bytes()) {
-        return Err(damaged("damaged: its contents do not have the checksum of its last line"));
+        return Err(damaged("damaged: its checksum does not match its contents"));
     }
     let saved: Result<Vec<Line>, _> = body.lines().skip(1).map(serde_json::from_str).collect();
     let saved = saved.map_err(|error| Unreadable::Damaged(format!("damaged: {error}")))?;
     if saved.len() != foot.bans {
-        return Err(damaged("damaged: it has not as many bans as its last line says"));
+        return Err(damaged("damaged: its number of bans does not match its last line"));
     }
     Ok((head.saved_at, saved))
 }

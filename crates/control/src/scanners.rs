@@ -152,7 +152,8 @@ impl Keeper {
 }
 
 fn store(history: &History) -> Result<Store, Error> {
-    let nowhere = || Error::Usage("there is no folder to keep them in: see --state-dir".to_owned());
+    let nowhere =
+        || Error::Usage("there is no directory for the scanners: see --state-dir".to_owned());
     history.scans().map(Store::new).ok_or_else(nowhere)
 }
 

@@ -84,7 +84,7 @@ fn status_names_each_rule_set_and_chain_that_was_changed_added_or_removed() {
             "add chain inet nfguard more { type filter hook input priority 0; policy drop; }",
             vec!["+chain more"],
         ),
-        ("delete chain inet nfguard loaded", vec!["-the note of what was loaded"]),
+        ("delete chain inet nfguard loaded", vec!["-the digest of the loaded policy"]),
         ("add table inet nfguard { flags dormant; }", vec![" table", "+    flags dormant"]),
     ];
     let load = || {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::slice;
 
 use nfguard_ban::{Admitted, Ban, BanOutcome, Bans, NeverBan, Port};
-use nfguard_control::ban_table::never;
+use nfguard_control::context::Context;
 use nfguard_control::input::STANDARD;
 use serde_json::{Value, json};
 
@@ -25,8 +25,8 @@ struct Targets {
     details: BTreeMap<usize, Box<Details>>,
 }
 
-pub(crate) fn ban(request: &BanRequest, as_json: bool) -> Done {
-    let mut bans = Bans::open(never()?)?;
+pub(crate) fn ban(request: &BanRequest, context: &Context, as_json: bool) -> Done {
+    let mut bans = Bans::open(context.never_ban()?)?;
     let (targets, bad) = targets(request, bans.never_ban())?;
     // Without `--skip-bad-lines` a bad line stops everything: the operator has to check the list.
     if !bad.is_empty() && !request.skip_bad_lines {

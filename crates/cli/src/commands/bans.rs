@@ -1,17 +1,17 @@
 //! `bans`: lists the active bans.
 
 use nfguard_ban::Bans;
-use nfguard_control::ban_table::never;
+use nfguard_control::context::Context;
 use serde_json::{Value, json};
 
 use crate::args::BansRequest;
 use crate::output::{self, Answer, Done};
 
-pub(crate) fn bans(request: &BansRequest, as_json: bool) -> Done {
+pub(crate) fn bans(request: &BansRequest, context: &Context, as_json: bool) -> Done {
     if request.prepare {
-        return Ok(Bans::open(never()?).map(|_| Answer::Yes)?);
+        return Ok(Bans::open(context.never_ban()?).map(|_| Answer::Yes)?);
     }
-    let bans = Bans::open_existing(never()?)?;
+    let bans = Bans::open_existing(context.never_ban()?)?;
     if request.ready {
         let ready = bans.is_some();
         if as_json {

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use ipnetwork::IpNetwork;
-use nfguard_control::ban_table::never;
+use nfguard_control::context::Context;
 use nfguard_netlink::{Error, Nft, PerIpVersion};
 use serde_json::json;
 
@@ -20,7 +20,7 @@ use crate::output::{self, Answer, BAD, Done, GOOD, NOTE};
 
 use nfguard_control::table::ours;
 
-pub(crate) fn doctor(request: &DoctorRequest, as_json: bool) -> Done {
+pub(crate) fn doctor(request: &DoctorRequest, context: &Context, as_json: bool) -> Done {
     let mut kernel = Nft::open()?;
     let mut host = Host::read(&mut kernel, &request.sources.docker_socket)?;
     let table = match nfguard_netlink::own_table(&mut kernel, &ours()) {
@@ -43,7 +43,7 @@ pub(crate) fn doctor(request: &DoctorRequest, as_json: bool) -> Done {
             v6: is_on("ipv6/conf/all/forwarding"),
         },
         boot: boot(&request.nftables_conf)?,
-        refused: refused(&ports)?,
+        refused: refused(&ports, context)?,
     });
     let backends = findings::docker_backends(&host);
     if as_json {
@@ -93,8 +93,11 @@ fn boot(path: &Path) -> Result<Option<(String, String)>, Failure> {
 
 /// Returns, for each container behind a published port, the address from which this host relays to
 /// it and why the never-ban list refuses a ban of that address.
-fn refused(ports: &[Port]) -> Result<BTreeMap<IpAddr, (IpAddr, String)>, Failure> {
-    let never = never()?;
+fn refused(
+    ports: &[Port],
+    context: &Context,
+) -> Result<BTreeMap<IpAddr, (IpAddr, String)>, Failure> {
+    let never = context.never_ban()?;
     let receivers = ports.iter().filter_map(|port| match &port.responder {
         Responder::Translated { to, .. } | Responder::Relayed { to: Some(to), .. } => Some(to.ip()),
         _ => None,

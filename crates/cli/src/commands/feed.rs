@@ -9,17 +9,19 @@ use crate::args::FeedVerb;
 use crate::input::{self, feed_list};
 use crate::output::failure::Failure;
 use crate::output::{self, Answer, Done};
-use nfguard_control::ban_table::never;
+use nfguard_control::context::Context;
 
-pub(crate) fn feed(verb: &FeedVerb, as_json: bool) -> Done {
+pub(crate) fn feed(verb: &FeedVerb, context: &Context, as_json: bool) -> Done {
     match verb {
-        FeedVerb::Add { name, file, skip_bad_lines } => add(name, file, *skip_bad_lines, as_json),
-        FeedVerb::List => list(as_json),
-        FeedVerb::Remove { name } => remove(name, as_json),
+        FeedVerb::Add { name, file, skip_bad_lines } => {
+            add(name, file, *skip_bad_lines, context, as_json)
+        }
+        FeedVerb::List => list(context, as_json),
+        FeedVerb::Remove { name } => remove(name, context, as_json),
     }
 }
 
-fn add(name: &str, file: &Path, skip_bad_lines: bool, as_json: bool) -> Done {
+fn add(name: &str, file: &Path, skip_bad_lines: bool, context: &Context, as_json: bool) -> Done {
     let text = input::read_list(file)?;
     let (feed, bad) = feed_list::parse(&text);
     if !bad.is_empty() && !skip_bad_lines {
@@ -29,7 +31,7 @@ fn add(name: &str, file: &Path, skip_bad_lines: bool, as_json: bool) -> Done {
     for problem in &bad {
         output::warning(problem);
     }
-    let mut bans = Bans::open(never()?)?;
+    let mut bans = Bans::open(context.never_ban()?)?;
     let cleaned = feed.clean(bans.never_ban());
     bans.set_feed(name, &cleaned)?;
     let (ranges, reserved, never_ban) = (cleaned.ranges(), cleaned.reserved, cleaned.never_ban);
@@ -48,8 +50,9 @@ fn add(name: &str, file: &Path, skip_bad_lines: bool, as_json: bool) -> Done {
     Ok(Answer::from(bad.is_empty()))
 }
 
-fn list(as_json: bool) -> Done {
-    let feeds = Bans::open_existing(never()?)?.map_or(Ok(Vec::new()), |mut bans| bans.feeds())?;
+fn list(context: &Context, as_json: bool) -> Done {
+    let feeds = Bans::open_existing(context.never_ban()?)?
+        .map_or(Ok(Vec::new()), |mut bans| bans.feeds())?;
     if as_json {
         let feeds: Vec<Value> = feeds
             .iter()
@@ -74,8 +77,8 @@ fn list(as_json: bool) -> Done {
     Ok(Answer::Yes)
 }
 
-fn remove(name: &str, as_json: bool) -> Done {
-    let bans = Bans::open_existing(never()?)?;
+fn remove(name: &str, context: &Context, as_json: bool) -> Done {
+    let bans = Bans::open_existing(context.never_ban()?)?;
     let removed = bans.map_or(Ok(false), |mut bans| bans.remove_feed(name))?;
     if as_json {
         output::json(&json!({ "feed": name, "removed": removed }));

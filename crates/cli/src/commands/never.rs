@@ -2,14 +2,14 @@
 
 use ipnetwork::IpNetwork;
 use nfguard_ban::{Bans, NeverBan, NeverBanEntry, NeverBanKind, Target};
-use nfguard_control::ban_table;
+use nfguard_control::context::Context;
 use serde_json::{Value, json};
 
 use crate::args::NeverChange;
 use crate::output::{self, Answer, Done};
 
-pub(crate) fn never(change: Option<&NeverChange>, as_json: bool) -> Done {
-    let of_this_host = ban_table::never()?;
+pub(crate) fn never(change: Option<&NeverChange>, context: &Context, as_json: bool) -> Done {
+    let of_this_host = context.never_ban()?;
     let mut kept = Vec::new();
     let never = match change {
         None => match Bans::open_existing(of_this_host.clone())? {

@@ -24,7 +24,7 @@ use crate::output::{self, Answer, BAD, Done, GOOD, fate_word};
 /// Timeout of a probe that should pass. A slow machine needs it; a probe that passes returns at once.
 const PASSING_TIMEOUT: Duration = Duration::from_secs(30);
 /// An address of the world's internet (RFC 5737, RFC 3849).
-const FAR: (Ipv4Addr, Ipv6Addr) =
+const REMOTE: (Ipv4Addr, Ipv6Addr) =
     (Ipv4Addr::new(203, 0, 113, 7), Ipv6Addr::new(0x2001, 0xdb8, 7, 0, 0, 0, 0, 7));
 /// Ports to which the container connects: most policies allow the first, few the second.
 const CONTAINER_OUT_PORTS: [u16; 2] = [443, 25];
@@ -37,8 +37,8 @@ pub(crate) fn r#try(path: &Path, as_json: bool) -> Done {
     let world = world().map_err(Failure::Try)?;
     world.host.run(|| nfguard_netlink::load(&mut Nft::open()?, &table))?;
 
-    let ground = ground().map_err(Failure::Try)?;
-    let mut samples = file.policy.samples(&ground);
+    let hosts = sample_hosts().map_err(Failure::Try)?;
+    let mut samples = file.policy.samples(&hosts);
     samples.extend(container_samples());
     let rows = run(&world, &table, &samples).map_err(Failure::Try)?;
 
@@ -84,16 +84,17 @@ fn world() -> io::Result<World> {
     }
 }
 
-fn ground() -> io::Result<SampleHosts> {
+/// Returns the addresses of the two ends.
+fn sample_hosts() -> io::Result<SampleHosts> {
     let (IpAddr::V4(v4), IpAddr::V6(v6)) = (World::HOST_V4, World::HOST_V6) else {
         return Err(io::Error::other("the addresses of the host have the wrong IP versions"));
     };
-    Ok(SampleHosts { host: (v4, v6), remote: FAR, interface: "eth0".to_owned() })
+    Ok(SampleHosts { host: (v4, v6), remote: REMOTE, interface: "eth0".to_owned() })
 }
 
 /// Connections from the container, and to the container past its published ports.
 fn container_samples() -> Vec<Sample> {
-    let pairs = [(World::CONTAINER_V4, FAR.0.into()), (World::CONTAINER_V6, FAR.1.into())];
+    let pairs = [(World::CONTAINER_V4, REMOTE.0.into()), (World::CONTAINER_V6, REMOTE.1.into())];
     let sample = |source, destination, port, in_interface: &str, out_interface: &str| Sample {
         flow: Flow {
             path: FlowPath::Forward,
@@ -221,7 +222,7 @@ fn serve(world: &World, samples: &[Sample]) -> io::Result<Vec<Server>> {
 
 /// Tells whether the namespaces have this address from the start.
 fn is_known(address: IpAddr) -> bool {
-    [World::HOST_V4, World::HOST_V6, FAR.0.into(), FAR.1.into()].contains(&address)
+    [World::HOST_V4, World::HOST_V6, REMOTE.0.into(), REMOTE.1.into()].contains(&address)
 }
 
 fn probe<'w>(world: &'w World, flow: &Flow, expected: Fate, fixed_port: bool) -> Probe<'w> {

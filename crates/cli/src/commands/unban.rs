@@ -1,8 +1,8 @@
 //! `unban`: removes bans.
 
 use nfguard_ban::{Bans, Error};
-use nfguard_control::ban_table::never;
 use nfguard_control::ban_text::Who;
+use nfguard_control::context::Context;
 use nfguard_control::lease::{self, Release};
 use serde_json::{Value, json};
 
@@ -10,8 +10,8 @@ use crate::args::UnbanRequest;
 use crate::output::failure::Failure;
 use crate::output::{self, Answer, Done};
 
-pub(crate) fn unban(request: &UnbanRequest, as_json: bool) -> Done {
-    let mut bans = Bans::open_existing(never()?)?;
+pub(crate) fn unban(request: &UnbanRequest, context: &Context, as_json: bool) -> Done {
+    let mut bans = Bans::open_existing(context.never_ban()?)?;
     if let Some(source) = &request.source {
         let count = match &mut bans {
             Some(bans) => with_lease(|| bans.flush(source))?,

@@ -31,7 +31,7 @@ impl Failure {
 
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Failure::Control(Error::CutsOff(_)) => 1,
+            Failure::Control(Error::Lockout(_)) => 1,
             Failure::File(..) | Failure::Usage(_) => 2,
             Failure::Control(Error::File(..) | Error::Policy(..) | Error::Usage(_)) => 2,
             Failure::Control(Error::Kernel(KernelError::Permission)) => 4,

@@ -107,7 +107,7 @@ impl Armed {
                 }
             }
             if start.elapsed() > START_TIMEOUT {
-                return Err(Error::WayBack("its process does not come up".to_owned()));
+                return Err(Error::Rollback("the watchdog does not start in time".to_owned()));
             }
             // Of two that start at once, the second ends by itself.
             if started.is_none_or(|at: Instant| at.elapsed() > START_TIMEOUT / 4) {
@@ -135,7 +135,7 @@ impl Armed {
 }
 
 fn refusal(answer: WatchdogResponse) -> Error {
-    Error::WayBack(answer.error.unwrap_or_else(|| "it refuses".to_owned()))
+    Error::Rollback(answer.error.unwrap_or_else(|| "the watchdog refuses".to_owned()))
 }
 
 /// A connection to the watchdog of this network namespace.
@@ -147,11 +147,11 @@ impl Client {
         match Connection::open(&LocalAddress::Watchdog, REQUEST_TIMEOUT) {
             Ok(connection) => Ok(Some(Client(connection))),
             Err(ApiError::Io(error)) if error.kind() == ErrorKind::ConnectionRefused => Ok(None),
-            Err(ApiError::Untrusted(peer)) => Err(Error::WayBack(format!(
-                "process {} of user {}, who is not root, pretends to be it",
+            Err(ApiError::Untrusted(peer)) => Err(Error::Rollback(format!(
+                "process {} of user {}, who is not root, pretends to be the watchdog",
                 peer.process, peer.user
             ))),
-            Err(error) => Err(Error::WayBack(error.to_string())),
+            Err(error) => Err(Error::Rollback(error.to_string())),
         }
     }
 
@@ -160,7 +160,7 @@ impl Client {
         match self.0.request(request) {
             Ok(answer) => Ok(Some(answer)),
             Err(ApiError::Closed) => Ok(None),
-            Err(error) => Err(Error::WayBack(error.to_string())),
+            Err(error) => Err(Error::Rollback(error.to_string())),
         }
     }
 }
@@ -179,16 +179,16 @@ fn words(proof: Proof) -> (&'static str, &'static str) {
     match proof {
         Proof::New => ("new", "from a connection opened after the load"),
         Proof::Same => {
-            ("same", "from the same connection as the load, which proves nothing about new ones")
+            ("same", "from the connection of the load: this proves nothing about new connections")
         }
         Proof::Old => (
             "old",
-            "from a connection that was open before the load, which proves nothing about new ones",
+            "from a connection that was open before the load: this proves nothing about new connections",
         ),
-        Proof::Console => ("console", "from the console, which proves nothing about the network"),
+        Proof::Console => ("console", "from the console: this proves nothing about the network"),
         _ => (
             "unseen",
-            "from an SSH session whose connection is not to be seen here, which proves nothing",
+            "from an SSH session whose connection is not visible here: this proves nothing",
         ),
     }
 }

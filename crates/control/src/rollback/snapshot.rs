@@ -32,9 +32,8 @@ impl Snapshot {
         let mut kernel = Nft::open().map_err(|error| error.to_string())?;
         let by_hand = |what: &str| {
             format!(
-                "the rules that are there cannot be put back: the table was changed by hand, and \
-                 {what}; load the file that it came from once more without `--confirm`, and then \
-                 this one"
+                "the current rules could not be restored: the table was changed by hand, and {what}; \
+                 load its policy file again without `--confirm`, then load this one"
             )
         };
         let table = match nfguard_netlink::own_table(&mut kernel, &ours()) {
@@ -47,7 +46,7 @@ impl Snapshot {
                 return Err(by_hand("is dormant"));
             }
             if let Some(set) = nameless_set(table) {
-                return Err(by_hand(&format!("one of its rules has a set without a name, {set}")));
+                return Err(by_hand(&format!("one of its rules has an anonymous set, {set}")));
             }
             everything_anew(Some(table)).to_bytes().map_err(|error| error.to_string())?;
         }

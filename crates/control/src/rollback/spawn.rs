@@ -23,7 +23,7 @@ pub(super) fn start(history: &History) -> Result<(), Error> {
         match unit(history) {
             Ok(()) => return Ok(()),
             Err(why) => (history.warn)(&format!(
-                "the way back is no systemd unit but a process of its own, which may end with this \
+                "the watchdog is no systemd unit but a process of its own, and may end with this \
                  session: {why}"
             )),
         }
@@ -34,8 +34,8 @@ pub(super) fn start(history: &History) -> Result<(), Error> {
     let status = quiet(&mut command).status();
     match status {
         Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(Error::WayBack(format!("its process does not start: {status}"))),
-        Err(error) => Err(Error::WayBack(format!("its process does not start: {error}"))),
+        Ok(status) => Err(Error::Rollback(format!("the watchdog does not start: {status}"))),
+        Err(error) => Err(Error::Rollback(format!("the watchdog does not start: {error}"))),
     }
 }
 
@@ -45,7 +45,7 @@ pub(super) fn start(history: &History) -> Result<(), Error> {
 /// # Errors
 /// If it cannot leave, or start.
 pub fn start_in_new_session() -> Result<(), Error> {
-    let failed = |error: std::io::Error| Error::WayBack(error.to_string());
+    let failed = |error: std::io::Error| Error::Rollback(error.to_string());
     setsid().map_err(|errno| failed(errno.into()))?;
     quiet(Command::new(MYSELF).arg(VERB)).spawn().map_err(failed)?;
     Ok(())

@@ -41,7 +41,7 @@ const ROLLBACK_PAUSE: Duration = RETRY_PAUSE.saturating_mul(10);
 /// # Errors
 /// If it cannot wait.
 pub fn run(context: &Context) -> Result<bool, Error> {
-    let failed = |error: io::Error| Error::WayBack(error.to_string());
+    let failed = |error: io::Error| Error::Rollback(error.to_string());
     let Some(mut watchdog) = Watchdog::new(context).map_err(failed)? else { return Ok(false) };
     if watchdog.wait_for_end().map_err(failed)? == End::RolledBack {
         (context.warn)("the load was not confirmed: the rules from before it are back");
@@ -235,7 +235,7 @@ impl<'c> Watchdog<'c> {
             WatchdogRequest::Confirm { .. } | WatchdogRequest::Rollback {}
                 if self.loader.is_some() =>
             {
-                let why = "a load is being done at this moment; ask again";
+                let why = "a load is in progress; try again";
                 caller.send(&WatchdogResponse::refused(ErrorCode::Busy, why))?;
                 Ok(None)
             }
@@ -268,7 +268,7 @@ impl<'c> Watchdog<'c> {
         session: Option<TcpConnection>,
     ) -> Result<Option<End>, nfguard_api::Error> {
         if self.loader.is_some() {
-            let why = "another load is being done at this moment";
+            let why = "another load is in progress";
             loader.send(&WatchdogResponse::refused(ErrorCode::Busy, why))?;
             return Ok(None);
         }

@@ -84,9 +84,7 @@ impl Store {
     }
 
     fn failure(&self, error: impl Display) -> Error {
-        Error::file(&self.0)(io::Error::other(format!(
-            "{error}; if it is removed, it is begun anew"
-        )))
+        Error::file(&self.0)(io::Error::other(format!("{error}; remove the file to start again")))
     }
 }
 
