@@ -75,7 +75,15 @@ fn a_stranger_can_neither_confirm_nor_go_back_nor_hold_it_up() {
     let loaded = nfguard(&netns, &["load", path, "--confirm", "10m"]);
     assert_eq!(loaded.status, Some(0), "{loaded:?}");
     let mut idle = Vec::new();
-    for word in ["confirm -\n", "back\n", "arm 1 -\n", "", "\n", "left"] {
+    let lines = [
+        "{\"op\":\"confirm\"}\n",
+        "{\"op\":\"rollback\"}\n",
+        "{\"op\":\"arm\",\"milliseconds\":1}\n",
+        "",
+        "\n",
+        "{\"op\":\"time_left\"}",
+    ];
+    for word in lines {
         let mut stream = as_stranger(&netns, || {
             let mut stream = UnixStream::connect_addr(&name()).expect("anybody may");
             let _ = stream.write_all(word.as_bytes());
@@ -87,7 +95,7 @@ fn a_stranger_can_neither_confirm_nor_go_back_nor_hold_it_up() {
         idle.push(stream);
     }
     let status = nfguard(&netns, &["status"]);
-    assert!(status.stdout.contains("it waits for `nfguard confirm`"), "{status:?}");
+    assert!(status.stdout.contains("waits for `nfguard confirm`"), "{status:?}");
     assert_eq!(nfguard(&netns, &["rollback"]).status, Some(0));
     assert!(!is_loaded(&netns));
 }

@@ -1,4 +1,4 @@
-//! Files that are there whole or not at all.
+//! Files that are written whole or not at all.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -6,8 +6,8 @@ use std::path::Path;
 
 use tempfile::NamedTempFile;
 
-/// Puts a file into this folder, for its owner alone and safe from a power cut. `name` gives the
-/// file its name.
+/// Writes a file in this folder, for its owner alone and safe from a power cut. `name` gives the file
+/// its name.
 pub(crate) fn write(
     folder: &Path,
     contents: &[u8],

@@ -1,4 +1,4 @@
-//! How a ban's target and time are written.
+//! Text of a ban: its target and its time.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -15,10 +15,10 @@ pub enum Who {
 }
 
 impl Who {
-    /// Who that is, unless somebody would be hit who is never banned.
+    /// Returns the target of a ban, unless the ban would hit a never-ban entry.
     ///
     /// # Errors
-    /// Who would be hit.
+    /// The entry that would be hit.
     pub fn admit(self, never: &NeverBan, v6_prefix: u8) -> Result<Admitted, Refused> {
         match self {
             Who::Address(address) => never.admit_source(address, v6_prefix),

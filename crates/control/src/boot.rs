@@ -1,4 +1,4 @@
-//! `boot`: a policy and the bans of the last time, whatever has become of the files.
+//! A boot: loads a policy and restores the saved bans, whatever has become of their files.
 
 use std::path::{Path, PathBuf};
 
@@ -14,20 +14,20 @@ use crate::saved_bans::{self, Restored};
 use crate::table::ours;
 use crate::{Error, Warn, rollback};
 
-/// For a machine that has no policy which can be loaded, and never had. To let nobody in would be
-/// as safe, but nobody could repair it.
+/// The policy of a machine that has none which can be loaded, and never had one. To refuse every
+/// connection would be as safe, but then the machine could not be repaired.
 const RESCUE: &str = include_str!("../../../policies/rescue.json");
 /// What the rescue policy is called in place of a file.
 pub const RESCUE_NAME: &str = "nfguard's rescue policy";
 
-/// What came to be in force.
+/// The policy that a boot has put in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// The policy file.
     File,
     /// This load of the history.
     LastGood(u64),
-    /// What was in the kernel before.
+    /// The policy that the kernel held before.
     Kept,
     /// The rescue policy.
     Rescue,
@@ -42,7 +42,7 @@ pub struct Booted {
     pub bans: Result<Option<Restored>, ()>,
 }
 
-/// Puts in force what can be, and the bans of the last time. What goes wrong goes to `report`.
+/// Loads a policy that can be loaded, and restores the saved bans. Errors on the way go to `report`.
 ///
 /// # Errors
 /// If no policy can be loaded at all.
@@ -70,9 +70,9 @@ fn policy(path: &Path, context: &Context, report: fn(&Error)) -> Result<Source, 
     }
     let history = &context.history;
     let mut records = history.entries();
-    if records.iter().any(|record| record.outcome == LoadOutcome::Waiting) {
+    if records.iter().any(|record| record.outcome == LoadOutcome::Pending) {
         // The machine went down while it waited, and its rules with it.
-        history.settle(&LoadOutcome::WentBack);
+        history.settle(&LoadOutcome::RolledBack);
         records = history.entries();
     }
     let mut last_error = None;
@@ -82,7 +82,7 @@ fn policy(path: &Path, context: &Context, report: fn(&Error)) -> Result<Source, 
     };
     match PolicyFile::read_trusted(path) {
         Err(error) => failed(error),
-        Ok(file) if went_back(&file, &records) => failed(Error::Usage(format!(
+        Ok(file) if was_rolled_back(&file, &records) => failed(Error::Usage(format!(
             "{}: this policy was loaded with `--confirm` and never confirmed; `nfguard load` makes it \
              the good one",
             path.display()
@@ -125,20 +125,20 @@ fn load(
     Ok(())
 }
 
-/// Whether the last that happened to this policy is that it was not confirmed.
-fn went_back(file: &PolicyFile, entries: &[LoadRecord]) -> bool {
+/// Whether the last load of this policy was rolled back.
+fn was_rolled_back(file: &PolicyFile, entries: &[LoadRecord]) -> bool {
     let same = |entry: &&LoadRecord| entry.policy.as_ref() == Some(&file.text);
-    entries.iter().rev().find(same).is_some_and(|last| last.outcome == LoadOutcome::WentBack)
+    entries.iter().rev().find(same).is_some_and(|last| last.outcome == LoadOutcome::RolledBack)
 }
 
-/// The loads that were for good, the last first.
+/// Returns the good loads, the last one first.
 fn good(entries: &[LoadRecord]) -> impl Iterator<Item = (u64, PolicyFile)> {
-    let for_good = |entry: &&LoadRecord| {
+    let is_good = |entry: &&LoadRecord| {
         matches!(entry.outcome, LoadOutcome::Loaded | LoadOutcome::Confirmed(_))
             && entry.policy.is_some()
     };
-    entries.iter().rev().filter(for_good).filter_map(|entry| {
-        // What an older version took and this one does not is passed over.
+    entries.iter().rev().filter(is_good).filter_map(|entry| {
+        // A policy that only an older version takes is left out.
         let file = PolicyFile::parse(&entry.file, entry.policy.clone()?).ok()?;
         Some((entry.number, file))
     })
@@ -150,8 +150,8 @@ fn is_new(file: &PolicyFile, records: &[LoadRecord]) -> bool {
     good(records).next().is_none_or(|(_, newest)| newest.text != file.text)
 }
 
-/// Bans again whom the file names; `None` without a file, as before the first shutdown. A file that
-/// cannot be used is renamed, for the next `save` would write over it.
+/// Restores the bans of the file; `None` without a file, as before the first shutdown. A file that
+/// cannot be used is renamed: the next `save` would write over it.
 fn restore(
     path: &Path,
     warn: Warn,

@@ -48,7 +48,7 @@ use crate::lockout::Visitor;
 use crate::policy_file::{PolicyFile, Sealed};
 use crate::rollback::client::{Armed, Commit};
 use crate::scan_bans::ScanBans;
-use crate::table::{everything_anew, ours, removal};
+use crate::table::{ours, removal, replacement};
 use crate::{Error, lease};
 use nfguard_host::TcpConnection;
 
@@ -141,7 +141,7 @@ impl<'c> PolicyChange<'c> {
     /// If the kernel refuses it, or the watchdog has ended: then the table from before is back.
     pub fn load(&mut self, table: &Table, mut record: Option<LoadRecord>) -> Result<Change, Error> {
         if let (Some(record), true) = (&mut record, self.armed.is_some()) {
-            record.outcome = LoadOutcome::Waiting;
+            record.outcome = LoadOutcome::Pending;
         }
         let PolicyChange { context, nft, scans, bans, record: written, .. } = self;
         let loaded = load_after(nft, table, |transaction| {
@@ -200,7 +200,7 @@ impl<'c> PolicyChange<'c> {
                     Some(before) => nfguard_netlink::load(&mut self.nft, before).map(drop)?,
                     None => nfguard_netlink::unload(&mut self.nft, &ours()).map(drop)?,
                 }
-                self.context.history.settle(&LoadOutcome::WentBack);
+                self.context.history.settle(&LoadOutcome::RolledBack);
                 "another program ended the watchdog"
             }
         };
@@ -260,9 +260,9 @@ impl<'c> PolicyChange<'c> {
         // Others may write all the time, or the table may hold what nfguard cannot read. That takes
         // reading; this does not.
         gently.or_else(|_| {
-            let anew = everything_anew(table);
-            copy(&anew);
-            Ok(nft.commit(&anew, None)?)
+            let replacement = replacement(table);
+            copy(&replacement);
+            Ok(nft.commit(&replacement, None)?)
         })
     }
 

@@ -1,5 +1,5 @@
-//! What was loaded, written into the table itself, so that the kernel alone can tell whether it
-//! still holds it.
+//! The digest of a load, written into the table itself: the kernel alone tells whether it still
+//! holds what was loaded.
 
 use std::path::Path;
 
@@ -9,11 +9,11 @@ use sha2::{Digest as _, Sha256};
 /// The chain whose comment is the stamp. It has no rules and nothing jumps to it.
 const CHAIN: &str = "loaded";
 
-/// The most bytes of the file's name: with the digest and a space before it, nft still reads the
+/// Longest name of a file, in bytes: with the digest and a space before it, nft still reads the
 /// comment.
 const NAME: usize = 60;
 
-/// Adds the file's name and the table's digest.
+/// Adds the file's name and the digest to the table.
 pub(crate) fn stamp(mut table: Table, digest: &str, file: &Path) -> Table {
     let name = file.file_name().map_or_else(|| "-".into(), |name| name.to_string_lossy());
     let name: String = name.chars().filter(|char| !char.is_control() && *char != '"').collect();
@@ -24,7 +24,7 @@ pub(crate) fn stamp(mut table: Table, digest: &str, file: &Path) -> Table {
     table
 }
 
-/// The name of the file that was loaded, and whether the table is still as it was then.
+/// Returns the name of the file that was loaded, and whether the table is intact.
 pub fn verify(table: &Table) -> (String, bool) {
     let comment = table.chain(CHAIN).and_then(|chain| chain.comment.clone()).unwrap_or_default();
     let (stamped, name) = comment.split_once(' ').unwrap_or_default();
@@ -32,26 +32,26 @@ pub fn verify(table: &Table) -> (String, bool) {
     (name.to_owned(), intact)
 }
 
-/// The digest that was written down; `None` if somebody has removed it.
+/// Returns the digest of the load; `None` if it was removed from the table.
 pub fn digest_when_loaded(table: &Table) -> Option<&str> {
     let comment = table.chain(CHAIN)?.comment.as_deref()?;
     comment.split_once(' ').map(|(digest, _)| digest)
 }
 
-/// The table without what was added.
+/// Returns the table without the stamp.
 pub fn bare(mut table: Table) -> Table {
     table.chains.retain(|chain| chain.name != CHAIN);
     table
 }
 
-/// SHA-256 of all that the kernel is told of the table, whatever the order that it lists it in.
-/// Text would not do: nft has no words for some of what others may put there.
+/// Returns the SHA-256 of all that the kernel is told of the table, in an order of its own. Text would
+/// not do: other programs may put things there that nft has no words for.
 pub fn digest(table: &Table) -> String {
     let bytes = diff(None, &table.clone().normalized()).to_bytes().unwrap_or_default();
     sha256(&bytes)
 }
 
-/// SHA-256, in hexadecimal.
+/// Returns the SHA-256 in hexadecimal.
 pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,4 +1,4 @@
-//! What became of the policy since it was loaded, rule by rule.
+//! Drift: how the table differs from what was loaded.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use crate::history::{History, LoadRecord};
 use crate::policy_file::PolicyFile;
 use crate::{digest, table_diff};
 
-/// What was loaded, as far as anybody remembers.
+/// What was loaded, as far as the history tells.
 pub struct Loaded {
     /// The name of its file.
     pub file: String,
@@ -20,8 +20,11 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// By this policy if one is given; else by the load in the history whose table has the digest
-    /// that is stamped into the kernel's, or if the stamp is gone, too, by the last one.
+    /// Finds what was loaded: the given policy; without one, the load in the history whose digest the
+    /// kernel's table has; without a digest in the table, the last load.
+    ///
+    /// # Errors
+    /// If the policy cannot be read.
     pub fn recall(
         held: Option<&Table>,
         policy: Option<&Path>,
@@ -41,7 +44,7 @@ impl Loaded {
         Ok(entry.and_then(Loaded::of))
     }
 
-    /// `None` if that was an unload, or another version made another table of the policy.
+    /// Returns `None` if that was an unload, or another version made another table of the policy.
     fn of(entry: &LoadRecord) -> Option<Loaded> {
         let policy = PolicyFile::parse(&entry.file, entry.policy.clone()?).ok()?.policy;
         let table = policy.compile();
@@ -49,7 +52,7 @@ impl Loaded {
         same.then(|| Loaded { file: entry.file.clone(), time: Some(entry.time), table })
     }
 
-    /// Each line that is missing from the kernel's table (`-`) or was added to it (`+`), under the
+    /// Returns each line that is missing from the kernel's table (`-`) or was added to it (`+`), under the
     /// chain, set or counter that it stands in.
     pub fn drift(&self, held: Option<&Table>) -> Vec<String> {
         let bare = held.cloned().map(digest::bare);

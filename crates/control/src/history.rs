@@ -1,7 +1,7 @@
-//! What was loaded, by whom and when: one file a load, and the last of them kept.
+//! The history of loads: one file for each load, of which the newest are kept.
 //!
-//! A file has two lines: the entry as JSON, and the SHA-256 of the first. That a load cannot be
-//! written down never stops it.
+//! A file has two lines: the record as JSON, and the SHA-256 of that line. A load goes on if it cannot
+//! be written down.
 
 use std::env;
 use std::fs::{self, DirBuilder};
@@ -18,14 +18,14 @@ use crate::{Warn, atomic_file};
 use nfguard_host::TcpConnection;
 
 const VERSION: u32 = 1;
-/// How many loads are kept.
+/// Number of loads that are kept.
 const KEPT: usize = 50;
-/// Digits of a file's name, so that names sort as numbers do.
+/// Digits of a file's name: names sort as numbers do.
 const DIGITS: usize = 10;
 
-/// Where it is kept unless somebody says otherwise.
+/// The folder of the state, unless another one is named.
 const FOLDER: &str = "/var/lib/nfguard";
-/// Names another folder; if empty, nothing is kept.
+/// Environment variable that names another folder; if it is empty, nothing is kept.
 pub const VARIABLE: &str = "NFGUARD_STATE_DIR";
 
 /// One load, or the removal of what was loaded.
@@ -58,18 +58,18 @@ pub struct LoadRecord {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LoadOutcome {
-    /// For good.
+    /// It is in force for good.
     Loaded,
-    /// It goes back unless it is confirmed.
-    Waiting,
-    /// By whom, in words.
+    /// It is rolled back unless it is confirmed.
+    Pending,
+    /// It was confirmed: how, in words.
     Confirmed(String),
-    /// What was there before is back.
-    WentBack,
+    /// The rules from before are back.
+    RolledBack,
 }
 
 impl LoadRecord {
-    /// A load by whoever runs this, at this moment. Its number is given by [`History::add`].
+    /// Makes the record of a load at this moment. [`History::add`] gives it its number.
     pub(crate) fn new(
         file: &str,
         policy: Option<&str>,
@@ -90,9 +90,9 @@ impl LoadRecord {
         }
     }
 
-    /// Whether the rules that it brought were there for good, or still are to be confirmed.
+    /// Whether its rules were not rolled back.
     pub fn holds(&self) -> bool {
-        self.outcome != LoadOutcome::WentBack
+        self.outcome != LoadOutcome::RolledBack
     }
 }
 
@@ -110,7 +110,7 @@ pub fn previous(entries: &[LoadRecord]) -> Option<&LoadRecord> {
     loads.into_iter().rfind(|load| load.policy.is_some() && load.table != last.table)
 }
 
-/// Who runs this: behind `sudo`, who ran that.
+/// Returns the name of the user: behind `sudo`, of the user who ran that.
 fn user() -> String {
     let behind = env::var("SUDO_USER").ok().filter(|user| !user.is_empty());
     let own = || {
@@ -121,7 +121,7 @@ fn user() -> String {
     behind.unwrap_or_else(own)
 }
 
-/// The folder that loads are written down in; none if nothing is to be kept.
+/// The files of the state; none if nothing is to be kept.
 #[derive(Clone, Debug)]
 pub struct History {
     folder: Option<PathBuf>,
@@ -129,7 +129,7 @@ pub struct History {
 }
 
 impl History {
-    /// In this folder, or that of the environment, or the usual one.
+    /// Opens the state in this folder, or in that of the environment, or in the usual one.
     pub fn open(given: Option<PathBuf>, warn: Warn) -> History {
         let folder = given.or_else(|| env::var_os(VARIABLE).map(PathBuf::from));
         let folder = folder.unwrap_or_else(|| FOLDER.into());
@@ -147,17 +147,17 @@ impl History {
         self.folder.as_ref().map(|folder| folder.join("history"))
     }
 
-    /// Where `boot` looks for the bans.
+    /// Returns the file that `boot` restores the bans from.
     pub fn bans(&self) -> Option<PathBuf> {
         self.folder.as_ref().map(|folder| folder.join("bans"))
     }
 
-    /// Where `log --keep` writes down who scanned what.
+    /// Returns the file of `log --keep`.
     pub fn scans(&self) -> Option<PathBuf> {
         self.folder.as_ref().map(|folder| folder.join("scans"))
     }
 
-    /// Writes a load down, and tells its number. What goes wrong is only a warning.
+    /// Writes a load down, and returns its number. An error is only a warning.
     pub fn add(&self, entry: LoadRecord) -> Option<u64> {
         let folder = self.loads()?;
         let added = add(&folder, entry);
@@ -167,7 +167,7 @@ impl History {
         added.ok()
     }
 
-    /// Takes out a load that was not done after all.
+    /// Removes a load that was not done after all.
     pub fn forget(&self, number: Option<u64>) {
         let path = self.loads().zip(number).map(|(folder, number)| file(&folder, number));
         if let Some(Err(error)) = path.map(fs::remove_file) {
@@ -175,16 +175,16 @@ impl History {
         }
     }
 
-    /// Writes down what became of the load that waits to be confirmed.
+    /// Writes down what became of the load that waits to be confirmed. A rollback takes back what was
+    /// loaded since, too.
     pub fn settle(&self, outcome: &LoadOutcome) {
         let Some(folder) = self.loads() else { return };
         let mut entries = self.entries();
-        if *outcome == LoadOutcome::WentBack {
-            // With it went what was loaded since.
-            let waiting = entries.iter().position(|it| it.outcome == LoadOutcome::Waiting);
+        if *outcome == LoadOutcome::RolledBack {
+            let waiting = entries.iter().position(|it| it.outcome == LoadOutcome::Pending);
             entries.drain(..waiting.unwrap_or(entries.len()));
         } else {
-            entries.retain(|it| it.outcome == LoadOutcome::Waiting);
+            entries.retain(|it| it.outcome == LoadOutcome::Pending);
         }
         for mut entry in entries {
             entry.outcome = outcome.clone();
@@ -196,7 +196,8 @@ impl History {
         }
     }
 
-    /// The loads that are kept, the oldest first. What cannot be read is left out with a warning.
+    /// Returns the loads that are kept, the oldest first. One that cannot be read is left out with a
+    /// warning.
     pub fn entries(&self) -> Vec<LoadRecord> {
         let Some(folder) = self.loads() else { return Vec::new() };
         let (entries, problems) = read_all(&folder);
@@ -232,7 +233,7 @@ fn add(folder: &Path, mut entry: LoadRecord) -> io::Result<u64> {
             Ok(())
         });
         match written {
-            // Somebody else loaded at the same moment.
+            // Another process loaded at the same moment.
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
             Ok(()) => {
@@ -335,10 +336,10 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let history = History::open(Some(folder.path().to_owned()), |_| ());
         history.add(entry("a"));
-        history.add(LoadRecord { outcome: LoadOutcome::Waiting, ..entry("b") });
-        history.settle(&LoadOutcome::WentBack);
+        history.add(LoadRecord { outcome: LoadOutcome::Pending, ..entry("b") });
+        history.settle(&LoadOutcome::RolledBack);
         let outcomes: Vec<_> = history.entries().into_iter().map(|it| it.outcome).collect();
-        assert_eq!(outcomes, [LoadOutcome::Loaded, LoadOutcome::WentBack]);
+        assert_eq!(outcomes, [LoadOutcome::Loaded, LoadOutcome::RolledBack]);
     }
 
     #[test]
@@ -351,7 +352,7 @@ mod tests {
         };
         let load = |number| entry(number, Some("{}"), None, LoadOutcome::Loaded);
         let mut all = vec![load(1), load(2), load(3)];
-        all.push(entry(4, Some("{}"), None, LoadOutcome::WentBack));
+        all.push(entry(4, Some("{}"), None, LoadOutcome::RolledBack));
         let back = |all: &[LoadRecord]| previous(all).map(|entry| entry.number);
         assert_eq!(back(&all), Some(2), "3 is in force");
         all.push(entry(5, Some("{}"), Some(2), LoadOutcome::Loaded));

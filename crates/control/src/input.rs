@@ -5,10 +5,10 @@ use std::path::Path;
 
 use crate::Error;
 
-/// What stands for standard input, or output, in place of a file.
+/// The name that stands for standard input, or output.
 pub const STANDARD: &str = "-";
 
-/// All of a file, or with `-` of standard input.
+/// Reads a whole file, or with `-` standard input.
 ///
 /// # Errors
 /// If it cannot be read, or is no UTF-8.

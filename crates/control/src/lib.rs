@@ -1,6 +1,25 @@
-//! The control plane: what changes the policy in the kernel, guards it and goes back.
+//! The control plane of nfguard: it changes the policy in the kernel, guards it, and rolls it back.
 //!
-//! Nothing here prints. A warning goes to the function that the caller gives.
+//! ```text
+//!          boot       guard (event_loop, requests, …)      rollback (client, watchdog, snapshot)
+//!            └───────────┐      │      ┌────────────────────────────┘
+//!                        ▼      ▼      ▼
+//!  load, unload ──▶ change: PolicyChange ──▶ lease            the guard lets go of the table
+//!                        │             ├───▶ scan_bans        bans of the kernel outlive the table
+//!                        │             ├───▶ history          one record for each load
+//!                        │             └───▶ ban_table        what the policy says of bans
+//!                        ▼
+//!                     context       the host and the session, found out once
+//!                     policy_file   a policy, sealed with its digest
+//!
+//!  beside them: saved_bans (save, restore), scanners (who tried which ports), drift, lockout
+//! ```
+//!
+//! Every change of the policy's table goes through [`change::PolicyChange`]. The order of its steps,
+//! and the reason for it, stand in [`change`].
+//!
+//! This crate prints nothing. Results and errors are values. A warning goes to the function that a
+//! [`context::Context`] is made with, and the guard writes to the `log` facade.
 
 mod atomic_file;
 pub mod ban_table;

@@ -1,4 +1,4 @@
-//! Whether who is at work on this host could still get in.
+//! Lock-out: whether the operator of this host could still get in.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -8,12 +8,12 @@ use nfguard_netlink::{Hook, Table, ct_state, fib_type, protocol, text};
 
 use nfguard_host::TcpConnection;
 
-/// A source port that nobody listens at.
+/// Source port of the connection that is tried.
 const SOURCE_PORT: u16 = 40_000;
-/// Where a peer is taken to come in that is only given by its address.
+/// Port of this host that a peer is taken to come to if only its address is given.
 const SSH: u16 = 22;
 
-/// Somebody who must still get in, and how.
+/// The peer that must still get in, and how it comes.
 #[derive(Clone, Debug)]
 pub struct Visitor {
     ends: TcpConnection,
@@ -22,11 +22,11 @@ pub struct Visitor {
 }
 
 impl Visitor {
-    /// The peer of this SSH session, if it came to this network
-    /// namespace: a load in another one cannot cut it.
+    /// Returns the peer of this SSH session, if it came to this network namespace: a load in another
+    /// one cannot cut it.
     pub fn of_session(ends: TcpConnection) -> Option<Visitor> {
         let interface = interface_of(ends.local.ip())?;
-        // As the session stays where it is, its packets come in by where answers leave.
+        // Packets of the session come in by the interface that answers leave by.
         let interface = if interface == LOOPBACK && !ends.peer.ip().is_loopback() {
             towards(ends.peer.ip()).map_or(interface, |(_, interface)| interface)
         } else {
@@ -35,7 +35,7 @@ impl Visitor {
         Some(Visitor { ends, interface })
     }
 
-    /// Somebody given by address, and the port that he is to reach.
+    /// Returns a peer given by its address, and the port that it has to reach.
     pub fn given(peer: IpAddr, port: Option<u16>) -> Visitor {
         let nowhere: IpAddr = match peer {
             IpAddr::V4(_) => Ipv4Addr::new(198, 51, 100, 2).into(),
@@ -49,8 +49,8 @@ impl Visitor {
         }
     }
 
-    /// Why a new connection of the visitor would not come about with this table, or would not stay.
-    /// A rule that limits lets the first one in.
+    /// Says why this table would refuse a new connection of the peer, or cut it; `None` if it would
+    /// not. A rule with a limit lets the first connection in.
     pub fn obstacle(&self, table: &Table) -> Option<String> {
         let TcpConnection { peer, local } = self.ends;
         let begin = Packet {
@@ -59,7 +59,7 @@ impl Visitor {
                 peer.ip(),
                 local.ip(),
                 protocol::TCP,
-                // Another one than that of the connection which is there.
+                // Not the port of the open connection.
                 (SOURCE_PORT, local.port()),
             )
         };
@@ -106,7 +106,7 @@ impl Visitor {
 
 const LOOPBACK: &str = "lo";
 
-/// The address and the interface that this host sends from to that one, without sending anything.
+/// Returns the address and the interface that this host would send from. Nothing is sent.
 fn towards(peer: IpAddr) -> Option<(IpAddr, String)> {
     let local = source_address(peer)?;
     Some((local, interface_of(local)?))

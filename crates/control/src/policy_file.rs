@@ -1,4 +1,4 @@
-//! Reading a policy file.
+//! Policy files.
 
 use std::env;
 use std::fs::{self, File, Metadata};
@@ -16,7 +16,7 @@ use crate::history::LoadRecord;
 use crate::input::{self, STANDARD};
 use nfguard_host::TcpConnection;
 
-/// A policy and what it was read from.
+/// A policy, and the file that it was read from.
 pub struct PolicyFile {
     /// The name of the file, as it was given.
     pub name: String,
@@ -29,20 +29,26 @@ pub struct PolicyFile {
 }
 
 impl PolicyFile {
-    /// Reads and validates; `-` is standard input.
+    /// Reads and validates a file; `-` is standard input.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is no policy.
     pub fn read(path: &Path) -> Result<PolicyFile, Error> {
         let text = input::read(path)?;
         PolicyFile::parse(&path.display().to_string(), text)
     }
 
-    /// As [`PolicyFile::read`], but not what a user could have written who may not load it: whoever
-    /// may write the file is root at the next load.
+    /// As [`PolicyFile::read`]. As root it refuses a file that another user may write: at the next load
+    /// that user would be as good as root.
+    ///
+    /// # Errors
+    /// As [`PolicyFile::read`], and if another user may write the file.
     pub fn read_trusted(path: &Path) -> Result<PolicyFile, Error> {
         if path == Path::new(STANDARD) || !Uid::effective().is_root() {
             return PolicyFile::read(path);
         }
         let read = || -> io::Result<String> {
-            // What is looked at is what is read, whoever renames files meanwhile.
+            // The file that is looked at is the one that is read, even if files are renamed meanwhile.
             let mut file = File::open(path)?;
             let metadata = file.metadata()?;
             if metadata.is_file() {
@@ -63,6 +69,9 @@ impl PolicyFile {
     }
 
     /// Validates the text of a file.
+    ///
+    /// # Errors
+    /// If it is no policy.
 
     pub fn parse(name: &str, text: String) -> Result<PolicyFile, Error> {
         let name = name.to_owned();
@@ -94,7 +103,7 @@ pub struct Sealed {
     pub digest: String,
 }
 
-/// Who besides root, and the user behind `sudo`, may write a file.
+/// Returns the user who may write a file, besides root and the user behind `sudo`.
 fn other_writer(file: &Metadata, folder: Option<&Metadata>) -> Option<String> {
     const STICKY: u32 = 0o1000;
     let behind = |variable| env::var(variable).ok()?.parse::<u32>().ok();
@@ -111,15 +120,14 @@ fn other_writer(file: &Metadata, folder: Option<&Metadata>) -> Option<String> {
         }
     };
     let in_folder = |folder: &Metadata| match folder.mode() {
-        // Each may rename only his own there; the folder's owner all.
+        // There a user may rename only the own files; the folder's owner all files.
         mode if mode & STICKY != 0 => writer(folder, 0),
         mode => writer(folder, mode),
     };
     writer(file, file.mode()).or_else(|| folder.and_then(in_folder))
 }
 
-/// Whether the owner is somebody outside of the user namespace that this runs in, who is more than
-/// its root.
+/// Whether the owner is a user outside of this user namespace, who is more than its root.
 fn is_unmapped(user: u32) -> bool {
     const OVERFLOW: u32 = 65534;
     const EVERYBODY: &str = "4294967295";

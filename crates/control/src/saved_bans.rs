@@ -1,7 +1,7 @@
-//! `save` and `restore`: the bans in a file, from one boot to the next.
+//! Saved bans: a file that keeps the bans from one boot to the next.
 //!
-//! One JSON object a line: a head with the version, each ban with the time of its end, and a foot
-//! with their number and the SHA-256 of all lines before it.
+//! Each line is a JSON object: a head with the version, each ban with the time of its end, and a foot
+//! with the number of bans and the SHA-256 of all lines before it.
 
 use std::fmt::Display;
 use std::fs;
@@ -69,8 +69,8 @@ pub struct Saved {
 /// If they cannot be read.
 pub fn collect(warn: Warn) -> Result<Saved, Error> {
     let mut bans = Bans::open_existing(never()?)?;
-    // It is done every few minutes, and addresses of this host, gateways and name servers change:
-    // no other program may be there to say so to the rules that ban scans.
+    // A save is done every few minutes. Addresses of this host, gateways and name servers change, and
+    // without a guard no other program tells the rules that ban scans.
     let told = bans.as_mut().map_or(Ok(()), Bans::refresh_never_ban);
     if let Err(error) = told {
         warn(&format!("the never-ban entries of this host could not be updated: {error}"));
@@ -81,7 +81,7 @@ pub fn collect(warn: Warn) -> Result<Saved, Error> {
     Ok(Saved { text, bans: count })
 }
 
-/// What came of the bans in a file.
+/// What became of the bans of a file.
 #[derive(Debug)]
 pub struct Restored {
     /// How many were banned, or were already.
@@ -92,8 +92,8 @@ pub struct Restored {
     pub over: u64,
 }
 
-/// Bans again whom the file names, or nobody if it is damaged. Before each ban `next` is told how
-/// many there are.
+/// Restores the bans of the file, or none if it is damaged. Before each ban, `next` is told how many
+/// there are.
 ///
 /// # Errors
 /// If the file cannot be used, or the kernel refuses the bans.
@@ -110,7 +110,7 @@ pub fn restore(path: &Path, warn: Warn, mut next: impl FnMut(usize)) -> Result<R
         }
         Err(Unreadable::Damaged(why)) => {
             let mut message = format!("{}: {why}; no address was banned", path.display());
-            // Not somebody else's file, or a device, that was given by mistake.
+            // Not a file of another program, or a device, that was given by mistake.
             if path != Path::new(STANDARD)
                 && text.starts_with(START)
                 && let Ok(own) = regular(path)
@@ -124,8 +124,8 @@ pub fn restore(path: &Path, warn: Warn, mut next: impl FnMut(usize)) -> Result<R
     let mut clock = now();
     if clock < saved_at {
         warn(
-            "the clock is behind the time at which the bans were saved; they last as \
-                         long as they had left then",
+            "the clock is behind the time at which the bans were saved: each ban lasts as long as it \
+             had left then",
         );
         clock = saved_at;
     }
@@ -166,7 +166,7 @@ impl Line {
         }
     }
 
-    /// How long it still lasts; `Some(None)`: without end; `None`: it is over.
+    /// Returns how long the ban still lasts; `Some(None)`: without end; `None`: it is over.
     fn duration(&self, now: f64) -> Option<Option<Duration>> {
         let Some(until) = self.until else { return Some(None) };
         let left = Duration::try_from_secs_f64(until - now).ok()?;
@@ -174,7 +174,7 @@ impl Line {
     }
 }
 
-/// Something that is written as the text that it prints.
+/// A value that is written as the text that it prints.
 #[derive(Debug)]
 struct Text<T>(T);
 
@@ -190,7 +190,7 @@ impl<'de, T: FromStr<Err: Display>> Deserialize<'de> for Text<T> {
     }
 }
 
-/// The path, behind all links, of a file that may be replaced or renamed: no device and no pipe.
+/// Returns the path, behind all links, of a file that may be replaced or renamed: no device, no pipe.
 fn regular(path: &Path) -> io::Result<PathBuf> {
     let path = fs::canonicalize(path)?;
     if !path.is_file() {
@@ -199,7 +199,7 @@ fn regular(path: &Path) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-/// Replaces the file, or leaves it as it was, whatever happens in between. Nobody else may read it.
+/// Replaces the file, or leaves it as it was, whatever happens in between. Only its owner may read it.
 ///
 /// # Errors
 /// If it cannot be written, or is no regular file.
@@ -225,14 +225,14 @@ fn text(bans: Vec<ActiveBan>, now: f64) -> io::Result<String> {
     Ok(text)
 }
 
-/// Why a saved file says nothing.
+/// Why a file of saved bans cannot be used.
 #[derive(Debug, PartialEq, Eq)]
 enum Unreadable {
     OtherVersion(u32),
     Damaged(String),
 }
 
-/// When it was saved, and the bans.
+/// Returns when the file was saved, and its bans.
 fn read(bytes: &[u8]) -> Result<(f64, Vec<Line>), Unreadable> {
     let damaged = |why: &str| Unreadable::Damaged(why.to_owned());
     let text = str::from_utf8(bytes).map_err(|_| damaged("damaged: it is no UTF-8 text"))?;
@@ -259,7 +259,7 @@ fn read(bytes: &[u8]) -> Result<(f64, Vec<Line>), Unreadable> {
     Ok((head.saved_at, saved))
 }
 
-/// Renames the file, to one that is not there yet.
+/// Renames the file to a name that is free.
 pub(crate) fn keep_aside(path: &Path) -> io::Result<PathBuf> {
     let name = |number: u32| {
         let mut name = path.as_os_str().to_owned();
@@ -271,7 +271,7 @@ pub(crate) fn keep_aside(path: &Path) -> io::Result<PathBuf> {
     Ok(aside)
 }
 
-/// Seconds since 1970.
+/// Returns the seconds since 1970.
 pub(crate) fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |now| now.as_secs_f64())
 }

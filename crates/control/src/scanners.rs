@@ -1,4 +1,4 @@
-//! `scans`: who has tried what, as `log --keep` has seen it.
+//! Scanners: which sources have tried which ports, as `log --keep` has seen it.
 
 mod source;
 mod store;
@@ -17,54 +17,59 @@ use crate::{Error, Warn};
 pub use source::Source;
 use store::{Change, Store};
 
-/// How many sources are remembered. Who has done least and was seen longest ago goes first, once
-/// there are so many more, because to find them is to look at all, and sources can be forged.
+/// Number of sources that are remembered. The sources that did least, and were seen longest ago, are
+/// forgotten first.
 const SOURCES: usize = 10_000;
-const MORE: usize = 10_000;
-/// How long a source is remembered after it was seen last, in seconds.
-const AGE: f64 = 30.0 * 24.0 * 3600.0;
-/// How long a packet may wait to be written down.
-const DELAY: Duration = Duration::from_secs(5);
+/// Number of sources beyond [`SOURCES`] at which the surplus is forgotten: finding it takes a look at
+/// all sources, and sources can be forged.
+const SURPLUS: usize = 10_000;
+/// Time that a source is remembered after it was seen last, in seconds.
+const RETENTION: f64 = 30.0 * 24.0 * 3600.0;
+/// Longest time that a packet waits to be written down.
+const WRITE_DELAY: Duration = Duration::from_secs(5);
 
-/// The sources of the packets that were not let in.
-pub struct Keeper {
+/// Writes down the sources of packets that were refused.
+pub struct Recorder {
     warn: Warn,
     store: Store,
     _claim: File,
     sources: HashMap<Target, Source>,
-    /// What is in the file and is remembered no longer.
+    /// Sources that are in the file and no longer remembered.
     gone: Vec<Target>,
-    /// When the first of what has changed did.
+    /// When the first change came that is not written yet.
     since: Option<Instant>,
     writer: Option<JoinHandle<Written>>,
 }
 
-/// What could not be written, and why.
+/// The outcome of a write: on an error, also the changes.
 type Written = Result<(), (Error, Vec<Change>)>;
 
-impl Keeper {
-    /// Reads what is known, and keeps it alone.
-    pub fn open(history: &History) -> Result<Keeper, Error> {
+impl Recorder {
+    /// Reads what is known. One process at a time may write it.
+    ///
+    /// # Errors
+    /// If another process writes it, or it cannot be read.
+    pub fn open(history: &History) -> Result<Recorder, Error> {
         let store = store(history)?;
         let claim = store.claim()?;
         let sources = store.read()?;
         let gone = Vec::new();
         let warn = history.warn;
-        Ok(Keeper { warn, store, _claim: claim, sources, gone, since: None, writer: None })
+        Ok(Recorder { warn, store, _claim: claim, sources, gone, since: None, writer: None })
     }
 
-    /// Adds a packet that was not let in.
+    /// Adds a packet that was refused.
 
     pub fn add(&mut self, packet: &ParsedPacket<'_>, time: f64) {
         let target = Target::source(packet.source, Target::V6_SOURCE);
         self.sources.entry(target).or_insert_with(|| Source::new(time)).add(packet, time);
         self.since.get_or_insert_with(Instant::now);
-        if self.sources.len() >= SOURCES + MORE {
+        if self.sources.len() >= SOURCES + SURPLUS {
             self.forget_least();
         }
     }
 
-    /// All but [`SOURCES`] of them.
+    /// Forgets the surplus.
     fn forget_least(&mut self) {
         let mut over = self.sources.len().saturating_sub(SOURCES);
         if over == 0 {
@@ -88,13 +93,13 @@ impl Keeper {
         });
     }
 
-    /// When there is something to be written.
+    /// Returns the time until the next write is due; `None` if there is nothing to be written.
     pub fn is_due_in(&self) -> Option<Duration> {
-        self.since.map(|since| DELAY.saturating_sub(since.elapsed()))
+        self.since.map(|since| WRITE_DELAY.saturating_sub(since.elapsed()))
     }
 
-    /// Begins to write down what has changed: packets go on to come. What goes wrong is only a
-    /// warning, and tried again.
+    /// Begins to write down what has changed, while further packets arrive. An error is a warning, and
+    /// the write is tried again.
     pub fn write(&mut self) {
         self.since = None;
         if self.writer.as_ref().is_some_and(|writer| !writer.is_finished()) {
@@ -103,7 +108,7 @@ impl Keeper {
         }
         self.finish();
         let now = saved_bans::now();
-        self.forget(|source| now - source.last_seen > AGE);
+        self.forget(|source| now - source.last_seen > RETENTION);
         self.forget_least();
         let changes = self.changes();
         if changes.is_empty() {
@@ -116,7 +121,7 @@ impl Keeper {
         }));
     }
 
-    /// What is not in the file yet, in the order in which it takes least to write it.
+    /// Returns what the file lacks, in the order that takes least to write.
     fn changes(&mut self) -> Vec<Change> {
         let mut changes: Vec<Change> = self.gone.drain(..).map(|target| (target, None)).collect();
         for (target, source) in &mut self.sources {
@@ -134,7 +139,7 @@ impl Keeper {
         let Some(writer) = self.writer.take() else { return };
         if let Ok(Err((failure, changes))) = writer.join() {
             (self.warn)(&failure.to_string());
-            // One that is to be taken out may as well stay in the file.
+            // A source that was to be removed may as well stay in the file.
             for (target, _) in changes {
                 if let Some(source) = self.sources.get_mut(&target) {
                     source.is_changed = true;
@@ -143,7 +148,7 @@ impl Keeper {
         }
     }
 
-    /// Writes down all that is left.
+    /// Writes down the rest.
     pub fn close(mut self) {
         self.finish();
         self.write();
@@ -157,7 +162,7 @@ fn store(history: &History) -> Result<Store, Error> {
     history.scans().map(Store::new).ok_or_else(nowhere)
 }
 
-/// Who has tried what, in no order.
+/// Returns all sources, in no order.
 ///
 /// # Errors
 /// If there is no folder for it, or the file cannot be read.
@@ -175,7 +180,7 @@ mod tests {
     const SCANNER: u32 = 0xcb00_7107;
     const FORGED: u32 = 0x0a00_0000;
 
-    fn knock(keeper: &mut Keeper, source: u32, port: u16, time: f64) {
+    fn knock(recorder: &mut Recorder, source: u32, port: u16, time: f64) {
         let packet = ParsedPacket {
             source: Ipv4Addr::from_bits(source).into(),
             destination: Ipv4Addr::new(198, 51, 100, 2).into(),
@@ -187,13 +192,13 @@ mod tests {
             icmp: None,
             payload: &[],
         };
-        keeper.add(&packet, time);
+        recorder.add(&packet, time);
     }
 
     /// One packet of each, a second apart.
-    fn flood(keeper: &mut Keeper, sources: Range<u32>) {
+    fn flood(recorder: &mut Recorder, sources: Range<u32>) {
         let start = saved_bans::now();
-        sources.for_each(|it| knock(keeper, FORGED + it, 22, start + f64::from(it)));
+        sources.for_each(|it| knock(recorder, FORGED + it, 22, start + f64::from(it)));
     }
 
     /// Whether the scanner is kept, how many others are, and the first and the last of those.
@@ -215,17 +220,17 @@ mod tests {
     fn a_flood_of_forged_sources_leaves_the_scanner_and_the_last_of_them() {
         let folder = tempfile::tempdir().expect("a folder");
         let history = History::open(Some(folder.path().to_owned()), |_| ());
-        let mut keeper = Keeper::open(&history).expect("a keeper");
-        (1..=5).for_each(|port| knock(&mut keeper, SCANNER, port, saved_bans::now()));
-        flood(&mut keeper, 0..12_000);
-        keeper.close();
+        let mut recorder = Recorder::open(&history).expect("a recorder");
+        (1..=5).for_each(|port| knock(&mut recorder, SCANNER, port, saved_bans::now()));
+        flood(&mut recorder, 0..12_000);
+        recorder.close();
         assert_eq!(kept(&history), (true, 9999, 2001, 11_999));
 
         // Those that were written are taken out, but for one that has come back meanwhile.
-        let mut keeper = Keeper::open(&history).expect("a keeper");
-        flood(&mut keeper, 12_000..32_000);
-        knock(&mut keeper, FORGED + 2001, 22, saved_bans::now() + 40_000.0);
-        keeper.close();
+        let mut recorder = Recorder::open(&history).expect("a recorder");
+        flood(&mut recorder, 12_000..32_000);
+        knock(&mut recorder, FORGED + 2001, 22, saved_bans::now() + 40_000.0);
+        recorder.close();
         assert_eq!(kept(&history), (true, 9999, 2001, 31_999));
     }
 
@@ -233,15 +238,15 @@ mod tests {
     fn what_could_not_be_written_is_written_later() {
         let folder = tempfile::tempdir().expect("a folder");
         let history = History::open(Some(folder.path().to_owned()), |_| ());
-        let mut keeper = Keeper::open(&history).expect("a keeper");
+        let mut recorder = Recorder::open(&history).expect("a recorder");
         let file = folder.path().join("scans");
         std::fs::create_dir(&file).expect("makes a folder");
-        flood(&mut keeper, 0..2);
-        keeper.write();
-        keeper.finish();
+        flood(&mut recorder, 0..2);
+        recorder.write();
+        recorder.finish();
         std::fs::remove_dir(&file).expect("removes it");
-        flood(&mut keeper, 2..3);
-        keeper.close();
+        flood(&mut recorder, 2..3);
+        recorder.close();
         assert_eq!(kept(&history), (false, 3, 0, 2));
     }
 }

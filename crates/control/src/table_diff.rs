@@ -1,11 +1,11 @@
-//! What differs between two tables, in lines.
+//! The difference of two tables, in lines.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use nfguard_netlink::{Error, Nft, Table, text};
 use similar::{ChangeTag, TextDiff};
 
-/// What differs between two tables: each line with its mark, under the counter, set or chain that
+/// Returns what differs between two tables: each line with its mark, under the counter, set or chain that
 /// it stands in.
 pub fn changes(before: Option<&Table>, after: Option<&Table>) -> Vec<String> {
     let (before, after) = (blocks(before), blocks(after));

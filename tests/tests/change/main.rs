@@ -11,6 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use nfguard_lab::Netns;
+use nfguard_netlink::{Nft, Table};
 use nfguard_tests::nft::nft;
 use nfguard_tests::place::netns;
 use nfguard_tests::program::{Answer, command};
@@ -77,20 +78,11 @@ impl Place {
         }
     }
 
-    /// The policy's table without what its sets hold and its counters count.
-    fn table(&self) -> String {
-        let list = || {
-            let mut nft = std::process::Command::new("nft");
-            nft.args(["-s", "-t", "list", "ruleset"]).output().expect("nft is installed")
-        };
-        let all = String::from_utf8_lossy(&self.netns.run(list).stdout).into_owned();
-        let start = all.find("table inet nfguard {");
-        let table = start.and_then(|start| all.get(start..)).unwrap_or_default();
-        let end = table.find("\n}\n").map_or(table.len(), |end| end + 3);
-        // The order of what has no order is that in which it was made.
-        let mut blocks: Vec<&str> = table.get(..end).unwrap_or_default().split("\n\n").collect();
-        blocks.sort_unstable();
-        blocks.join("\n\n")
+    /// The policy's table as the kernel holds it, without what rules have added to its sets.
+    fn table(&self) -> Option<Table> {
+        let read = || Nft::open().and_then(|mut nft| nft.table(nfguard_policy::TABLE));
+        let loaded = self.netns.run(read).expect("the kernel tells").loaded;
+        loaded.map(|loaded| loaded.table.normalized())
     }
 
     #[track_caller]
@@ -102,8 +94,8 @@ impl Place {
     }
 }
 
-/// What nft lists of a policy that was loaded plainly.
-fn plainly(policy: &str) -> String {
+/// What the kernel holds of a policy that was loaded plainly.
+fn plainly(policy: &str) -> Option<Table> {
     let place = Place::new();
     place.succeed(&["load", policy]);
     place.table()

@@ -67,7 +67,7 @@ fn each_load_is_written_down_with_who_what_and_what_became_of_it() {
     host.done(&["load", path(&a)]);
     assert_eq!(host.loads(), outcomes(&["loaded"]), "the second one changed nothing");
     host.done(&["load", path(&b), "--confirm", LONG]);
-    assert_eq!(host.loads(), outcomes(&["loaded", "waiting"]));
+    assert_eq!(host.loads(), outcomes(&["loaded", "pending"]));
     host.done(&["confirm"]);
     assert_eq!(host.loads(), outcomes(&["loaded", "confirmed"]));
     over(&host.netns);

@@ -20,7 +20,7 @@ pub(crate) fn confirm(context: &Context, as_json: bool) -> Done {
         Confirmed::TooLate => (Some(TOO_LATE), None),
         Confirmed::Nothing => {
             let last = context.history.entries().pop();
-            let rolled_back = last.is_some_and(|last| last.outcome == LoadOutcome::WentBack);
+            let rolled_back = last.is_some_and(|last| last.outcome == LoadOutcome::RolledBack);
             (Some(if rolled_back { TOO_LATE } else { NOTHING }), None)
         }
     };

@@ -72,9 +72,9 @@ fn list(entries: &[LoadRecord], as_json: bool) -> Answer {
         };
         let outcome = match &entry.outcome {
             LoadOutcome::Loaded => String::new(),
-            LoadOutcome::Waiting => ", not confirmed yet".to_owned(),
+            LoadOutcome::Pending => ", not confirmed yet".to_owned(),
             LoadOutcome::Confirmed(how) => format!(", confirmed {how}"),
-            LoadOutcome::WentBack => ", rolled back".to_owned(),
+            LoadOutcome::RolledBack => ", rolled back".to_owned(),
         };
         let (number, time) = (entry.number, output::time(entry.time));
         output::line(&format!("{number:>6} {time} {}{from}: {what}{outcome}", entry.user));
@@ -85,9 +85,9 @@ fn list(entries: &[LoadRecord], as_json: bool) -> Answer {
 fn describe(entry: &LoadRecord) -> Value {
     let (outcome, confirmation) = match &entry.outcome {
         LoadOutcome::Loaded => ("loaded", None),
-        LoadOutcome::Waiting => ("waiting", None),
+        LoadOutcome::Pending => ("pending", None),
         LoadOutcome::Confirmed(how) => ("confirmed", Some(how)),
-        LoadOutcome::WentBack => ("rolled_back", None),
+        LoadOutcome::RolledBack => ("rolled_back", None),
     };
     json!({
         "number": entry.number,

@@ -19,7 +19,7 @@ use crate::output::failure::Failure;
 use crate::output::{self, Answer, Done, SCHEMA};
 
 use nfguard_control::history::History;
-use nfguard_control::scanners::Keeper;
+use nfguard_control::scanners::Recorder;
 use nfguard_control::table::ours;
 use record::{Interfaces, Record};
 
@@ -52,7 +52,7 @@ pub(crate) fn log(request: &LogRequest, history: &History, as_json: bool) -> Don
     if rules.iter().any(|(group, is_limited)| *is_limited && groups.contains(group)) {
         output::warning("not every packet is logged: the policy limits the \"rate\"");
     }
-    let keeper = request.keep.then(|| Keeper::open(history)).transpose()?;
+    let recorder = request.keep.then(|| Recorder::open(history)).transpose()?;
     let signals = signals().map_err(failed)?;
     let nflog = Nflog::open(groups.iter().copied())?;
     let names: Vec<String> = groups.iter().map(u16::to_string).collect();
@@ -60,7 +60,7 @@ pub(crate) fn log(request: &LogRequest, history: &History, as_json: bool) -> Don
     let mut reader = Reader {
         signals,
         nflog,
-        keeper,
+        recorder,
         as_json,
         interfaces: Interfaces::default(),
         left: request.count,
@@ -70,8 +70,8 @@ pub(crate) fn log(request: &LogRequest, history: &History, as_json: bool) -> Don
         pending: Vec::new(),
     };
     let ended = reader.run();
-    if let Some(keeper) = reader.keeper {
-        keeper.close();
+    if let Some(recorder) = reader.recorder {
+        recorder.close();
     }
     ended.map(|()| Answer::Yes)
 }
@@ -110,7 +110,7 @@ fn logging_rules(table: &Table) -> Vec<(u16, bool)> {
 struct Reader {
     signals: SignalFd,
     nflog: Nflog,
-    keeper: Option<Keeper>,
+    recorder: Option<Recorder>,
     as_json: bool,
     interfaces: Interfaces,
     /// How many packets are still wanted; `None` for all.
@@ -131,10 +131,10 @@ impl Reader {
             self.receive()?;
             let ends = self.left == Some(0);
             let [signal, closed, free] = if ends { [true, false, false] } else { self.wait()? };
-            if let Some(keeper) = &mut self.keeper
-                && keeper.is_due_in() == Some(Duration::ZERO)
+            if let Some(recorder) = &mut self.recorder
+                && recorder.is_due_in() == Some(Duration::ZERO)
             {
-                keeper.write();
+                recorder.write();
             }
             if signal {
                 self.receive()?;
@@ -170,7 +170,7 @@ impl Reader {
             PollFd::new(stdout.as_fd(), when(PollFlags::POLLOUT, !self.pending.is_empty())),
             PollFd::new(self.nflog.as_fd(), when(PollFlags::POLLIN, self.wants_more())),
         ];
-        let due = self.keeper.as_ref().and_then(Keeper::is_due_in);
+        let due = self.recorder.as_ref().and_then(Recorder::is_due_in);
         // Rounded up: then it is due.
         let timeout = due.map(|due| PollTimeout::try_from(due + Duration::from_millis(1)));
         match poll(&mut fds, timeout.and_then(Result::ok).unwrap_or(PollTimeout::NONE)) {
@@ -190,10 +190,10 @@ impl Reader {
                 self.left = self.left.map(|left| left - 1);
                 let packet = ParsedPacket::read(&logged.packet);
                 let record = Record::new(&logged, packet.as_ref(), &mut self.interfaces);
-                if let (Some(keeper), Some(packet)) = (&mut self.keeper, &packet)
+                if let (Some(recorder), Some(packet)) = (&mut self.recorder, &packet)
                     && record.is_unwanted()
                 {
-                    keeper.add(packet, record.time);
+                    recorder.add(packet, record.time);
                 }
                 if self.as_json {
                     // Neither a vector nor such a record can fail.

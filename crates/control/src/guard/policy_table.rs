@@ -5,7 +5,7 @@ use nfguard_netlink::{Error, Nft, Table};
 use nfguard_policy::TABLE;
 
 use super::api::Kept;
-use crate::table::{everything_anew, ours};
+use crate::table::{ours, replacement};
 use crate::{digest, table_diff};
 
 /// `EOPNOTSUPP` and `EPERM`, the same on every architecture that this runs on.
@@ -156,7 +156,7 @@ fn put_in(kernel: &mut Nft, table: &Table) -> Result<(), Error> {
     match nfguard_netlink::load(kernel, table) {
         Ok(_) => Ok(()),
         // An orphan that is dormant, for one.
-        Err(Error::Refused(_)) => kernel.commit(&everything_anew(Some(table)), None),
+        Err(Error::Refused(_)) => kernel.commit(&replacement(Some(table)), None),
         Err(error) => Err(error),
     }
 }

@@ -11,7 +11,7 @@ use crate::ban_table::BanRules;
 use crate::change::PolicyChange;
 use crate::context::Context;
 use crate::lease::Release;
-use crate::table::{everything_anew, ours};
+use crate::table::{ours, replacement};
 
 /// What a load changes, as it was.
 pub(super) struct Snapshot {
@@ -24,7 +24,7 @@ pub(super) struct Snapshot {
 }
 
 impl Snapshot {
-    /// As it is now.
+    /// Takes a snapshot of what the kernel holds now.
     ///
     /// # Errors
     /// Why it could not be put back as it is.
@@ -48,7 +48,7 @@ impl Snapshot {
             if let Some(set) = nameless_set(table) {
                 return Err(by_hand(&format!("one of its rules has an anonymous set, {set}")));
             }
-            everything_anew(Some(table)).to_bytes().map_err(|error| error.to_string())?;
+            replacement(Some(table)).to_bytes().map_err(|error| error.to_string())?;
         }
         let said = || -> Result<_, nfguard_ban::Error> {
             let Some(mut bans) = Bans::open_existing(NeverBan::default())? else {
@@ -85,15 +85,15 @@ impl Snapshot {
     }
 }
 
-/// The first set that a rule uses and that has no name of its own. nfguard makes none, and the
-/// model does not hold what is in it.
+/// Returns the first set that a rule uses and that has no name of its own. nfguard makes none, and the
+/// model does not hold its elements.
 fn nameless_set(table: &Table) -> Option<&str> {
     let named: BTreeSet<&str> = table.sets.iter().map(|set| set.name.as_str()).collect();
     let exprs = table.chains.iter().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.exprs);
     let used = exprs.filter_map(|expr| match expr {
         Expr::Lookup { set, .. } => Some(set.as_str()),
         Expr::Dynset(dynset) => Some(dynset.set.as_str()),
-        // Whatever it is, a map for one, it may need something that is not held.
+        // A map, for one, may need an object that the snapshot does not hold.
         Expr::Unknown { name, .. } if name == "lookup" || name == "dynset" || name == "objref" => {
             Some(name.as_str())
         }

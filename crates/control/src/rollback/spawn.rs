@@ -1,4 +1,4 @@
-//! Starting the keeper where nothing that ends the loader ends it too.
+//! Starts the watchdog where nothing that ends the loader ends it too.
 
 use std::env;
 use std::fs;
@@ -16,8 +16,8 @@ const VERB: &str = "watchdog";
 /// This program, even if its file was replaced or removed meanwhile.
 const MYSELF: &str = "/proc/self/exe";
 
-/// Starts a keeper, which then waits for a loader. Under systemd it is a unit of its own, for
-/// logind may end all that a session has started; else a process of a session of its own.
+/// Starts a watchdog, which then waits for a loader. Under systemd it is a unit of its own: logind may
+/// end all that a session has started. Elsewhere it is a process with a session of its own.
 pub(super) fn start(history: &History) -> Result<(), Error> {
     if is_under_systemd() {
         match unit(history) {
@@ -28,7 +28,7 @@ pub(super) fn start(history: &History) -> Result<(), Error> {
             )),
         }
     }
-    // Behind a process that ends at once, so that nobody is its parent.
+    // Behind a process that ends at once: then the loader is not its parent.
     let mut command = Command::new(MYSELF);
     command.args([VERB, "--session"]).env(VARIABLE, history.variable());
     let status = quiet(&mut command).status();
@@ -39,8 +39,8 @@ pub(super) fn start(history: &History) -> Result<(), Error> {
     }
 }
 
-/// Leaves the loader's session and terminal, and starts the keeper. As that one does not lead the
-/// new session, it cannot get a terminal any more.
+/// Leaves the loader's session and terminal, and starts the watchdog. The watchdog does not lead the
+/// new session, so it cannot get a terminal any more.
 ///
 /// # Errors
 /// If it cannot leave, or start.

@@ -45,7 +45,7 @@ pub fn run(context: &Context) -> Result<bool, Error> {
     let Some(mut watchdog) = Watchdog::new(context).map_err(failed)? else { return Ok(false) };
     if watchdog.wait_for_end().map_err(failed)? == End::RolledBack {
         (context.warn)("the load was not confirmed: the rules from before it are back");
-        context.history.settle(&LoadOutcome::WentBack);
+        context.history.settle(&LoadOutcome::RolledBack);
     }
     Ok(true)
 }

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 /// `DANGER_LEVEL1` to `5` and `DL1_UNIQUE_HOSTS` to `DL5_UNIQUE_HOSTS` as PSAD comes.
 const PACKETS: [u64; 5] = [5, 15, 150, 1500, 10_000];
 const TARGETS: [usize; 5] = [10, 20, 50, 100, 500];
-/// `PROTOCOL_SCAN_THRESHOLD`: so many protocols are a scan even without ports. Two ports always are
+/// `PROTOCOL_SCAN_THRESHOLD`: this number of protocols is a scan even without ports. Two ports always are
 /// (`PORT_RANGE_SCAN_THRESHOLD`).
 const PROTOCOLS: usize = 5;
 /// `SCAN_TIMEOUT`: seconds of silence after which what comes is another scan.

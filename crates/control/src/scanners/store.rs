@@ -16,18 +16,19 @@ use rustix::fs::FlockOperation;
 use super::source::Source;
 use crate::Error;
 
-/// A source as `nfguard bans` would write it, and what it did as JSON.
+/// From a source, as `nfguard bans` writes it, to what it did, as JSON.
 const SOURCES: TableDefinition<&str, &[u8]> = TableDefinition::new("sources");
 
-/// Bytes of it that are kept in memory while it is open.
-const CACHE: usize = 4 << 20;
-/// How long another process may have it open.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Size of the cache while the file is open, in bytes.
+const CACHE_SIZE: usize = 4 << 20;
+/// Longest time that another process may have it open.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A source and what is to be written of it; `None` if it is to be taken out.
+/// A source and what is to be written of it; `None` if it is to be removed.
 pub(crate) type Change = (Target, Option<Vec<u8>>);
 
-/// It is open no longer than it takes to read or to write it, so that one can write and many read.
+/// The file of all sources. It is open no longer than a read or a write takes: one process can write,
+/// and many can read.
 #[derive(Clone)]
 pub(crate) struct Store(PathBuf);
 
@@ -36,7 +37,7 @@ impl Store {
         Store(path)
     }
 
-    /// Makes this process the only one that keeps them, as long as the value lives.
+    /// Makes this process the only one that writes, as long as the value lives.
     pub(crate) fn claim(&self) -> Result<File, Error> {
         let folder = self.0.parent().unwrap_or(&self.0);
         let claim = || {
@@ -53,7 +54,7 @@ impl Store {
         })
     }
 
-    /// All of them; none if there is no file.
+    /// Returns all sources; none if there is no file.
     pub(crate) fn read(&self) -> Result<HashMap<Target, Source>, Error> {
         if !self.0.try_exists().map_err(Error::file(&self.0))? {
             return Ok(HashMap::new());
@@ -62,7 +63,7 @@ impl Store {
         read(&database).map_err(|error| self.failure(error))
     }
 
-    /// All or nothing, and safe from a power cut.
+    /// Writes all changes or none, safe from a power cut.
     pub(crate) fn write(&self, changes: &[Change]) -> Result<(), Error> {
         let database = self.open()?;
         write(&database, changes).map_err(|error| self.failure(error))
@@ -74,8 +75,8 @@ impl Store {
             let mut options = OpenOptions::new();
             options.read(true).write(true).create(true).truncate(false).mode(0o600);
             let file = options.open(&self.0).map_err(Error::file(&self.0))?;
-            match Database::builder().set_cache_size(CACHE).create_file(file) {
-                Err(DatabaseError::DatabaseAlreadyOpen) if since.elapsed() < PATIENCE => {
+            match Database::builder().set_cache_size(CACHE_SIZE).create_file(file) {
+                Err(DatabaseError::DatabaseAlreadyOpen) if since.elapsed() < OPEN_TIMEOUT => {
                     sleep(Duration::from_millis(20));
                 }
                 opened => return opened.map_err(|error| self.failure(error)),
