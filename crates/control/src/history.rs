@@ -79,7 +79,7 @@ impl LoadRecord {
         LoadRecord {
             nfguard_load: VERSION,
             number: 0,
-            time: crate::saved_bans::now() as u64,
+            time: crate::clock::now() as u64,
             user: user(),
             ssh: session.map(|ends| ends.to_string()),
             file: file.to_owned(),

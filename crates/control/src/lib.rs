@@ -26,6 +26,7 @@ pub mod ban_table;
 pub mod ban_text;
 pub mod boot;
 pub mod change;
+mod clock;
 pub mod context;
 pub mod digest;
 pub mod drift;

@@ -8,12 +8,13 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use nfguard_ban::{ActiveBan, Ban, BanCounts, Bans, Port, Target};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::ban_table::never;
+use crate::clock::now;
 use crate::digest::sha256;
 use crate::input::{self, STANDARD};
 use crate::{Error, Warn, atomic_file};
@@ -269,11 +270,6 @@ pub(crate) fn keep_aside(path: &Path) -> io::Result<PathBuf> {
     let aside = (1..).map(name).find(|aside| !aside.exists()).unwrap_or_else(|| name(0));
     fs::rename(path, &aside)?;
     Ok(aside)
-}
-
-/// Returns the seconds since 1970.
-pub(crate) fn now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |now| now.as_secs_f64())
 }
 
 #[cfg(test)]

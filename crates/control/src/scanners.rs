@@ -12,7 +12,7 @@ use nfguard_ban::Target;
 use nfguard_netlink::ParsedPacket;
 
 use crate::history::History;
-use crate::saved_bans;
+use crate::clock;
 use crate::{Error, Warn};
 pub use source::Source;
 use store::{Change, Store};
@@ -107,7 +107,7 @@ impl Recorder {
             return;
         }
         self.finish();
-        let now = saved_bans::now();
+        let now = clock::now();
         self.forget(|source| now - source.last_seen > RETENTION);
         self.forget_least();
         let changes = self.changes();
@@ -197,7 +197,7 @@ mod tests {
 
     /// One packet of each, a second apart.
     fn flood(recorder: &mut Recorder, sources: Range<u32>) {
-        let start = saved_bans::now();
+        let start = clock::now();
         sources.for_each(|it| knock(recorder, FORGED + it, 22, start + f64::from(it)));
     }
 
@@ -221,7 +221,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let history = History::open(Some(folder.path().to_owned()), |_| ());
         let mut recorder = Recorder::open(&history).expect("a recorder");
-        (1..=5).for_each(|port| knock(&mut recorder, SCANNER, port, saved_bans::now()));
+        (1..=5).for_each(|port| knock(&mut recorder, SCANNER, port, clock::now()));
         flood(&mut recorder, 0..12_000);
         recorder.close();
         assert_eq!(kept(&history), (true, 9999, 2001, 11_999));
@@ -229,7 +229,7 @@ mod tests {
         // Those that were written are taken out, but for one that has come back meanwhile.
         let mut recorder = Recorder::open(&history).expect("a recorder");
         flood(&mut recorder, 12_000..32_000);
-        knock(&mut recorder, FORGED + 2001, 22, saved_bans::now() + 40_000.0);
+        knock(&mut recorder, FORGED + 2001, 22, clock::now() + 40_000.0);
         recorder.close();
         assert_eq!(kept(&history), (true, 9999, 2001, 31_999));
     }

@@ -10,7 +10,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nfguard_ban::Target;
-use redb::{Database, DatabaseError, ReadableTable as _, TableDefinition, TableError};
+use redb::{Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableError};
 use rustix::fs::FlockOperation;
 
 use super::source::Source;
