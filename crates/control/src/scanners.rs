@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use nfguard_ban::Target;
 use nfguard_netlink::ParsedPacket;
 
-use crate::history::History;
 use crate::clock;
+use crate::history::History;
 use crate::{Error, Warn};
 pub use source::Source;
 use store::{Change, Store};

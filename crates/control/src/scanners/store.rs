@@ -10,7 +10,10 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nfguard_ban::Target;
-use redb::{Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableError};
+use redb::backends::FileBackend;
+use redb::{
+    Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableError,
+};
 use rustix::fs::FlockOperation;
 
 use super::source::Source;
@@ -75,7 +78,10 @@ impl Store {
             let mut options = OpenOptions::new();
             options.read(true).write(true).create(true).truncate(false).mode(0o600);
             let file = options.open(&self.0).map_err(Error::file(&self.0))?;
-            match Database::builder().set_cache_size(CACHE_SIZE).create_file(file) {
+            let opened = FileBackend::new(file).and_then(|backend| {
+                Database::builder().set_cache_size(CACHE_SIZE).create_with_backend(backend)
+            });
+            match opened {
                 Err(DatabaseError::DatabaseAlreadyOpen) if since.elapsed() < OPEN_TIMEOUT => {
                     sleep(Duration::from_millis(20));
                 }
