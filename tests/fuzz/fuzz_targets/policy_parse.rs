@@ -1,12 +1,9 @@
-//! Any text is a policy or a list of problems that point into it; a policy
-//! compiles and prints.
+//! See the case.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use nfguard_policy::Policy;
+#[path = "../cases/policy_parse.rs"]
+mod case;
 
-fuzz_target!(|text: &str| {
-    if let Ok((policy, _)) = Policy::parse(text) {
-        let _ = nfguard_netlink::text::table(&policy.compile());
-    }
-});
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: &str| case::run(input));
