@@ -97,6 +97,12 @@ impl LineBuffer {
         Ok(Some(line))
     }
 
+    /// Whether [`LineBuffer::next_line`] may return a line, or an error.
+    #[must_use]
+    pub fn may_have_line(&self) -> bool {
+        self.searched < self.bytes.len() || self.len() > self.max_line
+    }
+
     /// Returns the bytes that no line was made of yet.
     #[must_use]
     pub fn pending(&self) -> &[u8] {

@@ -23,7 +23,34 @@ pub const PAGE: usize = 1_000;
 
 #[cfg(test)]
 mod tests {
+    use schemars::JsonSchema;
+    use schemars::generate::SchemaSettings;
+
+    use super::watchdog::{WatchdogRequest, WatchdogResponse};
     use super::*;
+
+    /// Every line of both sockets.
+    #[derive(JsonSchema)]
+    #[allow(dead_code, reason = "only its schema is wanted")]
+    struct Lines {
+        request: Request,
+        response: Response,
+        event: Event,
+        watchdog_request: WatchdogRequest,
+        watchdog_response: WatchdogResponse,
+    }
+
+    #[test]
+    fn the_schema_in_the_documentation_fits_the_code() {
+        let schema = SchemaSettings::draft07().into_generator().into_root_schema_for::<Lines>();
+        let text = format!("{:#}\n", schema.as_value());
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/api.schema.json");
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(path, &text).expect("docs can be written");
+        }
+        let written = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(written == text, "run again with UPDATE_GOLDEN=1 to write docs/api.schema.json");
+    }
 
     #[test]
     fn requests_read_as_they_are_written_and_a_misspelt_field_is_an_error() {

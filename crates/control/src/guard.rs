@@ -1,26 +1,37 @@
-//! `guard`: keeps what is loaded, whatever other programs do.
+//! The guard: keeps what is loaded, whatever other programs do.
 //!
-//! One thread that waits for the kernel's news, for clients and for the time, and does one thing
-//! after the other: first the firewall, then whoever asks.
+//! One thread waits for the kernel's events, for clients and for timers, and handles one after the
+//! other: first the firewall, then the clients.
+//!
+//! ```text
+//!  kernel's events ─┐
+//!  timers ──────────┼─▶ event_loop ─▶ firewall ─▶ policy_table, bans, scan_watch ─▶ kernel
+//!  clients ─────────┘       │            ▲
+//!    listener, client       └─▶ requests, batch, ban_input
+//! ```
 
-mod api;
+mod ban_input;
 mod bans;
+mod batch;
 mod client;
 mod event_loop;
+mod firewall;
 mod listener;
 mod metrics;
 mod policy_table;
 mod requests;
 mod sandbox;
+mod scan_watch;
 
 use std::env;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::net;
 use std::os::linux::net::SocketAddrExt as _;
-use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::PathBuf;
 
+use nfguard_api::local_socket::LocalAddress;
 use nfguard_ban::Bans;
 use nfguard_netlink::{Error as KernelError, Nft, Ownership, RulesetMonitor, Table};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -34,61 +45,61 @@ use crate::lease::{Lease, Release};
 use crate::policy_file::PolicyFile;
 use crate::table::{ours, removal};
 use crate::{digest, lease};
-use event_loop::Guard;
+use event_loop::EventLoop;
+use firewall::Firewall;
 
-/// How many files and sockets are to be had.
-const FILES: u64 = 4096;
+/// Most open files and sockets.
+const MAX_OPEN_FILES: u64 = 4096;
 
-/// As `nice` has it.
-const HURRY: i32 = -10;
+/// Priority of the process, as `nice` has it: what others flush is to be back before their next
+/// packet.
+const NICENESS: i32 = -10;
 
-/// Where a guard listens.
+/// Where a guard listens, and to which users.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The socket of its clients.
+    /// The path of the socket for clients.
     pub socket: PathBuf,
-    /// Who may connect to it, as chmod has it.
+    /// The mode of the socket, as chmod has it.
     pub mode: u32,
-    /// The group of those who may ban.
+    /// The group of the socket, whose members may ban.
     pub group: Option<u32>,
-    /// Where its numbers are read.
-    pub metrics: Option<Scraped>,
+    /// Where Prometheus reads the metrics.
+    pub metrics: Option<MetricsAddress>,
 }
 
-/// Where numbers are read.
+/// Where Prometheus reads the metrics.
 #[derive(Clone, Debug)]
-pub enum Scraped {
-    /// At a port.
+pub enum MetricsAddress {
+    /// A TCP port.
     Tcp(net::SocketAddr),
-    /// At a socket in the file system.
+    /// A socket in the file system.
     File(PathBuf),
 }
 
-/// Guards this policy, or without one what is loaded or was last, until the process is ended.
+/// Guards this policy until the process is ended. Without one, it guards the policy that is loaded or
+/// was loaded last.
 ///
 /// # Errors
-/// If it cannot start, or its sockets cannot be waited for.
+/// The guard cannot start, or cannot wait for its sockets.
 pub fn run(options: &Options, file: Option<&PolicyFile>, context: &Context) -> Result<(), Error> {
     let failed = |error: io::Error| Error::Guard(error.to_string());
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(|error| failed(error.into()))?;
-    let _ = setrlimit(Resource::RLIMIT_NOFILE, FILES.clamp(soft.min(hard), hard), hard);
-    // Before anything is changed, so that there is one alone.
-    let inner =
-        UnixListener::bind_addr(&lease::address().map_err(failed)?).map_err(|error| match error
-            .kind()
-        {
-            ErrorKind::AddrInUse if matches!(lease::find(context.warn), Ok(None)) => {
-                Error::Guard("another program has the name of its socket".to_owned())
-            }
-            ErrorKind::AddrInUse => {
-                Error::Guard("another guard runs in this network namespace".to_owned())
-            }
-            _ => failed(error),
-        })?;
-    let listeners = listener::open(options, inner)?;
+    let _ = setrlimit(Resource::RLIMIT_NOFILE, MAX_OPEN_FILES.clamp(soft.min(hard), hard), hard);
+    // Before anything is changed, so that there is only one guard.
+    let namespace = LocalAddress::Guard.listen().map_err(|error| match error.kind() {
+        ErrorKind::AddrInUse if matches!(lease::find_guard(context.warn), Ok(None)) => {
+            Error::Guard("another program has the name of its socket".to_owned())
+        }
+        ErrorKind::AddrInUse => {
+            Error::Guard("another guard runs in this network namespace".to_owned())
+        }
+        _ => failed(error),
+    })?;
+    let listeners = listener::open(options, namespace)?;
 
-    // First of all, so that nothing is missed.
-    let events = RulesetMonitor::open()?;
+    // Before the tables are read, so that no change is missed.
+    let monitor = RulesetMonitor::open()?;
     let held = held()?;
     let sealed = file.map(PolicyFile::seal);
     let intended = match &sealed {
@@ -112,16 +123,16 @@ pub fn run(options: &Options, file: Option<&PolicyFile>, context: &Context) -> R
         };
         change.copy_scan_bans(&transaction)?;
     }
-    let policy = policy_table::PolicyTable::keep(intended).inspect_err(|_| change.cancel())?;
+    let policy = policy_table::PolicyTable::take_over(intended).inspect_err(|_| change.cancel())?;
     let rules = file.map_or(BanRules::Unchanged, |file| BanRules::of(&file.policy));
     change.finish(rules, Release::Loaded)?;
     let bans = Bans::open(context.never_ban()?)?;
     let memory = bans::Memory::read(Nft::open()?)?;
-    // What others flush is to be back before their next packet; without the privilege it is later.
-    let _ = rustix::process::setpriority_process(None, HURRY);
-    ready();
+    // Without the privilege, repairs are later.
+    let _ = rustix::process::setpriority_process(None, NICENESS);
+    notify_systemd();
     sandbox::enter().map_err(failed)?;
-    Guard::new(policy, memory, bans, events).serve(&listeners)
+    EventLoop::new(Firewall::new(policy, memory, bans), monitor).run(&listeners)
 }
 
 /// Whether this kernel keeps an owned table when its owner ends: since Linux 6.9.
@@ -131,7 +142,7 @@ fn can_own() -> bool {
     (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default()) >= (6, 9)
 }
 
-/// What the kernel holds, if it is what was loaded.
+/// Returns the table that the kernel holds, if a load made it.
 fn held() -> Result<Option<Table>, KernelError> {
     let held = match nfguard_netlink::own_table(&mut Nft::open()?, &ours()) {
         Ok(snapshot) => snapshot.loaded.map(|loaded| loaded.table),
@@ -141,14 +152,14 @@ fn held() -> Result<Option<Table>, KernelError> {
     Ok(held.filter(|table| digest::verify(table).1))
 }
 
-/// What was loaded last, if it was not removed on purpose.
+/// Returns the table that was loaded last, unless it was removed on purpose.
 fn last(history: &History) -> Option<Table> {
     let entry = history.entries().into_iter().rfind(LoadRecord::holds)?;
     Some(PolicyFile::parse(&entry.file, entry.policy?).ok()?.seal().table)
 }
 
-/// Tells systemd, where that waits for it.
-fn ready() {
+/// Tells systemd that the guard is ready, if systemd waits for that.
+fn notify_systemd() {
     let Some(name) = env::var_os("NOTIFY_SOCKET") else { return };
     let name = name.to_string_lossy();
     let address = match name.strip_prefix('@') {
@@ -158,6 +169,6 @@ fn ready() {
     let sent =
         address.and_then(|address| UnixDatagram::unbound()?.send_to_addr(b"READY=1\n", &address));
     if let Err(error) = sent {
-        log::warn!("systemd is not told that the guard is ready: {error}");
+        log::warn!("systemd cannot be told that the guard is ready: {error}");
     }
 }

@@ -96,7 +96,7 @@ fn lines_that_make_no_sense_are_answered_and_ones_without_an_end_are_not_kept() 
         r#"{"op":"ban","target":"203.0.113.300"}"#,
         r#"{"op":"ban","target":"203.0.113.7","for":1e300}"#,
         r#"{"op":"ban","target":"203.0.113.7","for":"soon"}"#,
-        r#"{"op":"return","removed":["nfguard"]}"#,
+        r#"{"op":"release","tables":{"removed":["nfguard"]}}"#,
         "\u{0}\u{1b}[31m",
     ] {
         let answer = json(&tool.say(nonsense));

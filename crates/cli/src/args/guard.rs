@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
-use nfguard_control::guard::{Options, Scraped};
+use nfguard_control::guard::{Options, MetricsAddress};
 
 use super::values;
 
@@ -24,7 +24,7 @@ pub(crate) struct GuardRequest {
     pub(crate) group: Option<u32>,
     /// Metrics for Prometheus: a loopback address, 127.0.0.1:9477, or the path of a socket
     #[arg(long, value_name = "ADDR:PORT|PATH", value_parser = values::metrics_address)]
-    pub(crate) metrics: Option<Scraped>,
+    pub(crate) metrics: Option<MetricsAddress>,
 }
 
 impl GuardRequest {

@@ -4,19 +4,19 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use nfguard_ban::Port;
-use nfguard_control::guard::Scraped;
+use nfguard_control::guard::MetricsAddress;
 use nix::unistd::Group;
 
 use super::ban::{BanDuration, Ports};
 
 pub(super) fn ban_duration(text: &str) -> Result<BanDuration, String> {
-    nfguard_control::ban_text::parse_time(text).map(BanDuration)
+    nfguard_control::ban_text::parse_duration(text).map(BanDuration)
 }
 
 /// Long enough to act, and short enough to remember the load.
 pub(super) fn confirm_time(text: &str) -> Result<Duration, String> {
     let range = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
-    let time = nfguard_control::ban_text::parse_time(text)?;
+    let time = nfguard_control::ban_text::parse_duration(text)?;
     time.filter(|time| range.contains(time)).ok_or_else(|| "expected from 1s to 24h".to_owned())
 }
 
@@ -54,13 +54,13 @@ pub(super) fn group(text: &str) -> Result<u32, String> {
 }
 
 /// Only this host may read the metrics over TCP.
-pub(super) fn metrics_address(text: &str) -> Result<Scraped, String> {
+pub(super) fn metrics_address(text: &str) -> Result<MetricsAddress, String> {
     if text.contains('/') {
-        return Ok(Scraped::File(text.into()));
+        return Ok(MetricsAddress::File(text.into()));
     }
     let address: SocketAddr = text.parse().map_err(|_| "expected 127.0.0.1:9477, or a path")?;
     match address.ip().is_loopback() {
-        true => Ok(Scraped::Tcp(address)),
+        true => Ok(MetricsAddress::Tcp(address)),
         false => Err("expected a loopback address: other hosts could read any other".to_owned()),
     }
 }

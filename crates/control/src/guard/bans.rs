@@ -8,7 +8,15 @@ use nfguard_netlink::{
     Element, Error, Key, LiveElement, Nft, Op, RulesetEvent, Table, Transaction, diff,
 };
 
-use super::api::Entry;
+/// A change of a ban that the kernel told.
+pub(super) enum BanChange {
+    /// A ban was made or extended.
+    Banned(ActiveBan),
+    /// A ban was ended before its time.
+    Unbanned(ActiveBan),
+    /// Changes were lost.
+    Lost,
+}
 
 /// How many bans go into one transaction: what a socket without privilege can send.
 const AT_ONCE: usize = 4_000;
@@ -65,8 +73,7 @@ impl Memory {
     }
 
     /// Takes note of what the kernel told; what it means for subscribers.
-    pub(super) fn hear(&mut self, news: &RulesetEvent, now: Instant) -> Vec<super::api::Event> {
-        use super::api::Event;
+    pub(super) fn hear(&mut self, news: &RulesetEvent, now: Instant) -> Vec<BanChange> {
         let mut events = Vec::new();
         match news {
             RulesetEvent::Added { table, set, elements } if table == TABLE => {
@@ -74,7 +81,7 @@ impl Memory {
                     match ActiveBan::of(set, element.clone()) {
                         Some(ban) => {
                             self.remember(set, element, now);
-                            events.push(Event::Banned { ban: ban.into() });
+                            events.push(BanChange::Banned(ban));
                         }
                         None => self.is_stale = true,
                     }
@@ -89,14 +96,14 @@ impl Memory {
                     if let Key::Value(key) = &element.element.key {
                         self.bans.remove(&(set.clone(), key.clone()));
                     }
-                    events.push(Event::Unbanned { ban: ban.into() });
+                    events.push(BanChange::Unbanned(ban));
                 }
             }
             RulesetEvent::TableRemoved(table) if table == TABLE => self.is_gone = true,
             RulesetEvent::Changed(table) if table == TABLE => self.is_stale = true,
             RulesetEvent::Lost => {
                 (self.is_lost, self.is_stale) = (true, true);
-                events.push(Event::Lost {});
+                events.push(BanChange::Lost);
             }
             _ => {}
         }
@@ -237,7 +244,7 @@ impl Memory {
         source: Option<&str>,
         after: Option<&str>,
         now: Instant,
-    ) -> (Vec<Entry>, Option<String>) {
+    ) -> (Vec<ActiveBan>, Option<String>) {
         let start = after.and_then(place).unwrap_or_default();
         let mut entries = Vec::new();
         for (seen, ((set, key), held)) in self.bans.range(start..).enumerate() {
@@ -250,7 +257,7 @@ impl Memory {
             }
             let Some(ban) = active(set, key, held, now) else { continue };
             if source.is_none_or(|source| source == ban.source) {
-                entries.push(ban.into());
+                entries.push(ban);
             }
         }
         (entries, None)

@@ -1,164 +1,332 @@
-//! One client: what it has sent and not yet been answered, and what waits to be sent to it.
+//! A client: what it may do, what it sent, and what waits to be sent to it.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use nfguard_api::codec::{LineBuffer, MAX_BULK_LINE, MAX_LINE, TooLong};
 use nix::poll::PollFlags;
 
-use super::api::LINE;
+use super::batch::Batch;
 
-/// How long a line may take from its first byte to its last.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// So much may wait for a subscriber that does not read.
-const BEHIND: usize = 256 * 1024;
-/// An answer that long waits to be read before the next line is looked at.
-const ENOUGH: usize = 16 * 1024;
+/// Longest time from the first byte of a line to its last, and between two reads of an answer.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Most bytes of events that wait for a subscriber.
+const MAX_SUBSCRIBER_BACKLOG: usize = 256 * 1024;
+/// With this many bytes of answers unread, a client's next request waits.
+const MAX_UNREAD_ANSWERS: usize = 16 * 1024;
+/// Bytes that are read at once.
+const READ_SIZE: usize = 16 * 1024;
+/// Most reads from one client before the turn of the next.
+const READS_PER_TURN: usize = 16;
 
-/// What a client may do.
+/// What a client of the API may do. Each right includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Right {
-    /// Ask.
+    /// Asks and subscribes.
     Read,
-    /// Ban too.
+    /// Bans and unbans.
     Write,
-    /// Change the policy too.
+    /// Changes the policy.
     Load,
-    /// Be told numbers, over HTTP.
-    Scrape,
 }
 
-pub(super) struct Peer {
-    pub(super) number: u64,
-    pub(super) right: Right,
-    pub(super) subscribes: bool,
-    /// Lines of it may wait to be answered.
-    pub(super) busy: bool,
-    /// It will say nothing more.
-    pub(super) hung_up: bool,
-    /// To be forgotten.
-    pub(super) gone: bool,
-    /// Closed once all is sent.
-    pub(super) ends: bool,
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ConnectionKind {
+    /// Requests and answers, as far as the client's right goes.
+    Api(Right),
+    /// One answer over HTTP, for Prometheus.
+    Metrics,
+}
+
+/// How far a connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ClientState {
+    /// The client sends requests.
+    Open,
+    /// The client has closed its sending side, and waits for answers or events.
+    HalfClosed,
+    /// No request is read any more. The connection is closed once the last answer is sent.
+    Closing,
+    /// The connection is over.
+    Closed,
+}
+
+pub(super) struct Client {
+    pub(super) id: u64,
+    pub(super) kind: ConnectionKind,
+    state: ClientState,
+    is_subscribed: bool,
+    /// The request in bulk that is under way.
+    pub(super) batch: Option<Batch>,
     connection: File,
-    input: Vec<u8>,
-    /// When it last got on with what is unfinished.
-    since: Option<Instant>,
+    input: LineBuffer,
     output: Vec<u8>,
     sent: usize,
+    /// When the unfinished line or answer last made progress.
+    progress_at: Instant,
 }
 
-impl Peer {
-    pub(super) fn new(number: u64, right: Right, connection: impl Into<OwnedFd>) -> Peer {
-        Peer {
-            number,
-            right,
-            subscribes: false,
-            busy: false,
-            hung_up: false,
-            gone: false,
-            ends: false,
-            connection: File::from(connection.into()),
-            input: Vec::new(),
-            since: None,
+impl Client {
+    pub(super) fn new(id: u64, kind: ConnectionKind, connection: OwnedFd, now: Instant) -> Client {
+        let max_line = match kind {
+            ConnectionKind::Api(Right::Write | Right::Load) => MAX_BULK_LINE,
+            ConnectionKind::Api(Right::Read) | ConnectionKind::Metrics => MAX_LINE,
+        };
+        Client {
+            id,
+            kind,
+            state: ClientState::Open,
+            is_subscribed: false,
+            batch: None,
+            connection: File::from(connection),
+            input: LineBuffer::new(max_line),
             output: Vec::new(),
             sent: 0,
+            progress_at: now,
         }
     }
 
-    /// Whether it is to be answered: not before it has taken the answers that it has.
-    pub(super) fn has_room(&self) -> bool {
-        !self.ends && self.waiting() < ENOUGH
+    /// Whether the client may change the policy, as root may.
+    pub(super) fn is_privileged(&self) -> bool {
+        self.kind == ConnectionKind::Api(Right::Load)
     }
 
-    /// What it is waited for.
-    pub(super) fn awaited(&self) -> PollFlags {
-        let mut awaited = PollFlags::empty();
-        awaited.set(PollFlags::POLLIN, self.has_room() && !self.hung_up);
-        awaited.set(PollFlags::POLLOUT, self.waiting() > 0);
-        awaited
+    pub(super) fn is_subscribed(&self) -> bool {
+        self.is_subscribed
     }
 
-    pub(super) fn waiting(&self) -> usize {
+    pub(super) fn subscribe(&mut self) {
+        self.is_subscribed = true;
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.state == ClientState::Closed
+    }
+
+    /// Closes the connection now.
+    pub(super) fn close(&mut self) {
+        self.state = ClientState::Closed;
+    }
+
+    /// Closes the connection once all answers are sent.
+    pub(super) fn close_when_sent(&mut self) {
+        if self.state != ClientState::Closed {
+            self.state = ClientState::Closing;
+        }
+    }
+
+    /// Whether a request may be carried out: its answer has to be read before the next one.
+    pub(super) fn accepts_requests(&self) -> bool {
+        matches!(self.state, ClientState::Open | ClientState::HalfClosed)
+            && self.unsent() < MAX_UNREAD_ANSWERS
+    }
+
+    /// Whether a request of the client can be carried out without waiting.
+    pub(super) fn has_work(&self) -> bool {
+        self.accepts_requests() && self.has_requests()
+    }
+
+    /// Whether a request is under way, or may be among what was read.
+    fn has_requests(&self) -> bool {
+        let has_lines = self.kind != ConnectionKind::Metrics && self.input.may_have_line();
+        self.batch.is_some() || has_lines
+    }
+
+    /// Returns what to poll the connection for.
+    pub(super) fn poll_flags(&self) -> PollFlags {
+        let mut flags = PollFlags::empty();
+        let reads = self.state == ClientState::Open && self.batch.is_none();
+        flags.set(PollFlags::POLLIN, reads && self.accepts_requests());
+        flags.set(PollFlags::POLLOUT, self.unsent() > 0);
+        flags
+    }
+
+    /// Returns the number of bytes that are read and not yet carried out.
+    pub(super) fn unread_input(&self) -> usize {
+        self.input.len()
+    }
+
+    /// Returns the number of bytes that wait to be sent.
+    pub(super) fn unsent(&self) -> usize {
         self.output.len() - self.sent
     }
 
-    /// Reads what has come; `false` if the client has gone.
-    pub(super) fn read(&mut self, now: Instant) -> bool {
-        let mut buffer = [0; 16 * 1024];
-        match self.connection.read(&mut buffer) {
-            Ok(0) => return false,
-            Ok(len) => self.input.extend_from_slice(buffer.get(..len).unwrap_or_default()),
-            Err(error) => return is_for_now(&error),
-        }
-        self.since = self.since.or(Some(now));
-        true
-    }
-
-    /// The next whole line; `Err` if it is too long.
-    pub(super) fn line(&mut self, now: Instant) -> Result<Option<Vec<u8>>, ()> {
-        match self.input.iter().position(|byte| *byte == b'\n') {
-            Some(end) if end <= LINE => {
-                // What a long line took is not kept for as long as its client stays.
-                let rest = self.input.get(end + 1..).unwrap_or_default().to_vec();
-                let line = std::mem::replace(&mut self.input, rest);
-                self.since = Some(now);
-                Ok(Some(line.into_iter().take(end).collect()))
+    /// Reads what has arrived.
+    pub(super) fn receive(&mut self, now: Instant) {
+        let mut buffer = [0; READ_SIZE];
+        for _ in 0..READS_PER_TURN {
+            match self.connection.read(&mut buffer) {
+                Ok(0) if self.state == ClientState::Open => {
+                    return self.state = ClientState::HalfClosed;
+                }
+                // Both sides are closed.
+                Ok(0) => return self.close(),
+                Ok(len) => {
+                    if self.input.is_empty() {
+                        self.progress_at = now;
+                    }
+                    self.input.push(buffer.get(..len).unwrap_or_default());
+                }
+                Err(error) if is_temporary(&error) => return,
+                Err(_) => return self.close(),
             }
-            None if self.input.len() <= LINE => Ok(None),
-            _ => Err(()),
         }
     }
 
-    /// All that has come so far, of a request that ends with an empty line.
-    pub(super) fn head(&self) -> Option<&[u8]> {
-        self.input.windows(4).any(|four| four == b"\r\n\r\n").then_some(&self.input)
-    }
-
-    pub(super) fn is_too_long(&self) -> bool {
-        self.input.len() > LINE
-    }
-
-    /// Whether an unfinished line, or an answer that waits, has got no further for too long.
-    pub(super) fn is_too_slow(&self, now: Instant) -> bool {
-        let is_unfinished = !self.input.is_empty() || self.waiting() > 0;
-        let over = |since: Instant| now.saturating_duration_since(since) > PATIENCE;
-        is_unfinished && self.since.is_some_and(over)
-    }
-
-    pub(super) fn say(&mut self, text: &[u8], now: Instant) {
-        if self.waiting() == 0 {
-            self.since = Some(now);
+    /// Returns the next line, if one is complete.
+    pub(super) fn next_line(&mut self, now: Instant) -> Result<Option<Vec<u8>>, TooLong> {
+        let line = self.input.next_line()?;
+        if line.is_some() {
+            self.progress_at = now;
         }
-        self.output.extend_from_slice(text);
+        Ok(line)
     }
 
-    /// Tells a subscriber; `false` if it is too far behind.
-    pub(super) fn tell(&mut self, line: &[u8], now: Instant) -> bool {
-        self.say(line, now);
-        self.waiting() <= BEHIND
+    /// Whether an HTTP request is complete: it ends with an empty line. An error if it is too long.
+    pub(super) fn has_http_request(&self) -> Result<bool, TooLong> {
+        let bytes = self.input.pending();
+        if bytes.windows(4).any(|end| end == b"\r\n\r\n") {
+            return Ok(true);
+        }
+        if bytes.len() > MAX_LINE { Err(TooLong) } else { Ok(false) }
     }
 
-    /// Sends what it takes; `false` if the client has gone, or all is sent that there will be.
-    pub(super) fn write(&mut self, now: Instant) -> bool {
-        while self.waiting() > 0 {
+    /// Whether an unfinished line or an unread answer has made no progress for too long.
+    pub(super) fn is_stalled(&self, now: Instant) -> bool {
+        let is_unfinished = self.batch.is_none() && (!self.input.is_empty() || self.unsent() > 0);
+        is_unfinished && now.saturating_duration_since(self.progress_at) > REQUEST_TIMEOUT
+    }
+
+    /// Queues an answer.
+    pub(super) fn queue(&mut self, bytes: &[u8], now: Instant) {
+        if self.unsent() == 0 {
+            self.progress_at = now;
+        }
+        self.output.extend_from_slice(bytes);
+    }
+
+    /// Queues an event for a subscriber. A subscriber that reads too slowly is closed.
+    pub(super) fn queue_event(&mut self, line: &[u8], now: Instant) {
+        self.queue(line, now);
+        if self.unsent() > MAX_SUBSCRIBER_BACKLOG {
+            self.close();
+        }
+    }
+
+    /// Sends as much as the connection takes.
+    pub(super) fn send(&mut self, now: Instant) {
+        while self.unsent() > 0 {
             match self.connection.write(self.output.get(self.sent..).unwrap_or_default()) {
-                Ok(len) => (self.sent, self.since) = (self.sent + len, Some(now)),
-                Err(error) => return is_for_now(&error),
+                Ok(len) => (self.sent, self.progress_at) = (self.sent + len, now),
+                Err(error) if is_temporary(&error) => return,
+                Err(_) => return self.close(),
             }
         }
         (self.output, self.sent) = (Vec::new(), 0);
-        !self.ends
+    }
+
+    /// Closes a connection whose client waits for nothing more.
+    pub(super) fn close_if_done(&mut self) {
+        let waits = self.is_subscribed || self.has_requests();
+        if self.state == ClientState::HalfClosed && !waits {
+            self.state = ClientState::Closing;
+        }
+        if self.state == ClientState::Closing && self.unsent() == 0 {
+            self.close();
+        }
+    }
+
+    /// Closes a connection whose other end is gone, once all that it sent is carried out.
+    pub(super) fn hang_up(&mut self) {
+        if self.state != ClientState::Open && !self.has_work() {
+            self.close();
+        }
     }
 }
 
-impl AsFd for Peer {
+impl AsFd for Client {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.connection.as_fd()
     }
 }
 
-fn is_for_now(error: &io::Error) -> bool {
+fn is_temporary(error: &io::Error) -> bool {
     [ErrorKind::WouldBlock, ErrorKind::Interrupted].contains(&error.kind())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    /// A client with this right, and the stream of its program.
+    fn client(right: Right, now: Instant) -> (Client, UnixStream) {
+        let (program, guard) = UnixStream::pair().expect("a pair");
+        guard.set_nonblocking(true).expect("can be set");
+        (Client::new(1, ConnectionKind::Api(right), guard.into(), now), program)
+    }
+
+    #[test]
+    fn only_clients_that_may_ban_send_long_lines() {
+        let now = Instant::now();
+        for (right, is_long_allowed) in
+            [(Right::Read, false), (Right::Write, true), (Right::Load, true)]
+        {
+            let (mut client, mut program) = client(right, now);
+            for _ in 0..2 {
+                program.write_all(&[b' '; MAX_LINE / 2 + 1]).expect("has room");
+                client.receive(now);
+            }
+            assert_eq!(client.next_line(now).is_ok(), is_long_allowed, "{right:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_has_its_time_from_its_first_byte_on_however_long_the_client_was_idle() {
+        let start = Instant::now();
+        let (mut client, mut program) = client(Right::Write, start);
+        program.write_all(b"one\n").expect("has room");
+        client.receive(start);
+        assert_eq!(client.next_line(start), Ok(Some(b"one".to_vec())));
+        let later = start + REQUEST_TIMEOUT * 6;
+        assert!(!client.is_stalled(later), "nothing is unfinished");
+        program.write_all(b"half of").expect("has room");
+        client.receive(later);
+        assert!(!client.is_stalled(later + REQUEST_TIMEOUT / 2));
+        program.write_all(b" a line").expect("has room");
+        client.receive(later + REQUEST_TIMEOUT / 2);
+        assert!(client.is_stalled(later + REQUEST_TIMEOUT * 2), "the first byte counts");
+    }
+
+    #[test]
+    fn what_a_client_sent_before_it_closed_is_carried_out_before_it_is_forgotten() {
+        let now = Instant::now();
+        let (mut client, mut program) = client(Right::Write, now);
+        program.write_all(b"one\ntwo\n").expect("has room");
+        drop(program);
+        client.receive(now);
+        for line in [b"one".to_vec(), b"two".to_vec()] {
+            client.hang_up();
+            client.close_if_done();
+            assert!(client.has_work() && !client.is_closed());
+            assert_eq!(client.next_line(now), Ok(Some(line)));
+        }
+        client.close_if_done();
+        assert!(client.is_closed());
+    }
+
+    #[test]
+    fn a_subscriber_that_reads_too_slowly_is_closed() {
+        let now = Instant::now();
+        let (mut client, _program) = client(Right::Read, now);
+        client.subscribe();
+        client.queue_event(&vec![b'x'; MAX_SUBSCRIBER_BACKLOG], now);
+        assert!(!client.is_closed());
+        client.queue_event(b"x", now);
+        assert!(client.is_closed());
+    }
 }

@@ -1,339 +1,274 @@
-//! The one loop: the kernel's news first, then clients.
+//! The one loop: first the kernel's events and the timers, then the clients.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd as _;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use nfguard_ban::{ActiveBan, Ban, Bans};
-use nfguard_netlink::{Error, RulesetEvent, RulesetMonitor};
-use nfguard_policy::TABLE;
+use nfguard_api::codec::{self, MAX_LINE};
+use nfguard_api::message::{ErrorCode, Response};
+use nfguard_netlink::{RulesetEvent, RulesetMonitor};
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 
-use super::api::Event;
-use super::bans::{Memory, Restored};
-use super::client::{Peer, Right};
+use super::client::{Client, ConnectionKind, Right};
+use super::firewall::Firewall;
 use super::listener::Listener;
-use super::metrics::Numbers;
-use super::policy_table::PolicyTable;
+use super::metrics;
+use super::requests::{self, Answer, Caller};
+use crate::Error;
 
-/// Events may be lost; so often all is looked at without any.
-const LOOK: Duration = Duration::from_secs(5);
-/// So often it is seen anew who is never banned: addresses of this host change.
-const NEVER: Duration = Duration::from_secs(15);
-/// For so long one may have the table.
-const LENT: Duration = Duration::from_secs(60);
-/// The longest wait, in milliseconds.
-const WAIT: u16 = 1000;
-/// How many clients there may be, and how many who cannot load.
-const CLIENTS: usize = 2000;
-const OTHERS: usize = 1500;
-/// How many are let in before somebody else's turn.
-const AT_ONCE: usize = 64;
+/// Longest wait for an event, in milliseconds.
+const POLL_TIMEOUT_MS: u16 = 1000;
+/// Most clients, and most clients that may not change the policy.
+const MAX_CLIENTS: usize = 2000;
+const MAX_UNPRIVILEGED_CLIENTS: usize = 1500;
+/// Most connections that are accepted before the turn of others.
+const ACCEPTS_PER_TURN: usize = 64;
+/// Most requests of one client that are answered before the turn of others.
+const REQUESTS_PER_TURN: usize = 32;
+/// Most bytes of unfinished long lines, of all clients together.
+const MAX_BUFFERED_INPUT: usize = 64 * 1024 * 1024;
 
-pub(super) struct Guard {
-    pub(super) policy: PolicyTable,
-    pub(super) memory: Memory,
-    pub(super) bans: Bans,
-    pub(super) numbers: Numbers,
-    pub(super) peers: Vec<Peer>,
-    events: RulesetMonitor,
-    /// To whom the policy's table was lent, and since when.
-    pub(super) lent: Option<(u64, Instant)>,
-    clients: u64,
-    next_look: Instant,
-    next_never: Instant,
+pub(super) struct EventLoop {
+    firewall: Firewall,
+    monitor: RulesetMonitor,
+    clients: Vec<Client>,
+    last_client_id: u64,
 }
 
-impl Guard {
-    pub(super) fn new(
-        policy: PolicyTable,
-        memory: Memory,
-        bans: Bans,
-        events: RulesetMonitor,
-    ) -> Guard {
-        let now = Instant::now();
-        Guard {
-            policy,
-            memory,
-            bans,
-            numbers: Numbers::new(),
-            peers: Vec::new(),
-            events,
-            lent: None,
-            clients: 0,
-            next_look: now,
-            next_never: now,
-        }
+/// What can be done without waiting.
+struct Ready {
+    has_kernel_events: bool,
+    /// For each listener, whether a client connects.
+    listeners: Vec<bool>,
+    clients: Vec<PollFlags>,
+}
+
+impl EventLoop {
+    pub(super) fn new(firewall: Firewall, monitor: RulesetMonitor) -> EventLoop {
+        EventLoop { firewall, monitor, clients: Vec::new(), last_client_id: 0 }
     }
 
-    /// Until the process is ended from outside. The table stays.
-    pub(super) fn serve(mut self, listeners: &[Listener]) -> Result<(), crate::Error> {
-        let kept = self.policy.kept();
-        log::info!(kept:? = kept, file = self.policy.file(); "guarding");
+    /// Runs until the process is ended from outside. The tables stay.
+    pub(super) fn run(mut self, listeners: &[Listener]) -> Result<(), Error> {
+        self.firewall.log_start();
         loop {
-            let (has_news, comers, ready) =
-                self.wait(listeners).map_err(|error| crate::Error::Guard(error.to_string()))?;
-            if has_news {
-                self.heed();
+            let ready = self.wait(listeners).map_err(|error| Error::Guard(error.to_string()))?;
+            if ready.has_kernel_events {
+                self.handle_events();
             }
-            self.keep_time();
-            for (at, can) in ready.into_iter().enumerate() {
-                self.turn(at, can);
+            self.run_timers();
+            self.publish();
+            for (at, flags) in ready.clients.into_iter().enumerate() {
+                self.serve_client(at, flags);
+                self.publish();
             }
-            self.part();
-            for (listener, has_come) in listeners.iter().zip(comers) {
-                if has_come {
-                    self.let_in(listener);
+            self.drop_closed();
+            self.publish();
+            for (listener, connects) in listeners.iter().zip(ready.listeners) {
+                if connects {
+                    self.accept(listener);
                 }
             }
         }
     }
 
-    /// Until something happens: whether the kernel has news, where clients come in, and what can be
-    /// done with each of those that are here.
-    fn wait(&self, listeners: &[Listener]) -> io::Result<(bool, Vec<bool>, Vec<PollFlags>)> {
-        let mut all = vec![PollFd::new(self.events.as_fd(), PollFlags::POLLIN)];
+    fn wait(&self, listeners: &[Listener]) -> io::Result<Ready> {
+        let mut all = vec![PollFd::new(self.monitor.as_fd(), PollFlags::POLLIN)];
         all.extend(listeners.iter().map(|it| PollFd::new(it.as_fd(), PollFlags::POLLIN)));
-        all.extend(self.peers.iter().map(|peer| PollFd::new(peer.as_fd(), peer.awaited())));
-        let hurries = self.peers.iter().any(|peer| peer.busy && peer.has_room());
-        match poll(&mut all, if hurries { 0 } else { WAIT }) {
-            Err(nix::errno::Errno::EINTR) => {}
-            outcome => {
-                outcome?;
-            }
+        all.extend(self.clients.iter().map(|it| PollFd::new(it.as_fd(), it.poll_flags())));
+        let has_work = self.clients.iter().any(Client::has_work);
+        match poll(&mut all, if has_work { 0 } else { POLL_TIMEOUT_MS }) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
         }
-        let mut ready = all.iter().map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
-        let has_news = ready.next().is_some_and(|flags| !flags.is_empty());
-        let comers = ready.by_ref().take(listeners.len()).map(|flags| !flags.is_empty()).collect();
-        Ok((has_news, comers, ready.collect()))
+        let mut flags = all.iter().map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
+        let has_kernel_events = flags.next().is_some_and(|flags| !flags.is_empty());
+        let connects = flags.by_ref().take(listeners.len()).map(|flags| !flags.is_empty());
+        let listeners = connects.collect();
+        Ok(Ready { has_kernel_events, listeners, clients: flags.collect() })
     }
 
-    /// Hears what was changed, and puts right what is not to be so.
-    fn heed(&mut self) {
-        let since = Instant::now();
-        let news = self.events.hear().unwrap_or_else(|error| {
-            log::warn!("news that cannot be read: {error}");
+    /// Reads the kernel's events and repairs what has to be.
+    fn handle_events(&mut self) {
+        let received_at = Instant::now();
+        let events = self.monitor.hear().unwrap_or_else(|error| {
+            log::warn!("an event of the kernel cannot be read: {error}");
             vec![RulesetEvent::Lost]
         });
-        let (mut is_hit, mut is_touched, mut by) = (false, false, String::new());
-        for news in news {
-            match &news {
-                RulesetEvent::Added { table, set, .. }
-                | RulesetEvent::Removed { table, set, .. }
-                    if table == nfguard_ban::TABLE && set.starts_with("never/") =>
-                {
-                    self.next_never = since;
-                }
-                RulesetEvent::Lost => is_hit = true,
-                RulesetEvent::Committed { process, name } => {
-                    // What the guard has done itself it need not look at.
-                    is_hit |= is_touched && *process != std::process::id();
-                    if is_touched || by.is_empty() {
-                        by = format!("{name} ({process})");
-                    }
-                    is_touched = false;
-                }
-                RulesetEvent::Added { table, .. }
-                | RulesetEvent::Removed { table, .. }
-                | RulesetEvent::TableRemoved(table)
-                | RulesetEvent::Changed(table) => is_touched |= table == TABLE,
-            }
-            for event in self.memory.hear(&news, since) {
-                self.tell(&event);
-            }
-        }
-        if is_hit || is_touched {
-            self.look_at_policy(since, &by);
-        }
-        self.look_at_bans(since, &by);
+        self.firewall.handle_events(events, received_at);
     }
 
-    fn look_at_policy(&mut self, since: Instant, by: &str) {
-        if self.lent.is_some() {
-            return;
-        }
-        match self.policy.check() {
-            Ok(None) => {}
-            Ok(Some(repair)) => {
-                let microseconds = micros(since);
-                // What it spares besides is to come back, too.
-                self.next_never = since;
-                self.numbers.repairs += 1;
-                let changes = repair.changes.join("\n");
-                log::warn!(by, microseconds, changes; "the policy was changed, and put right");
-                let (changes, by) = (repair.changes, by.to_owned());
-                self.tell(&Event::Repaired { changes, by, microseconds });
-            }
-            Err(error) => log::error!("the policy cannot be put right: {error}"),
-        }
-    }
-
-    fn look_at_bans(&mut self, since: Instant, by: &str) {
-        if self.lent.is_some() {
-            return;
-        }
-        match self.memory.settle(since) {
-            Ok(None) => {}
-            Ok(Some(Restored { bans, homeless })) => {
-                let bans = bans + self.ban_again(&homeless);
-                let microseconds = micros(since);
-                self.numbers.restores += 1;
-                log::warn!(by, microseconds, bans; "the bans were removed, and put back");
-                self.tell(&Event::Restored { bans, by: by.to_owned(), microseconds });
-            }
-            Err(error) => log::error!("the bans cannot be put back: {error}"),
-        }
-    }
-
-    /// How many of them.
-    fn ban_again(&mut self, bans: &[ActiveBan]) -> usize {
-        let again: Vec<Ban<'_>> = bans
-            .iter()
-            .filter_map(|ban| {
-                let ActiveBan { target, port, expires_in, source, reason, created_at } = ban;
-                let target = self.bans.admit(*target).ok()?;
-                let (port, duration, created_at) = (*port, *expires_in, *created_at);
-                Some(Ban { target, port, duration, source, reason, created_at })
-            })
-            .collect();
-        if let Err(error) = self.bans.ban_all(again) {
-            log::error!("{} bans cannot be put back: {error}", bans.len());
-            return 0;
-        }
-        bans.len()
-    }
-
-    fn keep_time(&mut self) {
+    fn run_timers(&mut self) {
         let now = Instant::now();
-        if self.lent.is_some_and(|(_, since)| now.saturating_duration_since(since) > LENT) {
-            log::warn!("the policy was lent for too long");
-            self.take_back(&[], false);
+        self.firewall.check_lease(now);
+        if self.firewall.is_verify_due(now) {
+            // What an event tells already is not to be found once more.
+            self.handle_events();
+            self.firewall.verify(now);
         }
-        if now >= self.next_look {
-            self.next_look = now + LOOK;
-            // What has been told already is not to be found twice.
-            self.heed();
-            self.look_at_policy(now, "");
+        if self.firewall.is_never_ban_due(now) {
+            self.firewall.refresh_never_ban(now);
         }
-        if now >= self.next_never {
-            self.see_never(now);
+        let has_subscribers = self.clients.iter().any(Client::is_subscribed);
+        self.firewall.watch_scans(has_subscribers, now);
+    }
+
+    /// Sends what happened to all subscribers.
+    fn publish(&mut self) {
+        let events = self.firewall.take_events();
+        if events.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        let mut subscribers: Vec<&mut Client> =
+            self.clients.iter_mut().filter(|client| client.is_subscribed()).collect();
+        for event in events {
+            let Ok(line) = codec::encode(&event) else { continue };
+            subscribers.iter_mut().for_each(|client| client.queue_event(&line, now));
         }
     }
 
-    /// Looks who is never to be banned, and tells both tables.
-    fn see_never(&mut self, now: Instant) {
-        self.next_never = now + NEVER;
-        // A table that was removed on purpose is not to come back for this.
-        let opened = crate::ban_table::never().and_then(|never| Ok(Bans::open_existing(never)?));
-        let told = opened.and_then(|bans| {
-            if let Some(mut bans) = bans {
-                bans.refresh_never_ban()?;
-                self.bans = bans;
-            }
-            Ok(self.policy.spare(self.bans.never_ban())?)
-        });
-        if told.is_err() && self.lent.is_none() {
-            log::warn!("it cannot be seen who is never to be banned");
-        }
-    }
-
-    /// The table is guarded again.
-    pub(super) fn take_back(&mut self, removed: &[String], as_is: bool) -> Option<Error> {
-        self.lent = None;
-        self.next_look = Instant::now();
-        if removed.iter().any(|table| table == nfguard_ban::TABLE) {
-            self.memory.forget();
-        }
-        let taken = self.policy.take_back(removed, as_is);
-        // Before whoever has loaded is told: from now on its rules ban.
-        self.see_never(self.next_look);
-        match taken {
-            Ok(false) => None,
-            Ok(true) => {
-                let file = self.policy.file();
-                if file.is_empty() {
-                    log::info!("unloaded");
-                    self.tell(&Event::Unloaded {});
-                } else {
-                    self.numbers.loads += 1;
-                    log::info!(file; "loaded");
-                    self.tell(&Event::Loaded { file });
-                }
-                None
-            }
-            Err(error) => {
-                log::error!("what was lent cannot be taken back: {error}");
-                Some(error)
-            }
-        }
-    }
-
-    fn let_in(&mut self, listener: &Listener) {
-        for _ in 0..AT_ONCE {
+    fn accept(&mut self, listener: &Listener) {
+        for _ in 0..ACCEPTS_PER_TURN {
             match listener.accept() {
                 Ok(None) => {}
-                Ok(Some((connection, right))) => {
-                    let others = || self.peers.iter().filter(|it| it.right != Right::Load).count();
-                    let is_full =
-                        self.peers.len() >= CLIENTS || (right != Right::Load && others() >= OTHERS);
-                    if !is_full {
-                        self.clients += 1;
-                        self.peers.push(Peer::new(self.clients, right, connection));
+                Ok(Some((connection, kind))) => {
+                    self.last_client_id += 1;
+                    let client = Client::new(self.last_client_id, kind, connection, Instant::now());
+                    if self.has_room_for(&client) {
+                        self.clients.push(client);
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(error) => return log::warn!("a client cannot come in: {error}"),
+                Err(error) => return log::warn!("a connection cannot be accepted: {error}"),
             }
         }
     }
 
-    /// One client's turn.
-    fn turn(&mut self, at: usize, can: PollFlags) {
+    fn has_room_for(&self, client: &Client) -> bool {
+        let unprivileged = || self.clients.iter().filter(|it| !it.is_privileged()).count();
+        self.clients.len() < MAX_CLIENTS
+            && (client.is_privileged() || unprivileged() < MAX_UNPRIVILEGED_CLIENTS)
+    }
+
+    /// Reads from one client, answers it, and sends to it.
+    fn serve_client(&mut self, at: usize, flags: PollFlags) {
         let now = Instant::now();
-        let Some(peer) = self.peers.get_mut(at) else { return };
-        let is_closed = can.intersects(PollFlags::POLLHUP | PollFlags::POLLERR);
-        let has_left = is_closed && peer.hung_up;
-        let mut stays = !has_left && !peer.is_too_slow(now);
-        if stays && (is_closed || can.contains(PollFlags::POLLIN)) {
-            // Whoever has closed one way may wait for answers on the other.
-            peer.hung_up |= !peer.read(now);
-            peer.busy = true;
+        let Some(client) = self.clients.get_mut(at) else { return };
+        if client.is_stalled(now) {
+            return client.close();
         }
-        if stays && peer.busy {
-            stays = self.answer(at, now);
+        let is_hung_up = flags.intersects(PollFlags::POLLHUP | PollFlags::POLLERR);
+        if is_hung_up {
+            client.hang_up();
         }
-        let Some(peer) = self.peers.get_mut(at) else { return };
-        peer.ends |= peer.hung_up && !peer.busy && !peer.subscribes;
-        if stays && peer.waiting() > 0 {
-            stays = peer.write(now);
+        if is_hung_up || flags.contains(PollFlags::POLLIN) {
+            client.receive(now);
+            self.limit_input(at, now);
         }
-        peer.gone |= !stays || (peer.ends && peer.waiting() == 0);
+        self.answer(at, now);
+        let Some(client) = self.clients.get_mut(at) else { return };
+        client.send(now);
+        client.close_if_done();
     }
 
-    /// Those who are gone are forgotten, and what they had comes back.
-    fn part(&mut self) {
-        let lent_to = self.lent.map(|(client, _)| client);
-        let is_lender_gone =
-            self.peers.iter().any(|peer| peer.gone && Some(peer.number) == lent_to);
-        self.peers.retain(|peer| !peer.gone);
-        if is_lender_gone {
-            self.take_back(&[], false);
-        }
-    }
-
-    fn tell(&mut self, event: &Event) {
-        if !self.peers.iter().any(|peer| peer.subscribes) {
+    /// Closes a client whose long line finds no room beside those of others.
+    fn limit_input(&mut self, at: usize, now: Instant) {
+        let unread = |client: &Client| client.unread_input();
+        if self.clients.get(at).is_none_or(|client| unread(client) <= MAX_LINE) {
             return;
         }
-        let Ok(mut line) = serde_json::to_vec(event) else { return };
-        line.push(b'\n');
-        let now = Instant::now();
-        for peer in self.peers.iter_mut().filter(|peer| peer.subscribes) {
-            peer.gone |= !peer.tell(&line, now);
+        if self.clients.iter().map(unread).sum::<usize>() > MAX_BUFFERED_INPUT {
+            let busy = Response::refused(ErrorCode::Busy, "too many long lines at once; try again");
+            self.queue(at, &busy, now);
+            self.clients.get_mut(at).into_iter().for_each(Client::close_when_sent);
         }
     }
-}
 
-fn micros(since: Instant) -> u64 {
-    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
+    /// Answers what a client has asked, as far as its turn goes.
+    fn answer(&mut self, at: usize, now: Instant) {
+        match self.clients.get(at).map(|client| client.kind) {
+            Some(ConnectionKind::Api(right)) => self.answer_requests(at, right, now),
+            Some(ConnectionKind::Metrics) => self.answer_http(at, now),
+            None => {}
+        }
+    }
+
+    fn answer_requests(&mut self, at: usize, right: Right, now: Instant) {
+        for _ in 0..REQUESTS_PER_TURN {
+            let clients = self.clients.len();
+            let Some(client) = self.clients.get_mut(at).filter(|client| client.has_work()) else {
+                return;
+            };
+            let id = client.id;
+            if let Some(batch) = &mut client.batch {
+                // One part in each turn, so that a long list keeps no other client waiting.
+                if let Some(response) = batch.run_part(&mut self.firewall) {
+                    client.batch = None;
+                    self.queue(at, &response, now);
+                }
+                return;
+            }
+            let line = match client.next_line(now) {
+                Ok(None) => return,
+                Ok(Some(line)) => line,
+                Err(error) => {
+                    client.close_when_sent();
+                    return self.queue(at, &Response::refused(ErrorCode::TooLong, error), now);
+                }
+            };
+            let start = Instant::now();
+            let caller = Caller { id, right, clients };
+            let answer = requests::carry_out(&mut self.firewall, &line, &caller, start);
+            self.firewall.metrics.answer_seconds.observe(start.elapsed().as_secs_f64());
+            match answer {
+                Answer::Response(response) => self.queue(at, &response, now),
+                Answer::Batch(batch) => {
+                    if let Some(client) = self.clients.get_mut(at) {
+                        client.batch = Some(batch);
+                    }
+                    return;
+                }
+                Answer::Subscribe => {
+                    // What the kernel bans from now on is new to this client.
+                    self.firewall.watch_scans(true, now);
+                    self.clients.get_mut(at).into_iter().for_each(Client::subscribe);
+                    self.queue(at, &Response::done(), now);
+                }
+            }
+        }
+    }
+
+    fn answer_http(&mut self, at: usize, now: Instant) {
+        let clients = self.clients.len();
+        let Some(client) = self.clients.get_mut(at).filter(|it| it.accepts_requests()) else {
+            return;
+        };
+        match client.has_http_request() {
+            Ok(false) => {}
+            Ok(true) => {
+                let text = self.firewall.metrics_text(clients, now);
+                client.queue(metrics::http(&text).as_bytes(), now);
+                client.close_when_sent();
+            }
+            Err(_) => client.close(),
+        }
+    }
+
+    fn queue(&mut self, at: usize, response: &Response, now: Instant) {
+        let line = codec::encode(response).unwrap_or_default();
+        self.clients.get_mut(at).into_iter().for_each(|client| client.queue(&line, now));
+    }
+
+    /// Forgets closed clients. The lease of one that is gone ends.
+    fn drop_closed(&mut self) {
+        let firewall = &mut self.firewall;
+        self.clients.retain(|client| {
+            if client.is_closed() {
+                firewall.end_lease_of(client.id);
+            }
+            !client.is_closed()
+        });
+    }
 }

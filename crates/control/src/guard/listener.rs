@@ -1,4 +1,4 @@
-//! Where clients come in, and what each may do.
+//! The sockets where clients connect, and what each client may do.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -8,58 +8,57 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nfguard_api::local_socket::{is_trusted, peer_credentials};
 
-use super::client::Right;
-use super::{Options, Scraped};
-
+use super::client::{ConnectionKind, Right};
+use super::{MetricsAddress, Options};
 use crate::Error;
-use nfguard_api::local_socket::is_trusted;
 
-/// A place where clients come in.
+/// The permission of others to write to a socket, and so to connect.
+const OTHERS: u32 = 0o006;
+
+/// A socket where clients connect.
 pub(super) enum Listener {
-    /// Of this network namespace, for other runs of nfguard.
-    Inner(UnixListener),
-    /// A file, for whoever may write it.
-    Outer {
-        socket: UnixListener,
-        group: Option<u32>,
-        mode: u32,
-    },
-    /// For Prometheus.
-    Tcp(TcpListener),
-    Unix(UnixListener),
+    /// The name of this network namespace, for other runs of nfguard.
+    Namespace(UnixListener),
+    /// The socket in the file system, for the users that its mode allows.
+    File { socket: UnixListener, group: Option<u32>, mode: u32 },
+    /// Metrics over TCP.
+    MetricsTcp(TcpListener),
+    /// Metrics over a socket in the file system.
+    MetricsFile(UnixListener),
 }
 
-pub(super) fn open(options: &Options, inner: UnixListener) -> Result<Vec<Listener>, Error> {
-    let mut all = vec![Listener::Inner(inner)];
+/// Opens all sockets but that of the namespace.
+pub(super) fn open(options: &Options, namespace: UnixListener) -> Result<Vec<Listener>, Error> {
+    let mut all = vec![Listener::Namespace(namespace)];
     let path = &options.socket;
-    let outer = file(path).and_then(|socket| {
+    let socket = listen(path).and_then(|socket| {
         chown(path, None, options.group)?;
         fs::set_permissions(path, fs::Permissions::from_mode(options.mode))?;
         Ok(socket)
     });
-    let socket = outer.map_err(Error::file(path))?;
-    all.push(Listener::Outer { socket, group: options.group, mode: options.mode });
+    let socket = socket.map_err(Error::file(path))?;
+    all.push(Listener::File { socket, group: options.group, mode: options.mode });
     match &options.metrics {
         None => {}
-        Some(Scraped::Tcp(address)) => {
+        Some(MetricsAddress::Tcp(address)) => {
             let socket = TcpListener::bind(address)
                 .map_err(|error| Error::File(address.to_string(), error))?;
-            all.push(Listener::Tcp(socket));
+            all.push(Listener::MetricsTcp(socket));
         }
-        Some(Scraped::File(path)) => {
-            all.push(Listener::Unix(file(path).map_err(Error::file(path))?));
+        Some(MetricsAddress::File(path)) => {
+            all.push(Listener::MetricsFile(listen(path).map_err(Error::file(path))?));
         }
     }
     for listener in &all {
-        listener.do_not_block().map_err(|error| Error::Guard(error.to_string()))?;
+        listener.set_nonblocking().map_err(|error| Error::Guard(error.to_string()))?;
     }
     Ok(all)
 }
 
-/// In place of a socket that nobody listens at any more.
-fn file(path: &Path) -> io::Result<UnixListener> {
+/// Listens at a path, in place of a socket that a process left behind.
+fn listen(path: &Path) -> io::Result<UnixListener> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
@@ -77,55 +76,55 @@ fn file(path: &Path) -> io::Result<UnixListener> {
 }
 
 impl Listener {
-    fn do_not_block(&self) -> io::Result<()> {
+    fn set_nonblocking(&self) -> io::Result<()> {
         match self {
-            Listener::Inner(socket) | Listener::Outer { socket, .. } | Listener::Unix(socket) => {
-                socket.set_nonblocking(true)
-            }
-            Listener::Tcp(socket) => socket.set_nonblocking(true),
+            Listener::Namespace(socket)
+            | Listener::File { socket, .. }
+            | Listener::MetricsFile(socket) => socket.set_nonblocking(true),
+            Listener::MetricsTcp(socket) => socket.set_nonblocking(true),
         }
     }
 
-    /// The next client, and what it may do; `None` for one that may do nothing.
-    pub(super) fn accept(&self) -> io::Result<Option<(OwnedFd, Right)>> {
-        let (stream, right) = match self {
-            Listener::Tcp(socket) => {
+    /// Accepts the next connection; `None` for one whose client may do nothing.
+    pub(super) fn accept(&self) -> io::Result<Option<(OwnedFd, ConnectionKind)>> {
+        let (stream, kind) = match self {
+            Listener::MetricsTcp(socket) => {
                 let (stream, _) = socket.accept()?;
                 stream.set_nonblocking(true)?;
-                return Ok(Some((stream.into(), Right::Scrape)));
+                return Ok(Some((stream.into(), ConnectionKind::Metrics)));
             }
-            Listener::Unix(socket) => (socket.accept()?.0, Some(Right::Scrape)),
-            Listener::Inner(socket) => {
+            Listener::MetricsFile(socket) => (socket.accept()?.0, Some(ConnectionKind::Metrics)),
+            Listener::Namespace(socket) => {
                 let (stream, _) = socket.accept()?;
-                let user = getsockopt(&stream, PeerCredentials)?.uid();
-                (stream, is_trusted(user).then_some(Right::Load))
+                let is_root = is_trusted(peer_credentials(&stream)?.user);
+                (stream, is_root.then_some(ConnectionKind::Api(Right::Load)))
             }
-            Listener::Outer { socket, group, mode } => {
+            Listener::File { socket, group, mode } => {
                 let (stream, _) = socket.accept()?;
-                let peer = getsockopt(&stream, PeerCredentials)?;
-                // The kernel tells a client's first group alone. Where strangers cannot connect at
-                // all, whoever has connected is in the socket's group.
-                let is_member = mode & 0o006 == 0 || Some(peer.gid()) == *group;
-                let right = match (is_trusted(peer.uid()), is_member) {
+                let peer = peer_credentials(&stream)?;
+                // The kernel names only the first group of a client. Where the mode keeps others
+                // out, each client that could connect is in the socket's group.
+                let is_member = mode & OTHERS == 0 || Some(peer.group) == *group;
+                let right = match (is_trusted(peer.user), is_member) {
                     (true, _) => Right::Load,
                     (false, true) => Right::Write,
                     (false, false) => Right::Read,
                 };
-                (stream, Some(right))
+                (stream, Some(ConnectionKind::Api(right)))
             }
         };
         stream.set_nonblocking(true)?;
-        Ok(right.map(|right| (stream.into(), right)))
+        Ok(kind.map(|kind| (stream.into(), kind)))
     }
 }
 
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Listener::Inner(socket) | Listener::Outer { socket, .. } | Listener::Unix(socket) => {
-                socket.as_fd()
-            }
-            Listener::Tcp(socket) => socket.as_fd(),
+            Listener::Namespace(socket)
+            | Listener::File { socket, .. }
+            | Listener::MetricsFile(socket) => socket.as_fd(),
+            Listener::MetricsTcp(socket) => socket.as_fd(),
         }
     }
 }

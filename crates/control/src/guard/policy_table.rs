@@ -1,162 +1,163 @@
-//! The policy's table: owned, watched, put right.
+//! The policy's table: owned or watched, and repaired.
 
+use nfguard_api::message::{PolicyState, Release};
 use nfguard_ban::{NeverBan, Target, scan};
-use nfguard_netlink::{Error, Nft, Table};
+use nfguard_netlink::{Counter, Counts, Error, Nft, Table};
 use nfguard_policy::TABLE;
 
-use super::api::Kept;
 use crate::table::{ours, replacement};
 use crate::{digest, table_diff};
 
-/// `EOPNOTSUPP` and `EPERM`, the same on every architecture that this runs on.
+/// `EOPNOTSUPP`: the kernel does not know the flag `persist`.
 const UNKNOWN_FLAG: i32 = 95;
+/// `EPERM`: another process owns the table. Both numbers are the same on every architecture that
+/// nfguard runs on.
 const NOT_THE_OWNER: i32 = 1;
 
 /// The policy's table, and the socket that owns it.
 pub(super) struct PolicyTable {
-    kernel: Option<Nft>,
-    /// What the kernel is to hold, stamp included.
+    /// The socket whose end would end the ownership; `None` while a client holds the lease.
+    nft: Option<Nft>,
+    /// What the kernel is to hold, with the digest that the load put in.
     intended: Option<Table>,
-    kept: Kept,
+    state: PolicyState,
     /// Whether this kernel keeps an owned table without its owner.
     can_own: bool,
 }
 
-/// What was put right.
-pub(super) struct Repair {
-    pub(super) changes: Vec<String>,
-}
-
 impl PolicyTable {
-    /// Puts the table in, or takes over what is there.
-    pub(super) fn keep(intended: Option<Table>) -> Result<PolicyTable, Error> {
-        let mut policy = PolicyTable { kernel: None, intended, kept: Kept::Absent, can_own: true };
-        policy.take()?;
-        Ok(policy)
+    /// Loads the table, or takes over the one that is loaded.
+    pub(super) fn take_over(intended: Option<Table>) -> Result<PolicyTable, Error> {
+        let state = PolicyState::Absent;
+        let mut table = PolicyTable { nft: None, intended, state, can_own: true };
+        table.enforce()?;
+        Ok(table)
     }
 
-    pub(super) fn kept(&self) -> Kept {
-        self.kept
+    pub(super) fn state(&self) -> PolicyState {
+        self.state
     }
 
-    pub(super) fn is_kept(&self) -> bool {
-        matches!(self.kept, Kept::Owned | Kept::Watched)
-    }
-
-    /// The name of the file that was loaded.
+    /// Returns the name of the policy's file; empty without a policy.
     pub(super) fn file(&self) -> String {
         self.intended.as_ref().map(|table| digest::verify(table).0).unwrap_or_default()
     }
 
-    /// Makes the kernel hold what is intended, owned if it can be.
-    fn take(&mut self) -> Result<(), Error> {
-        let kernel = match &mut self.kernel {
-            Some(kernel) => kernel,
+    /// Makes the kernel hold the intended table, owned if it can be.
+    fn enforce(&mut self) -> Result<(), Error> {
+        let nft = match &mut self.nft {
+            Some(nft) => nft,
             none => none.insert(Nft::open()?),
         };
         let Some(table) = &self.intended else {
-            self.kept = Kept::Absent;
+            self.state = PolicyState::Absent;
             return Ok(());
         };
         if !self.can_own {
-            put_in(kernel, table)?;
-            self.kept = Kept::Watched;
+            load(nft, table)?;
+            self.state = PolicyState::Watched;
             return Ok(());
         }
-        self.kept = match nfguard_netlink::own(kernel, table) {
-            Ok(_) => Kept::Owned,
-            Err(Error::Refused(refusals))
-                if refusals.iter().any(|refusal| refusal.errno == UNKNOWN_FLAG) =>
-            {
+        self.state = match nfguard_netlink::own(nft, table) {
+            Ok(_) => PolicyState::Owned,
+            Err(error) if is_refused_with(&error, UNKNOWN_FLAG) => {
                 self.can_own = false;
-                put_in(kernel, table)?;
-                Kept::Watched
+                load(nft, table)?;
+                PolicyState::Watched
             }
-            Err(Error::Refused(refusals))
-                if refusals.iter().any(|refusal| refusal.errno == NOT_THE_OWNER) =>
-            {
-                return Err(Error::Permission);
-            }
+            Err(error) if is_refused_with(&error, NOT_THE_OWNER) => return Err(Error::Permission),
             Err(error) => return Err(error),
         };
         Ok(())
     }
 
-    /// Puts right what was changed, if anything was.
-    pub(super) fn check(&mut self) -> Result<Option<Repair>, Error> {
+    /// Repairs the table if it is not as intended. Returns what was different.
+    pub(super) fn repair(&mut self) -> Result<Option<Vec<String>>, Error> {
         let Some(intended) = &self.intended else { return Ok(None) };
-        let kernel = match &mut self.kernel {
-            Some(kernel) => kernel,
+        let nft = match &mut self.nft {
+            Some(nft) => nft,
             none => none.insert(Nft::open()?),
         };
-        let held = match nfguard_netlink::own_table(kernel, &ours()) {
+        let held = match nfguard_netlink::own_table(nft, &ours()) {
             Ok(snapshot) => snapshot.loaded.map(|loaded| loaded.table),
             Err(Error::Decode(error)) => {
                 let changes = vec![format!("+{error}")];
-                self.take()?;
-                return Ok(Some(Repair { changes }));
+                self.enforce()?;
+                return Ok(Some(changes));
             }
             Err(error) => return Err(error),
         };
-        let as_intended = held.as_ref().map(|held| held.clone().normalized())
+        let is_intended = held.as_ref().map(|held| held.clone().normalized())
             == Some(intended.clone().normalized());
-        if as_intended {
+        if is_intended {
             return Ok(None);
         }
-        self.take()?;
-        // After the repair, for it takes time.
-        let changes = table_diff::changes(self.intended.as_ref(), held.as_ref());
-        Ok(Some(Repair { changes }))
+        self.enforce()?;
+        // After the repair, because it takes time.
+        Ok(Some(table_diff::changes(self.intended.as_ref(), held.as_ref())))
     }
 
-    /// Lets go: the table stays, and others can change it.
-    pub(super) fn lend(&mut self) {
-        self.kernel = None;
-        self.kept = Kept::Lent;
+    /// Lets go of the table: it stays, and other processes may change it.
+    pub(super) fn let_go(&mut self) {
+        self.nft = None;
+        self.state = PolicyState::Leased;
     }
 
-    /// Takes the table back, as it is now if that is what a load has made, or is meant, else as it was. Whether it is another one.
-    pub(super) fn take_back(&mut self, removed: &[String], as_is: bool) -> Result<bool, Error> {
-        let mut kernel = Nft::open()?;
-        let held = match nfguard_netlink::own_table(&mut kernel, &ours()) {
+    /// Takes the table back. Its new content counts if a load made it or the client says so; else
+    /// the content from before is put back. Returns whether the content is another one.
+    pub(super) fn take_back(&mut self, tables: &Release) -> Result<bool, Error> {
+        let mut nft = Nft::open()?;
+        let held = match nfguard_netlink::own_table(&mut nft, &ours()) {
             Ok(snapshot) => snapshot.loaded.map(|loaded| loaded.table),
             Err(Error::Decode(_)) => None,
             Err(error) => return Err(error),
         };
-        self.kernel = Some(kernel);
+        self.nft = Some(nft);
         let before = self.intended.clone().map(Table::normalized);
-        match held {
-            Some(held) if as_is || digest::verify(&held).1 => self.intended = Some(held),
-            None if removed.iter().any(|table| table == TABLE) => self.intended = None,
+        match (held, tables) {
+            (Some(held), _) if *tables == Release::AsFound || digest::verify(&held).1 => {
+                self.intended = Some(held);
+            }
+            (None, Release::Removed(removed)) if removed.iter().any(|table| table == TABLE) => {
+                self.intended = None;
+            }
             _ => {}
         }
-        self.take()?;
+        self.enforce()?;
         Ok(self.intended.clone().map(Table::normalized) != before)
     }
 
-    /// Has its rules spare those who are never banned. Only the owner can.
-    pub(super) fn spare(&mut self, never: &NeverBan) -> Result<(), nfguard_ban::Error> {
-        self.kernel.as_mut().map_or(Ok(()), |kernel| scan::write_never_ban(kernel, never))
+    /// Writes the never-ban list into its sets. Only the owner can.
+    pub(super) fn write_never_ban(&mut self, never: &NeverBan) -> Result<(), nfguard_ban::Error> {
+        self.nft.as_mut().map_or(Ok(()), |nft| scan::write_never_ban(nft, never))
     }
 
-    /// TcpConnection the ban of a scan.
+    /// Ends the ban of a scan; `false` if there is none.
     pub(super) fn unban(&mut self, target: Target) -> Result<bool, nfguard_ban::Error> {
-        self.kernel.as_mut().map_or(Ok(false), |kernel| scan::unban(kernel, target))
+        self.nft.as_mut().map_or(Ok(false), |nft| scan::unban(nft, target))
     }
 
-    /// What each of its counters has counted.
-    pub(super) fn counters(
-        &mut self,
-    ) -> Result<Vec<(nfguard_netlink::Counter, nfguard_netlink::Counts)>, Error> {
-        self.kernel.as_mut().map_or(Ok(Vec::new()), |kernel| kernel.counters(TABLE))
+    /// Returns what each of its counters has counted.
+    pub(super) fn counters(&mut self) -> Result<Vec<(Counter, Counts)>, Error> {
+        self.nft.as_mut().map_or(Ok(Vec::new()), |nft| nft.counters(TABLE))
+    }
+
+    /// Returns how often a counter was moved; `None` if it cannot be read.
+    pub(super) fn counter(&mut self, name: &str) -> Option<u64> {
+        let counters = self.counters().ok()?;
+        counters.iter().find(|(counter, _)| counter.name == name).map(|(_, counts)| counts.packets)
     }
 }
 
-fn put_in(kernel: &mut Nft, table: &Table) -> Result<(), Error> {
-    match nfguard_netlink::load(kernel, table) {
+fn load(nft: &mut Nft, table: &Table) -> Result<(), Error> {
+    match nfguard_netlink::load(nft, table) {
         Ok(_) => Ok(()),
-        // An orphan that is dormant, for one.
-        Err(Error::Refused(_)) => kernel.commit(&replacement(Some(table)), None),
+        // An orphaned table that is dormant, for instance, takes no changes.
+        Err(Error::Refused(_)) => nft.commit(&replacement(Some(table)), None),
         Err(error) => Err(error),
     }
+}
+
+fn is_refused_with(error: &Error, errno: i32) -> bool {
+    matches!(error, Error::Refused(refusals) if refusals.iter().any(|it| it.errno == errno))
 }

@@ -1,8 +1,7 @@
-//! What the guard gives up once it runs.
+//! The sandbox, which the guard enters once it runs.
 //!
-//! Afterwards it can change the firewall of its network namespace, read files and answer on its
-//! sockets; it cannot write or make a file, start a program, open a network connection, or become
-//! anybody else.
+//! Inside it can change the firewall of its network namespace, read files and answer on its sockets.
+//! It cannot write or make a file, start a program, open a network connection, or change its user.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -16,12 +15,12 @@ use seccompiler::{
     SeccompRule, TargetArch,
 };
 
-/// Of the calling thread, for good. Called before there is a second one.
+/// Puts the calling thread into the sandbox for good. Call it before there is a second thread.
 pub(super) fn enter() -> io::Result<()> {
     let keep = capabilities(None)?.permitted & CapabilitySet::NET_ADMIN;
     clear_ambient_capability_set()?;
     for capability in CapabilitySet::all().iter() {
-        // Without the privilege to do it there is nothing to be had from the set either.
+        // Without the privilege to do it, the set is of no use either.
         let _ = remove_capability_from_bounding_set(capability);
     }
     let sets =
@@ -31,21 +30,21 @@ pub(super) fn enter() -> io::Result<()> {
     seccompiler::apply_filter(&filter().map_err(io::Error::other)?).map_err(io::Error::other)
 }
 
-/// Any other call fails with `EPERM`, so that what nobody has thought of is an error in the log and
-/// not a firewall without its guard.
+/// Returns the filter of system calls. Any other call fails with `EPERM`: a call that was forgotten
+/// here is an error in the log and does not end the guard.
 fn filter() -> Result<BpfProgram, seccompiler::BackendError> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
         ALLOWED.iter().map(|call| (*call, Vec::new())).collect();
-    let not_to_write = |argument| {
+    let only_reads = |argument| {
         let bits = (libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC) as u64;
         only(argument, SeccompCmpOp::MaskedEq(bits), libc::O_RDONLY)
     };
-    rules.insert(libc::SYS_openat, vec![not_to_write(2)?]);
+    rules.insert(libc::SYS_openat, vec![only_reads(2)?]);
     let families = [libc::AF_NETLINK, libc::AF_UNIX];
     let families = families.map(|family| only(0, SeccompCmpOp::Eq, family));
     rules.insert(libc::SYS_socket, families.into_iter().collect::<Result<_, _>>()?);
-    let not_to_block = only(1, SeccompCmpOp::Eq, libc::FIONBIO as libc::c_int)?;
-    rules.insert(libc::SYS_ioctl, vec![not_to_block]);
+    let set_nonblocking = only(1, SeccompCmpOp::Eq, libc::FIONBIO as libc::c_int)?;
+    rules.insert(libc::SYS_ioctl, vec![set_nonblocking]);
     let arch = TargetArch::try_from(std::env::consts::ARCH)?;
     let eperm = SeccompAction::Errno(libc::EPERM as u32);
     SeccompFilter::new(rules, eperm, SeccompAction::Allow, arch)?.try_into()
@@ -65,7 +64,7 @@ fn only(
     )?])
 }
 
-/// What the standard library, the sockets and the memory need.
+/// The calls that the standard library, the sockets and the memory need.
 const ALLOWED: &[i64] = &[
     libc::SYS_read,
     libc::SYS_readv,
@@ -134,13 +133,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn behind_the_fence_files_are_read_and_nothing_is_written_started_or_connected() {
+    fn in_the_sandbox_files_are_read_and_nothing_is_written_started_or_connected() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("file");
         fs::write(&path, "text").expect("it can be written before");
         let outcome = thread::scope(|scope| {
-            let fenced = scope.spawn(|| {
-                enter().expect("the fence goes up");
+            let sandboxed = scope.spawn(|| {
+                enter().expect("enters");
                 assert_eq!(fs::read_to_string(&path).expect("it can be read"), "text");
                 let refused = [
                     File::create(&path).err(),
@@ -150,7 +149,7 @@ mod tests {
                 ];
                 refused.map(|error| error.map(|error| error.kind()))
             });
-            fenced.join()
+            sandboxed.join()
         });
         let refused = Some(io::ErrorKind::PermissionDenied);
         assert_eq!(outcome.expect("no panic"), [refused; 4]);

@@ -1,0 +1,428 @@
+//! The two tables that the guard keeps, and what it does to keep them.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::{Duration, Instant, SystemTime};
+
+use nfguard_api::message::{Event, ListedBan, PROTOCOL_VERSION, PolicyState, Release, Status};
+use nfguard_ban::{ActiveBan, Ban, BanCounts, Bans, NeverBan, Port, Target, scan};
+use nfguard_netlink::{Error, RulesetEvent};
+use nfguard_policy::TABLE;
+
+use super::ban_input::{BanEnd, CheckedBan};
+use super::bans::{BanChange, Memory, Restored};
+use super::metrics::Metrics;
+use super::policy_table::PolicyTable;
+use super::scan_watch::{self, ScanWatch};
+use crate::ban_table;
+
+/// Events may be lost, so the tables are verified without any after this time.
+const VERIFY_INTERVAL: Duration = Duration::from_secs(5);
+/// The addresses of this host change, so the never-ban list is read again after this time.
+const NEVER_BAN_INTERVAL: Duration = Duration::from_secs(15);
+/// Longest time a client may hold the lease.
+const LEASE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Difference between two ends that are the same: the kernel counts in steps of up to ten
+/// milliseconds, and clocks are adjusted.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(1);
+
+pub(super) struct Firewall {
+    pub(super) metrics: Metrics,
+    policy: PolicyTable,
+    mirror: Memory,
+    bans: Bans,
+    scan_watch: ScanWatch,
+    lease: Option<HeldLease>,
+    /// What subscribers are to be told.
+    events: Vec<Event>,
+    next_verify: Instant,
+    next_never_ban: Instant,
+}
+
+/// The lease of the policy's table.
+#[derive(Clone, Copy)]
+struct HeldLease {
+    client: u64,
+    acquired_at: Instant,
+}
+
+/// Why a client does not get or give the lease.
+pub(super) enum LeaseError {
+    /// Another client holds it.
+    Taken,
+    /// This client does not hold it.
+    NotHeld,
+    /// The table cannot be taken back.
+    Kernel(Error),
+}
+
+impl Firewall {
+    pub(super) fn new(policy: PolicyTable, mirror: Memory, bans: Bans) -> Firewall {
+        let now = Instant::now();
+        Firewall {
+            metrics: Metrics::new(),
+            policy,
+            mirror,
+            bans,
+            scan_watch: ScanWatch::new(),
+            lease: None,
+            events: Vec::new(),
+            next_verify: now,
+            next_never_ban: now,
+        }
+    }
+
+    pub(super) fn log_start(&self) {
+        log::info!(state:? = self.policy.state(), file = self.policy.file(); "guarding");
+    }
+
+    /// Returns what happened since the last call, for subscribers.
+    pub(super) fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// Takes note of the kernel's events, and repairs what others changed.
+    pub(super) fn handle_events(&mut self, events: Vec<RulesetEvent>, received_at: Instant) {
+        let (mut is_policy_changed, mut is_touched, mut by) = (false, false, String::new());
+        for event in events {
+            match &event {
+                RulesetEvent::Added { table, set, .. }
+                | RulesetEvent::Removed { table, set, .. }
+                    if table == nfguard_ban::TABLE && set.starts_with("never/") =>
+                {
+                    self.next_never_ban = received_at;
+                }
+                RulesetEvent::Lost => is_policy_changed = true,
+                RulesetEvent::Committed { process, name } => {
+                    // What the guard itself has done needs no look.
+                    is_policy_changed |= is_touched && *process != std::process::id();
+                    if is_touched || by.is_empty() {
+                        by = format!("{name} ({process})");
+                    }
+                    is_touched = false;
+                }
+                RulesetEvent::Added { table, .. }
+                | RulesetEvent::Removed { table, .. }
+                | RulesetEvent::TableRemoved(table)
+                | RulesetEvent::Changed(table) => is_touched |= table == TABLE,
+            }
+            if let RulesetEvent::Removed { table, set, elements } = &event
+                && table == scan::TABLE
+            {
+                let ended = self.scan_watch.removed(set, elements);
+                self.events.extend(ended.into_iter().map(unbanned));
+            }
+            for change in self.mirror.hear(&event, received_at) {
+                self.events.push(match change {
+                    BanChange::Banned(ban) => banned(ban),
+                    BanChange::Unbanned(ban) => unbanned(ban),
+                    BanChange::Lost => Event::Lost {},
+                });
+            }
+        }
+        if is_policy_changed || is_touched {
+            self.verify_policy(received_at, &by);
+        }
+        self.verify_bans(received_at, &by);
+    }
+
+    pub(super) fn is_verify_due(&self, now: Instant) -> bool {
+        now >= self.next_verify
+    }
+
+    /// Verifies the policy's table without an event.
+    pub(super) fn verify(&mut self, now: Instant) {
+        self.next_verify = now + VERIFY_INTERVAL;
+        self.verify_policy(now, "");
+    }
+
+    fn verify_policy(&mut self, since: Instant, by: &str) {
+        if self.lease.is_some() {
+            return;
+        }
+        match self.policy.repair() {
+            Ok(None) => {}
+            Ok(Some(changes)) => {
+                let microseconds = micros(since);
+                // The never-ban list in its sets is to come back, too.
+                self.next_never_ban = since;
+                self.scan_watch.forget_counter();
+                self.metrics.repairs += 1;
+                let lines = changes.join("\n");
+                log::warn!(by, microseconds, changes = lines; "another process changed the policy; it is repaired");
+                self.events.push(Event::Repaired { changes, by: by.to_owned(), microseconds });
+            }
+            Err(error) => log::error!("the policy cannot be repaired: {error}"),
+        }
+    }
+
+    fn verify_bans(&mut self, since: Instant, by: &str) {
+        if self.lease.is_some() {
+            return;
+        }
+        match self.mirror.settle(since) {
+            Ok(None) => {}
+            Ok(Some(Restored { bans, homeless: unplaced })) => {
+                let bans = bans + self.ban_again(&unplaced);
+                let bans = u64::try_from(bans).unwrap_or(u64::MAX);
+                let microseconds = micros(since);
+                self.metrics.restores += 1;
+                log::warn!(by, microseconds, bans; "another process removed the bans; they are restored");
+                self.events.push(Event::Restored { bans, by: by.to_owned(), microseconds });
+            }
+            Err(error) => log::error!("the bans cannot be restored: {error}"),
+        }
+    }
+
+    /// Bans what the mirror could not place, and returns the number of bans.
+    fn ban_again(&mut self, bans: &[ActiveBan]) -> usize {
+        let again: Vec<Ban<'_>> = bans
+            .iter()
+            .filter_map(|ban| {
+                Some(Ban {
+                    target: self.bans.admit(ban.target).ok()?,
+                    port: ban.port,
+                    duration: ban.expires_in,
+                    source: &ban.source,
+                    reason: &ban.reason,
+                    created_at: ban.created_at,
+                })
+            })
+            .collect();
+        if let Err(error) = self.bans.ban_all(again) {
+            log::error!("{} bans cannot be restored: {error}", bans.len());
+            return 0;
+        }
+        bans.len()
+    }
+
+    pub(super) fn is_never_ban_due(&self, now: Instant) -> bool {
+        now >= self.next_never_ban
+    }
+
+    /// Reads the never-ban list, and writes it into both tables.
+    pub(super) fn refresh_never_ban(&mut self, now: Instant) {
+        self.next_never_ban = now + NEVER_BAN_INTERVAL;
+        // A table that was removed on purpose is not to come back for this.
+        let opened = ban_table::never().and_then(|never| Ok(Bans::open_existing(never)?));
+        let written = opened.and_then(|bans| {
+            if let Some(mut bans) = bans {
+                bans.refresh_never_ban()?;
+                self.bans = bans;
+            }
+            Ok(self.policy.write_never_ban(self.bans.never_ban())?)
+        });
+        if let Err(error) = written
+            && self.lease.is_none()
+        {
+            log::warn!("the never-ban list cannot be read or written: {error}");
+        }
+    }
+
+    /// Publishes the bans that the kernel made by itself.
+    pub(super) fn watch_scans(&mut self, has_subscribers: bool, now: Instant) {
+        let counter = || self.policy.counter(scan_watch::COUNTER);
+        match self.scan_watch.look(counter, &mut self.bans, has_subscribers, now) {
+            Ok(new) => self.events.extend(new.into_iter().map(banned)),
+            Err(error) => log::warn!("the bans for scans cannot be read: {error}"),
+        }
+    }
+
+    /// Lets go of the policy's table, so that this client may change it.
+    pub(super) fn acquire(&mut self, client: u64, now: Instant) -> Result<(), LeaseError> {
+        if self.lease.is_some() {
+            return Err(LeaseError::Taken);
+        }
+        self.lease = Some(HeldLease { client, acquired_at: now });
+        self.policy.let_go();
+        Ok(())
+    }
+
+    /// Guards the table again, which this client had.
+    pub(super) fn release(&mut self, client: u64, tables: &Release) -> Result<(), LeaseError> {
+        if self.lease.is_none_or(|lease| lease.client != client) {
+            return Err(LeaseError::NotHeld);
+        }
+        self.end_lease(tables).map_err(LeaseError::Kernel)
+    }
+
+    /// Ends the lease of a client that is gone.
+    pub(super) fn end_lease_of(&mut self, client: u64) {
+        if self.lease.is_some_and(|lease| lease.client == client) {
+            // The error is in the log.
+            let _ = self.end_lease(&Release::Loaded);
+        }
+    }
+
+    /// Ends a lease that was held for too long.
+    pub(super) fn check_lease(&mut self, now: Instant) {
+        let is_over =
+            |lease: HeldLease| now.saturating_duration_since(lease.acquired_at) > LEASE_TIMEOUT;
+        if self.lease.is_some_and(is_over) {
+            log::warn!("a client held the lease of the policy for too long");
+            let _ = self.end_lease(&Release::Loaded);
+        }
+    }
+
+    fn end_lease(&mut self, tables: &Release) -> Result<(), Error> {
+        self.lease = None;
+        self.next_verify = Instant::now();
+        if let Release::Removed(tables) = tables
+            && tables.iter().any(|table| table == nfguard_ban::TABLE)
+        {
+            self.mirror.forget();
+        }
+        let taken = self.policy.take_back(tables);
+        self.scan_watch.forget_counter();
+        // Before the client is answered: from then on the rules ban.
+        self.refresh_never_ban(self.next_verify);
+        match taken {
+            Ok(false) => Ok(()),
+            Ok(true) => {
+                let file = self.policy.file();
+                if file.is_empty() {
+                    log::info!("unloaded");
+                    self.events.push(Event::Unloaded {});
+                } else {
+                    self.metrics.loads += 1;
+                    log::info!(file; "loaded");
+                    self.events.push(Event::Loaded { file });
+                }
+                Ok(())
+            }
+            Err(error) => {
+                log::error!("the policy cannot be taken back: {error}");
+                Err(error)
+            }
+        }
+    }
+
+    /// Returns the never-ban list.
+    pub(super) fn never_ban(&self) -> &NeverBan {
+        self.bans.never_ban()
+    }
+
+    /// Makes bans. To say the same end twice is to say it once: a ban that ends at a given time and
+    /// is in force until then is kept.
+    pub(super) fn ban(&mut self, bans: &[CheckedBan]) -> Result<BanCounts, nfguard_ban::Error> {
+        let mut kept = 0;
+        let mut new = Vec::with_capacity(bans.len());
+        for ban in bans {
+            if self.is_in_force(ban)? { kept += 1 } else { new.push(ban) }
+        }
+        let now = SystemTime::now();
+        let mut counts = self.bans.ban_all(new.into_iter().map(|ban| ban.at(now)))?;
+        counts.kept += kept;
+        Ok(counts)
+    }
+
+    /// Whether a ban that ends at a given time is in force until then. The kernel counts the time
+    /// that is left, so the two ends differ by what was lost on the way.
+    fn is_in_force(&mut self, ban: &CheckedBan) -> Result<bool, nfguard_ban::Error> {
+        let BanEnd::At(end) = ban.end else { return Ok(false) };
+        let Some(held) = self.bans.look_up(ban.target.target(), ban.port)? else {
+            return Ok(false);
+        };
+        let Some(left) = held.expires_in else { return Ok(true) };
+        Ok(SystemTime::now() + left + CLOCK_TOLERANCE >= end)
+    }
+
+    /// Makes these the bans of one source. Returns what became of them, and how many others ended.
+    pub(super) fn replace(
+        &mut self,
+        source: &str,
+        bans: &[CheckedBan],
+    ) -> Result<(BanCounts, u64), nfguard_ban::Error> {
+        let wanted: HashSet<_> = bans.iter().map(|ban| (ban.target.target(), ban.port)).collect();
+        let before = self.bans.list_of(source)?;
+        let ended = before.iter().filter(|ban| !wanted.contains(&(ban.target, ban.port))).count();
+        let now = SystemTime::now();
+        let counts = self.bans.replace(source, bans.iter().map(|ban| ban.at(now)))?;
+        Ok((counts, u64::try_from(ended).unwrap_or(u64::MAX)))
+    }
+
+    /// Ends the bans of these targets, the kernel's own too; `false` if there is none.
+    pub(super) fn unban(
+        &mut self,
+        targets: &[Target],
+        port: Option<Port>,
+    ) -> Result<bool, nfguard_ban::Error> {
+        let mut is_ended = false;
+        for target in targets {
+            if port.is_none() {
+                is_ended |= self.policy.unban(*target)?;
+            }
+            is_ended |= self.bans.unban(*target, port)?;
+        }
+        Ok(is_ended)
+    }
+
+    /// Returns a page of bans, and where the next page begins. The last page has all bans for scans.
+    pub(super) fn page(
+        &mut self,
+        source: Option<&str>,
+        after: Option<&str>,
+        now: Instant,
+    ) -> (Vec<ListedBan>, Option<String>) {
+        let (mut bans, next) = self.mirror.page(source, after, now);
+        if next.is_none() && source.is_none_or(|source| source == scan::SOURCE) {
+            bans.extend(self.bans.list_scans().unwrap_or_default());
+        }
+        (bans.into_iter().map(listed).collect(), next)
+    }
+
+    pub(super) fn status(&mut self, clients: usize, now: Instant) -> Status {
+        Status {
+            version: PROTOCOL_VERSION,
+            nfguard_version: env!("CARGO_PKG_VERSION").to_owned(),
+            policy: self.policy.state(),
+            file: self.policy.file(),
+            repairs: self.metrics.repairs,
+            restores: self.metrics.restores,
+            loads: self.metrics.loads,
+            bans: self.mirror.count() + self.bans.count_scans().unwrap_or_default(),
+            bans_by_source: self.bans_by_source(now),
+            clients: u64::try_from(clients).unwrap_or(u64::MAX),
+        }
+    }
+
+    fn bans_by_source(&mut self, now: Instant) -> BTreeMap<String, u64> {
+        let mut counts = self.mirror.by_source(now).clone();
+        if let Some(scans) = self.bans.count_scans().ok().filter(|scans| *scans > 0) {
+            *counts.entry(scan::SOURCE.to_owned()).or_default() += scans;
+        }
+        counts
+    }
+
+    /// Returns all metrics as OpenMetrics text.
+    pub(super) fn metrics_text(&mut self, clients: usize, now: Instant) -> String {
+        let policy = self.policy.counters().unwrap_or_default();
+        let bans = self.mirror.counters(nfguard_ban::TABLE).unwrap_or_default();
+        let counters = [(TABLE, policy), (nfguard_ban::TABLE, bans)];
+        let sources = self.bans_by_source(now);
+        let is_guarded = matches!(self.policy.state(), PolicyState::Owned | PolicyState::Watched);
+        self.metrics.text(&counters, &sources, clients, is_guarded)
+    }
+}
+
+fn banned(ban: ActiveBan) -> Event {
+    Event::Banned { ban: listed(ban) }
+}
+
+fn unbanned(ban: ActiveBan) -> Event {
+    Event::Unbanned { ban: listed(ban) }
+}
+
+fn listed(ban: ActiveBan) -> ListedBan {
+    ListedBan {
+        target: ban.target.to_string(),
+        port: ban.port.map(|port| port.to_string()),
+        expires_in_seconds: ban.expires_in.map(|left| left.as_secs_f64()),
+        source: ban.source,
+        reason: ban.reason,
+        created_at: ban.created_at,
+    }
+}
+
+fn micros(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
