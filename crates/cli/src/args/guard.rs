@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
-use nfguard_control::guard::{Options, MetricsAddress};
+use nfguard_control::guard::{MetricsAddress, Options};
 
 use super::values;
 
