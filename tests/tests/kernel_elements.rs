@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nfguard_lab::Netns;
 use nfguard_netlink::{
-    Attached, Element, Elements, Error, Key, KeyType, Nft, Op, Set, Table, Transaction, diff,
+    Element, ElementOptions, Elements, Error, Key, KeyType, Nft, Op, Set, Table, Transaction, diff,
 };
 use nfguard_tests::nft::{listed, nft};
 use nfguard_tests::place::netns;
@@ -45,7 +45,7 @@ fn commit(kernel: &mut Nft, op: Op) -> Result<(), Error> {
 
 fn create(kernel: &mut Nft, numbers: impl IntoIterator<Item = u32>) -> Result<(), Error> {
     let mut elements = Elements::default();
-    let alike = Attached::new(Some(HOUR), None);
+    let alike = ElementOptions::new(Some(HOUR), None);
     numbers.into_iter().for_each(|number| elements.push(&key(number), &alike));
     commit(kernel, Op::CreateElements { set: "s".to_owned(), elements })
 }
@@ -92,7 +92,7 @@ fn many_keys_are_found_as_each_of_them_alone() {
     let mut kernel = with_set(&netns);
     create(&mut kernel, (0..1000).step_by(3)).expect("created");
     let keys: Vec<_> = (0..1000).rev().map(key).collect();
-    let found = kernel.find(NAME, "s", &keys).expect("an answer");
+    let found = kernel.find_elements(NAME, "s", &keys).expect("an answer");
     assert_eq!(found.len(), keys.len());
     for (key, found) in keys.iter().zip(&found) {
         let alone = kernel.element(NAME, "s", key).expect("an answer");
@@ -101,7 +101,7 @@ fn many_keys_are_found_as_each_of_them_alone() {
     assert_eq!(found.iter().flatten().count(), 334);
     assert!(found.iter().flatten().all(|one| one.expires_in.is_some()));
     for (table, set) in [(NAME, "other"), ("other", "s")] {
-        assert_eq!(kernel.find(table, set, &keys).expect("an answer"), vec![None; 1000]);
+        assert_eq!(kernel.find_elements(table, set, &keys).expect("an answer"), vec![None; 1000]);
     }
 }
 

@@ -217,9 +217,9 @@ fn a_foreign_table_of_our_name_stays_as_it_is() {
         let before = ruleset(&netns);
         let mut kernel = kernel(&netns);
         let loaded = load(&mut kernel, &full(0));
-        assert!(matches!(loaded, Err(Error::Foreign { .. })), "{loaded:?}");
+        assert!(matches!(loaded, Err(Error::ForeignTable { .. })), "{loaded:?}");
         let unloaded = unload(&mut kernel, &full(0));
-        assert!(matches!(unloaded, Err(Error::Foreign { .. })), "{unloaded:?}");
+        assert!(matches!(unloaded, Err(Error::ForeignTable { .. })), "{unloaded:?}");
         assert_eq!(ruleset(&netns), before);
     }
 }

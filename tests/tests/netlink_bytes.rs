@@ -26,7 +26,7 @@ fn sent(table: &Table) -> Vec<Vec<u8>> {
         Ok(Vec::new())
     });
     let outcome = kernel.commit(&diff(None, table), None);
-    assert!(matches!(outcome, Err(Error::Unknown)), "no answer is no success: {outcome:?}");
+    assert!(matches!(outcome, Err(Error::AnswerLost)), "no answer is no success: {outcome:?}");
     messages(&bytes.lock().expect("no panic"))
 }
 
@@ -108,7 +108,7 @@ proptest! {
         let _ = kernel.table(NAME);
         let _ = kernel.commit(&diff(None, &Table::default()), Some(1));
         let _ = kernel.connections(|_| true);
-        let _ = kernel.find("t", "s", &vec![vec![0; 4]; 3]);
+        let _ = kernel.find_elements("t", "s", &vec![vec![0; 4]; 3]);
     }
 
     #[test]

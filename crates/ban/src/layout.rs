@@ -35,7 +35,7 @@ const SIZE_WITHOUT_ROOM: u32 = 63 * 65_536;
 const REG: Reg = Reg::FIRST;
 
 /// Returns what the table is known by: its name and its comment, and nothing else of it.
-/// [`nfguard_netlink::unload`] and [`nfguard_netlink::own_table`] take it.
+/// [`nfguard_netlink::unload`] and [`nfguard_netlink::read_own_table`] take it.
 #[must_use]
 pub fn table_identity() -> Table {
     Table { name: TABLE.to_owned(), comment: Some(MARK.to_owned()), ..Table::default() }

@@ -146,7 +146,8 @@ impl BanMirror {
         let exists = self.nft.table_head(TABLE)?.is_some();
         let mut is_lost = self.table_without_bans.is_some() && (self.is_removed || !exists);
         if self.is_stale && !is_lost {
-            let found = self.nft.skeleton(TABLE)?.loaded.map(|loaded| loaded.table);
+            let found =
+                self.nft.table_without_timed_elements(TABLE)?.loaded.map(|loaded| loaded.table);
             match (found, &self.table_without_bans) {
                 (Some(found), Some(known)) if is_intact(known) && !is_intact(&found) => {
                     is_lost = true;
@@ -176,7 +177,9 @@ impl BanMirror {
     }
 
     fn read_all(&mut self) -> Result<(), Error> {
-        let Some(loaded) = self.nft.skeleton(TABLE)?.loaded else { return Ok(()) };
+        let Some(loaded) = self.nft.table_without_timed_elements(TABLE)?.loaded else {
+            return Ok(());
+        };
         let now = Instant::now();
         let mut elements = Vec::new();
         for set in loaded.table.sets.iter().filter(|set| set.timeout.is_some()) {

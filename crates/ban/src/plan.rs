@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ptr;
 
-use nfguard_netlink::{Attached, Element, Elements, Op, Transaction, diff};
+use nfguard_netlink::{Element, ElementOptions, Elements, Op, Transaction, diff};
 
 use crate::ban::{ActiveBan, Ban, BanOutcome, outlasts};
 use crate::comment;
@@ -56,12 +56,14 @@ pub(crate) fn complete(
 pub(crate) fn create(part: &[Ban<'_>], now: u64) -> (BTreeSet<BanSet>, Transaction) {
     let mut by_set: Vec<(BanSet, Elements)> = Vec::new();
     // Most lists have one end and one reason for all.
-    let mut last: Option<(&Ban<'_>, Attached)> = None;
+    let mut last: Option<(&Ban<'_>, ElementOptions)> = None;
     let mut key = Vec::new();
     for ban in part {
         let attached = match last.take() {
             Some((other, attached)) if are_alike(other, ban) => attached,
-            _ => Attached::new(Some(timeout(ban.duration)), Some(&element::comment(ban, now))),
+            _ => {
+                ElementOptions::new(Some(timeout(ban.duration)), Some(&element::comment(ban, now)))
+            }
         };
         let target = ban.target.target();
         key.clear();

@@ -114,6 +114,6 @@ fn exists(nft: &mut Nft) -> Result<bool, Error> {
         Some(comment) if comment == layout::MARK => Ok(true),
         Some(found) if found.starts_with(layout::ANY_MARK) => Err(Error::OtherVersion { found }),
         // Another program's table: the error says how that is seen.
-        _ => Ok(nfguard_netlink::own_head(nft, &layout::table_identity())?.is_some()),
+        _ => Ok(nfguard_netlink::read_own_head(nft, &layout::table_identity())?.is_some()),
     }
 }

@@ -98,7 +98,7 @@ fn policy(path: &Path, context: &Context, report: fn(&Error)) -> Result<Source, 
             Ok(()) => return Ok(Source::LastGood(number)),
         }
     }
-    if nfguard_netlink::own_head(&mut Nft::open()?, &ours())?.is_some() {
+    if nfguard_netlink::read_own_head(&mut Nft::open()?, &ours())?.is_some() {
         return Ok(Source::Kept);
     }
     let rescue = PolicyFile::parse(RESCUE_NAME, RESCUE.to_owned());

@@ -36,7 +36,8 @@ use std::time::Duration;
 
 use nfguard_ban::{Bans, NeverBan};
 use nfguard_netlink::{
-    Change, ConnectionTuple, Error as KernelError, Nft, Table, Transaction, load_after, protocol,
+    ConnectionTuple, Error as KernelError, Nft, Table, TableChange, Transaction, load_after,
+    protocol,
 };
 use nfguard_policy::TABLE;
 
@@ -69,7 +70,7 @@ pub struct Loaded {
     /// What the kernel was to hold.
     pub table: Table,
     /// What was changed.
-    pub change: Change,
+    pub change: TableChange,
     /// Why the peer would not get in again.
     pub obstacle: Option<String>,
     /// How long the load waits to be confirmed.
@@ -139,7 +140,11 @@ impl<'c> PolicyChange<'c> {
     ///
     /// # Errors
     /// If the kernel refuses it, or the watchdog has ended: then the table from before is back.
-    pub fn load(&mut self, table: &Table, mut record: Option<LoadRecord>) -> Result<Change, Error> {
+    pub fn load(
+        &mut self,
+        table: &Table,
+        mut record: Option<LoadRecord>,
+    ) -> Result<TableChange, Error> {
         if let (Some(record), true) = (&mut record, self.armed.is_some()) {
             record.outcome = LoadOutcome::Pending;
         }
@@ -158,7 +163,7 @@ impl<'c> PolicyChange<'c> {
             }
             Ok(change) => change,
             // Something may be in force now that nothing has asked for: the watchdog ends it.
-            Err(error @ Error::Kernel(KernelError::ReadBack(_) | KernelError::Unknown)) => {
+            Err(error @ Error::Kernel(KernelError::ReadBack(_) | KernelError::AnswerLost)) => {
                 if let Some((_, time)) = &self.armed {
                     let time = humantime::format_duration(*time);
                     let warn = self.context.warn;
@@ -190,7 +195,7 @@ impl<'c> PolicyChange<'c> {
     }
 
     /// Tells the watchdog that the load is done: step 7.
-    fn committed(&mut self, change: &Change) -> Result<(), Error> {
+    fn committed(&mut self, change: &TableChange) -> Result<(), Error> {
         let Some((armed, _)) = self.armed.take() else { return Ok(()) };
         let why = match armed.loaded() {
             Commit::Pending => return Ok(()),
@@ -342,7 +347,7 @@ pub fn obstacle(table: &Table, caution: &Caution, context: &Context) -> Option<S
 /// If the guard or the kernel does not let go of them.
 pub fn unload(all: bool, context: &Context) -> Result<Vec<String>, Error> {
     let mut change = PolicyChange::begin(context)?;
-    if nfguard_netlink::own_head(&mut change.nft, &ours())?.is_some() {
+    if nfguard_netlink::read_own_head(&mut change.nft, &ours())?.is_some() {
         change.record(LoadRecord::new("", None, String::new(), context.connection()));
     }
     if !all {

@@ -114,12 +114,12 @@ pub fn run(options: &Options, file: Option<&PolicyFile>, context: &Context) -> R
         change.record(file.record(sealed.digest, context.connection()));
     }
     if let Some(table) = &intended {
-        let is_plain = change.nft.holding(&table.name)? == Some(Ownership::Plain);
+        let is_plain = change.nft.ownership(&table.name)? == Some(Ownership::Plain);
         let transaction = if is_plain && can_own() {
             // To own a table that nothing owned before, the kernel has to make it again.
             removal()
         } else {
-            nfguard_netlink::plan(&mut change.nft, table)?.1
+            nfguard_netlink::plan_load(&mut change.nft, table)?.transaction
         };
         change.copy_scan_bans(&transaction)?;
     }
@@ -144,7 +144,7 @@ fn can_own() -> bool {
 
 /// Returns the table that the kernel holds, if a load made it.
 fn held() -> Result<Option<Table>, KernelError> {
-    let held = match nfguard_netlink::own_table(&mut Nft::open()?, &ours()) {
+    let held = match nfguard_netlink::read_own_table(&mut Nft::open()?, &ours()) {
         Ok(snapshot) => snapshot.loaded.map(|loaded| loaded.table),
         Err(KernelError::Decode(_)) => None,
         Err(error) => return Err(error),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use nfguard_netlink::{Error, Nft, Table, text};
+use nfguard_netlink::{Error, LoadPlan, Nft, Table, text};
 use similar::{ChangeTag, TextDiff};
 
 /// Returns what differs between two tables: each line with its mark, under the counter, set or chain that
@@ -42,7 +42,7 @@ pub fn changes(before: Option<&Table>, after: Option<&Table>) -> Vec<String> {
 /// # Errors
 /// If the kernel's table cannot be read.
 pub fn changes_by_load(table: &Table) -> Result<Option<Vec<String>>, Error> {
-    let (snapshot, transaction) = nfguard_netlink::plan(&mut Nft::open()?, table)?;
+    let LoadPlan { snapshot, transaction } = nfguard_netlink::plan_load(&mut Nft::open()?, table)?;
     let before = snapshot.loaded.map(|loaded| loaded.table);
     let differs = !transaction.is_empty();
     Ok(differs.then(|| changes(before.as_ref(), Some(table))))

@@ -1,59 +1,59 @@
-//! Tracked connections: list them, make the kernel forget them, or know one (ctnetlink).
+//! Tracked connections: list them, have the kernel forget or track one (ctnetlink).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::error::{DecodeError, Error};
+use crate::ip_version::IpVersion;
 use crate::nft::Nft;
-use crate::symbols::{NFPROTO_IPV4, NFPROTO_IPV6};
 use crate::wire::attr::{Attr, Attrs, Writer};
 use crate::wire::channel::MAX_REQUESTS_PER_SEND;
 use crate::wire::message::{Request, conntrack, errno};
 use crate::wire::uapi::*;
 
-/// A connection that the kernel tracks, as it is now.
+/// A connection that the kernel tracks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connection {
-    /// The packets of the one who opened it, as they come in.
+    /// The packets of the end that opened the connection, as they come in.
     pub original: ConnectionTuple,
-    /// The packets of the one who answers, as they come in.
+    /// The packets of the end that answers, as they come in.
     pub reply: ConnectionTuple,
-    name: Name,
+    id: ConnectionId,
 }
 
-/// The packets of one direction, before any address translation: where they come from is who
-/// really sent them.
+/// The addresses and ports of one direction's packets, before any address translation. So the
+/// source is the host that really sent them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConnectionTuple {
-    /// Who sends them.
+    /// The address of the sender.
     pub source: IpAddr,
-    /// Where they are sent to.
+    /// The address that the sender uses for the other end.
     pub destination: IpAddr,
     /// The transport protocol's number.
     pub protocol: u8,
     /// 0 if the protocol has no ports.
     pub source_port: u16,
-    /// 0 if the protocol has no ports. Of [`Connection::original`] it is the published port.
+    /// 0 if the protocol has no ports. In [`Connection::original`] it is the published port.
     pub destination_port: u16,
 }
 
-/// What the kernel knows a connection by, in its own words. With the number no later connection of
-/// the same addresses and ports is taken for it.
+/// The identity of a connection, in the kernel's own bytes. The number tells a connection from a
+/// later one of the same addresses and ports.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Name {
+struct ConnectionId {
     original: Vec<u8>,
-    id: Option<u32>,
+    number: Option<u32>,
     zone: Option<u16>,
 }
 
-/// How long a connection that is open may be silent: the kernel's own five days.
-const OPEN: u32 = 5 * 24 * 60 * 60;
+/// Timeout of an established TCP connection: the kernel's default of five days.
+const ESTABLISHED_TIMEOUT_SECONDS: u32 = 5 * 24 * 60 * 60;
 
 impl Nft {
-    /// The tracked connections that are wanted, in no order. None where nothing is tracked, or the
-    /// kernel does not tell because it has no `nf_conntrack_netlink`.
+    /// Returns the tracked connections that `wanted` is true of, in no order. Returns none if nothing
+    /// is tracked, or if the kernel has no `nf_conntrack_netlink`.
     ///
-    /// The kernel tells of all, wanted or not: 0.7 µs and 190 bytes each, beside 4 ms for a table
-    /// with room for 262,144 (measured, Linux 6.18). So ask once for many peers.
+    /// The kernel lists all connections: 0.7 µs and 190 bytes each, and 4 ms for a table with room
+    /// for 262,144 (measured, Linux 6.18). So ask once for many peers.
     ///
     /// # Errors
     /// [`Error::Permission`], or the socket's.
@@ -67,21 +67,21 @@ impl Nft {
             Ok(())
         });
         match listed {
-            // EINVAL: nobody is there to answer.
+            // EINVAL: no module answers.
             Err(Error::NoNftables(_)) => Ok(Vec::new()),
             listed => listed.map(|()| found),
         }
     }
 
-    /// Has the kernel forget the connections that are wanted, and gives their number. One that
-    /// ends meanwhile does not count.
+    /// Has the kernel forget the connections that `wanted` is true of, and returns their number. A
+    /// connection that ends meanwhile does not count.
     ///
-    /// To the kernel their next packet begins another connection; so ban first whoever is to be
-    /// kept out. What a flowtable forwards passes by every rule, bans too, until it is forgotten
-    /// (measured, Linux 6.1 and 6.12).
+    /// To the kernel their next packet begins another connection. So ban a peer before its
+    /// connections are forgotten. A flowtable forwards a connection's packets past every rule,
+    /// bans included, until the connection is forgotten (measured, Linux 6.1 and 6.12).
     ///
     /// # Errors
-    /// As [`Nft::connections`]; some may be forgotten then.
+    /// As [`Nft::connections`]; some connections may be forgotten then.
     pub fn forget_connections(
         &mut self,
         wanted: impl FnMut(&Connection) -> bool,
@@ -101,15 +101,16 @@ impl Nft {
                 Ok(())
             })?;
             if answers < part.len() {
-                return Err(Error::Unknown);
+                return Err(Error::AnswerLost);
             }
         }
         Ok(forgotten)
     }
 
-    /// Has the kernel track a TCP connection that was opened while it tracked none, as an open one
-    /// whose first packet came as `original` says: so that the next packet, of either side, belongs
-    /// to it, and begins none of its own. `false` if it is tracked already, or nothing can be.
+    /// Has the kernel track a TCP connection that was opened while it tracked none. `original` is
+    /// the tuple of the connection's first packet. The next packet of either side then belongs to
+    /// the connection, and does not begin another one. Returns `false` if the connection is tracked
+    /// already, or if the kernel cannot track any.
     ///
     /// # Errors
     /// [`Error::Permission`], or the socket's.
@@ -126,7 +127,7 @@ impl Nft {
         body.nest(CTA_TUPLE_ORIG, |out| original.encode(out));
         body.nest(CTA_TUPLE_REPLY, |out| reply.encode(out));
         body.u32(CTA_STATUS, IPS_SEEN_REPLY | IPS_ASSURED | IPS_CONFIRMED);
-        body.u32(CTA_TIMEOUT, OPEN);
+        body.u32(CTA_TIMEOUT, ESTABLISHED_TIMEOUT_SECONDS);
         body.nest(CTA_PROTOINFO, |out| {
             out.nest(CTA_PROTOINFO_TCP, |out| {
                 out.u8(CTA_PROTOINFO_TCP_STATE, TCP_CONNTRACK_ESTABLISHED);
@@ -138,20 +139,20 @@ impl Nft {
             let Some(outcome) = reply.outcome()? else { return Ok(()) };
             is_new = match outcome.errno {
                 0 => Some(true),
-                // EINVAL: nobody is there to answer.
+                // EINVAL: no module answers.
                 errno::EEXIST | errno::EINVAL => Some(false),
                 errno::EPERM => return Err(Error::Permission),
                 errno => return Err(std::io::Error::from_raw_os_error(errno).into()),
             };
             Ok(())
         })?;
-        is_new.ok_or(Error::Unknown)
+        is_new.ok_or(Error::AnswerLost)
     }
 }
 
 impl Connection {
-    /// Whose packets make it up: the one who opened it and the one who answers. A ban of either
-    /// cuts it.
+    /// Returns the addresses of both ends: the one that opened the connection, and the one that
+    /// answers. A ban of either cuts the connection.
     #[must_use]
     pub fn senders(&self) -> [IpAddr; 2] {
         [self.original.source, self.reply.source]
@@ -159,32 +160,32 @@ impl Connection {
 
     fn decode(attrs: Attrs<'_>) -> Result<Connection, DecodeError> {
         let (mut original, mut reply) = (None, None);
-        let (mut id, mut zone) = (None, None);
+        let (mut number, mut zone) = (None, None);
         for attr in attrs {
             let attr = attr?;
             match attr.kind {
                 CTA_TUPLE_ORIG => {
-                    original = Some((ConnectionTuple::decode(attr.nested())?, attr.value))
+                    original = Some((ConnectionTuple::decode(attr.nested())?, attr.value));
                 }
                 CTA_TUPLE_REPLY => reply = Some(ConnectionTuple::decode(attr.nested())?),
-                CTA_ID => id = Some(attr.u32()?),
+                CTA_ID => number = Some(attr.u32()?),
                 CTA_ZONE => zone = Some(attr.u16()?),
                 _ => {}
             }
         }
         let missing = |attribute| DecodeError::Missing { object: "connection", attribute };
-        let (original, words) = original.ok_or(missing("original direction"))?;
+        let (original, bytes) = original.ok_or(missing("original direction"))?;
         let reply = reply.ok_or(missing("reply direction"))?;
-        let name = Name { original: words.to_vec(), id, zone };
-        Ok(Connection { original, reply, name })
+        let id = ConnectionId { original: bytes.to_vec(), number, zone };
+        Ok(Connection { original, reply, id })
     }
 
     fn forget(&self) -> Request {
-        let Name { original, id, zone } = &self.name;
+        let ConnectionId { original, number, zone } = &self.id;
         let mut body = Writer::default();
         body.nest(CTA_TUPLE_ORIG, |out| out.raw(original));
-        if let Some(id) = id {
-            body.u32(CTA_ID, *id);
+        if let Some(number) = number {
+            body.u32(CTA_ID, *number);
         }
         if let Some(zone) = zone {
             body.u16(CTA_ZONE, *zone);
@@ -195,7 +196,7 @@ impl Connection {
 
 impl ConnectionTuple {
     fn family(&self) -> u8 {
-        if self.source.is_ipv4() { NFPROTO_IPV4 } else { NFPROTO_IPV6 }
+        IpVersion::of(self.source).family()
     }
 
     fn encode(&self, out: &mut Writer) {

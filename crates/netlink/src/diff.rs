@@ -1,15 +1,15 @@
-//! From what the kernel holds to what is meant, in one transaction.
+//! The difference of two tables, as one transaction.
 
 use std::collections::HashMap;
 
 use crate::model::{Chain, Counter, Set, Table};
 use crate::transaction::{Op, Transaction};
 
-/// What turns `current` into `desired`; empty if they are the same.
+/// Returns the transaction that turns `current` into `desired`; an empty one if they are the same.
 ///
-/// Rules are all put anew. Counters and sets with state whose definition is the same are not touched,
-/// so they keep what they have counted and remembered. A base chain must keep its hook and
-/// priority, or packets that pass while the transaction is committed see neither of the two.
+/// It replaces all rules. It leaves counters, and sets with state, whose definition is the same, so
+/// they keep their numbers and elements. A base chain has to keep its hook and priority: otherwise a
+/// packet that passes during the commit sees neither the old nor the new chain.
 #[must_use]
 pub fn diff(current: Option<&Table>, desired: &Table) -> Transaction {
     let mut transaction = Transaction::new(&desired.name);
@@ -26,7 +26,7 @@ pub fn diff(current: Option<&Table>, desired: &Table) -> Transaction {
         ops.push(Op::FlushRules);
     }
     let (old_by, new_by) = (Names::of(old), Names::of(desired));
-    // A chain's head cannot be compared piece by piece in the kernel, so one that differs goes.
+    // The kernel cannot change a chain's properties one by one, so a chain that differs is removed.
     let chain_stays = |name: &str| match (old_by.chains.get(name), new_by.chains.get(name)) {
         (Some(old), Some(new)) => old.base == new.base && old.comment == new.comment,
         _ => false,
@@ -66,7 +66,7 @@ pub fn diff(current: Option<&Table>, desired: &Table) -> Transaction {
     transaction
 }
 
-/// What a table holds, to be found by name however much it is.
+/// The objects of a table by name.
 struct Names<'t> {
     chains: HashMap<&'t str, &'t Chain>,
     sets: HashMap<&'t str, &'t Set>,

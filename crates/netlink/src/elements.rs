@@ -1,4 +1,4 @@
-//! Sets whose elements come and go: how many there are, and which.
+//! Elements of sets: count them, look some up, list them all.
 
 use crate::error::Error;
 use crate::model::{Element, LiveElement, Set};
@@ -11,16 +11,17 @@ use crate::wire::uapi::*;
 /// `NFTA_SET_COUNT`, which Linux 6.12 does not have yet and 6.18 has.
 const NFTA_SET_COUNT: u16 = 20;
 
-/// A set of so many elements may still be growing when it is read.
-const LARGE: usize = 5_000;
-const LARGE_READS: usize = 10;
+/// Number of elements from which on a set's hash table may still grow while it is read.
+const LARGE_SET_ELEMENTS: usize = 5_000;
+/// Number of reads of such a set.
+const MAX_LARGE_READS: usize = 10;
 
 impl Nft {
-    /// One element of a set without intervals, by its key; `None` if it is not there. Costs the
-    /// same however large the set is.
+    /// Returns the element of this key of a set without intervals; `None` if it is absent. The cost
+    /// does not depend on the size of the set (measured, Linux 6.18: 5 µs).
     ///
     /// # Errors
-    /// Any but [`Error::Refused`]. A table or set that is absent has no element.
+    /// Any but [`Error::Refused`]. An absent table or set has no element.
     pub fn element(
         &mut self,
         table: &str,
@@ -28,19 +29,19 @@ impl Nft {
         key: &[u8],
     ) -> Result<Option<LiveElement>, Error> {
         let mut raw = RawElements::default();
-        let request = Request::nft(NFT_MSG_GETSETELEM, false, |out| {
+        let request = Request::nft(NFT_MSG_GETSETELEM, |out| {
             element::encode_keys(out, table, set, &[key]);
         });
         self.ask(request, nft(NFT_MSG_NEWSETELEM), |attrs| Ok(raw.add(attrs)?))?;
         Ok(raw.live().pop())
     }
 
-    /// As [`Nft::element`], of many keys: what is found of each, in their order. Takes about half
-    /// the time (measured, Linux 6.18: 1.2 µs each, not 2.1).
+    /// Returns the element of each key, in the order of the keys, as [`Nft::element`] does. Takes
+    /// about half the time per key (measured, Linux 6.18: 1.2 µs, not 2.1).
     ///
     /// # Errors
     /// As [`Nft::element`].
-    pub fn find(
+    pub fn find_elements(
         &mut self,
         table: &str,
         set: &str,
@@ -49,7 +50,7 @@ impl Nft {
         let mut found = Vec::with_capacity(keys.len());
         for part in keys.chunks(MAX_REQUESTS_PER_SEND) {
             let requests = part.iter().map(|key| {
-                Request::nft(NFT_MSG_GETSETELEM, false, |out| {
+                Request::nft(NFT_MSG_GETSETELEM, |out| {
                     element::encode_keys(out, table, set, std::slice::from_ref(key));
                 })
             });
@@ -67,33 +68,37 @@ impl Nft {
                 Ok(())
             })?;
             for answer in answers {
-                found.push(answer.ok_or(Error::Unknown)?);
+                found.push(answer.ok_or(Error::AnswerLost)?);
             }
         }
         Ok(found)
     }
 
-    /// What the kernel holds in this set of the table, sorted; nothing if there is no such set.
+    /// Returns the elements of a set, sorted by key; none if the set is absent. The elements of an
+    /// interval set are ranges.
     ///
     /// # Errors
     /// As [`Nft::element`].
     pub fn elements(&mut self, table: &str, set: &Set) -> Result<Vec<Element>, Error> {
         let mut raw = RawElements::default();
         let of_set = [(NFTA_SET_ELEM_LIST_TABLE, table), (NFTA_SET_ELEM_LIST_SET, &set.name)];
-        self.read(NFT_MSG_GETSETELEM, NFT_MSG_NEWSETELEM, true, &of_set, |attrs| {
-            Ok(raw.add(attrs)?)
-        })?;
+        self.read_all(
+            NFT_MSG_GETSETELEM,
+            NFT_MSG_NEWSETELEM,
+            &of_set,
+            |attrs| Ok(raw.add(attrs)?),
+        )?;
         Ok(raw.finish(set))
     }
 
-    /// How many elements a set without intervals has; none if it is not there. The kernel counts
-    /// those that have just expired too, until it clears them away. One that does not tell (6.12
-    /// does not, 6.18 does) is asked for all of them, see [`Nft::live_elements`].
+    /// Returns the number of elements of a set without intervals; 0 if the set is absent. The kernel
+    /// counts expired elements too, until it removes them. A kernel that reports no number (6.12
+    /// does not, 6.18 does) is asked for all elements, see [`Nft::live_elements`].
     ///
     /// # Errors
     /// As [`Nft::element`].
     pub fn count(&mut self, table: &str, set: &str) -> Result<u64, Error> {
-        match self.told_count(table, set)? {
+        match self.kernel_count(table, set)? {
             (_, Some(count)) => Ok(count),
             (false, None) => Ok(0),
             (true, None) => {
@@ -102,12 +107,12 @@ impl Nft {
         }
     }
 
-    /// Whether the set is there, and how many elements it has if the kernel tells.
-    fn told_count(&mut self, table: &str, set: &str) -> Result<(bool, Option<u64>), Error> {
-        let (mut count, mut is_there) = (None, false);
+    /// Returns whether the set exists, and the number of its elements if the kernel reports it.
+    fn kernel_count(&mut self, table: &str, set: &str) -> Result<(bool, Option<u64>), Error> {
+        let (mut count, mut exists) = (None, false);
         let names = [(NFTA_SET_TABLE, table), (NFTA_SET_NAME, set)];
-        self.read(NFT_MSG_GETSET, NFT_MSG_NEWSET, false, &names, |attrs| {
-            is_there = true;
+        self.read_one(NFT_MSG_GETSET, NFT_MSG_NEWSET, &names, |attrs| {
+            exists = true;
             for attr in attrs {
                 let attr = attr?;
                 if attr.kind == NFTA_SET_COUNT {
@@ -116,29 +121,29 @@ impl Nft {
             }
             Ok(())
         })?;
-        Ok((is_there, count))
+        Ok((exists, count))
     }
 
-    /// Every element of a set without intervals, sorted by key. The kernel's time for it grows with
+    /// Returns all elements of a set without intervals, sorted by key. The kernel's time grows with
     /// the square of their number: 100,000 take a third of a second, a million a minute (measured,
     /// Linux 6.18).
     ///
-    /// While the hash table of a set still grows after a long list was added, a dump may leave
-    /// elements out. So a large set is read again until the number is the kernel's own or two reads
+    /// After a long list was added the set's hash table grows for a while, and a dump may leave
+    /// elements out. So a large set is read until the number is the kernel's own, or two reads
     /// agree.
     ///
     /// # Errors
     /// As [`Nft::element`]; [`Error::Interrupted`] if others kept changing the set.
     pub fn live_elements(&mut self, table: &str, set: &str) -> Result<Vec<LiveElement>, Error> {
         let mut last = None;
-        for _ in 0..LARGE_READS {
+        for _ in 0..MAX_LARGE_READS {
             match self.dump_elements(table, set) {
                 Err(Error::Interrupted) => {}
                 Err(error) => return Err(error),
                 Ok(read) => {
-                    if read.len() < LARGE
+                    if read.len() < LARGE_SET_ELEMENTS
                         || last == Some(read.len())
-                        || self.told_count(table, set)?.1 == u64::try_from(read.len()).ok()
+                        || self.kernel_count(table, set)?.1 == u64::try_from(read.len()).ok()
                     {
                         return Ok(read);
                     }
@@ -152,9 +157,12 @@ impl Nft {
     fn dump_elements(&mut self, table: &str, set: &str) -> Result<Vec<LiveElement>, Error> {
         let of_set = [(NFTA_SET_ELEM_LIST_TABLE, table), (NFTA_SET_ELEM_LIST_SET, set)];
         let mut raw = RawElements::default();
-        self.read(NFT_MSG_GETSETELEM, NFT_MSG_NEWSETELEM, true, &of_set, |attrs| {
-            Ok(raw.add(attrs)?)
-        })?;
+        self.read_all(
+            NFT_MSG_GETSETELEM,
+            NFT_MSG_NEWSETELEM,
+            &of_set,
+            |attrs| Ok(raw.add(attrs)?),
+        )?;
         Ok(raw.live())
     }
 }

@@ -1,48 +1,49 @@
-//! What can go wrong, in words that name the object and quote the kernel.
+//! Errors that name the object and quote the kernel.
 
 use std::fmt;
 use std::io;
 
-/// Bytes that are not what the kernel would send.
+/// Reports bytes that a kernel would not send, or that this crate has no words for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum DecodeError {
     /// A header announces more bytes than there are.
     #[error("{rest} bytes at the end are no whole message or attribute")]
     Truncated {
-        /// How many bytes are left.
+        /// The number of bytes that are left.
         rest: usize,
     },
-    /// A number has the wrong size.
+    /// A value has the wrong length.
     #[error("attribute {kind} has {found} bytes instead of {expected}")]
     Length {
         /// The attribute's type.
         kind: u16,
-        /// Bytes that it should have.
+        /// The number of bytes that it should have.
         expected: usize,
-        /// Bytes that it has.
+        /// The number of bytes that it has.
         found: usize,
     },
-    /// An attribute that each such object has is absent.
-    #[error("a {object} without its {attribute}")]
+    /// An object lacks an attribute that every object of its kind has.
+    #[error("a {object} has no {attribute}")]
     Missing {
         /// nft's word for the object.
         object: &'static str,
-        /// What is absent.
+        /// The absent attribute.
         attribute: &'static str,
     },
     /// A value that this version of nfguard does not know.
-    #[error("a {object} with {attribute} {value}, which this version of nfguard does not know")]
+    #[error("a {object} has {attribute} {value}, which this version of nfguard does not know")]
     Unknown {
         /// nft's word for the object.
         object: &'static str,
-        /// Which property.
+        /// The property.
         attribute: &'static str,
-        /// Its value.
+        /// The value.
         value: String,
     },
 }
 
-/// Why the kernel was not asked, did not answer, or refused.
+/// Reports why the kernel was not asked, did not answer, or refused.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -61,9 +62,9 @@ pub enum Error {
          CAP_NET_ADMIN outside of a user namespace there is no such limit. Nothing was changed"
     )]
     TooLarge {
-        /// Bytes of the whole batch.
+        /// The number of bytes of the whole batch.
         bytes: usize,
-        /// Bytes that the socket takes.
+        /// The number of bytes that the socket takes.
         limit: usize,
     },
     /// One object does not fit a netlink message. Nothing was sent.
@@ -77,33 +78,34 @@ pub enum Error {
     /// The kernel refused the transaction. Nothing was changed.
     #[error("{}", Refusals(.0))]
     Refused(Vec<Refusal>),
-    /// Somebody else changed the ruleset since it was read. Nothing was changed.
-    #[error("the ruleset was changed by another process in between. Nothing was changed")]
+    /// Another process changed the ruleset after it was read. Nothing was changed.
+    #[error("another process changed the ruleset in between. Nothing was changed")]
     Interrupted,
-    /// The kernel's answers were lost, so it is not known whether the transaction was committed.
+    /// The kernel's answer was lost, so a transaction may be committed or not. Read the ruleset
+    /// back.
     #[error("the kernel's answer was lost: read the ruleset back to see what holds")]
-    Unknown,
-    /// A table of our name that nfguard did not make. Nothing was changed.
+    AnswerLost,
+    /// nfguard did not make the table of this name. Nothing was changed.
     #[error(
         "table inet {table} exists and was not made by nfguard: {reason}. Nothing was changed; \
          if it may go, remove it with `nft delete table inet {table}`"
     )]
-    Foreign {
-        /// Its name.
+    ForeignTable {
+        /// The table's name.
         table: String,
-        /// What gives it away.
+        /// What tells it from a table of nfguard.
         reason: String,
     },
-    /// The kernel took the transaction, but holds something else than was meant.
+    /// The kernel committed the transaction, and holds something else.
     #[error("the kernel holds something else than was loaded: {0}")]
     ReadBack(String),
-    /// Somebody else reads what is logged to this group.
+    /// Another program reads the packets that are logged to this group.
     #[error(
-        "another program reads NFLOG group {0} (ulogd, or `nfguard log`?), and the kernel tells each \
-         group to one only: end that one, or have the policy log to another group"
+        "another program reads NFLOG group {0} (ulogd, or `nfguard log`?), and the kernel serves one \
+         reader per group: stop that program, or have the policy log to another group"
     )]
     GroupTaken(u16),
-    /// The kernel's answer makes no sense.
+    /// The kernel's answer cannot be read.
     #[error("the kernel's answer cannot be read: {0}")]
     Decode(#[from] DecodeError),
     /// The socket failed.
@@ -111,16 +113,16 @@ pub enum Error {
     Io(#[from] io::Error),
 }
 
-/// One operation that the kernel refused.
+/// Names one operation that the kernel refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// What was to be done, as nft would say it; `None` for the transaction as a whole.
+    /// The operation as an nft command; `None` for the transaction as a whole.
     pub operation: Option<String>,
-    /// Where in the operation, as far as the kernel says.
+    /// The place in the operation, if the kernel names one.
     pub place: Option<String>,
     /// The kernel's error number.
     pub errno: i32,
-    /// The kernel's own words, if it had any.
+    /// The kernel's own message, if it sent one.
     pub message: Option<String>,
 }
 

@@ -1,8 +1,8 @@
-//! What a table does with a packet, worked out without a kernel.
+//! Evaluates a table for a packet without a kernel.
 //!
-//! The same expressions that go to the kernel are run here on the bytes of a packet's headers and
-//! on what the kernel would know of it. Sets that rules add to are kept in a [`Memory`], so that a
-//! run of packets can be played through, a limit included.
+//! It runs the expressions that the kernel would run, on the bytes of the packet's headers and on
+//! facts that the kernel would know. A [`Memory`] keeps the elements that rules add to sets, so a
+//! sequence of packets can be evaluated.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -12,33 +12,34 @@ use crate::model::{Base, Chain, ChainPolicy, Hook, Key, Rule, Table};
 use crate::model::{CmpOp, CtKey, Dynset, Expr, Header, MetaKey, Reject, Verdict};
 use crate::symbols::{NFPROTO_IPV4, NFPROTO_IPV6, ct_state, ct_status, fib_type, tcp_flag};
 
-/// A packet at one hook, and what the kernel knows of it there.
+/// A packet at a hook, with the facts that the kernel knows of it there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Packet {
-    /// Where it came from.
+    /// The source address.
     pub source: IpAddr,
-    /// Where it goes, at this hook; of the same family.
+    /// The destination address at this hook, of the same IP version.
     pub destination: IpAddr,
-    /// Hop limit or time to live.
+    /// The hop limit, or the time to live.
     pub hop_limit: u8,
-    /// Transport protocol.
+    /// The number of the transport protocol.
     pub protocol: u8,
-    /// The transport header: for TCP and UDP the ports, for ICMP type and code, from its start on.
+    /// The start of the transport header: of TCP and UDP the ports, of ICMP type and code.
     pub transport: Vec<u8>,
-    /// The interface that it came in by; empty if this host made it.
+    /// The interface that the packet came in by; empty for a packet of this host.
     pub in_interface: String,
-    /// The interface that it leaves by; empty before routing.
+    /// The interface that the packet leaves by; empty before it is routed.
     pub out_interface: String,
     /// One bit of [`ct_state`].
     pub ct_state: u32,
-    /// The destination port of the connection's first packet, if DNAT changed its destination.
+    /// The destination port of the connection's first packet, if DNAT has changed its destination.
     pub dnat_from: Option<u16>,
     /// One of [`fib_type`].
     pub fib_daddr_type: u32,
 }
 
 impl Packet {
-    /// A new connection of this protocol, from port to port; of TCP with the flag SYN.
+    /// Makes the first packet of a connection of this protocol, from port to port. Of TCP it has
+    /// the flag SYN.
     #[must_use]
     pub fn new(source: IpAddr, destination: IpAddr, protocol: u8, ports: (u16, u16)) -> Packet {
         let mut transport = [ports.0.to_be_bytes(), ports.1.to_be_bytes()].concat();
@@ -48,9 +49,10 @@ impl Packet {
         Packet { transport, ..Packet::bare(source, destination, protocol) }
     }
 
-    /// An ICMP or ICMPv6 packet of this type, as conntrack takes it that knows of nothing before:
-    /// requests begin a connection, discovery is not tracked, and an answer or an error that
-    /// nobody asked for is invalid (`nf_conntrack_proto_icmp.c`, `nf_conntrack_proto_icmpv6.c`).
+    /// Makes a packet of ICMP or ICMPv6 of this type, with the state that connection tracking gives
+    /// it if no other packet came before. A request begins a connection. Discovery is not tracked.
+    /// An answer or an error without a request is invalid (`nf_conntrack_proto_icmp.c`,
+    /// `nf_conntrack_proto_icmpv6.c`).
     #[must_use]
     pub fn icmp(source: IpAddr, destination: IpAddr, kind: u8) -> Packet {
         let (protocol, ct_state) = match (source, kind) {
@@ -79,7 +81,7 @@ impl Packet {
         }
     }
 
-    /// Only the fields that rules can load: the rest is zero.
+    /// Returns the header with the fields that rules can load. The rest is zero.
     fn network_header(&self) -> Vec<u8> {
         match (self.source, self.destination) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => [
@@ -99,42 +101,42 @@ impl Packet {
     }
 }
 
-/// What rules have put into sets, and when it expires.
+/// Elements that rules have added to sets, with the times at which they expire.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
-    /// Time since an epoch of the caller's choice.
+    /// The time since an epoch of the caller's choice.
     pub now: Duration,
     sets: HashMap<String, HashMap<Vec<u8>, Option<Duration>>>,
 }
 
-/// What becomes of a packet at a hook.
+/// What happens to a packet at a hook, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision<'a> {
-    /// What becomes of it.
+    /// What happens to the packet.
     pub fate: Fate,
-    /// The chain that it was decided in.
+    /// The chain that decided.
     pub chain: &'a str,
-    /// The rule that decided and its index in the chain; `None` for the chain's policy.
+    /// The rule that decided, and its index in the chain; `None` for the chain's policy.
     pub rule: Option<(usize, &'a Rule)>,
-    /// The rules that matched on the way there, the deciding one included.
+    /// All rules that matched, the deciding one included.
     pub matched: Vec<(&'a str, usize, &'a Rule)>,
 }
 
-/// What becomes of a packet.
+/// What happens to a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// It goes on.
+    /// The packet passes.
     Accept,
-    /// It is gone.
+    /// The packet is dropped.
     Drop,
-    /// It is gone, and its sender is told.
+    /// The packet is dropped, and its sender is told.
     Reject(Reject),
 }
 
-/// What the table's base chains at this hook do with the packet; `None` if it has none there.
+/// Returns what the table's base chains at this hook do with the packet; `None` if there are none.
 ///
-/// They run in the order of their priorities until one does not let the packet go on. Rate limits
-/// are taken as not exhausted.
+/// The chains run in the order of their priorities until one drops the packet. A rate limit always
+/// has a token.
 #[must_use]
 pub fn evaluate<'a>(
     table: &'a Table,
@@ -169,8 +171,8 @@ pub fn evaluate<'a>(
     Some(Decision { fate, chain, rule, matched: run.matched })
 }
 
-/// The kernel's bound on nested jumps (`NFT_JUMP_STACK_SIZE`).
-const JUMPS: usize = 16;
+/// The kernel's limit of nested jumps (`NFT_JUMP_STACK_SIZE`).
+const MAX_JUMPS: usize = 16;
 
 struct Run<'a, 'p> {
     table: &'a Table,
@@ -181,7 +183,7 @@ struct Run<'a, 'p> {
     registers: [u8; 64],
 }
 
-/// How a rule ended that matched to its end.
+/// The end of a rule of which every expression matched.
 enum Ending<'a> {
     Decided(Fate),
     Jump(&'a str),
@@ -194,7 +196,7 @@ type Decided<'a> = (Fate, &'a str, usize, &'a Rule);
 
 impl<'a> Run<'a, '_> {
     fn chain(&mut self, chain: &'a Chain, depth: usize) -> Option<Decided<'a>> {
-        if depth > JUMPS {
+        if depth > MAX_JUMPS {
             return None;
         }
         for (index, rule) in chain.rules.iter().enumerate() {
@@ -216,7 +218,7 @@ impl<'a> Run<'a, '_> {
         None
     }
 
-    /// `None` if the rule does not match.
+    /// Returns the end of the rule; `None` if the rule does not match.
     fn rule(&mut self, rule: &'a Rule) -> Option<Ending<'a>> {
         for expr in &rule.exprs {
             match expr {
@@ -236,7 +238,7 @@ impl<'a> Run<'a, '_> {
         Some(Ending::NoVerdict)
     }
 
-    /// `None` if the expression does not match.
+    /// Runs an expression; `None` if it does not match.
     fn expr(&mut self, expr: &Expr) -> Option<()> {
         match expr {
             Expr::Meta { key, reg } => {
@@ -304,7 +306,7 @@ impl<'a> Run<'a, '_> {
             }
             Expr::Dynset(dynset) => self.add(dynset),
             Expr::Counter(_) | Expr::Count | Expr::Limit(_) | Expr::Log(_) => Some(()),
-            // No packet here has extension headers.
+            // A packet here has no extension headers.
             Expr::Exthdr { .. } | Expr::Unknown { .. } => None,
             Expr::Reject(_) | Expr::Verdict(_) => Some(()),
         }
@@ -354,7 +356,7 @@ impl<'a> Run<'a, '_> {
         self.registers.get(index * 4..(index * 4).checked_add(len)?)
     }
 
-    /// Shorter values leave zeros up to the next register, as in the kernel.
+    /// Stores a value, with zeros up to the next register as in the kernel.
     fn store(&mut self, index: usize, value: &[u8]) -> Option<()> {
         let padded = value.len().next_multiple_of(4);
         let slot = self.registers.get_mut(index * 4..(index * 4).checked_add(padded)?)?;
@@ -364,7 +366,7 @@ impl<'a> Run<'a, '_> {
     }
 }
 
-/// An interface's name as the kernel holds it; a packet without interface does not match.
+/// Returns an interface's name as the kernel holds it. A packet without interface does not match.
 fn name(name: &str) -> Option<Vec<u8>> {
     if name.is_empty() {
         return None;

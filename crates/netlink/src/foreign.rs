@@ -1,8 +1,9 @@
-//! Tables that others have made: read as far as can be, never written.
+//! Tables of other programs. They are read as far as this crate knows their expressions, and never
+//! written.
 //!
-//! What iptables-nft puts into the kernel are matches and targets of its own, as opaque bytes. Those
-//! that decide about ordinary packets are translated into the expressions that they stand for; what
-//! is left stays [`Expr::Unknown`], and whoever judges by such a rule says that it is not certain.
+//! iptables-nft puts matches and targets of its own into the kernel, as opaque bytes. Those that
+//! decide on ordinary packets are translated into the expressions that they stand for. The rest
+//! stays [`Expr::Unknown`], and a verdict that depends on such a rule is reported as not certain.
 
 mod filter;
 mod nat;
@@ -22,13 +23,13 @@ use crate::wire::message::{Request, nft};
 use crate::wire::object;
 use crate::wire::uapi::*;
 
-pub use filter::{ForeignVerdict, Gate};
+pub use filter::{ForeignFilter, ForeignVerdict};
 pub use nat::{Nat, Published};
 
-/// How often the tables are read when others change them meanwhile.
-const READS: usize = 20;
+/// Number of reads while others change the tables.
+const MAX_READS: usize = 20;
 
-/// The families of tables that see IP packets on their way.
+/// The families of tables that see IP packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Family {
     /// IPv4.
@@ -42,7 +43,7 @@ pub enum Family {
 impl Family {
     const ALL: [Family; 3] = [Family::Ip, Family::Ip6, Family::Inet];
 
-    /// nft's word.
+    /// Returns nft's word for the family.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -52,7 +53,7 @@ impl Family {
         }
     }
 
-    /// Whether its tables see packets of this address.
+    /// Returns whether tables of the family see packets of this address.
     #[must_use]
     pub fn sees(self, address: IpAddr) -> bool {
         match self {
@@ -72,51 +73,51 @@ impl Family {
     }
 }
 
-/// A table that somebody else made.
+/// A table that another program made.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Foreign {
-    /// Which packets it sees.
+pub struct ForeignTable {
+    /// The family, which decides on the packets that the table sees.
     pub family: Family,
-    /// Its name.
+    /// The table's name.
     pub name: String,
-    /// Its chains.
+    /// The table's chains.
     pub chains: Vec<ForeignChain>,
-    /// The sets that rules list in place, and those of ports: others may be large, and say who, not
-    /// what.
+    /// The anonymous sets of rules, and the sets of ports. Other sets may be large, and hold
+    /// addresses.
     pub sets: Vec<Set>,
 }
 
-/// A chain of such a table.
+/// A chain of a [`ForeignTable`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ForeignChain {
     /// Unique in its table.
     pub name: String,
-    /// Where packets enter it.
+    /// The hook that packets enter it from; `None` for a chain that rules jump to.
     pub base: Option<Base>,
-    /// It is of type `nat`: the first packet of a connection enters it, to have its addresses
-    /// rewritten.
+    /// The chain is of type `nat`: only the first packet of a connection enters it, and rules rewrite
+    /// its addresses.
     pub is_nat: bool,
-    /// In order.
+    /// The rules in their order.
     pub rules: Vec<ForeignRule>,
 }
 
-/// A rule of such a table.
+/// A rule of a [`ForeignChain`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ForeignRule {
-    /// What it does, as far as this crate has words for it.
+    /// The expressions, as far as this crate knows them.
     pub exprs: Vec<Expr>,
-    /// How it rewrites addresses.
+    /// The address translation of the rule, if it does any.
     pub nat: Option<Nat>,
 }
 
-impl Foreign {
+impl ForeignTable {
     /// The chain of this name.
     #[must_use]
     pub fn chain(&self, name: &str) -> Option<&ForeignChain> {
         self.chains.iter().find(|chain| chain.name == name)
     }
 
-    /// These chains and all that a packet can jump to from them.
+    /// Returns these chains and all chains that a packet can reach from them by jumps.
     #[must_use]
     pub fn reached_from<'a>(
         &'a self,
@@ -139,8 +140,8 @@ impl Foreign {
 }
 
 impl ForeignRule {
-    /// From the kernel's expressions, of a table of this family: one rule, or several that together
-    /// do the same, where iptables lists ports in one.
+    /// Translates the kernel's expressions of a rule in a table of this family. Returns one rule, or
+    /// several that together do the same if iptables lists ports in one.
     #[must_use]
     pub fn read(family: Family, exprs: &[Expr]) -> Vec<ForeignRule> {
         xt::translate(family, exprs)
@@ -148,13 +149,13 @@ impl ForeignRule {
 }
 
 impl Nft {
-    /// The tables of the families `ip`, `ip6` and `inet` but for those of `inet` that are named, all
-    /// of one generation. A table that sees no packets, because it is dormant, is left out.
+    /// Reads the tables of the families `ip`, `ip6` and `inet`, without those of `inet` that `ours`
+    /// names. All are of one generation. Dormant tables, which see no packets, are left out.
     ///
     /// # Errors
     /// [`Error::Interrupted`] if others kept changing the ruleset; any but [`Error::Refused`].
-    pub fn foreign(&mut self, ours: &[&str]) -> Result<Vec<Foreign>, Error> {
-        for _ in 0..READS {
+    pub fn foreign_tables(&mut self, ours: &[&str]) -> Result<Vec<ForeignTable>, Error> {
+        for _ in 0..MAX_READS {
             let generation = self.generation()?;
             let read = self.foreign_once(ours);
             if matches!(read, Err(Error::Interrupted)) || self.generation()? != generation {
@@ -165,7 +166,7 @@ impl Nft {
         Err(Error::Interrupted)
     }
 
-    fn foreign_once(&mut self, ours: &[&str]) -> Result<Vec<Foreign>, Error> {
+    fn foreign_once(&mut self, ours: &[&str]) -> Result<Vec<ForeignTable>, Error> {
         let mut tables = Vec::new();
         for family in Family::ALL {
             self.dump(family, NFT_MSG_GETTABLE, &[], |attrs| {
@@ -173,13 +174,13 @@ impl Nft {
                 let is_ours = family == Family::Inet && ours.contains(&&*table.name);
                 if !table.dormant && !is_ours {
                     let (chains, sets) = (Vec::new(), Vec::new());
-                    tables.push(Foreign { family, name: table.name, chains, sets });
+                    tables.push(ForeignTable { family, name: table.name, chains, sets });
                 }
                 Ok(())
             })?;
             self.dump(family, NFT_MSG_GETCHAIN, &[], |attrs| {
-                let of = first_string(attrs, NFTA_CHAIN_TABLE);
-                let is_of = |table: &&mut Foreign| table.family == family && table.name == of;
+                let of = attrs.first_string(NFTA_CHAIN_TABLE);
+                let is_of = |table: &&mut ForeignTable| table.family == family && table.name == of;
                 if let Some(table) = tables.iter_mut().find(is_of) {
                     table.chains.push(decode_chain(attrs)?);
                 }
@@ -231,7 +232,7 @@ impl Nft {
         Ok(sets)
     }
 
-    /// All objects that a message of nf_tables asks for. The answer's type is the one before it.
+    /// Asks for all objects of a kind. The type of the answer is one less than that of the request.
     fn dump(
         &mut self,
         family: Family,
@@ -248,22 +249,22 @@ impl Nft {
     }
 }
 
-/// As [`object::decode_chain`], of any type and at any hook.
+/// Decodes a chain of any type and at any hook.
 fn decode_chain(attrs: Attrs<'_>) -> Result<ForeignChain, DecodeError> {
-    let kind = first_string(attrs, NFTA_CHAIN_TYPE);
+    let kind = attrs.first_string(NFTA_CHAIN_TYPE);
     let Chain { name, base, .. } = match object::decode_chain_of(attrs, &kind) {
-        // At a hook that has to do with devices: no packet enters it where we look.
+        // A chain at a hook of a device, which this crate does not evaluate.
         Err(DecodeError::Unknown { .. }) => {
-            Chain { name: first_string(attrs, NFTA_CHAIN_NAME), ..Chain::default() }
+            Chain { name: attrs.first_string(NFTA_CHAIN_NAME), ..Chain::default() }
         }
         chain => chain?,
     };
     Ok(ForeignChain { name, base, is_nat: kind == "nat", rules: Vec::new() })
 }
 
-/// `None` for what is not looked into.
+/// Decodes a set; `None` for one that is not read.
 fn decode_set(attrs: Attrs<'_>) -> Result<Option<Set>, DecodeError> {
-    let mut set = Set { name: first_string(attrs, NFTA_SET_NAME), ..Set::default() };
+    let mut set = Set { name: attrs.first_string(NFTA_SET_NAME), ..Set::default() };
     let (mut flags, mut key) = (0, 0);
     for attr in attrs {
         let attr = attr?;
@@ -283,8 +284,3 @@ fn decode_set(attrs: Attrs<'_>) -> Result<Option<Set>, DecodeError> {
 }
 
 const PORTS: [KeyType; 1] = [KeyType::InetService];
-
-fn first_string(attrs: Attrs<'_>, kind: u16) -> String {
-    let found = attrs.filter_map(Result::ok).find(|attr| attr.kind == kind);
-    found.map(|attr| attr.string()).unwrap_or_default()
-}

@@ -1,7 +1,7 @@
-//! A table as a plain value: what it is, not where the kernel keeps it.
+//! A table as a plain value.
 //!
 //! Nothing here depends on the running system. Two equal values are the same ruleset, so a value
-//! can be compared with what was read back, and printed as a golden file.
+//! can be compared with the table that was read back, and printed as a golden file.
 
 mod expr;
 
@@ -18,32 +18,32 @@ pub struct Table {
     pub name: String,
     /// At most 127 bytes. The kernel keeps the comment that a table was created with.
     pub comment: Option<String>,
-    /// Its chains are there but see no packet. Never wanted, but anyone can switch it on.
+    /// The chains exist but see no packet. nfguard never sets it, but others can.
     pub dormant: bool,
     /// Named counters.
     pub counters: Vec<Counter>,
     /// Named sets.
     pub sets: Vec<Set>,
-    /// Chains; one must stand before any rule that jumps to it is read by `nft -f`.
+    /// Chains. For `nft -f` a chain has to stand before the rules that jump to it.
     pub chains: Vec<Chain>,
 }
 
 impl Table {
-    /// The chain of this name.
+    /// Returns the chain of this name.
     #[must_use]
     pub fn chain(&self, name: &str) -> Option<&Chain> {
         self.chains.iter().find(|chain| chain.name == name)
     }
 
-    /// The set of this name.
+    /// Returns the set of this name.
     #[must_use]
     pub fn set(&self, name: &str) -> Option<&Set> {
         self.sets.iter().find(|set| set.name == name)
     }
 
-    /// The same table with everything that has no order of its own put in order of names, the
-    /// elements left out that are state and not definition ([`Set::has_state`]), and no timeout
-    /// said twice, for the kernel tells an element's own only if it is not the set's.
+    /// Returns the table in the form in which two tables compare. Objects without an order of their
+    /// own are sorted by name. Elements that are state are left out ([`Set::has_state`]). An
+    /// element's timeout is left out if it is the set's, because the kernel does not report it.
     #[must_use]
     pub fn normalized(mut self) -> Table {
         self.counters.sort_by(|a, b| a.name.cmp(&b.name));
@@ -62,7 +62,7 @@ impl Table {
     }
 }
 
-/// A named counter. Its numbers are state, see [`Counts`].
+/// A named counter without its numbers, which are state, see [`Counts`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Counter {
     /// Unique among the counters of its table.
@@ -71,7 +71,7 @@ pub struct Counter {
     pub comment: Option<String>,
 }
 
-/// What a counter has counted.
+/// The numbers of a counter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Packets.
@@ -85,39 +85,39 @@ pub struct Counts {
 pub struct Set {
     /// Unique among the sets of its table.
     pub name: String,
-    /// What a key is made of: one type, or several for a concatenation.
+    /// The types of a key: one, or several for a concatenation.
     pub key: Vec<KeyType>,
-    /// Elements are ranges. Never together with timeouts here: the kernel pays for the whole set
-    /// with each change.
+    /// Elements are ranges. Not to be combined with timeouts: each change costs the kernel a walk
+    /// through the whole set.
     pub interval: bool,
     /// Rules may add elements.
     pub dynamic: bool,
-    /// Elements expire; each after this long unless it says otherwise. `Some(ZERO)`: elements may
-    /// have timeouts, but none by default.
+    /// Elements expire after this time, unless they have a timeout of their own. `Some(ZERO)`:
+    /// elements may have timeouts, but have none by default.
     pub timeout: Option<Duration>,
-    /// The most elements that it holds. A multiple of 65,536 reserves no memory in advance, one
+    /// The maximum number of elements. A multiple of 65,536 reserves no memory in advance, one
     /// less than a multiple reserves the most (measured, Linux 6.18).
     pub size: Option<u32>,
     /// At most 127 bytes.
     pub comment: Option<String>,
-    /// What is in it.
+    /// The elements.
     pub elements: Vec<Element>,
 }
 
 impl Set {
-    /// The comment of a set that no rule adds to, but programs do while the table is loaded.
+    /// The comment of a set that programs, and no rules, add elements to while the table is loaded.
     pub const STATE: &str = "kept up to date by nfguard";
 
-    /// Whether its elements are state and not definition: those that it is defined with are what it
-    /// begins with, and a load of the same definition leaves what it has.
+    /// Returns whether the elements are state. A set with state starts with the elements of its
+    /// definition, and a load of the same definition leaves the elements as they are.
     #[must_use]
     pub fn has_state(&self) -> bool {
         self.dynamic || self.comment.as_deref() == Some(Set::STATE)
     }
 }
 
-/// What one part of a set's key is. The numbers are nft's own (its `datatype.h`), which the kernel
-/// carries without looking at them.
+/// The type of one part of a set's key. The numbers are those of nft (its `datatype.h`). The kernel
+/// keeps them and does not use them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum KeyType {
     /// 4 bytes.
@@ -155,7 +155,7 @@ impl KeyType {
         }
     }
 
-    /// Bytes, before the padding to four that each part of a concatenation has.
+    /// Returns the length in bytes, without the padding to four bytes in a concatenation.
     pub(crate) fn bytes(self) -> usize {
         match self {
             KeyType::Ipv4Addr => 4,
@@ -177,12 +177,12 @@ impl KeyType {
     }
 }
 
-/// One member of a set.
+/// An element of a set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Element {
-    /// What it matches.
+    /// The key that it matches.
     pub key: Key,
-    /// How long it lives from when it is added, in place of the set's own timeout.
+    /// The time from when it is added until it expires, in place of the set's timeout.
     pub timeout: Option<Duration>,
     /// At most 127 bytes.
     pub comment: Option<String>,
@@ -194,21 +194,21 @@ impl From<Key> for Element {
     }
 }
 
-/// An element as the kernel holds it at this moment.
+/// An element as the kernel holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LiveElement {
-    /// What was added.
+    /// The element as it was added.
     pub element: Element,
-    /// How long it goes on living; `None`: it does not expire.
+    /// The time until it expires; `None` if it does not expire.
     pub expires_in: Option<Duration>,
 }
 
-/// A key as the kernel has it: the bytes of a register.
+/// A key, as the bytes of a register.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {
-    /// Exactly this.
+    /// Exactly this key.
     Value(Vec<u8>),
-    /// From the first to the last, both included; only in interval sets.
+    /// All keys from the first to the last, both included. Only in interval sets.
     Range(Vec<u8>, Vec<u8>),
 }
 
@@ -217,53 +217,53 @@ pub enum Key {
 pub struct Chain {
     /// Unique in its table.
     pub name: String,
-    /// Where packets enter it; `None` for a chain that is only jumped to.
+    /// The hook that packets enter it from; `None` for a chain that rules jump to.
     pub base: Option<Base>,
     /// At most 127 bytes.
     pub comment: Option<String>,
-    /// Tried from the first to the last.
+    /// The rules, in the order in which the kernel tries them.
     pub rules: Vec<Rule>,
 }
 
-/// Where and when the kernel runs a chain of type `filter`.
+/// The hook and the priority at which the kernel runs a chain of type `filter`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Base {
     /// The hook.
     pub hook: Hook,
-    /// Lower runs earlier.
+    /// A chain of a lower priority runs earlier.
     pub priority: i32,
-    /// What happens to a packet that reaches the chain's end.
+    /// The verdict on a packet that reaches the chain's end.
     pub policy: ChainPolicy,
 }
 
 /// The hooks of the `inet` family that nfguard uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Hook {
-    /// Every packet that comes in, before routing.
+    /// Every packet that comes in, before it is routed.
     Prerouting,
-    /// To this host.
+    /// Packets to this host.
     Input,
-    /// Through this host.
+    /// Packets that this host forwards.
     Forward,
-    /// From this host.
+    /// Packets from this host.
     Output,
-    /// Every packet that goes out, after routing.
+    /// Every packet that goes out, after it was routed.
     Postrouting,
 }
 
 /// A base chain's policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChainPolicy {
-    /// Let it go on.
+    /// The packet passes.
     Accept,
-    /// Drop it.
+    /// The packet is dropped.
     Drop,
 }
 
-/// One rule: expressions run from left to right until one does not match.
+/// A rule: expressions that run from left to right until one does not match.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rule {
-    /// At least one.
+    /// At least one expression.
     pub exprs: Vec<Expr>,
     /// At most 127 bytes.
     pub comment: Option<String>,

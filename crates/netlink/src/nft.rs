@@ -1,4 +1,4 @@
-//! The kernel's side of a conversation: read a table, commit a transaction.
+//! nf_tables of the kernel: read a table, commit a transaction.
 
 use std::collections::BTreeMap;
 
@@ -11,29 +11,31 @@ use crate::wire::message::{Request, errno, nft};
 use crate::wire::object;
 use crate::wire::uapi::*;
 
-/// How often a read is tried when others change the ruleset meanwhile.
-const READS: usize = 100;
+/// Number of reads while others change the ruleset.
+const MAX_READS: usize = 100;
 
-/// nf_tables of one network namespace: the one that the socket was opened in.
+/// nf_tables of one network namespace.
+///
+/// Reading needs `CAP_NET_ADMIN` in that namespace, as every change does.
 pub struct Nft {
     pub(crate) channel: Channel,
 }
 
-/// One table of the ruleset at one moment.
+/// One table of one generation of the ruleset.
 #[derive(Clone, Debug)]
-pub struct Snapshot {
-    /// The ruleset's generation when it was read.
+pub struct TableSnapshot {
+    /// The ruleset's generation at the time of the read.
     pub generation: u32,
-    /// The table; `None` if there was none.
+    /// The table; `None` if it is absent.
     pub loaded: Option<LoadedTable>,
 }
 
 /// A table as the kernel holds it.
 #[derive(Clone, Debug)]
 pub struct LoadedTable {
-    /// The table. Chains and sets stand in the order in which they were made.
+    /// The table. Chains and sets stand in the order of their creation.
     pub table: Table,
-    /// What its counters have counted, by name.
+    /// The numbers of its counters, by name.
     pub counts: BTreeMap<String, Counts>,
 }
 
@@ -47,41 +49,42 @@ impl Nft {
         Ok(Nft { channel: Channel::open(libc::NETLINK_NETFILTER)? })
     }
 
-    /// Talks through this function, which sends one request and gives every byte of the answer.
+    /// Talks to the kernel, or to a test, through a function. The function sends one request and
+    /// returns all bytes of the answer.
     pub fn from_exchange(
         exchange: impl FnMut(&[u8]) -> Result<Vec<u8>, Error> + Send + 'static,
     ) -> Nft {
         Nft { channel: Channel::from_exchange(exchange) }
     }
 
-    /// The ruleset's generation: a number that each commit to any table of the namespace changes.
-    /// What is read after this is of that generation or a later one.
+    /// Returns the ruleset's generation: a number that each commit to any table of the namespace
+    /// changes. Later reads return that generation or a later one.
     ///
     /// # Errors
     /// [`Error::Interrupted`] if others kept changing the ruleset; any but [`Error::Refused`].
     pub fn generation(&mut self) -> Result<u32, Error> {
-        for _ in 0..READS {
-            let generation = self.announced_generation()?;
-            match self.settled(generation) {
+        for _ in 0..MAX_READS {
+            let generation = self.reported_generation()?;
+            match self.check_generation(generation) {
                 Err(Error::Interrupted) => {}
-                settled => return settled.map(|()| generation),
+                checked => return checked.map(|()| generation),
             }
         }
         Err(Error::Interrupted)
     }
 
-    /// Fails if the ruleset is, or is just about to be, of another generation.
+    /// Fails if the ruleset has another generation, or a commit is under way.
     ///
-    /// The kernel changes the number and the rules one after the other (which first depends on its
-    /// version), so a number read in between says nothing. A batch waits for the commit that is
-    /// under way; one without operations changes nothing.
-    fn settled(&mut self, generation: u32) -> Result<(), Error> {
+    /// The kernel changes the number and the rules one after the other, in an order that depends on
+    /// its version. So a number alone proves nothing. A batch waits for the commit that is under
+    /// way, and an empty batch changes nothing.
+    fn check_generation(&mut self, generation: u32) -> Result<(), Error> {
         self.channel.commit(&Transaction::default(), Some(generation))
     }
 
-    fn announced_generation(&mut self) -> Result<u32, Error> {
+    fn reported_generation(&mut self) -> Result<u32, Error> {
         let mut generation = None;
-        self.read(NFT_MSG_GETGEN, NFT_MSG_NEWGEN, false, &[], |attrs| {
+        self.read_one(NFT_MSG_GETGEN, NFT_MSG_NEWGEN, &[], |attrs| {
             for attr in attrs {
                 let attr = attr?;
                 if attr.kind == NFTA_GEN_ID {
@@ -90,67 +93,64 @@ impl Nft {
             }
             Ok(())
         })?;
-        generation.ok_or(Error::Unknown)
+        generation.ok_or(Error::AnswerLost)
     }
 
-    /// The table of this name in the `inet` family, all of one generation. Elements of dynamic
-    /// sets are not read: they are state, and reading many is slow.
+    /// Reads the table of this name in the `inet` family. All parts are of one generation. The
+    /// elements of dynamic sets are left out: they are state, and reading many is slow.
     ///
     /// # Errors
     /// [`Error::Interrupted`] if others kept changing the ruleset, [`Error::Decode`] if it holds
     /// something that nfguard does not know.
-    pub fn table(&mut self, name: &str) -> Result<Snapshot, Error> {
+    pub fn table(&mut self, name: &str) -> Result<TableSnapshot, Error> {
         self.table_with(name, |set| !set.dynamic)
     }
 
-    /// As [`Nft::table`], but elements of sets that may have timeouts are not read either.
+    /// Reads the table as [`Nft::table`] does, without the elements of sets that have timeouts.
     ///
     /// # Errors
     /// As [`Nft::table`].
-    pub fn skeleton(&mut self, name: &str) -> Result<Snapshot, Error> {
+    pub fn table_without_timed_elements(&mut self, name: &str) -> Result<TableSnapshot, Error> {
         self.table_with(name, |set| !set.dynamic && set.timeout.is_none())
     }
 
-    fn table_with(&mut self, name: &str, whole: fn(&Set) -> bool) -> Result<Snapshot, Error> {
-        for _ in 0..READS {
+    fn table_with(&mut self, name: &str, whole: fn(&Set) -> bool) -> Result<TableSnapshot, Error> {
+        for _ in 0..MAX_READS {
             let generation = self.generation()?;
             let read = self.table_once(name, whole);
             if matches!(read, Err(Error::Interrupted)) {
                 continue;
             }
-            match self.settled(generation) {
+            match self.check_generation(generation) {
                 Err(Error::Interrupted) => {}
-                settled => return settled.and(read).map(|loaded| Snapshot { generation, loaded }),
+                checked => {
+                    return checked.and(read).map(|loaded| TableSnapshot { generation, loaded });
+                }
             }
         }
         Err(Error::Interrupted)
     }
 
-    /// Name and comment of the table, whatever it holds; `None` if there is none.
+    /// Reads name, comment and flags of the table, whatever it holds; `None` if it is absent.
     ///
     /// # Errors
     /// As [`Nft::table`].
     pub fn table_head(&mut self, name: &str) -> Result<Option<Table>, Error> {
         let mut table = None;
-        self.read(
-            NFT_MSG_GETTABLE,
-            NFT_MSG_NEWTABLE,
-            false,
-            &[(NFTA_TABLE_NAME, name)],
-            |attrs| {
-                table = Some(object::decode_table(attrs)?);
-                Ok(())
-            },
-        )?;
+        self.read_one(NFT_MSG_GETTABLE, NFT_MSG_NEWTABLE, &[(NFTA_TABLE_NAME, name)], |attrs| {
+            table = Some(object::decode_table(attrs)?);
+            Ok(())
+        })?;
         Ok(table)
     }
 
-    /// Does the transaction, whole or not at all. With a generation: only if the ruleset is still
-    /// that one.
+    /// Commits the transaction, whole or not at all. With a generation: only if the ruleset still
+    /// has that generation. An empty transaction sends nothing.
     ///
     /// # Errors
-    /// [`Error::Refused`] with each operation that the kernel refused, [`Error::Interrupted`] if
-    /// the generation is another; then nothing was changed. After [`Error::Unknown`] either holds.
+    /// [`Error::Refused`] with each operation that the kernel refused. [`Error::Interrupted`] if
+    /// the ruleset has another generation. Both leave the ruleset as it was. After
+    /// [`Error::AnswerLost`] the transaction may be committed or not.
     pub fn commit(
         &mut self,
         transaction: &Transaction,
@@ -166,14 +166,14 @@ impl Nft {
     ) -> Result<Option<LoadedTable>, Error> {
         let Some(mut table) = self.table_head(name)? else { return Ok(None) };
 
-        self.read(NFT_MSG_GETCHAIN, NFT_MSG_NEWCHAIN, true, &[], |attrs| {
-            // This dump has all tables of the family, and others' chains may be of any type.
-            if first_string(attrs, NFTA_CHAIN_TABLE) == name {
+        self.read_all(NFT_MSG_GETCHAIN, NFT_MSG_NEWCHAIN, &[], |attrs| {
+            // The dump has the chains of all tables, and those of others may be of any type.
+            if attrs.first_string(NFTA_CHAIN_TABLE) == name {
                 table.chains.push(object::decode_chain(attrs)?);
             }
             Ok(())
         })?;
-        // Chain by chain: for each part of a dump the kernel walks to it from the dump's start.
+        // Chain by chain: the kernel walks from a dump's start to each of its parts.
         for chain in &mut table.chains {
             chain.rules = self.rules(name, &chain.name)?;
         }
@@ -189,81 +189,85 @@ impl Nft {
         Ok(Some(LoadedTable { table, counts }))
     }
 
-    /// The rules of a chain, in order; none if there is no such chain.
+    /// Returns the rules of a chain in their order; none if the chain is absent.
     ///
     /// # Errors
     /// As [`Nft::table`].
     pub fn rules(&mut self, table: &str, chain: &str) -> Result<Vec<Rule>, Error> {
         let mut rules = Vec::new();
         let of_chain = [(NFTA_RULE_TABLE, table), (NFTA_RULE_CHAIN, chain)];
-        self.read(NFT_MSG_GETRULE, NFT_MSG_NEWRULE, true, &of_chain, |attrs| {
+        self.read_all(NFT_MSG_GETRULE, NFT_MSG_NEWRULE, &of_chain, |attrs| {
             rules.push(object::decode_rule(attrs)?);
             Ok(())
         })?;
         Ok(rules)
     }
 
-    /// The named counters of a table, and what they have counted.
+    /// Returns the named counters of a table with their numbers.
     ///
     /// # Errors
     /// As [`Nft::table`].
     pub fn counters(&mut self, table: &str) -> Result<Vec<(Counter, Counts)>, Error> {
         let mut counters = Vec::new();
         let of_table = [(NFTA_OBJ_TABLE, table)];
-        self.read(NFT_MSG_GETOBJ, NFT_MSG_NEWOBJ, true, &of_table, |attrs| {
+        self.read_all(NFT_MSG_GETOBJ, NFT_MSG_NEWOBJ, &of_table, |attrs| {
             counters.push(object::decode_counter(attrs)?);
             Ok(())
         })?;
         Ok(counters)
     }
 
-    /// The sets of a table, without their elements; none if there is no such table.
+    /// Returns the sets of a table without their elements; none if the table is absent.
     ///
     /// # Errors
     /// As [`Nft::table`].
     pub fn sets(&mut self, table: &str) -> Result<Vec<Set>, Error> {
         let mut sets = Vec::new();
         let of_table = [(NFTA_SET_TABLE, table)];
-        self.read(NFT_MSG_GETSET, NFT_MSG_NEWSET, true, &of_table, |attrs| {
+        self.read_all(NFT_MSG_GETSET, NFT_MSG_NEWSET, &of_table, |attrs| {
             sets.extend(object::decode_set(attrs)?);
             Ok(())
         })?;
         Ok(sets)
     }
 
-    /// As [`Nft::sets`], without those that nfguard has no words for.
+    /// Returns the sets of a table that this crate has a model of, without their elements.
     ///
     /// # Errors
     /// As [`Nft::table`].
     pub fn readable_sets(&mut self, table: &str) -> Result<Vec<Set>, Error> {
         let mut sets = Vec::new();
         let of_table = [(NFTA_SET_TABLE, table)];
-        self.read(NFT_MSG_GETSET, NFT_MSG_NEWSET, true, &of_table, |attrs| {
+        self.read_all(NFT_MSG_GETSET, NFT_MSG_NEWSET, &of_table, |attrs| {
             sets.extend(object::decode_set(attrs).ok().flatten());
             Ok(())
         })?;
         Ok(sets)
     }
 
-    /// Asks, and hands the attributes of each answer of the wanted kind to `each`. Absence is an
-    /// answer without any.
-    pub(crate) fn read(
+    /// Asks for one object, and hands its attributes to `each`; for none if it is absent.
+    pub(crate) fn read_one(
         &mut self,
         ask: u16,
         want: u16,
-        dump: bool,
         names: &[(u16, &str)],
         each: impl FnMut(Attrs<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let fill = |out: &mut Writer| {
-            for (kind, name) in names {
-                out.string(*kind, name);
-            }
-        };
-        self.ask(Request::nft(ask, dump, fill), nft(want), each)
+        self.ask(Request::nft(ask, |out| write_names(out, names)), nft(want), each)
     }
 
-    /// Asks once, and hands the attributes of each answer of the wanted type to `each`.
+    /// Asks for all objects of a kind, and hands the attributes of each to `each`.
+    pub(crate) fn read_all(
+        &mut self,
+        ask: u16,
+        want: u16,
+        names: &[(u16, &str)],
+        each: impl FnMut(Attrs<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.ask(Request::nft_dump(ask, |out| write_names(out, names)), nft(want), each)
+    }
+
+    /// Sends a request, and hands the attributes of each answer of the type `want` to `each`.
     pub(crate) fn ask(
         &mut self,
         request: Request,
@@ -280,7 +284,13 @@ impl Nft {
     }
 }
 
-/// What an answer's number means where absence is none.
+fn write_names(out: &mut Writer, names: &[(u16, &str)]) {
+    for (kind, name) in names {
+        out.string(*kind, name);
+    }
+}
+
+/// Returns the error of an answer's number. Absence is no error.
 pub(crate) fn fault(errno: i32) -> Result<(), Error> {
     match errno {
         0 | errno::ENOENT => Ok(()),
@@ -291,12 +301,4 @@ pub(crate) fn fault(errno: i32) -> Result<(), Error> {
         }
         errno => Err(std::io::Error::from_raw_os_error(errno).into()),
     }
-}
-
-fn first_string(attrs: Attrs<'_>, kind: u16) -> String {
-    attrs
-        .filter_map(Result::ok)
-        .find(|attr| attr.kind == kind)
-        .map(|attr| attr.string())
-        .unwrap_or_default()
 }

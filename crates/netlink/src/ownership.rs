@@ -1,13 +1,13 @@
-//! Tables that one process keeps for itself.
+//! Tables that one process owns.
 //!
-//! Nobody but its owner, the socket that made it so, can change a table, and `flush ruleset` of
-//! others passes it over. When the socket is closed the table stays, as an orphan: anyone may change
-//! it or take it over, which changes nothing in it. (Linux 6.9. Before, an owned table dies with its
-//! socket, which no firewall should.)
+//! The owner is a socket. No other socket can change the table, and another process's `flush
+//! ruleset` passes it over. When the owner is closed the table stays, as an orphan: any process may
+//! change it, or adopt it, which changes nothing in it. This needs Linux 6.9. Before, the kernel
+//! deletes an owned table together with its socket.
 
 use crate::diff::diff;
 use crate::error::{DecodeError, Error};
-use crate::load::{Change, commit_or_look, own_table};
+use crate::load::{TableChange, commit_and_verify, read_own_table};
 use crate::model::Table;
 use crate::nft::Nft;
 use crate::transaction::{Op, Transaction};
@@ -15,37 +15,37 @@ use crate::wire::attr::Attrs;
 use crate::wire::object::NFT_TABLE_F_PERSIST;
 use crate::wire::uapi::*;
 
-/// How often it is tried when others change the ruleset meanwhile.
-const ATTEMPTS: usize = 10;
+/// Number of attempts while others change the ruleset.
+const MAX_ATTEMPTS: usize = 10;
 
-/// Who can change a table.
+/// Tells who can change a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ownership {
-    /// Anyone, and nobody can own it.
+    /// Any process, and none can own it.
     Plain,
-    /// Anyone, and anyone can take it over.
+    /// Any process, and any process can adopt it.
     Orphan,
-    /// The socket of this number alone.
+    /// The socket of this port number alone.
     Owned(u32),
 }
 
 impl Nft {
-    /// Who can change the table; `None` if there is none.
+    /// Returns who can change the table; `None` if the table is absent.
     ///
     /// # Errors
     /// As [`Nft::table`].
-    pub fn holding(&mut self, name: &str) -> Result<Option<Ownership>, Error> {
-        let mut holding = None;
+    pub fn ownership(&mut self, name: &str) -> Result<Option<Ownership>, Error> {
+        let mut ownership = None;
         let names = [(NFTA_TABLE_NAME, name)];
-        self.read(NFT_MSG_GETTABLE, NFT_MSG_NEWTABLE, false, &names, |attrs| {
-            holding = Some(decode_holding(attrs)?);
+        self.read_one(NFT_MSG_GETTABLE, NFT_MSG_NEWTABLE, &names, |attrs| {
+            ownership = Some(decode_ownership(attrs)?);
             Ok(())
         })?;
-        Ok(holding)
+        Ok(ownership)
     }
 }
 
-fn decode_holding(attrs: Attrs<'_>) -> Result<Ownership, DecodeError> {
+fn decode_ownership(attrs: Attrs<'_>) -> Result<Ownership, DecodeError> {
     let (mut flags, mut owner) = (0, None);
     for attr in attrs {
         let attr = attr?;
@@ -62,43 +62,45 @@ fn decode_holding(attrs: Attrs<'_>) -> Result<Ownership, DecodeError> {
     })
 }
 
-/// Makes the kernel hold exactly this table, in one transaction, and this `kernel` own it, for as
-/// long as that value lives.
+/// Loads the table as [`load`](crate::load()) does, and makes `nft` its owner for as long as that
+/// value lives. Needs Linux 6.9.
 ///
-/// An orphan is taken over as it is and changed like in [`load`](crate::load()). A plain table
-/// cannot be owned: it is made anew in the same transaction, so no packet passes in between, but
-/// what it had counted and remembered is lost.
+/// An orphan is adopted as it is, and then changed. A plain table cannot be owned: the same
+/// transaction deletes and creates it, so no packet passes in between, but its counters start at
+/// zero and its dynamic sets are empty.
 ///
 /// # Errors
 /// [`Error::Refused`] with `EOPNOTSUPP` before Linux 6.9, with `EPERM` if another process owns it.
-/// Nothing was changed unless it is [`Error::ReadBack`].
-pub fn own(kernel: &mut Nft, desired: &Table) -> Result<Change, Error> {
-    for _ in 0..ATTEMPTS {
-        let generation = kernel.generation()?;
-        let holding = kernel.holding(&desired.name)?;
-        let (before, anew) = match own_table(kernel, desired) {
+/// Otherwise as [`load`](crate::load()).
+pub fn load_owned(nft: &mut Nft, desired: &Table) -> Result<TableChange, Error> {
+    for _ in 0..MAX_ATTEMPTS {
+        let generation = nft.generation()?;
+        let ownership = nft.ownership(&desired.name)?;
+        let (before, is_new) = match read_own_table(nft, desired) {
             Ok(snapshot) if snapshot.generation != generation => continue,
             Ok(snapshot) => {
                 let table = snapshot.loaded.map(|loaded| loaded.table);
-                // It cannot be woken with its flags kept.
-                let anew = table.as_ref().is_some_and(|table| table.dormant);
-                (table, anew || holding == Some(Ownership::Plain))
+                // A dormant table cannot be woken with its flags kept.
+                let is_new = table.as_ref().is_some_and(|table| table.dormant);
+                (table, is_new || ownership == Some(Ownership::Plain))
             }
             Err(Error::Decode(_)) => (None, true),
             Err(error) => return Err(error),
         };
         let mut transaction = Transaction::new(&desired.name);
-        if anew {
+        if is_new {
             transaction.ops.push(Op::DeleteTable);
         }
         transaction.ops.push(Op::OwnTable { comment: desired.comment.clone() });
-        let current = before.as_ref().filter(|_| !anew);
+        let current = before.as_ref().filter(|_| !is_new);
         let is_table = |op: &Op| matches!(op, Op::AddTable { .. });
         let rest = diff(current, desired).ops.into_iter().filter(|op| !is_table(op));
         transaction.ops.extend(rest);
-        match commit_or_look(kernel, &transaction, generation, desired) {
+        match commit_and_verify(nft, &transaction, generation, desired) {
             Err(Error::Interrupted) => {}
-            verified => return verified.map(|verified| Change { before, transaction, verified }),
+            verified => {
+                return verified.map(|verified| TableChange { before, transaction, verified });
+            }
         }
     }
     Err(Error::Interrupted)

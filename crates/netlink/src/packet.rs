@@ -1,41 +1,41 @@
-//! The headers of an IP packet, as far as they are there.
+//! The headers of an IP packet, as far as its bytes go.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::symbols::protocol;
 
-/// What the headers of an IP packet say. Who scans sends what no host would, so nothing but the
-/// addresses has to be right, or to be there.
+/// The fields of an IP packet's headers. Port scanners send packets that no host would, so nothing
+/// but the addresses has to be present or consistent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParsedPacket<'a> {
-    /// Who claims to have sent it.
+    /// The source address, which may be forged.
     pub source: IpAddr,
-    /// To whom.
+    /// The destination address.
     pub destination: IpAddr,
-    /// The number of the protocol behind all headers of IP.
+    /// The number of the protocol behind all IP headers.
     pub protocol: u8,
-    /// In bytes, headers included.
+    /// The packet's length in bytes, headers included.
     pub length: u32,
-    /// Where in the whole it begins, in bytes, if it is a fragment.
+    /// The fragment's offset in bytes; `None` for a whole packet.
     pub fragment: Option<u16>,
     /// Source and destination port, of TCP, UDP and SCTP.
     pub ports: Option<(u16, u16)>,
-    /// TCP's flags, the lowest bit for FIN.
+    /// The flags of TCP; the lowest bit is FIN.
     pub tcp_flags: Option<u8>,
     /// Type and code of ICMP and ICMPv6.
     pub icmp: Option<(u8, u8)>,
-    /// What stands behind the headers of IP, as far as it is there.
+    /// The bytes behind the IP headers, as far as they were captured.
     pub payload: &'a [u8],
 }
 
-/// Where the headers of IP end.
+/// What stands behind the IP headers.
 struct Behind<'a> {
     protocol: u8,
     fragment: Option<u16>,
     bytes: &'a [u8],
 }
 
-/// Numbers of headers of IPv6 that have another one behind them (IANA "IPv6 Extension Header Types").
+/// Numbers of IPv6 headers that have another header behind them (IANA "IPv6 Extension Header Types").
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
@@ -46,7 +46,7 @@ const MOBILITY: u8 = 135;
 const SCTP: u8 = 132;
 
 impl<'a> ParsedPacket<'a> {
-    /// Reads the first bytes of a packet; `None` if they are not the whole header of IPv4 or IPv6.
+    /// Reads the first bytes of a packet; `None` without a whole header of IPv4 or IPv6.
     #[must_use]
     pub fn read(bytes: &'a [u8]) -> Option<ParsedPacket<'a>> {
         let (source, destination, length, behind) = match bytes.first()? >> 4 {
@@ -78,7 +78,7 @@ impl<'a> ParsedPacket<'a> {
             icmp: None,
             payload: bytes,
         };
-        // A later fragment has data where the first one has its header.
+        // Only the first fragment has the transport header.
         if fragment.is_none_or(|offset| offset == 0) {
             match protocol {
                 protocol::TCP | protocol::UDP | SCTP => {
@@ -94,8 +94,8 @@ impl<'a> ParsedPacket<'a> {
         Some(packet)
     }
 
-    /// The options of a TCP header in nft's words, in their order: what tells one system's
-    /// handshake from another's.
+    /// Returns the options of the TCP header in nft's words, in their order. They tell one
+    /// system's handshake from another's.
     #[must_use]
     pub fn tcp_options(&self) -> Option<String> {
         self.tcp_flags?;
@@ -129,7 +129,7 @@ impl<'a> Behind<'a> {
     fn v4(bytes: &'a [u8]) -> Option<Behind<'a>> {
         // Counted in words of four bytes.
         let header = usize::from(bytes.first()? & 0xf) * 4;
-        // Two flags, the lower of which says that more come, and the offset in eights.
+        // Two flags, of which the lower one announces more fragments, and the offset in eights.
         let field = number(bytes, 6)? & 0x3fff;
         let fragment = (field != 0).then_some((field & 0x1fff) << 3);
         let protocol = *bytes.get(9)?;
@@ -139,7 +139,7 @@ impl<'a> Behind<'a> {
     fn v6(bytes: &'a [u8]) -> Option<Behind<'a>> {
         let mut behind =
             Behind { protocol: *bytes.get(6)?, fragment: None, bytes: bytes.get(40..)? };
-        // Each header is of at least eight bytes, so this ends.
+        // Each header has at least eight bytes, so the loop ends.
         while let Some(header) = behind.bytes.first_chunk::<8>() {
             let [next, len, high, low, ..] = *header;
             let len = match behind.protocol {
@@ -153,7 +153,7 @@ impl<'a> Behind<'a> {
             };
             behind.protocol = next;
             behind.bytes = behind.bytes.get(len..).unwrap_or_default();
-            // A later fragment goes on with anything.
+            // A later fragment has data here.
             if behind.fragment.is_some_and(|offset| offset > 0) {
                 break;
             }

@@ -1,7 +1,7 @@
 //! Addresses, interfaces and routes of a network namespace (rtnetlink).
 //!
-//! `/proc/net/route` has one table and one next hop of each route; the kernel's answer here has all.
-//! Attributes that this crate does not know are passed over.
+//! `/proc/net/route` has one table, and one next hop of each route. This has all of them. Attributes
+//! that this crate does not know are skipped.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -23,7 +23,7 @@ const NHMSG_BYTES: usize = 8;
 /// Length of `struct rtnexthop`, which begins with the length of the whole next hop.
 const RTNEXTHOP_BYTES: usize = 8;
 
-/// Number of reads before others that change the addresses all the time are an error.
+/// Number of reads while others change what is read.
 const MAX_READS: usize = 10;
 
 /// rtnetlink of one network namespace. Needs no privilege.
@@ -81,7 +81,8 @@ impl Rtnetlink {
         Ok(Rtnetlink { channel: Channel::open(libc::NETLINK_ROUTE)? })
     }
 
-    /// Talks through this function, which sends one request and returns every byte of the answer.
+    /// Talks to the kernel, or to a test, through a function. The function sends one request and
+    /// returns all bytes of the answer.
     pub fn from_exchange(
         exchange: impl FnMut(&[u8]) -> Result<Vec<u8>, Error> + Send + 'static,
     ) -> Rtnetlink {
@@ -184,7 +185,7 @@ impl Rtnetlink {
         })
     }
 
-    /// As [`Rtnetlink::dump`], until nothing was changed meanwhile.
+    /// Asks as [`Rtnetlink::dump`] does, until nothing changes meanwhile.
     fn dump_whole<T: Default>(
         &mut self,
         ask: u16,
@@ -205,7 +206,7 @@ impl Rtnetlink {
     }
 }
 
-/// The fixed part of a message of this type, and its attributes.
+/// Splits a message of this type into its fixed part and its attributes.
 fn split<'a>(
     reply: &Reply<'a>,
     kind: u16,
@@ -298,7 +299,7 @@ fn next_hops(attrs: Attrs<'_>, each: &mut dyn FnMut(NextHop)) -> Result<(), Deco
     Ok(())
 }
 
-/// Each `struct rtnexthop` with the attributes behind it.
+/// Reads each `struct rtnexthop` with the attributes behind it.
 fn multipath(mut bytes: &[u8], each: &mut dyn FnMut(NextHop)) -> Result<(), DecodeError> {
     while let Some(len) = bytes.first_chunk().copied().map(u16::from_ne_bytes) {
         let len = usize::from(len);
@@ -327,7 +328,7 @@ fn gateway(bytes: &[u8]) -> Option<IpAddr> {
     address_from_bytes(bytes).filter(|address| !address.is_unspecified())
 }
 
-/// A number in the machine's byte order; 0 if there are too few bytes.
+/// Returns a number in the machine's byte order; 0 if there are too few bytes.
 fn native_u32(bytes: &[u8], at: usize) -> u32 {
     let four = bytes.get(at..).and_then(|rest| rest.first_chunk());
     four.copied().map(u32::from_ne_bytes).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! Sockets that wait for somebody: who answers at a port (sock_diag).
+//! Sockets that listen: which process answers at a port (sock_diag).
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -21,25 +21,25 @@ pub struct SockDiag {
 pub struct ListeningSocket {
     /// The transport protocol's number.
     pub protocol: u8,
-    /// The address that it is bound to; unspecified for all.
+    /// The address that the socket is bound to; unspecified for all addresses.
     pub address: IpAddr,
-    /// The port that it is bound to.
+    /// The port that the socket is bound to.
     pub port: u16,
-    /// It takes IPv4 packets too, although its address is an IPv6 one.
+    /// The socket takes IPv4 packets too, although its address is an IPv6 one.
     pub both_families: bool,
-    /// By which `/proc/PID/fd` names it; 0 for one of the kernel's own.
+    /// The inode, by which `/proc/PID/fd` names the socket; 0 for a socket of the kernel.
     pub inode: u32,
 }
 
-/// `TCP_LISTEN`, and `TCP_CLOSE` which UDP sockets are in that are not connected
+/// The state of TCP sockets that listen, and of UDP sockets that are not connected
 /// (`net/tcp_states.h`).
-const LISTEN: u32 = 10;
-const CLOSE: u32 = 7;
+const TCP_LISTEN: u32 = 10;
+const TCP_CLOSE: u32 = 7;
 
-/// The length of `struct inet_diag_req_v2` and of `struct inet_diag_msg`, without the four bytes
-/// that are sent as the request's head and taken off an answer.
-const REQUEST: usize = 52;
-const ANSWER: usize = 68;
+/// Lengths of `struct inet_diag_req_v2` and of `struct inet_diag_msg` without their first four bytes,
+/// which the request has as its head.
+const REQUEST_BYTES: usize = 52;
+const ANSWER_BYTES: usize = 68;
 
 impl SockDiag {
     /// Opens a socket in the network namespace of this thread.
@@ -51,7 +51,8 @@ impl SockDiag {
         Ok(SockDiag { channel: Channel::open(libc::NETLINK_SOCK_DIAG)? })
     }
 
-    /// Talks through this function, which sends one request and returns every byte of the answer.
+    /// Talks to the kernel, or to a test, through a function. The function sends one request and
+    /// returns all bytes of the answer.
     pub fn from_exchange(
         exchange: impl FnMut(&[u8]) -> Result<Vec<u8>, Error> + Send + 'static,
     ) -> SockDiag {
@@ -61,13 +62,13 @@ impl SockDiag {
     /// Returns the sockets that wait for connections and datagrams, TCP and UDP, IPv4 and IPv6.
     ///
     /// # Errors
-    /// The kernel does not tell: [`Error::Io`].
+    /// [`Error::Io`] if the kernel cannot list sockets.
     pub fn listening(&mut self) -> Result<Vec<ListeningSocket>, Error> {
         let mut found = Vec::new();
         for version in IpVersion::ALL {
-            for (protocol, state) in [(protocol::TCP, LISTEN), (protocol::UDP, CLOSE)] {
+            for (protocol, state) in [(protocol::TCP, TCP_LISTEN), (protocol::UDP, TCP_CLOSE)] {
                 let mut body = Writer::default();
-                let mut rest = [0; REQUEST];
+                let mut rest = [0; REQUEST_BYTES];
                 for (to, from) in rest.iter_mut().zip((1u32 << state).to_ne_bytes()) {
                     *to = from;
                 }
@@ -96,10 +97,10 @@ impl SockDiag {
     }
 }
 
-/// `struct inet_diag_msg` without its head, and the attributes behind it.
+/// Reads `struct inet_diag_msg` without its first four bytes, and the attributes behind it.
 fn decode(version: IpVersion, protocol: u8, bytes: &[u8]) -> Result<ListeningSocket, DecodeError> {
     let truncated = DecodeError::Truncated { rest: bytes.len() };
-    let (fixed, attrs) = bytes.split_at_checked(ANSWER).ok_or(truncated.clone())?;
+    let (fixed, attrs) = bytes.split_at_checked(ANSWER_BYTES).ok_or(truncated.clone())?;
     let four = |at: usize| fixed.get(at..)?.first_chunk::<4>().copied();
     let port = fixed.first_chunk::<2>().copied().map(u16::from_be_bytes);
     let address = match version {

@@ -1,4 +1,4 @@
-//! The netlink socket: the one file of this crate that talks to the kernel.
+//! The netlink socket: the only file of this crate that does I/O.
 
 #![allow(unsafe_code, reason = "socket calls")]
 
@@ -11,19 +11,19 @@ use crate::wire::batch;
 
 /// Larger than any single message that the kernel sends (dumps come in parts of at most 32 KiB,
 /// one message with an attribute is at most 64 KiB).
-const RECEIVE: usize = 256 * 1024;
-/// What netlink itself takes from the send buffer (`netlink_sendmsg`).
-const OVERHEAD: usize = 32;
+const RECEIVE_BYTES: usize = 256 * 1024;
+/// The part of the send buffer that netlink itself needs (`netlink_sendmsg`).
+const SEND_OVERHEAD_BYTES: usize = 32;
 
 pub(crate) struct Socket {
     fd: OwnedFd,
     buffer: Vec<u8>,
-    /// Most bytes of one send, as far as is known.
+    /// Most bytes of one send, as far as was asked.
     limit: usize,
 }
 
 impl Socket {
-    /// `protocol`: which subsystem is spoken to (`NETLINK_*`).
+    /// Opens a socket. `protocol` is the subsystem (`NETLINK_*`).
     pub(crate) fn open(protocol: i32) -> Result<Socket, Error> {
         let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
         // SAFETY: no pointers.
@@ -31,30 +31,30 @@ impl Socket {
         if fd < 0 {
             let error = io::Error::last_os_error();
             return Err(match error.raw_os_error() {
-                // Not even what nf_tables is spoken to through.
+                // Without the subsystem there is no nf_tables either.
                 Some(libc::EPROTONOSUPPORT) => Error::NoNftables(error),
                 _ => error.into(),
             });
         }
-        // SAFETY: the call succeeded, so the descriptor is open and nobody else's.
+        // SAFETY: the call succeeded, so the descriptor is open and has no other owner.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        let socket = Socket { fd, buffer: vec![0; RECEIVE], limit: 0 };
-        // Errors say where, and do not repeat what was sent.
+        let socket = Socket { fd, buffer: vec![0; RECEIVE_BYTES], limit: 0 };
+        // Errors name the place, and do not repeat the request.
         socket.set(libc::SOL_NETLINK, libc::NETLINK_EXT_ACK, 1)?;
         socket.set(libc::SOL_NETLINK, libc::NETLINK_CAP_ACK, 1)?;
-        // A table's worth of errors must fit.
-        socket.let_wait(4 << 20);
+        // One error for each operation of a large table has to fit.
+        socket.set_receive_buffer(4 << 20);
         Ok(socket)
     }
 
-    /// Sends once, then hands over all that has come back, part by part: the kernel has queued its
-    /// answers, or the next part of a dump, before a call returns. A part holds whole messages.
+    /// Sends a request, and hands the answer over part by part. The kernel queues its answer, or
+    /// the next part of a dump, before a call returns. A part holds whole messages.
     pub(crate) fn exchange(
         &mut self,
         request: &[u8],
         part: &mut dyn FnMut(&[u8]),
     ) -> Result<(), Error> {
-        self.make_room(request.len())?;
+        self.grow_send_buffer(request.len())?;
         // SAFETY: the pointer and length are of one slice.
         let sent =
             unsafe { libc::send(self.fd.as_raw_fd(), request.as_ptr().cast(), request.len(), 0) };
@@ -77,8 +77,8 @@ impl Socket {
                 }
                 Err(error) => match error.raw_os_error() {
                     _ if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                    // The last answers did not fit the receive buffer. The reader of the first ones
-                    // sees from them that something is missing.
+                    // The last answers did not fit the receive buffer. The reader of the answers
+                    // sees that they have no end.
                     Some(libc::ENOBUFS | libc::EINTR) => {}
                     _ => return Err(error.into()),
                 },
@@ -86,21 +86,21 @@ impl Socket {
         }
     }
 
-    /// Makes room for so many bytes of what comes and was not received yet. Without privilege it is
-    /// less: what the system lets everybody have.
-    pub(crate) fn let_wait(&self, bytes: i32) {
+    /// Sets the size of the receive buffer. Without privilege the system's own limit holds
+    /// (`net.core.rmem_max`).
+    pub(crate) fn set_receive_buffer(&self, bytes: i32) {
         if self.set(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, bytes).is_err() {
             let _ = self.set(libc::SOL_SOCKET, libc::SO_RCVBUF, bytes);
         }
     }
 
-    /// Hears of each change to the ruleset from now on.
-    pub(crate) fn hear_of_nftables(&self, waiting: i32) -> io::Result<()> {
-        self.let_wait(waiting);
+    /// Subscribes to the events of the ruleset.
+    pub(crate) fn subscribe_to_ruleset(&self, buffer_bytes: i32) -> io::Result<()> {
+        self.set_receive_buffer(buffer_bytes);
         // SAFETY: all of its fields are numbers, for which zero is a value.
         let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
         address.nl_family = libc::sa_family_t::try_from(libc::AF_NETLINK).unwrap_or(0);
-        // Joining alone is not enough: a socket without a number of its own is told nothing.
+        // Joining the group alone is not enough: a socket that is not bound receives no event.
         address.nl_groups = 1 << (libc::NFNLGRP_NFTABLES - 1);
         let (fd, len) = (self.fd.as_raw_fd(), socklen::<libc::sockaddr_nl>());
         // SAFETY: the pointer is to a sockaddr_nl, and the length says so.
@@ -108,8 +108,8 @@ impl Socket {
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
-    /// One message, or several that came together, if there is one.
-    pub(crate) fn receive_message(&mut self) -> io::Result<&[u8]> {
+    /// Returns the next messages that came together, if there are any. Never blocks.
+    pub(crate) fn receive_messages(&mut self) -> io::Result<&[u8]> {
         let len = self.receive()?;
         Ok(self.buffer.get(..len).unwrap_or_default())
     }
@@ -122,15 +122,15 @@ impl Socket {
         usize::try_from(len).map_err(|_| io::Error::last_os_error())
     }
 
-    /// Makes the send buffer large enough for one send of `bytes`.
-    fn make_room(&mut self, bytes: usize) -> Result<(), Error> {
+    /// Makes the send buffer large enough for one send of this number of bytes.
+    fn grow_send_buffer(&mut self, bytes: usize) -> Result<(), Error> {
         if bytes <= self.limit {
             return Ok(());
         }
         self.limit = self.send_limit()?;
         if bytes > self.limit {
-            // The kernel doubles what it is given. Forcing needs privilege outside of a user
-            // namespace; asking gets at most net.core.wmem_max.
+            // The kernel doubles the number. Forcing needs privilege outside of a user namespace;
+            // otherwise the limit is net.core.wmem_max.
             let wanted = i32::try_from(bytes).unwrap_or(i32::MAX / 2);
             if self.set(libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, wanted).is_err() {
                 self.set(libc::SOL_SOCKET, libc::SO_SNDBUF, wanted)?;
@@ -157,7 +157,7 @@ impl Socket {
         if result < 0 {
             return Err(io::Error::last_os_error());
         }
-        Ok(usize::try_from(value).unwrap_or(0).saturating_sub(OVERHEAD))
+        Ok(usize::try_from(value).unwrap_or(0).saturating_sub(SEND_OVERHEAD_BYTES))
     }
 
     fn set(&self, level: i32, option: i32, value: i32) -> io::Result<()> {

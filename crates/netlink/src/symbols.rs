@@ -1,16 +1,16 @@
-//! nft's words for numbers that packets and the kernel carry.
+//! nft's symbols for numbers of packets and of the kernel.
 
 /// Bits that `ct state` can have (`NF_CT_STATE_BIT` of `nf_conntrack_common.h`).
 pub mod ct_state {
-    /// Conntrack can make nothing of the packet.
+    /// The packet belongs to no connection and cannot begin one.
     pub const INVALID: u32 = 1;
-    /// Of a connection that has seen packets both ways.
+    /// The packet belongs to a connection that has seen packets both ways.
     pub const ESTABLISHED: u32 = 2;
-    /// Begins a connection, or reports an error, that belongs to another one.
+    /// The packet begins a connection that belongs to another one, or reports an error of one.
     pub const RELATED: u32 = 4;
-    /// Begins a connection, or goes on one that has seen no answer.
+    /// The packet begins a connection, or belongs to one without an answer yet.
     pub const NEW: u32 = 8;
-    /// Not looked at; neighbour discovery always is.
+    /// The packet is not tracked. Neighbour discovery never is.
     pub const UNTRACKED: u32 = 64;
 
     pub(crate) const WORDS: [(&str, u32); 5] = [
@@ -24,7 +24,7 @@ pub mod ct_state {
 
 /// Bits that `ct status` can have (`IPS_*` of `nf_conntrack_common.h`).
 pub mod ct_status {
-    /// Both ends have taken part in the connection: of TCP, the handshake was completed.
+    /// Both ends have sent packets. Of TCP: the handshake is complete.
     pub const ASSURED: u32 = 4;
     /// The connection's destination was rewritten.
     pub const DNAT: u32 = 32;
@@ -41,9 +41,9 @@ pub mod ct_status {
 
 /// Types of addresses in the routing tables (`RTN_*` of `rtnetlink.h`).
 pub mod fib_type {
-    /// Not this host's: routed.
+    /// An address of another host: routed.
     pub const UNICAST: u32 = 1;
-    /// One of this host's own.
+    /// An address of this host.
     pub const LOCAL: u32 = 2;
     /// A subnet's broadcast address.
     pub const BROADCAST: u32 = 3;
@@ -61,19 +61,19 @@ pub mod fib_type {
     ];
 }
 
-/// Flags of TCP (RFC 9293), the two of ECN (RFC 3168) left out.
+/// Flags of TCP (RFC 9293) without the two of ECN (RFC 3168).
 pub mod tcp_flag {
-    /// The sender has said all.
+    /// The sender has no more data.
     pub const FIN: u8 = 1;
-    /// Begins a connection.
+    /// The segment begins a connection.
     pub const SYN: u8 = 2;
-    /// Ends one at once.
+    /// The connection ends at once.
     pub const RST: u8 = 4;
-    /// What has come is for the reader, now.
+    /// The receiver passes the data on at once.
     pub const PSH: u8 = 8;
-    /// Acknowledges what has come; only the first packet does not.
+    /// The segment acknowledges data. Only the first segment does not.
     pub const ACK: u8 = 16;
-    /// Some of it is urgent.
+    /// A part of the data is urgent.
     pub const URG: u8 = 32;
 
     pub(crate) const WORDS: [(&str, u8); 6] =

@@ -1,4 +1,4 @@
-//! nft's own language: a table as text that `nft -f` loads and a person reads.
+//! A table in nft's own language, as text that `nft -f` loads and people read.
 
 mod rule;
 
@@ -11,7 +11,7 @@ use crate::symbols::{ICMP_TYPES, ICMPV6_TYPES};
 
 pub use rule::rule;
 
-/// The whole table, as `nft list table` would print it.
+/// Returns the whole table as `nft list table` prints it.
 #[must_use]
 pub fn table(table: &Table) -> String {
     let mut out = format!("table inet {} {{\n", table.name);
@@ -48,19 +48,20 @@ pub fn table(table: &Table) -> String {
     out
 }
 
-/// A chain's properties in one line.
+/// Returns the properties of a chain in one line.
 #[must_use]
 pub fn chain_head(chain: &Chain) -> String {
     chain_lines(chain).join("; ").replace(";;", ";")
 }
 
-/// A set's properties in one line, without its elements.
+/// Returns the properties of a set in one line, without its elements.
 #[must_use]
 pub fn set_head(set: &Set) -> String {
     set_lines(&Set { elements: Vec::new(), ..set.clone() }).join("; ")
 }
 
-/// An element as `nft add element` takes it, its key's type unknown: as numbers.
+/// Returns an element as `nft add element` takes it. The key's type is not known, so its length
+/// decides.
 pub(crate) fn plain_element(element: &Element) -> String {
     match &element.key {
         Key::Value(key) => plain_key(key),
@@ -89,7 +90,7 @@ fn chain_lines(chain: &Chain) -> Vec<String> {
     chain.comment.as_deref().map(comment_line).into_iter().chain(base).collect()
 }
 
-/// nft's word for a hook.
+/// Returns nft's word for a hook.
 #[must_use]
 pub fn hook_word(hook: Hook) -> &'static str {
     match hook {
@@ -101,7 +102,7 @@ pub fn hook_word(hook: Hook) -> &'static str {
     }
 }
 
-/// A priority relative to the nearest of nft's names, as nft itself prints those close to one.
+/// Returns a priority relative to the nearest of nft's names, as nft prints it.
 fn priority_words(priority: i32) -> String {
     const NAMES: [(&str, i32); 4] =
         [("raw", -300), ("mangle", -150), ("filter", 0), ("security", 50)];
@@ -170,7 +171,7 @@ fn key_text(types: &[KeyType], key: &[u8]) -> String {
     parts.join(" . ")
 }
 
-/// One value of this type; in hexadecimal if it has the wrong length.
+/// Returns one value of this type; in hexadecimal if it has the wrong length.
 fn value(kind: KeyType, bytes: &[u8]) -> String {
     let word = |words: &[(&str, u8)], byte: u8| {
         let found = words.iter().find(|(_, number)| *number == byte);
@@ -192,7 +193,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold("0x".to_owned(), |out, byte| out + &format!("{byte:02x}"))
 }
 
-/// The length of the prefix that is exactly this range.
+/// Returns the length of the prefix that covers exactly this range.
 fn prefix_len(first: &[u8], last: &[u8]) -> Option<usize> {
     let differ: Vec<u8> = first.iter().zip(last).map(|(a, b)| a ^ b).collect();
     let len = leading_zeros(&differ);
@@ -213,7 +214,8 @@ fn comment_line(comment: &str) -> String {
     format!("comment {}", quoted(comment))
 }
 
-/// nft has no escapes inside quotes; what makes comments and prefixes keeps them free of quotes.
+/// nft has no escapes inside quotes, so comments and prefixes have to be without quotes, see
+/// [`comment::clean`](crate::comment::clean).
 fn quoted(text: &str) -> String {
     format!("\"{text}\"")
 }

@@ -1,4 +1,4 @@
-//! A transaction: what is to be done, as a value that prints itself as an nft script.
+//! A transaction: operations on one table, as a value that prints itself as an nft script.
 
 use std::fmt;
 
@@ -6,104 +6,105 @@ use crate::model::{Chain, Counter, Element, Rule, Set};
 use crate::text;
 use crate::wire::element::Elements;
 
-/// How many characters of an operation an error quotes.
-const QUOTED: usize = 500;
+/// Number of characters of an operation that an error quotes.
+const MAX_QUOTED_CHARS: usize = 500;
 
-/// Operations on one table of the `inet` family, done by the kernel all together or not at all.
+/// Operations on one table of the `inet` family. The kernel does all of them or none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Transaction {
-    /// The table.
+    /// The table's name.
     pub table: String,
-    /// In the order in which they are to be done.
+    /// The operations, in their order.
     pub ops: Vec<Op>,
 }
 
-/// One operation.
+/// An operation on a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
-    /// Makes the table if it is absent. If it is there it stays as it is, comment included.
+    /// Creates the table if it is absent. A table that exists stays as it is, comment included.
     AddTable {
         /// At most 127 bytes.
         comment: Option<String>,
-        /// Wakes it up if it is dormant. Fails if a table that is there has other flags, as one has
-        /// that a process owns or owned.
+        /// Wakes the table up if it is dormant. The transaction fails if the table has other flags,
+        /// as a table has that a process owns or owned.
         awake: bool,
     },
-    /// Makes the table, or takes over one that outlived its owner, so that nobody else can change
-    /// it while this socket is open, and that it stays when the socket is closed. Needs Linux 6.9.
+    /// Creates the table, or adopts an orphan, with this socket as its owner: no other socket can
+    /// change the table, and the table stays when the socket is closed. Needs Linux 6.9.
     OwnTable {
         /// At most 127 bytes.
         comment: Option<String>,
     },
-    /// Removes the table with all that it holds; an error if it is absent.
+    /// Removes the table with all that it holds. Fails if the table is absent.
     DeleteTable,
     /// Removes every rule of every chain.
     FlushRules,
     /// Removes every rule of one chain.
     FlushChain(String),
-    /// Makes a chain without its rules; one that is there stays as it is.
+    /// Creates a chain without its rules. A chain that exists stays as it is.
     AddChain(Chain),
-    /// Removes a chain that has no rules and that no rule jumps to; an error if it is absent.
+    /// Removes a chain that has no rules and that no rule jumps to. Fails if the chain is absent.
     DeleteChain(String),
-    /// Puts a rule at the end of a chain.
+    /// Appends a rule to a chain.
     AddRule {
         /// The chain's name.
         chain: String,
-        /// What to put there.
+        /// The rule.
         rule: Rule,
     },
-    /// Makes a set without its elements; one that is there stays as it is, and one that is there
-    /// with other properties is an error.
+    /// Creates a set without its elements. A set that exists stays as it is. Fails if that set has
+    /// other properties.
     AddSet(Set),
-    /// Removes a set that no rule uses; an error if it is absent.
+    /// Removes a set that no rule uses. Fails if the set is absent.
     DeleteSet(String),
-    /// Adds elements. One that is there already stays: before Linux 6.12 with its old timeout,
-    /// since then with the new one. A range that overlaps another is an error.
+    /// Adds elements. An element that exists stays: before Linux 6.12 with its old timeout, since
+    /// then with the new one. Fails if a range overlaps another.
     AddElements {
         /// The set's name.
         set: String,
-        /// Any number; they are split over as many messages as they need.
+        /// Any number of elements, in as many messages as they need.
         elements: Vec<Element>,
     },
-    /// Adds elements, none of which may be there.
+    /// Adds elements. Fails if one of them exists.
     CreateElements {
         /// The set's name.
         set: String,
-        /// Any number, in as many messages as they need.
+        /// Any number of elements, in as many messages as they need.
         elements: Elements,
     },
-    /// Removes elements of a set without intervals; an error if one is absent.
+    /// Removes elements of a set without intervals. Fails if one of them is absent.
     DeleteElements {
         /// The set's name.
         set: String,
-        /// Any number.
+        /// Any number of keys.
         keys: Vec<Vec<u8>>,
     },
     /// Removes all elements of a set.
     FlushElements(String),
-    /// Makes a counter that stands at zero; one that is there goes on counting.
+    /// Creates a counter that stands at zero. A counter that exists goes on counting.
     AddCounter(Counter),
-    /// Removes a counter that no rule uses; an error if it is absent.
+    /// Removes a counter that no rule uses. Fails if the counter is absent.
     DeleteCounter(String),
 }
 
 impl Transaction {
-    /// One that does nothing yet.
+    /// Makes a transaction without operations.
     #[must_use]
     pub fn new(table: &str) -> Transaction {
         Transaction { table: table.to_owned(), ops: Vec::new() }
     }
 
-    /// Whether there is nothing to do.
+    /// Returns whether there are no operations.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ops.is_empty()
     }
 
-    /// For an error: ten thousand elements would bury the kernel's words.
+    /// Returns the start of the operation, for an error: ten thousand elements would bury the
+    /// kernel's message.
     pub(crate) fn describe_short(&self, op: &Op) -> String {
         let mut operation = self.describe(op);
-        if let Some((end, _)) = operation.char_indices().nth(QUOTED) {
+        if let Some((end, _)) = operation.char_indices().nth(MAX_QUOTED_CHARS) {
             operation.truncate(end);
             operation.push('…');
         }

@@ -66,7 +66,7 @@ fn without_acknowledgement_nothing_is_known() {
             Ok(bytes) => bytes.clone(),
             Err(at) => told(request, *at, 0, &[]),
         });
-        assert!(matches!(outcome, Err(Error::Unknown)), "{outcome:?}");
+        assert!(matches!(outcome, Err(Error::AnswerLost)), "{outcome:?}");
     }
 }
 
@@ -149,7 +149,7 @@ fn a_truncated_answer_is_an_error() {
 #[test]
 fn a_dump_without_end_is_not_taken_for_the_whole() {
     let mut kernel = Nft::from_exchange(|_| Ok(Vec::new()));
-    assert!(matches!(kernel.table("t"), Err(Error::Unknown)));
+    assert!(matches!(kernel.table("t"), Err(Error::AnswerLost)));
 }
 
 #[test]
@@ -159,10 +159,10 @@ fn a_key_without_an_answer_is_not_taken_for_absent() {
         let answer = move |request: &[u8]| {
             Ok((0..answers).flat_map(|at| told(request, at, ENOENT, &[])).collect())
         };
-        let found = Nft::from_exchange(answer).find("t", "s", &keys);
+        let found = Nft::from_exchange(answer).find_elements("t", "s", &keys);
         match found {
             Ok(found) => assert!(all && found == [None, None]),
-            Err(error) => assert!(!all && matches!(error, Error::Unknown), "{error}"),
+            Err(error) => assert!(!all && matches!(error, Error::AnswerLost), "{error}"),
         }
     }
 }

@@ -140,7 +140,7 @@ fn a_refusal_and_a_lost_answer_are_errors() {
     let outcome = kernel(&[0, EBUSY]).0.forget_connections(|_| true);
     assert!(matches!(outcome, Err(Error::Io(_))), "{outcome:?}");
     let outcome = kernel(&[0]).0.forget_connections(|_| true);
-    assert!(matches!(outcome, Err(Error::Unknown)), "{outcome:?}");
+    assert!(matches!(outcome, Err(Error::AnswerLost)), "{outcome:?}");
 }
 
 #[test]

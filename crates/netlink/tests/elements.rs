@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nfguard_netlink::{Attached, Element, Elements, Key, Op, Transaction};
+use nfguard_netlink::{Element, ElementOptions, Elements, Key, Op, Transaction};
 
 /// `NLM_F_EXCL`.
 const EXCL: u16 = 0x200;
@@ -32,7 +32,7 @@ fn messages(transaction: &Transaction) -> (Vec<Vec<u8>>, usize) {
 fn a_long_list_has_the_same_messages_as_its_elements_one_by_one() {
     // Its length is one for which the length of an element is known exactly, and not only at most.
     let (hour, comment) = (Some(Duration::from_secs(3600)), "a list");
-    let attached = [Attached::new(hour, Some(comment)), Attached::new(hour, None)];
+    let attached = [ElementOptions::new(hour, Some(comment)), ElementOptions::new(hour, None)];
     let (mut list, mut elements) = (Elements::default(), Vec::new());
     for number in 0..5_000_u32 {
         let key = number.to_be_bytes().to_vec();

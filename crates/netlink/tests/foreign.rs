@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use nfguard_netlink::eval::Packet;
 use nfguard_netlink::{
-    Base, ChainPolicy, Expr, Family, Foreign, ForeignChain, ForeignRule, ForeignVerdict, Hook, Nat,
-    Verdict, fib_type, protocol,
+    Base, ChainPolicy, Expr, Family, ForeignChain, ForeignRule, ForeignTable, ForeignVerdict, Hook,
+    Nat, Verdict, fib_type, protocol,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -73,13 +73,14 @@ fn outcome(rules: &[&[Expr]]) -> ForeignVerdict {
     let rules = rules.iter().flat_map(|exprs| ForeignRule::read(Family::Ip, exprs)).collect();
     let chain = ForeignChain { name: "INPUT".to_owned(), base: Some(base), is_nat: false, rules };
     let chains = vec![chain];
-    let table = Foreign { family: Family::Ip, name: "filter".to_owned(), chains, sets: vec![] };
+    let table =
+        ForeignTable { family: Family::Ip, name: "filter".to_owned(), chains, sets: vec![] };
     let (from, to) = (address("203.0.113.7"), address("198.51.100.2"));
     let packet = Packet::new(from, to, protocol::TCP, (40_000, 443));
-    let gate = table.gate(&table.chains[0]).expect("a base chain");
+    let filter = table.filter_of(&table.chains[0]).expect("a base chain");
     let of_v6 = Packet { source: address("2001:db8::7"), ..packet.clone() };
-    assert_eq!(gate.outcome(&of_v6), None);
-    gate.outcome(&packet).expect("it sees IPv4")
+    assert_eq!(filter.verdict(&of_v6), None);
+    filter.verdict(&packet).expect("it sees IPv4")
 }
 
 const DROPS: ForeignVerdict = ForeignVerdict::Drops { certain: true };
@@ -187,11 +188,11 @@ proptest! {
         };
         for is_nat in [false, true] {
             let chains = vec![chain(is_nat)];
-            let table = Foreign { family, name: "t".to_owned(), chains, sets: vec![] };
+            let table = ForeignTable { family, name: "t".to_owned(), chains, sets: vec![] };
             let _ = table.published();
             let packet = Packet::new(address("192.0.2.1"), address("192.0.2.2"), 6, (1, 2));
             let packet = Packet { fib_daddr_type: fib_type::LOCAL, ..packet };
-            let _ = table.gate(&table.chains[0]).map(|gate| gate.outcome(&packet));
+            let _ = table.filter_of(&table.chains[0]).map(|filter| filter.verdict(&packet));
         }
     }
 }

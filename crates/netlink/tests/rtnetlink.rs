@@ -163,7 +163,7 @@ fn a_list_that_never_stands_still_or_has_no_end_is_an_error() {
     assert_eq!(changing.gateways().expect("none"), [].into());
     let (_, kind, body) = link(1, "eth0");
     let mut endless = Rtnetlink::from_exchange(move |request| Ok(message(request, kind, 0, &body)));
-    assert!(matches!(endless.interfaces(), Err(Error::Unknown)));
+    assert!(matches!(endless.interfaces(), Err(Error::AnswerLost)));
 }
 
 proptest! {

@@ -39,7 +39,7 @@ pub(crate) fn run(input: &[u8]) {
         rtnetlink.routes(|_| true),
         rtnetlink.gateways(),
     );
-    if let Ok(tables) = nft.foreign(&[]) {
+    if let Ok(tables) = nft.foreign_tables(&[]) {
         tables.iter().for_each(|table| drop(table.published()));
     }
 }

@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         });
         match kernel.commit(&diff(None, &policy.compile()), None) {
             // There is no answer.
-            Ok(()) | Err(Error::Unknown) => {}
+            Ok(()) | Err(Error::AnswerLost) => {}
             Err(error) => return Err(error.into()),
         }
     }

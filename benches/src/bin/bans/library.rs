@@ -9,7 +9,7 @@ use criterion::{Bencher, Criterion};
 use nfguard_ban::{Ban, Bans, NeverBan, TABLE, Target};
 use nfguard_benches::Result;
 use nfguard_lab::Netns;
-use nfguard_netlink::{Attached, Element, Elements, Key, Op, Transaction};
+use nfguard_netlink::{Element, ElementOptions, Elements, Key, Op, Transaction};
 
 use crate::raw::Raw;
 
@@ -186,7 +186,7 @@ fn message(add: bool) -> Transaction {
     let op = if add {
         let comment = format!("{SOURCE} @1795500000 {REASON}");
         let mut elements = Elements::default();
-        elements.push(&key, &Attached::new(Some(LASTS), Some(&comment)));
+        elements.push(&key, &ElementOptions::new(Some(LASTS), Some(&comment)));
         Op::CreateElements { set, elements }
     } else {
         Op::DeleteElements { set, keys: vec![key] }

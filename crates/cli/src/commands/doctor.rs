@@ -23,9 +23,9 @@ use nfguard_control::table::ours;
 pub(crate) fn doctor(request: &DoctorRequest, context: &Context, as_json: bool) -> Done {
     let mut kernel = Nft::open()?;
     let mut host = Host::read(&mut kernel, &request.sources.docker_socket)?;
-    let table = match nfguard_netlink::own_table(&mut kernel, &ours()) {
+    let table = match nfguard_netlink::read_own_table(&mut kernel, &ours()) {
         Ok(found) => found.loaded.map(|loaded| loaded.table),
-        Err(error @ (Error::Decode(_) | Error::Foreign { .. })) => {
+        Err(error @ (Error::Decode(_) | Error::ForeignTable { .. })) => {
             host.notes.push(format!("the loaded policy cannot be read: {error}"));
             None
         }

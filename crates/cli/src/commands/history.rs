@@ -30,7 +30,7 @@ pub(crate) fn history(of: Option<&HistoryVerb>, history: &History, as_json: bool
             let after = match other {
                 Some(other) => table(find(&entries, *other)?)?,
                 None => {
-                    let found = nfguard_netlink::own_table(&mut Nft::open()?, &ours())?;
+                    let found = nfguard_netlink::read_own_table(&mut Nft::open()?, &ours())?;
                     found.loaded.map(|loaded| nfguard_control::digest::bare(loaded.table))
                 }
             };

@@ -36,7 +36,7 @@ const PIPE_BUF: usize = 4096;
 const LAST_WRITE_TIMEOUT_MS: u16 = 1000;
 
 pub(crate) fn log(request: &LogRequest, history: &History, as_json: bool) -> Done {
-    let loaded = nfguard_netlink::own_table(&mut Nft::open()?, &ours())?.loaded;
+    let loaded = nfguard_netlink::read_own_table(&mut Nft::open()?, &ours())?.loaded;
     let rules = loaded.map(|loaded| logging_rules(&loaded.table)).unwrap_or_default();
     let told: BTreeSet<u16> = rules.iter().map(|(group, _)| *group).collect();
     let mut groups: BTreeSet<u16> = request.group.iter().copied().collect();
@@ -151,7 +151,7 @@ impl Reader {
     /// Receives the packets that have arrived, as far as there is room.
     fn receive(&mut self) -> Result<(), Failure> {
         while self.wants_more() {
-            let Some(news) = self.nflog.hear()? else { break };
+            let Some(news) = self.nflog.recv()? else { break };
             news.into_iter().for_each(|news| self.take(news));
         }
         Ok(())

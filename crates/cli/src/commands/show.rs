@@ -13,7 +13,7 @@ pub(crate) fn show(path: Option<&Path>, as_json: bool) -> Done {
         Some(path) => output::read_policy(path, as_json)?.policy.compile(),
         None => {
             let mut kernel = Nft::open()?;
-            match nfguard_netlink::own_table(&mut kernel, &ours())?.loaded {
+            match nfguard_netlink::read_own_table(&mut kernel, &ours())?.loaded {
                 Some(loaded) => loaded.table,
                 None => {
                     if as_json {

@@ -18,7 +18,7 @@ use nfguard_control::table::ours;
 
 pub(crate) fn status(request: &StatusRequest, history: &History, as_json: bool) -> Done {
     let mut kernel = Nft::open()?;
-    let found = match nfguard_netlink::own_table(&mut kernel, &ours()) {
+    let found = match nfguard_netlink::read_own_table(&mut kernel, &ours()) {
         Err(Error::Decode(error)) => return Ok(strange(&error.to_string(), as_json)),
         found => found?,
     };
@@ -45,7 +45,7 @@ pub(crate) fn status(request: &StatusRequest, history: &History, as_json: bool) 
         }
         return Ok(Answer::No);
     };
-    let owned = matches!(kernel.holding(&loaded.table.name)?, Some(Ownership::Owned(_)));
+    let owned = matches!(kernel.ownership(&loaded.table.name)?, Some(Ownership::Owned(_)));
     let (file, intact) = digest::verify(&loaded.table);
     // The given policy takes precedence over the history.
     let known = if intact && request.policy.is_none() { None } else { recall()? };

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use nfguard_netlink::eval::{Fate, Memory, Packet, evaluate};
 use nfguard_netlink::{
-    ChainPolicy, Expr, Foreign, ForeignChain, ForeignVerdict, Hook, IpVersion, PerIpVersion, Table,
-    Verdict, fib_type, text,
+    ChainPolicy, Expr, ForeignChain, ForeignTable, ForeignVerdict, Hook, IpVersion, PerIpVersion,
+    Table, Verdict, fib_type, text,
 };
 use nfguard_policy::{Flow, FlowPath, Payload, explain};
 use serde::Serialize;
@@ -49,8 +49,8 @@ const MAX_NAMED_PORTS: usize = 8;
 /// Returns the firewall backends that hold rules of Docker; several if the backend was changed and
 /// the old rules stayed.
 pub(crate) fn docker_backends(host: &Host) -> Vec<&'static str> {
-    let has = |tables: &[Foreign], is: &dyn Fn(&Foreign) -> bool| tables.iter().any(is);
-    let of_iptables = |table: &Foreign| {
+    let has = |tables: &[ForeignTable], is: &dyn Fn(&ForeignTable) -> bool| tables.iter().any(is);
+    let of_iptables = |table: &ForeignTable| {
         table.name.split(' ').next() == Some("nat") && table.chain("DOCKER").is_some()
     };
     let mut backends = Vec::new();
@@ -87,14 +87,14 @@ fn dropped_by_others(facts: &Facts<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
     for table in facts.host.tables() {
         for chain in &table.chains {
-            let Some((base, gate)) = chain.base.zip(table.gate(chain)) else { continue };
+            let Some((base, filter)) = chain.base.zip(table.filter_of(chain)) else { continue };
             let (mut names, mut certain) = (Vec::new(), true);
             for (name, packets) in &ways {
                 for (hook, packet) in packets {
                     if *hook != base.hook {
                         continue;
                     }
-                    if let Some(ForeignVerdict::Drops { certain: is }) = gate.outcome(packet) {
+                    if let Some(ForeignVerdict::Drops { certain: is }) = filter.verdict(packet) {
                         certain &= is;
                         names.push(name.as_str());
                     }
@@ -110,7 +110,7 @@ fn dropped_by_others(facts: &Facts<'_>) -> Vec<Finding> {
 }
 
 fn drop_finding(
-    table: &Foreign,
+    table: &ForeignTable,
     chain: &ForeignChain,
     policy: ChainPolicy,
     hook: Hook,
@@ -350,7 +350,7 @@ fn hidden_clients(facts: &Facts<'_>) -> Vec<Finding> {
 fn other_firewalls(facts: &Facts<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
     for (code, name, off, is_its) in [
-        ("ufw-active", "UFW", "ufw disable", &is_ufws as &dyn Fn(&Foreign) -> bool),
+        ("ufw-active", "UFW", "ufw disable", &is_ufws as &dyn Fn(&ForeignTable) -> bool),
         ("firewalld-active", "firewalld", "systemctl disable --now firewalld", &is_firewallds),
     ] {
         let tables = facts.host.tables().filter(|table| is_its(table));
@@ -372,7 +372,7 @@ fn other_firewalls(facts: &Facts<'_>) -> Vec<Finding> {
 }
 
 /// Tells whether packets reach rules of UFW. The chains of UFW stay when it is disabled.
-fn is_ufws(table: &Foreign) -> bool {
+fn is_ufws(table: &ForeignTable) -> bool {
     let is_its = |name: &&str| name.starts_with("ufw-before-") || name.starts_with("ufw6-before-");
     let entered = table
         .chains
@@ -384,13 +384,13 @@ fn is_ufws(table: &Foreign) -> bool {
         .any(|name| table.chain(name).is_some_and(|chain| !chain.rules.is_empty()))
 }
 
-fn is_firewallds(table: &Foreign) -> bool {
+fn is_firewallds(table: &ForeignTable) -> bool {
     let own = table.name == "firewalld" && !table.chains.is_empty();
     own || ["INPUT_ZONES", "FORWARD_IN_ZONES"].iter().any(|name| table.chain(name).is_some())
 }
 
 fn legacy_rules(facts: &Facts<'_>) -> Option<Finding> {
-    let tables: Vec<&Foreign> = facts
+    let tables: Vec<&ForeignTable> = facts
         .host
         .legacy
         .iter()

@@ -5,19 +5,19 @@ use std::net::SocketAddr;
 
 use ipnetwork::IpNetwork;
 use nfguard_netlink::{
-    Base, ChainPolicy, CmpOp, CtKey, Expr, Family, Foreign, ForeignChain, ForeignRule, Header,
+    Base, ChainPolicy, CmpOp, CtKey, Expr, Family, ForeignChain, ForeignRule, ForeignTable, Header,
     Hook, MetaKey, Nat, Reg, Reject, Verdict, ct_state, fib_type,
 };
 
 const REG: Reg = Reg::FIRST;
 
 /// Returns the tables of the text.
-pub(crate) fn parse(text: &str, family: Family) -> Vec<Foreign> {
-    let mut tables: Vec<Foreign> = Vec::new();
+pub(crate) fn parse(text: &str, family: Family) -> Vec<ForeignTable> {
+    let mut tables: Vec<ForeignTable> = Vec::new();
     for line in text.lines() {
         if let Some(name) = line.strip_prefix('*') {
             let name = format!("{name} (iptables-legacy)");
-            tables.push(Foreign { family, name, chains: Vec::new(), sets: Vec::new() });
+            tables.push(ForeignTable { family, name, chains: Vec::new(), sets: Vec::new() });
             continue;
         }
         let Some(table) = tables.last_mut() else { continue };
@@ -37,7 +37,7 @@ pub(crate) fn parse(text: &str, family: Family) -> Vec<Foreign> {
 
 /// Tells whether one of these tables has a rule or drops by its policy. The kernel creates empty
 /// tables as soon as a program looks for them.
-pub(crate) fn holds_rules(tables: &[Foreign]) -> bool {
+pub(crate) fn holds_rules(tables: &[ForeignTable]) -> bool {
     tables.iter().flat_map(|table| &table.chains).any(|chain| {
         !chain.rules.is_empty() || chain.base.is_some_and(|base| base.policy == ChainPolicy::Drop)
     })

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use nfguard_host::{default_interfaces, source_address};
 use nfguard_netlink::{
-    Error, Family, Foreign, IpVersion, ListeningSocket, Nft, Published, SockDiag,
+    Error, Family, ForeignTable, IpVersion, ListeningSocket, Nft, Published, SockDiag,
 };
 
 use crate::inspect::docker::{self, DockerPort};
@@ -20,9 +20,9 @@ use crate::inspect::iptables_legacy;
 #[derive(Debug, Default)]
 pub(crate) struct Host {
     /// The tables of other programs in nf_tables, those of iptables-nft included.
-    pub(crate) nft: Vec<Foreign>,
+    pub(crate) nft: Vec<ForeignTable>,
     /// The tables of the legacy iptables.
-    pub(crate) legacy: Vec<Foreign>,
+    pub(crate) legacy: Vec<ForeignTable>,
     /// Whether there are legacy tables that could not be read.
     pub(crate) legacy_unread: bool,
     pub(crate) listening: Vec<ListeningSocket>,
@@ -51,7 +51,7 @@ pub(crate) const PROXY: &str = "docker-proxy";
 impl Host {
     pub(crate) fn read(kernel: &mut Nft, docker_socket: &Path) -> Result<Host, Error> {
         let mut host = Host { uplinks: default_interfaces(), ..Host::default() };
-        match kernel.foreign(&[nfguard_policy::TABLE, &nfguard_ban::TABLE]) {
+        match kernel.foreign_tables(&[nfguard_policy::TABLE, &nfguard_ban::TABLE]) {
             Ok(tables) => host.nft = tables,
             Err(error @ (Error::Decode(_) | Error::Interrupted)) => {
                 host.notes.push(format!("the tables of other programs cannot be read: {error}"));
@@ -72,13 +72,13 @@ impl Host {
     }
 
     /// Returns all tables of other programs.
-    pub(crate) fn tables(&self) -> impl Iterator<Item = &Foreign> {
+    pub(crate) fn tables(&self) -> impl Iterator<Item = &ForeignTable> {
         self.nft.iter().chain(&self.legacy)
     }
 
     /// Returns the ports that address translation publishes.
     pub(crate) fn published(&self) -> Vec<Published> {
-        self.tables().flat_map(Foreign::published).collect()
+        self.tables().flat_map(ForeignTable::published).collect()
     }
 
     /// Returns the interface on which packets from outside arrive.

@@ -115,7 +115,8 @@ impl Memory {
         let is_there = self.kernel.table_head(TABLE)?.is_some();
         let mut is_gone = self.skeleton.is_some() && (self.is_gone || !is_there);
         if self.is_stale && !is_gone {
-            let found = self.kernel.skeleton(TABLE)?.loaded.map(|loaded| loaded.table);
+            let found =
+                self.kernel.table_without_timed_elements(TABLE)?.loaded.map(|loaded| loaded.table);
             match (found, &self.skeleton) {
                 (Some(found), Some(known)) if is_intact(known) && !is_intact(&found) => {
                     is_gone = true;
@@ -145,7 +146,9 @@ impl Memory {
     }
 
     fn read_all(&mut self) -> Result<(), Error> {
-        let Some(loaded) = self.kernel.skeleton(TABLE)?.loaded else { return Ok(()) };
+        let Some(loaded) = self.kernel.table_without_timed_elements(TABLE)?.loaded else {
+            return Ok(());
+        };
         let now = Instant::now();
         let mut elements = Vec::new();
         for set in loaded.table.sets.iter().filter(|set| set.timeout.is_some()) {

@@ -92,7 +92,7 @@ impl EventLoop {
     /// Reads the kernel's events and repairs what has to be.
     fn handle_events(&mut self) {
         let received_at = Instant::now();
-        let events = self.monitor.hear().unwrap_or_else(|error| {
+        let events = self.monitor.recv().unwrap_or_else(|error| {
             log::warn!("an event of the kernel cannot be read: {error}");
             vec![RulesetEvent::Lost]
         });

@@ -58,7 +58,7 @@ impl PolicyTable {
             self.state = PolicyState::Watched;
             return Ok(());
         }
-        self.state = match nfguard_netlink::own(nft, table) {
+        self.state = match nfguard_netlink::load_owned(nft, table) {
             Ok(_) => PolicyState::Owned,
             Err(error) if is_refused_with(&error, UNKNOWN_FLAG) => {
                 self.can_own = false;
@@ -78,7 +78,7 @@ impl PolicyTable {
             Some(nft) => nft,
             none => none.insert(Nft::open()?),
         };
-        let held = match nfguard_netlink::own_table(nft, &ours()) {
+        let held = match nfguard_netlink::read_own_table(nft, &ours()) {
             Ok(snapshot) => snapshot.loaded.map(|loaded| loaded.table),
             Err(Error::Decode(error)) => {
                 let changes = vec![format!("+{error}")];
@@ -107,7 +107,7 @@ impl PolicyTable {
     /// the content from before is put back. Returns whether the content is another one.
     pub(super) fn take_back(&mut self, tables: &Release) -> Result<bool, Error> {
         let mut nft = Nft::open()?;
-        let held = match nfguard_netlink::own_table(&mut nft, &ours()) {
+        let held = match nfguard_netlink::read_own_table(&mut nft, &ours()) {
             Ok(snapshot) => snapshot.loaded.map(|loaded| loaded.table),
             Err(Error::Decode(_)) => None,
             Err(error) => return Err(error),

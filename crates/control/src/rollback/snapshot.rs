@@ -36,7 +36,7 @@ impl Snapshot {
                  load its policy file again without `--confirm`, then load this one"
             )
         };
-        let table = match nfguard_netlink::own_table(&mut kernel, &ours()) {
+        let table = match nfguard_netlink::read_own_table(&mut kernel, &ours()) {
             Err(KernelError::Decode(error)) => return Err(by_hand(&format!("holds {error}"))),
             Err(error) => return Err(error.to_string()),
             Ok(snapshot) => snapshot.loaded.map(|loaded| loaded.table),

@@ -1,38 +1,38 @@
-//! What a table of somebody else's does with a packet, as far as its rules can be read.
+//! The verdict of a foreign table on a packet, as far as its rules can be read.
 
-use super::{Family, Foreign, ForeignChain, ForeignRule, Nat};
+use super::{Family, ForeignChain, ForeignRule, ForeignTable, Nat};
 use crate::eval::{Fate, Memory, Packet, evaluate};
 use crate::model::{Base, Chain, ChainPolicy, Hook, Rule, Table};
 use crate::model::{Expr, Verdict};
 
-/// What a base chain does with a packet.
+/// The verdict of a base chain on a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForeignVerdict {
-    /// It goes on.
+    /// The packet passes.
     Passes,
-    /// It is dropped or rejected.
+    /// The packet is dropped or rejected.
     Drops {
-        /// `false`: unless a rule lets it pass that cannot be read.
+        /// Whether that is certain. `false` if a rule that cannot be read may accept the packet.
         certain: bool,
     },
 }
 
-/// A base chain, and all that it leads to.
+/// A base chain with all chains that a packet can reach from it.
 ///
-/// It is played through twice: once as if the rules that cannot be read never matched, and once as
-/// if those that let packets pass always did.
+/// A packet is evaluated twice: once as if the rules that cannot be read never matched, and once as
+/// if those of them that accept packets always did.
 #[derive(Clone, Debug)]
-pub struct Gate {
+pub struct ForeignFilter {
     family: Family,
-    /// Where packets come to it.
+    /// The hook of the base chain.
     pub hook: Hook,
     readings: [Table; 2],
 }
 
-impl Gate {
-    /// What it does with this packet; `None` if it does not see it at all.
+impl ForeignFilter {
+    /// Returns the verdict on this packet; `None` if the chain does not see it.
     #[must_use]
-    pub fn outcome(&self, packet: &Packet) -> Option<ForeignVerdict> {
+    pub fn verdict(&self, packet: &Packet) -> Option<ForeignVerdict> {
         if !self.family.sees(packet.source) {
             return None;
         }
@@ -47,18 +47,18 @@ impl Gate {
     }
 }
 
-impl Foreign {
-    /// What it takes to say what this chain of it does with packets; `None` for one that only
-    /// rewrites addresses, or that packets are led to by others.
+impl ForeignTable {
+    /// Returns the filter that this chain of the table is; `None` for a chain that rewrites
+    /// addresses, and for one that is no base chain.
     #[must_use]
-    pub fn gate(&self, chain: &ForeignChain) -> Option<Gate> {
+    pub fn filter_of(&self, chain: &ForeignChain) -> Option<ForeignFilter> {
         let hook = chain.base.filter(|_| !chain.is_nat)?.hook;
-        let readings =
-            [false, true].map(|hopeful| self.played(chain, &|rule| self.readable(rule, hopeful)));
-        Some(Gate { family: self.family, hook, readings })
+        let readings = [false, true]
+            .map(|optimistic| self.with_one_base(chain, &|rule| self.readable(rule, optimistic)));
+        Some(ForeignFilter { family: self.family, hook, readings })
     }
 
-    /// Whether it makes this packet, on its way out of this host, seem to come from somebody else.
+    /// Returns whether the table rewrites the source address of this packet when it leaves the host.
     #[must_use]
     pub fn hides_source(&self, packet: &Packet) -> bool {
         let at_postrouting = |chain: &&ForeignChain| {
@@ -75,15 +75,15 @@ impl Foreign {
         };
         self.family.sees(packet.source)
             && self.chains.iter().filter(at_postrouting).any(|base| {
-                let table = self.played(base, &rewrites);
+                let table = self.with_one_base(base, &rewrites);
                 let decided = evaluate(&table, Hook::Postrouting, packet, &mut Memory::default());
                 decided
                     .is_some_and(|decision| decision.rule.is_some() && decision.fate == Fate::Drop)
             })
     }
 
-    /// The same table with one base chain, as a value that can be played through.
-    fn played(
+    /// Returns the table with only one base chain, as a value that can be evaluated.
+    fn with_one_base(
         &self,
         base: &ForeignChain,
         exprs: &dyn Fn(&ForeignRule) -> Option<Vec<Expr>>,
@@ -91,7 +91,7 @@ impl Foreign {
         let chains = self.chains.iter().map(|chain| Chain {
             name: chain.name.clone(),
             base: chain.base.filter(|_| chain.name == base.name).map(|base| Base {
-                // The policy of a nat chain is about packets that are not rewritten.
+                // The policy of a nat chain applies to packets that are not rewritten.
                 policy: if chain.is_nat { ChainPolicy::Accept } else { base.policy },
                 ..base
             }),
@@ -105,8 +105,9 @@ impl Foreign {
         Table { chains: chains.collect(), sets: self.sets.clone(), ..Table::default() }
     }
 
-    /// The rule without what cannot be read; `None` for one that is taken not to match.
-    fn readable(&self, rule: &ForeignRule, hopeful: bool) -> Option<Vec<Expr>> {
+    /// Returns the rule without the expressions that cannot be read; `None` for a rule that counts as
+    /// not matching.
+    fn readable(&self, rule: &ForeignRule, optimistic: bool) -> Option<Vec<Expr>> {
         let is_known = |expr: &Expr| match expr {
             Expr::Unknown { .. } => false,
             Expr::Lookup { set, .. } => self.sets.iter().any(|known| known.name == *set),
@@ -115,7 +116,7 @@ impl Foreign {
         if rule.exprs.iter().all(is_known) {
             return Some(rule.exprs.clone());
         }
-        let passes = hopeful
+        let passes = optimistic
             && match rule.exprs.iter().rev().find(|expr| is_end(expr)) {
                 Some(Expr::Verdict(Verdict::Jump(chain) | Verdict::Goto(chain))) => {
                     self.may_accept(chain)
@@ -128,7 +129,7 @@ impl Foreign {
         passes.then(|| known.chain([Expr::Verdict(Verdict::Accept)]).collect())
     }
 
-    /// Whether a packet that enters this chain can be let pass there.
+    /// Returns whether a rule of this chain, or of one behind it, may accept a packet.
     fn may_accept(&self, chain: &str) -> bool {
         let chains = self.reached_from([chain]);
         let chains = self.chains.iter().filter(|chain| chains.contains(&*chain.name));
@@ -137,7 +138,7 @@ impl Foreign {
     }
 }
 
-/// A map of verdicts, or a target of iptables that nfguard does not know.
+/// Returns whether the expression is a verdict map, or an unknown target of iptables.
 fn is_opaque_end(expr: &Expr) -> bool {
     matches!(expr, Expr::Unknown { name, .. } if name == "lookup" || name == "target")
 }

@@ -1,47 +1,48 @@
-//! Rules that rewrite addresses: which ports they publish, and to whom.
+//! Address translation of foreign tables: the ports that they publish.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::{Family, Foreign, ForeignChain, ForeignRule};
+use super::{Family, ForeignChain, ForeignRule, ForeignTable};
+use crate::ip_version::address_from_bytes;
 use crate::model::{CmpOp, Expr, Header, MetaKey, Reg};
 use crate::model::{Hook, Key};
 
-/// How a rule rewrites the addresses of a connection.
+/// The address translation of a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Nat {
-    /// It goes to somebody else.
+    /// The destination is rewritten.
     Destination {
-        /// To whom; `None` if the rule does not say it in itself.
+        /// The new address; `None` if the rule takes it from elsewhere.
         address: Option<IpAddr>,
-        /// To which port; `None` leaves it.
+        /// The new port; `None` if the port stays.
         port: Option<u16>,
     },
-    /// It seems to come from somebody else.
+    /// The source is rewritten.
     Source,
 }
 
-/// Ports of this host that a rule sends on to somebody else.
+/// Ports of this host that a rule forwards to another address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Published {
-    /// The table that has the rule.
+    /// The rule's table.
     pub table: (Family, String),
     /// The transport protocol's number.
     pub protocol: u8,
-    /// First and last.
+    /// The first and the last port.
     pub ports: (u16, u16),
-    /// Only those of this address of the host.
+    /// The address of the host that the ports are published on; `None` for all.
     pub on: Option<IpAddr>,
-    /// To whom.
+    /// The address that receives the packets.
     pub to: IpAddr,
-    /// To which port; `None`: to the same.
+    /// The port that receives the packets; `None` for the same port.
     pub to_port: Option<u16>,
-    /// What comes in by this interface is left alone: the bridge that the receiver is behind.
+    /// The interface whose packets the rule leaves as they are: the bridge of the receiver.
     pub bridge: Option<String>,
 }
 
-impl Foreign {
-    /// The ports that it sends on, by rules that packets from outside come to.
+impl ForeignTable {
+    /// Returns the ports that the table publishes, by rules that packets from outside reach.
     #[must_use]
     pub fn published(&self) -> Vec<Published> {
         let chains = self.entered_at_prerouting();
@@ -76,44 +77,46 @@ impl Foreign {
 
     fn conditions(&self, exprs: &[Expr]) -> Conditions {
         let mut found = Conditions::default();
-        let mut loaded: BTreeMap<Reg, What> = BTreeMap::new();
+        let mut loaded: BTreeMap<Reg, Field> = BTreeMap::new();
         let mut lowest = None;
         for expr in exprs {
             match expr {
                 Expr::Meta { key, reg } => {
-                    let what = match key {
-                        MetaKey::L4proto => What::Protocol,
-                        MetaKey::Iifname => What::Iifname,
-                        _ => What::Other,
+                    let field = match key {
+                        MetaKey::L4proto => Field::Protocol,
+                        MetaKey::Iifname => Field::Iifname,
+                        _ => Field::Other,
                     };
-                    loaded.insert(*reg, what);
+                    loaded.insert(*reg, field);
                 }
                 Expr::Payload { header, offset, len, reg } => {
-                    let what = match (header, offset, len) {
-                        (Header::Transport, 2, 2) => What::Port,
-                        (Header::Network, 9, 1) if self.family == Family::Ip => What::Protocol,
-                        (Header::Network, 16, 4) if self.family != Family::Ip6 => What::Address,
-                        (Header::Network, 24, 16) if self.family != Family::Ip => What::Address,
-                        _ => What::Other,
+                    let field = match (header, offset, len) {
+                        (Header::Transport, 2, 2) => Field::Port,
+                        (Header::Network, 9, 1) if self.family == Family::Ip => Field::Protocol,
+                        (Header::Network, 16, 4) if self.family != Family::Ip6 => Field::Address,
+                        (Header::Network, 24, 16) if self.family != Family::Ip => Field::Address,
+                        _ => Field::Other,
                     };
-                    loaded.insert(*reg, what);
+                    loaded.insert(*reg, field);
                 }
-                // A part of it, which is no longer what was loaded.
+                // Only a part of the field.
                 Expr::Bitwise { reg, .. } => {
-                    loaded.insert(*reg, What::Other);
+                    loaded.insert(*reg, Field::Other);
                 }
                 Expr::Cmp { reg, op, data } => {
-                    match (loaded.get(reg).unwrap_or(&What::Other), op, data.as_slice()) {
-                        (What::Protocol, CmpOp::Eq, [protocol]) => found.protocol = Some(*protocol),
-                        (What::Port, CmpOp::Eq, _) => {
+                    match (loaded.get(reg).unwrap_or(&Field::Other), op, data.as_slice()) {
+                        (Field::Protocol, CmpOp::Eq, [protocol]) => {
+                            found.protocol = Some(*protocol);
+                        }
+                        (Field::Port, CmpOp::Eq, _) => {
                             found.ports.extend(port(data).map(|port| (port, port)));
                         }
-                        (What::Port, CmpOp::Gte, _) => lowest = port(data),
-                        (What::Port, CmpOp::Lte, _) => {
+                        (Field::Port, CmpOp::Gte, _) => lowest = port(data),
+                        (Field::Port, CmpOp::Lte, _) => {
                             found.ports.extend(lowest.take().zip(port(data)));
                         }
-                        (What::Address, CmpOp::Eq, _) => found.on = address(data),
-                        (What::Iifname, CmpOp::Neq, name) => {
+                        (Field::Address, CmpOp::Eq, _) => found.on = address_from_bytes(data),
+                        (Field::Iifname, CmpOp::Neq, name) => {
                             let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
                             found.bridge = Some(String::from_utf8_lossy(name).into_owned());
                         }
@@ -121,7 +124,7 @@ impl Foreign {
                     }
                 }
                 Expr::Lookup { reg, set, inverted: false }
-                    if loaded.get(reg) == Some(&What::Port) =>
+                    if loaded.get(reg) == Some(&Field::Port) =>
                 {
                     let set = self.sets.iter().find(|known| known.name == *set);
                     let keys = set.into_iter().flat_map(|set| &set.elements).map(|one| &one.key);
@@ -137,9 +140,9 @@ impl Foreign {
     }
 }
 
-/// What a register holds.
+/// The field that a register holds.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum What {
+enum Field {
     Protocol,
     Port,
     Address,
@@ -147,7 +150,7 @@ enum What {
     Other,
 }
 
-/// What a rule wants of a packet.
+/// The conditions of a rule on a packet.
 #[derive(Default)]
 struct Conditions {
     protocol: Option<u8>,
@@ -158,10 +161,4 @@ struct Conditions {
 
 pub(super) fn port(data: &[u8]) -> Option<u16> {
     data.try_into().ok().map(u16::from_be_bytes)
-}
-
-/// From 4 or 16 bytes.
-pub(super) fn address(data: &[u8]) -> Option<IpAddr> {
-    let v4 = <[u8; 4]>::try_from(data).map(IpAddr::from);
-    v4.or_else(|_| <[u8; 16]>::try_from(data).map(IpAddr::from)).ok()
 }

@@ -1,13 +1,14 @@
-//! What iptables-nft leaves as opaque bytes, and nft's own expressions that nfguard never writes, in
-//! the words of those that it has.
+//! Translation of iptables-nft's opaque bytes, and of nft's expressions that nfguard never writes,
+//! into expressions of the model.
 //!
 //! The layouts are those of the kernel's `include/uapi/linux/netfilter/xt_*.h` and `nf_nat.h`, in
 //! the machine's byte order where they are numbers.
 
 use std::collections::BTreeMap;
 
-use super::nat::{Nat, address, port};
+use super::nat::{Nat, port};
 use super::{Family, ForeignRule};
+use crate::ip_version::address_from_bytes;
 use crate::model::{CmpOp, CtKey, Expr, Header, MetaKey, Reg, Reject};
 use crate::wire::attr::{Attr, Attrs};
 use crate::wire::uapi::*;
@@ -52,7 +53,7 @@ fn translate_one(family: Family, exprs: &[Expr]) -> ForeignRule {
     rule
 }
 
-/// Attributes of one expression.
+/// The attributes of one expression.
 #[derive(Clone, Copy)]
 struct Fields<'a>(&'a [u8]);
 
@@ -98,14 +99,15 @@ fn ports(info: &[u8]) -> Option<Vec<Expr>> {
     Some(wanted.flat_map(|(offset, first, last)| between(offset, first, last)).collect())
 }
 
-/// `struct xt_multiport_v1`, where it wants one of some ports of the destination: what each of them
-/// is to be compared with.
+/// Reads `struct xt_multiport_v1` if it matches one of several destination ports. Returns the match
+/// of each port or range.
 fn listed_ports(expr: &Expr) -> Option<Vec<Vec<Expr>>> {
     let Expr::Unknown { name, data } = expr else { return None };
     let fields = Fields(data);
     let is_it = name == "match" && fields.attr(NFTA_MATCH_NAME)?.string() == "multiport";
     let info = fields.attr(NFTA_MATCH_INFO).filter(|_| is_it)?.value;
-    // How, and how many; fifteen ports, and of each whether the next one ends a range; inverted.
+    // The mode and the number of ports; fifteen ports; for each whether the next one ends a range; the
+    // inversion.
     let ([1, count], rest) = info.split_first_chunk::<2>()? else { return None };
     let (ports, rest) = rest.split_first_chunk::<30>()?;
     let (opens_range, rest) = rest.split_first_chunk::<15>()?;
@@ -119,7 +121,7 @@ fn listed_ports(expr: &Expr) -> Option<Vec<Vec<Expr>>> {
     (fields.u32(NFTA_MATCH_REV)? == 1 && rest.first() == Some(&0)).then_some(listed)
 }
 
-/// A port of the transport header from the first to the last.
+/// Matches a port of the transport header from the first to the last.
 fn between(offset: u32, first: u16, last: u16) -> Vec<Expr> {
     let reg = Reg::FIRST;
     let ends = [(CmpOp::Gte, first), (CmpOp::Lte, last)];
@@ -128,8 +130,7 @@ fn between(offset: u32, first: u16, last: u16) -> Vec<Expr> {
     [load].into_iter().chain(ends).collect()
 }
 
-/// `struct xt_conntrack_mtinfo2` and its successor, which is longer, where they want nothing but
-/// states.
+/// Reads `struct xt_conntrack_mtinfo2` and its longer successor if they match nothing but states.
 fn conntrack(info: &[u8]) -> Option<Vec<Expr>> {
     let two = |at: usize| info.get(at..)?.first_chunk().copied().map(u16::from_ne_bytes);
     let (wanted, inverted, states) = (two(146)?, two(148)?, two(150)?);
@@ -145,7 +146,7 @@ fn conntrack(info: &[u8]) -> Option<Vec<Expr>> {
     ])
 }
 
-/// `struct xt_addrtype_info_v1`, where it wants one type of the destination.
+/// Reads `struct xt_addrtype_info_v1` if it matches one type of the destination.
 fn address_type(info: &[u8]) -> Option<Vec<Expr>> {
     let (source, rest) = info.split_first_chunk::<2>()?;
     let (destination, rest) = rest.split_first_chunk::<2>()?;
@@ -163,7 +164,7 @@ fn address_type(info: &[u8]) -> Option<Vec<Expr>> {
     })
 }
 
-/// A target of iptables.
+/// Translates a target of iptables.
 fn target(family: Family, fields: Fields<'_>, nat: &mut Option<Nat>) -> Option<Vec<Expr>> {
     let info = fields.attr(NFTA_TARGET_INFO)?.value;
     match (fields.attr(NFTA_TARGET_NAME)?.string().as_str(), fields.u32(NFTA_TARGET_REV)?) {
@@ -177,19 +178,19 @@ fn target(family: Family, fields: Fields<'_>, nat: &mut Option<Nat>) -> Option<V
     Some(Vec::new())
 }
 
-/// `struct nf_nat_ipv4_multi_range_compat` in revision 0, `struct nf_nat_range` and its successor,
-/// which is longer, later.
+/// Reads `struct nf_nat_ipv4_multi_range_compat` of revision 0, and `struct nf_nat_range` or its
+/// longer successor of later revisions.
 fn destination(family: Family, revision: u32, info: &[u8]) -> Option<Nat> {
     let (flags, first, ports) = if revision == 0 { (4, 8, 16) } else { (0, 4, 36) };
     let flags = u32::from_ne_bytes(*info.get(flags..)?.first_chunk()?);
     let length = if family == Family::Ip6 { 16 } else { 4 };
     // `NF_NAT_RANGE_MAP_IPS` and `NF_NAT_RANGE_PROTO_SPECIFIED`
-    let to = (flags & 1 != 0).then(|| info.get(first..first + length).and_then(address));
+    let to = (flags & 1 != 0).then(|| info.get(first..first + length).and_then(address_from_bytes));
     let to_port = (flags & 2 != 0).then(|| info.get(ports..ports + 2).and_then(port));
     Some(Nat::Destination { address: to.flatten(), port: to_port.flatten() })
 }
 
-/// nft's expression for what lies between two values.
+/// Translates nft's expression of a value between two others.
 fn range(fields: Fields<'_>) -> Option<Vec<Expr>> {
     if fields.u32(NFTA_RANGE_OP)? != NFT_RANGE_EQ {
         return None;
@@ -199,7 +200,8 @@ fn range(fields: Fields<'_>) -> Option<Vec<Expr>> {
     Some(vec![between(CmpOp::Gte, NFTA_RANGE_FROM_DATA)?, between(CmpOp::Lte, NFTA_RANGE_TO_DATA)?])
 }
 
-/// `meta iif "lo"`: an interface by its number. The loopback interface's is 1 in every namespace.
+/// Translates `meta iif "lo"`, an interface by its index. The loopback interface has index 1 in every
+/// namespace.
 fn loopback(fields: Fields<'_>, rest: &mut &[Expr]) -> Option<Vec<Expr>> {
     let reg = Reg::from_number(fields.u32(NFTA_META_DREG)?)?;
     let is_index = fields.u32(NFTA_META_KEY)? == NFT_META_IIF;
@@ -213,13 +215,13 @@ fn loopback(fields: Fields<'_>, rest: &mut &[Expr]) -> Option<Vec<Expr>> {
     Some(vec![Expr::Meta { key: MetaKey::Iifname, reg }, name])
 }
 
-/// A register that gets a value of its own, for an expression behind it.
+/// Keeps the value that a register gets for a later expression.
 fn value(fields: Fields<'_>, values: &mut BTreeMap<u32, Vec<u8>>) -> Option<Vec<Expr>> {
     values.insert(fields.u32(NFTA_IMMEDIATE_DREG)?, fields.data(NFTA_IMMEDIATE_DATA)?);
     Some(Vec::new())
 }
 
-/// nft's `dnat` and `snat`.
+/// Translates nft's `dnat` and `snat`.
 fn rewrite(
     fields: Fields<'_>,
     values: &BTreeMap<u32, Vec<u8>>,
@@ -229,7 +231,7 @@ fn rewrite(
     *nat = Some(match fields.u32(NFTA_NAT_TYPE)? {
         NFT_NAT_SNAT => Nat::Source,
         NFT_NAT_DNAT => Nat::Destination {
-            address: held(NFTA_NAT_REG_ADDR_MIN).and_then(|data| address(data)),
+            address: held(NFTA_NAT_REG_ADDR_MIN).and_then(|data| address_from_bytes(data)),
             port: held(NFTA_NAT_REG_PROTO_MIN).and_then(|data| port(data)),
         },
         _ => return None,

@@ -1,109 +1,109 @@
-//! The expressions that rules are made of, as the kernel has them.
+//! The expressions of rules, as the kernel has them.
 //!
-//! A rule loads something of the packet into a register, compares it, and so on; the last
-//! expression usually is a verdict. What this crate does not know is kept as
-//! [`Expr::Unknown`] with its bytes, so that a rule made by somebody else never reads back as one
-//! of ours.
+//! A rule loads a field of the packet into a register, compares it, and so on. The last expression
+//! usually is a verdict. An expression that this crate does not know is kept as [`Expr::Unknown`]
+//! with its bytes, so a rule that others made never reads back as one of nfguard.
 
 use std::time::Duration;
 
-/// One expression.
+/// An expression.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expr {
-    /// Loads a property of the packet that no header has. Any kernel.
+    /// Loads a property of the packet that no header has.
     Meta {
-        /// Which.
+        /// The property.
         key: MetaKey,
-        /// To where.
+        /// The register that it goes to.
         reg: Reg,
     },
     /// Loads bytes of a header.
     Payload {
-        /// Which header.
+        /// The header.
         header: Header,
-        /// From its start.
+        /// The offset from the header's start, in bytes.
         offset: u32,
-        /// 1 to 16.
+        /// The length in bytes, 1 to 16.
         len: u32,
-        /// To where.
+        /// The register that it goes to.
         reg: Reg,
     },
-    /// Loads bytes of an IPv6 extension header; does not match a packet without it.
+    /// Loads bytes of an IPv6 extension header. Does not match a packet without that header.
     Exthdr {
-        /// Its protocol number.
+        /// The header's protocol number.
         kind: u8,
-        /// From its start.
+        /// The offset from the header's start, in bytes.
         offset: u32,
-        /// 1 to 16.
+        /// The length in bytes, 1 to 16.
         len: u32,
-        /// To where.
+        /// The register that it goes to.
         reg: Reg,
     },
-    /// Loads what conntrack knows; does not match a packet that it does not track, except for
-    /// [`CtKey::State`].
+    /// Loads a property of the packet's connection. Does not match a packet that is not tracked,
+    /// except for [`CtKey::State`].
     Ct {
-        /// Which.
+        /// The property.
         key: CtKey,
-        /// To where.
+        /// The register that it goes to.
         reg: Reg,
     },
     /// Loads the type of the destination address in this host's routing tables (`RTN_*`).
     FibDaddrType {
-        /// To where.
+        /// The register that it goes to.
         reg: Reg,
     },
     /// `reg = (reg & mask) ^ xor`.
     Bitwise {
-        /// From and to where.
+        /// The register.
         reg: Reg,
-        /// As long as the value.
+        /// As many bytes as the value has.
         mask: Vec<u8>,
-        /// As long as the value.
+        /// As many bytes as the value has.
         xor: Vec<u8>,
     },
-    /// Matches if the register compares so; byte by byte, hence big endian numbers for an order.
+    /// Compares the register byte by byte. So only big endian numbers compare by their order.
     Cmp {
-        /// What to compare.
+        /// The register.
         reg: Reg,
-        /// How.
+        /// The comparison.
         op: CmpOp,
-        /// With what.
+        /// The bytes that the register is compared with.
         data: Vec<u8>,
     },
-    /// Matches if the register is in a set (or is not).
+    /// Matches if the key in the register is in a set, or if it is not.
     Lookup {
-        /// Where the key starts.
+        /// The register that the key starts at.
         reg: Reg,
         /// The set's name, in the same table.
         set: String,
-        /// Match if it is not in the set.
+        /// Matches if the key is not in the set.
         inverted: bool,
     },
     /// Adds to a named counter of the same table.
     Counter(String),
-    /// Counts, in the rule itself. The numbers are state, start anew with the rule and are not read.
+    /// Counts in the rule itself. The numbers are state: they start at zero with the rule, and are
+    /// not read.
     Count,
-    /// Matches as long as packets come more slowly than this.
+    /// Matches while packets come more slowly than the limit.
     Limit(Limit),
-    /// Adds to a set; does not match if the set is full.
+    /// Adds the register to a set. Does not match if the set is full.
     Dynset(Dynset),
     /// Writes a log line.
     Log(Log),
-    /// Drops the packet and tells its sender. At prerouting since Linux 5.9.
+    /// Drops the packet and tells its sender. In prerouting since Linux 5.9.
     Reject(Reject),
     /// Ends the rule.
     Verdict(Verdict),
-    /// One that nfguard never writes.
+    /// An expression that nfguard never writes.
     Unknown {
-        /// The kernel's name of it.
+        /// The kernel's name of the expression.
         name: String,
-        /// Its attributes.
+        /// The bytes of its attributes.
         data: Vec<u8>,
     },
 }
 
 impl Expr {
-    /// The kernel's name of the expression.
+    /// Returns the kernel's name of the expression.
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
@@ -132,57 +132,57 @@ impl Expr {
 pub struct Reg(pub(crate) u8);
 
 impl Reg {
-    /// The register that a rule uses when one is enough.
+    /// The register of rules that need only one.
     pub const FIRST: Reg = Reg(0);
 
-    /// The register of this index, if there is one.
+    /// Returns the register of this index; `None` above 15.
     #[must_use]
     pub fn new(index: u8) -> Option<Reg> {
         (index < 16).then_some(Reg(index))
     }
 
-    /// 0 to 15.
+    /// Returns the index, 0 to 15.
     #[must_use]
     pub fn index(self) -> usize {
         usize::from(self.0)
     }
 }
 
-/// What `meta` loads.
+/// The property that `meta` loads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MetaKey {
-    /// 2 for IPv4, 10 for IPv6; one byte.
+    /// The IP version: 2 for IPv4, 10 for IPv6; one byte.
     Nfproto,
-    /// The transport protocol's number, extension headers skipped; one byte.
+    /// The number of the transport protocol, behind all extension headers; one byte.
     L4proto,
-    /// Name of the interface that the packet came in by, 16 bytes filled up with NUL.
+    /// The name of the interface that the packet came in by, 16 bytes filled up with NUL.
     Iifname,
-    /// Name of the interface that it will leave by.
+    /// The name of the interface that the packet leaves by, 16 bytes filled up with NUL.
     Oifname,
 }
 
-/// Which header `payload` reads.
+/// The header that `payload` reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Header {
-    /// IPv4 or IPv6.
+    /// The header of IPv4 or IPv6.
     Network,
-    /// TCP, UDP, ICMP and so on; does not match a fragment that has none.
+    /// The header of TCP, UDP, ICMP and so on. Does not match a later fragment, which has none.
     Transport,
 }
 
-/// What `ct` loads.
+/// The property of a connection that `ct` loads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CtKey {
-    /// A bit of [`ct_state`](crate::ct_state), native-endian u32.
+    /// A bit of [`ct_state`](crate::ct_state); a u32 in the machine's byte order.
     State,
-    /// Bits of [`ct_status`](crate::ct_status), native-endian u32.
+    /// Bits of [`ct_status`](crate::ct_status); a u32 in the machine's byte order.
     Status,
-    /// The destination port of the connection's first packet, before any DNAT; big endian, 2 bytes.
-    /// Match the protocol first: nft does not print it otherwise.
+    /// The destination port of the connection's first packet before any DNAT; two bytes, big
+    /// endian. Match the protocol first, otherwise nft does not print the expression.
     OriginalProtoDst,
 }
 
-/// How `cmp` compares.
+/// The comparison of `cmp`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CmpOp {
     /// Equal.
@@ -199,40 +199,40 @@ pub enum CmpOp {
     Gte,
 }
 
-/// A token bucket that counts packets: matches as long as it has a token.
+/// A token bucket that counts packets. It matches while it has a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Limit {
-    /// How many tokens come back per `seconds`.
+    /// The number of tokens that come back per `seconds`.
     pub packets: u64,
-    /// 1, 60, 3600, 86,400 or 604,800: what nft has words for.
+    /// 1, 60, 3600, 86,400 or 604,800, which nft has words for.
     pub seconds: u64,
-    /// How many tokens it has at first and at most.
+    /// The number of tokens at first and at most.
     pub burst: u32,
 }
 
-/// Puts a register into a set.
+/// Adds the key in a register to a set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dynset {
-    /// Where the key starts.
+    /// The register that the key starts at.
     pub reg: Reg,
     /// The set's name, in the same table.
     pub set: String,
-    /// Start the timeout again if it is in the set already.
+    /// Starts the timeout again if the key is in the set already.
     pub update: bool,
-    /// In place of the set's own timeout; milliseconds.
+    /// The element's timeout, in place of the set's, in whole milliseconds.
     pub timeout: Option<Duration>,
 }
 
-/// A log line, always with this prefix.
+/// Logs the packet with a prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
-    /// At most 127 bytes. nft's text has no way to say a quote or a dollar sign in it.
+    /// At most 127 bytes. nft's text cannot hold a quote or a dollar sign in it.
     pub prefix: String,
-    /// Where it goes.
+    /// The destination of the log line.
     pub to: LogTo,
 }
 
-/// Where log lines go.
+/// The destination of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LogTo {
     /// The kernel log at level `warning`, with TCP and IP options, which port scan detectors read.
@@ -241,26 +241,26 @@ pub enum LogTo {
     Group(u16),
 }
 
-/// How a packet's sender is told.
+/// The answer to the sender of a rejected packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reject {
     /// A TCP reset; only after matching TCP.
     TcpReset,
-    /// ICMP or ICMPv6 port unreachable, whichever fits.
+    /// Port unreachable of ICMP or ICMPv6, by the packet's version.
     PortUnreachable,
 }
 
-/// What becomes of the packet, or which chain goes on.
+/// What happens to the packet, or the chain that goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Goes on to the next base chain.
+    /// The packet goes on to the next base chain.
     Accept,
-    /// Is gone.
+    /// The packet is dropped.
     Drop,
-    /// Goes back to where the chain was jumped from.
+    /// The packet goes back to the rule behind the jump.
     Return,
-    /// Tries another chain and comes back if that has no verdict.
+    /// The packet goes through another chain, and comes back if that has no verdict.
     Jump(String),
-    /// Tries another chain and does not come back to this one.
+    /// The packet goes through another chain, and does not come back to this one.
     Goto(String),
 }

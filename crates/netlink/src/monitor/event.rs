@@ -1,4 +1,4 @@
-//! What the kernel tells of changes to the ruleset.
+//! An event of the ruleset, and how it is read.
 
 use crate::error::DecodeError;
 use crate::model::LiveElement;
@@ -8,66 +8,67 @@ use crate::wire::message::{INET, nft};
 use crate::wire::reply::{Replies, Reply};
 use crate::wire::uapi::*;
 
-/// One thing that has changed, in the order in which it did. Each commit ends with
+/// A change of the ruleset. Events come in the order of the changes, and each commit ends with
 /// [`RulesetEvent::Committed`].
 ///
-/// It is a hint: the kernel may lose some, and says then that it did. What holds is what is read.
+/// An event is a hint: the kernel may lose events, and reports [`RulesetEvent::Lost`] then. To know
+/// what holds, read the ruleset.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RulesetEvent {
-    /// Elements were added to a set, or live longer now.
+    /// Elements were added to a set, or their timeouts were renewed.
     Added {
         /// The table's name.
         table: String,
         /// The set's name.
         set: String,
-        /// With what was left of their lives at that moment.
+        /// The elements with the time that was left until each expires.
         elements: Vec<LiveElement>,
     },
-    /// Elements were removed from a set, not because their time was over.
+    /// Elements were removed from a set. An element that expires is not reported.
     Removed {
         /// The table's name.
         table: String,
         /// The set's name.
         set: String,
-        /// What they were.
+        /// The elements.
         elements: Vec<LiveElement>,
     },
     /// The table was removed.
     TableRemoved(String),
-    /// Something else of the table has changed.
+    /// Another part of the table was changed.
     Changed(String),
-    /// This process has done all since the last one of these.
+    /// A process committed all changes since the last event of this kind.
     Committed {
-        /// Its number.
+        /// The process's number.
         process: u32,
-        /// Its name, as far as the kernel keeps it.
+        /// The process's name, of which the kernel keeps 15 bytes.
         name: String,
     },
-    /// Some were lost.
+    /// Events were lost.
     Lost,
 }
 
 impl RulesetEvent {
-    /// Reads messages of the kernel; those about other families than `inet` are left out.
+    /// Reads messages of the kernel. Messages about other families than `inet` are left out.
     pub(crate) fn read(bytes: &[u8]) -> Result<Vec<RulesetEvent>, DecodeError> {
-        let mut all = Vec::new();
+        let mut events = Vec::new();
         for reply in Replies(bytes) {
             let reply = reply?;
             let Some(kind) = nft_kind(&reply) else { continue };
             let Some(attrs) = reply.attrs(nft(kind)) else { continue };
-            all.push(RulesetEvent::of(kind, attrs)?);
+            events.push(RulesetEvent::decode(kind, attrs)?);
         }
-        Ok(all)
+        Ok(events)
     }
 
-    fn of(kind: u16, attrs: Attrs<'_>) -> Result<RulesetEvent, DecodeError> {
+    fn decode(kind: u16, attrs: Attrs<'_>) -> Result<RulesetEvent, DecodeError> {
         if kind == NFT_MSG_NEWGEN {
             return committed(attrs);
         }
         let (mut table, mut second) = (String::new(), String::new());
         for attr in attrs {
             let attr = attr?;
-            // The same numbers in every kind of message.
+            // The attributes have the same numbers in every kind of message.
             match attr.kind {
                 NFTA_SET_ELEM_LIST_TABLE => table = attr.string(),
                 NFTA_SET_ELEM_LIST_SET => second = attr.string(),
@@ -89,7 +90,7 @@ impl RulesetEvent {
     }
 }
 
-/// Its type, if it is about nf_tables' `inet` family or the ruleset as a whole.
+/// Returns the message's type if it is about the `inet` family or the ruleset as a whole.
 fn nft_kind(reply: &Reply<'_>) -> Option<u16> {
     let family = *reply.body.first()?;
     let kind = reply.kind.checked_sub(nft(0)).filter(|kind| *kind < 0x100)?;

@@ -1,4 +1,4 @@
-//! Packets that rules have logged to an NFLOG group (nfnetlink_log).
+//! A packet that a rule has logged, and how it is read.
 
 use std::time::Duration;
 
@@ -8,44 +8,44 @@ use crate::wire::attr::Attrs;
 use crate::wire::reply::Replies;
 use crate::wire::uapi::*;
 
-/// A packet that a rule has logged.
+/// A packet that a rule has logged to an NFLOG group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoggedPacket {
-    /// Where the rule logs to.
+    /// The NFLOG group.
     pub group: u16,
-    /// One more than that of the group's packet before it, unless some were lost in between.
+    /// The packet's number in its group. A gap between two numbers means lost packets.
     pub number: Option<u32>,
-    /// Since 1970, where the kernel has noted it.
+    /// The time since 1970, if the kernel has noted it.
     pub time: Option<Duration>,
-    /// Where the rule stands.
+    /// The hook of the rule's chain.
     pub hook: Option<Hook>,
-    /// The number of the interface that it came by.
+    /// The index of the interface that the packet came in by.
     pub in_interface: Option<u32>,
-    /// The number of the interface that it leaves by.
+    /// The index of the interface that the packet leaves by.
     pub out_interface: Option<u32>,
-    /// What the rule calls it.
+    /// The rule's log prefix.
     pub prefix: String,
-    /// From the IP header on, and not all of it.
+    /// The start of the packet, from its IP header on.
     pub packet: Vec<u8>,
 }
 
 impl LoggedPacket {
-    /// Reads messages of the kernel; those that tell of something else are left out.
+    /// Reads messages of the kernel. Messages that hold no packet are left out.
     ///
     /// # Errors
-    /// They are not what the kernel would send.
+    /// The bytes are not what a kernel would send.
     pub fn read(bytes: &[u8]) -> Result<Vec<LoggedPacket>, DecodeError> {
-        let mut all = Vec::new();
+        let mut packets = Vec::new();
         for reply in Replies(bytes) {
             let reply = reply?;
             if let Some(attrs) = reply.attrs(NFNL_SUBSYS_ULOG << 8 | NFULNL_MSG_PACKET) {
                 // The group stands in the head, behind family and version.
                 let group = reply.body.get(2..).and_then(|rest| rest.first_chunk());
                 let group = group.copied().map(u16::from_be_bytes).unwrap_or_default();
-                all.push(LoggedPacket::decode(group, attrs)?);
+                packets.push(LoggedPacket::decode(group, attrs)?);
             }
         }
-        Ok(all)
+        Ok(packets)
     }
 
     fn decode(group: u16, attrs: Attrs<'_>) -> Result<LoggedPacket, DecodeError> {
@@ -62,7 +62,7 @@ impl LoggedPacket {
         for attr in attrs {
             let attr = attr?;
             match attr.kind {
-                // Two bytes of the protocol before it.
+                // Behind two bytes of the protocol.
                 NFULA_PACKET_HDR => {
                     logged.hook =
                         attr.value.get(2).and_then(|hook| Hook::from_number(u32::from(*hook)));

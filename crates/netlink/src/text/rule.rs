@@ -1,7 +1,7 @@
-//! Expressions back to the words of a rule.
+//! A rule in nft's words, from its expressions.
 //!
-//! The kernel's rule says "load, mask, compare"; nft's says `ip saddr 192.0.2.0/24`. So this walks
-//! over the expressions and remembers, for each register, in which words it was loaded.
+//! The kernel's rule is "load, mask, compare", nft's is `ip saddr 192.0.2.0/24`. So the printer walks
+//! over the expressions, and keeps for each register the words of what was loaded.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::symbols::{
     NFPROTO_IPV4, NFPROTO_IPV6, PROTOCOLS, ct_state, ct_status, fib_type, protocol, tcp_flag,
 };
 
-/// One rule in one line, with its comment.
+/// Returns a rule in one line, with its comment.
 #[must_use]
 pub fn rule(rule: &Rule) -> String {
     let mut printer = Printer::default();
@@ -28,12 +28,12 @@ pub fn rule(rule: &Rule) -> String {
 #[derive(Default)]
 struct Printer {
     words: Vec<String>,
-    registers: BTreeMap<Reg, Loaded>,
-    /// Loaded since the last match: more than one is a concatenation.
+    registers: BTreeMap<Reg, Field>,
+    /// Registers loaded since the last match. More than one make a concatenation.
     fresh: Vec<Reg>,
     family: Option<u8>,
     protocol: Option<u8>,
-    /// Protocol matches that nft would not print, because the next match implies them.
+    /// Protocol matches that nft does not print if the next match implies them.
     implied: Vec<(Layer, String)>,
     /// Set by `>=`, so that a following `<=` of the same register makes a range.
     range_of: Option<Reg>,
@@ -45,9 +45,9 @@ enum Layer {
     Transport,
 }
 
-/// What a register was loaded with.
+/// The words of what a register holds.
 #[derive(Clone)]
-struct Loaded {
+struct Field {
     words: String,
     kind: Kind,
     mask: Option<Vec<u8>>,
@@ -127,7 +127,7 @@ impl Printer {
                 self.word(format!("log prefix {} {to}", quoted(&log.prefix)));
             }
             Expr::Reject(Reject::TcpReset) => self.word("reject with tcp reset".to_owned()),
-            // Where the family is known, nft would take the bare word for that family's own code.
+            // After a match of the family, nft takes the bare word as that family's own code.
             Expr::Reject(Reject::PortUnreachable) if self.family.is_some() => {
                 self.word("reject with icmpx port-unreachable".to_owned());
             }
@@ -144,12 +144,12 @@ impl Printer {
     }
 
     fn load(&mut self, reg: Reg, (words, kind): (String, Kind)) {
-        self.registers.insert(reg, Loaded { words, kind, mask: None });
+        self.registers.insert(reg, Field { words, kind, mask: None });
         self.fresh.push(reg);
     }
 
-    /// The length of the address of which these bytes are the start: a prefix of whole bytes is
-    /// compared without a mask.
+    /// Returns the length of the whole address if these bytes are its start. A prefix of whole bytes
+    /// is compared without a mask.
     fn whole(&self, header: Header, offset: u32, len: u32) -> u32 {
         match (header, self.family, offset, len) {
             (Header::Network, Some(NFPROTO_IPV4), 12 | 16, 1..4) => 4,
@@ -158,8 +158,8 @@ impl Printer {
         }
     }
 
-    /// A header's field by its place, given the protocols that were matched before. Its own match
-    /// then implies theirs.
+    /// Returns the name of a header's field, by its offset and the protocols that were matched
+    /// before. The match of the field implies theirs.
     fn payload(&mut self, header: Header, offset: u32, len: u32) -> (String, Kind) {
         let address = |words: &str, kind| Some((words.to_owned(), Kind::Key(kind)));
         let known = match (header, self.family, self.protocol, offset, len) {
@@ -273,7 +273,7 @@ impl Printer {
         }
     }
 
-    /// The left side of a lookup: all that was loaded for it, with its masks.
+    /// Returns the left side of a lookup: all fields of its key with their masks.
     fn left(&self, reg: Reg) -> String {
         let fresh: Vec<_> = self.fresh.iter().filter(|fresh| **fresh >= reg).collect();
         match fresh.as_slice() {
@@ -293,7 +293,7 @@ impl Printer {
         }
     }
 
-    /// Only the last match of a layer is implied by what comes after it.
+    /// Keeps a match that the next one may imply. Only the last match of a layer can be implied.
     fn imply(&mut self, layer: Layer, words: String) {
         if self.implied.iter().any(|(implied, _)| *implied == layer) {
             self.flush();
@@ -338,7 +338,7 @@ fn right(kind: Kind, data: &[u8]) -> String {
             family_words(*family).trim_start_matches("meta nfproto ").to_owned()
         }
         (Kind::Protocol, [number]) => protocol_word(*number),
-        // A name that is not filled up with NUL is the start of one.
+        // A name without NULs at its end is the start of a name.
         (Kind::Name, _) => {
             let text = String::from_utf8_lossy(data);
             let name = text.trim_end_matches('\0');

@@ -13,20 +13,20 @@ const NESTED: u16 = 0x8000;
 
 /// Appends attributes to one message.
 ///
-/// A value or a nest longer than an attribute can be (65,535 bytes with its header) is remembered,
-/// and [`Writer::finish`] then fails, so callers need not check each step.
+/// If a value or a nest is longer than an attribute can be (65,535 bytes with its header), then
+/// [`Writer::finish`] fails. So callers need not check each step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Writer {
     bytes: Vec<u8>,
     too_long: Option<u16>,
 }
 
-/// Enough for a transaction of one or two operations.
-const ROOM: usize = 512;
+/// Room for a transaction of one or two operations.
+const INITIAL_BYTES: usize = 512;
 
 impl Default for Writer {
     fn default() -> Writer {
-        Writer::with_room(ROOM)
+        Writer::with_room(INITIAL_BYTES)
     }
 }
 
@@ -39,7 +39,7 @@ impl Writer {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// What another one has written.
+    /// Appends what another writer has written.
     pub(crate) fn append(&mut self, other: &Writer) {
         self.raw(&other.bytes);
         self.too_long = self.too_long.or(other.too_long);
@@ -59,7 +59,7 @@ impl Writer {
         self.close(at, kind);
     }
 
-    /// A string with the NUL at its end that the kernel's own strings have.
+    /// Writes a string with a NUL at its end, as the kernel's own strings have.
     pub(crate) fn string(&mut self, kind: u16, value: &str) {
         let at = self.open(kind);
         self.bytes.extend_from_slice(value.as_bytes());
@@ -71,7 +71,7 @@ impl Writer {
         self.bytes(kind, &[value]);
     }
 
-    /// nf_tables numbers are big endian.
+    /// Writes a number big endian, as nf_tables has all numbers.
     pub(crate) fn u16(&mut self, kind: u16, value: u16) {
         self.bytes(kind, &value.to_be_bytes());
     }
@@ -84,7 +84,7 @@ impl Writer {
         self.bytes(kind, &value.to_be_bytes());
     }
 
-    /// A duration in milliseconds, as nf_tables has all of them.
+    /// Writes a duration in milliseconds, as nf_tables has all durations.
     pub(crate) fn millis(&mut self, kind: u16, duration: Duration) {
         self.u64(kind, u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
     }
@@ -95,24 +95,24 @@ impl Writer {
         self.close(at, kind);
     }
 
-    /// The message's payload, or the type of the first attribute that was too long.
+    /// Returns the bytes, or the type of the first attribute that was too long.
     pub(crate) fn finish(self) -> Result<Vec<u8>, u16> {
         self.too_long.map_or(Ok(self.bytes), Err)
     }
 
-    /// The type of the first attribute that was too long.
+    /// Returns the type of the first attribute that was too long.
     pub(crate) fn too_long(&self) -> Option<u16> {
         self.too_long
     }
 
-    /// In place of what was written there.
+    /// Replaces the bytes at an offset.
     pub(crate) fn put(&mut self, at: usize, bytes: &[u8]) {
         if let Some(place) = self.bytes.get_mut(at..at + bytes.len()) {
             place.copy_from_slice(bytes);
         }
     }
 
-    /// A comment as nft's own user data (libnftnl's `udata.h`).
+    /// Writes a comment as nft's own user data (libnftnl's `udata.h`).
     pub(crate) fn comment(&mut self, kind: u16, text: &str) {
         let at = self.open(kind);
         userdata::push_string(&mut self.bytes, userdata::COMMENT, text);
@@ -132,7 +132,7 @@ impl Writer {
             Ok(len) => self.put(at, &len.to_ne_bytes()),
             Err(_) => self.too_long = self.too_long.or(Some(kind)),
         }
-        // Mostly nothing, and then a call less.
+        // Mostly there is no padding, which saves a call.
         let padded = self.bytes.len().next_multiple_of(4);
         if padded > self.bytes.len() {
             self.bytes.resize(padded, 0);
@@ -140,7 +140,7 @@ impl Writer {
     }
 }
 
-/// One attribute, with the flags taken off its type.
+/// An attribute without the flags of its type.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Attr<'a> {
     pub(crate) kind: u16,
@@ -160,7 +160,7 @@ impl<'a> Attr<'a> {
         self.array().map(u32::from_be_bytes)
     }
 
-    /// In the machine's own byte order, as generic netlink numbers are.
+    /// Returns a number in the machine's own byte order, as netlink's own numbers are.
     pub(crate) fn u32_native(&self) -> Result<u32, DecodeError> {
         self.array().map(u32::from_ne_bytes)
     }
@@ -173,8 +173,8 @@ impl<'a> Attr<'a> {
         self.array().map(u128::from_be_bytes)
     }
 
-    /// A string, up to its NUL. Names come from whoever made the object, so bytes that are not
-    /// UTF-8 are replaced and not an error.
+    /// Returns a string up to its NUL. Other programs choose names too, so bytes that are not UTF-8
+    /// are replaced and no error.
     pub(crate) fn string(&self) -> String {
         let text = self.value.split(|byte| *byte == 0).next().unwrap_or_default();
         String::from_utf8_lossy(text).into_owned()
@@ -193,7 +193,7 @@ impl<'a> Attr<'a> {
     }
 }
 
-/// Reads attributes one after the other; ends after the first error.
+/// Reads attributes one after the other, and ends after the first error.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Attrs<'a>(pub(crate) &'a [u8]);
 
@@ -215,6 +215,12 @@ impl<'a> Iterator for Attrs<'a> {
 }
 
 impl<'a> Attrs<'a> {
+    /// Returns the first string of this type; an empty one if there is none.
+    pub(crate) fn first_string(self, kind: u16) -> String {
+        let found = self.filter_map(Result::ok).find(|attr| attr.kind == kind);
+        found.map(|attr| attr.string()).unwrap_or_default()
+    }
+
     fn split(&mut self) -> Option<Attr<'a>> {
         let (len, rest) = self.0.split_first_chunk::<2>()?;
         let (kind, _) = rest.split_first_chunk::<2>()?;
@@ -231,12 +237,12 @@ impl<'a> Attrs<'a> {
 pub(crate) mod userdata {
     /// The type of a comment, in tables, chains, rules, set elements and objects.
     pub(crate) const COMMENT: u8 = 0;
-    /// The types that a set's user data has.
+    /// The types of a set's user data.
     pub(crate) const SET_KEY_BYTEORDER: u8 = 0;
     pub(crate) const SET_COMMENT: u8 = 7;
 
-    /// Appends a string with its NUL; what does not fit the length byte is cut off, which the
-    /// model's stated bounds rule out.
+    /// Appends a string with its NUL. A string that does not fit the length byte is cut off; the
+    /// model's bounds rule that out.
     pub(crate) fn push_string(out: &mut Vec<u8>, kind: u8, text: &str) {
         let text = text.as_bytes().get(..254).unwrap_or(text.as_bytes());
         out.extend([kind, u8::try_from(text.len() + 1).unwrap_or(u8::MAX)]);
@@ -244,7 +250,7 @@ pub(crate) mod userdata {
         out.push(0);
     }
 
-    /// The string of this type, if there is one; whatever else is there is not ours to judge.
+    /// Returns the string of this type, if there is one, and skips everything else.
     pub(crate) fn find_string(mut bytes: &[u8], kind: u8) -> Option<String> {
         while let Some(([found, len], rest)) = bytes.split_first_chunk::<2>() {
             let (value, rest) = rest.split_at_checked(usize::from(*len))?;

@@ -1,4 +1,4 @@
-//! A transaction as one batch, and what the kernel answers to it.
+//! A transaction as one batch, and the kernel's answer to it.
 
 use std::ops::Range;
 
@@ -7,8 +7,8 @@ use crate::model::{Expr, Verdict};
 use crate::transaction::{Op, Transaction};
 use crate::wire::attr::{Attrs, Writer};
 use crate::wire::message::{
-    ACK, APPEND, CREATE, EXCL, FLAGS, INET, PAYLOAD, REQUEST, SUBSYSTEM, errno, header, message,
-    nft,
+    ACK, APPEND, CREATE, EXCL, FLAGS_OFFSET, INET, PAYLOAD_OFFSET, REQUEST, SUBSYSTEM, errno,
+    header, message, nft,
 };
 use crate::wire::object::OWNER_FLAGS;
 use crate::wire::reply::{Outcome, Replies};
@@ -20,20 +20,21 @@ const BATCH_END: u16 = 17;
 /// `NFNL_BATCH_GENID`.
 const BATCH_GENID: u16 = 1;
 
-/// Keys that one message can delete: at most 40 bytes each, a concatenation of two addresses.
-const KEYS_AT_ONCE: usize = 1500;
+/// Number of keys in one message. A key has at most 40 bytes, as a concatenation of two addresses.
+const MAX_KEYS_PER_MESSAGE: usize = 1500;
 
-/// A transaction as the bytes of one send, and which bytes are whose.
+/// A transaction as the bytes of one send, and the operation of each of its messages.
 pub(crate) struct Batch<'a> {
     transaction: &'a Transaction,
     pub(crate) bytes: Vec<u8>,
     begin_seq: u32,
-    /// One for each message between begin and end: its operation and where it stands.
+    /// For each message between begin and end the index of its operation, and its place in the bytes.
     sent: Vec<(usize, Range<usize>)>,
 }
 
 impl<'a> Batch<'a> {
-    /// `generation`: commit only if the ruleset is still this one.
+    /// Encodes a transaction. With a generation, the kernel commits it only if the ruleset still has
+    /// that generation.
     pub(crate) fn encode(
         transaction: &'a Transaction,
         generation: Option<u32>,
@@ -63,7 +64,7 @@ impl<'a> Batch<'a> {
             }
         }
         if let Some((start, flags)) = last {
-            out.put(start + FLAGS, &(flags | ACK).to_ne_bytes());
+            out.put(start + FLAGS_OFFSET, &(flags | ACK).to_ne_bytes());
         }
         let end_seq = begin_seq.wrapping_add(1).wrapping_add(batch.messages());
         message(&mut out, header(0, BATCH_END, REQUEST, end_seq, of_batch), |_| {});
@@ -71,13 +72,13 @@ impl<'a> Batch<'a> {
         Ok(batch)
     }
 
-    /// How many messages stand between begin and end.
+    /// Returns the number of messages between begin and end.
     pub(crate) fn messages(&self) -> u32 {
         u32::try_from(self.sent.len()).unwrap_or(u32::MAX)
     }
 
-    /// Whether the kernel did it: no error in the whole answer, and the last message, if there is
-    /// one, acknowledged.
+    /// Returns success if the whole answer has no error, and the last message, if there is one, is
+    /// acknowledged.
     pub(crate) fn judge(&self, answer: &[u8]) -> Result<(), Error> {
         let mut refusals = Vec::new();
         let mut acknowledged = self.sent.is_empty();
@@ -89,7 +90,7 @@ impl<'a> Batch<'a> {
                 continue;
             }
             match (outcome.errno, reply.seq == self.begin_seq) {
-                // Of one operation it means a table that another process owns.
+                // EPERM of one operation means a table that another process owns.
                 (errno::EPERM, true) => return Err(Error::Permission),
                 (errno::ERESTART, _) => return Err(Error::Interrupted),
                 (errno::EOPNOTSUPP, true) => {
@@ -103,7 +104,7 @@ impl<'a> Batch<'a> {
         match (refusals.is_empty(), acknowledged) {
             (false, _) => Err(Error::Refused(refusals)),
             (true, true) => Ok(()),
-            (true, false) => Err(Error::Unknown),
+            (true, false) => Err(Error::AnswerLost),
         }
     }
 
@@ -132,21 +133,21 @@ impl Transaction {
     }
 }
 
-/// Whether this is all that the kernel answers to a batch: the last operation acknowledged, and
-/// nothing said of those before it. It answers in the order of the operations, and only the last
-/// one asks for an answer.
+/// Returns whether this is the whole answer to a batch: an acknowledgement of the last operation and
+/// nothing else. The kernel answers in the order of the operations, and only the last one asks for
+/// an answer.
 pub(crate) fn is_done(request: &[u8], first_answer: &[u8]) -> bool {
     let mut replies = Replies(first_answer);
     let (Some(Ok(reply)), None) = (replies.next(), replies.next()) else { return false };
     let seq = |header: &[u8]| header.get(8..12)?.try_into().ok().map(u32::from_ne_bytes);
-    let end = request.len().checked_sub(PAYLOAD).and_then(|end| request.get(end..));
+    let end = request.len().checked_sub(PAYLOAD_OFFSET).and_then(|end| request.get(end..));
     let is_batch = request.get(4..6) == Some(BATCH_BEGIN.to_ne_bytes().as_slice());
     is_batch
         && end.and_then(seq) == Some(reply.seq.wrapping_add(1))
         && matches!(reply.outcome(), Ok(Some(Outcome { errno: 0, .. })))
 }
 
-/// Takes one message: kind, flags, and what writes its payload.
+/// Takes one message: its type, its flags, and the function that writes its attributes.
 type Message<'m> = dyn FnMut(u16, u16, &dyn Fn(&mut Writer)) + 'm;
 
 /// Hands each message of an operation to `one`.
@@ -198,7 +199,7 @@ fn encode_op(table: &str, index: usize, op: &Op, one: &mut Message<'_>) {
             }
         }
         Op::DeleteElements { set, keys } => {
-            for keys in keys.chunks(KEYS_AT_ONCE) {
+            for keys in keys.chunks(MAX_KEYS_PER_MESSAGE) {
                 one(NFT_MSG_DELSETELEM, 0, &|out| element::encode_keys(out, table, set, keys));
             }
         }
@@ -217,10 +218,10 @@ fn encode_op(table: &str, index: usize, op: &Op, one: &mut Message<'_>) {
     }
 }
 
-/// Where in an operation the kernel's offset points to.
+/// Names the place in an operation that the kernel's offset points to.
 fn place(op: &Op, bytes: &[u8], offset: u32) -> Option<String> {
     let offset = usize::try_from(offset).ok()?;
-    let (kind, start, value) = attribute_at(bytes.get(PAYLOAD..)?, PAYLOAD, offset)?;
+    let (kind, start, value) = attribute_at(bytes.get(PAYLOAD_OFFSET..)?, PAYLOAD_OFFSET, offset)?;
     match op {
         Op::AddRule { rule, .. } if kind == NFTA_RULE_EXPRESSIONS => {
             let index = element_at(value, start, offset)?;
@@ -244,7 +245,7 @@ fn place(op: &Op, bytes: &[u8], offset: u32) -> Option<String> {
     }
 }
 
-/// The attribute that holds this offset: its type, where its value starts, its value.
+/// Returns the attribute that holds this offset: its type, the offset of its value, its value.
 fn attribute_at(attrs: &[u8], base: usize, offset: usize) -> Option<(u16, usize, &[u8])> {
     let mut start = base;
     for attr in Attrs(attrs) {

@@ -6,10 +6,10 @@ use crate::wire::batch::Batch;
 use crate::wire::message::Request;
 use crate::wire::reply::{Replies, Reply};
 
-/// How many requests go out at once: their answers surely fit the receive buffer (about 250 do).
+/// Number of requests in one send. Their answers fit the receive buffer, which holds about 250.
 pub(crate) const MAX_REQUESTS_PER_SEND: usize = 100;
 
-/// Sends one request and hands each part of the answer over. A part holds whole messages.
+/// Sends a request and hands the answer over part by part. A part holds whole messages.
 type Exchange = Box<dyn FnMut(&[u8], &mut dyn FnMut(&[u8])) -> Result<(), Error> + Send>;
 
 /// A netlink socket, or a function in its place.
@@ -42,7 +42,7 @@ impl Channel {
 
     /// Sends a request and hands each message of its answer to `each`.
     ///
-    /// Fails with [`Error::Unknown`] if the answer has no end. After an error of `each` the rest of
+    /// Fails with [`Error::AnswerLost`] if the answer has no end. After an error of `each` the rest of
     /// the answer is received and not read.
     pub(crate) fn ask(
         &mut self,
@@ -66,7 +66,7 @@ impl Channel {
             }
         })?;
         outcome?;
-        if has_end { Ok(()) } else { Err(Error::Unknown) }
+        if has_end { Ok(()) } else { Err(Error::AnswerLost) }
     }
 
     /// Sends all requests at once, none of them for a dump, and hands each message of the answer

@@ -7,41 +7,41 @@ use crate::model::{Element, Key, LiveElement, Set};
 use crate::wire::attr::{Attrs, Writer, userdata};
 use crate::wire::uapi::*;
 
-/// Most bytes of elements in one message: what an attribute can hold, less room for its header.
-const MESSAGE_BYTES: usize = 65_500;
+/// Most bytes of elements in one message: the length of an attribute, less room for its header.
+const MAX_LIST_BYTES: usize = 65_500;
 
-/// Headers around an element's key.
-const KEY_BYTES: usize = 12;
+/// Length of the headers around an element's key.
+const KEY_OVERHEAD_BYTES: usize = 12;
 
-/// Elements of a set without intervals, written down as messages have them: of a long list none
-/// takes an allocation of its own.
+/// Elements of a set without intervals, encoded as messages hold them. So an element of a long list
+/// takes no allocation of its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Elements {
-    /// For one message each.
+    /// The elements of each message.
     parts: Vec<Writer>,
 }
 
-/// What elements have besides their keys, written down once for all that have the same.
+/// Timeout and comment of elements, encoded once for all elements that have the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attached(Writer);
+pub struct ElementOptions(Writer);
 
-impl Attached {
-    /// How long they live, in place of the set's own timeout, and a comment of at most 127 bytes.
+impl ElementOptions {
+    /// Encodes a timeout, in place of the set's own, and a comment of at most 127 bytes.
     #[must_use]
-    pub fn new(timeout: Option<Duration>, comment: Option<&str>) -> Attached {
+    pub fn new(timeout: Option<Duration>, comment: Option<&str>) -> ElementOptions {
         let mut out = Writer::default();
-        encode_attached(&mut out, timeout, comment);
-        Attached(out)
+        encode_options(&mut out, timeout, comment);
+        ElementOptions(out)
     }
 }
 
 impl Elements {
-    /// One more.
-    pub fn push(&mut self, key: &[u8], Attached(attached): &Attached) {
-        let bytes = KEY_BYTES + key.len().next_multiple_of(4) + attached.len();
+    /// Appends an element.
+    pub fn push(&mut self, key: &[u8], ElementOptions(options): &ElementOptions) {
+        let bytes = KEY_OVERHEAD_BYTES + key.len().next_multiple_of(4) + options.len();
         match self.parts.last() {
             None => self.parts.push(Writer::default()),
-            Some(full) if full.len() + bytes > MESSAGE_BYTES => {
+            Some(full) if full.len() + bytes > MAX_LIST_BYTES => {
                 self.parts.push(Writer::with_room(full.len()));
             }
             Some(_) => {}
@@ -49,12 +49,12 @@ impl Elements {
         if let Some(part) = self.parts.last_mut() {
             part.nest(NFTA_LIST_ELEM, |out| {
                 encode_key(out, key);
-                out.append(attached);
+                out.append(options);
             });
         }
     }
 
-    /// What each message holds.
+    /// Returns the encoded elements of each message.
     pub(crate) fn parts(&self) -> &[Writer] {
         &self.parts
     }
@@ -67,7 +67,7 @@ impl Elements {
     }
 }
 
-/// A message of elements that `fill` writes.
+/// Encodes a list of elements that `fill` writes.
 pub(crate) fn encode_list(
     out: &mut Writer,
     table: &str,
@@ -86,10 +86,10 @@ pub(crate) fn encode_element(out: &mut Writer, Element { key, timeout, comment }
     };
     out.nest(NFTA_LIST_ELEM, |out| {
         encode_key(out, first);
-        encode_attached(out, *timeout, comment.as_deref());
+        encode_options(out, *timeout, comment.as_deref());
     });
-    // An interval is two elements: its first key, and the one after its last. One that reaches to
-    // the end of the key's range has no second.
+    // An interval is two elements: its first key, and the key after its last. An interval that
+    // reaches to the highest key has only the first.
     if let Some(end) = end {
         out.nest(NFTA_LIST_ELEM, |out| {
             encode_key(out, &end);
@@ -98,7 +98,7 @@ pub(crate) fn encode_element(out: &mut Writer, Element { key, timeout, comment }
     }
 }
 
-/// A message that names elements by their keys: to delete them, or to ask for them.
+/// Encodes elements by their keys, to delete them or to ask for them.
 pub(crate) fn encode_keys(out: &mut Writer, table: &str, set: &str, keys: &[impl AsRef<[u8]>]) {
     encode_list(out, table, set, |out| {
         for key in keys {
@@ -111,7 +111,7 @@ fn encode_key(out: &mut Writer, key: &[u8]) {
     out.nest(NFTA_SET_ELEM_KEY, |out| out.bytes(NFTA_DATA_VALUE, key));
 }
 
-fn encode_attached(out: &mut Writer, timeout: Option<Duration>, comment: Option<&str>) {
+fn encode_options(out: &mut Writer, timeout: Option<Duration>, comment: Option<&str>) {
     if let Some(timeout) = timeout {
         out.millis(NFTA_SET_ELEM_TIMEOUT, timeout);
     }
@@ -120,7 +120,7 @@ fn encode_attached(out: &mut Writer, timeout: Option<Duration>, comment: Option<
     }
 }
 
-/// Splits elements so that each part fits one message.
+/// Splits elements into parts that each fit one message.
 pub(crate) fn chunks(elements: &[Element]) -> impl Iterator<Item = &[Element]> {
     let mut rest = elements;
     std::iter::from_fn(move || {
@@ -129,7 +129,7 @@ pub(crate) fn chunks(elements: &[Element]) -> impl Iterator<Item = &[Element]> {
             .iter()
             .take_while(|element| {
                 bytes += encoded_len(element);
-                bytes <= MESSAGE_BYTES
+                bytes <= MAX_LIST_BYTES
             })
             .count();
         let (chunk, later) = rest.split_at_checked(fitting.max(1))?;
@@ -138,25 +138,25 @@ pub(crate) fn chunks(elements: &[Element]) -> impl Iterator<Item = &[Element]> {
     })
 }
 
-/// Bytes that [`encode_element`] writes, at most.
+/// Returns the most bytes that [`encode_element`] writes.
 fn encoded_len(element: &Element) -> usize {
     let (key, ends) = match &element.key {
         Key::Value(key) => (key, 0),
         Key::Range(key, _) => (key, 1),
     };
-    let key = KEY_BYTES + key.len().next_multiple_of(4);
+    let key = KEY_OVERHEAD_BYTES + key.len().next_multiple_of(4);
     let comment = element.comment.as_ref().map_or(0, |text| text.len() + 10);
     key + 12 + comment + ends * (key + 8)
 }
 
-/// The elements of one set, as the kernel's messages have them.
+/// The elements of a set as the kernel's messages have them.
 #[derive(Debug, Default)]
 pub(crate) struct RawElements(Vec<RawElement>);
 
 #[derive(Debug)]
 struct RawElement {
     key: Vec<u8>,
-    /// The end of an interval.
+    /// The element is the end of an interval.
     is_end: bool,
     timeout: Option<Duration>,
     expires_in: Option<Duration>,
@@ -176,7 +176,7 @@ impl RawElements {
         Ok(())
     }
 
-    /// As the model has them: in an interval set a start and the next end are one range.
+    /// Returns the elements of the model. In an interval set a start and the next end make a range.
     pub(crate) fn finish(mut self, set: &Set) -> Vec<Element> {
         self.sort();
         let mut elements: Vec<Element> = Vec::new();
@@ -187,7 +187,7 @@ impl RawElements {
                     *last = predecessor(&key);
                     open = false;
                 }
-                // nft marks the keys below the first range by an end of their own.
+                // nft marks the keys below the first range by an end without a start.
                 (true, _) => {}
                 (false, _) => {
                     let key = if set.interval {
@@ -204,7 +204,7 @@ impl RawElements {
         elements
     }
 
-    /// Of a set without intervals, with what is left of each one's life.
+    /// Returns the elements of a set without intervals, with the time until each expires.
     pub(crate) fn live(mut self) -> Vec<LiveElement> {
         self.sort();
         let live = |RawElement { key, timeout, expires_in, comment, .. }| LiveElement {
@@ -214,7 +214,7 @@ impl RawElements {
         self.0.into_iter().map(live).collect()
     }
 
-    /// By key; where one range ends as the next begins, the end comes first. A dump may tell of an
+    /// Sorts by key. If one range ends where the next begins, the end comes first. A dump may hold an
     /// element twice.
     fn sort(&mut self) {
         self.0.sort_by(|a, b| a.key.cmp(&b.key).then(b.is_end.cmp(&a.is_end)));
@@ -249,7 +249,7 @@ fn decode_element(attrs: Attrs<'_>) -> Result<RawElement, DecodeError> {
     Ok(RawElement { key, is_end, timeout, expires_in, comment })
 }
 
-/// The key after this one in big-endian order; `None` after the last.
+/// Returns the next key in big-endian order; `None` after the last.
 fn successor(key: &[u8]) -> Option<Vec<u8>> {
     let mut key = key.to_vec();
     for byte in key.iter_mut().rev() {

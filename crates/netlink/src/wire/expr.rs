@@ -11,7 +11,8 @@ use crate::wire::attr::{Attr, Attrs, Writer};
 use crate::wire::uapi::*;
 
 impl Reg {
-    /// The kernel prints an aligned register by its 128-bit name, so that is what we send.
+    /// Returns the kernel's number. The kernel prints an aligned register by its 128-bit name, so this
+    /// is that name.
     fn number(self) -> u32 {
         let index = u32::from(self.0);
         if index % 4 == 0 { NFT_REG_1 + index / 4 } else { NFT_REG32_00 + index }
@@ -42,10 +43,10 @@ impl Expr {
             Expr::Bitwise { reg, mask, xor } => compare::encode_bitwise(out, *reg, mask, xor),
             Expr::Cmp { reg, op, data } => compare::encode_cmp(out, *reg, *op, data),
             Expr::Lookup { reg, set, inverted } => {
-                compare::encode_lookup(out, *reg, set, *inverted)
+                compare::encode_lookup(out, *reg, set, *inverted);
             }
             Expr::Counter(name) => action::encode_counter(out, name),
-            // Without attributes it starts at zero.
+            // Without attributes the counter starts at zero.
             Expr::Count => {}
             Expr::Limit(limit) => limit.encode(out),
             Expr::Dynset(dynset) => dynset.encode(out),
@@ -89,12 +90,12 @@ impl Expr {
     }
 }
 
-/// The attributes of one expression by number. A decoder asks for what it knows and answers `None`
-/// for anything it would lose.
+/// The attributes of one expression by number. A decoder asks for those that it knows, and returns
+/// `None` if it would lose any other.
 struct Fields<'a>(Vec<Attr<'a>>);
 
 impl<'a> Fields<'a> {
-    /// `None` if an attribute is there twice.
+    /// Reads the attributes; `None` if one of them occurs twice.
     fn read(data: &'a [u8]) -> Result<Option<Fields<'a>>, DecodeError> {
         let attrs = Attrs(data).collect::<Result<Vec<_>, _>>()?;
         let unique = attrs
@@ -120,19 +121,20 @@ impl<'a> Fields<'a> {
         self.attr(kind).map(Attr::string)
     }
 
-    /// The bytes of a nested `NFTA_DATA_VALUE`.
+    /// Returns the bytes of a nested `NFTA_DATA_VALUE`.
     fn data(&self, kind: u16) -> Option<Vec<u8>> {
         let mut inner = self.attr(kind)?.nested();
         let value = inner.next()?.ok().filter(|attr| attr.kind == NFTA_DATA_VALUE)?;
         inner.next().is_none().then(|| value.value.to_vec())
     }
 
+    /// Succeeds if there are no other attributes.
     fn only(&self, kinds: &[u16]) -> Option<()> {
         self.0.iter().all(|attr| kinds.contains(&attr.kind)).then_some(())
     }
 
-    /// As [`Fields::only`], but the attributes named second may be there if they are all zeros:
-    /// newer kernels dump defaults that older ones do not.
+    /// Succeeds as [`Fields::only`] does, or if the attributes of `zero` are all zeros: newer kernels
+    /// dump defaults that older ones do not.
     fn only_or_zero(&self, kinds: &[u16], zero: &[u16]) -> Option<()> {
         let is_zero = |attr: &Attr<'_>| attr.value.iter().all(|byte| *byte == 0);
         self.0

@@ -31,7 +31,7 @@ pub(crate) fn encode_table(
     }
 }
 
-/// Name, comment and flags only.
+/// Decodes name, comment and flags.
 pub(crate) fn decode_table(attrs: Attrs<'_>) -> Result<Table, DecodeError> {
     let mut table = Table::default();
     for attr in attrs {
@@ -45,11 +45,11 @@ pub(crate) fn decode_table(attrs: Attrs<'_>) -> Result<Table, DecodeError> {
             _ => {}
         }
     }
-    named("table", &table.name)?;
+    check_name("table", &table.name)?;
     Ok(table)
 }
 
-/// Everything but the rules.
+/// Encodes everything but the rules.
 pub(crate) fn encode_chain(out: &mut Writer, table: &str, chain: &Chain) {
     out.string(NFTA_CHAIN_TABLE, table);
     out.string(NFTA_CHAIN_NAME, &chain.name);
@@ -70,7 +70,7 @@ pub(crate) fn decode_chain(attrs: Attrs<'_>) -> Result<Chain, DecodeError> {
     decode_chain_of(attrs, FILTER)
 }
 
-/// As [`decode_chain`], of another type of base chains than nfguard makes.
+/// Decodes a chain as [`decode_chain`] does, with base chains of another type.
 pub(crate) fn decode_chain_of(attrs: Attrs<'_>, wanted: &str) -> Result<Chain, DecodeError> {
     let mut chain = Chain::default();
     let (mut hook, mut policy, mut kind) = (None, None, String::new());
@@ -87,7 +87,7 @@ pub(crate) fn decode_chain_of(attrs: Attrs<'_>, wanted: &str) -> Result<Chain, D
             _ => {}
         }
     }
-    named("chain", &chain.name)?;
+    check_name("chain", &chain.name)?;
     if let Some(hook) = hook {
         if kind != wanted {
             return Err(unknown("chain", "type", &kind));
@@ -133,7 +133,7 @@ pub(crate) fn encode_rule(out: &mut Writer, table: &str, chain: &str, rule: &Rul
     }
 }
 
-/// The rule, whatever its chain.
+/// Decodes a rule of any chain.
 pub(crate) fn decode_rule(attrs: Attrs<'_>) -> Result<Rule, DecodeError> {
     let mut rule = Rule::default();
     for attr in attrs {
@@ -153,7 +153,7 @@ pub(crate) fn decode_rule(attrs: Attrs<'_>) -> Result<Rule, DecodeError> {
     Ok(rule)
 }
 
-/// Everything but the elements. `id` tells the sets of one transaction apart.
+/// Encodes everything but the elements. `id` tells the sets of one transaction apart.
 pub(crate) fn encode_set(out: &mut Writer, table: &str, set: &Set, id: u32) {
     let flag = |on: bool, flag: u32| if on { flag } else { 0 };
     let key_len: usize = match set.key.as_slice() {
@@ -185,10 +185,10 @@ pub(crate) fn encode_set(out: &mut Writer, table: &str, set: &Set, id: u32) {
     out.bytes(NFTA_SET_USERDATA, &data);
 }
 
-/// nft's `BYTEORDER_BIG_ENDIAN`, by which it knows how to print keys.
+/// nft's `BYTEORDER_BIG_ENDIAN`, which nft prints keys by.
 const BIG_ENDIAN: u32 = 2;
 
-/// `None` for a set without a name of its own, which is a part of the rule that uses it.
+/// Decodes a set; `None` for an anonymous set, which is a part of the rule that uses it.
 pub(crate) fn decode_set(attrs: Attrs<'_>) -> Result<Option<Set>, DecodeError> {
     let mut set = Set::default();
     let (mut flags, mut key, mut default_timeout) = (0, 0, None);
@@ -213,7 +213,7 @@ pub(crate) fn decode_set(attrs: Attrs<'_>) -> Result<Option<Set>, DecodeError> {
             _ => {}
         }
     }
-    named("set", &set.name)?;
+    check_name("set", &set.name)?;
     if flags & NFT_SET_ANONYMOUS != 0 {
         return Ok(None);
     }
@@ -252,7 +252,7 @@ pub(crate) fn encode_counter(out: &mut Writer, table: &str, counter: &Counter) {
     }
 }
 
-/// The counter and its state.
+/// Decodes a counter and its numbers.
 pub(crate) fn decode_counter(attrs: Attrs<'_>) -> Result<(Counter, Counts), DecodeError> {
     let mut kind = 0;
     let mut counter = Counter { name: String::new(), comment: None };
@@ -278,7 +278,7 @@ pub(crate) fn decode_counter(attrs: Attrs<'_>) -> Result<(Counter, Counts), Deco
             _ => {}
         }
     }
-    named("counter", &counter.name)?;
+    check_name("counter", &counter.name)?;
     if kind != NFT_OBJECT_COUNTER {
         return Err(unknown("stateful object", "type", &kind));
     }
@@ -314,7 +314,7 @@ impl ChainPolicy {
     }
 }
 
-fn named(object: &'static str, name: &str) -> Result<(), DecodeError> {
+fn check_name(object: &'static str, name: &str) -> Result<(), DecodeError> {
     if name.is_empty() {
         return Err(DecodeError::Missing { object, attribute: "name" });
     }

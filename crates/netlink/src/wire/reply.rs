@@ -1,8 +1,8 @@
-//! What the kernel answers: messages, acknowledgements and the end of a dump.
+//! Messages of the kernel: answers, acknowledgements and the end of a dump.
 
 use crate::error::DecodeError;
 use crate::wire::attr::Attrs;
-use crate::wire::message::HEADER;
+use crate::wire::message::HEADER_BYTES;
 
 /// Flags of an answer (`NLM_F_*` of `linux/netlink.h`).
 const DUMP_INTERRUPTED: u16 = 0x10;
@@ -15,17 +15,17 @@ const DONE: u16 = 3;
 const ERROR_MESSAGE: u16 = 1;
 const ERROR_OFFSET: u16 = 2;
 
-/// One message from the kernel.
+/// A message of the kernel.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reply<'a> {
     pub(crate) kind: u16,
     flags: u16,
     pub(crate) seq: u32,
-    /// What stands behind the netlink header.
+    /// The bytes behind the netlink header.
     pub(crate) body: &'a [u8],
 }
 
-/// What an acknowledgement says.
+/// The content of an acknowledgement.
 pub(crate) struct Outcome {
     /// 0 for success.
     pub(crate) errno: i32,
@@ -34,21 +34,22 @@ pub(crate) struct Outcome {
 }
 
 impl<'a> Reply<'a> {
-    /// The attributes of a message of this type.
+    /// Returns the attributes of a message of this type, behind the four bytes of its head.
     pub(crate) fn attrs(&self, kind: u16) -> Option<Attrs<'a>> {
         (self.kind == kind).then(|| Attrs(self.body.get(4..).unwrap_or_default()))
     }
 
+    /// Returns whether the listed objects changed during the dump.
     pub(crate) fn interrupted(&self) -> bool {
         self.flags & DUMP_INTERRUPTED != 0
     }
 
-    /// Whether nothing more comes after it.
+    /// Returns whether it is the last message of an answer.
     pub(crate) fn ends(&self) -> bool {
         matches!(self.kind, ERROR | DONE)
     }
 
-    /// What it says, if it is an acknowledgement, an error or the end of a dump.
+    /// Returns the content of an acknowledgement, an error or the end of a dump.
     pub(crate) fn outcome(&self) -> Result<Option<Outcome>, DecodeError> {
         if !self.ends() {
             return Ok(None);
@@ -63,12 +64,12 @@ impl<'a> Reply<'a> {
         let mut outcome =
             Outcome { errno: code.checked_neg().unwrap_or(i32::MAX), offset: None, message: None };
         if self.flags & ACK_TLVS != 0 {
-            let skip = if self.kind == ERROR { HEADER } else { 0 };
+            let skip = if self.kind == ERROR { HEADER_BYTES } else { 0 };
             for attr in Attrs(rest.get(skip..).ok_or(truncated)?) {
                 let attr = attr?;
                 match attr.kind {
                     ERROR_MESSAGE => outcome.message = Some(attr.string()),
-                    // The one number here that is in the machine's own byte order.
+                    // A number of netlink itself, in the machine's byte order.
                     ERROR_OFFSET => outcome.offset = Some(attr.u32_native()?),
                     _ => {}
                 }
@@ -106,7 +107,7 @@ impl<'a> Replies<'a> {
         let (flags, rest) = rest.split_first_chunk::<2>()?;
         let (seq, _) = rest.split_first_chunk::<4>()?;
         let len = usize::try_from(u32::from_ne_bytes(*len)).ok()?;
-        let body = self.0.get(HEADER..len)?;
+        let body = self.0.get(HEADER_BYTES..len)?;
         self.0 = self.0.get(len.next_multiple_of(4)..).unwrap_or_default();
         Some(Reply {
             kind: u16::from_ne_bytes(*kind),

@@ -1,4 +1,4 @@
-//! Expressions that do something: count, limit, remember, log, refuse, decide.
+//! Expressions that act: count, limit, add to a set, log, reject, decide.
 
 use std::time::Duration;
 
@@ -139,7 +139,7 @@ const PORT_UNREACHABLE: u8 = 1;
 /// `NF_DROP` and `NF_ACCEPT` of `linux/netfilter.h`.
 const DROP: i32 = 0;
 const ACCEPT: i32 = 1;
-/// The register that takes verdicts.
+/// The register of verdicts.
 const VERDICT_REGISTER: u32 = 0;
 
 impl Verdict {

@@ -1,4 +1,4 @@
-//! Expressions that look at a register and decide whether the rule goes on.
+//! Expressions that compare a register.
 
 use super::{Fields, write_data};
 use crate::model::{CmpOp, Expr, Reg};

@@ -1,4 +1,4 @@
-//! Expressions that load something of the packet into a register.
+//! Expressions that load a register.
 
 use super::Fields;
 use crate::model::{CtKey, Expr, Header, MetaKey, Reg};
