@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-/// The most bytes of an element's comment that nft prints.
-pub(crate) const MAX_COMMENT_BYTES: usize = 127;
+use nfguard_netlink::comment::{self, MAX_COMMENT_BYTES, push_clean};
+
 const MAX_SOURCE_BYTES: usize = 32;
 
 /// Who banned, when and why.
@@ -49,9 +49,7 @@ pub(crate) fn clean_source(text: &str) -> String {
 
 /// Returns a text as comments hold it: without what nft's quotes cannot hold, and not too long.
 pub(crate) fn clean(text: &str) -> String {
-    let mut clean = String::new();
-    push_clean(&mut clean, text, MAX_COMMENT_BYTES);
-    clean
+    comment::clean(text, MAX_COMMENT_BYTES)
 }
 
 fn push_source(out: &mut String, text: &str) {
@@ -61,31 +59,6 @@ fn push_source(out: &mut String, text: &str) {
         let source = out.split_off(start).replace(['@', ' '], "_");
         out.push_str(&source);
     }
-}
-
-/// Appends a text as comments hold it, as far as `out` then has at most `max_bytes`.
-pub(crate) fn push_clean(out: &mut String, text: &str, max_bytes: usize) {
-    let is_plain = |byte: u8| (b' '..=b'~').contains(&byte) && byte != b'"';
-    if out.len() + text.len() <= max_bytes && text.bytes().all(is_plain) {
-        return out.push_str(text);
-    }
-    let clean = |char: char| match char {
-        '"' => '\'',
-        char if char.is_control() || breaks_line_or_order(char) => ' ',
-        char => char,
-    };
-    for char in text.chars().map(clean) {
-        if out.len() + char.len_utf8() > max_bytes {
-            break;
-        }
-        out.push(char);
-    }
-}
-
-/// Tells whether a terminal or an editor starts a line by a character, or shows what follows in
-/// another order: the reasons of bans quote what attackers sent.
-fn breaks_line_or_order(char: char) -> bool {
-    matches!(char, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]

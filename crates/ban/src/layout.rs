@@ -8,9 +8,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ipnetwork::IpNetwork;
+use nfguard_netlink::build::{self, End, REG};
 use nfguard_netlink::{
     Base, Chain, ChainPolicy, CmpOp, Element, Expr, Header, Hook, IpVersion, Key, KeyType, MetaKey,
-    PerIpVersion, Reg, Rule, Set, Table, Verdict, protocol,
+    PerIpVersion, Reg, Rule, Set, Table, protocol,
 };
 
 use crate::address::{AddressRange, address_from, push_address};
@@ -31,8 +32,6 @@ pub(crate) const ANY_MARK: &str = "nfguard bans, format ";
 /// sets that most bans go to have it.
 const SIZE_WITH_ROOM: u32 = 64 * 65_536 - 1;
 const SIZE_WITHOUT_ROOM: u32 = 63 * 65_536;
-
-const REG: Reg = Reg::FIRST;
 
 /// Returns what the table is known by: its name and its comment, and nothing else of it.
 /// [`nfguard_netlink::unload`] and [`nfguard_netlink::read_own_table`] take it.
@@ -106,14 +105,9 @@ impl BanSet {
 
     /// Returns the rule that drops what a target in the set sends, or is sent.
     fn rule(self, end: End, checks: &NeverBanChecks) -> Rule {
-        let mut exprs = vec![address_at(end, self.version)];
+        let mut exprs = vec![build::address(self.version, end)];
         if self.prefix < self.version.address_bits() {
-            let bytes = self.version.address_bytes();
-            exprs.push(Expr::Bitwise {
-                reg: REG,
-                mask: mask(bytes, self.prefix),
-                xor: vec![0; bytes],
-            });
+            exprs.push(build::keep_prefix(self.version.address_bytes(), self.prefix));
         }
         if self.by_port {
             let [protocol, port] = port_registers(self.version);
@@ -121,16 +115,9 @@ impl BanSet {
             // TCP's and UDP's destination port; of other protocols no such key is in the set.
             exprs.push(Expr::Payload { header: Header::Transport, offset: 2, len: 2, reg: port });
         }
-        exprs.push(lookup(&self.name(), false));
+        exprs.push(build::in_set(&self.name()));
         drop_unless_never_banned(end, self.version, checks, exprs, None)
     }
-}
-
-/// One end of a packet's way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    Source,
-    Destination,
 }
 
 /// What ends the name of a set of bans by port.
@@ -271,16 +258,17 @@ impl TableLayout {
         let rules = PerIpVersion::from_fn(|version| {
             let mut rules = self.ban_rules(End::Source, version);
             if self.has_feeds[version] {
-                let jump = Expr::Verdict(Verdict::Jump(feed_chain(version).to_owned()));
+                let jump = build::jump(feed_chain(version));
                 rules.push(Rule {
-                    exprs: [is_version(version), vec![jump]].concat(),
+                    exprs: [build::ip_version(version), vec![jump]].concat(),
                     comment: None,
                 });
             }
             rules
         });
-        let go = Expr::Verdict(Verdict::Goto(V6.to_owned()));
-        let to_v6 = Rule { exprs: [is_version(IpVersion::V6), vec![go]].concat(), comment: None };
+        let go = build::goto(V6);
+        let to_v6 =
+            Rule { exprs: [build::ip_version(IpVersion::V6), vec![go]].concat(), comment: None };
         let discovery = vec![accept_neighbour_discovery()];
         let mut chains = vec![
             (BANS, [rules.v4, vec![to_v6]].concat()),
@@ -306,7 +294,7 @@ impl TableLayout {
 /// Returns the chain [`OUTGOING`] and the base chains that lead there: what this host sends, and
 /// what it forwards for its containers.
 pub(crate) fn outgoing_chains() -> Vec<Chain> {
-    let go = Expr::Verdict(Verdict::Goto(OUTGOING.to_owned()));
+    let go = build::goto(OUTGOING);
     let base = |name: &str, hook| Chain {
         name: name.to_owned(),
         base: Some(Base { hook, priority: -300, policy: ChainPolicy::Accept }),
@@ -327,7 +315,7 @@ pub(crate) const fn feed_chain(version: IpVersion) -> &'static str {
 
 /// Returns the rule that drops the addresses of a feed's set.
 pub(crate) fn feed_rule(version: IpVersion, set: &str, counter: &str) -> Rule {
-    let exprs = vec![address_at(End::Source, version), lookup(set, false)];
+    let exprs = vec![build::address(version, End::Source), build::in_set(set)];
     // The feed has no never-ban entries in it; the checks are for entries that came later.
     let checks = NeverBanChecks { compared: None, prefixes: true };
     let count = Expr::Counter(counter.to_owned());
@@ -343,18 +331,18 @@ fn drop_unless_never_banned(
     found: Vec<Expr>,
     count: Option<Expr>,
 ) -> Rule {
-    let mut exprs = [is_version(version), found].concat();
+    let mut exprs = [build::ip_version(version), found].concat();
     // The register still has the address, unless a part of it was looked up.
     if exprs.iter().any(|expr| matches!(expr, Expr::Bitwise { .. })) {
-        exprs.push(address_at(end, version));
+        exprs.push(build::address(version, end));
     }
     match &checks.compared {
         Some(addresses) => exprs.extend(addresses.iter().map(|address| differs(address))),
-        None => exprs.push(lookup(&addresses_set(version).name, true)),
+        None => exprs.push(build::not_in_set(&addresses_set(version).name)),
     }
-    exprs.extend(checks.prefixes.then(|| lookup(&prefixes_set(version).name, true)));
+    exprs.extend(checks.prefixes.then(|| build::not_in_set(&prefixes_set(version).name)));
     exprs.extend(count);
-    exprs.push(Expr::Verdict(Verdict::Drop));
+    exprs.push(build::discard());
     Rule { exprs, comment: None }
 }
 
@@ -382,51 +370,11 @@ pub(crate) fn range_element(version: IpVersion, (first, last): AddressRange) -> 
 const NEIGHBOUR_DISCOVERY: [u8; 4] = [133, 134, 135, 136];
 
 fn accept_neighbour_discovery() -> Rule {
-    let cmp = |data| Expr::Cmp { reg: REG, op: CmpOp::Eq, data };
-    let exprs = vec![
-        Expr::Meta { key: MetaKey::L4proto, reg: REG },
-        cmp(vec![protocol::ICMPV6]),
-        Expr::Payload { header: Header::Transport, offset: 0, len: 1, reg: REG },
-        lookup("neighbour_discovery", false),
-        Expr::Payload { header: Header::Network, offset: 7, len: 1, reg: REG },
-        cmp(vec![255]),
-        Expr::Verdict(Verdict::Accept),
+    let exprs = [
+        build::icmp(IpVersion::V6),
+        vec![build::icmp_type(), build::in_set("neighbour_discovery")],
+        build::hop_limit_255(),
+        vec![build::accept()],
     ];
-    Rule { exprs: [is_version(IpVersion::V6), exprs].concat(), comment: None }
-}
-
-fn is_version(version: IpVersion) -> Vec<Expr> {
-    // AF_INET and AF_INET6.
-    let number = match version {
-        IpVersion::V4 => 2,
-        IpVersion::V6 => 10,
-    };
-    vec![
-        Expr::Meta { key: MetaKey::Nfproto, reg: REG },
-        Expr::Cmp { reg: REG, op: CmpOp::Eq, data: vec![number] },
-    ]
-}
-
-fn address_at(end: End, version: IpVersion) -> Expr {
-    let (offset, len) = match (end, version) {
-        (End::Source, IpVersion::V4) => (12, 4),
-        (End::Source, IpVersion::V6) => (8, 16),
-        (End::Destination, IpVersion::V4) => (16, 4),
-        (End::Destination, IpVersion::V6) => (24, 16),
-    };
-    Expr::Payload { header: Header::Network, offset, len, reg: REG }
-}
-
-fn lookup(set: &str, inverted: bool) -> Expr {
-    Expr::Lookup { reg: REG, set: set.to_owned(), inverted }
-}
-
-/// Returns the mask of a prefix, of this many bytes.
-fn mask(bytes: usize, prefix: u8) -> Vec<u8> {
-    (0..bytes)
-        .map(|at| {
-            let ones = usize::from(prefix).saturating_sub(at * 8).min(8);
-            u8::try_from((0xff00_usize >> ones) & 0xff).unwrap_or(0)
-        })
-        .collect()
+    Rule { exprs: exprs.concat(), comment: None }
 }

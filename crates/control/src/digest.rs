@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use nfguard_netlink::{Chain, Table, diff};
+use nfguard_netlink::{Chain, Table, comment, diff};
 use sha2::{Digest as _, Sha256};
 
 /// The chain whose comment is the stamp. It has no rules and nothing jumps to it.
@@ -16,9 +16,7 @@ const NAME: usize = 60;
 /// Adds the file's name and the digest to the table.
 pub(crate) fn stamp(mut table: Table, digest: &str, file: &Path) -> Table {
     let name = file.file_name().map_or_else(|| "-".into(), |name| name.to_string_lossy());
-    let name: String = name.chars().filter(|char| !char.is_control() && *char != '"').collect();
-    let end = (0..=NAME.min(name.len())).rev().find(|at| name.is_char_boundary(*at));
-    let name = name.get(..end.unwrap_or(0)).unwrap_or_default();
+    let name = comment::clean(&name, NAME);
     let comment = format!("{digest} {name}");
     table.chains.push(Chain { name: CHAIN.to_owned(), comment: Some(comment), ..Chain::default() });
     table

@@ -24,14 +24,14 @@ pub(crate) mod scan;
 
 use std::collections::HashSet;
 
+use expr::{accept, discard, goto};
 use nfguard_netlink::{
-    Base, Chain, ChainPolicy, Counter, Expr, Hook, Rule as NftRule, Table, Verdict as NftVerdict,
-    ct_status, fib_type,
+    Base, Chain, ChainPolicy, Counter, Expr, Hook, Rule as NftRule, Table, ct_status, fib_type,
 };
 
 use self::log::log_line;
-use crate::comment::{MAX_COMMENT_BYTES, clean};
 use crate::policy::{Action, Builtin, Direction, Interface, Policy, Verdict};
+use nfguard_netlink::comment::{MAX_COMMENT_BYTES, clean};
 
 /// Name of the table that policies are loaded into.
 pub const TABLE: &str = "nfguard";
@@ -214,7 +214,10 @@ impl Compiler<'_> {
     fn early_rules(&mut self, chain: &mut Chain, direction: Direction) {
         if self.is_on(Builtin::Rh0) {
             let counter = self.counter("builtin/rh0");
-            chain.rules.push(commented([expr::rh0(), counter, vec![discard()]], "builtin: rh0"));
+            chain.rules.push(commented(
+                [expr::routing_header_0(), counter, vec![discard()]],
+                "builtin: rh0",
+            ));
         }
         match direction {
             Direction::In if chain.name == "ingress" => self.known_peers(chain),
@@ -320,18 +323,6 @@ fn plain<const N: usize>(parts: [Vec<Expr>; N]) -> NftRule {
 
 fn commented<const N: usize>(parts: [Vec<Expr>; N], comment: &str) -> NftRule {
     NftRule { exprs: parts.concat(), comment: Some(clean(comment, MAX_COMMENT_BYTES)) }
-}
-
-fn accept() -> Expr {
-    Expr::Verdict(NftVerdict::Accept)
-}
-
-fn discard() -> Expr {
-    Expr::Verdict(NftVerdict::Drop)
-}
-
-fn goto(chain: &str) -> Expr {
-    Expr::Verdict(NftVerdict::Goto(chain.to_owned()))
 }
 
 /// Returns the ends of rules with this verdict: what else to match, and the last expression. A

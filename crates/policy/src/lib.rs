@@ -63,7 +63,6 @@
 #[cfg(any(test, feature = "arbitrary"))]
 pub mod arbitrary;
 mod check;
-mod comment;
 mod compile;
 mod explain;
 mod json;

@@ -6,8 +6,8 @@
 
 use serde::Serialize;
 
-use crate::comment::clean;
 use crate::policy::Verdict;
+use nfguard_netlink::comment::clean;
 
 /// Longest prefix of a log line, in bytes. The kernel's limit is 128 with the NUL.
 pub(crate) const MAX_PREFIX_BYTES: usize = 127;

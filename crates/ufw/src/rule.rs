@@ -1,7 +1,7 @@
 //! A rule of UFW as a rule of a policy file.
 
 use ipnetwork::IpNetwork;
-use nfguard_netlink::IpVersion;
+use nfguard_netlink::{IpVersion, comment};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -122,14 +122,7 @@ fn slug(text: &str) -> String {
 
 /// Returns a text as a policy's comment allows it: one line, no quotes, not too long.
 pub(crate) fn clean(text: &str) -> String {
-    let plain = |found: char| match found {
-        '"' => '\'',
-        found if found.is_control() => ' ',
-        found => found,
-    };
-    let text: String = text.chars().map(plain).collect();
-    let end = (0..=MAX_COMMENT_BYTES.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
-    text.get(..end.unwrap_or(0)).unwrap_or_default().trim_end().to_owned()
+    comment::clean(text, MAX_COMMENT_BYTES).trim_end().to_owned()
 }
 
 /// Returns the `ufw` command that makes a rule.

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use crate::comment::{self, MAX_COMMENT_BYTES};
 use crate::day::Day;
+use nfguard_netlink::comment::{self, MAX_COMMENT_BYTES};
 
 /// What a never-ban entry is. Its text tells people why the entry is on the list.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -4,12 +4,11 @@
 use std::net::SocketAddr;
 
 use ipnetwork::IpNetwork;
+use nfguard_netlink::build::{self, End, REG};
 use nfguard_netlink::{
-    Base, ChainPolicy, CmpOp, CtKey, Expr, Family, ForeignChain, ForeignRule, ForeignTable, Header,
-    Hook, MetaKey, Nat, Reg, Reject, Verdict, ct_state, fib_type,
+    Base, ChainPolicy, CmpOp, CtKey, Expr, Family, ForeignChain, ForeignRule, ForeignTable, Hook,
+    IpVersion, MetaKey, Nat, Reject, Verdict, ct_state, fib_type,
 };
-
-const REG: Reg = Reg::FIRST;
 
 /// Returns the tables of the text.
 pub(crate) fn parse(text: &str, family: Family) -> Vec<ForeignTable> {
@@ -109,12 +108,12 @@ fn parse_one(words: &[String], family: Family, chains: &[String]) -> ForeignRule
             _ if has_target => Some(Vec::new()),
             "-m" | "--comment" => Some(Vec::new()),
             "-p" => protocol(value, op),
-            "-s" => address(value, op, family, false),
-            "-d" => address(value, op, family, true),
+            "-s" => address(value, op, family, End::Source),
+            "-d" => address(value, op, family, End::Destination),
             "-i" => Some(interface(MetaKey::Iifname, value, op)),
             "-o" => Some(interface(MetaKey::Oifname, value, op)),
-            "--sport" => ports(value, op, 0),
-            "--dport" => ports(value, op, 2),
+            "--sport" => ports(value, op, End::Source),
+            "--dport" => ports(value, op, End::Destination),
             "--ctstate" | "--state" => states(value, op),
             "--dst-type" if value == "LOCAL" => {
                 let data = fib_type::LOCAL.to_ne_bytes().to_vec();
@@ -159,29 +158,20 @@ fn destination(text: &str) -> Nat {
     Nat::Destination { address, port: both.map(|both| both.port()) }
 }
 
-fn compared(load: Expr, op: CmpOp, data: Vec<u8>) -> Vec<Expr> {
-    vec![load, Expr::Cmp { reg: REG, op, data }]
-}
-
 fn protocol(name: &str, op: CmpOp) -> Option<Vec<Expr>> {
     let name = if name == "ipv6-icmp" { "icmpv6" } else { name };
     let number = nfguard_policy::protocol_number(name)?;
-    Some(compared(Expr::Meta { key: MetaKey::L4proto, reg: REG }, op, vec![number]))
+    Some(build::compare(build::meta(MetaKey::L4proto), op, vec![number]))
 }
 
-fn address(text: &str, op: CmpOp, family: Family, to: bool) -> Option<Vec<Expr>> {
+fn address(text: &str, op: CmpOp, family: Family, end: End) -> Option<Vec<Expr>> {
     let network: IpNetwork = text.parse().ok()?;
     let bytes = |address| match address {
         std::net::IpAddr::V4(address) => address.octets().to_vec(),
         std::net::IpAddr::V6(address) => address.octets().to_vec(),
     };
-    let (offset, len) = match (family, to) {
-        (Family::Ip6, false) => (8, 16),
-        (Family::Ip6, true) => (24, 16),
-        (_, false) => (12, 4),
-        (_, true) => (16, 4),
-    };
-    let mut exprs = vec![Expr::Payload { header: Header::Network, offset, len, reg: REG }];
+    let version = if family == Family::Ip6 { IpVersion::V6 } else { IpVersion::V4 };
+    let mut exprs = vec![build::address(version, end)];
     let (data, mask) = (bytes(network.network()), bytes(network.mask()));
     if mask.iter().any(|byte| *byte != 0xff) {
         exprs.push(Expr::Bitwise { reg: REG, xor: vec![0; mask.len()], mask });
@@ -196,18 +186,18 @@ fn interface(key: MetaKey, name: &str, op: CmpOp) -> Vec<Expr> {
     if !name.ends_with('+') {
         data.push(0);
     }
-    compared(Expr::Meta { key, reg: REG }, op, data)
+    build::compare(build::meta(key), op, data)
 }
 
 /// `80` or `8000:8100`
-fn ports(text: &str, op: CmpOp, offset: u32) -> Option<Vec<Expr>> {
-    let load = Expr::Payload { header: Header::Transport, offset, len: 2, reg: REG };
+fn ports(text: &str, op: CmpOp, end: End) -> Option<Vec<Expr>> {
+    let load = build::port(end);
     let number = |text: &str| text.parse::<u16>().ok().map(|port| port.to_be_bytes().to_vec());
     let Some((first, last)) = text.split_once(':') else {
-        return Some(compared(load, op, number(text)?));
+        return Some(build::compare(load, op, number(text)?));
     };
     (op == CmpOp::Eq).then_some(())?;
-    let mut exprs = compared(load, CmpOp::Gte, number(first)?);
+    let mut exprs = build::compare(load, CmpOp::Gte, number(first)?);
     exprs.push(Expr::Cmp { reg: REG, op: CmpOp::Lte, data: number(last)? });
     Some(exprs)
 }

@@ -103,7 +103,7 @@ fn icmp_types(sets: &mut Vec<Set>, name: &str, version: IpVersion, types: &[u8])
         let key = if version == IpVersion::V4 { KeyType::IcmpType } else { KeyType::Icmpv6Type };
         sets.push(rule::value_set(name, key, types.iter().map(|kind| vec![*kind])));
     }
-    [expr::icmp(version), vec![expr::icmp_type(), expr::lookup(name, false)]].concat()
+    [expr::icmp(version), vec![expr::icmp_type(), expr::in_set(name)]].concat()
 }
 
 /// Matches a link-local address. The rule must have matched IPv6.

@@ -2,9 +2,9 @@
 
 use nfguard_netlink::{Expr, Limit, Log, LogTo as NftLogTo};
 
-use crate::comment::clean;
 use crate::log_prefix::{self, MAX_PREFIX_BYTES};
 use crate::policy::{LogTarget, LogTo, RateUnit, Verdict};
+use nfguard_netlink::comment::clean;
 
 /// Returns the expressions that log a packet, at the rate of the target. `counter` is the name of the
 /// rule's counter.

@@ -264,7 +264,7 @@ fn addresses(
     };
     let in_set = |name: String| {
         let set = format!("{name}/{}", version.suffix());
-        vec![expr::address(version, end), expr::lookup(&set, false)]
+        vec![expr::address(version, end), expr::in_set(&set)]
     };
     match addresses {
         Addresses::Any => Vec::new(),
@@ -347,7 +347,7 @@ fn traffic(
             let of_type = match types.as_deref().unwrap_or_default() {
                 [] => Vec::new(),
                 [one] => expr::equals(expr::icmp_type(), vec![*one]),
-                _ => vec![expr::icmp_type(), expr::lookup(&format!("{object}/{name}"), false)],
+                _ => vec![expr::icmp_type(), expr::in_set(&format!("{object}/{name}"))],
             };
             let exprs = [expr::protocol(number), of_type].concat();
             vec![Match { exprs, protocol: Some(number) }]
@@ -359,7 +359,7 @@ fn port_match(field: Expr, ports: &Ports, set: &str) -> Vec<Expr> {
     match ports.0.as_slice() {
         [] => Vec::new(),
         [range] => expr::in_range(field, *range),
-        _ => vec![field, expr::lookup(set, false)],
+        _ => vec![field, expr::in_set(set)],
     }
 }
 
@@ -396,11 +396,11 @@ fn limit_chain(rule: &Rule, object: &str, limit: &Limit, versions: &[IpVersion])
         let source = source(*version, limit);
         for slot in slots.clone() {
             let set = slot_set(object, *version, slot);
-            let take = vec![expr::lookup(&set, true), add(set, false), accept()];
+            let take = vec![expr::not_in_set(&set), add(set, false), accept()];
             let text = format!("{}: {slot} of {} in {} s", rule.name, slots.end - 1, limit.seconds);
             rules.push(commented([source.clone(), take], &text));
         }
-        let last = expr::lookup(&slot_set(object, *version, limit.connections - 1), false);
+        let last = expr::in_set(&slot_set(object, *version, limit.connections - 1));
         let over = [source, vec![last]].concat();
         // A rule stops at a full set, so the refusal is a rule of its own: an attacker who fills the
         // first slot with forged sources must not switch the limit off.
@@ -434,7 +434,7 @@ fn source(version: IpVersion, limit: &Limit) -> Vec<Expr> {
     let mut exprs = expr::ip_version(version);
     exprs.push(expr::address(version, End::Source));
     if version == IpVersion::V6 && limit.v6_prefix < 128 {
-        exprs.push(expr::mask(16, limit.v6_prefix));
+        exprs.push(expr::keep_prefix(16, limit.v6_prefix));
     }
     exprs
 }

@@ -14,6 +14,7 @@
 
 use std::time::Duration;
 
+use nfguard_netlink::build::REG;
 use nfguard_netlink::{
     Base, Chain, ChainPolicy, Dynset, Expr, Header, Hook, IpVersion, KeyType, Limit, MetaKey, Reg,
     Rule, Set, Verdict as NftVerdict, ct_status, fib_type, protocol, tcp_flag,
@@ -391,7 +392,7 @@ fn address(version: IpVersion, end: End) -> Vec<Expr> {
 
 /// Loads the part of an address that counts as one source.
 fn masked_address(version: IpVersion, end: End) -> Vec<Expr> {
-    let mask = (version == IpVersion::V6).then(|| expr::mask(16, V6_SOURCE_PREFIX_BITS));
+    let mask = (version == IpVersion::V6).then(|| expr::keep_prefix(16, V6_SOURCE_PREFIX_BITS));
     address(version, end).into_iter().chain(mask).collect()
 }
 
@@ -438,12 +439,12 @@ fn link_local() -> Rule {
 }
 
 fn lookup(what: &str, version: IpVersion, inverted: bool) -> Expr {
-    expr::lookup(&name(what, version), inverted)
+    Expr::Lookup { reg: REG, set: name(what, version), inverted }
 }
 
 fn dynset(what: &str, version: IpVersion, seconds: u32) -> Dynset {
     let timeout = Some(Duration::from_secs(u64::from(seconds)));
-    Dynset { reg: Reg::FIRST, set: name(what, version), update: false, timeout }
+    Dynset { reg: REG, set: name(what, version), update: false, timeout }
 }
 
 fn add(what: &str, version: IpVersion, seconds: u32) -> Expr {
