@@ -49,11 +49,3 @@ pub(crate) fn read(set: BanSet, live: LiveElement) -> Option<ActiveBan> {
     let (source, reason, created_at) = BanComment::parse(&comment);
     Some(ActiveBan { target, port, expires_in: live.expires_in, source, reason, created_at })
 }
-
-impl ActiveBan {
-    /// Reads the ban that an element of a set of [`TABLE`](crate::TABLE) is; `None` if it is none.
-    #[must_use]
-    pub fn of(set: &str, element: LiveElement) -> Option<ActiveBan> {
-        read(BanSet::from_name(set)?, element)
-    }
-}

@@ -212,8 +212,7 @@ pub(crate) fn empty_table() -> Table {
 }
 
 /// Tells whether a table of ours can drop at all: it is not dormant, and its chains have rules.
-#[must_use]
-pub fn is_intact(table: &Table) -> bool {
+pub(crate) fn is_intact(table: &Table) -> bool {
     let has_rules = |chain: &Chain| table.chain(&chain.name).is_some_and(|it| !it.rules.is_empty());
     !table.dormant && empty_table().chains.iter().all(has_rules)
 }

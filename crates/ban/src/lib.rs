@@ -136,7 +136,7 @@ pub use bans::{ActiveFeed, Bans};
 pub use day::{Day, InvalidDay};
 pub use error::Error;
 pub use feed::{CleanFeed, Feed, InvalidRange};
-pub use layout::{Outgoing, TABLE, is_intact, table_identity};
+pub use layout::{Outgoing, TABLE, table_identity};
 pub use mirror::{BanChange, BanMirror, RestoredBans};
 pub use never_ban::{Admitted, NeverBan, NeverBanEntry, NeverBanKind, Refused};
 pub use target::{InvalidPort, InvalidTarget, Port, Protocol, Target};

@@ -59,7 +59,6 @@ struct MirroredBan {
 
 /// A change of bans that the kernel told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum BanChange {
     /// A ban was made or extended.
     Banned(ActiveBan),
@@ -71,7 +70,6 @@ pub enum BanChange {
 
 /// What [`BanMirror::reconcile`] has restored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct RestoredBans {
     /// How many bans are in force again.
     pub bans: usize,

@@ -11,7 +11,6 @@
 //! ```
 
 mod ban_input;
-mod bans;
 mod batch;
 mod client;
 mod event_loop;
@@ -32,7 +31,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::PathBuf;
 
 use nfguard_api::local_socket::LocalAddress;
-use nfguard_ban::Bans;
+use nfguard_ban::{BanMirror, Bans};
 use nfguard_netlink::{Error as KernelError, Nft, Ownership, RulesetMonitor, Table};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -127,7 +126,7 @@ pub fn run(options: &Options, file: Option<&PolicyFile>, context: &Context) -> R
     let rules = file.map_or(BanRules::Unchanged, |file| BanRules::of(&file.policy));
     change.finish(rules, Release::Loaded)?;
     let bans = Bans::open(context.never_ban()?)?;
-    let memory = bans::Memory::read(Nft::open()?)?;
+    let memory = BanMirror::read(Nft::open()?)?;
     // Without the privilege, repairs are later.
     let _ = rustix::process::setpriority_process(None, NICENESS);
     notify_systemd();

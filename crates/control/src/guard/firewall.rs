@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant, SystemTime};
 
 use nfguard_api::message::{Event, ListedBan, PROTOCOL_VERSION, PolicyState, Release, Status};
-use nfguard_ban::{ActiveBan, Ban, BanCounts, Bans, NeverBan, Port, Target, scan};
+use nfguard_ban::{
+    ActiveBan, Ban, BanChange, BanCounts, BanMirror, Bans, NeverBan, Port, RestoredBans, Target,
+    scan,
+};
 use nfguard_netlink::{Error, RulesetEvent};
 use nfguard_policy::TABLE;
 
 use super::ban_input::{BanEnd, CheckedBan};
-use super::bans::{BanChange, Memory, Restored};
 use super::metrics::Metrics;
 use super::policy_table::PolicyTable;
 use super::scan_watch::{self, ScanWatch};
@@ -28,7 +30,7 @@ const CLOCK_TOLERANCE: Duration = Duration::from_secs(1);
 pub(super) struct Firewall {
     pub(super) metrics: Metrics,
     policy: PolicyTable,
-    mirror: Memory,
+    mirror: BanMirror,
     bans: Bans,
     scan_watch: ScanWatch,
     lease: Option<HeldLease>,
@@ -56,7 +58,7 @@ pub(super) enum LeaseError {
 }
 
 impl Firewall {
-    pub(super) fn new(policy: PolicyTable, mirror: Memory, bans: Bans) -> Firewall {
+    pub(super) fn new(policy: PolicyTable, mirror: BanMirror, bans: Bans) -> Firewall {
         let now = Instant::now();
         Firewall {
             metrics: Metrics::new(),
@@ -111,7 +113,7 @@ impl Firewall {
                 let ended = self.scan_watch.removed(set, elements);
                 self.events.extend(ended.into_iter().map(unbanned));
             }
-            for change in self.mirror.hear(&event, received_at) {
+            for change in self.mirror.apply(&event, received_at) {
                 self.events.push(match change {
                     BanChange::Banned(ban) => banned(ban),
                     BanChange::Unbanned(ban) => unbanned(ban),
@@ -159,9 +161,9 @@ impl Firewall {
         if self.lease.is_some() {
             return;
         }
-        match self.mirror.settle(since) {
+        match self.mirror.reconcile(since) {
             Ok(None) => {}
-            Ok(Some(Restored { bans, homeless: unplaced })) => {
+            Ok(Some(RestoredBans { bans, unplaced })) => {
                 let bans = bans + self.ban_again(&unplaced);
                 let bans = u64::try_from(bans).unwrap_or(u64::MAX);
                 let microseconds = micros(since);
