@@ -52,7 +52,7 @@ fn ban_one_bans_until_enter_is_pressed() {
         let mut said = BufReader::new(program.stdout.take().expect("a pipe")).lines();
         let mut line = || said.next().expect("it goes on").expect("a line");
         assert_eq!(line(), format!("{target} is banned by ban_one: to see how it is done"));
-        assert_eq!(line(), format!("Enter unbans {target}."));
+        assert_eq!(line(), format!("Press Enter to end the ban of {target}."));
         stage.is_banned(attacker);
         stage.passes(neighbour);
 

@@ -4,15 +4,26 @@
 //! cargo build --package nfguard-ban --example ban_one
 //! sudo target/debug/examples/ban_one 203.0.113.7
 //! ```
-#![allow(clippy::print_stdout, reason = "it talks to people")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it talks to people")]
 
 use std::error::Error;
+use std::process::ExitCode;
 use std::time::Duration;
 use std::{env, io};
 
 use nfguard_ban::{Ban, Bans, NeverBan, Target};
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ban_one: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     let target: Target = env::args().nth(1).ok_or("name an address")?.parse()?;
     let mut bans = Bans::open(NeverBan::of_this_host()?)?;
     bans.ban(&Ban {
