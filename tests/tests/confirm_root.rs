@@ -115,7 +115,7 @@ fn a_policy_of_another_user_is_loaded_only_by_who_is_that_user_behind_sudo() {
     for variables in [&[][..], &[("SUDO_UID", "1000")]] {
         let refused = load(variables);
         assert_eq!(refused.status, Some(2), "{refused:?}");
-        assert!(refused.stderr.contains("user 65534 may write it"), "{refused:?}");
+        assert!(refused.stderr.contains("user 65534 may write this file"), "{refused:?}");
         assert!(!is_loaded(&netns));
     }
     let loaded = load(&[("SUDO_UID", "65534")]);

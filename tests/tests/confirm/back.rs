@@ -175,7 +175,7 @@ fn what_could_not_be_put_back_is_not_replaced() {
     let netns = netns();
     let (a, b) = (policy_file(A), policy_file(B));
     for (by_hand, word) in [
-        ("add rule inet nfguard ingress tcp dport { 1, 2 } accept", "a set without a name"),
+        ("add rule inet nfguard ingress tcp dport { 1, 2 } accept", "an anonymous set"),
         ("add map inet nfguard m { type ipv4_addr : verdict; }", "flags"),
         ("add table inet nfguard { flags dormant; }", "dormant"),
     ] {

@@ -158,7 +158,7 @@ fn a_policy_that_others_may_write_is_not_loaded() {
         for arguments in [&["load", name][..], &["load", name, "--dry-run"]] {
             let refused = host.run(arguments);
             assert_eq!(refused.status, Some(2), "{refused:?}");
-            assert!(refused.stderr.contains("everybody may write it"), "{refused:?}");
+            assert!(refused.stderr.contains("everybody may write this file"), "{refused:?}");
         }
         assert_eq!(listed(&host.netns), "");
         assert_eq!(host.run(&["check", name]).status, Some(0), "that does no harm");
