@@ -177,3 +177,56 @@ fn name(path: &Path) -> String {
 fn failed(path: &Path, error: &std::io::Error) -> String {
     format!("{}: {error}", path.display())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Place, build};
+    use crate::build::root;
+    use crate::runner;
+    use std::fs;
+    use std::path::Path;
+    use std::process::Command;
+
+    /// A package of stand-ins for what the compiler makes.
+    fn package(folder: &Path) -> Vec<u8> {
+        let built = folder.join("built");
+        for name in ["nfguard", "package/man/nfguard.1.gz", "package/nfguard.bash"] {
+            let path = built.join(name);
+            fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+            fs::write(path, "text").expect("written");
+        }
+        for name in ["package/nfguard.zsh", "package/nfguard.fish"] {
+            fs::write(built.join(name), "text").expect("written");
+        }
+        let package = folder.join("nfguard.deb");
+        let stage = folder.join("stage");
+        let place = Place {
+            source: root(),
+            built: &built,
+            stage: &stage,
+            package: &package,
+            time: "1700000000",
+        };
+        build(&place).expect("dpkg-deb is installed");
+        fs::read(package).expect("it was made")
+    }
+
+    #[test]
+    fn the_package_has_what_the_list_names_and_the_same_bytes_each_time() {
+        let folder = std::env::temp_dir().join(format!("nfguard-package-{}", std::process::id()));
+        let first = package(&folder);
+        assert_eq!(first, package(&folder));
+        let deb = folder.join("nfguard.deb");
+        let list = runner::output(Command::new("dpkg-deb").arg("--contents").arg(&deb));
+        let list = list.expect("a package");
+        for line in ["-rwxr-xr-x root/root", "./usr/share/man/man1/nfguard.1.gz", "2023-11-14"] {
+            assert!(list.contains(line), "{line}: {list}");
+        }
+        let fields = runner::output(Command::new("dpkg-deb").arg("--info").arg(&deb));
+        let fields = fields.expect("a package");
+        for line in [" Package: nfguard\n", " Suggests: fail2ban", " conffiles", " postinst"] {
+            assert!(fields.contains(line), "{line}: {fields}");
+        }
+        fs::remove_dir_all(folder).expect("ours");
+    }
+}
