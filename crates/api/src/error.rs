@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use crate::local_socket::PeerCredentials;
+use crate::credentials::PeerCredentials;
 use crate::message::ErrorCode;
 
 /// Why a request got no answer, or was refused.

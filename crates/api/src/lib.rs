@@ -65,6 +65,7 @@ pub mod local_socket;
 pub mod message;
 
 mod client;
+mod credentials;
 mod error;
 
 pub use client::{GuardClient, Subscription};

@@ -9,11 +9,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt,
-};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+pub use crate::credentials::{PeerCredentials, is_trusted, peer_credentials};
 
 use crate::codec::{self, LineBuffer, MAX_ANSWER};
 use crate::error::Error;
@@ -37,43 +37,12 @@ pub enum LocalAddress {
     File(PathBuf),
 }
 
-/// The process at the other end of a connection, when it connected or began to listen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PeerCredentials {
-    /// Its number.
-    pub process: i32,
-    /// Its user.
-    pub user: u32,
-    /// Its first group. The kernel does not say which other groups it is in.
-    pub group: u32,
-}
-
 /// A connection over which both ends send messages, each a line of JSON.
 #[derive(Debug)]
 pub struct Connection {
     stream: UnixStream,
     lines: LineBuffer,
     time_limit: Option<Duration>,
-}
-
-/// Returns the process at the other end.
-///
-/// # Errors
-/// The socket is not a Unix stream socket.
-pub fn peer_credentials(socket: impl AsFd) -> io::Result<PeerCredentials> {
-    let peer = sockopt::socket_peercred(socket)?;
-    Ok(PeerCredentials {
-        process: peer.pid.as_raw_pid(),
-        user: peer.uid.as_raw(),
-        group: peer.gid.as_raw(),
-    })
-}
-
-/// Whether a user may give orders here, and may be given any: root, and the user of this process.
-/// Every user can take a name in the abstract namespace, and connect to it.
-#[must_use]
-pub fn is_trusted(user: u32) -> bool {
-    user == 0 || user == rustix::process::geteuid().as_raw()
 }
 
 impl LocalAddress {

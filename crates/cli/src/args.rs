@@ -12,7 +12,7 @@ mod log;
 mod never;
 mod values;
 
-pub(crate) use ban::{BanDuration, BanRequest, BansRequest, UnbanRequest};
+pub(crate) use ban::{BanRequest, BansRequest, UnbanRequest};
 pub(crate) use explain::ExplainRequest;
 pub(crate) use feed::FeedVerb;
 pub(crate) use guard::GuardRequest;
@@ -22,6 +22,7 @@ pub(crate) use inspect::{DoctorRequest, StatusRequest};
 pub(crate) use load::LockoutRequest;
 pub(crate) use log::LogRequest;
 pub(crate) use never::NeverChange;
+pub(crate) use values::BanDuration;
 
 use std::net::IpAddr;
 use std::path::PathBuf;

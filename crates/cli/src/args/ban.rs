@@ -1,11 +1,9 @@
 //! Arguments of `ban`, `unban` and `bans`.
 
-use std::time::Duration;
-
 use clap::{ArgGroup, Args as ClapArgs};
 use nfguard_ban::{Port, Target};
 
-use super::values;
+use super::values::{self, BanDuration, Ports};
 
 /// What to report of the bans.
 #[derive(Debug, ClapArgs)]
@@ -88,11 +86,3 @@ impl Extent {
         if ports.is_empty() { vec![None] } else { ports }
     }
 }
-
-/// The ports that one item of `--port` names.
-#[derive(Clone, Debug)]
-pub(crate) struct Ports(pub(crate) Vec<Port>);
-
-/// How long a ban lasts; `None` is a ban without an end.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct BanDuration(pub(crate) Option<Duration>);

@@ -7,7 +7,13 @@ use nfguard_ban::Port;
 use nfguard_control::guard::MetricsAddress;
 use nix::unistd::Group;
 
-use super::ban::{BanDuration, Ports};
+/// The ports that one item of `--port` names.
+#[derive(Clone, Debug)]
+pub(crate) struct Ports(pub(crate) Vec<Port>);
+
+/// How long a ban lasts; `None` is a ban without an end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BanDuration(pub(crate) Option<Duration>);
 
 pub(super) fn ban_duration(text: &str) -> Result<BanDuration, String> {
     nfguard_control::ban_text::parse_duration(text).map(BanDuration)
