@@ -40,7 +40,7 @@ enum Task {
     Kernels(kernels::Choice),
     /// Check the repository's invariants
     Tidy {
-        /// Only list the words that texts should not use
+        /// Only list the words that texts should not use, and count them for each room
         #[arg(long)]
         words: bool,
     },
@@ -76,10 +76,7 @@ fn main() -> ExitCode {
         Task::Setup { check } => setup::steps(&report, check),
         Task::NetnsTest(choice) => netns::steps(&report, &choice),
         Task::Kernels(choice) => kernels::steps(&report, &choice),
-        Task::Tidy { words: true } => {
-            tidy::words(&report);
-            tidy::later(&report);
-        }
+        Task::Tidy { words: true } => tidy::words(&report),
         Task::Tidy { words: false } => tidy::steps(&report),
         Task::Fuzz { seconds } => fuzz::steps(&report, seconds),
         Task::Bench { name, args } => bench::steps(&report, &name, &args),

@@ -7,8 +7,8 @@ mod words;
 use crate::build::{cargo, root};
 use crate::output::say;
 use crate::report::{Report, Tally};
-use crate::runner;
 use crate::source::{File, files};
+use crate::{publish, runner};
 use serde_json::Value;
 use std::path::Path;
 
@@ -75,18 +75,13 @@ pub(crate) fn steps(report: &Report) {
         "each crate has a licence, the lints and what a registry shows",
         packages().map(|list| manifests(&list)),
     );
+    check("no circle of imports", Ok(imports::circles(&rust)));
+    check("no room above a quarter", Ok(rooms::too_large(&rust)));
+    check("what the libraries promise", publish::api(&files));
+    check("words that make a reader stop", Ok(words::lines(&files)));
     check("each policy has a golden file", Ok(golden(&files)));
     check("the top folder", top_folder());
     check("no path of a developer's machine", Ok(developer_paths(&files)));
-}
-
-/// The checks that wait for the rooms to be in order.
-pub(crate) fn later(report: &Report) {
-    let files = files(root()).unwrap_or_default();
-    let rust: Vec<&File> = files.iter().filter(|file| file.path.ends_with(".rs")).collect();
-    report.step("tidy: no circle of imports", || verdict(imports::circles(&rust)));
-    report.step("tidy: no room above a quarter", || verdict(rooms::too_large(&rust)));
-    report.step("tidy: public API", || verdict(crate::publish::api(&files)?));
 }
 
 /// Prints the words that should not occur, and how many there are in each room.
