@@ -5,47 +5,45 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nfguard_ban::{Admitted, InvalidTarget, NeverBan, Refused, Target};
 
-/// Who is to be banned, as it is written.
+/// The target of a ban, as it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Who {
-    /// An address alone: how much of it is one source is said elsewhere.
+pub enum BanTarget {
+    /// A lone address. How many bits of an IPv6 address are one source is said elsewhere.
     Address(IpAddr),
     /// A prefix, of whatever length.
     Prefix(Target),
 }
 
-impl Who {
+impl BanTarget {
     /// Returns the target of a ban, unless the ban would hit a never-ban entry.
     ///
     /// # Errors
     /// The entry that would be hit.
     pub fn admit(self, never: &NeverBan, v6_prefix: u8) -> Result<Admitted, Refused> {
         match self {
-            Who::Address(address) => never.admit_source(address, v6_prefix),
-            Who::Prefix(target) => never.admit(target),
+            BanTarget::Address(address) => never.admit_source(address, v6_prefix),
+            BanTarget::Prefix(target) => never.admit(target),
         }
     }
-}
 
-impl Who {
-    /// What [`Who::admit`] may have made of it.
+    /// Returns what [`BanTarget::admit`] may have made of it.
     pub fn may_be_banned_as(self, v6_prefix: u8) -> Vec<Target> {
         let mut targets = match self {
-            Who::Address(address) => {
+            BanTarget::Address(address) => {
                 vec![v6_prefix, 128].into_iter().map(|bits| Target::source(address, bits)).collect()
             }
-            Who::Prefix(target) => vec![target],
+            BanTarget::Prefix(target) => vec![target],
         };
         targets.dedup();
         targets
     }
 }
 
-impl std::str::FromStr for Who {
+impl std::str::FromStr for BanTarget {
     type Err = InvalidTarget;
 
-    fn from_str(text: &str) -> Result<Who, InvalidTarget> {
-        text.parse().map(Who::Address).or_else(|_| text.parse().map(Who::Prefix))
+    fn from_str(text: &str) -> Result<BanTarget, InvalidTarget> {
+        text.parse().map(BanTarget::Address).or_else(|_| text.parse().map(BanTarget::Prefix))
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the kernel bans by itself lies in the table that the guard owns.
+//! Bans that the kernel makes by itself. They lie in the table that the guard owns.
 
 use std::time::{Duration, Instant};
 

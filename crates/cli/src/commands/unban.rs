@@ -1,7 +1,7 @@
 //! `unban`: removes bans.
 
 use nfguard_ban::{Bans, Error};
-use nfguard_control::ban_text::Who;
+use nfguard_control::ban_text::BanTarget;
 use nfguard_control::context::Context;
 use nfguard_control::lease::{self, Release};
 use serde_json::{Value, json};
@@ -24,9 +24,10 @@ pub(crate) fn unban(request: &UnbanRequest, context: &Context, as_json: bool) ->
         }
         return Ok(Answer::Yes);
     }
-    let parse =
-        |text: &String| text.parse::<Who>().map_err(|error| Failure::Usage(error.to_string()));
-    let targets: Vec<Who> = request.targets.iter().map(parse).collect::<Result<_, _>>()?;
+    let parse = |text: &String| {
+        text.parse::<BanTarget>().map_err(|error| Failure::Usage(error.to_string()))
+    };
+    let targets: Vec<BanTarget> = request.targets.iter().map(parse).collect::<Result<_, _>>()?;
     let mut unbans = Vec::new();
     for (text, who) in request.targets.iter().zip(targets) {
         let mut was_banned = false;

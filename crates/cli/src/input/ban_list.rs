@@ -5,13 +5,13 @@ use std::fmt;
 use std::time::Duration;
 
 use nfguard_ban::{InvalidTarget, Port};
-use nfguard_control::ban_text::Who;
+use nfguard_control::ban_text::BanTarget;
 use serde::Deserialize;
 
 /// One ban of a list.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
-    pub(crate) who: Who,
+    pub(crate) who: BanTarget,
     /// The other keys of the entry. The command line fills what it leaves out.
     pub(crate) details: Option<Box<Details>>,
 }
@@ -107,7 +107,7 @@ impl fmt::Display for At {
 fn entry(line: &str) -> Option<ReadEntry> {
     // Nearly all lines of a long list.
     if let Ok(address) = line.parse() {
-        return Some(Ok(Entry { who: Who::Address(address), details: None }));
+        return Some(Ok(Entry { who: BanTarget::Address(address), details: None }));
     }
     if line.starts_with('{') {
         return Some(
@@ -118,7 +118,7 @@ fn entry(line: &str) -> Option<ReadEntry> {
     if word.is_empty() {
         return None;
     }
-    let who: Result<Who, _> = word.parse();
+    let who: Result<BanTarget, _> = word.parse();
     Some(who.map(|who| Entry { who, details: None }).map_err(|error| error.to_string()))
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use nfguard_api::message::{BanKey, ErrorCode, NewBan, Time};
 use nfguard_ban::{Admitted, Ban, InvalidPort, NeverBan, Port, Target};
 
-use crate::ban_text::{Who, parse_duration, parse_end};
+use crate::ban_text::{BanTarget, parse_duration, parse_end};
 
 /// Source of a ban that names none.
 pub(super) const DEFAULT_SOURCE: &str = "api";
@@ -56,7 +56,7 @@ impl CheckedBan {
     /// Checks a ban against the never-ban list, and each of its fields.
     pub(super) fn check(ban: NewBan, never_ban: &NeverBan) -> Result<CheckedBan, Refusal> {
         let NewBan { target, duration, until, port, source, reason, .. } = ban;
-        let target: Who = target.parse().map_err(Refusal::bad_input)?;
+        let target: BanTarget = target.parse().map_err(Refusal::bad_input)?;
         let port = parse_port(port.as_deref())?;
         let end = end(duration.as_ref(), until.as_ref()).map_err(Refusal::bad_input)?;
         let target = target.admit(never_ban, Target::V6_SOURCE).map_err(|refused| Refusal {
@@ -87,7 +87,7 @@ impl CheckedBan {
 
 /// Reads a key: how its target may have been banned, and its port.
 pub(super) fn parse_key(key: &BanKey) -> Result<(Vec<Target>, Option<Port>), Refusal> {
-    let target: Who = key.target.parse().map_err(Refusal::bad_input)?;
+    let target: BanTarget = key.target.parse().map_err(Refusal::bad_input)?;
     Ok((target.may_be_banned_as(Target::V6_SOURCE), parse_port(key.port.as_deref())?))
 }
 
