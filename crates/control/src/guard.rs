@@ -126,12 +126,12 @@ pub fn run(options: &Options, file: Option<&PolicyFile>, context: &Context) -> R
     let rules = file.map_or(BanRules::Unchanged, |file| BanRules::of(&file.policy));
     change.finish(rules, Release::Loaded)?;
     let bans = Bans::open(context.never_ban()?)?;
-    let memory = BanMirror::read(Nft::open()?)?;
+    let mirror = BanMirror::read(Nft::open()?)?;
     // Without the privilege, repairs are later.
     let _ = rustix::process::setpriority_process(None, NICENESS);
     notify_systemd();
     sandbox::enter().map_err(failed)?;
-    EventLoop::new(Firewall::new(policy, memory, bans), monitor).run(&listeners)
+    EventLoop::new(Firewall::new(policy, mirror, bans), monitor).run(&listeners)
 }
 
 /// Whether this kernel keeps an owned table when its owner ends: since Linux 6.9.
