@@ -5,7 +5,7 @@ use nfguard_ban::{Port, Target};
 
 use super::values::{self, BanDuration, Ports};
 
-/// What to report of the bans.
+// What to report of the bans.
 #[derive(Debug, ClapArgs)]
 #[command(group = ArgGroup::new("what"))]
 pub(crate) struct BansRequest {
@@ -23,7 +23,7 @@ pub(crate) struct BansRequest {
     pub(crate) prepare: bool,
 }
 
-/// Bans to make.
+// Bans to make.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct BanRequest {
     /// 203.0.113.7, 203.0.113.0/24, 2001:db8::1, 2001:db8::/32; `-` alone reads a list from
@@ -52,7 +52,7 @@ pub(crate) struct BanRequest {
     pub(crate) extent: Extent,
 }
 
-/// Bans to remove.
+// Bans to remove.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct UnbanRequest {
     /// 203.0.113.7, 203.0.113.0/24, 2001:db8::1, 2001:db8::/32
@@ -65,7 +65,7 @@ pub(crate) struct UnbanRequest {
     pub(crate) extent: Extent,
 }
 
-/// How much a ban of an address covers.
+// How much a ban of an address covers.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Extent {
     /// Ban only from these ports: 443, 443/udp. They are the ports that the world sees, not those

@@ -7,7 +7,7 @@ use clap::{ArgGroup, Args as ClapArgs};
 
 use super::values;
 
-/// A connection to explain.
+// A connection to explain.
 #[derive(Debug, ClapArgs)]
 #[command(group = ArgGroup::new("way").required(true))]
 pub(crate) struct ExplainRequest {

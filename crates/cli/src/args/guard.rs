@@ -7,7 +7,7 @@ use nfguard_control::guard::{MetricsAddress, Options};
 
 use super::values;
 
-/// What to guard, and who may connect.
+// What to guard, and who may connect.
 #[derive(Clone, Debug, ClapArgs)]
 pub(crate) struct GuardRequest {
     /// Load this policy first [default: what is loaded, or was loaded last]

@@ -11,7 +11,7 @@ pub(crate) enum ImportVerb {
     Ufw(UfwRequest),
 }
 
-/// What to read of UFW, and where to write.
+// What to read of UFW, and where to write.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct UfwRequest {
     /// Directory of user.rules, before.rules, ufw.conf and applications.d

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
 
-/// Sources of facts besides the kernel.
+// Sources of facts besides the kernel.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct FactSources {
     /// Docker's socket: the source of container names and ports. Without permission to read it,
@@ -13,7 +13,7 @@ pub(crate) struct FactSources {
     pub(crate) docker_socket: PathBuf,
 }
 
-/// What to report of the loaded policy.
+// What to report of the loaded policy.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct StatusRequest {
     #[command(flatten)]
@@ -24,7 +24,7 @@ pub(crate) struct StatusRequest {
     pub(crate) policy: Option<PathBuf>,
 }
 
-/// What to examine.
+// What to examine.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct DoctorRequest {
     #[command(flatten)]

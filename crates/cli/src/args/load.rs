@@ -8,7 +8,7 @@ use nfguard_control::change::Caution;
 
 use super::values;
 
-/// Lock-out protection of a load.
+// Lock-out protection of a load.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct LockoutRequest {
     /// Restore the previous rules unless `nfguard confirm` follows within this time: 90s, 5m

@@ -2,7 +2,7 @@
 
 use clap::Args as ClapArgs;
 
-/// Which packets to print.
+// Which packets to print.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct LogRequest {
     /// Read this NFLOG group instead of the groups of the loaded policy
