@@ -72,7 +72,6 @@ impl PolicyFile {
     ///
     /// # Errors
     /// If it is no policy.
-
     pub fn parse(name: &str, text: String) -> Result<PolicyFile, Error> {
         let name = name.to_owned();
         match Policy::parse(&text) {

@@ -59,7 +59,6 @@ impl Recorder {
     }
 
     /// Adds a packet that was refused.
-
     pub fn add(&mut self, packet: &ParsedPacket<'_>, time: f64) {
         let target = Target::source(packet.source, Target::V6_SOURCE);
         self.sources.entry(target).or_insert_with(|| Source::new(time)).add(packet, time);
