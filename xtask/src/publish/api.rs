@@ -129,7 +129,8 @@ impl Api {
                 lines.extend(variants.iter().map(|it| format!("    {}", without_attributes(it))));
             }
             "trait" => {
-                lines.extend(items(body).iter().map(|it| format!("    {}", declared(it.head))))
+                let items = items(body);
+                lines.extend(items.iter().map(|it| format!("    {}", declared(it.head))));
             }
             _ => {
                 let fields = parts(body).into_iter().map(without_attributes);
