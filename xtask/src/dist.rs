@@ -35,7 +35,7 @@ fn is_here(target: &str) -> bool {
 
 /// What was made.
 pub(crate) struct Products {
-    pub(crate) program: PathBuf,
+    program: PathBuf,
     package: PathBuf,
 }
 
@@ -115,8 +115,8 @@ impl Plan {
         let mut command = cargo();
         command.args(["build", "--release", "--locked", "--package", "nfguard"]);
         runner::run(self.surround(&mut command))?;
-        let folder = self.target_dir.join(self.target).join("release");
-        let built = folder.join("nfguard");
+        let built = self.built();
+        let folder = built.parent().unwrap_or(&self.target_dir).to_owned();
         write_manual(&built, &folder.join("package"))?;
 
         let out = self.target_dir.join("out");
@@ -133,6 +133,11 @@ impl Plan {
             time: &self.time,
         })?;
         Ok(Products { program, package })
+    }
+
+    /// Where cargo puts the program, under its own name.
+    pub(crate) fn built(&self) -> PathBuf {
+        self.target_dir.join(self.target).join("release").join("nfguard")
     }
 
     /// Has cargo build in the plan's folder for its target, and leave no trace of where and when.

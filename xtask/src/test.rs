@@ -68,7 +68,7 @@ pub(crate) fn steps(report: &Report, choice: Choice) {
     let mut programs = None;
     report.step("build what goes with the tests", || {
         // What is handed out is what is tested.
-        let nfguard = dist.as_ref().map(|(_, products)| products.program.clone());
+        let nfguard = dist.as_ref().map(|(plan, _)| plan.built());
         programs = Some(Programs::build(nfguard)?);
         Ok(Tally::DONE)
     });
