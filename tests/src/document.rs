@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_block_knows_its_words_and_its_place() {
+    fn a_block_has_its_words_and_its_line() {
         let text = "# A\n## B\n```sh exit=1 goes-on\none\n\ntwo\n```\n```text\n```\n";
         let blocks = parse(text);
         let [sh, text] = blocks.as_slice() else { panic!("{blocks:?}") };
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn three_dots_stand_for_anything_and_nothing_else_does() {
+    fn only_an_ellipsis_matches_any_text() {
         for (lines, pattern, wanted) in [
             ("a 1 b\nc", "a … b\nc", true),
             ("a 1 b\nc", "a …\nc", true),

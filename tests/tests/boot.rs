@@ -216,7 +216,7 @@ fn policy_and_bans_hold_from_the_first_packet_of_a_boot() {
 }
 
 #[test]
-fn a_broken_file_leaves_the_last_good_policy_in_force_and_the_boot_says_so() {
+fn a_broken_file_leaves_the_last_good_policy_in_force_and_the_boot_reports_it() {
     let disk = Disk::new();
     disk.policy(GOOD);
     disk.load(&netns(), &[]);
@@ -242,7 +242,7 @@ fn a_broken_file_leaves_the_last_good_policy_in_force_and_the_boot_says_so() {
 }
 
 #[test]
-fn a_policy_that_only_a_boot_has_loaded_is_one_to_fall_back_to() {
+fn a_policy_that_only_a_boot_has_loaded_is_a_fallback() {
     let disk = Disk::new();
     disk.policy(GOOD);
     for _ in 0..3 {
@@ -257,7 +257,7 @@ fn a_policy_that_only_a_boot_has_loaded_is_one_to_fall_back_to() {
 }
 
 #[test]
-fn a_policy_that_was_never_confirmed_does_not_come_back_with_the_next_boot() {
+fn an_unconfirmed_policy_does_not_come_back_at_the_next_boot() {
     let disk = Disk::new();
     disk.policy(GOOD);
     let before = netns();
@@ -283,7 +283,7 @@ fn a_policy_that_was_never_confirmed_does_not_come_back_with_the_next_boot() {
 }
 
 #[test]
-fn while_a_load_waits_to_be_confirmed_a_boot_leaves_it_alone() {
+fn a_boot_does_not_touch_a_load_that_waits_for_confirmation() {
     let disk = Disk::new();
     disk.policy(GOOD);
     let host = netns();
@@ -298,7 +298,7 @@ fn while_a_load_waits_to_be_confirmed_a_boot_leaves_it_alone() {
 }
 
 #[test]
-fn without_any_policy_ssh_gets_in_and_nothing_else() {
+fn a_boot_without_any_policy_allows_only_ssh() {
     let disk = Disk::new();
     let world = World::new().expect("run me with `cargo xtask netns-test`");
     let answer = disk.boot(&world.host);
@@ -318,7 +318,7 @@ fn without_any_policy_ssh_gets_in_and_nothing_else() {
 }
 
 #[test]
-fn what_is_loaded_stays_where_nothing_better_can_be_had() {
+fn the_loaded_policy_stays_when_a_boot_finds_no_valid_one() {
     let disk = Disk::new();
     disk.policy(GOOD);
     let host = netns();
@@ -332,7 +332,7 @@ fn what_is_loaded_stays_where_nothing_better_can_be_had() {
 }
 
 #[test]
-fn bans_that_cannot_be_read_are_kept_from_the_next_save_and_the_policy_holds() {
+fn unreadable_saved_bans_are_set_aside_and_the_policy_holds() {
     let disk = Disk::new();
     disk.policy(GOOD);
     disk.ban_and_save(ATTACKER);
@@ -353,7 +353,7 @@ fn bans_that_cannot_be_read_are_kept_from_the_next_save_and_the_policy_holds() {
 
 /// As `systemctl restart` does, once the policy remembers more.
 #[test]
-fn who_was_banned_for_a_scan_still_is_after_another_policy_was_put_in() {
+fn a_ban_for_a_scan_survives_the_boot_of_another_policy() {
     let world = World::new().expect("run me with `cargo xtask netns-test`");
     let disk = Disk::new();
     let policy = |sources: u32| {

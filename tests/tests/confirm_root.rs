@@ -31,7 +31,7 @@ fn is_loaded(netns: &Netns) -> bool {
 }
 
 #[test]
-fn who_pretends_to_be_the_way_back_is_named_and_nothing_is_loaded() {
+fn a_false_watchdog_is_named_and_nothing_is_loaded() {
     let netns = netns();
     let policy = TempFile::new("policy.json", POLICY);
     let path = policy.path().to_str().expect("plain letters");
@@ -50,7 +50,7 @@ fn who_pretends_to_be_the_way_back_is_named_and_nothing_is_loaded() {
 }
 
 #[test]
-fn who_pretends_to_be_the_guard_is_named_and_holds_up_no_load() {
+fn a_false_guard_is_named_and_blocks_no_load() {
     let netns = netns();
     let policy = TempFile::new("policy.json", POLICY);
     let path = policy.path().to_str().expect("plain letters");
@@ -68,7 +68,7 @@ fn who_pretends_to_be_the_guard_is_named_and_holds_up_no_load() {
 }
 
 #[test]
-fn a_stranger_can_neither_confirm_nor_go_back_nor_hold_it_up() {
+fn another_user_can_neither_confirm_nor_roll_back_nor_block_the_watchdog() {
     let netns = netns();
     let policy = TempFile::new("policy.json", POLICY);
     let path = policy.path().to_str().expect("plain letters");
@@ -101,7 +101,7 @@ fn a_stranger_can_neither_confirm_nor_go_back_nor_hold_it_up() {
 }
 
 #[test]
-fn a_policy_of_another_user_is_loaded_only_by_who_is_that_user_behind_sudo() {
+fn a_policy_of_another_user_is_loaded_only_by_that_user_through_sudo() {
     let netns = netns();
     let policy = TempFile::new("policy.json", POLICY);
     std::os::unix::fs::chown(policy.path(), Some(65534), Some(65534)).expect("root may");

@@ -67,7 +67,7 @@ fn times_and_ports_are_read_as_ban_tools_write_them() {
 }
 
 #[test]
-fn an_ipv6_address_is_banned_by_its_network_or_as_much_of_it_as_is_said() {
+fn an_ipv6_address_is_banned_with_its_network_or_the_given_prefix() {
     let netns = netns();
     succeed(
         &netns,
@@ -124,7 +124,7 @@ fn this_host_its_gateway_and_the_operator_are_never_banned_and_the_answer_names_
 }
 
 #[test]
-fn whom_the_policy_names_is_spared_until_it_names_others() {
+fn a_never_ban_entry_of_the_policy_holds_until_the_policy_changes() {
     let netns = netns();
     let load = |never: &str| {
         let text = format!(
@@ -150,7 +150,7 @@ fn whom_the_policy_names_is_spared_until_it_names_others() {
 }
 
 #[test]
-fn an_address_that_is_no_longer_ours_can_be_banned() {
+fn a_former_address_of_this_host_can_be_banned() {
     let world = World::new().expect("run me with `cargo xtask netns-test`");
     succeed(&world.host, &["ban", "192.0.2.1"]);
     assert!(succeed(&world.host, &["never"]).stdout.contains("198.51.100.2/32"));
@@ -160,7 +160,7 @@ fn an_address_that_is_no_longer_ours_can_be_banned() {
 }
 
 #[test]
-fn connections_of_the_banned_are_forgotten_if_asked_for() {
+fn connections_of_banned_addresses_are_deleted_on_request() {
     let world = World::new().expect("run me with `cargo xtask netns-test`");
     let host = &world.host;
     // So that connections are tracked.
@@ -188,7 +188,7 @@ fn connections_of_the_banned_are_forgotten_if_asked_for() {
 }
 
 #[test]
-fn a_source_s_bans_end_together() {
+fn unban_ends_all_bans_of_a_source() {
     let netns = netns();
     succeed(&netns, &["ban", "192.0.2.1", "192.0.2.2", "--source", "fail2ban/traefik"]);
     succeed(&netns, &["ban", "192.0.2.3"]);
@@ -200,7 +200,7 @@ fn a_source_s_bans_end_together() {
 }
 
 #[test]
-fn a_source_is_found_by_its_name_as_it_was_given() {
+fn a_source_is_found_by_any_name() {
     let netns = netns();
     for source in ["my tool", "jail@host", "\"q\"", "a-jail-whose-name-is-longer-than-32-bytes"] {
         succeed(&netns, &["ban", "192.0.2.1", "--source", source]);
@@ -211,7 +211,7 @@ fn a_source_is_found_by_its_name_as_it_was_given() {
 }
 
 #[test]
-fn who_names_nobody_is_told_so() {
+fn a_target_without_an_address_is_refused() {
     let netns = netns();
     for target in ["", " ", "# none"] {
         let refused = nfguard(&netns, &["ban", target]);
@@ -223,7 +223,7 @@ fn who_names_nobody_is_told_so() {
 }
 
 #[test]
-fn a_full_set_is_no_mistake_of_who_asks() {
+fn a_full_set_is_not_a_usage_error() {
     let netns = netns();
     succeed(&netns, &["ban", "192.0.2.1"]);
     let small = "{ type ipv4_addr; flags timeout; size 1; }";
@@ -235,7 +235,7 @@ fn a_full_set_is_no_mistake_of_who_asks() {
 }
 
 #[test]
-fn only_who_is_on_the_never_ban_list_can_be_taken_off_it() {
+fn only_an_existing_never_ban_entry_can_be_removed() {
     let netns = netns();
     succeed(&netns, &["never", "add", "192.0.2.77/24", "::ffff:198.51.100.1"]);
     for target in ["203.0.113.1", "192.0.2.1", "127.0.0.0/8"] {
@@ -249,7 +249,7 @@ fn only_who_is_on_the_never_ban_list_can_be_taken_off_it() {
 }
 
 #[test]
-fn looking_changes_nothing() {
+fn listing_bans_changes_nothing() {
     let netns = netns();
     for arguments in [&["bans"][..], &["bans", "--count"], &["never"], &["unban", "--source", "x"]]
     {
@@ -260,7 +260,7 @@ fn looking_changes_nothing() {
 }
 
 #[test]
-fn unload_removes_the_policy_and_with_all_the_bans_too_and_no_other_table() {
+fn unload_removes_the_policy_and_unload_all_the_bans_too_and_no_other_table() {
     let world = World::new().expect("run me with `cargo xtask netns-test`");
     let host = &world.host;
     let policy = TempFile::new("traefik.json", TRAEFIK);
@@ -305,7 +305,7 @@ fn shown(count: u32) -> String {
 }
 
 #[test]
-fn a_terminal_is_shown_how_far_a_long_list_has_got() {
+fn a_terminal_shows_the_progress_of_a_long_list() {
     let written = shown(25_000);
     assert!(written.contains("of 25,000 banned, "), "{written:?}");
     assert_eq!(shown(1_000), "", "it is over at once");
@@ -315,7 +315,7 @@ fn a_terminal_is_shown_how_far_a_long_list_has_got() {
 }
 
 #[test]
-fn a_hundred_thousand_saved_bans_come_back_with_the_time_that_is_left() {
+fn a_hundred_thousand_saved_bans_come_back_with_their_remaining_time() {
     let (here, there) = (netns(), netns());
     let (_folder, path) = state();
     let path = path.to_str().expect("a path");
@@ -341,7 +341,7 @@ fn a_hundred_thousand_saved_bans_come_back_with_the_time_that_is_left() {
 }
 
 #[test]
-fn a_saved_ban_that_is_over_meanwhile_stays_over() {
+fn a_saved_ban_that_has_expired_is_not_restored() {
     let (here, there) = (netns(), netns());
     let (_folder, path) = state();
     let path = path.to_str().expect("a path");
@@ -355,7 +355,7 @@ fn a_saved_ban_that_is_over_meanwhile_stays_over() {
 }
 
 #[test]
-fn a_damaged_file_bans_nobody_and_is_kept_aside() {
+fn a_damaged_file_restores_no_ban_and_is_set_aside() {
     let netns = netns();
     let (folder, path) = state();
     let text = path.to_str().expect("a path");
@@ -378,7 +378,7 @@ fn a_damaged_file_bans_nobody_and_is_kept_aside() {
 }
 
 #[test]
-fn a_file_that_save_did_not_write_stays_where_it_is_and_so_does_a_pipe() {
+fn a_file_that_save_did_not_write_stays_in_place_and_so_does_a_pipe() {
     let netns = netns();
     let (folder, path) = state();
     let text = path.to_str().expect("a path");

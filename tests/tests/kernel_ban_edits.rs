@@ -84,7 +84,7 @@ fn a_ban_by_port_leaves_other_ports_and_protocols_open() {
 }
 
 #[test]
-fn what_nft_lists_of_bans_by_port_nft_loads() {
+fn nft_loads_its_own_listing_of_bans_by_port() {
     let netns = netns();
     let mut bans = bans(&netns);
     for text in ["192.0.2.1", "198.51.100.0/24", "2001:db8::/64", "2001:db8::1/128"] {
@@ -100,7 +100,7 @@ fn what_nft_lists_of_bans_by_port_nft_loads() {
 }
 
 #[test]
-fn a_long_list_is_counted_right_however_much_of_it_is_in_force_or_in_it_twice() {
+fn a_long_list_with_duplicates_and_existing_bans_is_counted_right() {
     let netns = netns();
     let mut bans = bans(&netns);
     let first = addresses(&bans, [10, 0, 0, 0], 30_000);
@@ -139,7 +139,7 @@ fn a_ban_can_be_extended_and_an_absent_one_cannot() {
 }
 
 #[test]
-fn a_ban_of_no_time_ends_and_one_of_all_time_can_be_made() {
+fn a_ban_of_zero_duration_ends_and_one_of_maximum_duration_lasts() {
     let netns = netns();
     let mut bans = bans(&netns);
     let all = [("192.0.2.1", Duration::ZERO), ("192.0.2.2", Duration::MAX)]
@@ -171,7 +171,7 @@ fn a_source_ends_its_own_bans_and_no_others() {
 }
 
 #[test]
-fn replacing_makes_a_source_s_bans_exactly_these_and_leaves_others_be() {
+fn replace_sets_the_bans_of_one_source_and_leaves_the_others() {
     let netns = netns();
     let mut bans = bans(&netns);
     bans.ban_all([
@@ -203,7 +203,7 @@ fn replacing_makes_a_source_s_bans_exactly_these_and_leaves_others_be() {
 }
 
 #[test]
-fn two_that_extend_at_once_leave_the_longest() {
+fn two_extensions_at_once_leave_the_longest_ban() {
     let netns = netns();
     const ROUNDS: u64 = 100;
     std::thread::scope(|scope| {
@@ -223,7 +223,7 @@ fn two_that_extend_at_once_leave_the_longest() {
 }
 
 #[test]
-fn what_one_program_spares_no_other_bans_until_it_is_taken_off_the_list() {
+fn a_never_ban_entry_of_one_program_binds_all_programs_until_removed() {
     let netns = netns();
     let ally: IpAddr = "192.0.2.10".parse().expect("an address");
     let first = netns
@@ -253,7 +253,7 @@ fn what_one_program_spares_no_other_bans_until_it_is_taken_off_the_list() {
 }
 
 #[test]
-fn a_program_that_heard_of_an_ally_does_not_put_it_back_but_keeps_to_its_own() {
+fn a_program_keeps_its_own_never_ban_entries_and_not_those_that_others_removed() {
     let netns = netns();
     let all = ["192.0.2.10", "198.51.100.0/24"].map(|text| target(text).network());
     let mut first = bans(&netns);
@@ -276,7 +276,7 @@ fn a_program_that_heard_of_an_ally_does_not_put_it_back_but_keeps_to_its_own() {
 }
 
 #[test]
-fn more_allies_than_there_is_room_for_are_refused_and_those_before_stay() {
+fn never_ban_entries_beyond_the_capacity_are_refused_and_earlier_ones_stay() {
     let netns = netns();
     let mut bans = bans(&netns);
     let ally = |at: u32| IpAddr::from((0x0a00_0000 + at).to_be_bytes()).into();
@@ -295,7 +295,7 @@ fn more_allies_than_there_is_room_for_are_refused_and_those_before_stay() {
 }
 
 #[test]
-fn who_is_spared_is_so_after_others_have_removed_the_table() {
+fn never_ban_entries_survive_the_removal_of_the_table_by_others() {
     let netns = netns();
     bans(&netns)
         .replace_never_ban(&NeverBanKind::by_hand("the office"), &[target("192.0.2.10").network()])
@@ -307,7 +307,7 @@ fn who_is_spared_is_so_after_others_have_removed_the_table() {
 }
 
 #[test]
-fn an_ally_in_a_prefix_that_is_no_longer_spared_still_is() {
+fn a_never_ban_entry_outlives_the_removal_of_a_prefix_around_it() {
     let netns = netns();
     let mut bans = bans(&netns);
     for (reason, text) in
@@ -328,7 +328,7 @@ fn an_ally_in_a_prefix_that_is_no_longer_spared_still_is() {
 }
 
 #[test]
-fn prefixes_in_each_other_are_all_spared_whichever_goes_first() {
+fn nested_never_ban_prefixes_hold_in_any_order_of_removal() {
     let netns = netns();
     let nested =
         ["192.0.2.0/24", "192.0.2.16/28", "192.0.2.20/30", "2001:db8::/32", "2001:db8::/48"];
@@ -363,7 +363,7 @@ fn prefixes_in_each_other_are_all_spared_whichever_goes_first() {
 }
 
 #[test]
-fn looking_at_bans_makes_no_table_and_another_version_s_is_left_alone() {
+fn listing_bans_creates_no_table_and_another_versions_table_is_left_alone() {
     let netns = netns();
     let found = netns.run(|| Bans::open_existing(NeverBan::default()).expect("an answer"));
     assert!(found.is_none());
@@ -380,7 +380,7 @@ fn looking_at_bans_makes_no_table_and_another_version_s_is_left_alone() {
 }
 
 #[test]
-fn a_full_set_says_so_and_bans_nobody_of_that_part() {
+fn a_full_set_is_an_error_and_nothing_of_its_batch_is_banned() {
     let netns = netns();
     drop(bans(&netns));
     // The set as it is, but small. Who opens the bans then finds no rule that looks at it.
@@ -408,7 +408,7 @@ fn a_full_set_says_so_and_bans_nobody_of_that_part() {
 }
 
 #[test]
-fn a_list_in_parts_fits_a_small_send_buffer() {
+fn a_list_in_batches_fits_a_small_send_buffer() {
     let netns = netns();
     // More bytes than an unprivileged socket sends at once, with reasons as long as they get.
     let mut bans = bans(&netns);

@@ -56,7 +56,7 @@ fn all_arrive(world: &World, to: &str) -> [bool; 2] {
 }
 
 #[test]
-fn nothing_is_sent_to_the_banned_where_the_policy_says_so() {
+fn outgoing_packets_to_banned_addresses_are_dropped_where_the_policy_says_so() {
     let world = world_with_container();
     load(&world, "");
     ban(&world, &BANNED);
@@ -80,7 +80,7 @@ fn nothing_is_sent_to_the_banned_where_the_policy_says_so() {
 }
 
 #[test]
-fn a_ban_from_one_port_and_a_spared_address_do_not_stop_what_is_sent() {
+fn a_ban_by_port_and_a_never_ban_entry_do_not_stop_outgoing_packets() {
     let world = world_with_container();
     load(&world, r#""ban_outgoing": true,"#);
     ban(&world, &["203.0.113.66", "--port", "53/udp"]);
@@ -92,7 +92,7 @@ fn a_ban_from_one_port_and_a_spared_address_do_not_stop_what_is_sent() {
 }
 
 #[test]
-fn the_switch_is_made_with_the_first_policy_and_outlives_it_as_bans_do() {
+fn the_outgoing_switch_outlives_the_policy_as_bans_do() {
     let world = world_with_container();
     load(&world, r#""ban_outgoing": true,"#);
     ban(&world, &BANNED);

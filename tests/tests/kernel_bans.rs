@@ -97,7 +97,7 @@ fn a_ban_cuts_open_connections_and_no_others_and_an_unban_lets_new_ones_in() {
 }
 
 #[test]
-fn a_ban_cuts_connections_that_address_translation_leads_into_a_container() {
+fn a_ban_cuts_connections_that_nat_forwards_to_a_container() {
     let world = World::with_container().expect("run me with `cargo xtask netns-test`");
     let container = world.container.as_ref().expect("made with one");
     nft(
@@ -136,7 +136,7 @@ fn a_ban_cuts_connections_that_address_translation_leads_into_a_container() {
 }
 
 #[test]
-fn a_prefix_and_an_address_in_it_are_two_bans_and_each_has_its_own_end() {
+fn a_prefix_and_an_address_in_it_are_two_bans_with_ends_of_their_own() {
     let world = world();
     let mut bans = bans(&world.host);
     for (host, attacker, neighbour) in attackers() {
@@ -152,7 +152,7 @@ fn a_prefix_and_an_address_in_it_are_two_bans_and_each_has_its_own_end() {
 }
 
 #[test]
-fn a_ban_ends_by_itself() {
+fn a_ban_expires() {
     let world = world();
     let mut bans = bans(&world.host);
     let (host, attacker, _) = attackers()[0];
@@ -167,7 +167,7 @@ fn a_ban_ends_by_itself() {
 }
 
 #[test]
-fn of_two_bans_the_longer_one_counts_and_permanent_is_longest() {
+fn the_longer_of_two_bans_counts_and_permanent_is_longest() {
     let netns = Netns::new().expect("run me with `cargo xtask netns-test`");
     let mut bans = bans(&netns);
     let seconds = |seconds| Some(Duration::from_secs(seconds));
@@ -189,7 +189,7 @@ fn of_two_bans_the_longer_one_counts_and_permanent_is_longest() {
 }
 
 #[test]
-fn no_friend_is_let_into_a_list_of_bans() {
+fn a_list_of_bans_takes_no_never_ban_entry() {
     let world = world();
     let (_, attacker, _) = attackers()[0];
     let never = NeverBan::default().with(attacker, NeverBanKind::by_hand("the operator"));
@@ -201,7 +201,7 @@ fn no_friend_is_let_into_a_list_of_bans() {
 
 /// Few friends are named in the rules themselves, many in a set.
 #[test]
-fn whoever_puts_a_friend_among_the_banned_does_not_ban_it_however_many_friends_there_are() {
+fn an_exempt_address_among_the_bans_passes_however_long_the_never_ban_list() {
     let world = world();
     for (host, attacker, neighbour) in attackers() {
         let _server = world.host.serve_tcp(SocketAddr::new(host, 443)).expect("a server");
@@ -247,7 +247,7 @@ fn bans_outlive_the_policy_and_come_back_after_a_flush_of_everything() {
 }
 
 #[test]
-fn opening_twice_changes_nothing_and_nft_lists_and_loads_what_is_there() {
+fn opening_twice_changes_nothing_and_nft_loads_its_own_listing_of_the_bans() {
     let netns = Netns::new().expect("run me with `cargo xtask netns-test`");
     let mut first = bans(&netns);
     for text in ["192.0.2.1", "198.51.100.0/24", "2001:db8::1", "2001:db8:1::/64"] {
@@ -262,7 +262,7 @@ fn opening_twice_changes_nothing_and_nft_lists_and_loads_what_is_there() {
 }
 
 #[test]
-fn what_bans_prints_ban_takes_in_with_the_time_that_is_left() {
+fn ban_reads_the_listing_of_bans_with_the_remaining_time() {
     let (here, there) = (Netns::new().expect("a namespace"), Netns::new().expect("a namespace"));
     let mut made = bans(&here);
     ban(&mut made, "192.0.2.1", HOUR);
@@ -284,7 +284,7 @@ fn what_bans_prints_ban_takes_in_with_the_time_that_is_left() {
 }
 
 #[test]
-fn a_list_with_a_bad_line_bans_nobody_or_all_the_others() {
+fn a_list_with_a_bad_line_bans_nothing_or_all_other_lines() {
     let netns = Netns::new().expect("a namespace");
     let list = "# mine\n203.0.113.7\n300.1.1.1\n127.0.0.1\n2001:db8::/32 # why\n";
     let refused = nfguard_fed(&netns, &["ban", "-"], list);
@@ -298,7 +298,7 @@ fn a_list_with_a_bad_line_bans_nobody_or_all_the_others() {
 }
 
 #[test]
-fn two_that_ban_at_once_lose_nothing() {
+fn two_programs_that_ban_at_once_lose_no_ban() {
     let netns = Netns::new().expect("run me with `cargo xtask netns-test`");
     std::thread::scope(|scope| {
         for half in 0..2u8 {

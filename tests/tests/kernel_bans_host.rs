@@ -103,7 +103,7 @@ fn with_reason(all: &BTreeSet<(IpAddr, String)>, start: &str) -> BTreeSet<(IpAdd
 }
 
 #[test]
-fn every_address_and_every_gateway_of_every_table_is_spared() {
+fn every_address_and_every_gateway_of_every_table_is_never_banned() {
     let host = netns();
     for (near, far) in [("eth0", "far0"), ("eth1", "far1")] {
         veth(&host, near, &host, far).expect("a cable");
@@ -141,7 +141,7 @@ fn gateways_are_found_among_many_routes() {
 }
 
 #[test]
-fn what_another_program_has_found_of_the_host_stays_in_the_rules_of_one_that_has_not() {
+fn host_addresses_found_by_one_program_stay_in_the_rules_of_another() {
     let host = netns();
     veth(&host, "eth0", &host, "far0").expect("a cable");
     let open = || {
@@ -178,7 +178,7 @@ fn never_with(netns: &Netns, script: &str) -> Answer {
 }
 
 #[test]
-fn name_servers_are_spared_with_those_that_a_resolver_on_this_host_asks() {
+fn name_servers_and_the_upstreams_of_a_local_resolver_are_never_banned() {
     let host = netns();
     let listed = never_with(
         &host,
@@ -204,7 +204,7 @@ fn a_list_of_name_servers_may_be_absent_but_not_unreadable() {
 }
 
 #[test]
-fn the_session_is_found_behind_programs_that_clean_the_environment() {
+fn the_ssh_session_is_found_behind_programs_that_clean_the_environment() {
     let host = netns();
     let nfguard = program::command::<&str>(&[]);
     for (variable, peer) in [

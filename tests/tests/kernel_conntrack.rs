@@ -72,7 +72,7 @@ fn serve(netns: &Netns, addresses: [IpAddr; 2], port: u16) -> [Server; 2] {
 }
 
 #[test]
-fn all_connections_of_one_peer_are_forgotten_and_nobody_elses() {
+fn all_connections_of_one_peer_are_deleted_and_no_others() {
     const HOST: [IpAddr; 2] = [World::HOST_V4, World::HOST_V6];
     let world = world_with_container();
     let (host, internet) = (&world.host, &world.internet);
@@ -122,7 +122,7 @@ fn sorted(mut connections: Vec<Connection>) -> Vec<Connection> {
 }
 
 #[test]
-fn thousands_of_connections_are_listed_and_half_of_them_forgotten() {
+fn thousands_of_connections_are_listed_and_half_of_them_deleted() {
     // A virtual machine of a gigabyte tracks no more than 8192.
     const EACH: u16 = 3000;
     let world = world_with_container();
@@ -149,7 +149,7 @@ fn thousands_of_connections_are_listed_and_half_of_them_forgotten() {
 }
 
 #[test]
-fn a_connection_in_a_zone_of_its_own_is_forgotten_there() {
+fn a_connection_in_a_zone_of_its_own_is_deleted_there() {
     for zone in ["ct zone set 7", "ct original zone set 7"] {
         let world = world_with_container();
         nft(&world.host, TRACKS);
@@ -187,7 +187,7 @@ fn a_connection_in_a_zone_of_its_own_is_forgotten_there() {
 }
 
 #[test]
-fn where_nothing_is_tracked_nothing_is_forgotten() {
+fn without_tracked_connections_nothing_is_deleted() {
     let netns = Netns::new().expect("run me with `cargo xtask netns-test`");
     assert_eq!(kernel(&netns).forget_connections(|_| true).expect("an answer"), 0);
 }
@@ -205,7 +205,7 @@ fn without_privilege_the_error_says_so() {
 }
 
 #[test]
-fn a_connection_from_before_tracking_goes_on_if_the_kernel_is_told_of_it() {
+fn an_untracked_connection_continues_after_its_entry_is_created() {
     let world = world_with_container();
     let (host, internet) = (&world.host, &world.internet);
     for (ip, rules) in [(World::HOST_V4, "other"), (World::HOST_V6, "else")] {

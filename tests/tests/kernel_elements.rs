@@ -51,7 +51,7 @@ fn create(kernel: &mut Nft, numbers: impl IntoIterator<Item = u32>) -> Result<()
 }
 
 #[test]
-fn to_create_an_element_that_is_there_is_refused_as_a_whole_and_says_which() {
+fn the_creation_of_an_existing_element_is_refused_as_a_whole_and_names_it() {
     const EEXIST: i32 = 17;
     let netns = netns();
     let mut kernel = with_set(&netns);
@@ -71,7 +71,7 @@ fn to_create_an_element_that_is_there_is_refused_as_a_whole_and_says_which() {
 }
 
 #[test]
-fn a_set_has_as_many_elements_as_were_added_and_one_that_is_absent_none() {
+fn the_count_of_a_set_is_the_number_of_added_elements_and_zero_when_absent() {
     let netns = netns();
     let mut kernel = with_set(&netns);
     for count in [0, 1, 4_000, 12_000] {
@@ -87,7 +87,7 @@ fn a_set_has_as_many_elements_as_were_added_and_one_that_is_absent_none() {
 }
 
 #[test]
-fn many_keys_are_found_as_each_of_them_alone() {
+fn a_lookup_of_many_keys_agrees_with_lookups_of_each() {
     let netns = netns();
     let mut kernel = with_set(&netns);
     create(&mut kernel, (0..1000).step_by(3)).expect("created");
@@ -106,7 +106,7 @@ fn many_keys_are_found_as_each_of_them_alone() {
 }
 
 #[test]
-fn a_chain_is_emptied_without_its_neighbours() {
+fn a_flush_of_a_chain_leaves_its_neighbours() {
     let (ours, theirs) = (netns(), netns());
     for netns in [&ours, &theirs] {
         let rules = "iifname lo accept; ip saddr 192.0.2.1 drop;";

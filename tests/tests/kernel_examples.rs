@@ -81,7 +81,7 @@ fn request(client: &str, user: &str, status: u16) -> String {
 }
 
 #[test]
-fn access_log_bans_whoever_fails_five_times_and_nobody_else() {
+fn access_log_bans_only_addresses_that_fail_five_times() {
     let stage = Stage::new();
     let mut log = b"not of a log\n\xff\xfe - - [] \"GET /\xff HTTP/1.1\" 401 0\n\n".to_vec();
     for number in 0..5 {

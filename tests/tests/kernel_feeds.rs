@@ -62,7 +62,7 @@ fn serve(netns: &Netns, address: IpAddr) -> nfguard_lab::Server {
 }
 
 #[test]
-fn a_list_in_every_published_form_drops_who_is_in_it_for_host_and_containers() {
+fn a_list_in_every_published_format_drops_its_addresses_for_host_and_containers() {
     let world = world();
     let container = world.container.as_ref().expect("made with one");
     let _servers = [
@@ -98,7 +98,7 @@ fn a_list_in_every_published_form_drops_who_is_in_it_for_host_and_containers() {
 }
 
 #[test]
-fn private_and_spared_addresses_are_taken_out_and_counted() {
+fn private_and_never_ban_addresses_are_removed_and_counted() {
     let world = world();
     let _server = serve(&world.host, World::HOST_V4);
     let spared = nfguard(&world.host, &["never", "add", "45.9.20.66"]);
@@ -120,7 +120,7 @@ fn private_and_spared_addresses_are_taken_out_and_counted() {
 }
 
 #[test]
-fn a_list_that_is_none_changes_nothing() {
+fn an_invalid_list_changes_nothing() {
     let world = world();
     let _server = serve(&world.host, World::HOST_V4);
     added(&world.host, "mine", PLAIN);
@@ -143,7 +143,7 @@ fn a_list_that_is_none_changes_nothing() {
 }
 
 #[test]
-fn not_one_packet_of_who_is_in_both_lists_passes_while_they_are_swapped() {
+fn no_packet_of_an_address_in_both_lists_passes_during_the_swap() {
     let world = world();
     let host = &world.host;
     let mut bans = host.run(|| Bans::open(NeverBan::default()).expect("the table"));
@@ -202,7 +202,7 @@ fn half_a_million() -> String {
 }
 
 #[test]
-fn half_a_million_prefixes_are_put_in() {
+fn half_a_million_prefixes_are_imported() {
     let world = world();
     let list = half_a_million() + "45.9.20.0/24\n";
     added(&world.host, "large", &list);
@@ -239,7 +239,7 @@ fn an_import_that_is_killed_leaves_the_old_list_or_the_new_one() {
 }
 
 #[test]
-fn what_a_first_import_left_that_was_killed_can_be_removed() {
+fn the_remains_of_a_killed_first_import_can_be_removed() {
     let netns = Netns::new().expect("run me with `cargo xtask netns-test`");
     let mut bans = netns.run(|| Bans::open(NeverBan::default()).expect("the table"));
     let mut feed = Feed::default();
@@ -256,7 +256,7 @@ fn what_a_first_import_left_that_was_killed_can_be_removed() {
 }
 
 #[test]
-fn feeds_stand_beside_each_other_and_outlive_the_policy() {
+fn feeds_are_independent_and_outlive_the_policy() {
     let world = world();
     let _server = serve(&world.host, World::HOST_V4);
     added(&world.host, "one", "45.9.20.0/24\n");

@@ -78,7 +78,7 @@ fn packets(from: IpAddr, to: IpAddr) -> Vec<(Vec<u8>, String)> {
 }
 
 #[test]
-fn each_packet_that_is_dropped_is_a_line_that_names_the_rule_and_the_packet() {
+fn each_dropped_packet_is_a_line_that_names_rule_and_packet() {
     let world = world(POLICY);
     let mut reader = Reader::start(&world.host, &["--group", "5"]);
     for (from, to) in PEERS {
@@ -103,7 +103,7 @@ fn each_packet_that_is_dropped_is_a_line_that_names_the_rule_and_the_packet() {
 }
 
 #[test]
-fn json_says_the_same_of_all_groups_that_the_policy_logs_to() {
+fn json_has_the_same_facts_for_all_log_groups_of_the_policy() {
     let world = world(POLICY);
     let mut reader = Reader::start(&world.host, &["--json", "--count", "3"]);
     let (from, to) = PEERS[1];
@@ -136,7 +136,7 @@ fn json_says_the_same_of_all_groups_that_the_policy_logs_to() {
 }
 
 #[test]
-fn fragments_and_what_the_headers_hide_are_said_as_far_as_they_can_be() {
+fn fragments_and_hidden_headers_are_described_as_far_as_possible() {
     let world = world(POLICY);
     // Nothing puts fragments together ahead of this chain.
     nfguard_tests::nft::nft(
@@ -170,7 +170,7 @@ fn fragments_and_what_the_headers_hide_are_said_as_far_as_they_can_be() {
 }
 
 #[test]
-fn what_is_not_read_in_time_is_counted_and_said() {
+fn lost_packets_are_counted_and_reported() {
     const ONE_PORT: &str = r#"{ "version": 1, "rules": [
         { "name": "flood", "action": "deny", "proto": "udp", "port": [9, 10],
           "log": { "to": { "group": 5 }, "rate": "unlimited" } } ] }"#;
@@ -237,7 +237,7 @@ fn drops(netns: &Netns) -> u64 {
 }
 
 #[test]
-fn it_ends_when_nobody_reads_it_any_more() {
+fn the_reader_ends_when_its_output_is_closed() {
     let world = world(POLICY);
     let mut reader = Reader::start(&world.host, &[]);
     reader.close();
@@ -245,7 +245,7 @@ fn it_ends_when_nobody_reads_it_any_more() {
 }
 
 #[test]
-fn a_second_reader_of_a_group_is_told_of_the_first() {
+fn a_second_reader_of_a_group_gets_an_error() {
     let world = world(POLICY);
     let first = Reader::start(&world.host, &["--group", "5"]);
     let second = nfguard(&world.host, &["log", "--group", "5"]);
@@ -259,7 +259,7 @@ fn a_second_reader_of_a_group_is_told_of_the_first() {
 }
 
 #[test]
-fn where_the_policy_logs_to_no_group_it_says_how_to() {
+fn a_policy_without_a_log_group_gets_a_hint() {
     let world = world(r#"{ "version": 1, "rules": [] }"#);
     let answer = nfguard(&world.host, &["log"]);
     assert_eq!((answer.status, answer.stdout.as_str()), (Some(2), ""));

@@ -297,7 +297,7 @@ fn kernel_counts(kernel: &mut Nft) -> u64 {
 }
 
 #[test]
-fn what_was_changed_by_hand_is_undone_by_the_next_load() {
+fn a_manual_change_is_undone_by_the_next_load() {
     let by_hand = [
         "add rule inet nfguard out drop",
         "insert rule inet nfguard out tcp dport { 22, 80 } iifname { eth0, eth1 } drop",
@@ -392,7 +392,7 @@ fn a_reader_sees_the_old_table_or_the_new_one_and_nothing_between() {
 }
 
 #[test]
-fn an_empty_transaction_asks_the_kernel_nothing() {
+fn an_empty_transaction_sends_nothing_to_the_kernel() {
     let mut kernel = Nft::from_exchange(|_| panic!("asked"));
     kernel.commit(&Transaction::new(NAME), None).expect("nothing to do");
 }

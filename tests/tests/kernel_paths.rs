@@ -47,7 +47,7 @@ fn route_to_host(world: &World) {
 }
 
 #[test]
-fn what_a_routing_rule_delivers_to_this_host_is_judged_too() {
+fn packets_that_a_routing_rule_delivers_locally_are_filtered() {
     let world = world_with_container();
     route_to_host(&world);
     run(&world.host, "ip", "rule add to 198.51.100.60 lookup 100 priority 1");
@@ -81,7 +81,7 @@ fn what_a_routing_rule_delivers_to_this_host_is_judged_too() {
 }
 
 #[test]
-fn what_somebodys_nat_brings_here_is_judged_by_the_port_that_was_asked_for() {
+fn packets_of_foreign_nat_are_filtered_by_their_original_port() {
     let world = world_with_container();
     route_to_host(&world);
     nft(
@@ -108,7 +108,7 @@ fn what_somebodys_nat_brings_here_is_judged_by_the_port_that_was_asked_for() {
 }
 
 #[test]
-fn denials_hold_for_containers_behind_an_address_that_is_only_routed() {
+fn deny_rules_hold_for_containers_behind_a_routed_address() {
     let world = world_with_container();
     route_to_host(&world);
     nft(
@@ -133,7 +133,7 @@ fn denials_hold_for_containers_behind_an_address_that_is_only_routed() {
 }
 
 #[test]
-fn a_rule_can_deny_what_a_convenience_allows() {
+fn a_rule_can_deny_what_a_builtin_allows() {
     let world = world_with_container();
     load(
         &world,

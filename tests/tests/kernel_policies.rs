@@ -75,7 +75,7 @@ fn every_policy_loads_by_the_program_and_again_as_no_change() {
 }
 
 #[test]
-fn nft_lists_what_we_load_as_it_lists_what_it_loads_from_our_text() {
+fn nft_lists_each_policy_and_its_text_alike() {
     for (path, table) in policies() {
         let (ours, theirs) = (netns(), netns());
         load(&mut kernel(&ours), &table).expect("loads");
@@ -89,7 +89,7 @@ fn nft_lists_what_we_load_as_it_lists_what_it_loads_from_our_text() {
 }
 
 #[test]
-fn what_nft_lists_of_a_policy_loads_again_as_the_same() {
+fn the_nft_listing_of_each_policy_loads_as_the_same_rules() {
     for (path, table) in policies() {
         let (ours, again) = (netns(), netns());
         load(&mut kernel(&ours), &table).expect("loads");

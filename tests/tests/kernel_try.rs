@@ -27,7 +27,7 @@ fn unload(netns: &Netns) {
 }
 
 #[test]
-fn a_rehearsal_sees_what_explain_foretells_and_leaves_the_namespace_alone() {
+fn a_rehearsal_agrees_with_explain_and_leaves_the_namespace_alone() {
     let netns = Netns::new().expect("run me with `cargo xtask netns-test`");
     let report = stdout(&netns, "try", &[]);
     let row = |words: &[&str]| {
@@ -51,7 +51,7 @@ fn a_rehearsal_sees_what_explain_foretells_and_leaves_the_namespace_alone() {
 }
 
 #[test]
-fn a_rehearsal_in_json_tells_each_probe() {
+fn a_rehearsal_in_json_lists_each_probe() {
     let netns = Netns::new().expect("run me with `cargo xtask netns-test`");
     let report = stdout(&netns, "try", &["--json"]);
     let report: serde_json::Value = serde_json::from_str(&report).expect("JSON");
@@ -61,7 +61,7 @@ fn a_rehearsal_in_json_tells_each_probe() {
 }
 
 #[test]
-fn explain_names_the_rule_that_decides_and_not_one_that_leaves_it_to_another() {
+fn explain_names_only_the_rule_that_decides() {
     let netns = Netns::new().expect("run me with `cargo xtask netns-test`");
     for (way, to, rule) in [
         ("--in", "443/tcp", "https: Traefik"),
@@ -90,7 +90,7 @@ fn a_policy_with_a_mistake_is_not_rehearsed() {
 /// Before the first load nothing in the namespace asked for connection tracking, so the operator's
 /// own connection is unknown to it when the policy comes.
 #[test]
-fn an_ssh_session_from_before_the_first_load_goes_on() {
+fn an_ssh_session_from_before_the_first_load_continues() {
     let world = World::new().expect("run me with `cargo xtask netns-test`");
     for host in [World::HOST_V4, World::HOST_V6] {
         let address = SocketAddr::new(host, 22);

@@ -210,7 +210,7 @@ fn a_stop_ends_its_own_bans_and_a_restart_brings_each_back_once() {
 }
 
 #[test]
-fn who_goes_on_after_somebody_flushed_everything_is_banned_again() {
+fn an_attacker_is_banned_again_after_a_flush_by_others() {
     let mut stage = Stage::new();
     stage.start();
     stage.attack(ATTACKER, HOST[0], "/admin", 5);

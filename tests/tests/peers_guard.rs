@@ -60,7 +60,7 @@ fn receive(socket: &UdpSocket, from: [u8; 4], stop: &AtomicBool) -> (u64, u64) {
 }
 
 #[test]
-fn nothing_that_is_denied_gets_in_whatever_others_do_to_their_rules_and_ours() {
+fn no_denied_packet_passes_whatever_others_do_to_the_rules() {
     let world = World::new().expect("run me with `cargo xtask netns-test`");
     let policy = TempFile::new("policy.json", POLICY);
     let guard = Guard::start(&world.host, Some(policy.path()), &[]);

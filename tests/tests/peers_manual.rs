@@ -39,7 +39,7 @@ fn complaints(page: &Path) -> String {
 }
 
 #[test]
-fn each_command_has_a_manual_page_that_groff_has_nothing_against() {
+fn each_command_has_a_manual_page_that_groff_accepts() {
     let folder = tempfile::tempdir().expect("a folder");
     said(&["man", folder.path().to_str().expect("plain letters")]);
     let mut pages = BTreeSet::new();
@@ -78,7 +78,7 @@ fn shell(name: &str, quiet: &str, file: &str, script: &str) -> String {
 }
 
 #[test]
-fn bash_completes_commands_theirs_and_what_they_take() {
+fn bash_completes_commands_subcommands_and_options() {
     let script = r#"
         source "$FOLDER/nfguard"
         complete -p nfguard | grep -o -- '-F _nfguard nfguard'
@@ -109,7 +109,7 @@ fn zsh_completes_at_its_prompt() {
 }
 
 #[test]
-fn fish_completes_commands_theirs_and_what_they_take() {
+fn fish_completes_commands_subcommands_and_options() {
     let script = r#"
         source $FOLDER/nfguard.fish
         for line in "nfguard unl" "nfguard feed a" "nfguard ban --fo"

@@ -139,7 +139,7 @@ impl Drop for Stage {
     }
 }
 
-fn scanners_are_banned_and_nobody_else(reader: &str) {
+fn assert_only_scanners_are_banned(reader: &str) {
     let stage = Stage::new(reader);
     for (scanner, bystander, host) in PEOPLE {
         let knock = |who| stage.reaches(who, (host, 443), TIMEOUT);
@@ -168,11 +168,11 @@ fn scanners_are_banned_and_nobody_else(reader: &str) {
 }
 
 #[test]
-fn scanners_that_the_kernel_s_log_names_are_banned_and_nobody_else() {
-    scanners_are_banned_and_nobody_else(FROM_THE_KERNELS_LOG);
+fn only_scanners_in_the_kernel_log_are_banned() {
+    assert_only_scanners_are_banned(FROM_THE_KERNELS_LOG);
 }
 
 #[test]
-fn scanners_that_an_nflog_group_names_are_banned_and_nobody_else() {
-    scanners_are_banned_and_nobody_else(FROM_NFLOG);
+fn only_scanners_in_an_nflog_group_are_banned() {
+    assert_only_scanners_are_banned(FROM_NFLOG);
 }

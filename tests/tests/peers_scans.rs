@@ -74,7 +74,7 @@ impl Stage {
 }
 
 #[test]
-fn nmap_is_a_scan_of_its_ports_and_a_visitor_is_none() {
+fn nmap_is_listed_as_a_scan_and_a_visitor_is_not() {
     let world = World::new().expect("run me with `cargo xtask netns-test`");
     let stage = Stage { world, state: tempfile::tempdir().expect("a folder") };
     let policy = TempFile::new("policy.json", POLICY);

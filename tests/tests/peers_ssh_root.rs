@@ -173,7 +173,7 @@ impl Drop for Shell {
 }
 
 #[test]
-fn a_load_that_cuts_its_own_connection_is_undone_with_the_client_dead() {
+fn a_load_that_cuts_its_own_connection_is_rolled_back_with_the_client_dead() {
     let stage = Stage::new();
     let refused = stage.over_ssh(&[], &stage.nfguard("load closed --confirm 15s"));
     assert_eq!(refused.status, Some(1), "{refused:?}");
@@ -239,7 +239,7 @@ fn a_confirmation_is_proof_only_over_another_connection() {
 /// Without rules that look at connections the kernel tracks none, and would take what the server
 /// says next on this one for the beginning of another.
 #[test]
-fn the_first_load_of_all_leaves_the_connection_it_came_by_open() {
+fn the_very_first_load_keeps_its_own_connection_open() {
     let stage = Stage::without_rules();
     let mut shell = Shell::open(&stage, &[]);
     assert_eq!(shell.run("true").1, 0);

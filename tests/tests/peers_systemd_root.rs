@@ -71,7 +71,7 @@ fn verify(folder: &Path) -> String {
 }
 
 #[test]
-fn systemd_takes_the_units_as_they_are() {
+fn systemd_accepts_the_units() {
     let folder = enabled();
     assert_eq!(verify(folder.path()), "");
     let path = folder.path().join("nfguard.service");
@@ -164,7 +164,7 @@ fn stopping_removes_no_rule() {
 }
 
 #[test]
-fn the_services_are_fenced_in() {
+fn the_services_are_sandboxed() {
     for unit in SERVICES {
         let exposure = if unit == GUARD { GUARD_EXPOSURE } else { EXPOSURE };
         let mut security = Command::new("systemd-analyze");
@@ -286,7 +286,7 @@ fn assert_allowed(unit: &str, folder: &Path) {
 }
 
 #[test]
-fn what_the_units_do_needs_no_more_than_they_allow() {
+fn the_commands_of_the_units_need_no_more_than_the_units_allow() {
     let netns = Netns::new().expect("run me with `cargo xtask netns-test`");
     let folder = folders();
     let place = |name: &str| folder.path().join(name).to_str().expect("a path").to_owned();

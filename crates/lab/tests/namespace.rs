@@ -50,7 +50,7 @@ fn the_callers_own_namespace_is_unchanged() {
 }
 
 #[test]
-fn each_namespace_is_another_and_work_runs_inside() {
+fn namespaces_differ_and_work_runs_inside_them() {
     let (a, b) = (netns(), netns());
     assert_ne!(a.id(), b.id());
     assert_ne!(a.id(), current());
@@ -58,7 +58,7 @@ fn each_namespace_is_another_and_work_runs_inside() {
 }
 
 #[test]
-fn children_are_inside() {
+fn child_processes_are_inside_the_namespace() {
     let netns = netns();
     let output = netns
         .run(|| Command::new("readlink").arg("/proc/self/ns/net").output())
@@ -68,7 +68,7 @@ fn children_are_inside() {
 }
 
 #[test]
-fn sockets_stay_inside_after_the_work_is_done() {
+fn sockets_stay_in_their_namespace_after_the_work() {
     let (a, b) = (netns(), netns());
     let bind = || TcpListener::bind("127.0.0.1:4433");
     let _held = a.run(bind).expect("free in a");
@@ -77,7 +77,7 @@ fn sockets_stay_inside_after_the_work_is_done() {
 }
 
 #[test]
-fn long_work_does_not_hold_up_other_work() {
+fn long_work_does_not_block_other_work() {
     let netns = netns();
     let (wake, asleep) = mpsc::channel::<()>();
     std::thread::scope(|scope| {
@@ -89,7 +89,7 @@ fn long_work_does_not_hold_up_other_work() {
 }
 
 #[test]
-fn a_panic_inside_goes_on_outside() {
+fn a_panic_in_the_namespace_reaches_the_caller() {
     let netns = netns();
     let payload = panic::catch_unwind(panic::AssertUnwindSafe(|| {
         netns.run(|| panic::resume_unwind(Box::new("mine")));
@@ -99,7 +99,7 @@ fn a_panic_inside_goes_on_outside() {
 }
 
 #[test]
-fn an_error_names_what_was_tried() {
+fn an_error_names_the_failed_operation() {
     let netns = netns();
     let address: IpAddr = [192, 0, 2, 1].into();
     let errors = [
@@ -140,7 +140,7 @@ fn a_bridge_without_ports_takes_addresses() {
 }
 
 #[test]
-fn a_process_with_threads_is_told_why_it_cannot_enter() {
+fn a_process_with_threads_gets_the_reason_why_it_cannot_enter() {
     let before = current();
     let error = enter_user_namespace().expect_err("the test runs on a thread");
     assert!(error.to_string().contains("several threads"), "{error}");

@@ -34,7 +34,7 @@ fn odd_packets(from: IpAddr, to: IpAddr) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn a_packet_by_hand_arrives_as_it_was_sent() {
+fn a_raw_packet_arrives_as_it_was_sent() {
     let world = world();
     for (from, to) in pairs() {
         for sent in odd_packets(from, to) {
@@ -55,7 +55,7 @@ fn a_packet_by_hand_arrives_as_it_was_sent() {
 }
 
 #[test]
-fn the_kernel_finds_the_checksums_right() {
+fn the_kernel_accepts_the_checksums() {
     let world = world();
     // Connection tracking calls a packet with a wrong checksum invalid.
     nft(
@@ -98,7 +98,7 @@ fn a_multicast_packet_needs_an_interface() {
 }
 
 #[test]
-fn what_the_sender_drops_is_not_seen_and_not_permitted() {
+fn a_packet_that_the_sender_drops_is_not_captured_and_not_permitted() {
     let world = world();
     nft(&world.internet, "output", "udp dport 9 drop");
     let (from, to) = pairs()[0];

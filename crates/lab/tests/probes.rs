@@ -72,7 +72,7 @@ fn every_kind_of_probe_passes_out_to_any_address() {
 }
 
 #[test]
-fn every_kind_of_probe_passes_to_oneself() {
+fn every_kind_of_probe_passes_within_one_host() {
     let world = world();
     let loopback = [[127, 0, 0, 1].into(), "::1".parse().expect("an address")];
     for addresses in [loopback, HOST] {
@@ -100,7 +100,7 @@ fn a_wildcard_tcp_server_answers_on_every_address() {
 }
 
 #[test]
-fn what_is_dropped_on_the_way_in_times_out() {
+fn a_probe_dropped_on_input_times_out() {
     let world = world();
     let _servers = serve(&world.host, HOST, 4433);
     let probes = probes(&world.internet, HOST, 4433);
@@ -114,7 +114,7 @@ fn what_is_dropped_on_the_way_in_times_out() {
 }
 
 #[test]
-fn what_is_rejected_on_the_way_in_is_refused_each_time() {
+fn a_probe_rejected_on_input_is_refused_each_time() {
     let world = world();
     nft(
         &world.host,
@@ -128,7 +128,7 @@ fn what_is_rejected_on_the_way_in_is_refused_each_time() {
 }
 
 #[test]
-fn a_refusal_says_how() {
+fn a_refusal_names_its_kind() {
     let world = world();
     nft(
         &world.host,
@@ -154,7 +154,7 @@ fn a_refusal_says_how() {
 }
 
 #[test]
-fn what_the_sender_itself_drops_is_not_permitted_or_times_out() {
+fn a_probe_dropped_by_the_sender_is_not_permitted_or_times_out() {
     let world = world();
     let _servers = serve(&world.internet, elsewhere(), 53);
     let probes = probes(&world.host, elsewhere(), 53);
@@ -176,7 +176,7 @@ fn what_the_sender_itself_drops_is_not_permitted_or_times_out() {
 }
 
 #[test]
-fn a_source_port_can_be_chosen_again_and_again() {
+fn a_source_port_can_be_reused() {
     let world = world();
     let _servers = serve(&world.host, HOST, 4433);
     nft(&world.host, "input", "meta l4proto { tcp, udp } th sport != 1024 drop");
@@ -192,7 +192,7 @@ fn a_source_port_can_be_chosen_again_and_again() {
 }
 
 #[test]
-fn a_held_connection_speaks_until_its_server_ends() {
+fn an_open_connection_works_until_its_server_ends() {
     let world = world();
     let at = SocketAddr::new(World::HOST_V6, 22);
     let server = world.host.serve_tcp(at).expect("a server");
@@ -209,7 +209,7 @@ fn a_held_connection_speaks_until_its_server_ends() {
 }
 
 #[test]
-fn a_probe_that_cannot_be_sent_is_no_verdict() {
+fn a_probe_that_cannot_be_sent_has_failed() {
     let world = world();
     let nobodys: IpAddr = [192, 0, 2, 200].into();
     let outcome =
@@ -220,7 +220,7 @@ fn a_probe_that_cannot_be_sent_is_no_verdict() {
 }
 
 #[test]
-fn a_container_is_reached_through_the_host_and_only_there() {
+fn a_container_is_reached_only_through_the_host() {
     let world = World::with_container().unwrap_or_else(|error| common::needs_namespaces(&error));
     let container = world.container.as_ref().expect("a container");
     let inside = [World::CONTAINER_V4, World::CONTAINER_V6];
@@ -238,7 +238,7 @@ fn a_container_is_reached_through_the_host_and_only_there() {
 }
 
 #[test]
-fn probes_run_side_by_side() {
+fn probes_run_in_parallel() {
     let world = world();
     nft(&world.host, "input", "meta l4proto udp drop");
     let to = SocketAddr::new(World::HOST_V4, 9);

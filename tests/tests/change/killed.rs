@@ -126,7 +126,7 @@ fn a_boot_that_is_killed_between_any_two_steps_leaves_old_or_new_rules_and_every
 }
 
 #[test]
-fn a_load_to_be_confirmed_that_is_killed_anywhere_goes_back_with_every_ban() {
+fn an_unconfirmed_load_that_is_killed_anywhere_is_rolled_back_with_every_ban() {
     let old = plainly("{}/a.json");
     let place = Place::new();
     place.prepare("{}/a.json");

@@ -29,7 +29,7 @@ impl Ports<'_> {
 }
 
 #[test]
-fn without_confirmation_the_rules_from_before_come_back_and_packets_obey_them() {
+fn an_unconfirmed_load_is_rolled_back_and_packets_obey_the_old_rules() {
     let world = world();
     let (a, b) = (policy_file(A), policy_file(B));
     let [list_a, list_b] = plainly([&a, &b]);
@@ -49,7 +49,7 @@ fn without_confirmation_the_rules_from_before_come_back_and_packets_obey_them() 
 }
 
 #[test]
-fn what_is_confirmed_in_time_stays() {
+fn a_load_confirmed_in_time_stays() {
     let netns = netns();
     let (a, b) = (policy_file(A), policy_file(B));
     let [_, list_b] = plainly([&a, &b]);
@@ -66,7 +66,7 @@ fn what_is_confirmed_in_time_stays() {
 }
 
 #[test]
-fn confirming_too_late_says_so_and_changes_nothing() {
+fn a_late_confirmation_says_so_and_changes_nothing() {
     let netns = netns();
     let folder = tempfile::tempdir().expect("a folder");
     let folder = folder.path().to_str().expect("plain letters");
@@ -88,7 +88,7 @@ fn confirming_too_late_says_so_and_changes_nothing() {
 }
 
 #[test]
-fn confirming_at_the_last_moment_wins_or_loses_and_the_answer_says_which() {
+fn a_confirmation_at_the_last_moment_reports_whether_it_was_in_time() {
     let (a, b) = (policy_file(A), policy_file(B));
     let [list_a, list_b] = plainly([&a, &b]);
     let start = std::time::Instant::now();
@@ -132,7 +132,7 @@ fn parallel<T: Send>(count: u32, work: impl Fn(u32) -> T + Sync) -> Vec<T> {
 }
 
 #[test]
-fn where_no_policy_was_there_is_none_again() {
+fn a_rollback_of_the_first_load_removes_the_policy() {
     let netns = netns();
     let a = policy_file(A);
     briefly(&netns, &a, &[]);
@@ -142,7 +142,7 @@ fn where_no_policy_was_there_is_none_again() {
 
 /// Every state of the table that nfguard can hold comes back, whatever was done meanwhile.
 #[test]
-fn the_way_back_is_to_what_was_there_and_not_to_what_was_loaded() {
+fn a_rollback_restores_the_table_as_it_was_before_the_load() {
     let netns = netns();
     let (a, b) = (policy_file(A), policy_file(B));
     for before in [
@@ -171,7 +171,7 @@ fn the_way_back_is_to_what_was_there_and_not_to_what_was_loaded() {
 }
 
 #[test]
-fn what_could_not_be_put_back_is_not_replaced() {
+fn a_table_that_a_rollback_could_not_restore_is_not_replaced() {
     let netns = netns();
     let (a, b) = (policy_file(A), policy_file(B));
     for (by_hand, word) in [
@@ -208,7 +208,7 @@ fn a_load_that_fails_or_changes_nothing_leaves_nothing_to_confirm() {
 
 /// The last policy that was confirmed, or loaded without `--confirm`.
 #[test]
-fn a_second_load_while_one_waits_goes_back_to_what_was_there_before_both() {
+fn a_second_unconfirmed_load_is_rolled_back_to_the_rules_before_both() {
     let (a, b, c) = (policy_file(A), policy_file(B), policy_file(C));
     let [list_a, list_b, list_c] = plainly([&a, &b, &c]);
     let two = |then: &dyn Fn(&Netns)| {
@@ -245,7 +245,7 @@ fn a_second_load_while_one_waits_goes_back_to_what_was_there_before_both() {
 }
 
 #[test]
-fn whom_the_policy_spares_goes_back_too() {
+fn a_rollback_restores_the_never_ban_entries_of_the_policy() {
     let netns = netns();
     let (a, b) = (policy_file(A), policy_file(B));
     let spared = |address: &str| {
@@ -262,7 +262,7 @@ fn whom_the_policy_spares_goes_back_too() {
 }
 
 #[test]
-fn who_is_banned_for_a_scan_meanwhile_stays_banned() {
+fn a_ban_for_a_scan_survives_a_rollback() {
     let world = world();
     let (a, scans) =
         (policy_file(A), policy_file(&B.replace("\"rules\"", "\"scan\": {}, \"rules\"")));
@@ -280,7 +280,7 @@ fn who_is_banned_for_a_scan_meanwhile_stays_banned() {
 }
 
 #[test]
-fn others_that_write_all_the_time_do_not_keep_the_rules_from_coming_back() {
+fn constant_writes_by_others_do_not_prevent_a_rollback() {
     let netns = netns();
     let (a, b) = (policy_file(A), policy_file(B));
     let [list_a] = plainly([&a]);

@@ -29,7 +29,7 @@ fn pid(child: &Child) -> Pid {
 }
 
 #[test]
-fn a_loader_that_is_killed_at_any_moment_leaves_what_was_there_before() {
+fn a_loader_killed_at_any_moment_leaves_the_old_rules() {
     let (a, b) = (policy_file(A), policy_file(B));
     let [list_a, list_b] = plainly([&a, &b]);
     let (killed, in_force, ended) = (AtomicU32::new(0), AtomicU32::new(0), AtomicU32::new(0));
@@ -74,7 +74,7 @@ fn a_loader_that_is_killed_at_any_moment_leaves_what_was_there_before() {
 }
 
 #[test]
-fn a_terminal_that_is_closed_takes_only_the_loader_with_it() {
+fn a_closed_terminal_ends_only_the_loader() {
     let (a, b) = (policy_file(A), policy_file(B));
     let [list_a, list_b] = plainly([&a, &b]);
     let netns = netns();
@@ -108,7 +108,7 @@ fn in_terminal(netns: &Netns, file: &TempFile, terminal: OwnedFd) -> Child {
 }
 
 #[test]
-fn what_kills_the_loaders_parent_and_its_whole_job_does_not_reach_the_way_back() {
+fn a_signal_to_the_loaders_whole_job_does_not_reach_the_watchdog() {
     let (a, b) = (policy_file(A), policy_file(B));
     let [list_a, list_b] = plainly([&a, &b]);
     let by = |signal: Signal| {
@@ -138,7 +138,7 @@ fn what_kills_the_loaders_parent_and_its_whole_job_does_not_reach_the_way_back()
 }
 
 #[test]
-fn a_full_disk_neither_stops_a_load_nor_its_way_back() {
+fn a_full_disk_stops_neither_a_load_nor_its_rollback() {
     let (a, b) = (policy_file(A), policy_file(B));
     let [list_a, list_b] = plainly([&a, &b]);
     let full = tempfile::tempdir().expect("a folder");
@@ -170,7 +170,7 @@ fn a_full_disk_neither_stops_a_load_nor_its_way_back() {
 }
 
 #[test]
-fn who_ends_the_way_back_politely_takes_it_at_once() {
+fn a_terminated_watchdog_rolls_back_at_once() {
     let (a, b) = (policy_file(A), policy_file(B));
     let [list_a, list_b] = plainly([&a, &b]);
     let netns = netns();
@@ -204,7 +204,7 @@ fn keepers(netns: &Netns) -> Vec<Pid> {
 }
 
 #[test]
-fn two_loaders_at_once_have_one_way_back() {
+fn two_loaders_at_once_have_one_watchdog() {
     let (a, b) = (policy_file(A), policy_file(B));
     let [list_a] = plainly([&a]);
     for _ in 0..5 {

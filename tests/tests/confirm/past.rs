@@ -60,7 +60,7 @@ fn outcomes(words: &[&str]) -> Vec<(u64, String)> {
 }
 
 #[test]
-fn each_load_is_written_down_with_who_what_and_what_became_of_it() {
+fn the_history_records_user_policy_and_outcome_of_each_load() {
     let host = Host::new();
     let (a, b, c) = (policy_file(A), policy_file(B), policy_file(C));
     host.done(&["load", path(&a)]);
@@ -91,7 +91,7 @@ fn each_load_is_written_down_with_who_what_and_what_became_of_it() {
 }
 
 #[test]
-fn rollback_goes_back_load_by_load_or_to_the_one_that_is_named() {
+fn rollback_undoes_load_by_load_or_restores_a_named_load() {
     let host = Host::new();
     let (a, b, c) = (policy_file(A), policy_file(B), policy_file(C));
     let lists = plainly([&a, &b, &c]);
@@ -118,7 +118,7 @@ fn rollback_goes_back_load_by_load_or_to_the_one_that_is_named() {
 }
 
 #[test]
-fn what_is_written_down_is_for_its_owner_and_a_damaged_entry_harms_no_other() {
+fn history_entries_are_private_and_a_damaged_one_harms_no_other() {
     let host = Host::new();
     let (a, b) = (policy_file(A), policy_file(B));
     let lists = plainly([&a, &b]);

@@ -36,7 +36,7 @@ impl Sshd<'_> {
 }
 
 #[test]
-fn a_load_that_would_not_let_its_operator_in_again_is_refused() {
+fn a_load_that_would_lock_out_its_operator_is_refused() {
     let (a, elsewhere) = (policy_file(A), policy_file(ELSEWHERE));
     let [list_a, list_elsewhere] = plainly([&a, &elsewhere]);
     for address in [World::HOST_V4, World::HOST_V6] {
@@ -74,7 +74,7 @@ fn a_load_that_would_not_let_its_operator_in_again_is_refused() {
 }
 
 #[test]
-fn a_rule_that_limits_lets_the_operator_in() {
+fn a_limit_rule_does_not_lock_out_the_operator() {
     let world = world();
     let sshd = Sshd::new(&world, World::HOST_V4);
     let (_stream, session) = sshd.login();
@@ -84,7 +84,7 @@ fn a_rule_that_limits_lets_the_operator_in() {
 }
 
 #[test]
-fn a_peer_can_be_given_and_a_session_of_elsewhere_is_nobody_here() {
+fn a_peer_can_be_given_and_a_session_of_another_host_is_ignored() {
     let world = world();
     let elsewhere = policy_file(ELSEWHERE);
     let load = |peer: &str| {
@@ -116,7 +116,7 @@ fn confirm(host: &Netns, session: Option<&str>) -> Value {
 }
 
 #[test]
-fn a_connection_opened_after_the_load_is_proof_and_no_other_is() {
+fn only_a_connection_opened_after_the_load_is_proof() {
     let world = world();
     let host = &world.host;
     let sshd = Sshd::new(&world, World::HOST_V4);
@@ -152,7 +152,7 @@ fn a_connection_opened_after_the_load_is_proof_and_no_other_is() {
 }
 
 #[test]
-fn the_console_may_confirm_and_is_called_that() {
+fn the_console_may_confirm_and_is_named_as_console() {
     let netns = netns();
     let a = policy_file(A);
     succeed(&netns, &["load", path(&a), "--confirm", LONG]);

@@ -56,7 +56,7 @@ fn bans(world: &World) -> Vec<Value> {
 }
 
 #[test]
-fn who_tries_passwords_at_a_proxy_in_a_container_is_stopped_ahead_of_docker_and_nobody_else() {
+fn a_password_attacker_at_a_proxy_in_a_container_is_stopped_before_docker_and_others_pass() {
     let world = story::world();
     story::load(&world, "", "");
     let settings = Settings { iptables: "nft", userland_proxy: true };

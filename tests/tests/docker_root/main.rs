@@ -41,22 +41,22 @@ fn nothing_is_left(host: &nfguard_lab::Netns, cgroup: &str, folder: PathBuf) {
 }
 
 #[test]
-fn all_holds_beside_iptables_over_nft_with_docker_proxy() {
+fn policy_and_bans_hold_beside_iptables_over_nft_with_docker_proxy() {
     tell(Settings { iptables: "nft", userland_proxy: true });
 }
 
 #[test]
-fn all_holds_beside_iptables_over_nft_without_docker_proxy() {
+fn policy_and_bans_hold_beside_iptables_over_nft_without_docker_proxy() {
     tell(Settings { iptables: "nft", userland_proxy: false });
 }
 
 #[test]
-fn all_holds_beside_legacy_iptables_with_docker_proxy() {
+fn policy_and_bans_hold_beside_legacy_iptables_with_docker_proxy() {
     tell(Settings { iptables: "legacy", userland_proxy: true });
 }
 
 #[test]
-fn all_holds_beside_docker_s_own_nftables() {
+fn policy_and_bans_hold_beside_dockers_own_nftables() {
     let world = story::world();
     let replay = replay::Replay::new(&world.host);
     story::tell(&world, &replay);

@@ -82,7 +82,7 @@ fn follow(document: &str, machine: &mut Machine) {
 }
 
 #[test]
-fn every_fence_says_something_that_is_known_and_no_block_is_forgotten() {
+fn every_fence_has_known_words_and_no_block_is_forgotten() {
     let docs = fs::read_dir(repository().join("docs")).expect("docs");
     let docs = docs.map(|entry| entry.expect("an entry").file_name().into_string().expect("text"));
     let docs = docs.filter(|name| name.ends_with(".md")).map(|name| format!("docs/{name}"));
@@ -143,7 +143,7 @@ fn is_run(block: &Block, by: &str) -> Result<(), String> {
 }
 
 #[test]
-fn every_policy_in_a_document_is_one() {
+fn every_policy_in_a_document_is_valid() {
     let mut count = 0;
     for (document, _) in DOCUMENTS {
         for block in blocks(document).iter().filter(|block| block.language == "json") {

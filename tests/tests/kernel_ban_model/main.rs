@@ -61,7 +61,7 @@ fn holds(ground: &mut Ground, seen: &mut Seen, actions: &[Action]) -> Result<(),
 }
 
 #[test]
-fn any_order_of_operations_bans_whom_a_plain_model_bans() {
+fn any_order_of_operations_agrees_with_the_model() {
     processor::stay_on_one(0);
     let ground = RefCell::new(Ground::new());
     let counts = RefCell::new((Seen::new(), 0_u32));

@@ -241,7 +241,7 @@ fn holds(
 }
 
 #[test]
-fn the_kernel_does_what_explain_foretells() {
+fn the_kernel_does_what_explain_predicts() {
     processor::stay_on_one(0);
     let mut ground = Ground::new();
     let mut seen = Seen::new();
@@ -276,7 +276,7 @@ fn too_few(seen: &Seen) -> Option<&'static str> {
 
 /// The comparison above can fail: a packet that the kernel lets pass on its own account.
 #[test]
-fn a_kernel_that_does_otherwise_is_found_out() {
+fn a_kernel_that_differs_from_explain_is_detected() {
     processor::stay_on_one(0);
     let mut ground = Ground::new();
     let (policy, _) =

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::{A, banned, json, netns, policy_file, succeed, until};
 
 #[test]
-fn one_line_bans_and_one_unbans_and_all_are_told() {
+fn one_line_bans_and_one_unbans_and_all_subscribers_get_events() {
     let netns = netns();
     let a = policy_file(A);
     let guard = Guard::start(&netns, Some(a.path()), &[]);
@@ -83,7 +83,7 @@ fn a_long_list_comes_page_by_page_and_whole() {
 }
 
 #[test]
-fn lines_that_make_no_sense_are_answered_and_ones_without_an_end_are_not_kept() {
+fn invalid_lines_are_answered_and_endless_lines_are_not_buffered() {
     let netns = netns();
     let guard = Guard::start(&netns, None, &[]);
     let mut tool = guard.talk();
@@ -213,7 +213,7 @@ fn the_guard_has_one_capability_left_and_cannot_get_another() {
 }
 
 #[test]
-fn prometheus_reads_what_rules_have_counted_and_who_has_banned() {
+fn prometheus_reads_the_counters_of_rules_and_the_bans_of_each_source() {
     let netns = netns();
     let a = policy_file(A);
     let guard = Guard::start(&netns, Some(a.path()), &["--metrics", "{}/metrics.sock"]);

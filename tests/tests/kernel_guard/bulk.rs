@@ -78,7 +78,7 @@ fn ten_thousand_bans_in_one_line_have_one_answer_and_so_have_their_unbans() {
 }
 
 #[test]
-fn others_are_answered_while_a_long_list_is_carried_out() {
+fn other_clients_are_answered_while_a_long_list_is_banned() {
     let netns = netns();
     let guard = Guard::start(&netns, None, &[]);
     let bans: Vec<Value> = (0..many(40_000))
@@ -100,7 +100,7 @@ fn others_are_answered_while_a_long_list_is_carried_out() {
 }
 
 #[test]
-fn the_bans_of_one_source_are_replaced_in_one_go() {
+fn the_bans_of_one_source_are_replaced_in_one_request() {
     let netns = netns();
     let guard = Guard::start(&netns, None, &[]);
     let mut tool = guard.talk();
@@ -136,7 +136,7 @@ fn the_bans_of_one_source_are_replaced_in_one_go() {
 }
 
 #[test]
-fn an_end_that_is_said_twice_is_kept_however_it_is_written() {
+fn a_repeated_end_is_kept_in_every_notation() {
     let netns = netns();
     let guard = Guard::start(&netns, None, &[]);
     let mut tool = guard.talk();
@@ -164,7 +164,7 @@ fn an_end_that_is_said_twice_is_kept_however_it_is_written() {
 }
 
 #[test]
-fn each_refusal_has_a_code_that_programs_can_tell_apart() {
+fn each_refusal_has_a_code_of_its_own() {
     let netns = netns();
     let guard = Guard::start(&netns, None, &[]);
     let mut tool = guard.talk();

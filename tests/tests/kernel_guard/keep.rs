@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::{A, banned, can_be_owned, json, netns, policy, policy_file, succeed, until, world};
 
 #[test]
-fn what_others_change_is_refused_or_put_right() {
+fn changes_by_others_are_refused_or_repaired() {
     let netns = netns();
     let a = policy_file(A);
     succeed(&netns, &["load", a.path().to_str().expect("plain letters")]);
@@ -71,7 +71,7 @@ fn the_first_ban_of_its_kind_comes_back_even_if_it_is_flushed_at_once() {
 }
 
 #[test]
-fn bans_that_others_flush_come_back_with_the_time_that_they_had_left() {
+fn flushed_bans_come_back_with_their_remaining_time() {
     let netns = netns();
     let a = policy_file(A);
     let guard = Guard::start(&netns, Some(a.path()), &[]);
@@ -131,7 +131,7 @@ fn count(world: &World, counter: &str) -> u64 {
 }
 
 #[test]
-fn no_denied_packet_gets_through_while_others_flush_everything_of_ours() {
+fn no_denied_packet_passes_while_others_flush_our_tables() {
     let world = world();
     let a = policy_file(A);
     let guard = Guard::start(&world.host, Some(a.path()), &[]);

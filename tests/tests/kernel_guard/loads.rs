@@ -7,7 +7,7 @@ use nfguard_tests::program::nfguard;
 use super::{A, B, banned, can_be_owned, json, netns, policy, policy_file, succeed, until};
 
 #[test]
-fn loading_unloading_and_going_back_work_as_without_a_guard_and_what_is_loaded_is_guarded() {
+fn load_unload_and_rollback_work_under_a_guard_and_the_loaded_policy_is_guarded() {
     let netns = netns();
     let (a, b) = (policy_file(A), policy_file(B));
     let [path_a, path_b] = [&a, &b].map(|file| file.path().to_str().expect("plain letters"));
@@ -58,7 +58,7 @@ fn loading_unloading_and_going_back_work_as_without_a_guard_and_what_is_loaded_i
 }
 
 #[test]
-fn a_guard_that_was_killed_leaves_the_rules_and_the_next_one_takes_them_over_as_they_are() {
+fn a_killed_guard_leaves_the_rules_and_the_next_guard_adopts_them() {
     let netns = netns();
     let a = policy_file(A);
     let guard = Guard::start(&netns, Some(a.path()), &[]);
@@ -85,7 +85,7 @@ fn a_guard_that_was_killed_leaves_the_rules_and_the_next_one_takes_them_over_as_
 }
 
 #[test]
-fn a_lease_holder_that_dies_leaves_what_was_guarded_before() {
+fn a_dead_lease_holder_leaves_the_guarded_rules() {
     let netns = netns();
     let a = policy_file(A);
     let guard = Guard::start(&netns, Some(a.path()), &[]);

@@ -32,7 +32,7 @@ fn is_among(address: [u8; 4], world: &World, table: &str, set: &str) -> bool {
 }
 
 #[test]
-fn who_is_banned_for_a_scan_is_listed_and_unbanned_under_a_guard() {
+fn a_ban_for_a_scan_is_listed_and_removed_under_a_guard() {
     let world = world();
     let policy = policy_file(POLICY);
     let guard = Guard::start(&world.host, Some(policy.path()), &[]);
@@ -55,7 +55,7 @@ fn who_is_banned_for_a_scan_is_listed_and_unbanned_under_a_guard() {
 }
 
 #[test]
-fn the_guard_has_the_rules_spare_who_is_never_banned() {
+fn the_guard_copies_never_ban_entries_into_the_rules() {
     let world = world();
     let policy = policy_file(POLICY);
     let guard = Guard::start(&world.host, Some(policy.path()), &[]);
@@ -75,7 +75,7 @@ fn the_guard_has_the_rules_spare_who_is_never_banned() {
 }
 
 #[test]
-fn what_becomes_an_address_of_the_host_is_spared_by_both_tables_within_a_minute() {
+fn a_new_address_of_the_host_is_exempt_in_both_tables_within_a_minute() {
     let world = world();
     let policy = policy_file(POLICY);
     let guard = Guard::start(&world.host, Some(policy.path()), &[]);
@@ -101,7 +101,7 @@ fn what_becomes_an_address_of_the_host_is_spared_by_both_tables_within_a_minute(
 }
 
 #[test]
-fn who_was_banned_before_the_guard_came_still_is() {
+fn a_ban_from_before_the_guard_stays() {
     let world = world();
     let policy = policy_file(POLICY);
     succeed(&world.host, &["load", policy.path().to_str().expect("plain letters")]);
@@ -111,7 +111,7 @@ fn who_was_banned_before_the_guard_came_still_is() {
 }
 
 #[test]
-fn a_subscriber_is_told_of_a_ban_for_a_scan_within_five_seconds_and_of_its_end() {
+fn a_subscriber_gets_an_event_of_a_scan_ban_within_five_seconds_and_of_its_end() {
     let world = world();
     let policy = policy_file(POLICY);
     let guard = Guard::start(&world.host, Some(policy.path()), &[]);

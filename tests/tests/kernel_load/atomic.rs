@@ -141,7 +141,7 @@ impl Conversation {
 }
 
 #[test]
-fn reloads_by_the_program_lose_nothing_either() {
+fn reloads_by_the_program_lose_no_packet() {
     let world = world();
     let files = [policy_file(A), policy_file(B)];
     load(&world.host, &files[0]);
@@ -213,7 +213,7 @@ fn a_load_that_is_killed_leaves_the_old_policy_or_the_new_one() {
 }
 
 #[test]
-fn two_loads_at_once_both_end_well_and_one_policy_holds() {
+fn two_loads_at_once_both_succeed_and_one_policy_holds() {
     let netns = netns();
     let files = [policy_file(A), policy_file(B)];
     let tables = [compiled(A), compiled(B)].map(Some);

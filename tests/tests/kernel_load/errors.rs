@@ -60,7 +60,7 @@ fn without_privilege_nothing_is_changed_and_the_status_is_4() {
 }
 
 #[test]
-fn an_error_that_nobody_reads_keeps_its_status() {
+fn an_unread_error_keeps_its_exit_status() {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);
     let status = netns().run(|| command(&["check", "/no/such/file"]).stderr(writer).status());

@@ -77,7 +77,7 @@ fn a_v6_source_is_its_64_network() {
 }
 
 #[test]
-fn a_v6_source_is_one_address_where_asked() {
+fn a_v6_source_is_one_address_where_the_policy_says_so() {
     let ssh = limited(r#"{ "seconds": 3600, "v6_prefix": 128, "connections": 3 }"#);
     for _ in 0..2 {
         ssh.passes("2001:db8:7::1");
@@ -87,7 +87,7 @@ fn a_v6_source_is_one_address_where_asked() {
 }
 
 #[test]
-fn what_is_over_the_limit_is_dropped_where_asked() {
+fn connections_over_the_limit_are_dropped_where_the_policy_says_so() {
     let ssh = limited(r#"{ "seconds": 3600, "over": "drop", "connections": 3 }"#);
     for _ in 0..2 {
         ssh.passes("192.0.2.7");
@@ -98,7 +98,7 @@ fn what_is_over_the_limit_is_dropped_where_asked() {
 }
 
 #[test]
-fn a_source_for_which_there_is_no_room_passes() {
+fn a_source_beyond_the_capacity_passes() {
     let ssh = limited(r#"{ "seconds": 3600, "sources": 2, "connections": 3 }"#);
     for source in ["192.0.2.1", "192.0.2.2"] {
         ssh.passes(source);
@@ -124,7 +124,7 @@ fn a_flood_that_fills_the_first_slot_does_not_switch_the_limit_off() {
 }
 
 #[test]
-fn a_source_that_keeps_quiet_is_heard_again() {
+fn a_silent_source_is_accepted_again() {
     let ssh = limited(r#"{ "seconds": 4, "connections": 2 }"#);
     ssh.passes("192.0.2.7");
     // Refused at least once, unless the machine took four seconds from one to the next.

@@ -21,7 +21,7 @@ fn json(netns: &Netns, arguments: &[&str], status: i32) -> Value {
 }
 
 #[test]
-fn status_and_diff_see_what_was_changed_by_hand_and_load_mends_it() {
+fn status_and_diff_show_manual_changes_and_load_undoes_them() {
     let netns = netns();
     let a = policy_file(A);
     let path = a.path().to_str().expect("plain letters");
@@ -160,7 +160,7 @@ fn check_finds_all_mistakes_and_needs_no_kernel() {
 }
 
 #[test]
-fn half_a_ruleset_on_a_full_disk_does_not_pass_for_all_of_it() {
+fn a_listing_cut_by_a_full_disk_is_an_error() {
     let (netns, file) = (netns(), policy_file(A));
     let full = std::fs::File::create("/dev/full").expect("the device is there");
     let answer: Answer = netns.run(|| {
@@ -172,7 +172,7 @@ fn half_a_ruleset_on_a_full_disk_does_not_pass_for_all_of_it() {
 }
 
 #[test]
-fn what_is_loaded_shows_as_its_file_does() {
+fn show_prints_the_loaded_policy_as_it_prints_its_file() {
     let netns = netns();
     for text in [A, B] {
         let file = policy_file(text);
@@ -197,7 +197,7 @@ fn blocks(text: &str) -> Vec<&str> {
 }
 
 #[test]
-fn colour_is_for_those_who_want_it() {
+fn colour_follows_the_terminal_and_the_environment() {
     let netns = netns();
     let (a, b, broken) = (policy_file(A), policy_file(B), policy_file(BROKEN));
     let [a, b, broken] = [&a, &b, &broken].map(|file| file.path().to_str().expect("plain letters"));

@@ -9,7 +9,7 @@ use nfguard_tests::wait::TIMEOUT;
 use crate::{A, A6, B, Ground, USUAL, address, policy};
 
 #[test]
-fn the_banned_are_dropped_ahead_of_all_and_their_connections_cut() {
+fn banned_addresses_are_dropped_first_and_their_connections_cut() {
     let mut ground = Ground::new(USUAL);
     let _servers = ground.serve();
     let probe = Probe::tcp(&ground.world.internet, (World::HOST_V4, 80)).from(address(A));
@@ -25,7 +25,7 @@ fn the_banned_are_dropped_ahead_of_all_and_their_connections_cut() {
 }
 
 #[test]
-fn nothing_is_sent_to_the_banned_where_the_policy_says_so() {
+fn outgoing_packets_to_banned_addresses_are_dropped_where_the_policy_says_so() {
     let mut ground = Ground::with(USUAL, r#""default": { "out": "accept" },"#);
     let more = r#""default": { "out": "accept" }, "ban_outgoing": true,"#;
     let pairs = [(A, "192.0.2.8"), (A6, "2001:db8:8::1")];
@@ -53,7 +53,7 @@ fn nothing_is_sent_to_the_banned_where_the_policy_says_so() {
 }
 
 #[test]
-fn bans_for_scans_are_listed_with_what_was_seen() {
+fn bans_for_scans_are_listed_with_their_ports_or_flags() {
     let mut ground = Ground::new(USUAL);
     ground.syns(A, 1000, 5);
     ground.udp(A, 40_000, 53);
@@ -84,7 +84,7 @@ fn bans_for_scans_are_listed_with_what_was_seen() {
 }
 
 #[test]
-fn unban_ends_it_and_forgets_what_was_held_against_it() {
+fn unban_ends_a_ban_for_a_scan_and_forgets_its_ports() {
     let mut ground = Ground::new(USUAL);
     for source in [A, A6] {
         ground.syns(source, 1000, 6);
@@ -106,7 +106,7 @@ fn unban_ends_it_and_forgets_what_was_held_against_it() {
 }
 
 #[test]
-fn the_listing_and_ban_from_it_are_inverse_for_scans_too() {
+fn ban_reads_the_listing_of_bans_for_scans() {
     let mut ground = Ground::new(USUAL);
     ground.syns(A, 1000, 6);
     ground.tcp(A6, 9, 0);
@@ -166,7 +166,7 @@ fn a_load_keeps_the_bans_for_scans() {
 }
 
 #[test]
-fn a_load_that_fails_late_keeps_them() {
+fn a_load_that_fails_late_keeps_the_bans_for_scans() {
     let mut ground = Ground::new(USUAL);
     ground.tcp(B, 9, 0);
     assert!(ground.is_banned(B));

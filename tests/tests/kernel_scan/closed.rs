@@ -42,7 +42,7 @@ fn tcp_and_udp_of_one_number_are_two_ports() {
 }
 
 #[test]
-fn a_wrong_bookmark_is_no_scan_however_often_it_is_followed() {
+fn one_closed_port_is_no_scan_however_often_it_is_tried() {
     let mut ground = Ground::new(r#"{ "ports": 2, "seconds": 3600 }"#);
     for _ in 0..1000 {
         ground.syn(A, 8080);
@@ -55,7 +55,7 @@ fn a_wrong_bookmark_is_no_scan_however_often_it_is_followed() {
 }
 
 #[test]
-fn ports_that_a_rule_speaks_of_do_not_count() {
+fn ports_named_by_a_rule_do_not_count() {
     let mut ground = Ground::new(r#"{ "ports": 2, "seconds": 3600 }"#);
     for port in [80, 443, 23, 24, 25, 26] {
         ground.syn(A, port);
@@ -92,7 +92,7 @@ fn an_ipv6_source_is_its_64_network() {
 }
 
 #[test]
-fn what_was_long_ago_counts_no_more() {
+fn an_old_probe_does_not_count() {
     let mut ground = Ground::new(r#"{ "ports": 3, "seconds": 2 }"#);
     ground.syns(A, 1000, 2);
     ground.until("the first is forgotten", |it| it.find("2", A).is_none());
@@ -101,7 +101,7 @@ fn what_was_long_ago_counts_no_more() {
 }
 
 #[test]
-fn a_scan_around_a_published_port_loses_it() {
+fn a_source_that_scans_around_a_published_port_loses_access_to_it() {
     let mut ground = Ground::new(USUAL);
     nft(
         &ground.world.host,

@@ -30,7 +30,7 @@ fn the_first_packet_with_illegal_flags_bans() {
 }
 
 #[test]
-fn acks_of_no_connection_are_counted_as_closed_ports_are() {
+fn acks_without_a_connection_count_as_closed_ports() {
     let mut ground = Ground::new(USUAL);
     for source in [A, A6] {
         for port in 1000..1006 {
@@ -42,7 +42,7 @@ fn acks_of_no_connection_are_counted_as_closed_ports_are() {
 }
 
 #[test]
-fn flags_that_happen_do_not_ban() {
+fn flags_of_ordinary_traffic_do_not_ban() {
     let mut ground = Ground::new(USUAL);
     // What is left of connections that this host has forgotten; of such that it has begun, ACKs, too.
     let to_any = [RST, RST | ACK, FIN | ACK, SYN | ACK, PSH | ACK, FIN | PSH | ACK, URG | ACK];
@@ -58,7 +58,7 @@ fn flags_that_happen_do_not_ban() {
 }
 
 #[test]
-fn illegal_flags_do_not_ban_where_that_is_off() {
+fn illegal_flags_do_not_ban_where_the_check_is_off() {
     let mut ground = Ground::new(r#"{ "illegal_flags": false }"#);
     for port in 1000..1010 {
         ground.tcp(A, port, FIN | PSH | URG);
@@ -68,7 +68,7 @@ fn illegal_flags_do_not_ban_where_that_is_off() {
 }
 
 #[test]
-fn who_scans_again_is_banned_for_long() {
+fn a_source_that_scans_again_is_banned_longer() {
     let mut ground = Ground::new(r#"{ "ban_seconds": 2, "again_seconds": 3600 }"#);
     ground.tcp(A, 9, 0);
     assert!(ground.find("again", A).is_some());

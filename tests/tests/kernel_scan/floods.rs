@@ -5,7 +5,7 @@ use nfguard_tests::reader::Reader;
 use crate::{A, B, Ground};
 
 #[test]
-fn only_so_many_are_banned_in_a_minute() {
+fn bans_per_minute_are_capped() {
     let mut ground = Ground::new(r#"{ "bans_per_minute": 2 }"#);
     for last in 1..=40 {
         ground.tcp(&format!("192.0.2.{last}"), 9, 0);
@@ -33,7 +33,7 @@ fn a_line_is_logged_for_each_ban_and_for_each_beyond_the_cap() {
 }
 
 #[test]
-fn when_no_port_can_be_remembered_nothing_new_counts_and_all_is_dropped() {
+fn a_full_port_set_counts_nothing_new_and_all_is_dropped() {
     let mut ground = Ground::new(r#"{ "ports": 3, "seconds": 3600, "sources": 2 }"#);
     ground.syns(A, 1000, 2);
     assert_eq!(ground.count("scan/full"), 0);
@@ -63,7 +63,7 @@ fn ports_count_again_when_there_is_room_again() {
 }
 
 #[test]
-fn when_no_more_can_be_banned_that_is_counted_and_all_is_dropped() {
+fn a_full_ban_set_is_counted_and_all_is_dropped() {
     let mut ground = Ground::new(r#"{ "sources": 2, "ban_seconds": 7200 }"#);
     for last in 1..=5 {
         ground.tcp(&format!("192.0.2.{last}"), 9, 0);
@@ -75,7 +75,7 @@ fn when_no_more_can_be_banned_that_is_counted_and_all_is_dropped() {
 }
 
 #[test]
-fn who_was_banned_once_may_be_forgotten_but_is_banned() {
+fn a_source_without_room_in_the_repeat_set_is_banned() {
     let mut ground = Ground::new(r#"{ "sources": 2, "ban_seconds": 2 }"#);
     for source in ["192.0.2.1", "192.0.2.2"] {
         ground.tcp(source, 9, 0);

@@ -14,7 +14,7 @@ use crate::{A, A6, B, Ground, USUAL, address};
 const STRICT: &str = r#"{ "ports": 2, "seconds": 3600, "known_seconds": 0 }"#;
 
 #[test]
-fn who_is_never_banned_is_not_banned_for_a_scan() {
+fn a_never_ban_entry_is_not_banned_for_a_scan() {
     let mut ground = Ground::with(USUAL, r#""never_ban": ["192.0.2.0/28", "2001:db8:7::1"],"#);
     let gateways = [World::INTERNET_V4, World::INTERNET_V6].map(|it| it.to_string());
     for source in [A, A6, &gateways[0], &gateways[1]] {
@@ -36,7 +36,7 @@ fn who_is_never_banned_is_not_banned_for_a_scan() {
 }
 
 #[test]
-fn who_is_put_on_the_never_ban_list_later_is_spared_at_once() {
+fn a_new_never_ban_entry_is_exempt_at_once() {
     let mut ground = Ground::new(USUAL);
     ground.tcp(A, 9, 0);
     assert!(ground.is_banned(A));
@@ -51,7 +51,7 @@ fn who_is_put_on_the_never_ban_list_later_is_spared_at_once() {
 }
 
 #[test]
-fn what_becomes_the_hosts_own_address_is_spared_from_the_next_save_on() {
+fn a_new_address_of_the_host_is_exempt_from_the_next_save_on() {
     let mut ground = Ground::new(USUAL);
     let (own, other) = ("198.51.100.60", "198.51.100.61");
     ground.world.host.address("eth0", address(own), 24).expect("can be added");
@@ -99,7 +99,7 @@ fn an_office_behind_one_address_is_not_banned_for_the_wrong_bookmarks_of_many() 
 }
 
 #[test]
-fn to_begin_a_connection_makes_nobody_known() {
+fn a_handshake_without_its_answer_makes_no_source_known() {
     let mut ground = Ground::new(USUAL);
     let _servers = ground.serve();
     // As a sender does with a forged source, who sees no answer.
@@ -113,7 +113,7 @@ fn to_begin_a_connection_makes_nobody_known() {
 }
 
 #[test]
-fn ten_thousand_honest_connections_ban_nobody() {
+fn ten_thousand_honest_connections_cause_no_ban() {
     let mut ground = Ground::new(STRICT);
     let _servers = ground.serve();
     let each = usize::try_from(many(10_000) / 4).expect("few");
@@ -173,7 +173,7 @@ fn late_answers_are_no_scan() {
 }
 
 #[test]
-fn what_is_sent_to_all_of_a_network_is_no_scan() {
+fn broadcast_and_multicast_packets_are_no_scan() {
     for builtin in ["{}", r#"{ "quiet-broadcast": false }"#] {
         let mut ground = Ground::with(STRICT, &format!(r#""builtin": {builtin},"#));
         for port in 600..620 {
@@ -190,7 +190,7 @@ fn what_is_sent_to_all_of_a_network_is_no_scan() {
 }
 
 #[test]
-fn containers_of_this_host_are_not_from_outside() {
+fn containers_of_this_host_are_not_banned() {
     let mut ground = Ground::new(STRICT);
     let container = ground.world.container.as_ref().expect("there is one");
     let sender = container.raw_sender().expect("raw sockets");
@@ -208,7 +208,7 @@ fn containers_of_this_host_are_not_from_outside() {
 }
 
 #[test]
-fn only_what_comes_in_by_the_interfaces_that_are_named_is_looked_at() {
+fn only_packets_of_the_named_interfaces_count() {
     let mut ground =
         Ground::new(r#"{ "ports": 2, "seconds": 3600, "in_interface": ["eth1", "wg*"] }"#);
     ground.syns(A, 1000, 10);

@@ -113,7 +113,7 @@ fn empty_tables_of_the_legacy_iptables_are_no_finding() {
 }
 
 #[test]
-fn clients_that_only_the_relay_sees_are_found_and_the_ban_of_it_is_refused() {
+fn clients_behind_the_relay_are_found_and_a_ban_of_the_relay_is_refused() {
     let world = world_with_container();
     Backend::IptablesNft.load(&world.host);
     load(&world.host, WEB);
@@ -227,7 +227,7 @@ const OTHERS: [(&str, &str, Option<&str>); 14] = [
 ];
 
 #[test]
-fn what_others_drop_of_what_the_policy_allows_is_found_and_nothing_else() {
+fn only_foreign_drops_of_allowed_packets_are_found() {
     for (program, rules, expected) in OTHERS {
         let world = world_with_container();
         load(&world.host, WEB);
@@ -331,7 +331,7 @@ fn a_boot_file_that_flushes_everything_is_found() {
 }
 
 #[test]
-fn an_uplink_that_the_policy_takes_for_a_bridge_of_dockers_is_found() {
+fn an_uplink_that_the_policy_treats_as_a_docker_bridge_is_found() {
     let host = Netns::new().expect("run me with `cargo xtask netns-test`");
     host.bridge("br-lan").expect("a bridge");
     host.address("br-lan", World::HOST_V4, 24).expect("an address");
@@ -348,7 +348,7 @@ fn an_uplink_that_the_policy_takes_for_a_bridge_of_dockers_is_found() {
 }
 
 #[test]
-fn without_a_policy_doctor_says_that_nothing_was_judged_by_one() {
+fn doctor_says_that_no_policy_is_loaded() {
     let world = world_with_container();
     let answer =
         nfguard(&world.host, &["doctor", "--docker-socket", NOWHERE, "--nftables-conf", NOWHERE]);

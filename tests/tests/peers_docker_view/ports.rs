@@ -33,7 +33,7 @@ fn line<'a>(status: &'a Value, port: u16, protocol: &str, family: &str) -> &'a V
 }
 
 #[test]
-fn status_says_of_each_port_who_answers_and_whether_the_world_reaches_it() {
+fn status_names_owner_and_exposure_of_each_port() {
     for backend in BACKENDS {
         let world = world_with_container();
         let host = &world.host;
@@ -101,7 +101,7 @@ fn status_says_of_each_port_who_answers_and_whether_the_world_reaches_it() {
 }
 
 #[test]
-fn what_is_wrong_stands_out_and_nothing_else() {
+fn only_problems_stand_out() {
     let world = world_with_container();
     Backend::IptablesNft.load(&world.host);
     let _listener = world.host.run(|| TcpListener::bind("0.0.0.0:2222").expect("a listener"));
@@ -197,7 +197,7 @@ fn docker(path: &Path, answers: Vec<String>) -> JoinHandle<Vec<String>> {
 }
 
 #[test]
-fn where_no_program_lists_the_legacy_rules_docker_says_what_they_publish() {
+fn docker_names_published_ports_where_no_program_lists_the_legacy_rules() {
     let world = world_with_container();
     Backend::IptablesLegacy.load(&world.host);
     load(&world.host, POLICY);

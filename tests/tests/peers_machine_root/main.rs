@@ -71,7 +71,7 @@ fn way_back(machine: &Machine) -> Option<String> {
 }
 
 #[test]
-fn the_way_back_is_a_unit_that_outlasts_the_session() {
+fn the_watchdog_is_a_unit_that_outlives_the_session() {
     let disk = Disk::new();
     disk.policy(GOOD);
     fs::write(disk.path("etc/nfguard/other.json"), OTHER).expect("written");
@@ -106,7 +106,7 @@ fn the_way_back_is_a_unit_that_outlasts_the_session() {
 const GUARD: &str = "nfguard-guard.service";
 
 #[test]
-fn the_guard_is_a_service_that_is_started_again_and_tells_the_journal() {
+fn the_guard_service_restarts_and_writes_to_the_journal() {
     let disk = Disk::new();
     disk.policy(GOOD);
     let machine = Machine::boot(&disk);
@@ -151,7 +151,7 @@ fn the_guard_is_a_service_that_is_started_again_and_tells_the_journal() {
 const LOG: &str = "nfguard-log.service";
 
 #[test]
-fn who_scans_is_written_down_by_a_service_where_the_policy_logs_to_a_group() {
+fn the_log_service_records_scans_where_the_policy_logs_to_a_group() {
     let disk = Disk::new();
     disk.policy(GOOD);
     let machine = Machine::boot(&disk);

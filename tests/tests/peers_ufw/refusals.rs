@@ -22,7 +22,7 @@ const ANSWERS: [(u16, u8, bool, bool); 5] = [
 ];
 
 #[test]
-fn what_is_rejected_hears_it_as_from_a_closed_port() {
+fn a_rejected_sender_gets_the_answer_of_a_closed_port() {
     let [judge, ours] = [crate::world(), crate::world()];
     ufw(&judge.host, &["default reject incoming", "reject 113/tcp", "reject 113/udp"]);
     let policy = r#"{

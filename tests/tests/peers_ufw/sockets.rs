@@ -67,7 +67,7 @@ const DIFFERS: &[(Place, Place, &[What], bool, &str)] = &[
 ];
 
 #[test]
-fn programs_reach_what_they_reach_under_ufw() {
+fn programs_reach_the_same_peers_as_under_ufw() {
     let [bare, judge, ours] = [(), (), ()]
         .map(|()| World::with_container().unwrap_or_else(|error| needs_namespaces(&error)));
     let _servers = [&bare, &judge, &ours].map(servers);

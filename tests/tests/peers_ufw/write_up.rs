@@ -128,7 +128,7 @@ fn traefik_json_passes_and_stops_what_the_nine_commands_do() {
 }
 
 #[test]
-fn connections_from_before_are_judged_anew_and_those_allowed_go_on() {
+fn existing_connections_are_filtered_again_and_allowed_ones_continue() {
     let [judge, ours] = [crate::world(), crate::world()];
     for (who, world) in [("ufw", &judge), ("nfguard", &ours)] {
         let host = &world.host;

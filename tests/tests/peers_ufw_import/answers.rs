@@ -25,7 +25,7 @@ fn append(folder: &Folder, name: &str, text: &str) {
 }
 
 #[test]
-fn what_is_installed_is_carried_over_whole() {
+fn an_installed_configuration_is_imported_whole() {
     let folder = Folder::fresh();
     let answer = import(folder.path(), &[]);
     assert_eq!(answer.status, Some(0), "{answer:#?}");
@@ -37,7 +37,7 @@ fn what_is_installed_is_carried_over_whole() {
 }
 
 #[test]
-fn what_is_not_carried_over_is_named_with_its_file_and_line() {
+fn an_untranslated_line_is_named_with_its_file_and_number() {
     let folder = Folder::fresh();
     let rule = "-A ufw-before-input -p tcp --dport 9 -j ACCEPT";
     append(&folder, "before.rules", rule);
@@ -75,7 +75,7 @@ fn the_written_file_is_replaced_whole_and_for_its_owner_alone() {
 }
 
 #[test]
-fn what_is_no_configuration_of_ufw_is_bad_input() {
+fn an_invalid_configuration_of_ufw_is_bad_input() {
     let folder = Folder::fresh();
     for (name, text) in [
         ("ufw/user.rules", Some("nonsense")),

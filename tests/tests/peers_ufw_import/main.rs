@@ -23,7 +23,7 @@ use crate::original::{Base, Folder};
 const WORKERS: usize = 4;
 
 #[test]
-fn what_ufw_has_written_passes_and_stops_the_same_packets_when_it_is_imported() {
+fn an_imported_configuration_passes_and_stops_the_same_packets_as_ufw() {
     let number = |name, default| -> usize {
         env::var(name).map_or(default, |text| text.parse().expect("a number"))
     };
