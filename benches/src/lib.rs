@@ -1,6 +1,6 @@
-//! What the benchmarks share: where they may run, how they measure, what they print.
+//! Shared code of the benchmarks: their namespaces, their measurements, their output.
 //!
-//! Every number is a median of runs that took turns with those of the peers, so that a neighbour
+//! Every number is a median. The runs took turns with those of the peers, so that a neighbour
 //! on the machine slows all alike. Quote ratios of one run, never one number.
 
 mod machine;

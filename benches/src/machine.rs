@@ -1,4 +1,4 @@
-//! What the numbers were measured on and with.
+//! The machine and the programs of a measurement.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! A place where nothing that a benchmark does can reach the machine.
+//! Namespaces in which a benchmark cannot reach the machine.
 
 use std::{env, fs, os::unix::fs::MetadataExt};
 

@@ -1,4 +1,4 @@
-//! Lines over a logarithmic axis, as SVG.
+//! Line plots with a logarithmic axis, as SVG.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Runs, their times, and what is said of them.
+//! Runs, their times, and their medians.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! Results as a table that reads well as it is, and in a Markdown page.
+//! Result tables, as text and as Markdown.
 
 use std::time::Duration;
 

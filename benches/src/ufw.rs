@@ -1,4 +1,4 @@
-//! The real UFW, just installed, on files that only this process and its children see.
+//! The real UFW, freshly installed. Only this process and its children see its files.
 
 use std::fs;
 use std::path::{Path, PathBuf};

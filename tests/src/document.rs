@@ -1,4 +1,4 @@
-//! The fenced blocks of the project's documents.
+//! The fenced code blocks of the documents.
 
 use std::fs;
 use std::path::{Path, PathBuf};

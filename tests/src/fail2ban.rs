@@ -1,5 +1,5 @@
-//! The real Fail2Ban with Debian's configuration, our action and the two jails for Traefik that ship
-//! as an example, inside a namespace.
+//! The real Fail2Ban inside a namespace, with the configuration of Debian, our action and the two
+//! packaged jails for Traefik.
 
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;

@@ -1,4 +1,4 @@
-//! What becomes of packets at a host: where they came to, and whether their sender heard of it.
+//! The fate of packets at a host: accepted, dropped or rejected.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;

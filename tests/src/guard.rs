@@ -43,8 +43,8 @@ impl Guard {
         loop {
             // It listens before it guards, and answers only once it does.
             let answers = UnixStream::connect(guard.socket()).is_ok_and(|stream| {
-                let mut talk = Talk::new(stream);
-                talk.try_say(r#"{"op":"status"}"#).is_some()
+                let mut client = GuardClient::new(stream);
+                client.try_request(r#"{"op":"status"}"#).is_some()
             });
             if answers {
                 return guard;
@@ -83,8 +83,8 @@ impl Guard {
     ///
     /// # Panics
     /// If it is not let in.
-    pub fn talk(&self) -> Talk {
-        Talk::new(UnixStream::connect(self.socket()).expect("it listens"))
+    pub fn connect(&self) -> GuardClient {
+        GuardClient::new(UnixStream::connect(self.socket()).expect("it listens"))
     }
 
     /// What it says of itself.
@@ -92,7 +92,7 @@ impl Guard {
     /// # Panics
     /// If it does not answer.
     pub fn status(&self) -> String {
-        self.talk().say(r#"{"op":"status"}"#)
+        self.connect().request(r#"{"op":"status"}"#)
     }
 
     /// Kills it, as nothing can be caught or tidied up.
@@ -115,34 +115,34 @@ impl Drop for Guard {
 
 /// A conversation with a guard, line by line.
 #[derive(Debug)]
-pub struct Talk(BufReader<UnixStream>);
+pub struct GuardClient(BufReader<UnixStream>);
 
-impl Talk {
+impl GuardClient {
     /// With the guard at the other end.
     ///
     /// # Panics
     /// If the stream is closed.
-    pub fn new(stream: UnixStream) -> Talk {
+    pub fn new(stream: UnixStream) -> GuardClient {
         stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
-        Talk(BufReader::new(stream))
+        GuardClient(BufReader::new(stream))
     }
 
     /// Says a line and hears the answer.
     ///
     /// # Panics
     /// If there is none.
-    pub fn say(&mut self, line: &str) -> String {
-        self.try_say(line).unwrap_or_else(|| panic!("process {}: no answer", process::id()))
+    pub fn request(&mut self, line: &str) -> String {
+        self.try_request(line).unwrap_or_else(|| panic!("process {}: no answer", process::id()))
     }
 
-    /// As [`Talk::say`]; `None` if the other side is gone.
-    pub fn try_say(&mut self, line: &str) -> Option<String> {
+    /// As [`GuardClient::request`]; `None` if the other side is gone.
+    pub fn try_request(&mut self, line: &str) -> Option<String> {
         self.0.get_mut().write_all(format!("{line}\n").as_bytes()).ok()?;
-        self.hear()
+        self.read_line()
     }
 
     /// The next line; `None` if the other side is gone.
-    pub fn hear(&mut self) -> Option<String> {
+    pub fn read_line(&mut self) -> Option<String> {
         let mut line = String::new();
         let len = self.0.read_line(&mut line).ok()?;
         (len > 0).then_some(line)

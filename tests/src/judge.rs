@@ -1,4 +1,4 @@
-//! Where packets came to, by their source addresses: behind every firewall of the same hook.
+//! Accept-all tables that record the source addresses of packets, behind every firewall of a hook.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;

@@ -1,4 +1,4 @@
-//! Namespaces that a test makes for itself.
+//! Namespaces of a test.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! Policies of a host that boots.
+//! Policies for tests of a boot.
 
 /// Opens 443, and 22 as all do.
 pub const GOOD: &str = r#"{ "version": 1, "rules": [

@@ -1,4 +1,4 @@
-//! Where a test and its children run.
+//! The processor of a test and its children.
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 

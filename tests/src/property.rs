@@ -1,4 +1,4 @@
-//! What tests of random inputs share.
+//! The runner of property tests.
 
 use std::env;
 

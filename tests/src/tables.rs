@@ -1,4 +1,4 @@
-//! Tables of every shape that nfguard's model has and that nft has words for.
+//! Random tables: every shape that the model of nfguard has and that nft can list.
 
 mod sets;
 

@@ -1,4 +1,4 @@
-//! The real `ufw`, with files of its own, inside a namespace.
+//! The real `ufw` inside a namespace, with files of its own.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! Waiting without a clock in an assertion.
+//! Waiting for a condition, with one generous timeout.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,12 +12,12 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Waits until `is_so` returns true.
 ///
 /// # Panics
-/// If it does not within [`TIMEOUT`]. The message has `what` and the text that `told` returns.
+/// If it does not within [`TIMEOUT`]. The message has `what` and the text that `describe` returns.
 #[track_caller]
-pub fn until_with(what: &str, told: impl Fn() -> String, mut is_so: impl FnMut() -> bool) {
+pub fn wait_until_with(what: &str, describe: impl Fn() -> String, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + TIMEOUT;
     while !is_so() {
-        assert!(Instant::now() < deadline, "not within a minute: {what}\n{}", told());
+        assert!(Instant::now() < deadline, "not within a minute: {what}\n{}", describe());
         thread::sleep(PAUSE);
     }
 }
@@ -27,6 +27,6 @@ pub fn until_with(what: &str, told: impl Fn() -> String, mut is_so: impl FnMut()
 /// # Panics
 /// As [`until_with`].
 #[track_caller]
-pub fn until(what: &str, is_so: impl FnMut() -> bool) {
-    until_with(what, String::new, is_so);
+pub fn wait_until(what: &str, is_so: impl FnMut() -> bool) {
+    wait_until_with(what, String::new, is_so);
 }

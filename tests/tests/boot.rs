@@ -1,4 +1,4 @@
-//! `boot`: a policy and the bans are in force before the first packet, whatever became of the files.
+//! `boot`: policy and bans are in force before the first packet, even with damaged files.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
@@ -43,14 +43,14 @@ impl Disk {
     }
 
     #[track_caller]
-    fn done(&self, netns: &Netns, arguments: &[&str]) {
+    fn succeed(&self, netns: &Netns, arguments: &[&str]) {
         let answer = self.run(netns, arguments);
         assert_eq!(answer.status, Some(0), "{arguments:?}: {answer:?}");
     }
 
     fn load(&self, netns: &Netns, more: &[&str]) {
         let policy = self.path("policy.json");
-        self.done(netns, &[&["load", &policy], more].concat());
+        self.succeed(netns, &[&["load", &policy], more].concat());
     }
 
     fn boot(&self, netns: &Netns) -> Answer {
@@ -60,8 +60,8 @@ impl Disk {
     /// Bans an address and goes down.
     fn ban_and_save(&self, who: &str) {
         let before = netns();
-        self.done(&before, &["ban", who, "--for", "1h"]);
-        self.done(&before, &["save", &self.path("state/bans")]);
+        self.succeed(&before, &["ban", who, "--for", "1h"]);
+        self.succeed(&before, &["save", &self.path("state/bans")]);
     }
 }
 
@@ -196,7 +196,7 @@ fn policy_and_bans_hold_from_the_first_packet_of_a_boot() {
         }
 
         // All of it would have got through.
-        disk.done(&host, &["unload", "--all"]);
+        disk.succeed(&host, &["unload", "--all"]);
         for listener in [&denied, &allowed] {
             listener.hears_the_attacker();
         }
@@ -292,7 +292,7 @@ fn a_boot_does_not_touch_a_load_that_waits_for_confirmation() {
     let answer = disk.boot(&host);
     assert_eq!(answer.status, Some(3), "{answer:?}");
     assert!(ruleset(&host).contains("\"web\""));
-    disk.done(&host, &["confirm"]);
+    disk.succeed(&host, &["confirm"]);
     assert_eq!(disk.boot(&host).status, Some(0));
     assert!(ruleset(&host).contains("\"other\""));
 }
@@ -311,7 +311,7 @@ fn a_boot_without_any_policy_allows_only_ssh() {
         let ssh = probe(22).timeout(TIMEOUT).run();
         assert!(ssh.passed(), "{ssh}");
         assert!(!probe(443).run().passed(), "443 at {host} is open");
-        disk.done(&world.host, &["unload"]);
+        disk.succeed(&world.host, &["unload"]);
         assert!(probe(443).timeout(TIMEOUT).run().passed());
         assert_eq!(disk.boot(&world.host).status, Some(1));
     }
@@ -345,7 +345,7 @@ fn unreadable_saved_bans_are_set_aside_and_the_policy_holds() {
         let answer = disk.boot(&host);
         assert_eq!(answer.status, Some(1), "{answer:?}");
         assert!(ruleset(&host).contains("\"web\""));
-        disk.done(&host, &["save", &saved]);
+        disk.succeed(&host, &["save", &saved]);
         let aside = PathBuf::from(format!("{saved}.damaged-{}", number + 1));
         assert_eq!(fs::read_to_string(&aside).expect("kept"), *text);
     }

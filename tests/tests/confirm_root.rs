@@ -1,4 +1,4 @@
-//! The way back from a load, and users who are not root: it takes real root to be others.
+//! The watchdog, and users who are not root. Only real root can act as other users.
 
 use std::io::{Read as _, Write as _};
 use std::os::linux::net::SocketAddrExt as _;
@@ -17,7 +17,7 @@ fn name() -> SocketAddr {
     SocketAddr::from_abstract_name("nfguard/watchdog").expect("a name")
 }
 
-/// As another user, on a thread of its own in the namespace.
+/// Runs as another user, on a thread of its own in the namespace.
 fn as_stranger<T: Send>(netns: &Netns, work: impl FnOnce() -> T + Send) -> T {
     netns.run(|| {
         let stranger = Uid::from_raw(65534);

@@ -1,5 +1,5 @@
-//! What the fuzz targets do, with their seeds, what fuzzing has found here, and simple changes of
-//! both. The search for new inputs is `cargo xtask fuzz`.
+//! The fuzz targets on their seeds, on earlier findings, and on simple changes of both. The
+//! command `cargo xtask fuzz` searches for new inputs.
 
 #[path = "../fuzz/cases/netlink_decode.rs"]
 mod netlink_decode;

@@ -1,5 +1,4 @@
-//! What the ban library does with many bans, with bans that are there already, and with others who
-//! work on the same table.
+//! The ban library with many bans, with existing bans, and with other programs on the same table.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -225,9 +224,10 @@ fn two_extensions_at_once_leave_the_longest_ban() {
 #[test]
 fn a_never_ban_entry_of_one_program_binds_all_programs_until_removed() {
     let netns = netns();
-    let ally: IpAddr = "192.0.2.10".parse().expect("an address");
-    let first = netns
-        .run(|| Bans::open(NeverBan::default().with(ally, NeverBanKind::by_hand("the operator"))));
+    let exempt: IpAddr = "192.0.2.10".parse().expect("an address");
+    let first = netns.run(|| {
+        Bans::open(NeverBan::default().with(exempt, NeverBanKind::by_hand("the operator")))
+    });
     drop(first.expect("the table"));
     let mut second = bans(&netns);
     let refused = second.admit(target("192.0.2.0/24")).expect_err("contains the operator");
@@ -237,17 +237,17 @@ fn a_never_ban_entry_of_one_program_binds_all_programs_until_removed() {
             &NeverBanKind::by_hand("the policy"),
             &[target("198.51.100.0/24").network()],
         )
-        .expect("spared");
+        .expect("added");
     second
         .replace_never_ban(
             &NeverBanKind::by_hand("the policy"),
             &[target("203.0.113.0/24").network()],
         )
-        .expect("spared");
+        .expect("added");
     let third = bans(&netns);
     assert!(third.admit(target("203.0.113.9")).is_err());
     assert!(third.admit(target("198.51.100.9")).is_ok());
-    second.remove_never_ban(&[ally.into()]).expect("taken off");
+    second.remove_never_ban(&[exempt.into()]).expect("removed");
     assert!(second.admit(target("192.0.2.0/24")).is_ok());
     assert!(bans(&netns).admit(target("192.0.2.10")).is_ok());
 }
@@ -257,14 +257,14 @@ fn a_program_keeps_its_own_never_ban_entries_and_not_those_that_others_removed()
     let netns = netns();
     let all = ["192.0.2.10", "198.51.100.0/24"].map(|text| target(text).network());
     let mut first = bans(&netns);
-    first.replace_never_ban(&NeverBanKind::by_hand("the office"), &all).expect("spared");
-    let friend: IpAddr = "203.0.113.9".parse().expect("an address");
+    first.replace_never_ban(&NeverBanKind::by_hand("the office"), &all).expect("added");
+    let exempt: IpAddr = "203.0.113.9".parse().expect("an address");
     let second = netns
-        .run(|| Bans::open(NeverBan::default().with(friend, NeverBanKind::by_hand("a friend"))));
+        .run(|| Bans::open(NeverBan::default().with(exempt, NeverBanKind::by_hand("the monitor"))));
     let mut second = second.expect("the table");
     assert!(second.admit(target("192.0.2.10")).is_err());
-    first.replace_never_ban(&NeverBanKind::by_hand("the office"), &[]).expect("spared no longer");
-    first.remove_never_ban(&[friend.into()]).expect("taken off");
+    first.replace_never_ban(&NeverBanKind::by_hand("the office"), &[]).expect("removed");
+    first.remove_never_ban(&[exempt.into()]).expect("removed");
     // The first of its length: the table is looked at again.
     second.ban(&ban(&second, "10.0.0.0/9", HOUR)).expect("banned");
     for mut bans in [second, bans(&netns)] {
@@ -279,9 +279,9 @@ fn a_program_keeps_its_own_never_ban_entries_and_not_those_that_others_removed()
 fn never_ban_entries_beyond_the_capacity_are_refused_and_earlier_ones_stay() {
     let netns = netns();
     let mut bans = bans(&netns);
-    let ally = |at: u32| IpAddr::from((0x0a00_0000 + at).to_be_bytes()).into();
-    bans.replace_never_ban(&NeverBanKind::by_hand("the office"), &[ally(0)]).expect("spared");
-    let all: Vec<_> = (0..16_385).map(ally).collect();
+    let exempt = |at: u32| IpAddr::from((0x0a00_0000 + at).to_be_bytes()).into();
+    bans.replace_never_ban(&NeverBanKind::by_hand("the office"), &[exempt(0)]).expect("added");
+    let all: Vec<_> = (0..16_385).map(exempt).collect();
     let error = bans
         .replace_never_ban(&NeverBanKind::by_hand("the office"), &all)
         .expect_err("too many")
@@ -290,7 +290,7 @@ fn never_ban_entries_beyond_the_capacity_are_refused_and_earlier_ones_stay() {
     assert!(bans.admit(target("10.0.0.0")).is_err());
     assert!(bans.admit(target("10.0.0.1")).is_ok());
     // As many as fit into the send buffer of who may not enlarge it.
-    bans.replace_never_ban(&NeverBanKind::by_hand("the office"), &all[..8_000]).expect("spared");
+    bans.replace_never_ban(&NeverBanKind::by_hand("the office"), &all[..8_000]).expect("added");
     assert!(bans.admit(target("10.0.0.1")).is_err());
 }
 
@@ -299,7 +299,7 @@ fn never_ban_entries_survive_the_removal_of_the_table_by_others() {
     let netns = netns();
     bans(&netns)
         .replace_never_ban(&NeverBanKind::by_hand("the office"), &[target("192.0.2.10").network()])
-        .expect("spared");
+        .expect("added");
     let mut bans = bans(&netns);
     nft(&netns, "flush ruleset\n");
     bans.ban(&ban(&bans, "203.0.113.9", HOUR)).expect("banned");
@@ -311,19 +311,19 @@ fn a_never_ban_entry_outlives_the_removal_of_a_prefix_around_it() {
     let netns = netns();
     let mut bans = bans(&netns);
     for (reason, text) in
-        [("a \"friend\"", "192.0.2.10"), ("a v6 friend", "2001:db8::5/128"), ("all", "0.0.0.0/0")]
+        [("a \"monitor\"", "192.0.2.10"), ("a v6 monitor", "2001:db8::5/128"), ("all", "0.0.0.0/0")]
     {
         bans.replace_never_ban(&NeverBanKind::by_hand(reason), &[target(text).network()])
-            .expect("spared");
+            .expect("added");
     }
     bans.replace_never_ban(&NeverBanKind::by_hand("all"), &[target("2001:db8::/32").network()])
-        .expect("spared");
-    bans.replace_never_ban(&NeverBanKind::by_hand("all"), &[]).expect("spared no longer");
+        .expect("added");
+    bans.replace_never_ban(&NeverBanKind::by_hand("all"), &[]).expect("removed");
     let mut other = self::bans(&netns);
     assert!(other.admit(target("192.0.2.0/24")).is_err());
     assert!(other.admit(target("2001:db8::/32")).is_err());
     assert!(other.admit(target("198.51.100.1")).is_ok());
-    other.replace_never_ban(&NeverBanKind::by_hand("a \"friend\""), &[]).expect("spared no longer");
+    other.replace_never_ban(&NeverBanKind::by_hand("a \"monitor\""), &[]).expect("removed");
     assert!(self::bans(&netns).admit(target("192.0.2.10")).is_ok());
 }
 
@@ -336,7 +336,7 @@ fn nested_never_ban_prefixes_hold_in_any_order_of_removal() {
     for text in nested {
         bans(&netns)
             .replace_never_ban(&NeverBanKind::by_hand(text), &[target(text).network()])
-            .expect("spared");
+            .expect("added");
     }
     let named: Vec<_> =
         bans(&netns).never_ban().entries().iter().map(|entry| entry.kind.to_string()).collect();
@@ -344,21 +344,13 @@ fn nested_never_ban_prefixes_hold_in_any_order_of_removal() {
     let before = nft(&netns, "list ruleset\n");
     nft(&netns, &format!("flush ruleset\n{before}"));
 
-    bans(&netns)
-        .replace_never_ban(&NeverBanKind::by_hand("2001:db8::/32"), &[])
-        .expect("spared no longer");
+    bans(&netns).replace_never_ban(&NeverBanKind::by_hand("2001:db8::/32"), &[]).expect("removed");
     assert!(!admits("2001:db8::1") && admits("2001:db8:1::1"));
-    bans(&netns)
-        .replace_never_ban(&NeverBanKind::by_hand("192.0.2.16/28"), &[])
-        .expect("spared no longer");
+    bans(&netns).replace_never_ban(&NeverBanKind::by_hand("192.0.2.16/28"), &[]).expect("removed");
     assert!(!admits("192.0.2.17"));
-    bans(&netns)
-        .replace_never_ban(&NeverBanKind::by_hand("192.0.2.0/24"), &[])
-        .expect("spared no longer");
+    bans(&netns).replace_never_ban(&NeverBanKind::by_hand("192.0.2.0/24"), &[]).expect("removed");
     assert!(!admits("192.0.2.21") && admits("192.0.2.17"));
-    bans(&netns)
-        .replace_never_ban(&NeverBanKind::by_hand("192.0.2.20/30"), &[])
-        .expect("spared no longer");
+    bans(&netns).replace_never_ban(&NeverBanKind::by_hand("192.0.2.20/30"), &[]).expect("removed");
     assert!(admits("192.0.2.21"));
 }
 

@@ -1,4 +1,5 @@
-//! What is sent to the banned: all that needs no answer, unless the policy says otherwise.
+//! Packets that are sent to banned addresses. They pass where they need no answer, unless the policy
+//! drops them.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -19,15 +20,15 @@ fn load(world: &World, keys: &str) {
             "rules": [{{ "action": "allow", "direction": "out", "proto": "udp", "port": 53 }}] }}"#
     );
     let policy = TempFile::new("outgoing.json", &text);
-    done(&nfguard(&world.host, &["load".as_ref(), policy.as_ref()]));
+    assert_succeeded(&nfguard(&world.host, &["load".as_ref(), policy.as_ref()]));
 }
 
-fn done(answer: &Answer) {
+fn assert_succeeded(answer: &Answer) {
     assert_eq!(answer.status, Some(0), "{answer:?}");
 }
 
 fn ban(world: &World, arguments: &[&str]) {
-    done(&nfguard(&world.host, &[&["ban"], arguments].concat()));
+    assert_succeeded(&nfguard(&world.host, &[&["ban"], arguments].concat()));
 }
 
 /// Whether a datagram to this address comes out of the host.
@@ -96,8 +97,8 @@ fn the_outgoing_switch_outlives_the_policy_as_bans_do() {
     let world = world_with_container();
     load(&world, r#""ban_outgoing": true,"#);
     ban(&world, &BANNED);
-    done(&nfguard(&world.host, &["unload"]));
+    assert_succeeded(&nfguard(&world.host, &["unload"]));
     assert_eq!(all_arrive(&world, BANNED[0]), [false; 2]);
-    done(&nfguard(&world.host, &["unload", "--all"]));
+    assert_succeeded(&nfguard(&world.host, &["unload", "--all"]));
     assert_eq!(all_arrive(&world, BANNED[0]), [true; 2]);
 }

@@ -1,4 +1,4 @@
-//! Bans in the real kernel, judged by packets.
+//! Bans in the real kernel, checked with packets.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -199,7 +199,7 @@ fn a_list_of_bans_takes_no_never_ban_entry() {
     assert!(bans.admit(target("127.0.0.1")).is_err());
 }
 
-/// Few friends are named in the rules themselves, many in a set.
+/// A short never-ban list stands in the rules themselves, a long one in a set.
 #[test]
 fn an_exempt_address_among_the_bans_passes_however_long_the_never_ban_list() {
     let world = world();
@@ -207,7 +207,7 @@ fn an_exempt_address_among_the_bans_passes_however_long_the_never_ban_list() {
         let _server = world.host.serve_tcp(SocketAddr::new(host, 443)).expect("a server");
         let mut bans = bans(&world.host);
         bans.replace_never_ban(&NeverBanKind::by_hand("ours"), &[attacker.into()])
-            .expect("it is spared");
+            .expect("it is added");
         let source = |of| Target::source(of, Target::V6_SOURCE);
         ban(&mut bans, &source(neighbour).to_string(), HOUR);
         let (set, net) =
@@ -218,12 +218,12 @@ fn an_exempt_address_among_the_bans_passes_however_long_the_never_ban_list() {
             let address = |number| format!("{net}{number}").parse::<IpAddr>().expect("an address");
             let others: Vec<_> = (0..others).map(|number| address(number).into()).collect();
             bans.replace_never_ban(&NeverBanKind::by_hand("others"), &others)
-                .expect("they are spared");
+                .expect("they are added");
             must_pass(&world, attacker, host);
             assert!(!passes(&world, neighbour, host), "beside {} others", others.len());
         }
         bans.remove_never_ban(&[attacker.into()]).expect("the list is changed");
-        assert!(!passes(&world, attacker, host), "{attacker} is a friend no more");
+        assert!(!passes(&world, attacker, host), "{attacker} is exempt no more");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Who this host cannot do without, as the kernel and the system's files say it.
+//! The never-ban entries of the host itself, from the kernel and from the files of the system.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -11,7 +11,7 @@ use nfguard_tests::nft::listed;
 use nfguard_tests::place::netns;
 use nfguard_tests::program::{self, Answer};
 
-/// A host with two cables that end in it, and every way to name a gateway.
+/// A host with two links to itself, and every notation of a gateway.
 const ROUTES: &str = "
 address flush dev eth0 scope link
 address flush dev eth1 scope link
@@ -87,17 +87,17 @@ fn ip(netns: &Netns, batch: &str) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-fn spared(netns: &Netns) -> BTreeSet<(IpAddr, String)> {
+fn never_ban_entries(netns: &Netns) -> BTreeSet<(IpAddr, String)> {
     let never = netns.run(|| NeverBan::of_this_host().expect("the kernel tells"));
-    let allies = never.entries().iter();
-    allies.map(|ally| (ally.network.ip(), ally.kind.to_string())).collect()
+    let entries = never.entries().iter();
+    entries.map(|entry| (entry.network.ip(), entry.kind.to_string())).collect()
 }
 
 fn address(text: &str) -> IpAddr {
     text.parse().expect("an address")
 }
 
-/// Of what is spared, that which these reasons begin.
+/// Returns the never-ban entries whose reason begins with this text.
 fn with_reason(all: &BTreeSet<(IpAddr, String)>, start: &str) -> BTreeSet<(IpAddr, String)> {
     all.iter().filter(|(_, reason)| reason.starts_with(start)).cloned().collect()
 }
@@ -113,14 +113,14 @@ fn every_address_and_every_gateway_of_every_table_is_never_banned() {
     let addresses: BTreeSet<_> = ADDRESSES.map(own).into();
     let gateways: BTreeSet<_> =
         GATEWAYS.map(|text| (address(text), "this host's gateway".to_owned())).into();
-    // A kernel may name next hops by number only.
+    // The kernel may name a next hop only by its number.
     for compatible in ["1", "0"] {
         host.sysctl("ipv4/nexthop_compat_mode", compatible).expect("the setting");
-        let found = spared(&host);
+        let found = never_ban_entries(&host);
         assert_eq!(with_reason(&found, "this host's address"), addresses);
         assert_eq!(with_reason(&found, "this host's gateway"), gateways, "{compatible}");
     }
-    assert!(with_reason(&spared(&netns()), "this host's gateway").is_empty());
+    assert!(with_reason(&never_ban_entries(&netns()), "this host's gateway").is_empty());
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn gateways_are_found_among_many_routes() {
     let host = netns();
     veth(&host, "eth0", &host, "far0").expect("a cable");
     let mut batch = "address add 192.0.2.2/24 dev eth0\n".to_owned();
-    // More than one part of the kernel's answer; the gateway of the last few is one of its own.
+    // The answer of the kernel has more than one part. The last few routes have a gateway of their own.
     for number in 0..5000u32 {
         let (high, low) = (number / 256, number % 256);
         let gateway = if number < 4990 { 101 } else { 102 };
@@ -137,7 +137,7 @@ fn gateways_are_found_among_many_routes() {
     ip(&host, &batch);
     let gateways = ["192.0.2.101", "192.0.2.102"];
     let expected = gateways.map(|text| (address(text), "this host's gateway".to_owned()));
-    assert_eq!(with_reason(&spared(&host), "this host's gateway"), expected.into());
+    assert_eq!(with_reason(&never_ban_entries(&host), "this host's gateway"), expected.into());
 }
 
 #[test]

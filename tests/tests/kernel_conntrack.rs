@@ -1,4 +1,4 @@
-//! Tracked connections, listed and forgotten.
+//! Tracked connections: list and delete.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};

@@ -1,4 +1,4 @@
-//! Elements one by one, and chains emptied one by one, in the real kernel.
+//! Single elements and flushes of single chains in the real kernel.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The ban library's examples, run as they stand and judged by packets.
+//! The examples of the ban library, run as they stand and checked with packets.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{IpAddr, SocketAddr};

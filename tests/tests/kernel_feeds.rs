@@ -1,4 +1,4 @@
-//! Feeds in the real kernel: lists as they are published, judged by packets.
+//! Feeds in the real kernel: lists in their published formats, checked with packets.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
@@ -101,14 +101,14 @@ fn a_list_in_every_published_format_drops_its_addresses_for_host_and_containers(
 fn private_and_never_ban_addresses_are_removed_and_counted() {
     let world = world();
     let _server = serve(&world.host, World::HOST_V4);
-    let spared = nfguard(&world.host, &["never", "add", "45.9.20.66"]);
-    assert_eq!(spared.status, Some(0), "{spared:?}");
+    let exempt = nfguard(&world.host, &["never", "add", "45.9.20.66"]);
+    assert_eq!(exempt.status, Some(0), "{exempt:?}");
     let told = added(&world.host, "level1", NETSET);
-    // Entries, and of them 0/8, 10/8, 192.168/16 and 224/3; the operator's friend is in one more.
+    // Entries, and of them 0/8, 10/8, 192.168/16 and 224/3; the never-ban entry is in one more.
     assert!(told.contains("from 6 entries; 4 entries had private or reserved"), "{told}");
     // And perhaps one that this machine's name server is in.
-    let spared = [" 1 had never-ban addresses", " 2 had never-ban addresses"];
-    assert!(spared.iter().any(|words| told.contains(words)), "{told}");
+    let exempt = [" 1 had never-ban addresses", " 2 had never-ban addresses"];
+    assert!(exempt.iter().any(|words| told.contains(words)), "{told}");
     must_pass(&world, LISTED, World::HOST_V4);
     assert!(!passes(&world, "45.9.20.67", World::HOST_V4));
 

@@ -1,4 +1,4 @@
-//! Log lines: what a program that listens to an NFLOG group gets to see.
+//! Log rules: the messages that an NFLOG group receives.
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! `nfguard log`: what it says of each packet, and of those that it does not see.
+//! `nfguard log`: its line for each packet, and its report of lost packets.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

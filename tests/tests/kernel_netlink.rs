@@ -1,4 +1,4 @@
-//! Tables in the real kernel, with `nft` as the judge.
+//! Tables in the real kernel, compared with `nft`.
 
 use std::net::UdpSocket;
 use std::thread;

@@ -1,4 +1,4 @@
-//! What the kernel lets only the machine's own root do.
+//! Operations that the kernel permits only to real root.
 
 use nfguard_lab::Netns;
 use nfguard_netlink::{Element, Key, KeyType, Nft, Set, Table, load};

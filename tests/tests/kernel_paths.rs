@@ -1,4 +1,4 @@
-//! Ways around the front door, and rules that must be heard before an allowance is.
+//! Indirect paths to host and containers, and deny rules that come before built-in allowances.
 
 use std::net::{IpAddr, SocketAddr};
 use std::process::Command;

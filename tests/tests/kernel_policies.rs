@@ -1,4 +1,4 @@
-//! Every file in `policies/` loads, and `nft` agrees with us about what it says.
+//! Every file in `policies/` loads, and `nft` lists the same rules.
 
 use std::fs;
 use std::path::{Path, PathBuf};

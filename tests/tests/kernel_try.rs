@@ -1,4 +1,4 @@
-//! The rehearsal, and what a load does to open connections.
+//! `try`, and open connections over a load.
 
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Write as _};

@@ -1,4 +1,4 @@
-//! What goes out comes back: the bytes of a load, given as the kernel's answer, are the table.
+//! The bytes of a load, read back as the answer of a kernel, give the same table.
 
 use std::sync::{Arc, Mutex};
 

@@ -1,4 +1,4 @@
-//! The real Fail2Ban bans through nfguard, at host and container.
+//! The real Fail2Ban, which bans through nfguard at host and container.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Write as _};

@@ -1,5 +1,5 @@
-//! A guarded host, and what UFW, iptables, Docker's rules and an operator's `nft` do to it, while
-//! packets come in.
+//! A guarded host while UFW, iptables, the rules of Docker and `nft` change its ruleset, and packets
+//! arrive.
 
 use std::io::Write as _;
 use std::net::{SocketAddr, UdpSocket};

@@ -1,5 +1,4 @@
-//! What the program says of itself, read by those that it is for: manual pages by groff, completions
-//! by the shells.
+//! Manual pages, read by groff, and completions, loaded by the shells.
 
 use std::collections::BTreeSet;
 use std::fs;

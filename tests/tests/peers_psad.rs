@@ -1,4 +1,4 @@
-//! The real psad bans through nfguard: Debian's configuration as it is, and the files that ship.
+//! The real psad, which bans through nfguard: the configuration of Debian and the packaged files.
 
 use std::fs::{self, File};
 use std::net::{IpAddr, SocketAddr};

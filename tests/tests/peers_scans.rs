@@ -1,4 +1,4 @@
-//! `nfguard scans`: who has scanned, as the scanner itself knows.
+//! `nfguard scans`: its list, compared with the report of the scanner.
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};

@@ -1,4 +1,4 @@
-//! A real SSH server: loads over a connection that they cut, and confirmations over others.
+//! A real SSH server: loads that cut their own connection, and confirmations over other connections.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -67,7 +67,7 @@ impl Stage {
         server.stdout(log.try_clone().expect("a file")).stderr(log);
         let server = world.host.run(|| server.spawn().expect("unshare starts"));
         let stage = Stage { world, folder, server };
-        stage.until("the server answers", || stage.gets_in());
+        stage.wait_until("the server answers", || stage.gets_in());
         stage
     }
 
@@ -108,7 +108,7 @@ impl Stage {
     }
 
     /// Polls until it is so.
-    fn until(&self, what: &str, is_so: impl Fn() -> bool) {
+    fn wait_until(&self, what: &str, is_so: impl Fn() -> bool) {
         let deadline = Instant::now() + TIMEOUT;
         while !is_so() {
             let log = fs::read_to_string(self.path("log"));
@@ -185,14 +185,14 @@ fn a_load_that_cuts_its_own_connection_is_rolled_back_with_the_client_dead() {
     let mut ssh = stage.ssh(&["-tt"]);
     ssh.arg(command).stdout(Stdio::null());
     let mut client = stage.world.internet.run(|| ssh.spawn().expect("ssh is installed"));
-    stage.until("it is loaded", || stage.listed().contains("dport 80"));
+    stage.wait_until("it is loaded", || stage.listed().contains("dport 80"));
     client.kill().expect("runs");
     client.wait().expect("ends");
     assert!(!stage.gets_in(), "locked out");
 
-    stage.until("the rules from before are back", || stage.gets_in());
+    stage.wait_until("the rules from before are back", || stage.gets_in());
     let start = format!("root from {}: ", World::INTERNET_V4);
-    stage.until("that is written down, with its peer", || {
+    stage.wait_until("that is written down, with its peer", || {
         let history = stage.over_ssh(&[], &stage.nfguard("history")).stdout;
         history
             .lines()

@@ -1,4 +1,4 @@
-//! The units, judged by systemd itself, and the commands in them with no more than the units allow.
+//! The units: systemd checks them, and their commands run under the sandbox of the units.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nfguard_lab::Netns;
-use nfguard_tests::guard::Talk;
+use nfguard_tests::guard::GuardClient;
 use nfguard_tests::program;
 use nfguard_tests::wait::TIMEOUT;
 use nix::sys::signal::{Signal, kill};
@@ -353,11 +353,11 @@ fn the_guard_needs_no_more_than_its_unit_allows_and_a_restart_of_it_removes_noth
     for _ in ["start", "restart"] {
         let mut guard = ready_guard(&netns, folder.path());
         let socket: PathBuf = folder.path().join("run/guard.sock");
-        let mut talk = Talk::new(UnixStream::connect(socket).expect("it listens"));
-        let status = talk.say(r#"{"op":"status"}"#);
+        let mut client = GuardClient::new(UnixStream::connect(socket).expect("it listens"));
+        let status = client.request(r#"{"op":"status"}"#);
         assert!(status.contains(r#""file":"policy.json""#), "{status}");
         for line in [r#"{"op":"ban","target":"203.0.113.67"}"#, r#"{"op":"bans"}"#] {
-            let answer = talk.say(line);
+            let answer = client.request(line);
             assert!(answer.contains(r#""ok":true"#), "{line}: {answer}");
         }
         done(&["unban", "203.0.113.67"]);

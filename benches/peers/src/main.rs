@@ -1,10 +1,10 @@
-//! Other netlink libraries, each of which adds addresses to a set and measures itself.
+//! Other netlink libraries. Each adds addresses to a set and measures itself.
 //!
 //! `list` prints their names, `NAME one COUNT` the median nanoseconds of a transaction with one
-//! address, `NAME bulk COUNT` the nanoseconds of all. What goes wrong is printed in place of the
+//! address, `NAME bulk COUNT` the nanoseconds of all. An error is printed in place of the
 //! number.
 //!
-//! The program as a whole is under the GNU General Public License, version 3 or later, as it links
+//! The whole program is under the GNU General Public License, version 3 or later, as it links
 //! `rustables`.
 #![allow(clippy::print_stdout, reason = "the numbers are what it is for")]
 

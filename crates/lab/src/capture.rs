@@ -1,4 +1,4 @@
-//! Seeing what arrives, and sending what no ordinary socket would.
+//! Packet capture, and raw senders.
 
 use std::{
     io::{self, Read},

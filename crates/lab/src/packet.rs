@@ -1,4 +1,4 @@
-//! Packets by hand: what an ordinary socket would not send.
+//! Raw packets, which an ordinary socket would not send.
 //!
 //! ```
 //! use nfguard_lab::packet;

@@ -1,4 +1,4 @@
-//! One question to a firewall, asked with a real packet.
+//! Probes: real packets that test one path through a firewall.
 
 use std::{
     fmt, io,

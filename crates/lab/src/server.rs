@@ -1,4 +1,4 @@
-//! What answers the probes.
+//! Servers that answer the probes.
 
 use std::{
     collections::HashMap,

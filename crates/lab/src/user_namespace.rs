@@ -1,4 +1,4 @@
-//! The rights of root, over namespaces of one's own.
+//! A user namespace, in which a plain user has the rights of root over its own namespaces.
 
 use std::{fs, io, path::Path};
 

@@ -1,4 +1,4 @@
-//! A host with a firewall, and all the internet that it needs.
+//! A host with a firewall, and its internet.
 
 use std::{
     io,

@@ -1,4 +1,4 @@
-//! What a namespace is, and what it leaves alone.
+//! Namespaces, and their isolation from the process.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! Packets by hand, and seeing them arrive.
+//! Raw packets, sent and captured.
 
 mod common;
 

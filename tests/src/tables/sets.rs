@@ -1,4 +1,4 @@
-//! Sets of every shape: what they are keyed by, and what is in them.
+//! Random sets: their key types and elements.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Killed between any two steps: the rules are the old ones or the new ones whole, every ban is in
-//! force, the history can be read, and the next load works.
+//! Loads, boots and rollbacks that are killed between any two steps. The rules are the old ones or the
+//! new ones, every ban is in force, the history can be read, and the next load works.
 
 use std::io::{self, Read as _, Write as _};
 use std::os::linux::net::SocketAddrExt as _;
@@ -10,10 +10,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nfguard_netlink::Table;
-use nfguard_tests::guard::Talk;
-use nfguard_tests::wait::{TIMEOUT, until};
+use nfguard_tests::guard::GuardClient;
+use nfguard_tests::wait::{TIMEOUT, wait_until};
 
-use super::{BANNED, Place, SCANNER, calls, plainly, strace};
+use super::{BANNED, Place, SCANNER, calls, loaded_table, strace};
 
 /// The system calls that separate the steps.
 const CALLS: [&str; 8] =
@@ -95,7 +95,7 @@ fn run(place: &Place, options: &[String], arguments: &[&str]) -> bool {
 
 /// Kills a verb that changes the policy from A at each of its moments.
 fn kill_everywhere(arguments: &[&str], new: &Option<Table>) {
-    let old = plainly("{}/a.json");
+    let old = loaded_table("{}/a.json");
     let place = Place::new();
     place.prepare("{}/a.json");
     let moments = moments(&place, |options| assert!(!run(&place, options, arguments)));
@@ -112,7 +112,7 @@ fn kill_everywhere(arguments: &[&str], new: &Option<Table>) {
 
 #[test]
 fn a_load_that_is_killed_between_any_two_steps_leaves_old_or_new_rules_and_every_ban() {
-    kill_everywhere(&["load", "{}/b.json"], &plainly("{}/b.json"));
+    kill_everywhere(&["load", "{}/b.json"], &loaded_table("{}/b.json"));
 }
 
 #[test]
@@ -122,12 +122,12 @@ fn an_unload_that_is_killed_between_any_two_steps_leaves_every_ban() {
 
 #[test]
 fn a_boot_that_is_killed_between_any_two_steps_leaves_old_or_new_rules_and_every_ban() {
-    kill_everywhere(&["boot", "{}/b.json"], &plainly("{}/b.json"));
+    kill_everywhere(&["boot", "{}/b.json"], &loaded_table("{}/b.json"));
 }
 
 #[test]
 fn an_unconfirmed_load_that_is_killed_anywhere_is_rolled_back_with_every_ban() {
-    let old = plainly("{}/a.json");
+    let old = loaded_table("{}/a.json");
     let place = Place::new();
     place.prepare("{}/a.json");
     let arguments = ["load", "{}/b.json", "--confirm", "10m"];
@@ -141,7 +141,7 @@ fn an_unconfirmed_load_that_is_killed_anywhere_is_rolled_back_with_every_ban() {
         }
         killed += 1;
         // Before it was armed nothing was changed; from then on the time counts.
-        until("no load is being done", || {
+        wait_until("no load is being done", || {
             let answer = place.nfguard(&["rollback"]);
             !answer.stderr.contains("ask again")
         });
@@ -160,14 +160,14 @@ fn an_unconfirmed_load_that_is_killed_anywhere_is_rolled_back_with_every_ban() {
 /// The watchdog is started by hand, so that strace can end it; the load then finds it.
 #[test]
 fn a_rollback_that_is_killed_between_any_two_steps_leaves_old_or_new_rules_and_every_ban() {
-    let [a, b] = ["{}/a.json", "{}/b.json"].map(plainly);
+    let [a, b] = ["{}/a.json", "{}/b.json"].map(loaded_table);
     let place = Place::new();
     place.prepare("{}/b.json");
     // From A, which bans scans, back to B, which does not.
     let go_back = |options: &[String]| {
         place.succeed(&["load", "{}/b.json"]);
         let mut watchdog = start(&place, options, &["watchdog"]);
-        until("the watchdog listens", || {
+        wait_until("the watchdog listens", || {
             let sockets = || std::fs::read_to_string("/proc/thread-self/net/unix");
             let sockets = place.netns.run(sockets).expect("/proc is mounted");
             sockets.contains("@nfguard/watchdog") || has_ended(&mut watchdog)
@@ -213,7 +213,7 @@ fn has_ended(child: &mut Child) -> bool {
 
 #[test]
 fn a_guard_that_is_killed_while_it_starts_leaves_old_or_new_rules_and_every_ban() {
-    let [a, b] = ["{}/a.json", "{}/b.json"].map(plainly);
+    let [a, b] = ["{}/a.json", "{}/b.json"].map(loaded_table);
     let place = Place::new();
     let arguments = ["guard", "--socket", "{}/guard.sock", "{}/b.json"];
     // Until it answers, or is killed.
@@ -245,7 +245,7 @@ fn a_guard_that_is_killed_while_it_starts_leaves_old_or_new_rules_and_every_ban(
 
 fn answers(place: &Place) -> bool {
     UnixStream::connect(place.path("guard.sock"))
-        .is_ok_and(|stream| Talk::new(stream).try_say(r#"{"op":"status"}"#).is_some())
+        .is_ok_and(|stream| GuardClient::new(stream).try_request(r#"{"op":"status"}"#).is_some())
 }
 
 /// Kills what strace traces, and with it strace.

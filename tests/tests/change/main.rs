@@ -94,8 +94,8 @@ impl Place {
     }
 }
 
-/// What the kernel holds of a policy that was loaded plainly.
-fn plainly(policy: &str) -> Option<Table> {
+/// Returns the table that the kernel holds after a load of this policy.
+fn loaded_table(policy: &str) -> Option<Table> {
     let place = Place::new();
     place.succeed(&["load", policy]);
     place.table()

@@ -1,4 +1,4 @@
-//! What one load asks the system, counted.
+//! The system calls of one load, counted.
 
 use std::collections::BTreeMap;
 

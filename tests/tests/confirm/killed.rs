@@ -1,4 +1,4 @@
-//! Whatever happens to the loader and to all around it, the rules from before come back.
+//! Killed loaders and watchdogs: the old rules come back.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
@@ -14,8 +14,8 @@ use nix::unistd::Pid;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 
 use super::{
-    A, B, LONG, SHORT, listed, netns, over, path, plainly, policy_file, succeed, until, waits,
-    went_well_or_back,
+    A, B, LONG_CONFIRM_TIME, SHORT_CONFIRM_TIME, assert_loaded_or_rolled_back, has_watchdog,
+    listed, load_each, netns, path, policy_file, succeed, wait_for_watchdog_end, wait_until,
 };
 
 fn loader(file: &TempFile, time: &str) -> Command {
@@ -31,7 +31,7 @@ fn pid(child: &Child) -> Pid {
 #[test]
 fn a_loader_killed_at_any_moment_leaves_the_old_rules() {
     let (a, b) = (policy_file(A), policy_file(B));
-    let [list_a, list_b] = plainly([&a, &b]);
+    let [list_a, list_b] = load_each([&a, &b]);
     let (killed, in_force, ended) = (AtomicU32::new(0), AtomicU32::new(0), AtomicU32::new(0));
     let start = Instant::now();
     thread::scope(|scope| {
@@ -43,15 +43,16 @@ fn a_loader_killed_at_any_moment_leaves_the_old_rules() {
                 succeed(&netns, &["load", path(a)]);
                 // How long it takes here and now.
                 let begun = Instant::now();
-                succeed(&netns, &["load", path(b), "--confirm", LONG]);
+                succeed(&netns, &["load", path(b), "--confirm", LONG_CONFIRM_TIME]);
                 let mut usual = begun.elapsed();
                 succeed(&netns, &["rollback"]);
-                over(&netns);
+                wait_for_watchdog_end(&netns);
                 for round in 0..6_u32 {
                     if start.elapsed() > time_box() && killed.load(Ordering::Relaxed) >= 8 {
                         break;
                     }
-                    let mut child = netns.run(|| loader(b, SHORT).spawn().expect("starts"));
+                    let mut child =
+                        netns.run(|| loader(b, SHORT_CONFIRM_TIME).spawn().expect("starts"));
                     let moment = (round * 8 + at) * 377 % 100;
                     thread::sleep(usual.mul_f64(f64::from(moment) / 100.0));
                     child.kill().expect("can be killed, or has ended");
@@ -62,7 +63,7 @@ fn a_loader_killed_at_any_moment_leaves_the_old_rules() {
                     // One that has ended has loaded, and maybe it took longer than a second.
                     let loaded = !was_killed || listed(&netns) == *list_b;
                     in_force.fetch_add(u32::from(loaded), Ordering::Relaxed);
-                    over(&netns);
+                    wait_for_watchdog_end(&netns);
                     assert_eq!(&listed(&netns), list_a, "killed at {moment} %: {was_killed}");
                 }
             });
@@ -76,20 +77,20 @@ fn a_loader_killed_at_any_moment_leaves_the_old_rules() {
 #[test]
 fn a_closed_terminal_ends_only_the_loader() {
     let (a, b) = (policy_file(A), policy_file(B));
-    let [list_a, list_b] = plainly([&a, &b]);
+    let [list_a, list_b] = load_each([&a, &b]);
     let netns = netns();
     succeed(&netns, &["load", path(&a)]);
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let line = openpt(flags).expect("a terminal");
     unlockpt(&line).expect("ours");
     let mut shell = in_terminal(&netns, &b, ioctl_tiocgptpeer(&line, flags).expect("its end"));
-    until("it is loaded", || listed(&netns) == list_b);
+    wait_until("it is loaded", || listed(&netns) == list_b);
     // The line is cut: all in its session get SIGHUP.
     drop(line);
     shell.wait().expect("ends");
-    assert!(waits(&netns), "the way back is still there");
+    assert!(has_watchdog(&netns), "the watchdog still runs");
     assert_eq!(listed(&netns), list_b);
-    over(&netns);
+    wait_for_watchdog_end(&netns);
     assert_eq!(listed(&netns), list_a);
 }
 
@@ -110,7 +111,7 @@ fn in_terminal(netns: &Netns, file: &TempFile, terminal: OwnedFd) -> Child {
 #[test]
 fn a_signal_to_the_loaders_whole_job_does_not_reach_the_watchdog() {
     let (a, b) = (policy_file(A), policy_file(B));
-    let [list_a, list_b] = plainly([&a, &b]);
+    let [list_a, list_b] = load_each([&a, &b]);
     let by = |signal: Signal| {
         let netns = netns();
         succeed(&netns, &["load", path(&a)]);
@@ -122,11 +123,11 @@ fn a_signal_to_the_loaders_whole_job_does_not_reach_the_watchdog() {
             shell.args(load.get_args()).env("NFGUARD_STATE_DIR", "").stdin(Stdio::null());
             shell.stdout(Stdio::null()).process_group(0).spawn().expect("sh starts")
         });
-        until("it is loaded", || listed(&netns) == list_b);
+        wait_until("it is loaded", || listed(&netns) == list_b);
         killpg(pid(&shell), signal).expect("there");
         shell.wait().expect("ends");
-        assert!(waits(&netns), "{signal}: the way back is still there");
-        over(&netns);
+        assert!(has_watchdog(&netns), "{signal}: the watchdog still runs");
+        wait_for_watchdog_end(&netns);
         assert_eq!(listed(&netns), list_a, "{signal}");
     };
     thread::scope(|scope| {
@@ -140,7 +141,7 @@ fn a_signal_to_the_loaders_whole_job_does_not_reach_the_watchdog() {
 #[test]
 fn a_full_disk_stops_neither_a_load_nor_its_rollback() {
     let (a, b) = (policy_file(A), policy_file(B));
-    let [list_a, list_b] = plainly([&a, &b]);
+    let [list_a, list_b] = load_each([&a, &b]);
     let full = tempfile::tempdir().expect("a folder");
     let state = full.path().join("state");
     // A disk of its own, seen by what runs here alone, whose last byte is taken.
@@ -160,37 +161,37 @@ fn a_full_disk_stops_neither_a_load_nor_its_rollback() {
     assert_eq!(plain.status, Some(0), "{plain:?}");
     assert!(plain.stderr.contains("not in the history"), "{plain:?}");
     assert_eq!(listed(&netns), list_a);
-    went_well_or_back(&load(&netns, &["--confirm", SHORT], &b));
-    over(&netns);
+    assert_loaded_or_rolled_back(&load(&netns, &["--confirm", SHORT_CONFIRM_TIME], &b));
+    wait_for_watchdog_end(&netns);
     assert_eq!(listed(&netns), list_a);
-    load(&netns, &["--confirm", LONG], &b);
+    load(&netns, &["--confirm", LONG_CONFIRM_TIME], &b);
     succeed(&netns, &["confirm"]);
-    over(&netns);
+    wait_for_watchdog_end(&netns);
     assert_eq!(listed(&netns), list_b);
 }
 
 #[test]
 fn a_terminated_watchdog_rolls_back_at_once() {
     let (a, b) = (policy_file(A), policy_file(B));
-    let [list_a, list_b] = plainly([&a, &b]);
+    let [list_a, list_b] = load_each([&a, &b]);
     let netns = netns();
     succeed(&netns, &["load", path(&a)]);
-    succeed(&netns, &["load", path(&b), "--confirm", LONG]);
-    let keepers = keepers(&netns);
-    let [keeper] = keepers[..] else { panic!("{keepers:?}") };
+    succeed(&netns, &["load", path(&b), "--confirm", LONG_CONFIRM_TIME]);
+    let watchdogs = watchdogs(&netns);
+    let [keeper] = watchdogs[..] else { panic!("{watchdogs:?}") };
     for ignored in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGPIPE] {
         kill(keeper, ignored).expect("there");
     }
     succeed(&netns, &["status"]);
-    assert!(waits(&netns));
+    assert!(has_watchdog(&netns));
     assert_eq!(listed(&netns), list_b);
     kill(keeper, Signal::SIGTERM).expect("there");
-    over(&netns);
+    wait_for_watchdog_end(&netns);
     assert_eq!(listed(&netns), list_a);
 }
 
-/// The processes that hold a way back in this namespace.
-fn keepers(netns: &Netns) -> Vec<Pid> {
+/// Returns the watchdogs of this namespace.
+fn watchdogs(netns: &Netns) -> Vec<Pid> {
     let own = format!("net:[{}]", netns.id());
     let numbers = std::fs::read_dir("/proc").expect("/proc is mounted").flatten();
     let numbers = numbers.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
@@ -206,18 +207,19 @@ fn keepers(netns: &Netns) -> Vec<Pid> {
 #[test]
 fn two_loaders_at_once_have_one_watchdog() {
     let (a, b) = (policy_file(A), policy_file(B));
-    let [list_a] = plainly([&a]);
+    let [list_a] = load_each([&a]);
     for _ in 0..5 {
         let netns = netns();
         succeed(&netns, &["load", path(&a)]);
-        let children = [0; 4].map(|_| netns.run(|| loader(&b, LONG).spawn().expect("starts")));
+        let children =
+            [0; 4].map(|_| netns.run(|| loader(&b, LONG_CONFIRM_TIME).spawn().expect("starts")));
         // One that comes while another is at it is told so, and changes nothing.
         let statuses = children.map(|mut child| child.wait().expect("ends").code());
         assert!(statuses.contains(&Some(0)), "{statuses:?}");
         assert!(statuses.iter().all(|it| [Some(0), Some(3)].contains(it)), "{statuses:?}");
-        until("there is one", || keepers(&netns).len() == 1);
+        wait_until("there is one", || watchdogs(&netns).len() == 1);
         assert_eq!(nfguard(&netns, &["rollback"]).status, Some(0));
-        over(&netns);
+        wait_for_watchdog_end(&netns);
         assert_eq!(listed(&netns), list_a);
     }
 }

@@ -1,15 +1,15 @@
-//! `load --confirm`: the rules from before come back unless the load is confirmed in time.
+//! `load --confirm`: the old rules come back unless the load is confirmed in time.
 
-mod back;
+mod history;
 mod killed;
-mod past;
-mod reach;
+mod lockout;
+mod rollback;
 
 use nfguard_lab::Netns;
 use nfguard_tests::nft::nft;
 use nfguard_tests::place::{netns, world};
 use nfguard_tests::program::{Answer, TempFile, command, nfguard, policy_file, succeed};
-use nfguard_tests::wait::until;
+use nfguard_tests::wait::wait_until;
 
 /// Opens 22 and 80.
 const A: &str = r#"{ "version": 1, "never_ban": ["192.0.2.7"], "rules": [
@@ -27,10 +27,10 @@ const C: &str = r#"{ "version": 1, "rules": [
     { "name": "third", "action": "allow", "port": 9090 },
     { "action": "allow", "direction": "out", "port": 53 } ] }"#;
 
-/// Longer than any test. No test waits for it.
-const LONG: &str = "10m";
+/// A time to confirm that is longer than any test. No test waits for its end.
+const LONG_CONFIRM_TIME: &str = "10m";
 
-/// Our table as nft lists it, without what was counted; nothing if it is not there.
+/// Returns the nft listing of our table without counters, or an empty string if the table is absent.
 fn listed(netns: &Netns) -> String {
     let all = netns.run(|| {
         let output = std::process::Command::new("nft").args(["-s", "list", "ruleset"]).output();
@@ -40,24 +40,25 @@ fn listed(netns: &Netns) -> String {
     let table = start.and_then(|start| all.get(start..)).unwrap_or_default();
     let end = table.find("\n}\n").map_or(table.len(), |end| end + 3);
     let table = table.get(..end).unwrap_or_default();
-    // The order of what has no order is that in which it was made; what a limit remembers is state.
+    // Blocks are listed in the order of their creation. The elements of a limit are state.
     let mut blocks: Vec<&str> = table.split("\n\n").collect();
     blocks.sort_unstable();
     blocks.join("\n\n")
 }
 
-/// The shortest time to confirm. A load on a slow machine may take as long, and has gone back then.
-const SHORT: &str = "1s";
+/// The shortest time to confirm. A load on a slow machine may take longer, and is then rolled back.
+const SHORT_CONFIRM_TIME: &str = "1s";
 
 /// Loads a policy that stays unconfirmed.
 #[track_caller]
-fn briefly(netns: &Netns, file: &TempFile, more: &[&str]) {
-    let arguments = ["load", path(file), "--confirm", SHORT];
-    went_well_or_back(&nfguard(netns, &[&arguments, more].concat()));
+fn load_unconfirmed(netns: &Netns, file: &TempFile, more: &[&str]) {
+    let arguments = ["load", path(file), "--confirm", SHORT_CONFIRM_TIME];
+    assert_loaded_or_rolled_back(&nfguard(netns, &[&arguments, more].concat()));
 }
 
+/// Asserts that a load has succeeded, or that it was rolled back on a slow machine.
 #[track_caller]
-fn went_well_or_back(answer: &Answer) {
+fn assert_loaded_or_rolled_back(answer: &Answer) {
     let late = answer.stderr.contains("longer than there was time to confirm");
     assert_eq!(answer.status, Some(if late { 3 } else { 0 }), "{answer:?}");
 }
@@ -66,7 +67,7 @@ fn path(file: &TempFile) -> &str {
     file.path().to_str().expect("plain letters")
 }
 
-/// As in a shell on this host that has come by this SSH connection.
+/// Runs nfguard as in a shell of this SSH connection.
 fn over_ssh(netns: &Netns, connection: &str, arguments: &[&str]) -> Answer {
     netns.run(|| {
         let mut command = command(arguments);
@@ -75,20 +76,20 @@ fn over_ssh(netns: &Netns, connection: &str, arguments: &[&str]) -> Answer {
     })
 }
 
-/// Whether a way back is ready.
-fn waits(netns: &Netns) -> bool {
+/// Reports whether a watchdog runs.
+fn has_watchdog(netns: &Netns) -> bool {
     let sockets = netns.run(|| std::fs::read_to_string("/proc/thread-self/net/unix"));
     sockets.expect("/proc is mounted").contains("@nfguard/watchdog")
 }
 
-/// Until the way back was taken, or is needed no more.
+/// Waits until the watchdog has rolled back or has been released.
 #[track_caller]
-fn over(netns: &Netns) {
-    until("the way back is taken", || !waits(netns));
+fn wait_for_watchdog_end(netns: &Netns) {
+    wait_until("the watchdog has ended", || !has_watchdog(netns));
 }
 
-/// What nft lists of each of these policies, loaded plainly.
-fn plainly<const N: usize>(files: [&TempFile; N]) -> [String; N] {
+/// What nft lists of each of these policies, loaded load_each.
+fn load_each<const N: usize>(files: [&TempFile; N]) -> [String; N] {
     files.map(|file| {
         let netns = netns();
         succeed(&netns, &["load", path(file)]);
@@ -96,7 +97,7 @@ fn plainly<const N: usize>(files: [&TempFile; N]) -> [String; N] {
     })
 }
 
-/// Puts a rule in by hand.
-fn by_hand(netns: &Netns, script: &str) {
+/// Runs an nft script.
+fn run_nft_script(netns: &Netns, script: &str) {
     nft(netns, &format!("{script}\n"));
 }

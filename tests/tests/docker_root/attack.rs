@@ -1,5 +1,5 @@
-//! A reverse proxy in a container, an access log on a folder that it shares with the host, the real
-//! Fail2Ban, and an attacker who tries passwords.
+//! A password attack on a reverse proxy in a container. The real Fail2Ban reads the access log from a
+//! folder that the container shares with the host.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,4 +1,4 @@
-//! The questions that are asked again after each change: who reaches what.
+//! The connections that the tests try after each change: source, destination, and expected answer.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};

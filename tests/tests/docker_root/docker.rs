@@ -1,4 +1,4 @@
-//! What the tests ask of Docker, be it an engine or its ruleset replayed.
+//! The operations that the tests need of Docker: from a real engine, or from its replayed ruleset.
 
 use nfguard_tests::wait::TIMEOUT;
 use std::env;

@@ -1,4 +1,4 @@
-//! A guarded host whose Docker is stopped and started again, while packets come in.
+//! A guarded host whose Docker is restarted while packets arrive.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

@@ -1,4 +1,4 @@
-//! The commands of `docs/recipe.md`, from an empty server to a protected one, letter by letter.
+//! The commands of `docs/recipe.md`, run word by word on an empty server.
 
 use std::net::SocketAddr;
 

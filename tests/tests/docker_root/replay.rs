@@ -1,5 +1,5 @@
-//! Docker's nftables backend without an engine that has it, which Debian does not package: its
-//! ruleset, bridges and containers by hand, and the real docker-proxy.
+//! The nftables backend of Docker without an engine. Debian packages no engine with this backend. The
+//! test loads its ruleset, makes its bridges and containers, and runs the real docker-proxy.
 
 use std::net::{IpAddr, SocketAddr};
 use std::process::{Child, Command, Stdio};

@@ -1,4 +1,4 @@
-//! One Docker from its first start to its end, and what holds all the way.
+//! The whole life of one Docker, and the checks at each step.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;

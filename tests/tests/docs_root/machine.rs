@@ -93,7 +93,7 @@ impl Machine {
         let machine = Machine { host, _internet: internet, holder, going_on: Vec::new() };
         for (name, text) in STAND_INS {
             machine.write(&format!("/run/bin/{name}"), text);
-            machine.done(&format!("chmod 755 /run/bin/{name}"));
+            machine.succeed(&format!("chmod 755 /run/bin/{name}"));
         }
         machine
     }
@@ -134,7 +134,7 @@ impl Machine {
     }
 
     /// Runs commands that must succeed, and returns what they print.
-    pub(crate) fn done(&self, commands: &str) -> String {
+    pub(crate) fn succeed(&self, commands: &str) -> String {
         let CommandOutcome { status, printed } = self.run(commands);
         assert_eq!(status, Some(0), "{commands}\n{printed}");
         printed

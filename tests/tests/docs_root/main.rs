@@ -158,7 +158,7 @@ fn every_policy_in_a_document_is_valid() {
 /// A machine on which our package is installed.
 fn installed() -> Machine {
     let machine = Machine::new();
-    machine.done("apt-get install ./target/dist/out/nfguard_0.1.0_amd64.deb");
+    machine.succeed("apt-get install ./target/dist/out/nfguard_0.1.0_amd64.deb");
     machine
 }
 
@@ -192,10 +192,10 @@ fn the_guide_does_what_it_says() {
     let mut machine = Machine::new();
     // Who comes from UFW has rules of its own.
     for rule in ["limit ssh", "allow 80/tcp", "default deny outgoing", "allow out 53"] {
-        machine.done(&format!("ufw {rule}"));
+        machine.succeed(&format!("ufw {rule}"));
     }
     follow("docs/guide.md", &mut machine);
-    assert_eq!(machine.done("cat /run/asked"), ASKED);
+    assert_eq!(machine.succeed("cat /run/asked"), ASKED);
 }
 
 /// What the guide has systemd do.

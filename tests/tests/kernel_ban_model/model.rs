@@ -1,4 +1,4 @@
-//! What bans should do, said as plainly as can be.
+//! The model: what bans should do, in plain code.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -34,7 +34,7 @@ pub(crate) struct End {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Model {
     pub(crate) bans: BTreeMap<Place, Held>,
-    pub(crate) spared: BTreeMap<Network, &'static str>,
+    pub(crate) never_ban: BTreeMap<Network, &'static str>,
 }
 
 impl Network {
@@ -128,17 +128,17 @@ impl Model {
         (before - self.bans.len()) as u64
     }
 
-    pub(crate) fn spare(&mut self, reason: &'static str, networks: &[Network]) {
-        self.spared.retain(|_, other| *other != reason);
-        self.spared.extend(networks.iter().map(|network| (*network, reason)));
+    pub(crate) fn replace_never_ban(&mut self, reason: &'static str, networks: &[Network]) {
+        self.never_ban.retain(|_, other| *other != reason);
+        self.never_ban.extend(networks.iter().map(|network| (*network, reason)));
     }
 
-    pub(crate) fn spare_no_longer(&mut self, networks: &[Network]) {
-        self.spared.retain(|network, _| !networks.contains(network));
+    pub(crate) fn remove_never_ban(&mut self, networks: &[Network]) {
+        self.never_ban.retain(|network, _| !networks.contains(network));
     }
 
     pub(crate) fn admits(&self, network: Network) -> bool {
-        !self.spared.keys().any(|ally| ally.overlaps(network))
+        !self.never_ban.keys().any(|entry| entry.overlaps(network))
     }
 
     /// Whether a packet from there to this port gets through.
@@ -146,7 +146,7 @@ impl Model {
         let is_meant = |(network, from): &Place| {
             network.covers(address) && from.is_none_or(|from| from == port)
         };
-        self.spared.keys().any(|ally| ally.covers(address)) || !self.bans.keys().any(is_meant)
+        self.never_ban.keys().any(|entry| entry.covers(address)) || !self.bans.keys().any(is_meant)
     }
 
     /// The bans that may have ended at that moment.

@@ -1,4 +1,4 @@
-//! Many packets at once, and which of them came through.
+//! Volleys of packets, and the packets that pass.
 
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read};

@@ -1,4 +1,4 @@
-//! Taking steps, and looking what has become of the bans.
+//! The steps of a sequence, and the comparison after each step.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -152,15 +152,15 @@ impl<'a> Run<'a> {
                 }
                 same("flushed", &got.map_err(text)?, &want)
             }
-            Step::Spare(reason, allies) => {
-                self.model.spare(reason, &meant(allies));
+            Step::ReplaceNeverBan(reason, entries) => {
+                self.model.replace_never_ban(reason, &meant(entries));
                 self.bans[0]
-                    .replace_never_ban(&NeverBanKind::by_hand(reason), &written(allies))
+                    .replace_never_ban(&NeverBanKind::by_hand(reason), &written(entries))
                     .map_err(text)
             }
-            Step::SpareNoLonger(allies) => {
-                self.model.spare_no_longer(&meant(allies));
-                self.bans[0].remove_never_ban(&written(allies)).map_err(text)
+            Step::RemoveNeverBan(entries) => {
+                self.model.remove_never_ban(&meant(entries));
+                self.bans[0].remove_never_ban(&written(entries)).map_err(text)
             }
             Step::Wait => Ok(()),
             Step::Reopen => {
@@ -283,12 +283,12 @@ fn target_of(network: Network) -> Target {
     parsed(&format!("{}/{}", network.address, network.bits))
 }
 
-fn meant(allies: &[Written]) -> Vec<Network> {
-    allies.iter().map(|ally| Network::new(ally.1)).collect()
+fn meant(entries: &[Written]) -> Vec<Network> {
+    entries.iter().map(|entry| Network::new(entry.1)).collect()
 }
 
-fn written(allies: &[Written]) -> Vec<IpNetwork> {
-    allies.iter().map(|ally| ally.0.parse().expect("a network")).collect()
+fn written(entries: &[Written]) -> Vec<IpNetwork> {
+    entries.iter().map(|entry| entry.0.parse().expect("a network")).collect()
 }
 
 /// A ban that is to be made.

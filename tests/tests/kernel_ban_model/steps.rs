@@ -1,4 +1,4 @@
-//! What is done to the bans: random steps over a few addresses, so that they meet often.
+//! Random steps over a few addresses, so that the steps meet often.
 
 use proptest::collection::vec;
 use proptest::option;
@@ -29,7 +29,7 @@ const TARGETS: [Written; 18] = [
     ("2001:db8::1/3", "2000::/3"),
 ];
 
-const ALLIES: [Written; 9] = [
+const NEVER_BAN: [Written; 9] = [
     ("203.0.113.2/32", "203.0.113.2/32"),
     ("::ffff:203.0.113.3/128", "203.0.113.3/32"),
     ("203.0.113.1/30", "203.0.113.0/30"),
@@ -63,7 +63,7 @@ pub(crate) const SENDERS: [&str; 14] = [
 pub(crate) const PORTS: [&str; 3] = ["443/tcp", "443/udp", "53/udp"];
 
 const SOURCES: [&str; 2] = ["one", "two"];
-const REASONS: [&str; 2] = ["a friend", "the office"];
+const REASONS: [&str; 2] = ["the monitor", "the office"];
 
 /// A step, and which of two programs takes it.
 #[derive(Clone, Debug)]
@@ -80,8 +80,8 @@ pub(crate) enum Step {
     Extend(Written, From),
     Unban(Written, From),
     Flush(&'static str),
-    Spare(&'static str, Vec<Written>),
-    SpareNoLonger(Vec<Written>),
+    ReplaceNeverBan(&'static str, Vec<Written>),
+    RemoveNeverBan(Vec<Written>),
     /// Until all short bans have ended.
     Wait,
     /// The programs end and start again.
@@ -97,7 +97,7 @@ pub(crate) struct Wish {
     pub(crate) from: From,
     pub(crate) lasts: Lasts,
     pub(crate) source: &'static str,
-    /// Admitted by a list that does not know the allies; the kernel still does.
+    /// Admitted by a list that does not know the entries; the kernel still does.
     pub(crate) unasked: bool,
 }
 
@@ -108,18 +108,18 @@ pub(crate) enum Lasts {
     Ever,
 }
 
-/// Each sequence is about a few of the targets and allies, so that they meet often.
+/// Each sequence is about a few of the targets and entries, so that they meet often.
 pub(crate) fn actions() -> impl Strategy<Value = Vec<Action>> {
-    let few = (subsequence(TARGETS.to_vec(), 2..=6), subsequence(ALLIES.to_vec(), 3));
-    few.prop_flat_map(|(targets, allies)| {
-        let action = (0..2_usize, steps(targets, allies));
+    let few = (subsequence(TARGETS.to_vec(), 2..=6), subsequence(NEVER_BAN.to_vec(), 3));
+    few.prop_flat_map(|(targets, entries)| {
+        let action = (0..2_usize, steps(targets, entries));
         vec(action.prop_map(|(by, step)| Action { by, step }), 1..30)
     })
 }
 
-fn steps(targets: Vec<Written>, allies: Vec<Written>) -> impl Strategy<Value = Step> {
+fn steps(targets: Vec<Written>, entries: Vec<Written>) -> impl Strategy<Value = Step> {
     let target = move || select(targets.clone());
-    let allies = move || subsequence(allies.clone(), 0..=2);
+    let entries = move || subsequence(entries.clone(), 0..=2);
     let source = || select(&SOURCES[..]);
     let wishes = |len| vec(wish(target()), len);
     prop_oneof![
@@ -129,9 +129,9 @@ fn steps(targets: Vec<Written>, allies: Vec<Written>) -> impl Strategy<Value = S
         4 => (target(), from()).prop_map(|(target, from)| Step::Extend(target, from)),
         5 => (target(), from()).prop_map(|(target, from)| Step::Unban(target, from)),
         1 => source().prop_map(Step::Flush),
-        3 => (select(&REASONS[..]), allies())
-            .prop_map(|(reason, allies)| Step::Spare(reason, allies)),
-        2 => allies().prop_map(Step::SpareNoLonger),
+        3 => (select(&REASONS[..]), entries())
+            .prop_map(|(reason, entries)| Step::ReplaceNeverBan(reason, entries)),
+        2 => entries().prop_map(Step::RemoveNeverBan),
         3 => Just(Step::Wait),
         2 => Just(Step::Reopen),
     ]

@@ -1,4 +1,4 @@
-//! What `explain` foretells, held against the kernel: random policies, random packets.
+//! The prediction of `explain`, compared with the kernel: random policies, random packets.
 
 mod shots;
 

@@ -1,4 +1,4 @@
-//! What policies and packets the test makes up.
+//! Random policies and packets.
 
 use std::fmt;
 use std::net::IpAddr;

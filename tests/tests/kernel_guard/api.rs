@@ -1,4 +1,4 @@
-//! The socket, what the guard gives up, and its numbers.
+//! The API socket, the privileges of the guard, and its metrics.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use nfguard_tests::guard::Guard;
 use serde_json::Value;
 
-use super::{A, banned, json, netns, policy_file, succeed, until};
+use super::{A, banned, json, netns, policy_file, succeed, wait_until};
 
 #[test]
 fn one_line_bans_and_one_unbans_and_all_subscribers_get_events() {
@@ -20,36 +20,36 @@ fn one_line_bans_and_one_unbans_and_all_subscribers_get_events() {
     let guard = Guard::start(&netns, Some(a.path()), &[]);
     let mode = fs::metadata(guard.socket()).expect("there").permissions().mode();
     assert_eq!(mode & 0o777, 0o660);
-    let mut subscriber = guard.talk();
-    assert_eq!(json(&subscriber.say(r#"{"op":"subscribe"}"#))["ok"], true);
-    let mut tool = guard.talk();
+    let mut subscriber = guard.connect();
+    assert_eq!(json(&subscriber.request(r#"{"op":"subscribe"}"#))["ok"], true);
+    let mut tool = guard.connect();
     let line = r#"{"op":"ban","target":"203.0.113.7","for":"1h","source":"tool","reason":"why"}"#;
-    assert_eq!(json(&tool.say(line))["did"], "added");
-    let event = json(&subscriber.hear().expect("an event"));
+    assert_eq!(json(&tool.request(line))["did"], "added");
+    let event = json(&subscriber.read_line().expect("an event"));
     assert_eq!(
         (&event["event"], &event["ban"]["target"]),
         (&"banned".into(), &"203.0.113.7".into())
     );
     let shorter = r#"{"op":"ban","target":"203.0.113.7","for":60}"#;
-    assert_eq!(json(&tool.say(shorter))["did"], "kept");
+    assert_eq!(json(&tool.request(shorter))["did"], "kept");
     let longer = r#"{"op":"ban","target":"203.0.113.7","for":7200,"source":"tool"}"#;
-    assert_eq!(json(&tool.say(longer))["did"], "extended");
+    assert_eq!(json(&tool.request(longer))["did"], "extended");
     assert_eq!(banned(&netns), ["203.0.113.7 tool"]);
     // What other programs ban is told of, too.
     succeed(&netns, &["ban", "203.0.113.8", "--source", "other"]);
     let status = || json(&guard.status())["status"].clone();
-    until("it has heard", &guard, || status()["bans_by_source"]["other"] == 1);
+    wait_until("it has heard", &guard, || status()["bans_by_source"]["other"] == 1);
     assert_eq!(status()["bans"], 2);
-    let listed = json(&tool.say(r#"{"op":"bans","source":"other"}"#));
+    let listed = json(&tool.request(r#"{"op":"bans","source":"other"}"#));
     assert_eq!(listed["bans"][0]["target"], "203.0.113.8");
-    assert_eq!(json(&tool.say(r#"{"op":"unban","target":"203.0.113.7"}"#))["did"], "ended");
-    assert_eq!(json(&tool.say(r#"{"op":"unban","target":"203.0.113.7"}"#))["did"], "absent");
-    let refused = json(&tool.say(r#"{"op":"ban","target":"127.0.0.1"}"#));
+    assert_eq!(json(&tool.request(r#"{"op":"unban","target":"203.0.113.7"}"#))["did"], "ended");
+    assert_eq!(json(&tool.request(r#"{"op":"unban","target":"203.0.113.7"}"#))["did"], "absent");
+    let refused = json(&tool.request(r#"{"op":"ban","target":"127.0.0.1"}"#));
     assert_eq!(refused["ok"], false);
     assert!(refused["error"].as_str().expect("words").contains("never-ban"), "{refused}");
     let mut told = Vec::new();
     while told.last().is_none_or(|last| last != "unbanned 203.0.113.7") || told.len() < 3 {
-        let event = json(&subscriber.hear().expect("an event"));
+        let event = json(&subscriber.read_line().expect("an event"));
         let target = event["ban"]["target"].as_str().unwrap_or_default();
         told.push(format!("{} {target}", event["event"].as_str().unwrap_or_default()));
         assert!(told.len() < 20, "{told:?}");
@@ -65,10 +65,10 @@ fn a_long_list_comes_page_by_page_and_whole() {
         (0..2500).map(|at| format!("10.0.{}.{}\n", at / 250, at % 250 + 1)).collect();
     let ban = nfguard_tests::program::nfguard_fed(&netns, &["ban", "-", "--for", "1h"], &list);
     assert_eq!(ban.status, Some(0), "{ban:?}");
-    until("the guard has heard", &guard, || json(&guard.status())["status"]["bans"] == 2500);
+    wait_until("the guard has heard", &guard, || json(&guard.status())["status"]["bans"] == 2500);
     let (mut all, mut after, mut pages) = (Vec::new(), String::new(), 0);
     loop {
-        let page = json(&guard.talk().say(&format!(r#"{{"op":"bans"{after}}}"#)));
+        let page = json(&guard.connect().request(&format!(r#"{{"op":"bans"{after}}}"#)));
         pages += 1;
         for ban in page["bans"].as_array().expect("a list") {
             all.push(ban["target"].as_str().expect("text").to_owned());
@@ -86,7 +86,7 @@ fn a_long_list_comes_page_by_page_and_whole() {
 fn invalid_lines_are_answered_and_endless_lines_are_not_buffered() {
     let netns = netns();
     let guard = Guard::start(&netns, None, &[]);
-    let mut tool = guard.talk();
+    let mut tool = guard.connect();
     for nonsense in [
         "",
         "ban 203.0.113.7",
@@ -99,20 +99,20 @@ fn invalid_lines_are_answered_and_endless_lines_are_not_buffered() {
         r#"{"op":"release","tables":{"removed":["nfguard"]}}"#,
         "\u{0}\u{1b}[31m",
     ] {
-        let answer = json(&tool.say(nonsense));
+        let answer = json(&tool.request(nonsense));
         assert_eq!(answer["ok"], false, "{nonsense:?}");
         assert_ne!(answer["error"].as_str().unwrap_or_default(), "", "{nonsense:?}");
     }
-    assert_eq!(json(&tool.say(r#"{"op":"status"}"#))["ok"], true, "it still listens");
+    assert_eq!(json(&tool.request(r#"{"op":"status"}"#))["ok"], true, "it still listens");
     assert_eq!(banned(&netns), [""; 0]);
-    let mut huge = guard.talk();
+    let mut huge = guard.connect();
     // It may be gone before it has heard all of it.
     for _ in 0..100 {
         if huge.send(&[b'x'; 64 * 1024]).is_err() {
             break;
         }
     }
-    until("the huge line's client is gone", &guard, || {
+    wait_until("the huge line's client is gone", &guard, || {
         json(&guard.status())["status"]["clients"].as_u64().expect("a number") <= 2
     });
 }
@@ -144,11 +144,11 @@ fn a_thousand_clients_at_once_do_no_harm() {
         let clients = (0..100).map(|client| {
             let guard = &guard;
             scope.spawn(move || {
-                let mut talk = guard.talk();
+                let mut client = guard.connect();
                 let mut took = Vec::new();
                 for ban in 0..20 {
                     let since = Instant::now();
-                    let answer = talk.say(&format!(
+                    let answer = client.request(&format!(
                         r#"{{"op":"ban","target":"10.1.{client}.{ban}","for":"1h"}}"#
                     ));
                     assert_eq!(json(&answer)["did"], "added");
@@ -172,9 +172,9 @@ fn a_thousand_clients_at_once_do_no_harm() {
         of(100),
         resident(guard.process())
     );
-    until("all are banned", &guard, || json(&guard.status())["status"]["bans"] == 2000);
+    wait_until("all are banned", &guard, || json(&guard.status())["status"]["bans"] == 2000);
     drop(idle);
-    until("they are gone", &guard, || {
+    wait_until("they are gone", &guard, || {
         json(&guard.status())["status"]["clients"].as_u64().expect("a number") <= 1
     });
 }
@@ -209,7 +209,10 @@ fn the_guard_has_one_capability_left_and_cannot_get_another() {
         assert_eq!(field(guard.process(), name), value, "{name}");
     }
     // And still does all that it is for.
-    assert_eq!(json(&guard.talk().say(r#"{"op":"ban","target":"203.0.113.7"}"#))["did"], "added");
+    assert_eq!(
+        json(&guard.connect().request(r#"{"op":"ban","target":"203.0.113.7"}"#))["did"],
+        "added"
+    );
 }
 
 #[test]
@@ -227,7 +230,9 @@ fn prometheus_reads_the_counters_of_rules_and_the_bans_of_each_source() {
         stream.read_to_string(&mut text).expect("it answers");
         text
     };
-    until("the guard has heard", &guard, || scrape().contains(r#"nfguard_bans{source="tool"} 2"#));
+    wait_until("the guard has heard", &guard, || {
+        scrape().contains(r#"nfguard_bans{source="tool"} 2"#)
+    });
     let text = scrape();
     assert!(text.starts_with("HTTP/1.0 200 OK\r\n"), "{text}");
     for line in [

@@ -4,20 +4,20 @@ use std::fmt::Write as _;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use nfguard_lab::Netns;
-use nfguard_tests::guard::{Guard, Talk};
+use nfguard_tests::guard::{Guard, GuardClient};
 use nfguard_tests::place::netns;
 use nfguard_tests::program::{many, nfguard, succeed};
 use serde_json::{Value, json};
 
-use super::{banned, json, until};
+use super::{banned, json, wait_until};
 
 /// Seconds since 1970.
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs()
 }
 
-fn ask(talk: &mut Talk, request: &Value) -> Value {
-    json(&talk.say(&request.to_string()))
+fn ask(client: &mut GuardClient, request: &Value) -> Value {
+    json(&client.request(&request.to_string()))
 }
 
 /// The target, and the seconds that are left, of each ban of one source.
@@ -32,7 +32,7 @@ fn left_of(netns: &Netns, source: &str) -> Vec<(String, f64)> {
 fn ten_thousand_bans_in_one_line_have_one_answer_and_so_have_their_unbans() {
     let netns = netns();
     let guard = Guard::start(&netns, None, &[]);
-    let mut tool = guard.talk();
+    let mut tool = guard.connect();
     let count = many(10_000);
     let targets: Vec<String> =
         (0..count).map(|at| format!("10.{}.{}.1", at / 250, at % 250)).collect();
@@ -56,7 +56,7 @@ fn ten_thousand_bans_in_one_line_have_one_answer_and_so_have_their_unbans() {
         .map(|it| (it["index"].as_u64().expect("a number"), it["code"].as_str().expect("text")))
         .collect();
     assert_eq!(refused, [(5, "never_ban"), (u64::from(count) + 1, "bad_input")], "{answer}");
-    until("all are in force", &guard, || json(&guard.status())["status"]["bans"] == count);
+    wait_until("all are in force", &guard, || json(&guard.status())["status"]["bans"] == count);
     assert_eq!(left_of(&netns, "list").len(), usize::try_from(count).expect("small"));
     // To say it twice is to say it once.
     let again = ask(&mut tool, &request);
@@ -84,7 +84,7 @@ fn other_clients_are_answered_while_a_long_list_is_banned() {
     let bans: Vec<Value> = (0..many(40_000))
         .map(|at| json!({ "target": format!("10.{}.{}.1", at / 250, at % 250) }))
         .collect();
-    let (mut tool, mut other) = (guard.talk(), guard.talk());
+    let (mut tool, mut other) = (guard.connect(), guard.connect());
     let line = json!({ "op": "ban_all", "bans": bans }).to_string() + "\n";
     tool.send(line.as_bytes()).expect("it reads");
     // As many of them are in force as when this one was asked: some, and not all.
@@ -94,7 +94,7 @@ fn other_clients_are_answered_while_a_long_list_is_banned() {
         seen.push(status["status"]["bans"].as_u64().expect("a number"));
         assert!(seen.len() < 100_000, "{seen:?}");
     }
-    assert_eq!(json(&tool.hear().expect("an answer"))["counts"]["added"], many(40_000));
+    assert_eq!(json(&tool.read_line().expect("an answer"))["counts"]["added"], many(40_000));
     let between = seen.iter().filter(|bans| **bans > 0 && **bans < u64::from(many(40_000)));
     assert!(between.count() > 0, "{seen:?}");
 }
@@ -103,7 +103,7 @@ fn other_clients_are_answered_while_a_long_list_is_banned() {
 fn the_bans_of_one_source_are_replaced_in_one_request() {
     let netns = netns();
     let guard = Guard::start(&netns, None, &[]);
-    let mut tool = guard.talk();
+    let mut tool = guard.connect();
     let mut replace = |bans: Value| {
         ask(&mut tool, &json!({ "op": "replace", "source": "feed", "for": "1h", "bans": bans }))
     };
@@ -139,24 +139,24 @@ fn the_bans_of_one_source_are_replaced_in_one_request() {
 fn a_repeated_end_is_kept_in_every_notation() {
     let netns = netns();
     let guard = Guard::start(&netns, None, &[]);
-    let mut tool = guard.talk();
-    let mut until =
+    let mut tool = guard.connect();
+    let mut ban_until =
         |end: Value| ask(&mut tool, &json!({ "op": "ban", "target": "203.0.113.7", "until": end }));
     let end = now() + 1000;
-    assert_eq!(until(end.into())["did"], "added");
+    assert_eq!(ban_until(end.into())["did"], "added");
     for _ in 0..20 {
-        assert_eq!(until(end.into())["did"], "kept");
+        assert_eq!(ban_until(end.into())["did"], "kept");
     }
-    assert_eq!(until((end - 100).into())["did"], "kept");
-    assert_eq!(until((end + 100).into())["did"], "extended");
+    assert_eq!(ban_until((end - 100).into())["did"], "kept");
+    assert_eq!(ban_until((end + 100).into())["did"], "extended");
     let left = left_of(&netns, "api");
     assert!((1000.0..=1100.0).contains(&left[0].1), "{left:?}");
     // 2100-01-01, in three ways.
-    assert_eq!(until("2100-01-01T00:00:00Z".into())["did"], "extended");
-    assert_eq!(until("2100-01-01T01:30:00+01:30".into())["did"], "kept");
-    assert_eq!(until(4_102_444_800_u64.into())["did"], "kept");
+    assert_eq!(ban_until("2100-01-01T00:00:00Z".into())["did"], "extended");
+    assert_eq!(ban_until("2100-01-01T01:30:00+01:30".into())["did"], "kept");
+    assert_eq!(ban_until(4_102_444_800_u64.into())["did"], "kept");
     for wrong in [json!(now() - 5), json!("yesterday"), json!("2020-01-01T00:00:00Z"), json!(-1)] {
-        assert_eq!(until(wrong.clone())["code"], "bad_input", "{wrong}");
+        assert_eq!(ban_until(wrong.clone())["code"], "bad_input", "{wrong}");
     }
     let both = json!({ "op": "ban", "target": "203.0.113.8", "for": 60, "until": end });
     assert_eq!(ask(&mut tool, &both)["code"], "bad_input");
@@ -167,7 +167,7 @@ fn a_repeated_end_is_kept_in_every_notation() {
 fn each_refusal_has_a_code_of_its_own() {
     let netns = netns();
     let guard = Guard::start(&netns, None, &[]);
-    let mut tool = guard.talk();
+    let mut tool = guard.connect();
     for (line, code) in [
         ("nonsense", "bad_input"),
         (r#"{"op":"eclipse"}"#, "bad_input"),
@@ -178,27 +178,30 @@ fn each_refusal_has_a_code_of_its_own() {
         (r#"{"op":"ban","target":"127.0.0.1"}"#, "never_ban"),
         (r#"{"op":"release"}"#, "no_lease"),
     ] {
-        let answer = json(&tool.say(line));
+        let answer = json(&tool.request(line));
         assert_eq!((&answer["ok"], &answer["code"]), (&false.into(), &code.into()), "{line}");
         assert_ne!(answer["error"].as_str().unwrap_or_default(), "", "{line}: {answer}");
     }
     // Without an end, as Fail2Ban writes it.
-    assert_eq!(json(&tool.say(r#"{"op":"ban","target":"203.0.113.7","for":-1}"#))["did"], "added");
+    assert_eq!(
+        json(&tool.request(r#"{"op":"ban","target":"203.0.113.7","for":-1}"#))["did"],
+        "added"
+    );
     assert_eq!(left_of(&netns, "api"), [("203.0.113.7".to_owned(), f64::INFINITY)]);
-    assert_eq!(json(&tool.say(r#"{"op":"acquire"}"#))["ok"], true);
-    assert_eq!(json(&guard.talk().say(r#"{"op":"acquire"}"#))["code"], "busy");
-    assert_eq!(json(&tool.say(r#"{"op":"release"}"#))["ok"], true);
+    assert_eq!(json(&tool.request(r#"{"op":"acquire"}"#))["ok"], true);
+    assert_eq!(json(&guard.connect().request(r#"{"op":"acquire"}"#))["code"], "busy");
+    assert_eq!(json(&tool.request(r#"{"op":"release"}"#))["ok"], true);
     let mut list = r#"{"op":"unban_all","unbans":["#.to_owned();
     for at in 0..50_001 {
         let _ = write!(list, r#"{}{{"target":"{at}"}}"#, if at > 0 { "," } else { "" });
     }
-    let answer = json(&tool.say(&format!("{list}]}}")));
+    let answer = json(&tool.request(&format!("{list}]}}")));
     assert_eq!(answer["code"], "too_long", "{answer}");
-    assert_eq!(json(&tool.say(r#"{"op":"status"}"#))["ok"], true, "it still listens");
+    assert_eq!(json(&tool.request(r#"{"op":"status"}"#))["ok"], true, "it still listens");
     // A ban table that nfguard did not make is the kernel's matter.
     succeed(&netns, &["unload", "--all"]);
     nfguard_tests::nft::nft(&netns, "add table inet nfguard_bans { comment \"another's\"; }\n");
-    let answer = json(&tool.say(r#"{"op":"ban","target":"203.0.113.9"}"#));
+    let answer = json(&tool.request(r#"{"op":"ban","target":"203.0.113.9"}"#));
     assert_eq!((&answer["ok"], &answer["code"]), (&false.into(), &"kernel".into()), "{answer}");
     assert_eq!(nfguard(&netns, &["ban", "203.0.113.9"]).status, Some(3));
 }
@@ -207,14 +210,14 @@ fn each_refusal_has_a_code_of_its_own() {
 fn a_line_that_is_too_long_is_answered_and_ends_the_connection() {
     let netns = netns();
     let guard = Guard::start(&netns, None, &[]);
-    let mut tool = guard.talk();
+    let mut tool = guard.connect();
     let piece = vec![b'x'; 64 * 1024];
     // It may be gone before it has taken all of it.
     while tool.send(&piece).is_ok() {}
-    let answer = tool.hear().map(|line| json(&line)["code"].clone());
+    let answer = tool.read_line().map(|line| json(&line)["code"].clone());
     assert!(answer.is_none_or(|code| code == "too_long"));
-    assert_eq!(tool.hear(), None);
-    until("it is let go", &guard, || json(&guard.status())["status"]["clients"] == 1);
+    assert_eq!(tool.read_line(), None);
+    wait_until("it is let go", &guard, || json(&guard.status())["status"]["clients"] == 1);
 }
 
 #[test]

@@ -10,7 +10,9 @@ use nfguard_tests::guard::Guard;
 use nfguard_tests::nft::{nft, try_nft};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{A, banned, can_be_owned, json, netns, policy, policy_file, succeed, until, world};
+use super::{
+    A, banned, can_be_owned, json, netns, policy, policy_file, succeed, wait_until, world,
+};
 
 #[test]
 fn changes_by_others_are_refused_or_repaired() {
@@ -22,8 +24,8 @@ fn changes_by_others_are_refused_or_repaired() {
     assert_eq!(json(&guard.status())["status"]["policy"], kept);
     let meant = policy(&netns);
     assert!(meant.contains("dport"), "{meant}");
-    let mut subscriber = guard.talk();
-    subscriber.say(r#"{"op":"subscribe"}"#);
+    let mut subscriber = guard.connect();
+    subscriber.request(r#"{"op":"subscribe"}"#);
     for change in [
         "flush ruleset",
         "delete table inet nfguard",
@@ -36,10 +38,10 @@ fn changes_by_others_are_refused_or_repaired() {
     ] {
         let refused = !try_nft(&netns, &format!("{change}\n")).status.success();
         assert_eq!(refused, can_be_owned() && change != "flush ruleset", "{change}");
-        until(change, &guard, || policy(&netns) == meant);
+        wait_until(change, &guard, || policy(&netns) == meant);
         if !refused && !can_be_owned() {
             let event = loop {
-                let event = json(&subscriber.hear().expect("an event"));
+                let event = json(&subscriber.read_line().expect("an event"));
                 if event["event"] == "repaired" {
                     break event;
                 }
@@ -64,7 +66,7 @@ fn the_first_ban_of_its_kind_comes_back_even_if_it_is_flushed_at_once() {
         succeed(&netns, &["ban", target, "--for", "1h", "--source", "one"]);
         nft(&netns, "flush ruleset\n");
         kill_process(process, Signal::CONT).expect("it is ours");
-        until(target, &guard, || banned(&netns).len() == at + 1);
+        wait_until(target, &guard, || banned(&netns).len() == at + 1);
     }
     let bans = banned(&netns);
     assert!(bans.iter().all(|ban| ban.ends_with(" one")), "{bans:?}");
@@ -108,7 +110,7 @@ fn flush(netns: &Netns, guard: &Guard, script: &str) {
     let restores = || json(&guard.status())["status"]["restores"].as_u64().expect("a number");
     let before = restores();
     nft(netns, script);
-    until("the bans are back", guard, || restores() > before);
+    wait_until("the bans are back", guard, || restores() > before);
 }
 
 /// Counts what comes to the hooks and what gets past the tables. In the `ip` family, so that a flush

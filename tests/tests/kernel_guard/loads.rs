@@ -1,10 +1,10 @@
-//! Loading while it is guarded, and guards that end.
+//! Loads under a guard, and guards that end.
 
 use nfguard_tests::guard::Guard;
 use nfguard_tests::nft::{nft, try_nft};
 use nfguard_tests::program::nfguard;
 
-use super::{A, B, banned, can_be_owned, json, netns, policy, policy_file, succeed, until};
+use super::{A, B, banned, can_be_owned, json, netns, policy, policy_file, succeed, wait_until};
 
 #[test]
 fn load_unload_and_rollback_work_under_a_guard_and_the_loaded_policy_is_guarded() {
@@ -18,7 +18,7 @@ fn load_unload_and_rollback_work_under_a_guard_and_the_loaded_policy_is_guarded(
     let table_a = policy(&netns);
     let is_guarded = |meant: &str| {
         if try_nft(&netns, "flush chain inet nfguard ingress\n").status.success() {
-            until("it is put right", &guard, || policy(&netns) == meant);
+            wait_until("it is put right", &guard, || policy(&netns) == meant);
         }
         assert_eq!(policy(&netns), meant);
     };
@@ -39,7 +39,7 @@ fn load_unload_and_rollback_work_under_a_guard_and_the_loaded_policy_is_guarded(
     let answer = nfguard(&netns, &["--state-dir", kept, "load", path_b, "--confirm", "1s"]);
     let late = answer.stderr.contains("longer than there was time to confirm");
     assert_eq!(answer.status, Some(if late { 3 } else { 0 }), "{answer:?}");
-    until("it went back", &guard, || policy(&netns) == table_a);
+    wait_until("it went back", &guard, || policy(&netns) == table_a);
     is_guarded(&table_a);
     run(&["unload"]);
     assert_eq!(policy(&netns), "");
@@ -78,7 +78,7 @@ fn a_killed_guard_leaves_the_rules_and_the_next_guard_adopts_them() {
     assert_eq!(json(&next.status())["status"]["policy"], kept);
     assert_eq!(json(&next.status())["status"]["bans"], 1);
     nft(&netns, "flush ruleset\n");
-    until("all is as it was", &next, || policy(&netns) == meant && banned(&netns).len() == 1);
+    wait_until("all is as it was", &next, || policy(&netns) == meant && banned(&netns).len() == 1);
     let second = nfguard(&netns, &["guard", "--socket", "/nowhere/at-all"]);
     assert_eq!(second.status, Some(3), "{second:?}");
     assert!(second.stderr.contains("another one runs"), "{second:?}");
@@ -90,12 +90,12 @@ fn a_dead_lease_holder_leaves_the_guarded_rules() {
     let a = policy_file(A);
     let guard = Guard::start(&netns, Some(a.path()), &[]);
     let meant = policy(&netns);
-    let mut holder = guard.talk();
-    assert_eq!(json(&holder.say(r#"{"op":"acquire"}"#))["ok"], true);
+    let mut holder = guard.connect();
+    assert_eq!(json(&holder.request(r#"{"op":"acquire"}"#))["ok"], true);
     assert_eq!(json(&guard.status())["status"]["policy"], "leased");
-    assert_eq!(json(&guard.talk().say(r#"{"op":"acquire"}"#))["ok"], false, "one at a time");
+    assert_eq!(json(&guard.connect().request(r#"{"op":"acquire"}"#))["ok"], false, "one at a time");
     nft(&netns, "flush chain inet nfguard ingress\n");
     assert_ne!(policy(&netns), meant);
     drop(holder);
-    until("it is put right", &guard, || policy(&netns) == meant);
+    wait_until("it is put right", &guard, || policy(&netns) == meant);
 }

@@ -1,4 +1,4 @@
-//! `nfguard guard`: what is loaded stays, whatever other programs do.
+//! `nfguard guard`: the loaded policy stays, whatever other programs do.
 
 mod api;
 mod bulk;
@@ -11,7 +11,7 @@ use nfguard_tests::guard::Guard;
 use nfguard_tests::nft::{listed, try_nft};
 use nfguard_tests::place::{netns, world};
 use nfguard_tests::program::{policy_file, succeed};
-use nfguard_tests::wait::until_with;
+use nfguard_tests::wait::wait_until_with;
 use serde_json::Value;
 
 /// Opens 443, and nothing else; and sends to 443 and 53.
@@ -36,8 +36,8 @@ fn can_be_owned() -> bool {
 
 /// Polls until it is so.
 #[track_caller]
-fn until(what: &str, guard: &Guard, is_so: impl Fn() -> bool) {
-    until_with(what, || guard.log(), is_so);
+fn wait_until(what: &str, guard: &Guard, is_so: impl Fn() -> bool) {
+    wait_until_with(what, || guard.log(), is_so);
 }
 
 /// The policy's table as nft lists it, but for what it has counted and the order of what has none.

@@ -1,4 +1,4 @@
-//! Bans that the kernel makes by itself. They lie in the table that the guard owns.
+//! Bans by the kernel in a policy table that the guard owns.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use nfguard_netlink::{IpVersion, Key, Nft, protocol};
 use nfguard_tests::guard::Guard;
 use nfguard_tests::nft::listed;
 
-use super::{banned, json, policy_file, succeed, until, world};
+use super::{banned, json, policy_file, succeed, wait_until, world};
 
 const POLICY: &str = r#"{ "version": 1, "scan": {}, "rules": [
     { "name": "web", "action": "allow", "port": 443 } ] }"#;
@@ -36,15 +36,15 @@ fn a_ban_for_a_scan_is_listed_and_removed_under_a_guard() {
     let world = world();
     let policy = policy_file(POLICY);
     let guard = Guard::start(&world.host, Some(policy.path()), &[]);
-    let mut talk = guard.talk();
+    let mut client = guard.connect();
     for (source, unban) in [("203.0.113.7", true), ("203.0.113.8", false)] {
         scan_from(&world, source);
         let line = format!("{source} scan");
-        until("is banned", &guard, || banned(&world.host) == [line.clone()]);
-        let answer = json(&talk.say(r#"{"op":"bans","source":"scan"}"#));
+        wait_until("is banned", &guard, || banned(&world.host) == [line.clone()]);
+        let answer = json(&client.request(r#"{"op":"bans","source":"scan"}"#));
         assert_eq!(answer["bans"][0]["target"], source, "{answer}");
         if unban {
-            let answer = json(&talk.say(&format!(r#"{{"op":"unban","target":"{source}"}}"#)));
+            let answer = json(&client.request(&format!(r#"{{"op":"unban","target":"{source}"}}"#)));
             assert_eq!(answer["did"], "ended", "{answer}");
         } else {
             succeed(&world.host, &["unban", source]);
@@ -59,18 +59,18 @@ fn the_guard_copies_never_ban_entries_into_the_rules() {
     let world = world();
     let policy = policy_file(POLICY);
     let guard = Guard::start(&world.host, Some(policy.path()), &[]);
-    let is_spared = |last: u8| {
+    let is_exempt = |last: u8| {
         is_among([203, 0, 113, last], &world, scan::TABLE, &scan::set("never", IpVersion::V4))
     };
-    assert!(!is_spared(7));
+    assert!(!is_exempt(7));
     succeed(&world.host, &["never", "add", "203.0.113.0/28"]);
-    until("is spared", &guard, || is_spared(7));
+    wait_until("the entry is in the rules", &guard, || is_exempt(7));
     scan_from(&world, "203.0.113.7");
     scan_from(&world, "203.0.113.77");
-    until("an address is banned", &guard, || !banned(&world.host).is_empty());
+    wait_until("an address is banned", &guard, || !banned(&world.host).is_empty());
     assert_eq!(banned(&world.host), ["203.0.113.77 scan"]);
     succeed(&world.host, &["never", "remove", "203.0.113.0/28"]);
-    until("is spared no longer", &guard, || !is_spared(7));
+    wait_until("the entry is removed", &guard, || !is_exempt(7));
     succeed(&world.host, &["status"]);
 }
 
@@ -80,24 +80,24 @@ fn a_new_address_of_the_host_is_exempt_in_both_tables_within_a_minute() {
     let policy = policy_file(POLICY);
     let guard = Guard::start(&world.host, Some(policy.path()), &[]);
     succeed(&world.host, &["ban", "203.0.113.7", "--for", "1h"]);
-    let is_spared = || {
+    let is_exempt = || {
         let in_set = |table, set: &str| is_among([198, 51, 100, 60], &world, table, set);
         // A rule may have no need of the set.
         let rules = listed(&world.host, nfguard_ban::TABLE);
-        let spares = |rule: &str| rule.contains("@never/v4") || rule.contains("!= 198.51.100.60");
+        let exempts = |rule: &str| rule.contains("@never/v4") || rule.contains("!= 198.51.100.60");
         [
             in_set(scan::TABLE, &scan::set("never", IpVersion::V4)),
             in_set(nfguard_ban::TABLE, "never/v4"),
-            rules.lines().any(|rule| rule.contains("ip saddr @v4/32") && spares(rule)),
+            rules.lines().any(|rule| rule.contains("ip saddr @v4/32") && exempts(rule)),
         ]
     };
-    until("a host is looked at", &guard, || {
+    wait_until("a host is looked at", &guard, || {
         is_among([198, 51, 100, 2], &world, nfguard_ban::TABLE, "never/v4")
     });
-    assert_eq!(is_spared(), [false; 3]);
+    assert_eq!(is_exempt(), [false; 3]);
     let address = "198.51.100.60".parse().expect("an address");
     world.host.address("eth0", address, 24).expect("can be added");
-    until("is spared", &guard, || is_spared() == [true; 3]);
+    wait_until("the entry is in the rules", &guard, || is_exempt() == [true; 3]);
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn a_ban_from_before_the_guard_stays() {
     succeed(&world.host, &["load", policy.path().to_str().expect("plain letters")]);
     scan_from(&world, "203.0.113.7");
     let guard = Guard::start(&world.host, None, &[]);
-    until("is banned", &guard, || banned(&world.host) == ["203.0.113.7 scan"]);
+    wait_until("is banned", &guard, || banned(&world.host) == ["203.0.113.7 scan"]);
 }
 
 #[test]
@@ -116,11 +116,11 @@ fn a_subscriber_gets_an_event_of_a_scan_ban_within_five_seconds_and_of_its_end()
     let policy = policy_file(POLICY);
     let guard = Guard::start(&world.host, Some(policy.path()), &[]);
     scan_from(&world, "203.0.113.70");
-    until("is banned", &guard, || banned(&world.host) == ["203.0.113.70 scan"]);
-    let mut subscriber = guard.talk();
-    assert_eq!(json(&subscriber.say(r#"{"op":"subscribe"}"#))["ok"], true);
+    wait_until("is banned", &guard, || banned(&world.host) == ["203.0.113.70 scan"]);
+    let mut subscriber = guard.connect();
+    assert_eq!(json(&subscriber.request(r#"{"op":"subscribe"}"#))["ok"], true);
     let mut next = || {
-        let event = json(&subscriber.hear().expect("an event"));
+        let event = json(&subscriber.read_line().expect("an event"));
         let ban = &event["ban"];
         (format!("{} {} {}", event["event"], ban["target"], ban["source"]).replace('"', ""), event)
     };
@@ -135,7 +135,8 @@ fn a_subscriber_gets_an_event_of_a_scan_ban_within_five_seconds_and_of_its_end()
         assert_eq!(told, format!("banned {source} scan"), "{}", guard.log());
         assert!(event["ban"]["reason"].as_str().expect("text").contains("flags"), "{event}");
         assert!(event["ban"]["expires_in_seconds"].as_f64().expect("a number") > 0.0, "{event}");
-        let unban = json(&guard.talk().say(&format!(r#"{{"op":"unban","target":"{source}"}}"#)));
+        let unban =
+            json(&guard.connect().request(&format!(r#"{{"op":"unban","target":"{source}"}}"#)));
         assert_eq!(unban["did"], "ended");
         assert_eq!(next().0, format!("unbanned {source} scan"));
         // Banned again after that, it is told again.

@@ -1,4 +1,4 @@
-//! The old policy or the new one, and never anything between.
+//! A load is atomic: packets meet the old policy or the new one.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::process::Child;
@@ -101,7 +101,7 @@ fn a_thousand_reloads_lose_no_allowed_packet_and_let_no_denied_one_through() {
     load_table(&mut kernel, &a).expect("loads");
     // An open connection must not notice either.
     let server = world.host.serve_tcp((World::HOST_V4, 443)).expect("serves");
-    let mut talk = Conversation::open(&world.internet, server.address());
+    let mut conversation = Conversation::open(&world.internet, server.address());
     let mut reloads = 0;
     under_fire(&world.host, &world.internet, || {
         let start = Instant::now();
@@ -109,7 +109,7 @@ fn a_thousand_reloads_lose_no_allowed_packet_and_let_no_denied_one_through() {
             let next = if reloads % 2 == 0 { &b } else { &a };
             let change = load_table(&mut kernel, next).expect("loads");
             assert!(change.verified && !change.transaction.is_empty());
-            talk.say_and_hear();
+            conversation.exchange_line();
             reloads += 1;
         }
     });
@@ -123,17 +123,18 @@ struct Conversation(std::io::BufReader<std::net::TcpStream>);
 impl Conversation {
     fn open(netns: &Netns, to: SocketAddr) -> Conversation {
         let probe = Probe::tcp(netns, to).timeout(Duration::from_secs(60));
-        let mut talk = Conversation(std::io::BufReader::new(probe.connect().expect("connects")));
-        talk.hear();
-        talk
+        let mut conversation =
+            Conversation(std::io::BufReader::new(probe.connect().expect("connects")));
+        conversation.read_line();
+        conversation
     }
 
-    fn say_and_hear(&mut self) {
+    fn exchange_line(&mut self) {
         std::io::Write::write_all(self.0.get_mut(), b"still there?\n").expect("sends");
-        assert_eq!(self.hear(), "still there?\n");
+        assert_eq!(self.read_line(), "still there?\n");
     }
 
-    fn hear(&mut self) -> String {
+    fn read_line(&mut self) -> String {
         let mut line = String::new();
         std::io::BufRead::read_line(&mut self.0, &mut line).expect("is answered");
         line

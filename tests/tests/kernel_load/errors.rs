@@ -1,4 +1,4 @@
-//! What cannot be done is said in words, with its exit status, and changes nothing.
+//! Errors: each has its words and its exit status, and changes nothing.
 
 use nfguard_lab::Netns;
 use nfguard_netlink::{Error, Nft, Table, load as load_table};

@@ -1,4 +1,4 @@
-//! What `limit` promises, with real connections.
+//! The `limit` action, checked with real connections.
 
 use std::net::IpAddr;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! `load` and what looks at its result, while packets flow, others write, and things go wrong.
+//! `load`, `status`, `diff` and `show`, while packets flow, other programs write, and errors occur.
 
 mod atomic;
 mod errors;

@@ -1,4 +1,4 @@
-//! What a load leaves alone: other tables, and the state of what did not change.
+//! A load does not touch other tables, nor the state of unchanged objects.
 
 use std::time::Duration;
 

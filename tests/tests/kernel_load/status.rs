@@ -1,4 +1,4 @@
-//! `status`, `diff`, `check` and `show`: what they see and how they say it.
+//! `status`, `diff`, `check` and `show`: their findings and their words.
 
 use nfguard_lab::Netns;
 use nfguard_tests::nft::nft;

@@ -1,4 +1,4 @@
-//! A ban for a scan is a ban like any other, for its target and in every list.
+//! Bans for scans: their targets, their listings, and their life over a load.
 
 use std::io::Write as _;
 
@@ -20,7 +20,7 @@ fn banned_addresses_are_dropped_first_and_their_connections_cut() {
     connection.write_all(b"x").expect("goes into the buffer");
     ground.syns(A, 1000, 10);
     ground.tcp(A, 9, 0);
-    ground.until("it is dropped", |ground| ground.count("scan/dropped") >= 12);
+    ground.wait_until("it is dropped", |ground| ground.count("scan/dropped") >= 12);
     assert_eq!((ground.count("builtin/invalid"), ground.count("default/in")), (invalid, in_all));
 }
 
@@ -171,10 +171,10 @@ fn a_load_that_fails_late_keeps_the_bans_for_scans() {
     ground.tcp(B, 9, 0);
     assert!(ground.is_banned(B));
     // The policy itself has no need of them; the table of bans has no room for all.
-    let allies: Vec<String> = (0..16_500)
+    let entries: Vec<String> = (0..16_500)
         .map(|at| format!("\"10.{}.{}.{}\"", at >> 15, at >> 7 & 255, at << 1 & 255))
         .collect();
-    let more = format!("\"never_ban\": [{}],", allies.join(","));
+    let more = format!("\"never_ban\": [{}],", entries.join(","));
     let file = ground.folder.path().join("policy.json");
     std::fs::write(&file, policy("", &more)).expect("can be written");
     let answer = nfguard(&ground.world.host, &["load", file.to_str().expect("UTF-8")]);

@@ -1,4 +1,4 @@
-//! Different closed ports within a time.
+//! Scans of closed ports: the number of different ports within a time.
 
 use std::net::IpAddr;
 
@@ -95,7 +95,7 @@ fn an_ipv6_source_is_its_64_network() {
 fn an_old_probe_does_not_count() {
     let mut ground = Ground::new(r#"{ "ports": 3, "seconds": 2 }"#);
     ground.syns(A, 1000, 2);
-    ground.until("the first is forgotten", |it| it.find("2", A).is_none());
+    ground.wait_until("the first is forgotten", |it| it.find("2", A).is_none());
     ground.syn(A, 2000);
     assert!(!ground.is_banned(A));
 }

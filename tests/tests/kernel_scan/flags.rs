@@ -1,4 +1,4 @@
-//! One packet with illegal flags.
+//! Scans with illegal TCP flags: one packet bans.
 
 use nfguard_lab::packet::{ACK, FIN, PSH, RST, SYN, URG};
 
@@ -72,13 +72,13 @@ fn a_source_that_scans_again_is_banned_longer() {
     let mut ground = Ground::new(r#"{ "ban_seconds": 2, "again_seconds": 3600 }"#);
     ground.tcp(A, 9, 0);
     assert!(ground.find("again", A).is_some());
-    ground.until("the first ban is over", |ground| !ground.is_banned(A));
+    ground.wait_until("the first ban is over", |ground| !ground.is_banned(A));
     ground.tcp(A, 9, 0);
     let ban = ground.find("banned", A).expect("is banned again");
     assert_eq!(ban.element.timeout.map(|timeout| timeout.as_secs()), Some(3600));
     // What is long over can be forgotten, too.
     ground.tcp(B, 9, 0);
-    ground.until("the first ban is over", |ground| !ground.is_banned(B));
+    ground.wait_until("the first ban is over", |ground| !ground.is_banned(B));
     assert_eq!(nfguard(&ground.world.host, &["unban", B]).status, Some(1), "it is over");
     assert!(ground.find("again", B).is_none());
 }

@@ -43,7 +43,7 @@ fn a_full_port_set_counts_nothing_new_and_all_is_dropped() {
     assert_eq!(ground.count("default/in"), 22);
     assert_eq!(ground.count("scan/full"), 20);
     // And after the first of them nothing was looked up.
-    ground.until("it pauses", |ground| {
+    ground.wait_until("it pauses", |ground| {
         ground.syn(B, 1000);
         ground.pauses()
     });
@@ -52,11 +52,11 @@ fn a_full_port_set_counts_nothing_new_and_all_is_dropped() {
 #[test]
 fn ports_count_again_when_there_is_room_again() {
     let mut ground = Ground::new(r#"{ "ports": 2, "seconds": 2, "sources": 2 }"#);
-    ground.until("no port can be remembered", |ground| {
+    ground.wait_until("no port can be remembered", |ground| {
         ["192.0.2.1", "192.0.2.2", "192.0.2.3"].iter().for_each(|source| ground.syn(source, 1000));
         ground.count("scan/full") > 0
     });
-    ground.until("a scan is seen", |ground| {
+    ground.wait_until("a scan is seen", |ground| {
         ground.syns(A, 1000, 2);
         ground.is_banned(A)
     });
@@ -80,9 +80,9 @@ fn a_source_without_room_in_the_repeat_set_is_banned() {
     for source in ["192.0.2.1", "192.0.2.2"] {
         ground.tcp(source, 9, 0);
     }
-    ground.until("the bans are over", |ground| !ground.is_banned("192.0.2.2"));
+    ground.wait_until("the bans are over", |ground| !ground.is_banned("192.0.2.2"));
     // The kernel clears those away only in time, and until then they take the room.
-    ground.until("there is room", |ground| {
+    ground.wait_until("there is room", |ground| {
         ground.tcp("192.0.2.3", 9, 0);
         ground.is_banned("192.0.2.3")
     });

@@ -1,4 +1,4 @@
-//! Who is not banned.
+//! Sources that must not be banned.
 
 use std::io::{Read as _, Write as _};
 use std::net::IpAddr;

@@ -1,4 +1,4 @@
-//! Sources that the kernel bans for a scan, and those that it does not, by real packets.
+//! Bans for scans by the kernel, checked with real packets.
 
 mod bans;
 mod closed;
@@ -181,7 +181,7 @@ impl Ground {
 
     /// Polls until it is so.
     #[track_caller]
-    fn until(&mut self, what: &str, is_so: impl Fn(&mut Ground) -> bool) {
+    fn wait_until(&mut self, what: &str, is_so: impl Fn(&mut Ground) -> bool) {
         let deadline = Instant::now() + TIMEOUT;
         while !is_so(self) {
             assert!(Instant::now() < deadline, "not so in a minute: {what}");

@@ -1,4 +1,4 @@
-//! `doctor`: each thing that it finds, where it is and where it is not.
+//! `doctor`: each finding, on a host that has the problem and on a host without it.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpStream};

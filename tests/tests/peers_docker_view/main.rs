@@ -1,5 +1,4 @@
-//! What the operator sees of Docker and of other firewalls, with their own rules in the kernel, put
-//! there by their own programs.
+//! Docker and other firewalls as the operator sees them. Their own programs load their rules.
 
 mod examination;
 mod ports;

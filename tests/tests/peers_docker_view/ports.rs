@@ -1,4 +1,4 @@
-//! `status`: which ports the world reaches, and who answers there. Packets are the judge.
+//! `status`: open ports and their owners, checked with packets.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, UdpSocket};

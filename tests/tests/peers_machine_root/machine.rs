@@ -170,7 +170,7 @@ impl Machine {
         let mut starter = world.host.run(|| command.spawn().expect("sh starts"));
         let outside = first_line(&mut starter);
         let machine = Machine { world, starter, outside };
-        machine.until("the end of the boot", |machine| {
+        machine.wait_until("the end of the boot", |machine| {
             let state = machine.run(&["systemctl", "is-system-running"]).stdout;
             ["running", "degraded"].contains(&state.trim())
         });
@@ -191,7 +191,7 @@ impl Machine {
     }
 
     #[track_caller]
-    pub(crate) fn done(&self, command: &[&str]) -> String {
+    pub(crate) fn succeed(&self, command: &[&str]) -> String {
         let answer = self.run(command);
         assert_eq!(answer.status, Some(0), "{command:?}: {answer:?}\n{}", self.journal());
         answer.stdout
@@ -203,12 +203,12 @@ impl Machine {
 
     /// What systemd says of a unit.
     pub(crate) fn property(&self, unit: &str, name: &str) -> String {
-        let value = self.done(&["systemctl", "show", "--value", "--property", name, unit]);
+        let value = self.succeed(&["systemctl", "show", "--value", "--property", name, unit]);
         value.trim().to_owned()
     }
 
     #[track_caller]
-    pub(crate) fn until(&self, what: &str, is_so: impl Fn(&Machine) -> bool) {
+    pub(crate) fn wait_until(&self, what: &str, is_so: impl Fn(&Machine) -> bool) {
         let since = Instant::now();
         while !is_so(self) {
             assert!(since.elapsed() < TIMEOUT, "{what}: not so\n{}", self.journal());

@@ -27,12 +27,12 @@ fn a_machine_keeps_policy_and_bans_from_boot_to_boot() {
     assert_eq!(machine.run(&[NFGUARD, "show"]).status, Some(1), "nothing is enabled");
     // As the README has it.
     let units = ["nfguard.service", "nfguard-bans.service", "nfguard-save.timer"];
-    machine.done(&[&["systemctl", "enable", "--now"], &units[..]].concat());
+    machine.succeed(&[&["systemctl", "enable", "--now"], &units[..]].concat());
     assert!(is_loaded(&machine, "web"), "{}", machine.journal());
-    machine.done(&[NFGUARD, "ban", "203.0.113.66", "--for", "1h", "--reason", "for the boot"]);
-    machine.done(&["systemctl", "stop", "nfguard.service"]);
+    machine.succeed(&[NFGUARD, "ban", "203.0.113.66", "--for", "1h", "--reason", "for the boot"]);
+    machine.succeed(&["systemctl", "stop", "nfguard.service"]);
     assert!(is_loaded(&machine, "web"), "stopping removes no rule");
-    machine.done(&["systemctl", "start", "nfguard-save.service"]);
+    machine.succeed(&["systemctl", "start", "nfguard-save.service"]);
     assert!(disk.path("var/lib/nfguard/bans").is_file(), "{}", machine.journal());
     fs::remove_file(disk.path("var/lib/nfguard/bans")).expect("it is there");
     machine.power_off();
@@ -40,7 +40,7 @@ fn a_machine_keeps_policy_and_bans_from_boot_to_boot() {
 
     let machine = Machine::boot(&disk);
     assert!(is_loaded(&machine, "web"), "{}", machine.journal());
-    let bans = machine.done(&[NFGUARD, "bans"]);
+    let bans = machine.succeed(&[NFGUARD, "bans"]);
     assert!(bans.contains("203.0.113.66") && bans.contains("for the boot"), "{bans}");
     let at = |unit: &str, what: &str| -> u64 {
         machine.property(unit, what).parse().unwrap_or_else(|_| panic!("{}", machine.journal()))
@@ -54,18 +54,19 @@ fn a_machine_keeps_policy_and_bans_from_boot_to_boot() {
     let machine = Machine::boot(&disk);
     assert!(is_loaded(&machine, "web"), "{}", machine.journal());
     assert_eq!(machine.property("nfguard.service", "Result"), "exit-code");
-    let journal = machine.done(&["journalctl", "--no-pager", "--unit", "nfguard.service"]);
+    let journal = machine.succeed(&["journalctl", "--no-pager", "--unit", "nfguard.service"]);
     for said in ["found \"alow\"; expected \"allow\"", "policy.json:1:", "Failed to start"] {
         assert!(journal.contains(said), "{said}: {journal}");
     }
-    assert!(machine.done(&[NFGUARD, "bans"]).contains("203.0.113.66"));
+    assert!(machine.succeed(&[NFGUARD, "bans"]).contains("203.0.113.66"));
     assert_ne!(machine.property("network.target", "ActiveEnterTimestampMonotonic"), "0");
     machine.power_off();
 }
 
-/// The unit of the way back, if there is one.
-fn way_back(machine: &Machine) -> Option<String> {
-    let units = machine.done(&["systemctl", "list-units", "--plain", "--no-legend", "--no-pager"]);
+/// Returns the unit of the watchdog, or `None`.
+fn watchdog_unit(machine: &Machine) -> Option<String> {
+    let units =
+        machine.succeed(&["systemctl", "list-units", "--plain", "--no-legend", "--no-pager"]);
     let mut names = units.lines().filter_map(|line| line.split(' ').next());
     names.find(|name| name.starts_with("nfguard-watchdog-")).map(str::to_owned)
 }
@@ -76,27 +77,27 @@ fn the_watchdog_is_a_unit_that_outlives_the_session() {
     disk.policy(GOOD);
     fs::write(disk.path("etc/nfguard/other.json"), OTHER).expect("written");
     let machine = Machine::boot(&disk);
-    machine.done(&[NFGUARD, "load", POLICY]);
+    machine.succeed(&[NFGUARD, "load", POLICY]);
 
     let load = format!("{NFGUARD} load /etc/nfguard/other.json --confirm 10s; sleep 1000");
-    machine.done(&["systemd-run", "--unit=session", "sh", "-c", &load]);
-    machine.until("the load", |machine| is_loaded(machine, "other"));
-    let unit = way_back(&machine).expect("the way back is a unit");
-    machine.done(&["systemctl", "kill", "--signal=KILL", "session.service"]);
-    machine.until("the end of the session", |machine| {
+    machine.succeed(&["systemd-run", "--unit=session", "sh", "-c", &load]);
+    machine.wait_until("the load", |machine| is_loaded(machine, "other"));
+    let unit = watchdog_unit(&machine).expect("the watchdog is a unit");
+    machine.succeed(&["systemctl", "kill", "--signal=KILL", "session.service"]);
+    machine.wait_until("the end of the session", |machine| {
         machine.property("session.service", "ActiveState") != "active"
     });
     assert_eq!(machine.property(&unit, "ActiveState"), "active");
-    machine.until("the way back", |machine| is_loaded(machine, "web"));
+    machine.wait_until("the rollback", |machine| is_loaded(machine, "web"));
     assert!(!is_loaded(&machine, "other"));
-    machine.until("the unit's end", |machine| way_back(machine).is_none());
-    let history = machine.done(&[NFGUARD, "history"]);
+    machine.wait_until("the unit's end", |machine| watchdog_unit(machine).is_none());
+    let history = machine.succeed(&[NFGUARD, "history"]);
     assert!(history.contains("other.json, rolled back"), "{history}");
 
-    machine.done(&[NFGUARD, "load", "/etc/nfguard/other.json", "--confirm", "2s"]);
-    let unit = way_back(&machine).expect("the way back is a unit");
-    machine.done(&[NFGUARD, "confirm"]);
-    machine.until("the unit's end", |machine| way_back(machine).is_none());
+    machine.succeed(&[NFGUARD, "load", "/etc/nfguard/other.json", "--confirm", "2s"]);
+    let unit = watchdog_unit(&machine).expect("the watchdog is a unit");
+    machine.succeed(&[NFGUARD, "confirm"]);
+    machine.wait_until("the unit's end", |machine| watchdog_unit(machine).is_none());
     // Longer than it would have waited.
     thread::sleep(Duration::from_secs(3));
     assert!(is_loaded(&machine, "other"), "{unit}");
@@ -110,35 +111,35 @@ fn the_guard_service_restarts_and_writes_to_the_journal() {
     let disk = Disk::new();
     disk.policy(GOOD);
     let machine = Machine::boot(&disk);
-    machine.done(&[NFGUARD, "load", POLICY]);
+    machine.succeed(&[NFGUARD, "load", POLICY]);
     // Until it says that it is ready.
-    machine.done(&["systemctl", "enable", "--now", GUARD]);
+    machine.succeed(&["systemctl", "enable", "--now", GUARD]);
     let survives = |when: &str| {
-        machine.done(&["nft", "flush", "ruleset"]);
+        machine.succeed(&["nft", "flush", "ruleset"]);
         assert!(is_loaded(&machine, "web"), "{when}: {}", machine.journal());
     };
     survives("started");
-    machine.done(&[NFGUARD, "ban", "203.0.113.66", "--for", "1h"]);
-    machine.done(&["nft", "flush", "ruleset"]);
-    machine.until("the ban is back", |machine| {
+    machine.succeed(&[NFGUARD, "ban", "203.0.113.66", "--for", "1h"]);
+    machine.succeed(&["nft", "flush", "ruleset"]);
+    machine.wait_until("the ban is back", |machine| {
         machine.run(&[NFGUARD, "bans"]).stdout.contains("203.0.113.66")
     });
-    machine.until("the journal's entry", |machine| {
-        let entries = machine.done(&["journalctl", "--unit", GUARD, "--output=json"]);
+    machine.wait_until("the journal's entry", |machine| {
+        let entries = machine.succeed(&["journalctl", "--unit", GUARD, "--output=json"]);
         let entries = entries.lines().map(serde_json::from_str::<Value>);
         entries.flatten().any(|entry| entry["MICROSECONDS"].is_string())
     });
 
-    machine.done(&["systemctl", "restart", GUARD]);
+    machine.succeed(&["systemctl", "restart", GUARD]);
     survives("restarted");
     let first = machine.property(GUARD, "MainPID");
-    machine.done(&["systemctl", "kill", "--signal=KILL", GUARD]);
-    machine.until("another guard", |machine| {
+    machine.succeed(&["systemctl", "kill", "--signal=KILL", GUARD]);
+    machine.wait_until("another guard", |machine| {
         let now = machine.property(GUARD, "MainPID");
         now != first && now != "0" && machine.property(GUARD, "ActiveState") == "active"
     });
     survives("killed");
-    machine.done(&["systemctl", "stop", GUARD]);
+    machine.succeed(&["systemctl", "stop", GUARD]);
     assert!(is_loaded(&machine, "web"), "stopping leaves the rules");
     machine.power_off();
 
@@ -155,24 +156,24 @@ fn the_log_service_records_scans_where_the_policy_logs_to_a_group() {
     let disk = Disk::new();
     disk.policy(GOOD);
     let machine = Machine::boot(&disk);
-    machine.done(&[NFGUARD, "load", POLICY]);
+    machine.succeed(&[NFGUARD, "load", POLICY]);
     machine.run(&["systemctl", "enable", "--now", LOG]);
     let says = |machine: &Machine, what: &str| {
-        machine.done(&["journalctl", "--no-pager", "--unit", LOG]).contains(what)
+        machine.succeed(&["journalctl", "--no-pager", "--unit", LOG]).contains(what)
     };
-    machine.until("it fails", |machine| machine.property(LOG, "ActiveState") == "failed");
+    machine.wait_until("it fails", |machine| machine.property(LOG, "ActiveState") == "failed");
     assert!(says(&machine, "the loaded policy logs to no group"), "{}", machine.journal());
 
     let log = r#""log": { "to": { "group": 5 }, "rate": "unlimited", "unmatched": ["in"] }"#;
     disk.policy(&GOOD.replacen("\"version\": 1,", &format!("\"version\": 1, {log},"), 1));
-    machine.done(&[NFGUARD, "load", POLICY]);
-    machine.done(&["systemctl", "restart", LOG]);
-    machine.until("it reads the group", |machine| says(machine, "reading NFLOG group 5"));
+    machine.succeed(&[NFGUARD, "load", POLICY]);
+    machine.succeed(&["systemctl", "restart", LOG]);
+    machine.wait_until("it reads the group", |machine| says(machine, "reading NFLOG group 5"));
     let source: IpAddr = "203.0.113.66".parse().expect("an address");
     let knock = Probe::tcp(&machine.world.internet, (World::HOST_V4, 8443)).from(source);
     assert!(!knock.timeout(Duration::from_secs(1)).run().passed());
-    machine.done(&["systemctl", "stop", LOG]);
-    assert!(machine.done(&[NFGUARD, "scans", "203.0.113.66"]).contains("8443"));
+    machine.succeed(&["systemctl", "stop", LOG]);
+    assert!(machine.succeed(&[NFGUARD, "scans", "203.0.113.66"]).contains("8443"));
     assert!(!says(&machine, "203.0.113.66"), "no line for each packet");
     machine.power_off();
 }

@@ -1,4 +1,4 @@
-//! How attackers scan.
+//! The scans: commands and expected bans.
 
 use crate::side::{Side, source};
 

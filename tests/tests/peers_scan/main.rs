@@ -1,6 +1,6 @@
-//! The attackers' own tools against nfguard, and against UFW with PSAD.
+//! Real scanners against nfguard, and against UFW with PSAD.
 //!
-//! `UPDATE_GOLDEN=1` writes the table in `docs/scans.md` again.
+//! `UPDATE_GOLDEN=1` writes the table in `docs/scans.md`.
 
 mod cases;
 mod side;

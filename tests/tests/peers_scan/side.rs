@@ -104,7 +104,7 @@ impl Side {
         if is_v6 { World::HOST_V6 } else { World::HOST_V4 }
     }
 
-    /// A network of its own behind the internet: the host's gateway would be spared.
+    /// A network of its own behind the internet: the host's gateway would be exempt.
     pub(crate) fn scanner(&self, number: u8) -> Netns {
         let scanner = Netns::new().expect("another namespace");
         let internet = &self.world.internet;

@@ -1,4 +1,4 @@
-//! A host that idle scans can use: it numbers its packets one by one, which Linux does no more.
+//! A zombie for idle scans: it numbers its packets one by one, as Linux no longer does.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,4 +1,4 @@
-//! What ufw's commands and nfguard's policies say alike.
+//! Pairs of ufw commands and nfguard policies with the same meaning.
 
 use nfguard_tests::fate::Fate;
 

@@ -1,4 +1,4 @@
-//! The real `ufw` is the judge of what policies do.
+//! Policies, compared with the real `ufw`.
 
 mod cases;
 mod limit;

@@ -1,4 +1,4 @@
-//! Every packet that the write-up's policy may have an opinion on.
+//! Every packet that the policy of the write-up may decide on.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -1,4 +1,4 @@
-//! Each pair of commands and policy in two worlds, with the same packets.
+//! Each pair of ufw commands and policy in two worlds, with the same packets.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! What a rejected sender hears.
+//! The answers that a rejected sender gets.
 
 use std::net::IpAddr;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Packets whose fate is known to the end of the hook, each by a source address of its own.
+//! Packets that the test follows to the end of the hook. Each has a source address of its own.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;

@@ -1,4 +1,4 @@
-//! What programs notice: whole connections, over every way that a server has.
+//! Whole connections of programs, over every path of a server.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::thread;

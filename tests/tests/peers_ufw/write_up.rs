@@ -1,4 +1,4 @@
-//! The write-up's nine commands, and `policies/traefik.json`.
+//! The nine commands of the write-up, and `policies/traefik.json`.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Write};

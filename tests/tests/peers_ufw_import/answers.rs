@@ -1,4 +1,4 @@
-//! What `import` says beside the policy.
+//! The messages of `import`, and the files that it writes.
 
 use std::ffi::OsStr;
 use std::fs;

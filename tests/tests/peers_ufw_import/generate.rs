@@ -1,4 +1,4 @@
-//! Sequences of ufw's commands, each from a number.
+//! Random sequences of ufw commands, each from a seed.
 
 /// Commands, and the default policies that they lead to.
 #[derive(Clone, Debug)]

@@ -1,4 +1,4 @@
-//! What the real `ufw` has written, imported: the same packets pass and stop.
+//! Imported ufw configurations pass and stop the same packets as the real `ufw`.
 
 mod answers;
 mod generate;

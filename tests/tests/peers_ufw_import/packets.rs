@@ -1,5 +1,5 @@
-//! The packets that a rule set is tried with: no pings and no multicast, of which nfguard's word is
-//! the policy's, and no two from one IPv6 /64, which a limit of nfguard takes for one source.
+//! The packets for each rule set. There are no pings and no multicast, where the policy of nfguard
+//! decides. No two packets come from one IPv6 /64, which a limit of nfguard counts as one source.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

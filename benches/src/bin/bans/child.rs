@@ -1,5 +1,5 @@
-//! One program, run to its end, and what it took: in a process of its own, so that its memory is
-//! the largest of all that this process has waited for.
+//! A child process, its time and its memory. It runs in a process of its own, because the kernel reports
+//! the largest memory of all children that a process has waited for.
 
 use std::ffi::OsString;
 use std::fs::File;

@@ -1,4 +1,4 @@
-//! Single calls, by criterion: the library, and the floor below it.
+//! Single calls, measured by criterion: the ban library, and raw netlink as the floor.
 
 use std::fs;
 use std::net::Ipv4Addr;

@@ -1,4 +1,4 @@
-//! What a ban costs: one, many, and beside what others do.
+//! The cost of bans: one, many, and compared with other tools.
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints")]
 

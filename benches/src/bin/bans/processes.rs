@@ -1,4 +1,4 @@
-//! Whole processes: one ban, and many; and what is printed of all.
+//! Whole processes that ban one address or many, and the report.
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;

@@ -1,4 +1,4 @@
-//! The floor: a netlink message that was made in advance, sent and acknowledged.
+//! Raw netlink as the floor: a prepared message, sent and acknowledged.
 
 use std::io::{Read as _, Write as _};
 

@@ -1,5 +1,5 @@
-//! How long it takes to load a policy: `nfguard load` against `ufw enable` with the same rules and
-//! `nft -f` of the same text; and against the number of rules.
+//! The time of a load: `nfguard load` against `ufw enable` with the same rules and `nft -f` with the
+//! same text, and against the number of rules.
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints")]
 

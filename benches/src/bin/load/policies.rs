@@ -1,4 +1,4 @@
-//! Policies of any number of rules.
+//! Policies with a given number of rules.
 
 use std::fmt::Write as _;
 

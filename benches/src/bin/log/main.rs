@@ -1,5 +1,5 @@
-//! What reading the log costs: how many packets a second `nfguard log` takes without loss, and the
-//! processor's time for each.
+//! The cost of the log: the packets per second that `nfguard log` reads without loss, and the processor
+//! time for each.
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints")]
 

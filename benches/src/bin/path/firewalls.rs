@@ -1,4 +1,4 @@
-//! What stands in the packets' way.
+//! The firewalls on the path of the packets.
 
 use std::fmt::Write as _;
 use std::io::Write as _;

@@ -1,5 +1,5 @@
-//! What a packet costs: nanoseconds for one of a banned source, for one of a flow that is established,
-//! against the number of bans and beside what others do; and for one of a flood of scans.
+//! The cost of a packet in nanoseconds: from a banned source, or of an established flow, against the
+//! number of bans and compared with other firewalls; and of a flood of scans.
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints")]
 

@@ -1,4 +1,4 @@
-//! A world for each test, or the reason why there is none.
+//! A world for each test, or an error that says what is missing.
 
 use std::{
     io::Write,

@@ -1,4 +1,4 @@
-//! What comes back, and what does not.
+//! Rollback: which rules come back, and which do not.
 
 use std::time::Duration;
 
@@ -8,9 +8,10 @@ use nfguard_tests::program::{TempFile, nfguard, time_box};
 use serde_json::Value;
 
 use super::{
-    A, B, C, LONG, by_hand, listed, netns, over, path, plainly, policy_file, succeed, until,
+    A, B, C, LONG_CONFIRM_TIME, listed, load_each, netns, path, policy_file, run_nft_script,
+    succeed, wait_for_watchdog_end, wait_until,
 };
-use super::{briefly, waits, world};
+use super::{has_watchdog, load_unconfirmed, world};
 
 struct Ports<'w>(&'w World, Vec<Server>);
 
@@ -32,7 +33,7 @@ impl Ports<'_> {
 fn an_unconfirmed_load_is_rolled_back_and_packets_obey_the_old_rules() {
     let world = world();
     let (a, b) = (policy_file(A), policy_file(B));
-    let [list_a, list_b] = plainly([&a, &b]);
+    let [list_a, list_b] = load_each([&a, &b]);
     let ports = Ports::new(&world);
     succeed(&world.host, &["load", path(&a)]);
     assert_eq!(ports.open(), [80]);
@@ -42,9 +43,9 @@ fn an_unconfirmed_load_is_rolled_back_and_packets_obey_the_old_rules() {
     assert_eq!(listed(&world.host), list_b);
     assert_eq!(ports.open(), [8080]);
 
-    over(&world.host);
+    wait_for_watchdog_end(&world.host);
     assert_eq!(listed(&world.host), list_a);
-    until("packets obey them", || ports.open() == [80]);
+    wait_until("packets obey them", || ports.open() == [80]);
     assert_eq!(nfguard(&world.host, &["status"]).status, Some(0), "intact");
 }
 
@@ -52,16 +53,16 @@ fn an_unconfirmed_load_is_rolled_back_and_packets_obey_the_old_rules() {
 fn a_load_confirmed_in_time_stays() {
     let netns = netns();
     let (a, b) = (policy_file(A), policy_file(B));
-    let [_, list_b] = plainly([&a, &b]);
+    let [_, list_b] = load_each([&a, &b]);
     succeed(&netns, &["load", path(&a)]);
-    succeed(&netns, &["load", path(&b), "--confirm", LONG]);
+    succeed(&netns, &["load", path(&b), "--confirm", LONG_CONFIRM_TIME]);
     let status = succeed(&netns, &["status", "--json"]);
     let status: Value = serde_json::from_str(&status.stdout).expect("JSON");
     let left = status["confirm_within_seconds"].as_f64().expect("a time");
     assert!(left > 0.0 && left <= 600.0, "{left}");
     let confirmed = succeed(&netns, &["confirm"]);
     assert!(confirmed.stdout.starts_with("confirmed from "), "{confirmed:?}");
-    over(&netns);
+    wait_for_watchdog_end(&netns);
     assert_eq!(listed(&netns), list_b);
 }
 
@@ -71,15 +72,15 @@ fn a_late_confirmation_says_so_and_changes_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let folder = folder.path().to_str().expect("plain letters");
     let (a, b) = (policy_file(A), policy_file(B));
-    let [list_a] = plainly([&a]);
+    let [list_a] = load_each([&a]);
     let never = nfguard(&netns, &["confirm"]);
     assert_eq!(never.status, Some(1), "{never:?}");
     assert!(never.stderr.contains("no load waits to be confirmed"), "{never:?}");
     succeed(&netns, &["load", path(&a), "--state-dir", folder]);
-    briefly(&netns, &b, &["--state-dir", folder]);
-    over(&netns);
+    load_unconfirmed(&netns, &b, &["--state-dir", folder]);
+    wait_for_watchdog_end(&netns);
     let late = || nfguard(&netns, &["confirm", "--state-dir", folder]);
-    until("the history knows", || late().stderr.contains("too late"));
+    wait_until("the history knows", || late().stderr.contains("too late"));
     let json = nfguard(&netns, &["confirm", "--json"]);
     assert_eq!((late().status, json.status), (Some(1), Some(1)));
     let json: Value = serde_json::from_str(&json.stdout).expect("JSON");
@@ -90,7 +91,7 @@ fn a_late_confirmation_says_so_and_changes_nothing() {
 #[test]
 fn a_confirmation_at_the_last_moment_reports_whether_it_was_in_time() {
     let (a, b) = (policy_file(A), policy_file(B));
-    let [list_a, list_b] = plainly([&a, &b]);
+    let [list_a, list_b] = load_each([&a, &b]);
     let start = std::time::Instant::now();
     let (mut won, mut lost) = (0, 0);
     for round in 0..6_u32 {
@@ -100,14 +101,14 @@ fn a_confirmation_at_the_last_moment_reports_whether_it_was_in_time() {
         let outcomes = parallel(4, |thread| {
             let netns = netns();
             succeed(&netns, &["load", path(&a)]);
-            briefly(&netns, &b, &[]);
+            load_unconfirmed(&netns, &b, &[]);
             let left = nfguard(&netns, &["status", "--json"]);
             let left: Value = serde_json::from_str(&left.stdout).unwrap_or_default();
             let left = left["confirm_within_seconds"].as_f64().unwrap_or(0.0);
             let early = f64::from(round * 4 + thread) / 24.0 * 0.03;
             std::thread::sleep(Duration::try_from_secs_f64(left - early).unwrap_or_default());
             let answer = nfguard(&netns, &["confirm"]);
-            over(&netns);
+            wait_for_watchdog_end(&netns);
             let (expected, won) = match answer.status {
                 Some(0) => (&list_b, true),
                 Some(1) => (&list_a, false),
@@ -135,8 +136,8 @@ fn parallel<T: Send>(count: u32, work: impl Fn(u32) -> T + Sync) -> Vec<T> {
 fn a_rollback_of_the_first_load_removes_the_policy() {
     let netns = netns();
     let a = policy_file(A);
-    briefly(&netns, &a, &[]);
-    over(&netns);
+    load_unconfirmed(&netns, &a, &[]);
+    wait_for_watchdog_end(&netns);
     assert_eq!(listed(&netns), "");
 }
 
@@ -158,14 +159,14 @@ fn a_rollback_restores_the_table_as_it_was_before_the_load() {
             "delete table inet nfguard; add table inet nfguard; add chain inet nfguard mine",
         ] {
             succeed(&netns, &["load", path(&a)]);
-            by_hand(&netns, before);
+            run_nft_script(&netns, before);
             let there = listed(&netns);
-            succeed(&netns, &["load", path(&b), "--confirm", LONG]);
+            succeed(&netns, &["load", path(&b), "--confirm", LONG_CONFIRM_TIME]);
             assert_ne!(listed(&netns), there);
-            by_hand(&netns, meanwhile);
+            run_nft_script(&netns, meanwhile);
             succeed(&netns, &["rollback"]);
             assert_eq!(listed(&netns), there, "{before}; {meanwhile}");
-            over(&netns);
+            wait_for_watchdog_end(&netns);
         }
     }
 }
@@ -174,20 +175,20 @@ fn a_rollback_restores_the_table_as_it_was_before_the_load() {
 fn a_table_that_a_rollback_could_not_restore_is_not_replaced() {
     let netns = netns();
     let (a, b) = (policy_file(A), policy_file(B));
-    for (by_hand, word) in [
+    for (script, word) in [
         ("add rule inet nfguard ingress tcp dport { 1, 2 } accept", "an anonymous set"),
         ("add map inet nfguard m { type ipv4_addr : verdict; }", "flags"),
         ("add table inet nfguard { flags dormant; }", "dormant"),
     ] {
         succeed(&netns, &["load", path(&a)]);
-        nft(&netns, &format!("{by_hand}\n"));
+        nft(&netns, &format!("{script}\n"));
         let there = listed(&netns);
-        let refused = nfguard(&netns, &["load", path(&b), "--confirm", LONG]);
-        assert_eq!(refused.status, Some(3), "{by_hand}: {refused:?}");
+        let refused = nfguard(&netns, &["load", path(&b), "--confirm", LONG_CONFIRM_TIME]);
+        assert_eq!(refused.status, Some(3), "{script}: {refused:?}");
         assert!(refused.stderr.contains("nothing was loaded"), "{refused:?}");
         assert!(refused.stderr.contains(word), "{refused:?}");
         assert_eq!(listed(&netns), there);
-        over(&netns);
+        wait_for_watchdog_end(&netns);
     }
     succeed(&netns, &["load", path(&b)]);
 }
@@ -197,41 +198,41 @@ fn a_load_that_fails_or_changes_nothing_leaves_nothing_to_confirm() {
     let netns = netns();
     let a = policy_file(A);
     succeed(&netns, &["load", path(&a)]);
-    let again = succeed(&netns, &["load", path(&a), "--confirm", LONG]);
+    let again = succeed(&netns, &["load", path(&a), "--confirm", LONG_CONFIRM_TIME]);
     assert!(again.stdout.ends_with("nothing changed\n"), "{again:?}");
-    over(&netns);
+    wait_for_watchdog_end(&netns);
     nft(&netns, "delete table inet nfguard; add table inet nfguard;\n");
-    let foreign = nfguard(&netns, &["load", path(&a), "--confirm", LONG]);
+    let foreign = nfguard(&netns, &["load", path(&a), "--confirm", LONG_CONFIRM_TIME]);
     assert_eq!(foreign.status, Some(3), "{foreign:?}");
-    over(&netns);
+    wait_for_watchdog_end(&netns);
 }
 
 /// The last policy that was confirmed, or loaded without `--confirm`.
 #[test]
 fn a_second_unconfirmed_load_is_rolled_back_to_the_rules_before_both() {
     let (a, b, c) = (policy_file(A), policy_file(B), policy_file(C));
-    let [list_a, list_b, list_c] = plainly([&a, &b, &c]);
+    let [list_a, list_b, list_c] = load_each([&a, &b, &c]);
     let two = |then: &dyn Fn(&Netns)| {
         let netns = netns();
         succeed(&netns, &["load", path(&a)]);
-        succeed(&netns, &["load", path(&b), "--confirm", LONG]);
+        succeed(&netns, &["load", path(&b), "--confirm", LONG_CONFIRM_TIME]);
         then(&netns);
-        over(&netns);
+        wait_for_watchdog_end(&netns);
         listed(&netns)
     };
     let after = two(&|netns| {
-        briefly(netns, &c, &[]);
+        load_unconfirmed(netns, &c, &[]);
     });
     assert_eq!(after, list_a);
     let after = two(&|netns| {
-        succeed(netns, &["load", path(&c), "--confirm", LONG]);
+        succeed(netns, &["load", path(&c), "--confirm", LONG_CONFIRM_TIME]);
         succeed(netns, &["confirm"]);
     });
     assert_eq!(after, list_c);
     // The first one waits on if nothing came of the second.
     let after = two(&|netns| {
-        briefly(netns, &b, &[]);
-        assert!(waits(netns));
+        load_unconfirmed(netns, &b, &[]);
+        assert!(has_watchdog(netns));
         assert_eq!(listed(netns), list_b);
         succeed(netns, &["rollback"]);
     });
@@ -248,17 +249,19 @@ fn a_second_unconfirmed_load_is_rolled_back_to_the_rules_before_both() {
 fn a_rollback_restores_the_never_ban_entries_of_the_policy() {
     let netns = netns();
     let (a, b) = (policy_file(A), policy_file(B));
-    let spared = |address: &str| {
+    let is_exempt = |address: &str| {
         let never = succeed(&netns, &["never"]);
         never.stdout.lines().any(|line| line.starts_with(address) && line.contains("policy"))
     };
     succeed(&netns, &["load", path(&a)]);
-    assert!(spared("192.0.2.7") && !spared("192.0.2.8"));
-    succeed(&netns, &["load", path(&b), "--confirm", LONG]);
-    assert!(!spared("192.0.2.7") && spared("192.0.2.8"));
+    assert!(is_exempt("192.0.2.7") && !is_exempt("192.0.2.8"));
+    succeed(&netns, &["load", path(&b), "--confirm", LONG_CONFIRM_TIME]);
+    assert!(!is_exempt("192.0.2.7") && is_exempt("192.0.2.8"));
     succeed(&netns, &["rollback"]);
-    over(&netns);
-    until("spared again", || spared("192.0.2.7") && !spared("192.0.2.8"));
+    wait_for_watchdog_end(&netns);
+    wait_until("the never-ban entries are back", || {
+        is_exempt("192.0.2.7") && !is_exempt("192.0.2.8")
+    });
 }
 
 #[test]
@@ -267,15 +270,15 @@ fn a_ban_for_a_scan_survives_a_rollback() {
     let (a, scans) =
         (policy_file(A), policy_file(&B.replace("\"rules\"", "\"scan\": {}, \"rules\"")));
     succeed(&world.host, &["load", path(&a)]);
-    succeed(&world.host, &["load", path(&scans), "--confirm", LONG]);
+    succeed(&world.host, &["load", path(&scans), "--confirm", LONG_CONFIRM_TIME]);
     let (from, to) = ("203.0.113.7".parse().expect("an address"), World::HOST_V4);
     let null = packet::ip(from, to, 6, 64, &packet::tcp(from, to, 40_000, 9, 0));
     world.internet.send_raw(None, &null).expect("it is sent");
     let is_banned = || succeed(&world.host, &["bans"]).stdout.contains("203.0.113.7");
-    until("banned", is_banned);
+    wait_until("banned", is_banned);
     succeed(&world.host, &["rollback"]);
-    over(&world.host);
-    until("banned by a rule that stays", is_banned);
+    wait_for_watchdog_end(&world.host);
+    wait_until("banned by a rule that stays", is_banned);
     assert!(!listed(&world.host).contains("scan"), "the rules from before are back");
 }
 
@@ -283,15 +286,15 @@ fn a_ban_for_a_scan_survives_a_rollback() {
 fn constant_writes_by_others_do_not_prevent_a_rollback() {
     let netns = netns();
     let (a, b) = (policy_file(A), policy_file(B));
-    let [list_a] = plainly([&a]);
+    let [list_a] = load_each([&a]);
     succeed(&netns, &["load", path(&a)]);
     nft(&netns, "add table inet other; add set inet other s { type ipv4_addr; };\n");
-    briefly(&netns, &b, &[]);
+    load_unconfirmed(&netns, &b, &[]);
     let many: String = (0..400_u32)
         .map(|at| format!("add element inet other s {{ 10.1.{}.{} }}\n", at / 256, at % 256))
         .collect();
     let many = TempFile::new("many.nft", &many);
-    while waits(&netns) {
+    while has_watchdog(&netns) {
         netns.run(|| {
             let mut nft = std::process::Command::new("nft");
             assert!(nft.arg("-f").arg(many.path()).status().expect("nft is installed").success());

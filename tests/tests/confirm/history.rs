@@ -8,8 +8,11 @@ use nfguard_lab::Netns;
 use nfguard_tests::program::{Answer, command};
 use serde_json::Value;
 
-use super::went_well_or_back;
-use super::{A, B, C, LONG, SHORT, listed, netns, over, path, plainly, policy_file, until};
+use super::assert_loaded_or_rolled_back;
+use super::{
+    A, B, C, LONG_CONFIRM_TIME, SHORT_CONFIRM_TIME, listed, load_each, netns, path, policy_file,
+    wait_for_watchdog_end, wait_until,
+};
 
 /// A host whose loads are written down.
 struct Host {
@@ -32,7 +35,7 @@ impl Host {
     }
 
     #[track_caller]
-    fn done(&self, arguments: &[&str]) -> Answer {
+    fn succeed(&self, arguments: &[&str]) -> Answer {
         let answer = self.run(arguments);
         assert_eq!(answer.status, Some(0), "{answer:?}");
         answer
@@ -40,7 +43,7 @@ impl Host {
 
     /// Number and outcome of each load.
     fn loads(&self) -> Vec<(u64, String)> {
-        let answer = self.done(&["history", "--json"]);
+        let answer = self.succeed(&["history", "--json"]);
         let answer: Value = serde_json::from_str(&answer.stdout).expect("JSON");
         let loads = answer["loads"].as_array().expect("a list");
         let load = |load: &Value| {
@@ -63,25 +66,25 @@ fn outcomes(words: &[&str]) -> Vec<(u64, String)> {
 fn the_history_records_user_policy_and_outcome_of_each_load() {
     let host = Host::new();
     let (a, b, c) = (policy_file(A), policy_file(B), policy_file(C));
-    host.done(&["load", path(&a)]);
-    host.done(&["load", path(&a)]);
+    host.succeed(&["load", path(&a)]);
+    host.succeed(&["load", path(&a)]);
     assert_eq!(host.loads(), outcomes(&["loaded"]), "the second one changed nothing");
-    host.done(&["load", path(&b), "--confirm", LONG]);
+    host.succeed(&["load", path(&b), "--confirm", LONG_CONFIRM_TIME]);
     assert_eq!(host.loads(), outcomes(&["loaded", "pending"]));
-    host.done(&["confirm"]);
+    host.succeed(&["confirm"]);
     assert_eq!(host.loads(), outcomes(&["loaded", "confirmed"]));
-    over(&host.netns);
-    went_well_or_back(&host.run(&["load", path(&c), "--confirm", SHORT]));
-    over(&host.netns);
+    wait_for_watchdog_end(&host.netns);
+    assert_loaded_or_rolled_back(&host.run(&["load", path(&c), "--confirm", SHORT_CONFIRM_TIME]));
+    wait_for_watchdog_end(&host.netns);
     let all = outcomes(&["loaded", "confirmed", "rolled_back"]);
-    until("it is written down", || host.loads() == all);
+    wait_until("it is written down", || host.loads() == all);
 
-    let list = host.done(&["history"]).stdout;
+    let list = host.succeed(&["history"]).stdout;
     let lines: Vec<&str> = list.lines().collect();
     assert!(lines[0].contains(" alice: ") && lines[0].ends_with(path(&a)), "{list}");
     assert!(lines[1].contains(", confirmed from "), "{list}");
     assert!(lines[2].ends_with(", rolled back"), "{list}");
-    assert_eq!(host.done(&["history", "show", "2"]).stdout.trim(), B.trim());
+    assert_eq!(host.succeed(&["history", "show", "2"]).stdout.trim(), B.trim());
     let differs = host.run(&["history", "diff", "1", "2"]);
     assert_eq!(differs.status, Some(1));
     assert!(differs.stdout.contains("in/old") && differs.stdout.contains("8080"), "{differs:?}");
@@ -94,26 +97,26 @@ fn the_history_records_user_policy_and_outcome_of_each_load() {
 fn rollback_undoes_load_by_load_or_restores_a_named_load() {
     let host = Host::new();
     let (a, b, c) = (policy_file(A), policy_file(B), policy_file(C));
-    let lists = plainly([&a, &b, &c]);
+    let lists = load_each([&a, &b, &c]);
     for file in [&a, &b, &c] {
-        host.done(&["load", path(file)]);
+        host.succeed(&["load", path(file)]);
     }
-    host.done(&["rollback"]);
+    host.succeed(&["rollback"]);
     assert_eq!(listed(&host.netns), lists[1]);
-    host.done(&["rollback"]);
+    host.succeed(&["rollback"]);
     assert_eq!(listed(&host.netns), lists[0]);
     let first = host.run(&["rollback"]);
     assert_eq!(first.status, Some(1), "{first:?}");
     assert!(first.stderr.contains("no load before"), "{first:?}");
     assert_eq!(listed(&host.netns), lists[0]);
-    host.done(&["rollback", "3"]);
+    host.succeed(&["rollback", "3"]);
     assert_eq!(listed(&host.netns), lists[2]);
-    host.done(&["unload"]);
-    host.done(&["rollback"]);
+    host.succeed(&["unload"]);
+    host.succeed(&["rollback"]);
     assert_eq!(listed(&host.netns), lists[2], "what was unloaded is back");
     // It is a load like any other.
-    went_well_or_back(&host.run(&["rollback", "1", "--confirm", SHORT]));
-    over(&host.netns);
+    assert_loaded_or_rolled_back(&host.run(&["rollback", "1", "--confirm", SHORT_CONFIRM_TIME]));
+    wait_for_watchdog_end(&host.netns);
     assert_eq!(listed(&host.netns), lists[2]);
 }
 
@@ -121,9 +124,9 @@ fn rollback_undoes_load_by_load_or_restores_a_named_load() {
 fn history_entries_are_private_and_a_damaged_one_harms_no_other() {
     let host = Host::new();
     let (a, b) = (policy_file(A), policy_file(B));
-    let lists = plainly([&a, &b]);
-    host.done(&["load", path(&a)]);
-    host.done(&["load", path(&b)]);
+    let lists = load_each([&a, &b]);
+    host.succeed(&["load", path(&a)]);
+    host.succeed(&["load", path(&b)]);
     let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
     let mut files: Vec<_> = fs::read_dir(host.history()).expect("there").flatten().collect();
     files.sort_by_key(fs::DirEntry::file_name);
@@ -138,7 +141,7 @@ fn history_entries_are_private_and_a_damaged_one_harms_no_other() {
     assert_eq!(host.loads(), outcomes(&["loaded"]));
     assert_eq!(host.run(&["rollback", "2"]).status, Some(1));
     assert_eq!(listed(&host.netns), lists[1]);
-    host.done(&["rollback", "1"]);
+    host.succeed(&["rollback", "1"]);
     assert_eq!(listed(&host.netns), lists[0]);
 }
 
@@ -165,5 +168,5 @@ fn a_policy_that_others_may_write_is_not_loaded() {
     }
     set(&policy, 0o644);
     set(folder.path(), 0o1777);
-    host.done(&["load", name]);
+    host.succeed(&["load", name]);
 }

@@ -1,4 +1,4 @@
-//! A load that would lock you out it came in by, and what a confirmation proves.
+//! Lock-out protection, and what a confirmation proves.
 
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -8,7 +8,8 @@ use nfguard_tests::program::nfguard;
 use serde_json::Value;
 
 use super::{
-    A, B, C, LONG, listed, netns, over, over_ssh, path, plainly, policy_file, succeed, world,
+    A, B, C, LONG_CONFIRM_TIME, listed, load_each, netns, over_ssh, path, policy_file, succeed,
+    wait_for_watchdog_end, world,
 };
 
 /// Lets in SSH from elsewhere only.
@@ -38,7 +39,7 @@ impl Sshd<'_> {
 #[test]
 fn a_load_that_would_lock_out_its_operator_is_refused() {
     let (a, elsewhere) = (policy_file(A), policy_file(ELSEWHERE));
-    let [list_a, list_elsewhere] = plainly([&a, &elsewhere]);
+    let [list_a, list_elsewhere] = load_each([&a, &elsewhere]);
     for address in [World::HOST_V4, World::HOST_V6] {
         let world = world();
         let host = &world.host;
@@ -46,7 +47,7 @@ fn a_load_that_would_lock_out_its_operator_is_refused() {
         let (_stream, session) = sshd.login();
         let run = |arguments: &[&str]| over_ssh(host, &session, arguments);
         assert_eq!(run(&["load", path(&a)]).status, Some(0));
-        for extra in [&[][..], &["--confirm", LONG]] {
+        for extra in [&[][..], &["--confirm", LONG_CONFIRM_TIME]] {
             let refused = run(&[&["load", path(&elsewhere)], extra].concat());
             assert_eq!(refused.status, Some(1), "{refused:?}");
             assert!(refused.stderr.contains("nothing was loaded"), "{refused:?}");
@@ -63,12 +64,12 @@ fn a_load_that_would_lock_out_its_operator_is_refused() {
         // What was foretold comes true: the open connection goes on, and a new one does not.
         let knock = || Probe::tcp(&world.internet, sshd.1.address()).run().passed();
         assert!(knock());
-        let forced = run(&["load", path(&elsewhere), "--force", "--confirm", LONG]);
+        let forced = run(&["load", path(&elsewhere), "--force", "--confirm", LONG_CONFIRM_TIME]);
         assert_eq!(forced.status, Some(0), "{forced:?}");
         assert_eq!(listed(host), list_elsewhere);
         assert!(!knock());
         succeed(host, &["rollback"]);
-        over(host);
+        wait_for_watchdog_end(host);
         assert!(knock());
     }
 }
@@ -111,7 +112,7 @@ fn confirm(host: &Netns, session: Option<&str>) -> Value {
         None => nfguard(host, &["confirm", "--json"]),
     };
     assert_eq!(answer.status, Some(0), "{answer:?}");
-    over(host);
+    wait_for_watchdog_end(host);
     serde_json::from_str(&answer.stdout).expect("JSON")
 }
 
@@ -124,7 +125,8 @@ fn only_a_connection_opened_after_the_load_is_proof() {
     let (_first, first) = sshd.login();
     let (_second, second) = sshd.login();
     let load = |which: usize| {
-        let loaded = over_ssh(host, &first, &["load", path(&files[which]), "--confirm", LONG]);
+        let loaded =
+            over_ssh(host, &first, &["load", path(&files[which]), "--confirm", LONG_CONFIRM_TIME]);
         assert_eq!(loaded.status, Some(0), "{loaded:?}");
     };
     let expect = |answer: &Value, from: &str| {
@@ -155,7 +157,7 @@ fn only_a_connection_opened_after_the_load_is_proof() {
 fn the_console_may_confirm_and_is_named_as_console() {
     let netns = netns();
     let a = policy_file(A);
-    succeed(&netns, &["load", path(&a), "--confirm", LONG]);
+    succeed(&netns, &["load", path(&a), "--confirm", LONG_CONFIRM_TIME]);
     let answer = confirm(&netns, None);
     // A session by SSH that runs this test is not one of the namespace.
     let from = answer["connection"].as_str().expect("a word");
