@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The folder that README.md is in.
+/// Returns the folder of README.md.
 ///
 /// # Panics
 /// Never.
@@ -12,39 +12,39 @@ pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a folder around this one").to_owned()
 }
 
-/// What stands between two fences.
+/// A fenced code block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block {
-    /// Its first line, as editors count.
+    /// The number of its first line, from 1.
     pub line: usize,
-    /// The heading of second rank that it is under.
+    /// The level-two heading above the block.
     pub section: String,
-    /// The first word behind the fence.
+    /// The language: the first word after the fence.
     pub language: String,
-    /// The other words there.
+    /// The other words after the fence.
     pub tags: Vec<String>,
-    /// With a newline at its end.
+    /// The text, with a newline at its end.
     pub text: String,
 }
 
 impl Block {
-    /// What stands behind `NAME=` in a tag.
+    /// Returns the value of the tag `NAME=VALUE`.
     #[must_use]
     pub fn tag(&self, name: &str) -> Option<&str> {
         self.tags.iter().find_map(|tag| tag.strip_prefix(name)?.strip_prefix('='))
     }
 
-    /// Whether there is such a tag.
+    /// Reports whether the block has this tag.
     #[must_use]
     pub fn is(&self, tag: &str) -> bool {
         self.tags.iter().any(|it| it == tag)
     }
 }
 
-/// All blocks of a document, given by its path in the repository.
+/// Returns all blocks of a document, by its path in the repository.
 ///
 /// # Panics
-/// It cannot be read, or its last fence is not closed.
+/// If the document cannot be read, or its last fence is not closed.
 #[must_use]
 pub fn blocks(path: &str) -> Vec<Block> {
     let text = fs::read_to_string(repository().join(path));
@@ -74,7 +74,7 @@ fn parse(text: &str) -> Vec<Block> {
                 });
             }
             (None, None) => {
-                // One that is indented would not be seen.
+                // An indented fence would be missed.
                 assert!(!line.trim_start().starts_with("```"), "line {}: {line}", at + 1);
                 if let Some(heading) = line.strip_prefix("## ") {
                     section = heading.to_owned();
@@ -86,8 +86,9 @@ fn parse(text: &str) -> Vec<Block> {
     blocks
 }
 
-/// Whether text is as a document has it, line by line. In a line of the document `…` stands for
-/// anything; a line that is nothing else, for any number of lines. Blanks in a row are one.
+/// Reports whether text matches the text of a document, line by line. In a line of the document, `…`
+/// stands for any text. A line with only `…` stands for any number of lines. Several blanks count as
+/// one.
 #[must_use]
 pub fn is_like(text: &str, pattern: &str) -> bool {
     let lines = |text: &str| text.lines().map(with_single_blanks).collect::<Vec<_>>();

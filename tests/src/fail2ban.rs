@@ -16,7 +16,7 @@ use crate::program;
 const ACTION: &str = include_str!("../../packaging/fail2ban/action.d/nfguard.conf");
 const JAILS: &str = include_str!("../../packaging/fail2ban/jail.d/traefik.conf");
 
-/// A server with files of its own, that ends with its value.
+/// A Fail2Ban server with files of its own. It ends with its value.
 #[derive(Debug)]
 pub struct Fail2Ban {
     folder: PathBuf,
@@ -24,19 +24,19 @@ pub struct Fail2Ban {
 }
 
 impl Fail2Ban {
-    /// Puts its files into a folder. The access log must be there before it is started.
+    /// Writes the configuration into a folder. The access log must exist before [`Fail2Ban::start`].
     ///
     /// # Panics
-    /// If it is not installed.
+    /// If Fail2Ban is not installed.
     pub fn new(folder: &Path, log: &Path) -> Fail2Ban {
         configure(folder, log);
         Fail2Ban { folder: folder.to_owned(), server: None }
     }
 
-    /// Starts it, again if it has run before, and waits for both jails.
+    /// Starts the server, also a second time, and waits for both jails.
     ///
     /// # Panics
-    /// If it does not start.
+    /// If the server does not start.
     pub fn start(&mut self, netns: &Netns) {
         let _ = fs::remove_file(self.folder.join("socket"));
         let mut command = self.command("fail2ban-server");
@@ -51,39 +51,39 @@ impl Fail2Ban {
         });
     }
 
-    /// What the client says.
+    /// Returns the output of `fail2ban-client`.
     ///
     /// # Panics
-    /// If it is not installed.
+    /// If Fail2Ban is not installed.
     pub fn client(&self, netns: &Netns, arguments: &[&str]) -> String {
         let output = netns.run(|| self.command("fail2ban-client").args(arguments).output());
         let output = output.expect("fail2ban-client starts");
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// Lets it put everything in order.
+    /// Stops the server, which puts its bans in order.
     ///
     /// # Panics
-    /// If it does not run.
+    /// If the server does not run.
     pub fn stop(&mut self, netns: &Netns) {
         self.client(netns, &["stop"]);
         self.server.take().expect("it runs").wait().expect("it ends");
     }
 
-    /// Gives it no time to put anything in order.
+    /// Kills the server, which leaves its bans as they are.
     ///
     /// # Panics
-    /// If it does not run.
+    /// If the server does not run.
     pub fn kill(&mut self) {
         let mut server = self.server.take().expect("it runs");
         server.kill().expect("killed");
         server.wait().expect("it ends");
     }
 
-    /// Waits until it is so, and else shows what the server had to say.
+    /// Waits until `is_so` returns true. Prints the log of the server on failure.
     ///
     /// # Panics
-    /// If it never is.
+    /// If `is_so` does not return true within [`TIMEOUT`].
     pub fn wait(&self, what: &str, is_so: impl Fn() -> bool) {
         let deadline = Instant::now() + TIMEOUT;
         while !is_so() {
@@ -114,7 +114,7 @@ impl Drop for Fail2Ban {
     }
 }
 
-/// Debian's configuration, our files, and what an administrator sets.
+/// Writes the configuration of Debian, our files, and the settings of an administrator.
 fn configure(folder: &Path, log: &Path) {
     let etc = folder.join("etc");
     let copied = Command::new("cp").args(["-r", "/etc/fail2ban"]).arg(&etc).status();
@@ -125,9 +125,9 @@ fn configure(folder: &Path, log: &Path) {
     let jails = JAILS.replace("/var/log/traefik/access.log", log);
     assert!(jails.contains(log));
     write("jail.d/traefik.conf", &jails);
-    // There is no auth.log here.
+    // The host has no auth.log.
     write("jail.d/zz-test.local", "[sshd]\nenabled = false\n");
-    // What it restores bans from.
+    // Fail2Ban restores bans from this file.
     let data = folder.join("db.sqlite3");
     write("fail2ban.d/zz-test.local", &format!("[DEFAULT]\ndbfile = {}\n", data.display()));
     let programs = folder.join("bin");

@@ -8,46 +8,46 @@ use nfguard_lab::{Netns, World, packet};
 
 use crate::judge::{self, Place};
 
-/// What becomes of a packet.
+/// The fate of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// It comes to the end of its hook.
+    /// The packet reaches the end of its hook.
     Pass,
-    /// It does not, and the sender is told nothing.
+    /// The packet is dropped, and its sender gets no answer.
     Drop,
-    /// It does not pass, and its sender hears so.
+    /// The packet is rejected, and its sender gets an answer.
     Reject,
 }
 
-/// Which way a packet goes, seen from the host.
+/// The direction of a packet, seen from the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// To it.
+    /// To the host.
     In,
-    /// From it.
+    /// From the host.
     Out,
-    /// Through it.
+    /// Through the host.
     Route,
 }
 
-/// A packet that was not sent before, with a source address of its own.
+/// A new packet with a source address of its own.
 #[derive(Clone, Debug)]
 pub struct Shot {
-    /// As people call it.
+    /// The name of the packet in messages.
     pub text: String,
-    /// Seen from the host.
+    /// The direction, seen from the host.
     pub way: Way,
-    /// Whether a container sends it, and not the internet.
+    /// Whether a container sends the packet, and not the internet.
     pub via_container: bool,
-    /// Its IP protocol.
+    /// The number of the IP protocol.
     pub protocol: u8,
-    /// Source and destination.
+    /// The source and destination ports.
     pub ports: (u16, u16),
-    /// Its own.
+    /// The source address, which no other packet has.
     pub from: IpAddr,
-    /// Where it goes.
+    /// The destination address.
     pub to: IpAddr,
-    /// How often it is sent, each time from the next source port.
+    /// How often the packet is sent, each time from the next source port.
     pub times: u16,
 }
 
@@ -70,7 +70,7 @@ impl Shot {
 /// Sends all packets in a world whose rules are loaded.
 ///
 /// # Panics
-/// If one cannot be sent.
+/// If a packet cannot be sent.
 pub fn send(world: &World, shots: &[Shot]) {
     for netns in others(world).into_iter().chain([&world.host]) {
         judge::install(netns);
@@ -93,8 +93,8 @@ pub fn send(world: &World, shots: &[Shot]) {
     }
 }
 
-/// What has become of each packet so far, and how often it passed; nothing as long as one is still
-/// on its way to the host.
+/// Returns the fate of each packet and how often it passed. Returns `None` while a packet is still on
+/// its way to the host.
 ///
 /// # Panics
 /// If nft is not installed.

@@ -13,7 +13,7 @@ use nfguard_lab::Netns;
 
 use crate::program::command;
 
-/// A guard. It is killed with its value, without a chance to tidy up.
+/// A running guard. Its value kills the process on drop.
 #[derive(Debug)]
 pub struct Guard {
     child: Child,
@@ -21,11 +21,11 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Starts one and waits until it answers. `more` are further arguments; `{}` in them stands for
-    /// a folder that goes with the guard.
+    /// Starts a guard and waits until it answers. `more` are further arguments. `{}` in them stands
+    /// for the folder of the guard.
     ///
     /// # Panics
-    /// If it does not come up.
+    /// If the guard does not answer.
     pub fn start(netns: &Netns, policy: Option<&Path>, more: &[&str]) -> Guard {
         let folder = tempfile::tempdir_in(env::temp_dir()).expect("a folder").keep();
         let place = folder.to_str().expect("plain letters");
@@ -41,7 +41,7 @@ impl Guard {
         let mut guard = Guard { child, folder };
         let since = Instant::now();
         loop {
-            // It listens before it guards, and answers only once it does.
+            // The guard listens early. It answers once the policy is guarded.
             let answers = UnixStream::connect(guard.socket()).is_ok_and(|stream| {
                 let mut client = GuardClient::new(stream);
                 client.try_request(r#"{"op":"status"}"#).is_some()
@@ -56,49 +56,49 @@ impl Guard {
         }
     }
 
-    /// The number of its process.
+    /// Returns the process ID.
     pub fn process(&self) -> u32 {
         self.child.id()
     }
 
-    /// Where it listens.
+    /// Returns the path of the socket.
     pub fn socket(&self) -> PathBuf {
         self.folder.join("guard.sock")
     }
 
-    /// The folder that goes with it.
+    /// Returns the folder of the guard, which is removed on drop.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// What it has written to its log.
+    /// Returns the log of the guard.
     ///
     /// # Panics
-    /// If the file is gone.
+    /// If the file cannot be read.
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.join("log")).expect("the log is there")
     }
 
-    /// Another client.
+    /// Connects a client.
     ///
     /// # Panics
-    /// If it is not let in.
+    /// If the guard does not listen.
     pub fn connect(&self) -> GuardClient {
         GuardClient::new(UnixStream::connect(self.socket()).expect("it listens"))
     }
 
-    /// What it says of itself.
+    /// Returns the answer to `status`.
     ///
     /// # Panics
-    /// If it does not answer.
+    /// If the guard does not answer.
     pub fn status(&self) -> String {
         self.connect().request(r#"{"op":"status"}"#)
     }
 
-    /// Kills it, as nothing can be caught or tidied up.
+    /// Kills the guard with SIGKILL.
     ///
     /// # Panics
-    /// If that is not possible.
+    /// If the guard has ended before.
     pub fn kill(mut self) {
         self.child.kill().expect("it can be killed");
         self.child.wait().expect("it ends");
@@ -113,12 +113,12 @@ impl Drop for Guard {
     }
 }
 
-/// A conversation with a guard, line by line.
+/// A client of a guard or a watchdog. It speaks line by line.
 #[derive(Debug)]
 pub struct GuardClient(BufReader<UnixStream>);
 
 impl GuardClient {
-    /// With the guard at the other end.
+    /// Wraps a connected stream.
     ///
     /// # Panics
     /// If the stream is closed.
@@ -127,21 +127,21 @@ impl GuardClient {
         GuardClient(BufReader::new(stream))
     }
 
-    /// Says a line and hears the answer.
+    /// Sends a line and returns the answer.
     ///
     /// # Panics
-    /// If there is none.
+    /// If the connection ends without an answer.
     pub fn request(&mut self, line: &str) -> String {
         self.try_request(line).unwrap_or_else(|| panic!("process {}: no answer", process::id()))
     }
 
-    /// As [`GuardClient::request`]; `None` if the other side is gone.
+    /// Sends a line and returns the answer, or `None` if the connection has ended.
     pub fn try_request(&mut self, line: &str) -> Option<String> {
         self.0.get_mut().write_all(format!("{line}\n").as_bytes()).ok()?;
         self.read_line()
     }
 
-    /// The next line; `None` if the other side is gone.
+    /// Returns the next line, or `None` if the connection has ended.
     pub fn read_line(&mut self) -> Option<String> {
         let mut line = String::new();
         let len = self.0.read_line(&mut line).ok()?;
@@ -151,7 +151,7 @@ impl GuardClient {
     /// Sends bytes as they are.
     ///
     /// # Errors
-    /// The other side is gone.
+    /// The connection has ended.
     pub fn send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         self.0.get_mut().write_all(bytes)
     }

@@ -8,12 +8,12 @@ use nfguard_lab::Netns;
 
 use crate::nft::nft;
 
-/// A place on the way of a packet.
+/// A place on the path of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
-    /// Before any rule for packets that come in, and before connection tracking.
+    /// Before all rules for incoming packets, and before connection tracking.
     Arrived,
-    /// As `Arrived`, and noted by the destination: who was answered.
+    /// As `Arrived`, but with the destination address: the packet is an answer to this address.
     Answered,
     /// After all rules for packets to this host.
     LetIn,
@@ -31,7 +31,7 @@ const PLACES: [(Place, &str, i32, &str); 5] = [
     (Place::LetThrough, "forward", 500, "saddr"),
 ];
 
-/// Installs a table that accepts everything and remembers what came where.
+/// Installs a table that accepts all packets and records their addresses at each place.
 ///
 /// # Panics
 /// As [`nft()`].
@@ -54,7 +54,7 @@ pub fn install(netns: &Netns) {
     nft(netns, &(table + "}\n"));
 }
 
-/// The addresses of all packets that have come to a place so far.
+/// Returns the addresses of all packets that have reached a place.
 ///
 /// # Panics
 /// As [`nft()`].
@@ -63,7 +63,7 @@ pub fn seen(netns: &Netns, place: Place) -> BTreeSet<IpAddr> {
     counted.filter(|(at, _)| *at == place).map(|(_, address)| address).collect()
 }
 
-/// How many packets of each address have come to each place so far.
+/// Returns the number of packets of each address that have reached each place.
 ///
 /// # Panics
 /// As [`nft()`].

@@ -16,7 +16,7 @@ pub fn nft(netns: &Netns, script: &str) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// As [`nft()`], but its refusal is a result.
+/// Runs `nft` with a script and returns its output, also on failure.
 ///
 /// # Panics
 /// If nft is not installed.
@@ -36,7 +36,7 @@ pub fn try_nft(netns: &Netns, script: &str) -> Output {
     })
 }
 
-/// A table as nft lists it, without what is state: how long elements still live.
+/// Returns the nft listing of a table, without the remaining time of its elements.
 ///
 /// # Panics
 /// As [`nft()`].

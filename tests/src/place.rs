@@ -10,7 +10,7 @@ use nfguard_lab::{Netns, World};
 /// If this process may make none.
 #[must_use]
 pub fn netns() -> Netns {
-    made(Netns::new())
+    unwrap_namespace(Netns::new())
 }
 
 /// Makes a host and the internet.
@@ -19,7 +19,7 @@ pub fn netns() -> Netns {
 /// If this process may make no namespace.
 #[must_use]
 pub fn world() -> World {
-    made(World::new())
+    unwrap_namespace(World::new())
 }
 
 /// Makes a host with a container, and the internet.
@@ -28,9 +28,9 @@ pub fn world() -> World {
 /// If this process may make no namespace.
 #[must_use]
 pub fn world_with_container() -> World {
-    made(World::with_container())
+    unwrap_namespace(World::with_container())
 }
 
-fn made<T>(place: io::Result<T>) -> T {
+fn unwrap_namespace<T>(place: io::Result<T>) -> T {
     place.unwrap_or_else(|error| panic!("{error}\nrun me with `cargo xtask netns-test`"))
 }

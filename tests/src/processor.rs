@@ -2,11 +2,11 @@
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-/// Has everything that this thread and its children do happen on one processor: a packet that has
-/// come has then also gone. Of those there are, the one of this number, counted round.
+/// Binds this thread and its children to one processor. A packet that has arrived has then also passed
+/// all hooks. `number` selects the processor, modulo the count of processors.
 ///
 /// # Panics
-/// If the kernel does not let it.
+/// If the kernel refuses the binding.
 pub fn stay_on_one(number: usize) {
     let allowed = sched_getaffinity(None).expect("can be read");
     let all: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)).collect();

@@ -10,14 +10,14 @@ use std::{env, fs};
 
 use nfguard_lab::Netns;
 
-/// What a run of `nfguard` said.
+/// The outcome of a run of `nfguard`.
 #[derive(Debug)]
 pub struct Answer {
-    /// Its exit status; `None` if a signal ended it.
+    /// The exit status, or `None` if a signal has ended the program.
     pub status: Option<i32>,
-    /// Data.
+    /// The data on standard output.
     pub stdout: String,
-    /// Warnings and errors.
+    /// The warnings and errors on standard error.
     pub stderr: String,
 }
 
@@ -62,15 +62,15 @@ pub fn example(name: &str) -> Command {
     Command::new(path_in("NFGUARD_EXAMPLES").join(name))
 }
 
-/// How many things to do where it is the kernel's work that counts: a tenth on an emulated machine,
-/// whose kernel is some twenty times slower.
+/// Returns the number of repetitions where the kernel does the work. On an emulated machine the number
+/// is a tenth, because its kernel is some twenty times slower.
 #[must_use]
 pub fn many(count: u32) -> u32 {
     if env::var_os("NFGUARD_EMULATED").is_some() { count / 10 } else { count }
 }
 
-/// How long a test of many cases goes on. The test first makes the number of cases that its meaning
-/// needs, however long they take. The nightly run asks for more cases.
+/// Returns the time box of a test with many cases. The test first runs the number of cases that its
+/// meaning needs, however long they take. The nightly run asks for more cases.
 #[must_use]
 pub fn time_box() -> Duration {
     Duration::from_secs(if env::var_os("NFGUARD_THOROUGH").is_some() { 60 } else { 15 })
@@ -83,18 +83,18 @@ fn path_in(variable: &str) -> PathBuf {
     }
 }
 
-/// Runs `nfguard` to its end.
+/// Runs `nfguard` and returns its outcome.
 ///
 /// # Panics
-/// If it does not start.
+/// If the program does not start.
 pub fn nfguard<A: AsRef<OsStr> + Sync>(netns: &Netns, arguments: &[A]) -> Answer {
     netns.run(|| command(arguments).output().expect("nfguard starts").into())
 }
 
-/// Runs `nfguard` to its end, which must be exit status 0.
+/// Runs `nfguard`, which must succeed.
 ///
 /// # Panics
-/// If it does not start, or fails.
+/// If the program does not start, or fails.
 #[track_caller]
 pub fn succeed<A: AsRef<OsStr> + Sync + std::fmt::Debug>(netns: &Netns, arguments: &[A]) -> Answer {
     let answer = nfguard(netns, arguments);
@@ -102,24 +102,24 @@ pub fn succeed<A: AsRef<OsStr> + Sync + std::fmt::Debug>(netns: &Netns, argument
     answer
 }
 
-/// Runs `nfguard` to its end with this on its standard input.
+/// Runs `nfguard` with `input` on its standard input.
 ///
 /// # Panics
-/// If it does not start.
+/// If the program does not start.
 pub fn nfguard_fed<A: AsRef<OsStr> + Sync>(netns: &Netns, arguments: &[A], input: &str) -> Answer {
     feed(netns, command(arguments), input.as_bytes())
 }
 
-/// Runs a program to its end with this on its standard input.
+/// Runs a program with `input` on its standard input.
 ///
 /// # Panics
-/// If it does not start.
+/// If the program does not start.
 pub fn feed(netns: &Netns, mut run: Command, input: &[u8]) -> Answer {
     netns.run(|| {
         run.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = run.spawn().expect("it starts");
         let mut pipe = child.stdin.take().expect("a pipe");
-        // One that has read enough may be gone.
+        // A program that has read enough may have ended.
         let _ = pipe.write_all(input);
         drop(pipe);
         child.wait_with_output().expect("it ends").into()
@@ -153,7 +153,7 @@ impl TempFile {
         TempFile(path)
     }
 
-    /// Where it is.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.0
     }

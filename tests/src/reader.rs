@@ -9,25 +9,25 @@ use nix::unistd::Pid;
 
 use crate::program::command;
 
-/// `nfguard log`, which hears of every packet from now on.
+/// A running `nfguard log`, which receives every packet from its start on.
 #[derive(Debug)]
 pub struct Reader {
     child: Child,
-    /// `None` if it is closed, or goes elsewhere.
+    /// `None` if the output is closed or redirected.
     lines: Option<BufReader<ChildStdout>>,
     notes: BufReader<ChildStderr>,
 }
 
 impl Reader {
-    /// Starts one, and waits until it reads.
+    /// Starts a reader, and waits until it reads its NFLOG group.
     ///
     /// # Panics
-    /// If it does not come so far.
+    /// If the reader ends before.
     pub fn start(netns: &Netns, arguments: &[&str]) -> Reader {
         Reader::printing_to(netns, arguments, Stdio::piped())
     }
 
-    /// As [`Reader::start`], with its output elsewhere.
+    /// Starts a reader with its output redirected.
     ///
     /// # Panics
     /// As [`Reader::start`].
@@ -46,15 +46,15 @@ impl Reader {
         Reader { child, lines, notes }
     }
 
-    /// Sends it a signal.
+    /// Sends a signal to the reader.
     ///
     /// # Panics
-    /// If it has ended.
+    /// If the reader has ended.
     pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.child.id().cast_signed()), signal).expect("it runs");
     }
 
-    /// The next line that it prints.
+    /// Returns the next line of the output.
     ///
     /// # Panics
     /// If there is none.
@@ -68,15 +68,15 @@ impl Reader {
         line.trim_end().to_owned()
     }
 
-    /// Stops reading what it prints.
+    /// Closes the output of the reader.
     pub fn close(&mut self) {
         self.lines = None;
     }
 
-    /// The rest of what it prints and notes, once it has ended well.
+    /// Waits for a successful end, and returns the rest of standard output and standard error.
     ///
     /// # Panics
-    /// If it ends badly.
+    /// If the reader fails.
     pub fn end(mut self) -> (String, String) {
         let (mut rest, mut notes) = (String::new(), String::new());
         if let Some(mut lines) = self.lines.take() {

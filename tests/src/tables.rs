@@ -21,7 +21,7 @@ use KeyType::{IcmpType, Icmpv6Type, InetProto, InetService, Ipv4Addr, Ipv6Addr};
 
 const REG: Reg = Reg::FIRST;
 
-/// A table that a failed test prints as nft would.
+/// A table. A failed test prints it as nft would.
 #[derive(Clone)]
 pub struct AnyTable(pub Table);
 
@@ -31,7 +31,7 @@ impl fmt::Debug for AnyTable {
     }
 }
 
-/// Any table of this name and comment.
+/// Returns a strategy for tables with this name and comment.
 pub fn table(name: &'static str, comment: &'static str) -> impl Strategy<Value = AnyTable> {
     (vec(text(), 0..4), sets())
         .prop_flat_map(|(comments, sets)| {
@@ -97,7 +97,7 @@ fn base() -> impl Strategy<Value = Base> {
         .prop_map(|(hook, priority, policy)| Base { hook, priority, policy })
 }
 
-/// A part of a rule, and what the packet must be before it makes sense.
+/// A part of a rule, and the packet that it needs.
 #[derive(Clone, Debug)]
 struct Part {
     family: Option<u8>,
@@ -229,7 +229,7 @@ fn field(
     loaded(family, protocol, vec![load], key, sets)
 }
 
-/// What can be done with a value of this type, once `load` has put it into the register.
+/// Returns the expressions that can use a value of this type, after `load` has put it into the register.
 fn loaded(
     family: Option<u8>,
     protocol: Option<u8>,
@@ -443,7 +443,7 @@ fn statement() -> impl Strategy<Value = Part> {
     prop_oneof![limit, log].prop_map(|expr| plain(vec![expr]))
 }
 
-/// What a rule ends with, if it ends with anything.
+/// Returns the last expression of a rule, or none.
 fn last(chains: &[String]) -> impl Strategy<Value = Option<Part>> + use<> {
     let part = |expr: Expr| plain(vec![expr]);
     let mut ends = vec![
@@ -458,7 +458,7 @@ fn last(chains: &[String]) -> impl Strategy<Value = Option<Part>> + use<> {
     option::weighted(0.8, select(ends))
 }
 
-/// The names of a table's objects, each once.
+/// Returns the names of all objects of a table.
 pub fn names(table: &Table) -> BTreeSet<String> {
     let counters = table.counters.iter().map(|counter| &counter.name);
     let sets = table.sets.iter().map(|set| &set.name);

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use nfguard_lab::Netns;
 
-/// What the write-up on securing Traefik in Docker tells its readers to type.
+/// The commands of the write-up on securing Traefik in Docker.
 pub const WRITE_UP: [&str; 9] = [
     "default deny incoming",
     "default deny outgoing",
@@ -33,7 +33,7 @@ mount --bind $dir/ufw /etc/ufw
 mount --bind $dir/default /etc/default/ufw
 ";
 
-/// Gives these commands to a `ufw` that has just been installed, in this order, and enables it.
+/// Runs these commands on a freshly installed `ufw`, in this order, and enables it.
 ///
 /// # Panics
 /// If ufw is not installed, or refuses a command.
@@ -41,7 +41,7 @@ pub fn ufw(netns: &Netns, commands: &[&str]) {
     enabled_and(netns, "", commands, "");
 }
 
-/// As [`ufw()`], with this line at the end of its rules for packets that come in, of both families.
+/// Runs [`ufw()`] with this line at the end of its rules for incoming packets of both IP versions.
 ///
 /// # Panics
 /// As [`ufw()`].
@@ -50,7 +50,7 @@ pub fn ufw_with_rule(netns: &Netns, rule: &str, commands: &[&str]) {
     enabled_and(netns, &format!("sed -i '/^COMMIT/i {rule}' {rules}\n"), commands, "");
 }
 
-/// As [`ufw()`], and disables it again.
+/// Runs [`ufw()`] and disables `ufw` afterwards.
 ///
 /// # Panics
 /// As [`ufw()`].

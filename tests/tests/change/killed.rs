@@ -13,7 +13,7 @@ use nfguard_netlink::Table;
 use nfguard_tests::guard::GuardClient;
 use nfguard_tests::wait::{TIMEOUT, wait_until};
 
-use super::{BANNED, Place, SCANNER, calls, loaded_table, strace};
+use super::{BANNED, Place, SCANNER, loaded_table, read_calls, strace};
 
 /// The system calls that separate the steps.
 const CALLS: [&str; 8] =
@@ -22,15 +22,15 @@ const CALLS: [&str; 8] =
 /// A moment to kill the program: as it enters this system call for the n-th time.
 type Moment = (String, usize);
 
-/// The moments that matter, as a run that is not killed has them: each of these system calls, but of
-/// the messages to the kernel only those that change something and those that come after.
+/// Returns the moments of a complete run: each of these system calls. Of the messages to the kernel,
+/// only commits and the first message after a commit count.
 fn moments(place: &Place, run: impl FnOnce(&[String])) -> Vec<Moment> {
     let trace = place.path("trace");
     let file = trace.to_str().expect("UTF-8").to_owned();
     run(&["-o".to_owned(), file, "-e".to_owned(), format!("trace={}", CALLS.join(","))]);
     let (mut moments, mut counts) = (Vec::new(), std::collections::HashMap::new());
     let mut is_after_commit = false;
-    for (call, rest) in calls(&trace) {
+    for (call, rest) in read_calls(&trace) {
         let count = counts.entry(call.clone()).or_insert(0);
         *count += 1;
         let is_message = call == "sendto" || call == "sendmsg";
@@ -51,18 +51,18 @@ fn kill_at((call, count): &Moment) -> Vec<String> {
     ["-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &inject].map(str::to_owned).to_vec()
 }
 
-/// What came of the runs that were killed.
+/// Counts of the killed runs and their outcomes.
 #[derive(Debug, Default)]
-struct Seen {
+struct Outcomes {
     killed: u32,
     old: u32,
     new: u32,
 }
 
-impl Seen {
-    /// Looks at what is in force. `tables`: the old and the new one.
+impl Outcomes {
+    /// Asserts that one of `tables` (old, new) is in force, with every ban, and counts the outcome.
     #[track_caller]
-    fn look(&mut self, place: &Place, tables: [&Option<Table>; 2], at: &Moment) {
+    fn assert_state(&mut self, place: &Place, tables: [&Option<Table>; 2], at: &Moment) {
         let at = format!("killed at {at:?}");
         let table = place.table();
         let [old, new] = tables.map(|known| *known == table);
@@ -78,36 +78,36 @@ impl Seen {
         place.assert_banned(&[SCANNER, BANNED], &at);
     }
 
-    fn told(&self) {
+    fn assert_counts(&self) {
         assert!(self.killed >= 4 && self.old >= 1 && self.new >= 1, "{self:?}");
     }
 }
 
-/// Runs to its end, or until it is killed; whether it was.
-fn run(place: &Place, options: &[String], arguments: &[&str]) -> bool {
+/// Runs nfguard under strace. Reports whether it was killed.
+fn run_traced(place: &Place, options: &[String], arguments: &[&str]) -> bool {
     let output = place.netns.run(|| strace(place, options, arguments).output());
     let output = output.expect("strace is installed");
-    // strace ends as what it traces does.
+    // strace ends as the traced program does.
     let is_killed = output.status.signal() == Some(9);
     assert!(is_killed || output.status.success(), "{arguments:?}: {output:?}");
     is_killed
 }
 
-/// Kills a verb that changes the policy from A at each of its moments.
+/// Runs a verb that changes policy A, and kills it at each of its moments.
 fn kill_everywhere(arguments: &[&str], new: &Option<Table>) {
     let old = loaded_table("{}/a.json");
     let place = Place::new();
     place.prepare("{}/a.json");
-    let moments = moments(&place, |options| assert!(!run(&place, options, arguments)));
-    let mut seen = Seen::default();
+    let moments = moments(&place, |options| assert!(!run_traced(&place, options, arguments)));
+    let mut outcomes = Outcomes::default();
     for moment in &moments {
         place.nfguard(&["rollback"]);
         place.prepare("{}/a.json");
-        if run(&place, &kill_at(moment), arguments) {
-            seen.look(&place, [&old, new], moment);
+        if run_traced(&place, &kill_at(moment), arguments) {
+            outcomes.assert_state(&place, [&old, new], moment);
         }
     }
-    seen.told();
+    outcomes.assert_counts();
 }
 
 #[test]
@@ -131,16 +131,16 @@ fn an_unconfirmed_load_that_is_killed_anywhere_is_rolled_back_with_every_ban() {
     let place = Place::new();
     place.prepare("{}/a.json");
     let arguments = ["load", "{}/b.json", "--confirm", "10m"];
-    let moments = moments(&place, |options| assert!(!run(&place, options, &arguments)));
+    let moments = moments(&place, |options| assert!(!run_traced(&place, options, &arguments)));
     let mut killed = 0;
     for moment in &moments {
         place.nfguard(&["rollback"]);
         place.prepare("{}/a.json");
-        if !run(&place, &kill_at(moment), &arguments) {
+        if !run_traced(&place, &kill_at(moment), &arguments) {
             continue;
         }
         killed += 1;
-        // Before it was armed nothing was changed; from then on the time counts.
+        // Before the watchdog was armed, nothing was changed. From then on its time runs.
         wait_until("no load is being done", || {
             let answer = place.nfguard(&["rollback"]);
             !answer.stderr.contains("ask again")
@@ -163,8 +163,8 @@ fn a_rollback_that_is_killed_between_any_two_steps_leaves_old_or_new_rules_and_e
     let [a, b] = ["{}/a.json", "{}/b.json"].map(loaded_table);
     let place = Place::new();
     place.prepare("{}/b.json");
-    // From A, which bans scans, back to B, which does not.
-    let go_back = |options: &[String]| {
+    // The rollback goes from A, which bans scans, to B, which does not.
+    let roll_back = |options: &[String]| {
         place.succeed(&["load", "{}/b.json"]);
         let mut watchdog = start(&place, options, &["watchdog"]);
         wait_until("the watchdog listens", || {
@@ -177,23 +177,23 @@ fn a_rollback_that_is_killed_between_any_two_steps_leaves_old_or_new_rules_and_e
             let add = "add element inet nfguard scan/banned/v4";
             nfguard_tests::nft::nft(&place.netns, &format!("{add} {{ {SCANNER} timeout 1h }}\n"));
         }
-        // `nfguard rollback` would go on by the history where the watchdog is killed.
+        // `nfguard rollback` would use the history after the watchdog is killed.
         let _ = place.netns.run(ask_for_rollback);
-        // One that was killed while it was armed has left the place to another.
+        // A watchdog that was killed while it was armed has left its name to another one.
         place.nfguard(&["confirm"]);
         watchdog.wait().expect("it ends").signal() == Some(9)
     };
-    let moments = moments(&place, |options| assert!(!go_back(options)));
-    let mut seen = Seen::default();
+    let moments = moments(&place, |options| assert!(!roll_back(options)));
+    let mut outcomes = Outcomes::default();
     for moment in &moments {
-        if go_back(&kill_at(moment)) {
-            seen.look(&place, [&a, &b], moment);
+        if roll_back(&kill_at(moment)) {
+            outcomes.assert_state(&place, [&a, &b], moment);
         }
     }
-    seen.told();
+    outcomes.assert_counts();
 }
 
-/// Asks the watchdog, and waits until it has answered or ended.
+/// Asks the watchdog for a rollback, and waits until it has answered or ended.
 fn ask_for_rollback() -> io::Result<()> {
     let name = SocketAddr::from_abstract_name("nfguard/watchdog")?;
     let mut watchdog = UnixStream::connect_addr(&name)?;
@@ -216,14 +216,14 @@ fn a_guard_that_is_killed_while_it_starts_leaves_old_or_new_rules_and_every_ban(
     let [a, b] = ["{}/a.json", "{}/b.json"].map(loaded_table);
     let place = Place::new();
     let arguments = ["guard", "--socket", "{}/guard.sock", "{}/b.json"];
-    // Until it answers, or is killed.
+    // Starts a guard, and reports whether it was killed before it answered.
     let start_guard = |options: &[String]| {
         place.prepare("{}/a.json");
         let mut guard = start(&place, options, &arguments);
         let deadline = Instant::now() + TIMEOUT;
         while !has_ended(&mut guard) {
-            if answers(&place) {
-                // The guard itself: strace only looks on.
+            if guard_answers(&place) {
+                // This kills the guard itself, and strace ends with it.
                 end_traced(&guard);
                 guard.wait().expect("it ends");
                 return false;
@@ -234,21 +234,21 @@ fn a_guard_that_is_killed_while_it_starts_leaves_old_or_new_rules_and_every_ban(
         true
     };
     let moments = moments(&place, |options| assert!(!start_guard(options)));
-    let mut seen = Seen::default();
+    let mut outcomes = Outcomes::default();
     for moment in &moments {
         if start_guard(&kill_at(moment)) {
-            seen.look(&place, [&a, &b], moment);
+            outcomes.assert_state(&place, [&a, &b], moment);
         }
     }
-    seen.told();
+    outcomes.assert_counts();
 }
 
-fn answers(place: &Place) -> bool {
+fn guard_answers(place: &Place) -> bool {
     UnixStream::connect(place.path("guard.sock"))
         .is_ok_and(|stream| GuardClient::new(stream).try_request(r#"{"op":"status"}"#).is_some())
 }
 
-/// Kills what strace traces, and with it strace.
+/// Kills the traced program, and with it strace.
 fn end_traced(strace: &Child) {
     let children = format!("/proc/{0}/task/{0}/children", strace.id());
     let children = std::fs::read_to_string(children).unwrap_or_default();

@@ -17,10 +17,10 @@ use nfguard_tests::place::netns;
 use nfguard_tests::program::{Answer, command};
 use tempfile::TempDir;
 
-/// Has rules that ban scans.
+/// A policy that bans scans.
 const A: &str = r#"{ "version": 1, "scan": {}, "never_ban": ["192.0.2.7"], "rules": [
     { "name": "ssh", "action": "allow", "port": 22 } ] }"#;
-/// Has none.
+/// A policy that does not ban scans.
 const B: &str = r#"{ "version": 1, "rules": [
     { "name": "ssh", "action": "allow", "port": 22 },
     { "name": "web", "action": "allow", "port": 80 } ] }"#;
@@ -48,14 +48,14 @@ impl Place {
         self.folder.path().join(name)
     }
 
-    fn words(&self, arguments: &[&str]) -> Vec<String> {
+    fn expand_folder(&self, arguments: &[&str]) -> Vec<String> {
         let place = self.folder.path().to_str().expect("UTF-8");
         arguments.iter().map(|argument| argument.replace("{}", place)).collect()
     }
 
     fn nfguard(&self, arguments: &[&str]) -> Answer {
         self.netns.run(|| {
-            let mut command = command(&self.words(arguments));
+            let mut command = command(&self.expand_folder(arguments));
             command.env("NFGUARD_STATE_DIR", self.path("state"));
             command.output().expect("nfguard starts").into()
         })
@@ -68,7 +68,7 @@ impl Place {
         answer
     }
 
-    /// Loads a policy, and bans two addresses, of which the kernel bans one where it can.
+    /// Loads a policy and bans an address. With policy A, the kernel bans a second address.
     fn prepare(&self, policy: &str) {
         self.succeed(&["load", policy]);
         self.succeed(&["ban", "--for", "1h", BANNED]);
@@ -78,7 +78,7 @@ impl Place {
         }
     }
 
-    /// The policy's table as the kernel holds it, without what rules have added to its sets.
+    /// Returns the policy table of the kernel, without the elements that rules have added.
     fn table(&self) -> Option<Table> {
         let read = || Nft::open().and_then(|mut nft| nft.table(nfguard_policy::TABLE));
         let loaded = self.netns.run(read).expect("the kernel tells").loaded;
@@ -101,10 +101,10 @@ fn loaded_table(policy: &str) -> Option<Table> {
     place.table()
 }
 
-/// `strace` with these options, of `nfguard` with these arguments. Only the first thread is traced,
-/// so a process that it starts goes its own way.
+/// Returns the command of `strace` with these options for `nfguard` with these arguments. strace
+/// follows no child process.
 fn strace(place: &Place, options: &[String], arguments: &[&str]) -> std::process::Command {
-    let nfguard = command(&place.words(arguments));
+    let nfguard = command(&place.expand_folder(arguments));
     let mut strace = std::process::Command::new("strace");
     strace.args(["-qq", "-s", "64"]).args(options).arg("--");
     strace.arg(nfguard.get_program()).args(nfguard.get_args());
@@ -113,8 +113,8 @@ fn strace(place: &Place, options: &[String], arguments: &[&str]) -> std::process
     strace
 }
 
-/// The lines of a trace: name of the system call, and the rest.
-fn calls(trace: &Path) -> Vec<(String, String)> {
+/// Returns the system calls of a trace: the name and the rest of the line.
+fn read_calls(trace: &Path) -> Vec<(String, String)> {
     let text = fs::read_to_string(trace).expect("strace has written it");
     let call = |line: &str| {
         let (name, rest) = line.split_once('(')?;

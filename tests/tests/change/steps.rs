@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Place, calls, strace};
+use super::{Place, read_calls, strace};
 
 #[test]
 fn a_load_reads_each_ancestor_once_and_talks_to_the_kernel_over_few_sockets() {
@@ -21,7 +21,7 @@ fn a_load_reads_each_ancestor_once_and_talks_to_the_kernel_over_few_sockets() {
     assert!(output.status.success(), "{output:?}");
     let mut environments = BTreeMap::<String, u32>::new();
     let mut netlink = 0;
-    for (name, rest) in calls(&trace) {
+    for (name, rest) in read_calls(&trace) {
         if name == "socket" && rest.contains("NETLINK_NETFILTER") {
             netlink += 1;
         }

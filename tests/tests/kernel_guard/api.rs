@@ -144,11 +144,11 @@ fn a_thousand_clients_at_once_do_no_harm() {
         let clients = (0..100).map(|client| {
             let guard = &guard;
             scope.spawn(move || {
-                let mut client = guard.connect();
+                let mut connection = guard.connect();
                 let mut took = Vec::new();
                 for ban in 0..20 {
                     let since = Instant::now();
-                    let answer = client.request(&format!(
+                    let answer = connection.request(&format!(
                         r#"{{"op":"ban","target":"10.1.{client}.{ban}","for":"1h"}}"#
                     ));
                     assert_eq!(json(&answer)["did"], "added");
