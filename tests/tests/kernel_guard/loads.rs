@@ -81,7 +81,7 @@ fn a_killed_guard_leaves_the_rules_and_the_next_guard_adopts_them() {
     wait_until("all is as it was", &next, || policy(&netns) == meant && banned(&netns).len() == 1);
     let second = nfguard(&netns, &["guard", "--socket", "/nowhere/at-all"]);
     assert_eq!(second.status, Some(3), "{second:?}");
-    assert!(second.stderr.contains("another one runs"), "{second:?}");
+    assert!(second.stderr.contains("another guard runs"), "{second:?}");
 }
 
 #[test]
