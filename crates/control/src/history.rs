@@ -98,7 +98,15 @@ impl LoadRecord {
 
 /// Returns the last load before the one in force that made other rules. A rollback discards the loads
 /// after it: two rollbacks go back by two loads.
-pub fn previous(entries: &[LoadRecord]) -> Option<&LoadRecord> {
+///
+/// `in_force` is the digest of the table that the kernel holds. A load that was killed after it was
+/// written down, and before the kernel had it, is a record without rules in force. Such records stand
+/// at the end, and do not count.
+pub fn previous<'e>(entries: &'e [LoadRecord], in_force: Option<&str>) -> Option<&'e LoadRecord> {
+    let last = in_force.and_then(|digest| {
+        entries.iter().rposition(|entry| entry.holds() && entry.table == digest)
+    });
+    let entries = last.and_then(|last| entries.get(..=last)).unwrap_or(entries);
     let mut loads: Vec<&LoadRecord> = Vec::new();
     for entry in entries.iter().filter(|entry| entry.holds()) {
         match loads.iter().position(|load| Some(load.number) == entry.of) {
@@ -353,7 +361,7 @@ mod tests {
         let load = |number| entry(number, Some("{}"), None, LoadOutcome::Loaded);
         let mut all = vec![load(1), load(2), load(3)];
         all.push(entry(4, Some("{}"), None, LoadOutcome::RolledBack));
-        let back = |all: &[LoadRecord]| previous(all).map(|entry| entry.number);
+        let back = |all: &[LoadRecord]| previous(all, None).map(|entry| entry.number);
         assert_eq!(back(&all), Some(2), "3 is in force");
         all.push(entry(5, Some("{}"), Some(2), LoadOutcome::Loaded));
         assert_eq!(back(&all), Some(1));
@@ -368,5 +376,32 @@ mod tests {
         again.table = "9".to_owned();
         all.push(again);
         assert_eq!(back(&all), Some(7), "10 has restored what another program had changed of 9");
+    }
+
+    #[test]
+    fn a_load_that_was_killed_before_its_commit_is_not_what_a_rollback_leaves() {
+        let load = |number: u64, of: Option<u64>| {
+            let table = of.unwrap_or(number).to_string();
+            let mut entry = LoadRecord::new("a.json", Some("{}"), table, None);
+            (entry.number, entry.of) = (number, of);
+            entry
+        };
+        let back = |all: &[LoadRecord], in_force: Option<&str>| {
+            previous(all, in_force).map(|entry| entry.number)
+        };
+        let mut all = vec![load(1, None), load(2, None), load(3, None)];
+        assert_eq!(back(&all, Some("3")), Some(2));
+        assert_eq!(back(&all, Some("2")), Some(1), "3 was killed");
+        all.push(load(4, Some(1)));
+        assert_eq!(back(&all, Some("3")), Some(2), "the rollback to 1 was killed");
+        let mut unload = LoadRecord::new("", None, String::new(), None);
+        unload.number = 5;
+        all.push(unload);
+        assert_eq!(back(&all, Some("3")), Some(2), "so was the unload");
+        assert_eq!(
+            back(&all, Some("of another state folder")),
+            Some(1),
+            "as if the kernel told nothing"
+        );
     }
 }

@@ -6,8 +6,11 @@ use nfguard_control::digest;
 use nfguard_control::history::previous;
 use nfguard_control::policy_file::PolicyFile;
 use nfguard_control::rollback;
+use nfguard_control::table::ours;
+use nfguard_netlink::Nft;
 use serde_json::json;
 
+use crate::output::failure::Failure;
 use crate::output::{self, Answer, Done};
 
 pub(crate) fn rollback(
@@ -27,7 +30,7 @@ pub(crate) fn rollback(
     let loads = context.history.entries();
     let found = match number {
         Some(number) => loads.iter().find(|load| load.number == number),
-        None => previous(&loads),
+        None => previous(&loads, digest_in_force()?.as_deref()),
     };
     let Some((load, text)) = found.and_then(|it| Some((it, it.policy.clone()?))) else {
         let why = match number {
@@ -54,4 +57,11 @@ pub(crate) fn rollback(
     let loaded = change::load(&file, Some(load.of.unwrap_or(load.number)), caution, context)?;
     output::loads::print(&file, &loaded, as_json);
     Ok(Answer::Yes)
+}
+
+/// Returns the digest in the table that the kernel holds; `None` if it holds none.
+fn digest_in_force() -> Result<Option<String>, Failure> {
+    let held = nfguard_netlink::read_own_table(&mut Nft::open()?, &ours())?.loaded;
+    let digest = held.as_ref().and_then(|held| digest::digest_when_loaded(&held.table));
+    Ok(digest.map(str::to_owned))
 }
