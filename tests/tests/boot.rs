@@ -57,7 +57,7 @@ impl Disk {
         self.run(netns, &["boot", &self.path("policy.json")])
     }
 
-    /// Bans an address and goes down.
+    /// Bans an address, saves the bans, and shuts the machine down.
     fn ban_and_save(&self, who: &str) {
         let before = netns();
         self.succeed(&before, &["ban", who, "--for", "1h"]);
@@ -80,7 +80,7 @@ fn any(port: u16) -> SocketAddr {
     SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port)
 }
 
-/// A program that listens, and counts what gets to it.
+/// A listening socket, which records the senders of its packets.
 struct Listener(UdpSocket);
 
 impl Listener {
@@ -98,9 +98,9 @@ impl Listener {
             .collect()
     }
 
-    /// Waits until the client has got through, and says whether only he did.
+    /// Waits for packets of the client, and asserts that no other sender passes.
     #[track_caller]
-    fn hears_only_the_client(&self) {
+    fn assert_hears_only_the_client(&self) {
         let client: IpAddr = CLIENT.parse().expect("an address");
         let (deadline, mut heard) = (Instant::now() + TIMEOUT, 0);
         while heard < 20 {
@@ -113,7 +113,7 @@ impl Listener {
     }
 
     #[track_caller]
-    fn hears_the_attacker(&self) {
+    fn wait_for_the_attacker(&self) {
         let deadline = Instant::now() + TIMEOUT;
         while !self.senders().iter().any(|sender| sender.to_string() == ATTACKER) {
             assert!(Instant::now() < deadline, "nothing comes from {ATTACKER}");
@@ -122,8 +122,8 @@ impl Listener {
     }
 }
 
-/// Both send to these ports of the host all the time, as soon as there is a way to it.
-fn chatter(internet: &Netns, stop: &AtomicBool, ports: &[u16]) {
+/// Sends from attacker and client to these ports of the host, until `stop` is set.
+fn send_constantly(internet: &Netns, stop: &AtomicBool, ports: &[u16]) {
     let bind = |from: &str| {
         let from = SocketAddr::new(from.parse().expect("an address"), 0);
         internet.run(|| UdpSocket::bind(from)).expect("an address of the internet's")
@@ -132,14 +132,14 @@ fn chatter(internet: &Netns, stop: &AtomicBool, ports: &[u16]) {
     while !stop.load(Ordering::Relaxed) {
         for (sender, port) in senders.iter().flat_map(|from| ports.iter().map(move |to| (from, to)))
         {
-            // There may be no way yet.
+            // The host may have no route yet.
             let _ = sender.send_to(b"hello", (World::HOST_V4, *port));
         }
         thread::sleep(Duration::from_millis(1));
     }
 }
 
-/// Stops the chatter however the test ends.
+/// Stops the senders, also when the test panics.
 struct Stop<'a>(&'a AtomicBool);
 
 impl Drop for Stop<'_> {
@@ -161,9 +161,9 @@ fn policy_and_bans_hold_from_the_first_packet_of_a_boot() {
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         let _stop = Stop(&stop);
-        scope.spawn(|| chatter(&internet, &stop, &[9, 443, 8080]));
+        scope.spawn(|| send_constantly(&internet, &stop, &[9, 443, 8080]));
 
-        // No interface but loopback, no route.
+        // The host has no interface but loopback, and no route.
         let answer = disk.boot(&host);
         assert_eq!((answer.status, answer.stderr.as_str()), (Some(0), ""), "{answer:?}");
         assert_eq!(bans(&host), [ATTACKER]);
@@ -172,9 +172,9 @@ fn policy_and_bans_hold_from_the_first_packet_of_a_boot() {
         internet.address("eth0", World::INTERNET_V4, 24).expect("an address");
         host.address("eth0", World::HOST_V4, 24).expect("an address");
         host.route(Ipv4Addr::UNSPECIFIED.into(), 0, World::INTERNET_V4).expect("a route");
-        allowed.hears_only_the_client();
+        allowed.assert_hears_only_the_client();
 
-        // Docker comes: a bridge, a container, and a port that is published.
+        // Docker starts: a bridge, a container, and a published port.
         let container = netns();
         host.bridge("docker0").expect("a bridge");
         host.address("docker0", [172, 17, 0, 1].into(), 16).expect("an address");
@@ -189,18 +189,18 @@ fn policy_and_bans_hold_from_the_first_packet_of_a_boot() {
             "table ip docker { chain published { type nat hook prerouting priority -100;
                 fib daddr type local udp dport 8080 dnat to 172.17.0.2:80; }; }\n",
         );
-        allowed.hears_only_the_client();
+        allowed.assert_hears_only_the_client();
         for (name, listener) in [("denied", &denied), ("published", &published), ("inner", &inner)]
         {
             assert_eq!(listener.senders(), [] as [IpAddr; 0], "{name} hears a packet");
         }
 
-        // All of it would have got through.
+        // The control: without rules, all packets pass.
         disk.succeed(&host, &["unload", "--all"]);
         for listener in [&denied, &allowed] {
-            listener.hears_the_attacker();
+            listener.wait_for_the_attacker();
         }
-        // A flow that was seen before goes on to where it went.
+        // A known flow keeps its destination.
         let fresh = || {
             let from = SocketAddr::new(ATTACKER.parse().expect("an address"), 0);
             let socket = internet.run(|| UdpSocket::bind(from)).expect("an address");
@@ -266,19 +266,19 @@ fn an_unconfirmed_policy_does_not_come_back_at_the_next_boot() {
     disk.load(&before, &["--confirm", "10m"]);
     assert!(ruleset(&before).contains("\"other\""));
 
-    // The machine was switched off while it waited.
+    // The machine was switched off while the load waited.
     let host = netns();
     let answer = disk.boot(&host);
     assert_eq!(answer.status, Some(1), "{answer:?}");
     assert!(answer.stderr.contains("never confirmed"), "{answer:?}");
     assert!(ruleset(&host).contains("\"web\"") && !ruleset(&host).contains("\"other\""));
 
-    // An operator who sees the risk takes it all the same.
+    // The operator accepts the risk.
     disk.load(&host, &[]);
     let next = netns();
     assert_eq!(disk.boot(&next).status, Some(0));
     assert!(ruleset(&next).contains("\"other\""));
-    // A machine that was switched off has no load that waits.
+    // After a switch-off, no load waits.
     assert_eq!(disk.run(&before, &["confirm"]).status, Some(0));
 }
 
@@ -351,7 +351,7 @@ fn unreadable_saved_bans_are_set_aside_and_the_policy_holds() {
     }
 }
 
-/// As `systemctl restart` does, once the policy remembers more.
+/// Does what `systemctl restart` does after the policy gets larger sets.
 #[test]
 fn a_ban_for_a_scan_survives_the_boot_of_another_policy() {
     let world = World::new().expect("run me with `cargo xtask netns-test`");

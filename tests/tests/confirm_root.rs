@@ -13,12 +13,12 @@ use rustix::thread::set_thread_res_uid;
 const POLICY: &str =
     r#"{ "version": 1, "rules": [{ "name": "ssh", "action": "allow", "port": 22 }] }"#;
 
-fn name() -> SocketAddr {
+fn watchdog_name() -> SocketAddr {
     SocketAddr::from_abstract_name("nfguard/watchdog").expect("a name")
 }
 
 /// Runs as another user, on a thread of its own in the namespace.
-fn as_stranger<T: Send>(netns: &Netns, work: impl FnOnce() -> T + Send) -> T {
+fn run_as_other_user<T: Send>(netns: &Netns, work: impl FnOnce() -> T + Send) -> T {
     netns.run(|| {
         let stranger = Uid::from_raw(65534);
         set_thread_res_uid(stranger, stranger, stranger).expect("root may");
@@ -35,7 +35,8 @@ fn a_false_watchdog_is_named_and_nothing_is_loaded() {
     let netns = netns();
     let policy = TempFile::new("policy.json", POLICY);
     let path = policy.path().to_str().expect("plain letters");
-    let pretender = as_stranger(&netns, || UnixListener::bind_addr(&name()).expect("binds"));
+    let pretender =
+        run_as_other_user(&netns, || UnixListener::bind_addr(&watchdog_name()).expect("binds"));
     for arguments in [&["load", path, "--confirm", "10m"][..], &["confirm"], &["rollback"]] {
         let refused = nfguard(&netns, arguments);
         assert_eq!(refused.status, Some(3), "{refused:?}");
@@ -55,7 +56,7 @@ fn a_false_guard_is_named_and_blocks_no_load() {
     let policy = TempFile::new("policy.json", POLICY);
     let path = policy.path().to_str().expect("plain letters");
     let name = SocketAddr::from_abstract_name("nfguard/guard").expect("a name");
-    let _pretender = as_stranger(&netns, || UnixListener::bind_addr(&name).expect("binds"));
+    let _pretender = run_as_other_user(&netns, || UnixListener::bind_addr(&name).expect("binds"));
     for (arguments, loaded) in [(&["load", path][..], true), (&["unload"], false)] {
         let done = nfguard(&netns, arguments);
         assert_eq!(done.status, Some(0), "{done:?}");
@@ -84,8 +85,8 @@ fn another_user_can_neither_confirm_nor_roll_back_nor_block_the_watchdog() {
         "{\"op\":\"time_left\"}",
     ];
     for word in lines {
-        let mut stream = as_stranger(&netns, || {
-            let mut stream = UnixStream::connect_addr(&name()).expect("anybody may");
+        let mut stream = run_as_other_user(&netns, || {
+            let mut stream = UnixStream::connect_addr(&watchdog_name()).expect("anybody may");
             let _ = stream.write_all(word.as_bytes());
             stream
         });

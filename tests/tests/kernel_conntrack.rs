@@ -11,7 +11,8 @@ use nfguard_tests::place::world_with_container;
 use nfguard_tests::wait::TIMEOUT;
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
-/// Two peers, with the same interface identifier so that no less than the whole is compared.
+/// Two peers. They have the same interface identifier, so that only a comparison of the whole address tells
+/// them apart.
 const ATTACKER: [IpAddr; 2] = peer(66);
 const VISITOR: [IpAddr; 2] = peer(67);
 
@@ -20,7 +21,7 @@ const fn peer(number: u8) -> [IpAddr; 2] {
     [IpAddr::V4(Ipv4Addr::new(203, 0, 113, number)), IpAddr::V6(v6)]
 }
 
-/// The host publishes a port of its container.
+/// A NAT table that publishes a port of the container.
 const PUBLISHES: &str = "table inet other {
     chain publishes {
         type nat hook prerouting priority dstnat
@@ -29,7 +30,7 @@ const PUBLISHES: &str = "table inet other {
     }
 }\n";
 
-/// Without a rule that asks for it nothing is tracked.
+/// A table that makes the kernel track connections.
 const TRACKS: &str = "table inet other {
     chain tracks { type filter hook input priority 0; ct state new accept; }
 }\n";
@@ -38,7 +39,7 @@ fn kernel(netns: &Netns) -> Nft {
     netns.run(|| Nft::open().expect("netlink is there"))
 }
 
-fn of(peer: [IpAddr; 2]) -> impl Fn(&Connection) -> bool {
+fn is_of(peer: [IpAddr; 2]) -> impl Fn(&Connection) -> bool {
     move |connection| connection.senders().iter().any(|sender| peer.contains(sender))
 }
 
@@ -61,8 +62,8 @@ fn open(from: &Netns, source: Option<IpAddr>, to: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Whether what is sent comes back.
-fn lives(stream: &mut TcpStream) -> bool {
+/// Reports whether the stream still echoes.
+fn is_alive(stream: &mut TcpStream) -> bool {
     let mut answer = [0; 4];
     stream.write_all(b"ping").is_ok() && stream.read_exact(&mut answer).is_ok()
 }
@@ -107,13 +108,13 @@ fn all_connections_of_one_peer_are_deleted_and_no_others() {
         assert_eq!(connection.reply.source_port, 80, "as the container answers");
     }
 
-    assert_eq!(kernel.forget_connections(of(ATTACKER)).expect("forgotten"), 6);
+    assert_eq!(kernel.forget_connections(is_of(ATTACKER)).expect("forgotten"), 6);
     assert_eq!(sorted(kernel.connections(is_tcp).expect("a list")), {
-        let others = before.into_iter().filter(|connection| !of(ATTACKER)(connection));
+        let others = before.into_iter().filter(|connection| !is_of(ATTACKER)(connection));
         sorted(others.collect())
     });
-    assert!(visitors.iter_mut().all(lives));
-    assert_eq!(kernel.forget_connections(of(ATTACKER)).expect("none is left"), 0);
+    assert!(visitors.iter_mut().all(is_alive));
+    assert_eq!(kernel.forget_connections(is_of(ATTACKER)).expect("none is left"), 0);
 }
 
 fn sorted(mut connections: Vec<Connection>) -> Vec<Connection> {
@@ -123,7 +124,7 @@ fn sorted(mut connections: Vec<Connection>) -> Vec<Connection> {
 
 #[test]
 fn thousands_of_connections_are_listed_and_half_of_them_deleted() {
-    // A virtual machine of a gigabyte tracks no more than 8192.
+    // A virtual machine with one gigabyte of memory tracks at most 8192 connections.
     const EACH: u16 = 3000;
     let world = world_with_container();
     nft(&world.host, TRACKS);
@@ -180,9 +181,9 @@ fn a_connection_in_a_zone_of_its_own_is_deleted_there() {
         while kernel.connections(is_udp).expect("a list").len() < 2 {
             assert!(Instant::now() < deadline, "{zone}: not all packets came");
         }
-        assert_eq!(kernel.forget_connections(of(ATTACKER)).expect("forgotten"), 1, "{zone}");
+        assert_eq!(kernel.forget_connections(is_of(ATTACKER)).expect("forgotten"), 1, "{zone}");
         let left = kernel.connections(is_udp).expect("a list");
-        assert!(left.iter().all(of(VISITOR)) && left.len() == 1, "{zone}: {left:#?}");
+        assert!(left.iter().all(is_of(VISITOR)) && left.len() == 1, "{zone}: {left:#?}");
     }
 }
 
@@ -232,9 +233,9 @@ fn an_untracked_connection_continues_after_its_entry_is_created() {
                 }}\n"
             ),
         );
-        assert!(lives(&mut told));
+        assert!(is_alive(&mut told));
         untold.set_read_timeout(Some(Duration::from_secs(1))).expect("a timeout");
-        assert!(!lives(&mut untold));
+        assert!(!is_alive(&mut untold));
         let known = kernel.connections(|it| it.original == flow).expect("a list");
         assert_eq!(known.len(), 1);
         nft(host, &format!("delete table inet {rules}\n"));

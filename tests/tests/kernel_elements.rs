@@ -25,7 +25,7 @@ fn elements(numbers: impl IntoIterator<Item = u32>) -> Vec<Element> {
     numbers.into_iter().map(element).collect()
 }
 
-/// A table with an empty set `s`.
+/// Loads a table with an empty set `s`.
 fn with_set(netns: &Netns) -> Nft {
     let mut kernel = kernel(netns);
     let set = Set {
@@ -76,7 +76,7 @@ fn the_count_of_a_set_is_the_number_of_added_elements_and_zero_when_absent() {
     let mut kernel = with_set(&netns);
     for count in [0, 1, 4_000, 12_000] {
         commit(&mut kernel, Op::FlushElements("s".to_owned())).expect("emptied");
-        // Not more than a plain user's socket sends at once.
+        // At most as much as the socket of a plain user sends at once.
         for first in (0..count).step_by(4_000) {
             create(&mut kernel, first..count.min(first + 4_000)).expect("created");
         }

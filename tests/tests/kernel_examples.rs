@@ -72,7 +72,7 @@ fn ban_one_says_why_it_does_not_ban_the_gateway() {
     assert!(refused.stderr.contains("this host's gateway"), "{refused:?}");
 }
 
-/// As Traefik writes it.
+/// Returns a line of the access log of Traefik.
 fn request(client: &str, user: &str, status: u16) -> String {
     format!(
         "{client} - {user} [24/Nov/2026:13:55:36 +0000] \"GET /private HTTP/1.1\" {status} 17 \
@@ -86,9 +86,9 @@ fn access_log_bans_only_addresses_that_fail_five_times() {
     let mut log = b"not of a log\n\xff\xfe - - [] \"GET /\xff HTTP/1.1\" 401 0\n\n".to_vec();
     for number in 0..5 {
         log.extend(request("203.0.113.66", "-", 401).bytes());
-        // A client that hides the status behind a user name of its own.
+        // A client tries to hide the status behind a user name.
         log.extend(request("203.0.113.69", "x\" 200 1 \"", 401).bytes());
-        // Each time another address of one network.
+        // Each request comes from another address of one network.
         log.extend(request(&format!("2001:db8:66:0:{number}::1"), "-", 401).bytes());
         log.extend(request("203.0.113.67", "anna", 200).bytes());
         log.extend(request("198.51.100.1", "-", 401).bytes());
@@ -97,7 +97,7 @@ fn access_log_bans_only_addresses_that_fail_five_times() {
             log.extend(request("2001:db8:68::1", "-", 401).bytes());
         }
     }
-    // Without a line's end, as where a file was cut off.
+    // A line without its end, as in a cut file.
     log.extend(b"203.0.113.68 - - [24/Nov/2026:13:55:36 +0000] \"GE");
     let run = feed(&stage.world.host, example("access_log"), &log);
     assert_eq!(run.status, Some(0), "{run:?}");
@@ -111,6 +111,6 @@ fn access_log_bans_only_addresses_that_fail_five_times() {
     for client in ["203.0.113.67", "203.0.113.68", "2001:db8:68::1", "2001:db8:66:1::1"] {
         stage.passes(client);
     }
-    // The gateway.
+    // The address of the gateway.
     stage.passes("198.51.100.1");
 }

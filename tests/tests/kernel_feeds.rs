@@ -18,7 +18,7 @@ const DROP_JSON: &str = include_str!("../fixtures/feeds/drop.json");
 const PLAIN: &str = include_str!("../fixtures/feeds/plain.txt");
 const TRAEFIK: &str = include_str!("../../policies/traefik.json");
 
-/// What documentation addresses cannot be: they are reserved, and no feed may drop them.
+/// Public addresses. Feeds drop no documentation addresses, because those are reserved.
 const LISTED: &str = "45.9.20.66";
 const LISTED_V6: &str = "2a0e:b107::66";
 const UNLISTED: &str = "45.9.21.66";
@@ -27,7 +27,7 @@ fn address(text: &str) -> IpAddr {
     text.parse().expect("an address")
 }
 
-/// A host, and an internet that has addresses that feeds may list.
+/// Makes a host, and an internet with public addresses.
 fn world() -> World {
     let world = World::with_container().expect("run me with `cargo xtask netns-test`");
     for (network, bits) in [("45.9.0.0", 16), ("2a0e:b107::", 32)] {
@@ -41,7 +41,7 @@ fn add(netns: &Netns, name: &str, list: &str) -> Answer {
     nfguard(netns, &["feed".as_ref(), "add".as_ref(), name.as_ref(), file.as_ref()])
 }
 
-fn added(netns: &Netns, name: &str, list: &str) -> String {
+fn add_successfully(netns: &Netns, name: &str, list: &str) -> String {
     let answer = add(netns, name, list);
     assert_eq!(answer.status, Some(0), "{answer:?}");
     answer.stdout
@@ -77,7 +77,7 @@ fn a_list_in_every_published_format_drops_its_addresses_for_host_and_containers(
         ("plain", PLAIN, true),
     ] {
         must_pass(&world, LISTED, World::HOST_V4);
-        added(&world.host, name, list);
+        add_successfully(&world.host, name, list);
         assert!(!passes(&world, LISTED, World::HOST_V4), "{name}");
         assert!(!passes(&world, LISTED, World::CONTAINER_V4), "{name}");
         must_pass(&world, UNLISTED, World::HOST_V4);
@@ -103,10 +103,10 @@ fn private_and_never_ban_addresses_are_removed_and_counted() {
     let _server = serve(&world.host, World::HOST_V4);
     let exempt = nfguard(&world.host, &["never", "add", "45.9.20.66"]);
     assert_eq!(exempt.status, Some(0), "{exempt:?}");
-    let told = added(&world.host, "level1", NETSET);
-    // Entries, and of them 0/8, 10/8, 192.168/16 and 224/3; the never-ban entry is in one more.
+    let told = add_successfully(&world.host, "level1", NETSET);
+    // The list has 0/8, 10/8, 192.168/16 and 224/3. The never-ban entry is in one more prefix.
     assert!(told.contains("from 6 entries; 4 entries had private or reserved"), "{told}");
-    // And perhaps one that this machine's name server is in.
+    // The name server of this machine may be in one more prefix.
     let exempt = [" 1 had never-ban addresses", " 2 had never-ban addresses"];
     assert!(exempt.iter().any(|words| told.contains(words)), "{told}");
     must_pass(&world, LISTED, World::HOST_V4);
@@ -123,7 +123,7 @@ fn private_and_never_ban_addresses_are_removed_and_counted() {
 fn an_invalid_list_changes_nothing() {
     let world = world();
     let _server = serve(&world.host, World::HOST_V4);
-    added(&world.host, "mine", PLAIN);
+    add_successfully(&world.host, "mine", PLAIN);
     for (list, why) in [
         ("<!DOCTYPE html>\n<h1>429 Too Many Requests</h1>\n", "line 1"),
         ("# nothing any more\n", "no address"),
@@ -190,8 +190,8 @@ fn no_packet_of_an_address_in_both_lists_passes_during_the_swap() {
     assert!(packets("others") > 900, "{seen}");
 }
 
-/// Distinct /28 of addresses that feeds may list, in an order without order.
-fn half_a_million() -> String {
+/// Returns distinct public /28 prefixes in a shuffled order.
+fn half_a_million_prefixes() -> String {
     let mut list = String::new();
     for at in 0..many(500_000) {
         let network = 0x1000_0000 + (at.wrapping_mul(0x9e37_79b1) >> 11 << 9 & 0x4fff_ffff);
@@ -204,8 +204,8 @@ fn half_a_million() -> String {
 #[test]
 fn half_a_million_prefixes_are_imported() {
     let world = world();
-    let list = half_a_million() + "45.9.20.0/24\n";
-    added(&world.host, "large", &list);
+    let list = half_a_million_prefixes() + "45.9.20.0/24\n";
+    add_successfully(&world.host, "large", &list);
     let _server = serve(&world.host, World::HOST_V4);
     assert!(!passes(&world, LISTED, World::HOST_V4));
     must_pass(&world, "203.0.113.7", World::HOST_V4);
@@ -218,8 +218,9 @@ fn half_a_million_prefixes_are_imported() {
 fn an_import_that_is_killed_leaves_the_old_list_or_the_new_one() {
     let world = world();
     let _server = serve(&world.host, World::HOST_V4);
-    let list = TempFile::new("large", &(half_a_million() + "45.9.20.0/24\n45.9.30.0/24\n"));
-    added(&world.host, "large", "45.9.20.0/24\n");
+    let list =
+        TempFile::new("large", &(half_a_million_prefixes() + "45.9.20.0/24\n45.9.30.0/24\n"));
+    add_successfully(&world.host, "large", "45.9.20.0/24\n");
     for round in 0..20_u64 {
         let mut import = world.host.run(|| {
             let arguments = ["feed".as_ref(), "add".as_ref(), "large".as_ref(), list.as_ref()];
@@ -230,8 +231,8 @@ fn an_import_that_is_killed_leaves_the_old_list_or_the_new_one() {
         import.wait().expect("it was running");
         assert!(!passes(&world, LISTED, World::HOST_V4), "round {round}");
     }
-    // What was left behind goes with the next import.
-    added(&world.host, "large", "45.9.20.0/24\n");
+    // The next import removes the remains.
+    add_successfully(&world.host, "large", "45.9.20.0/24\n");
     let listed = nft(&world.host, "list sets\n");
     assert_eq!(listed.matches("set feed/").count(), 2, "{listed}");
     assert!(!passes(&world, LISTED, World::HOST_V4));
@@ -245,7 +246,7 @@ fn the_remains_of_a_killed_first_import_can_be_removed() {
     let mut feed = Feed::default();
     feed.add(LISTED.parse().expect("a network"));
     bans.set_feed("other", &feed.clean(bans.never_ban())).expect("put in");
-    // Its sets, which no rule looks at yet.
+    // The sets exist, but no rule uses them yet.
     for family in [4, 6] {
         let set = format!("feed/drop/v{family}/1 {{ type ipv{family}_addr; flags interval; }}");
         nft(&netns, &format!("add set inet {TABLE} {set}\n"));
@@ -259,8 +260,8 @@ fn the_remains_of_a_killed_first_import_can_be_removed() {
 fn feeds_are_independent_and_outlive_the_policy() {
     let world = world();
     let _server = serve(&world.host, World::HOST_V4);
-    added(&world.host, "one", "45.9.20.0/24\n");
-    added(&world.host, "two", "45.9.21.0/24\n");
+    add_successfully(&world.host, "one", "45.9.20.0/24\n");
+    add_successfully(&world.host, "two", "45.9.21.0/24\n");
     let policy = TempFile::new("traefik.json", TRAEFIK);
     for arguments in [["load".as_ref(), policy.as_ref()].as_slice(), &["unload".as_ref()]] {
         assert_eq!(nfguard(&world.host, arguments).status, Some(0));

@@ -14,7 +14,7 @@ use super::{
     wait_for_watchdog_end, wait_until,
 };
 
-/// A host whose loads are written down.
+/// A host with a history of loads.
 struct Host {
     netns: Netns,
     folder: tempfile::TempDir,
@@ -41,7 +41,7 @@ impl Host {
         answer
     }
 
-    /// Number and outcome of each load.
+    /// Returns the number and outcome of each load.
     fn loads(&self) -> Vec<(u64, String)> {
         let answer = self.succeed(&["history", "--json"]);
         let answer: Value = serde_json::from_str(&answer.stdout).expect("JSON");

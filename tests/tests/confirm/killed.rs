@@ -41,7 +41,7 @@ fn a_loader_killed_at_any_moment_leaves_the_old_rules() {
             scope.spawn(move || {
                 let netns = netns();
                 succeed(&netns, &["load", path(a)]);
-                // How long it takes here and now.
+                // The time of a load on this machine.
                 let begun = Instant::now();
                 succeed(&netns, &["load", path(b), "--confirm", LONG_CONFIRM_TIME]);
                 let mut usual = begun.elapsed();
@@ -213,7 +213,7 @@ fn two_loaders_at_once_have_one_watchdog() {
         succeed(&netns, &["load", path(&a)]);
         let children =
             [0; 4].map(|_| netns.run(|| loader(&b, LONG_CONFIRM_TIME).spawn().expect("starts")));
-        // One that comes while another is at it is told so, and changes nothing.
+        // A loader that meets another load in progress gets an error, and changes nothing.
         let statuses = children.map(|mut child| child.wait().expect("ends").code());
         assert!(statuses.contains(&Some(0)), "{statuses:?}");
         assert!(statuses.iter().all(|it| [Some(0), Some(3)].contains(it)), "{statuses:?}");

@@ -17,7 +17,7 @@ use crate::docker::poll;
 use crate::engine::{Engine, Settings};
 use crate::story;
 
-/// Counts of a sender's packets: those that came, and those that passed every rule, Docker's too.
+/// Counts the packets of a sender: all that arrived, and all that passed every rule, also those of Docker.
 const WATCH: &str = "table inet watch {
     counter came-attacker {}
     counter reached-docker-attacker {}
@@ -76,7 +76,7 @@ fn a_password_attacker_at_a_proxy_in_a_container_is_stopped_before_docker_and_ot
         let over = AtomicBool::new(false);
         thread::scope(|scope| {
             let client = scope.spawn(|| browse(&world, CLIENT[family], host, &over));
-            // Ends the client too when the attack does not go as it should.
+            // Stops the client also when the attack fails.
             let attack = scope.spawn(|| attack(&world, attacker, host)).join();
             over.store(true, Ordering::SeqCst);
             assert!(client.join().expect("it browses") > 0);
@@ -85,13 +85,13 @@ fn a_password_attacker_at_a_proxy_in_a_container_is_stopped_before_docker_and_ot
     }
     let ban = &bans(&world)[0];
     assert_eq!(ban["source"], "fail2ban/traefik-auth", "{ban}");
-    // What has come is on its way, and then there.
+    // Packets in flight still arrive.
     poll("all of the client's packets to pass", || {
         packets(&world, "came-client") == packets(&world, "passed-client")
     });
 }
 
-/// One connection, a request after the other, each answered.
+/// Sends requests over one connection until `over` is set, and returns their number. Each gets an answer.
 fn browse(world: &World, from: IpAddr, host: IpAddr, over: &AtomicBool) -> u32 {
     let to = SocketAddr::new(host, 443);
     let mut stream = cells::open(&world.internet, Some(from), to, TIMEOUT).expect("it opens");

@@ -10,21 +10,21 @@ use nfguard_tests::wait::TIMEOUT;
 use crate::cells::{self, ATTACKER, CLIENT, Cell, From, Ground, HOST};
 use crate::docker::{Docker, Kind};
 
-/// The ports that are open to the world, over TCP: a container, another, docker-proxy for IPv6.
+/// The open TCP ports: two containers, and docker-proxy for IPv6.
 const PORTS: [u16; 3] = [80, 443, 4443];
 
-/// Everybody's open connections.
+/// The open connections of one client.
 struct Open {
     connections: Vec<(SocketAddr, TcpStream)>,
-    /// Where datagrams have been answered before, each from a port that it is asked from again.
+    /// The destinations that have answered datagrams. The same source port asks again.
     datagrams: Vec<(IpAddr, SocketAddr)>,
 }
 
-/// The source of the flow of datagrams.
+/// The source port of the datagrams.
 const FLOW: u16 = 40_443;
 
 impl Open {
-    fn of(world: &World, docker: &dyn Docker, from: [IpAddr; 2]) -> Open {
+    fn open_all(world: &World, docker: &dyn Docker, from: [IpAddr; 2]) -> Open {
         let mut open = Open { connections: Vec::new(), datagrams: Vec::new() };
         for (from, host) in from.into_iter().zip(HOST) {
             for port in PORTS {
@@ -37,11 +37,11 @@ impl Open {
             }
             open.datagrams.push((from, SocketAddr::new(host, 443)));
         }
-        open.must_live(world, "before");
+        open.assert_alive(world, "before");
         open
     }
 
-    fn must_live(&mut self, world: &World, when: &str) {
+    fn assert_alive(&mut self, world: &World, when: &str) {
         for (to, stream) in &mut self.connections {
             assert!(cells::ask(stream, "/", TIMEOUT).is_some(), "{when}: {to}");
         }
@@ -51,7 +51,7 @@ impl Open {
         }
     }
 
-    fn must_be_cut(&mut self, world: &World) {
+    fn assert_cut(&mut self, world: &World) {
         for (to, stream) in &mut self.connections {
             let answer = cells::ask(stream, "/", DEFAULT_TIMEOUT);
             assert_eq!(answer, None, "an open connection to {to} goes on");
@@ -63,38 +63,38 @@ impl Open {
     }
 }
 
-/// A ban cuts the attacker from every path, and no other client from any.
-pub(crate) fn hold_on_every_path(ground: &Ground<'_>) {
+/// Asserts that a ban cuts the attacker from every path, and no other client from any path.
+pub(crate) fn assert_on_every_path(ground: &Ground<'_>) {
     let Ground { world, docker, .. } = *ground;
     let passing = |from| -> Vec<Cell> {
         cells::published(docker, from).into_iter().filter(|cell| cell.wanted).collect()
     };
     let (theirs, others) = (passing(ATTACKER), passing(CLIENT));
-    ground.judged("before the ban", &theirs);
-    let mut their_open = Open::of(world, docker, ATTACKER);
-    let mut others_open = Open::of(world, docker, CLIENT);
+    ground.assert_policy("before the ban", &theirs);
+    let mut their_open = Open::open_all(world, docker, ATTACKER);
+    let mut others_open = Open::open_all(world, docker, CLIENT);
 
     ban(world, &ATTACKER);
-    ground.stopped("banned", &theirs);
-    their_open.must_be_cut(world);
-    ground.judged("another address is banned", &others);
-    others_open.must_live(world, "another address is banned");
+    ground.assert_stopped("banned", &theirs);
+    their_open.assert_cut(world);
+    ground.assert_policy("another address is banned", &others);
+    others_open.assert_alive(world, "another address is banned");
 
     unban(world, &ATTACKER);
-    ground.judged("unbanned", &theirs);
+    ground.assert_policy("unbanned", &theirs);
 }
 
-/// A host that has bans and no policy of ours. Where Docker lets a neighbour route straight to a
+/// Asserts bans on a host without our policy. Where Docker lets a neighbour route straight to a
 /// container, a ban does not.
-pub(crate) fn hold_without_a_policy(ground: &Ground<'_>) {
+pub(crate) fn assert_without_a_policy(ground: &Ground<'_>) {
     let routed = cells::routed(ground.docker, ATTACKER);
     let routed: Vec<Cell> = routed.into_iter().filter(|cell| cell.open).collect();
-    ground.open("before the ban", &routed);
+    ground.assert_docker_alone("before the ban", &routed);
     ban(ground.world, &ATTACKER);
-    ground.stopped("banned", &routed);
-    ground.open("another address is banned", &cells::routed(ground.docker, CLIENT));
+    ground.assert_stopped("banned", &routed);
+    ground.assert_docker_alone("another address is banned", &cells::routed(ground.docker, CLIENT));
     unban(ground.world, &ATTACKER);
-    ground.open("unbanned", &routed);
+    ground.assert_docker_alone("unbanned", &routed);
 }
 
 pub(crate) fn ban(world: &World, addresses: &[IpAddr]) {
@@ -112,7 +112,7 @@ fn change(world: &World, verb: &str, addresses: &[IpAddr]) {
     }
 }
 
-/// Whether a datagram that a container sends arrives. No answer is needed.
+/// Reports whether a datagram of a container arrives. It needs no answer.
 pub(crate) fn is_sent_to(ground: &Ground<'_>, from: From, to: IpAddr) -> bool {
     let mut arrivals = ground.world.internet.capture().expect("captures");
     let cell = Cell {
@@ -122,7 +122,7 @@ pub(crate) fn is_sent_to(ground: &Ground<'_>, from: From, to: IpAddr) -> bool {
         wanted: false,
         open: false,
     };
-    ground.stopped("nothing answers there", &[cell]);
+    ground.assert_stopped("nothing answers there", &[cell]);
     let arrived = arrivals.wait(Duration::from_millis(1), |bytes| {
         packet::destination(bytes) == Some(to) && bytes.len() > 20
     });

@@ -11,11 +11,11 @@ use nfguard_tests::wait::TIMEOUT;
 
 use crate::docker::{Docker, Kind};
 
-/// A client on the internet that does nothing wrong, IPv4 and IPv6.
+/// The addresses of an honest client on the internet.
 pub(crate) const CLIENT: [IpAddr; 2] = [v4(203, 7), v6(0x67)];
-/// The client that will be banned.
+/// The addresses of the client that the tests ban.
 pub(crate) const ATTACKER: [IpAddr; 2] = [v4(203, 66), v6(0x66)];
-/// The host by each family.
+/// The addresses of the host.
 pub(crate) const HOST: [IpAddr; 2] = [World::HOST_V4, World::HOST_V6];
 
 const fn v4(network: u8, host: u8) -> IpAddr {
@@ -26,37 +26,37 @@ const fn v6(network: u16) -> IpAddr {
     IpAddr::V6(std::net::Ipv6Addr::new(0x2001, 0xdb8, network, 0, 0, 0, 0, 1))
 }
 
-/// Who asks.
+/// The source of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum From {
     Internet(IpAddr),
     Host,
-    /// A machine on the containers' bridge that is no container.
+    /// A machine on the bridge of the containers that is no container.
     Beside,
     Container(&'static str),
 }
 
-/// One question, and what the policy wants the answer to be.
+/// One connection, and its expected outcome.
 #[derive(Clone, Debug)]
 pub(crate) struct Cell {
     pub(crate) from: From,
     pub(crate) kind: Kind,
     pub(crate) to: String,
-    /// Whether it is to pass with the policy.
+    /// Whether the connection passes with the policy.
     pub(crate) wanted: bool,
-    /// Whether Docker alone lets it pass: the control of what the policy stops.
+    /// Whether the connection passes with Docker alone. This is the control.
     pub(crate) open: bool,
 }
 
-/// Everything that the questions are asked across.
+/// The hosts of the connections.
 pub(crate) struct Ground<'g> {
     pub(crate) world: &'g World,
-    /// On the bridge docker0.
+    /// A machine on the bridge docker0.
     pub(crate) beside: &'g Netns,
     pub(crate) docker: &'g dyn Docker,
 }
 
-/// Requests from the internet to the host's published ports.
+/// Returns the requests from the internet to the published ports of the host.
 pub(crate) fn published(docker: &dyn Docker, from: [IpAddr; 2]) -> Vec<Cell> {
     let mut cells = Vec::new();
     for (from, host) in from.into_iter().zip(HOST) {
@@ -77,7 +77,7 @@ pub(crate) fn published(docker: &dyn Docker, from: [IpAddr; 2]) -> Vec<Cell> {
     cells
 }
 
-/// What is sent past the published ports, straight to the container.
+/// Returns the requests straight to the addresses of the container.
 pub(crate) fn routed(docker: &dyn Docker, from: [IpAddr; 2]) -> Vec<Cell> {
     let (web, web6) = docker.address("web");
     let (two, _) = docker.address("two");
@@ -97,7 +97,7 @@ pub(crate) fn routed(docker: &dyn Docker, from: [IpAddr; 2]) -> Vec<Cell> {
     cells
 }
 
-/// All of them.
+/// Returns all connections.
 pub(crate) fn all(docker: &dyn Docker) -> Vec<Cell> {
     let mut cells = published(docker, CLIENT);
     cells.extend(routed(docker, CLIENT));
@@ -111,7 +111,7 @@ pub(crate) fn all(docker: &dyn Docker) -> Vec<Cell> {
         };
         cells.push(Cell { from, kind, to, wanted, open });
     };
-    // The bridge's side: without docker-proxy, it is up to Docker's version who answers.
+    // From the bridge: without docker-proxy, the outcome depends on the version of Docker.
     let proxied = docker.has_proxy();
     let [host, _] = HOST.map(|address| address.to_string());
     if proxied {
@@ -120,7 +120,7 @@ pub(crate) fn all(docker: &dyn Docker) -> Vec<Cell> {
     for gate in [host.as_str(), "172.17.0.1"] {
         cell(From::Beside, Kind::Tcp, (gate, 9000), false, proxied);
     }
-    // What containers and the host send.
+    // Connections of containers and of the host.
     let [gate, gate6] = [World::INTERNET_V4, World::INTERNET_V6].map(|it| it.to_string());
     for from in [From::Container("web"), From::Container("two"), From::Host] {
         for (kind, port, wanted) in EGRESS {
@@ -131,7 +131,7 @@ pub(crate) fn all(docker: &dyn Docker) -> Vec<Cell> {
         cell(from, Kind::Tcp, (&gate6, 443), true, true);
         cell(from, Kind::Tcp, (&gate6, 6667), false, true);
     }
-    // What goes on as before.
+    // Connections that nfguard does not change.
     cell(From::Container("three"), Kind::Tcp, ("two", 8443), true, true);
     cell(From::Container("two"), Kind::Tcp, ("three", 8443), true, true);
     for address in [web, web6, two] {
@@ -140,7 +140,7 @@ pub(crate) fn all(docker: &dyn Docker) -> Vec<Cell> {
     cells
 }
 
-/// What the internet offers, and whether the policy lets it be used.
+/// The servers of the internet, and whether the policy allows each.
 pub(crate) const EGRESS: [(Kind, u16, bool); 7] = [
     (Kind::Udp, 53, true),
     (Kind::Tcp, 53, true),
@@ -152,22 +152,25 @@ pub(crate) const EGRESS: [(Kind, u16, bool); 7] = [
 ];
 
 impl Ground<'_> {
-    /// Every question gets the answer that the policy wants.
-    pub(crate) fn judged(&self, when: &str, cells: &[Cell]) {
-        self.hold(when, cells.iter().map(|cell| (cell, cell.wanted)).collect());
+    /// Asserts the outcomes that the policy wants.
+    pub(crate) fn assert_policy(&self, when: &str, cells: &[Cell]) {
+        self.assert_outcomes(when, cells.iter().map(|cell| (cell, cell.wanted)).collect());
     }
 
-    /// Without a policy, all passes that Docker lets pass.
-    pub(crate) fn open(&self, when: &str, cells: &[Cell]) {
-        self.hold(when, cells.iter().filter(|cell| cell.open).map(|cell| (cell, true)).collect());
+    /// Asserts the outcomes of Docker alone.
+    pub(crate) fn assert_docker_alone(&self, when: &str, cells: &[Cell]) {
+        self.assert_outcomes(
+            when,
+            cells.iter().filter(|cell| cell.open).map(|cell| (cell, true)).collect(),
+        );
     }
 
-    /// None of them passes.
-    pub(crate) fn stopped(&self, when: &str, cells: &[Cell]) {
-        self.hold(when, cells.iter().map(|cell| (cell, false)).collect());
+    /// Asserts that no connection passes.
+    pub(crate) fn assert_stopped(&self, when: &str, cells: &[Cell]) {
+        self.assert_outcomes(when, cells.iter().map(|cell| (cell, false)).collect());
     }
 
-    fn hold(&self, when: &str, cells: Vec<(&Cell, bool)>) {
+    fn assert_outcomes(&self, when: &str, cells: Vec<(&Cell, bool)>) {
         const AT_ONCE: usize = 12;
         let wrong = Mutex::new(Vec::new());
         let next = Mutex::new(cells.iter());
@@ -189,7 +192,7 @@ impl Ground<'_> {
         assert!(wrong.is_empty(), "{when}: wrong answers to\n{}", wrong.join("\n"));
     }
 
-    /// What is expected to pass has all the time of the world; what is not is tried once.
+    /// Reports whether a connection passes. It is tried once where it should not pass, and again where it should.
     fn passes(&self, cell: &Cell, expected: bool) -> bool {
         let deadline = Instant::now() + TIMEOUT;
         loop {
@@ -223,7 +226,7 @@ impl Ground<'_> {
     }
 }
 
-/// A connection, with nothing asked yet.
+/// Opens a connection.
 pub(crate) fn open(
     netns: &Netns,
     source: Option<IpAddr>,
@@ -234,8 +237,8 @@ pub(crate) fn open(
     source.map_or(probe, |source| probe.from(source)).connect().ok()
 }
 
-/// What the server answers, if it does. docker-proxy accepts a connection before it knows whether
-/// there is a server.
+/// Sends a request and returns the answer, if there is one. docker-proxy accepts a connection before it
+/// knows whether a server listens.
 pub(crate) fn ask(stream: &mut TcpStream, path: &str, timeout: Duration) -> Option<String> {
     stream.set_read_timeout(Some(timeout)).ok()?;
     stream.write_all(format!("GET {path} HTTP/1.1\r\n\r\n").as_bytes()).ok()?;

@@ -16,29 +16,29 @@ use std::time::{Duration, Instant};
 /// | `two` | br-backend, IPv4 only | 4443 → 8443, 9443 → 8443 |
 /// | `three` | br-backend | nothing |
 pub(crate) trait Docker: Sync {
-    /// Whether docker-proxy answers where there is no address translation.
+    /// Reports whether docker-proxy answers where no NAT rule does.
     fn has_proxy(&self) -> bool;
-    /// Whether a container sees its IPv6 clients' addresses.
+    /// Reports whether a container sees the addresses of its IPv6 clients.
     fn translates_ipv6(&self) -> bool;
-    /// Newer engines do not.
+    /// Reports whether neighbours can route to published ports. Newer engines prevent it.
     fn lets_neighbours_route_to_published_ports(&self) -> bool;
     fn address(&self, container: &str) -> (IpAddr, Option<IpAddr>);
-    /// Whether a container reaches this address or name, and port.
+    /// Reports whether a container reaches this address or name, and port.
     fn reaches(&self, container: &str, kind: Kind, to: &str, milliseconds: u32) -> bool;
     /// Makes the network and the containers.
     fn set_up(&self);
     fn restart(&self);
-    /// Makes `web` again, with other addresses.
+    /// Makes `web` again, with new addresses.
     fn move_web(&self);
     /// Makes a network with a container that publishes 9444.
     fn add_network(&self);
     fn remove_network(&self);
-    /// Docker's own rules, as far as nft does not list them.
+    /// Returns the rules of Docker that nft does not list.
     fn rules(&self) -> String;
     fn check_health(&self);
 }
 
-/// What a question is asked over.
+/// The protocol of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Tcp,
@@ -46,7 +46,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// As the responder's argument.
+    /// Returns the argument of the responder.
     pub(crate) fn word(self) -> &'static str {
         match self {
             Kind::Tcp => "tcp",
@@ -55,7 +55,7 @@ impl Kind {
     }
 }
 
-/// The image's program.
+/// Returns the path of the program in the image.
 pub(crate) fn responder() -> PathBuf {
     let place = env::var_os("NFGUARD_RESPONDER").filter(|place| !place.is_empty());
     place.expect("run me with `cargo xtask netns-test`").into()
@@ -69,7 +69,7 @@ pub(crate) fn poll(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// The control groups of this name: one in each hierarchy.
+/// Returns the control groups of this name, one in each hierarchy.
 pub(crate) fn cgroups(name: &str) -> Vec<PathBuf> {
     let top = PathBuf::from("/sys/fs/cgroup");
     let hierarchies = fs::read_dir(&top).into_iter().flatten().flatten();

@@ -18,12 +18,12 @@ use tempfile::TempDir;
 
 use crate::docker::{self, Docker, Kind, poll};
 
-/// The image's name.
+/// The name of the image.
 const IMAGE: &str = "responder";
-/// The same with a health check.
+/// The name of the image with a health check.
 const CHECKED: &str = "checked";
 
-/// What differs from one engine to the next.
+/// The settings of an engine.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
     /// `nft` or `legacy`: which iptables the engine calls.
@@ -31,8 +31,8 @@ pub(crate) struct Settings {
     pub(crate) userland_proxy: bool,
 }
 
-/// A sysfs that knows the network namespace hides the control groups, so they are mounted again:
-/// the one hierarchy of version 2, or those of version 1 that there are.
+/// The shell that holds the namespaces of the engine. A sysfs of the new network namespace hides the
+/// control groups, so the shell mounts them again: the hierarchy of version 2, or those of version 1.
 const HOLDER: &str = r#"
 set -e
 version=$(stat -f -c %T /sys/fs/cgroup)
@@ -58,7 +58,7 @@ pub(crate) struct Engine<'w> {
     host: &'w Netns,
     settings: Settings,
     folder: TempDir,
-    /// The parent of all containers' control groups.
+    /// The parent of the control groups of all containers.
     cgroup: String,
     holder: Child,
     daemon: Mutex<Option<Child>>,
@@ -116,7 +116,7 @@ impl<'w> Engine<'w> {
         fs::write(self.path("daemon.json"), config.to_string()).expect("written");
     }
 
-    /// What an engine here needs, whatever its configuration.
+    /// Returns the options that every engine here needs.
     fn options(&self) -> Vec<String> {
         let path = |name| self.path(name).display().to_string();
         let mut options = Vec::new();
@@ -135,7 +135,7 @@ impl<'w> Engine<'w> {
         options
     }
 
-    /// A program among the engine's mounts, processes and links.
+    /// Returns the command of a program in the namespaces of the engine.
     fn inside(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
         let namespaces = format!("/proc/{}/ns", self.holder.id());
@@ -186,13 +186,13 @@ impl<'w> Engine<'w> {
         tar.arg("-C").arg(&root).arg("-cf").arg(self.path("image.tar")).arg(".");
         assert!(tar.status().expect("tar starts").success());
         self.import(IMAGE, &["/responder"], &[]);
-        // There is no shell that could run a check given to `docker run`.
+        // The image has no shell, so `docker run` can set no health check.
         let check =
             r#"HEALTHCHECK --interval=2s CMD ["/responder", "tcp", "127.0.0.1:8443", "1000"]"#;
         self.import(CHECKED, &["/responder"], &["--change", check]);
     }
 
-    /// The image once more, by this name and with this entry point.
+    /// Imports the image with this name and entry point.
     pub(crate) fn import(&self, name: &str, entry: &[&str], options: &[&str]) {
         let entry = format!("ENTRYPOINT {}", serde_json::json!(entry));
         let archive = self.path("image.tar");
@@ -200,20 +200,20 @@ impl<'w> Engine<'w> {
         self.docker(&[&["import", "--change", &entry][..], options, &[archive, name]].concat());
     }
 
-    /// A program that [`Engine::script`] finds ahead of others of its name.
+    /// Adds a program that [`Engine::script`] finds before others of its name.
     pub(crate) fn add_program(&self, name: &str, text: &str) {
         let path = self.path("bin").join(name);
         fs::write(&path, text).expect("written");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("executable");
     }
 
-    /// As [`Engine::add_program`], one that there is already.
+    /// Adds a link to an existing program, as [`Engine::add_program`] does.
     pub(crate) fn link_program(&self, name: &str, program: &Path) {
         symlink(program, self.path("bin").join(name)).expect("a link");
     }
 
-    /// Runs commands in the repository's folder, up to the first that fails, and returns what they
-    /// print.
+    /// Runs commands in the folder of the repository up to the first failure, and returns their
+    /// output.
     pub(crate) fn script(&self, commands: &str) -> String {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a folder");
         let mut command = self.inside("sh");
@@ -234,7 +234,7 @@ impl<'w> Engine<'w> {
         command.args(arguments).output().expect("docker starts")
     }
 
-    /// Runs the client, which must succeed, and returns what it prints.
+    /// Runs the client, which must succeed, and returns its output.
     pub(crate) fn docker(&self, arguments: &[&str]) -> String {
         let output = self.client(arguments);
         assert!(output.status.success(), "{arguments:?}: {output:?}\n{}", self.log());
@@ -247,7 +247,7 @@ impl<'w> Engine<'w> {
     }
 
     fn run_image(&self, image: &str, name: &str, options: &[&str], serve: &[&str]) {
-        // It has nothing to put in order when it is stopped.
+        // The responder needs no time to stop.
         let always = ["run", "--detach", "--restart", "always", "--stop-signal", "KILL"];
         let arguments = [&always, &["--name", name][..], options, &[image, "serve"], serve];
         self.docker(&arguments.concat());
@@ -260,8 +260,8 @@ impl Docker for Engine<'_> {
     }
 
     fn translates_ipv6(&self) -> bool {
-        // With ip6tables-legacy 20.10 makes the rule for only one of a container's ports and leaves
-        // the others to docker-proxy.
+        // With ip6tables-legacy, Docker 20.10 makes the rule for only one port of a container and
+        // leaves the others to docker-proxy.
         self.settings.iptables != "legacy"
     }
 
@@ -349,7 +349,7 @@ impl Engine<'_> {
 
 impl Drop for Engine<'_> {
     fn drop(&mut self) {
-        // The first process of the namespace ends, and with it all the others.
+        // The first process of the namespace ends, and with it all other processes.
         drop(self.holder.stdin.take());
         let _ = self.holder.wait();
         if let Some(mut daemon) = self.daemon.lock().ok().and_then(|mut daemon| daemon.take()) {
@@ -361,8 +361,8 @@ impl Drop for Engine<'_> {
     }
 }
 
-/// The kernel lets go of a group a moment after its last process. One that stays does no harm
-/// but the test that looks.
+/// Removes control groups. The kernel frees a group a moment after its last process. A group that
+/// stays disturbs only the test that checks for remains.
 fn remove_cgroups(folder: &Path) {
     let inner = fs::read_dir(folder).into_iter().flatten().flatten();
     for entry in inner.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {

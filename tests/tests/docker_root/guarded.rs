@@ -16,12 +16,12 @@ use crate::docker::{Docker as _, poll};
 use crate::engine::{Engine, Settings};
 use crate::story;
 
-/// Of those who are answered: by a published port that the policy opens, and by one that it does not.
+/// A published port that the policy opens, and one that it does not open.
 const OPEN: u16 = 443;
 const CLOSED: u16 = 9000;
 
-/// Asks again and again until it is told to stop. How often it asked, and was answered.
-fn ask(world: &World, from: IpAddr, port: u16, stop: &AtomicBool) -> (u64, u64) {
+/// Sends requests until `stop` is set, and returns the numbers of requests and answers.
+fn send_requests(world: &World, from: IpAddr, port: u16, stop: &AtomicBool) -> (u64, u64) {
     let socket = world.internet.run(|| UdpSocket::bind((from, 0)));
     let socket = socket.expect("binds");
     socket.set_read_timeout(Some(Duration::from_millis(2))).expect("a timeout");
@@ -33,8 +33,8 @@ fn ask(world: &World, from: IpAddr, port: u16, stop: &AtomicBool) -> (u64, u64) 
     (asked, answered)
 }
 
-/// Waits for an answer, however long what answers takes to start.
-fn until_answered(world: &World, from: IpAddr, port: u16) {
+/// Waits for an answer, however long the server takes to start.
+fn wait_until_answered(world: &World, from: IpAddr, port: u16) {
     let probe = Probe::udp(&world.internet, SocketAddr::new(HOST[0], port)).from(from);
     poll(&format!("an answer from {port} to {from}"), || probe.run().passed());
 }
@@ -45,22 +45,22 @@ fn no_packet_that_is_denied_or_banned_gets_in_while_docker_restarts_on_a_guarded
     let engine = Engine::start(&world.host, Settings { iptables: "nft", userland_proxy: true });
     engine.set_up();
     let (attacker, client) = (ATTACKER[0], CLIENT[0]);
-    // Without a policy.
+    // The control: without a policy, the port answers.
     for (from, port) in [(attacker, OPEN), (client, OPEN), (client, CLOSED)] {
-        until_answered(&world, from, port);
+        wait_until_answered(&world, from, port);
     }
     let policy = TempFile::new("docker.json", &story::policy("", ""));
     let guard = Guard::start(&world.host, Some(policy.path()), &[]);
     bans::ban(&world, &ATTACKER);
     let stop = AtomicBool::new(false);
     let (banned, denied) = thread::scope(|scope| {
-        let banned = scope.spawn(|| ask(&world, attacker, OPEN, &stop));
-        let denied = scope.spawn(|| ask(&world, client, CLOSED, &stop));
+        let banned = scope.spawn(|| send_requests(&world, attacker, OPEN, &stop));
+        let denied = scope.spawn(|| send_requests(&world, client, CLOSED, &stop));
         let restarted = catch_unwind(AssertUnwindSafe(|| {
             engine.restart();
             engine.move_web();
             engine.restart();
-            until_answered(&world, client, OPEN);
+            wait_until_answered(&world, client, OPEN);
         }));
         stop.store(true, Ordering::Relaxed);
         let all = (banned.join().expect("no panic"), denied.join().expect("no panic"));
@@ -72,5 +72,5 @@ fn no_packet_that_is_denied_or_banned_gets_in_while_docker_restarts_on_a_guarded
     }
     drop(guard);
     bans::unban(&world, &ATTACKER);
-    until_answered(&world, attacker, OPEN);
+    wait_until_answered(&world, attacker, OPEN);
 }

@@ -16,23 +16,23 @@ use std::path::PathBuf;
 use docker::Docker as _;
 use engine::{Engine, Settings};
 
-fn tell(settings: Settings) {
+fn run_story(settings: Settings) {
     let world = story::world();
     let engine = Engine::start(&world.host, settings);
-    story::tell(&world, &engine);
+    story::run(&world, &engine);
     let (cgroup, folder) = places(&engine);
     drop(engine);
-    nothing_is_left(&world.host, &cgroup, folder);
+    assert_nothing_is_left(&world.host, &cgroup, folder);
 }
 
-/// Where an engine with containers leaves its traces.
+/// Returns the places where an engine leaves remains.
 fn places(engine: &Engine<'_>) -> (String, PathBuf) {
     assert!(!docker::cgroups(engine.cgroup()).is_empty(), "containers have control groups");
     (engine.cgroup().to_owned(), engine.folder().to_owned())
 }
 
-fn nothing_is_left(host: &nfguard_lab::Netns, cgroup: &str, folder: PathBuf) {
-    story::no_process_is_left(host);
+fn assert_nothing_is_left(host: &nfguard_lab::Netns, cgroup: &str, folder: PathBuf) {
+    story::assert_no_process_is_left(host);
     assert_eq!(docker::cgroups(cgroup), Vec::<PathBuf>::new());
     assert!(!folder.exists());
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("proc");
@@ -42,26 +42,26 @@ fn nothing_is_left(host: &nfguard_lab::Netns, cgroup: &str, folder: PathBuf) {
 
 #[test]
 fn policy_and_bans_hold_beside_iptables_over_nft_with_docker_proxy() {
-    tell(Settings { iptables: "nft", userland_proxy: true });
+    run_story(Settings { iptables: "nft", userland_proxy: true });
 }
 
 #[test]
 fn policy_and_bans_hold_beside_iptables_over_nft_without_docker_proxy() {
-    tell(Settings { iptables: "nft", userland_proxy: false });
+    run_story(Settings { iptables: "nft", userland_proxy: false });
 }
 
 #[test]
 fn policy_and_bans_hold_beside_legacy_iptables_with_docker_proxy() {
-    tell(Settings { iptables: "legacy", userland_proxy: true });
+    run_story(Settings { iptables: "legacy", userland_proxy: true });
 }
 
 #[test]
 fn policy_and_bans_hold_beside_dockers_own_nftables() {
     let world = story::world();
     let replay = replay::Replay::new(&world.host);
-    story::tell(&world, &replay);
+    story::run(&world, &replay);
     drop(replay);
-    story::no_process_is_left(&world.host);
+    story::assert_no_process_is_left(&world.host);
 }
 
 #[test]
@@ -73,10 +73,10 @@ fn an_engine_and_its_containers_end_with_a_test_that_fails() {
         let engine = Engine::start(&world.host, settings);
         engine.set_up();
         left = Some(places(&engine));
-        // As a panic does, without its words.
+        // Unwinds as a panic does, without its message.
         resume_unwind(Box::new(()));
     }));
     assert!(failed.is_err());
     let (cgroup, folder) = left.expect("it started");
-    nothing_is_left(&world.host, &cgroup, folder);
+    assert_nothing_is_left(&world.host, &cgroup, folder);
 }

@@ -12,10 +12,10 @@ use crate::docker::poll;
 use crate::engine::{Engine, Settings};
 use crate::story;
 
-/// The section of the recipe that has the commands.
+/// The section of the recipe with the commands.
 const SECTION: &str = "From an empty server";
 
-/// The recipe may write where a server's would, and nothing of it stays.
+/// A scratch layer over the folders of a server. Nothing of it stays.
 const SCRATCH: &str = r#"
 for folder in etc var; do
     mkdir -p /run/scratch/$folder /run/scratch/$folder-work
@@ -26,7 +26,7 @@ done
 touch /var/log/auth.log
 "#;
 
-/// systemd's part, where there is none.
+/// A stand-in for `systemctl`, because the namespace has no systemd.
 const SYSTEMCTL: &str = r#"#!/bin/sh
 set -e
 case "$*" in
@@ -49,7 +49,7 @@ case "$*" in
 esac
 "#;
 
-/// The commands of the section.
+/// Returns the commands of the section.
 fn recipe() -> String {
     let blocks = document::blocks("docs/recipe.md").into_iter();
     let blocks = blocks.filter(|it| it.section == SECTION && it.language == "sh");
@@ -81,7 +81,7 @@ fn the_recipe_leads_from_an_empty_server_to_a_protected_one() {
         let to = hidden.address();
         assert!(cells::open(&world.internet, Some(client), to, DEFAULT_TIMEOUT).is_none());
     }
-    // Who tries passwords from now on is banned.
+    // From now on, a password attacker is banned.
     let (attacker, to) = (ATTACKER[0], SocketAddr::new(HOST[0], 80));
     let mut stream = cells::open(&world.internet, Some(attacker), to, TIMEOUT).expect("it opens");
     for _ in 0..5 {

@@ -13,7 +13,7 @@ use crate::docker::{self, Docker, Kind};
 
 const RULES: &str = include_str!("../../fixtures/docker29.nft");
 
-/// A network that comes and goes.
+/// The rules of a second network.
 const OTHER: &str = r#"table ip docker-bridges {
     chain in__br-other {
         ct state established,related counter accept
@@ -45,7 +45,7 @@ struct Container {
     _server: Program,
 }
 
-/// A program that is ended with its value.
+/// A program that is killed on drop.
 struct Program(Child);
 
 impl Program {
@@ -72,7 +72,7 @@ impl<'w> Replay<'w> {
         Replay { host, state: Mutex::default() }
     }
 
-    /// A container at the end of this address.
+    /// Starts a container with this last byte of its address.
     fn run(&self, name: &'static str, bridge: &str, [network, number]: [u8; 2], ports: &[&str]) {
         let netns = Netns::new().expect("a namespace");
         let link = format!("v-{name}");
@@ -101,18 +101,18 @@ impl<'w> Replay<'w> {
 
     fn remove(&self, name: &str) {
         self.state.lock().expect("no panic").containers.retain(|container| container.name != name);
-        // The cable goes with the namespace, but not at once: its name is wanted again.
+        // The kernel removes the link with the namespace, but later. The name is needed again.
         let link = format!("v-{name}");
         let delete = ["link", "delete", link.as_str()];
         let deleted = self.host.run(|| Command::new("ip").args(delete).output());
         deleted.expect("ip starts");
-        // As the engine does, or flows of datagrams would go on to an address that is gone.
+        // The engine does the same, or flows of datagrams would go to the old address.
         let is_udp = |connection: &Connection| connection.original.protocol == protocol::UDP;
         let mut kernel = self.host.run(|| Nft::open().expect("netlink is there"));
         kernel.forget_connections(is_udp).expect("forgotten");
     }
 
-    /// Its rules and its relays: all of them once more, as after a start.
+    /// Loads the rules and starts the relays, as after a start of Docker.
     fn start(&self) {
         self.state.lock().expect("no panic").proxies.clear();
         let ((web, web6), (two, _)) = (self.address("web"), self.address("two"));
@@ -170,7 +170,7 @@ impl Docker for Replay<'_> {
     }
 
     fn reaches(&self, container: &str, kind: Kind, to: &str, milliseconds: u32) -> bool {
-        // There is no name service here: that is the engine's.
+        // The replay has no name service, which is part of the engine.
         let (name, port) = to.rsplit_once(':').expect("a port");
         let to = match name {
             "two" | "three" => {
@@ -221,7 +221,7 @@ impl Docker for Replay<'_> {
     }
 
     fn rules(&self) -> String {
-        // All that there is, the story lists itself.
+        // nft lists all rules here.
         String::new()
     }
 

@@ -12,7 +12,7 @@ use crate::bans;
 use crate::cells::{self, ATTACKER, CLIENT, Cell, EGRESS, From, Ground, HOST};
 use crate::docker::{Docker, Kind};
 
-/// That of a host with Traefik, and a second port that a container publishes.
+/// The policy of a host with Traefik, and a second published port.
 const POLICY: &str = r#"{ "version": 1, "rules": [
     { "name": "ssh", "action": "limit", "proto": "tcp", "port": "ssh" },
     { "name": "http", "action": "allow", "proto": "tcp", "port": 80 },
@@ -39,10 +39,10 @@ fn unload(world: &World) {
     assert_eq!(answer.status, Some(0), "{answer:?}");
 }
 
-/// A host on the internet that knows the way to the containers, as a neighbour may.
+/// Makes a host with a neighbour on the internet that has a route to the containers.
 pub(crate) fn world() -> World {
     let world = World::new().expect("run me with `cargo xtask netns-test`");
-    // Docker sets both, where it is not the nftables backend.
+    // Docker sets both, except with the nftables backend.
     world.host.sysctl("ipv4/ip_forward", "1").expect("a setting");
     world.host.sysctl("ipv6/conf/all/forwarding", "1").expect("a setting");
     for network in [17, 18] {
@@ -54,7 +54,7 @@ pub(crate) fn world() -> World {
     world
 }
 
-/// What answers on the internet, at every address.
+/// Starts the servers on the internet, at every address.
 fn servers(world: &World) -> Vec<Server> {
     let mut servers = Vec::new();
     for address in [World::INTERNET_V4, World::INTERNET_V6] {
@@ -70,8 +70,8 @@ fn servers(world: &World) -> Vec<Server> {
     servers
 }
 
-/// A machine on the bridge docker0 that Docker knows nothing of.
-fn beside(world: &World) -> Netns {
+/// Makes a machine on the bridge docker0 that Docker does not know.
+fn add_bridge_machine(world: &World) -> Netns {
     let beside = Netns::new().expect("a namespace");
     veth(&world.host, "beside", &beside, "eth0").expect("a link");
     world.host.enslave("beside", "docker0").expect("a port");
@@ -81,8 +81,8 @@ fn beside(world: &World) -> Netns {
     beside
 }
 
-/// The same rule for a process of the host; the containers come later.
-fn a_host_process_is_reached_by_the_rule_for_its_port(world: &World) {
+/// Asserts the same rule for a process of the host. The containers come later.
+fn assert_rule_for_host_process(world: &World) {
     load(world, "", "");
     for host in HOST {
         let allowed = world.host.serve_tcp(SocketAddr::new(host, 443)).expect("a server");
@@ -97,66 +97,66 @@ fn a_host_process_is_reached_by_the_rule_for_its_port(world: &World) {
     unload(world);
 }
 
-/// From before there is a policy until there is none again.
-pub(crate) fn tell(world: &World, docker: &dyn Docker) {
-    a_host_process_is_reached_by_the_rule_for_its_port(world);
+/// Runs the whole story: from a host without a policy to a host without a policy.
+pub(crate) fn run(world: &World, docker: &dyn Docker) {
+    assert_rule_for_host_process(world);
     let _servers = servers(world);
     docker.set_up();
-    let beside = &beside(world);
+    let beside = &add_bridge_machine(world);
     let ground = &Ground { world, beside, docker };
 
-    // Docker alone, and with bans alone.
+    // Docker alone, then Docker and bans.
     let cells = cells::all(docker);
-    ground.open("Docker alone", &cells);
-    bans::hold_without_a_policy(ground);
-    peers_are_seen(world, docker);
+    ground.assert_docker_alone("Docker alone", &cells);
+    bans::assert_without_a_policy(ground);
+    assert_seen_peers(world, docker);
 
     let untouched = rules(world, docker);
-    let unchanged = |when| same(&untouched, &rules(world, docker), when);
+    let unchanged = |when| assert_same(&untouched, &rules(world, docker), when);
     load(world, "", "");
     unchanged("loaded");
-    our_chain_comes_first(world);
-    ground.judged("nfguard after Docker", &cells);
+    assert_our_chain_is_first(world);
+    ground.assert_policy("nfguard after Docker", &cells);
     docker.check_health();
-    bans::hold_on_every_path(ground);
+    bans::assert_on_every_path(ground);
     unchanged("banned and unbanned");
 
-    // Loaded again, with other rules, while containers run.
+    // A load of other rules while containers run.
     let deny = r#"{ "action": "deny", "direction": "out", "in_interface": "br-backend",
         "proto": "tcp", "port": 80 },"#;
     load(world, deny, "");
-    ground.judged("one bridge may less", &without_http(&cells, "two"));
-    nothing_is_sent_to_the_banned(ground, deny);
+    ground.assert_policy("one bridge may less", &without_http(&cells, "two"));
+    assert_outgoing_to_banned(ground, deny);
     load(world, "", "");
-    ground.judged("loaded again", &cells);
+    ground.assert_policy("loaded again", &cells);
     unchanged("loaded again");
 
     docker.restart();
-    ground.judged("Docker restarted", &cells::all(docker));
+    ground.assert_policy("Docker restarted", &cells::all(docker));
     docker.move_web();
-    ground.judged("a container moved", &cells::all(docker));
+    ground.assert_policy("a container moved", &cells::all(docker));
     docker.add_network();
     let mut more = cells::all(docker);
     more.extend(to_the_new_network(docker));
-    ground.judged("a network more", &more);
+    ground.assert_policy("a network more", &more);
     docker.remove_network();
-    ground.judged("a network less", &cells::all(docker));
-    bans::hold_on_every_path(ground);
+    ground.assert_policy("a network less", &cells::all(docker));
+    bans::assert_on_every_path(ground);
 
     let before = rules(world, docker);
     unload(world);
-    same(&before, &rules(world, docker), "unloaded");
+    assert_same(&before, &rules(world, docker), "unloaded");
     let cells = cells::all(docker);
-    ground.open("unloaded", &cells);
-    // And nfguard first, with a ban in force before there is a Docker.
+    ground.assert_docker_alone("unloaded", &cells);
+    // nfguard starts first, with a ban in force before Docker starts.
     load(world, "", "");
     bans::ban(world, &ATTACKER);
     docker.restart();
-    ground.judged("nfguard before Docker", &cells::all(docker));
-    ground.stopped("a ban before Docker", &cells::published(docker, ATTACKER));
+    ground.assert_policy("nfguard before Docker", &cells::all(docker));
+    ground.assert_stopped("a ban before Docker", &cells::published(docker, ATTACKER));
 }
 
-/// Its container serves, and is not served to the world.
+/// Returns the requests to the new network. Its container serves neighbours, and not the internet.
 fn to_the_new_network(docker: &dyn Docker) -> [Cell; 2] {
     let (four, _) = docker.address("four");
     [
@@ -169,7 +169,7 @@ fn to_the_new_network(docker: &dyn Docker) -> [Cell; 2] {
     })
 }
 
-/// The same questions where one container may not reach port 80.
+/// Changes the expected outcomes where one container may not reach port 80.
 fn without_http(cells: &[Cell], container: &str) -> Vec<Cell> {
     let mut cells = cells.to_vec();
     let to = SocketAddr::new(World::INTERNET_V4, 80).to_string();
@@ -180,8 +180,8 @@ fn without_http(cells: &[Cell], container: &str) -> Vec<Cell> {
     cells
 }
 
-/// Behind address translation the container sees who asks; behind docker-proxy, the bridge.
-fn peers_are_seen(world: &World, docker: &dyn Docker) {
+/// Asserts the peer that a container sees: the client behind NAT, or the bridge behind docker-proxy.
+fn assert_seen_peers(world: &World, docker: &dyn Docker) {
     let peer = |from: IpAddr, to: SocketAddr| {
         let mut stream = cells::open(&world.internet, Some(from), to, TIMEOUT).expect("it opens");
         let answer = cells::ask(&mut stream, "/", TIMEOUT).expect("an answer");
@@ -198,8 +198,8 @@ fn peers_are_seen(world: &World, docker: &dyn Docker) {
     }
 }
 
-/// Packets to a banned address go out, unless the policy says otherwise.
-fn nothing_is_sent_to_the_banned(ground: &Ground<'_>, backend: &str) {
+/// Asserts that packets to a banned address go out, unless the policy drops them.
+fn assert_outgoing_to_banned(ground: &Ground<'_>, backend: &str) {
     let banned: IpAddr = [192, 0, 2, 66].into();
     let other: IpAddr = [192, 0, 2, 67].into();
     bans::ban(ground.world, &[banned]);
@@ -216,7 +216,7 @@ fn nothing_is_sent_to_the_banned(ground: &Ground<'_>, backend: &str) {
     bans::unban(ground.world, &[banned]);
 }
 
-/// Docker's rules and everybody else's but ours, to the byte. What counts packets is no rule.
+/// Returns all foreign rules, byte for byte, without their counters.
 fn rules(world: &World, docker: &dyn Docker) -> Vec<String> {
     let saved = docker.rules();
     let saved = saved.lines().filter(|line| !line.starts_with('#')).map(|line| {
@@ -224,7 +224,7 @@ fn rules(world: &World, docker: &dyn Docker) -> Vec<String> {
         let counted = line.starts_with(':').then(|| line.split_once(" [")).flatten();
         counted.map_or(line, |(chain, _)| chain)
     });
-    // With handles, so that a rule that was replaced is seen.
+    // Handles reveal a replaced rule.
     let list = ["-a", "-s", "list", "ruleset"];
     let listing = world.host.run(|| Command::new("nft").args(list).output().expect("nft starts"));
     let listing = "\n".to_owned() + &String::from_utf8(listing.stdout).expect("text");
@@ -233,13 +233,13 @@ fn rules(world: &World, docker: &dyn Docker) -> Vec<String> {
     lines.map(str::to_owned).collect()
 }
 
-fn same(before: &[String], after: &[String], when: &str) {
+fn assert_same(before: &[String], after: &[String], when: &str) {
     let differ = before.iter().zip(after).find(|(before, after)| before != after);
     assert!(differ.is_none() && before.len() == after.len(), "Docker's rules, {when}: {differ:?}");
 }
 
-/// Ahead of every chain of the forward hook that is not ours.
-fn our_chain_comes_first(world: &World) {
+/// Asserts that our chain comes before every foreign chain of the forward hook.
+fn assert_our_chain_is_first(world: &World) {
     let chains = world.host.run(|| Command::new("nft").args(["-j", "list", "chains"]).output());
     let chains: Value = serde_json::from_slice(&chains.expect("nft starts").stdout).expect("JSON");
     let (mut ours, mut others) = (Vec::new(), Vec::new());
@@ -251,14 +251,14 @@ fn our_chain_comes_first(world: &World) {
         let is_ours = chain["table"].as_str().is_some_and(|table| table.starts_with("nfguard"));
         if is_ours { ours.push(priority) } else { others.push(priority) }
     }
-    // Legacy iptables is none of nft's chains: its filter table stands at 0, always.
+    // nft does not list legacy iptables. Its filter table always has priority 0.
     others.push(0);
     let last = ours.iter().max().expect("we have one");
     assert!(others.iter().all(|other| last < other), "{ours:?}, {others:?}");
 }
 
-/// No process runs in the host's namespace.
-pub(crate) fn no_process_is_left(host: &Netns) {
+/// Asserts that no process runs in the namespace of the host.
+pub(crate) fn assert_no_process_is_left(host: &Netns) {
     let id = format!("net:[{}]", host.id());
     let processes = std::fs::read_dir("/proc").expect("proc").flatten().filter(|entry| {
         let netns = std::fs::read_link(entry.path().join("ns/net"));

@@ -14,10 +14,11 @@ use nfguard_tests::document::repository;
 use nfguard_tests::program;
 use nfguard_tests::wait::TIMEOUT;
 
-/// The host's address, and who is logged in from where.
+/// The SSH session of the reader: addresses and ports.
 const SESSION: &str = "192.0.2.1 50022 192.0.2.10 22";
 
-/// Nothing that is written outlasts the machine. The reader is in the folder with the sources.
+/// The shell that holds the namespaces of the machine. No written file outlasts it. The working folder has
+/// the sources.
 const HOLDER: &str = r#"
 set -e
 mount -t tmpfs -o mode=755 tmpfs /run
@@ -41,7 +42,7 @@ echo ready
 cat > /dev/null
 "#;
 
-/// In place of programs that would reach beyond the machine.
+/// The stand-ins for programs that would reach beyond the machine.
 const STAND_INS: [(&str, &str); 3] = [
     ("apt-get", include_str!("apt-get")),
     ("systemctl", include_str!("systemctl")),
@@ -55,16 +56,16 @@ pub(crate) struct Machine {
     going_on: Vec<Going>,
 }
 
-/// A command that goes on.
+/// A command in the background.
 struct Going {
     text: String,
     child: Child,
 }
 
-/// What came of a block.
+/// The outcome of a block.
 pub(crate) struct CommandOutcome {
     pub(crate) status: Option<i32>,
-    /// What it printed, in the order in which it did.
+    /// The output, in the order of printing.
     pub(crate) printed: String,
 }
 
@@ -112,10 +113,10 @@ impl Machine {
         command
     }
 
-    /// Runs commands as a reader would, up to the first that fails.
+    /// Runs commands as a reader would, up to the first failure.
     pub(crate) fn run(&self, commands: &str) -> CommandOutcome {
         let mut command = self.inside(commands);
-        // What goes on behind a command must not keep its pipe from ending.
+        // A background process must not keep the pipe of the command open.
         let mut child = self.host.run(|| command.spawn().expect("nsenter starts"));
         let mut pipe = child.stdout.take().expect("a pipe");
         let reader = thread::spawn(move || {
@@ -133,14 +134,14 @@ impl Machine {
         CommandOutcome { status, printed: String::from_utf8_lossy(&printed).into_owned() }
     }
 
-    /// Runs commands that must succeed, and returns what they print.
+    /// Runs commands that must succeed, and returns their output.
     pub(crate) fn succeed(&self, commands: &str) -> String {
         let CommandOutcome { status, printed } = self.run(commands);
         assert_eq!(status, Some(0), "{commands}\n{printed}");
         printed
     }
 
-    /// Starts a guard that goes on, and waits until it answers.
+    /// Starts a guard in the background, and waits until it answers.
     pub(crate) fn start(&mut self, commands: &str) {
         let mut command = self.inside(commands);
         command.stdout(Stdio::null());
@@ -149,14 +150,14 @@ impl Machine {
         let socket = self.path("/run/nfguard/guard.sock");
         let deadline = Instant::now() + TIMEOUT;
         while !socket.exists() {
-            self.check_what_goes_on();
+            self.check_background_commands();
             assert!(Instant::now() < deadline, "no socket: {commands}");
             thread::sleep(Duration::from_millis(10));
         }
     }
 
-    /// What was started goes on, or the document has ended it.
-    pub(crate) fn check_what_goes_on(&mut self) {
+    /// Asserts that each background command still runs, unless the document has ended it.
+    pub(crate) fn check_background_commands(&mut self) {
         for going in &mut self.going_on {
             let Some(status) = going.child.try_wait().expect("a child") else { continue };
             let is_ended = status.success() || status.signal().is_some();
@@ -169,7 +170,7 @@ impl Machine {
         fs::write(self.path(path), text).unwrap_or_else(|error| panic!("{path}: {error}"));
     }
 
-    /// Where a file of the machine is seen from outside.
+    /// Returns the path of a file of the machine, seen from outside.
     fn path(&self, path: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root{path}", self.holder.id()))
     }
@@ -177,7 +178,7 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        // The first process of the namespace ends, and with it all the others.
+        // The first process of the namespace ends, and with it all other processes.
         drop(self.holder.stdin.take());
         let _ = self.holder.wait();
         for going in &mut self.going_on {

@@ -29,7 +29,7 @@ use machine::{CommandOutcome, Machine};
 use nfguard_policy::Policy;
 use nfguard_tests::document::{self, Block, blocks, repository};
 
-/// Every document, and how many command blocks it has at least.
+/// The documents, and the least number of command blocks of each.
 const DOCUMENTS: [(&str, usize); 11] = [
     ("README.md", 6),
     ("docs/api.md", 2),
@@ -44,7 +44,7 @@ const DOCUMENTS: [(&str, usize); 11] = [
     ("docs/security.md", 2),
 ];
 
-/// How many blocks another test or task runs.
+/// The number of blocks that another test or task runs.
 const ELSEWHERE: [(&str, &str, usize); 3] = [
     ("docs/recipe.md", "docker_root", 4),
     ("README.md", "xtask", 2),
@@ -77,7 +77,7 @@ fn follow(document: &str, machine: &mut Machine) {
             }
             _ => {}
         }
-        machine.check_what_goes_on();
+        machine.check_background_commands();
     }
 }
 
@@ -98,7 +98,7 @@ fn every_fence_has_known_words_and_no_block_is_forgotten() {
             is_known(block).unwrap_or_else(|why| panic!("{place}: {why}"));
             elsewhere.extend(block.tag("run-by").map(|by| (document, by.to_owned())));
         }
-        // Which of its commands has failed is seen by what it prints alone.
+        // Only the output tells which command has failed.
         for (block, next) in blocks.iter().zip(blocks.iter().skip(1)) {
             let is_shown = block.tag("exit").is_none() || next.language == "text";
             assert!(is_shown, "{document}:{}: what does it print?", block.line);
@@ -123,7 +123,7 @@ fn is_known(block: &Block) -> Result<(), String> {
     }
 }
 
-/// Whether another test or task runs the block.
+/// Asserts that another test or task runs the block.
 fn is_run(block: &Block, by: &str) -> Result<(), String> {
     let root = repository();
     let found = match by {
@@ -155,7 +155,7 @@ fn every_policy_in_a_document_is_valid() {
     assert!(count > 9, "only {count} policies");
 }
 
-/// A machine on which our package is installed.
+/// Makes a machine with our package installed.
 fn installed() -> Machine {
     let machine = Machine::new();
     machine.succeed("apt-get install ./target/dist/out/nfguard_0.1.0_amd64.deb");
@@ -190,7 +190,7 @@ fn the_page_on_security_does_what_it_says() {
 #[test]
 fn the_guide_does_what_it_says() {
     let mut machine = Machine::new();
-    // Who comes from UFW has rules of its own.
+    // A reader who comes from UFW has UFW rules.
     for rule in ["limit ssh", "allow 80/tcp", "default deny outgoing", "allow out 53"] {
         machine.succeed(&format!("ufw {rule}"));
     }
@@ -198,7 +198,7 @@ fn the_guide_does_what_it_says() {
     assert_eq!(machine.succeed("cat /run/asked"), ASKED);
 }
 
-/// What the guide has systemd do.
+/// The requests of the guide to systemd.
 const ASKED: &str = "\
 enable --now nfguard.service nfguard-bans.service nfguard-save.timer
 reload nfguard.service

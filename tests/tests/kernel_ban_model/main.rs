@@ -19,7 +19,7 @@ use packets::Ground;
 use run::{Run, Seen, Trouble};
 use steps::Action;
 
-/// What many sequences must have met.
+/// The events that many sequences together must meet.
 const ALL: [&str; 13] = [
     "added",
     "extended",
@@ -36,7 +36,7 @@ const ALL: [&str; 13] = [
     "dropped",
 ];
 
-fn holds(ground: &mut Ground, seen: &mut Seen, actions: &[Action]) -> Result<(), String> {
+fn run_sequence(ground: &mut Ground, seen: &mut Seen, actions: &[Action]) -> Result<(), String> {
     let mut run = Run::new(ground, seen);
     let mut outcome = Ok(());
     for (number, action) in actions.iter().enumerate() {
@@ -73,7 +73,7 @@ fn any_order_of_operations_agrees_with_the_model() {
             return Ok(());
         }
         *sequences += 1;
-        holds(&mut ground.borrow_mut(), seen, &actions).map_err(TestCaseError::fail)
+        run_sequence(&mut ground.borrow_mut(), seen, &actions).map_err(TestCaseError::fail)
     });
     let (seen, sequences) = counts.into_inner();
     eprintln!("{sequences} sequences: {seen:?}");

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use nfguard_ban::{BanCounts, BanOutcome, Port};
 
-/// A first address and how many of its bits count.
+/// A network: its first address and the length of its prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Network {
     pub(crate) address: IpAddr,
     pub(crate) bits: u32,
 }
 
-/// Who is banned, and from what.
+/// The target of a ban: network and port.
 pub(crate) type Place = (Network, Option<Port>);
 
 /// A ban in force.
@@ -24,7 +24,7 @@ pub(crate) struct Held {
     pub(crate) reason: String,
 }
 
-/// A ban ends in between: it was made before the call returned, but after it began.
+/// The earliest and the latest end of a ban. The kernel made it after the call began and before it returned.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct End {
     pub(crate) earliest: Instant,
@@ -38,7 +38,7 @@ pub(crate) struct Model {
 }
 
 impl Network {
-    /// As `203.0.113.0/24`, with no host bits.
+    /// Parses a network such as `203.0.113.0/24`, without host bits.
     pub(crate) fn new(text: &str) -> Network {
         let (address, bits) = text.split_once('/').expect("a prefix");
         let address = address.parse().expect("an address");
@@ -77,8 +77,8 @@ impl Model {
     }
 
     pub(crate) fn ban_all(&mut self, list: Vec<(Place, Held)>) -> BanCounts {
-        let mut tally = BanCounts { kept: twice(&list), ..BanCounts::default() };
-        for (place, new) in longest(list) {
+        let mut tally = BanCounts { kept: count_repeated(&list), ..BanCounts::default() };
+        for (place, new) in keep_longest(list) {
             match self.ban(place, new) {
                 BanOutcome::Added => tally.added += 1,
                 BanOutcome::Extended => tally.extended += 1,
@@ -89,8 +89,8 @@ impl Model {
     }
 
     pub(crate) fn replace(&mut self, source: &'static str, list: Vec<(Place, Held)>) -> BanCounts {
-        let mut tally = BanCounts { kept: twice(&list), ..BanCounts::default() };
-        let list = longest(list);
+        let mut tally = BanCounts { kept: count_repeated(&list), ..BanCounts::default() };
+        let list = keep_longest(list);
         let places: Vec<Place> = list.iter().map(|(place, _)| *place).collect();
         for (place, new) in list {
             let new = Held { source, ..new };
@@ -109,7 +109,7 @@ impl Model {
         tally
     }
 
-    /// Lengthens a ban by a call that took so long, and gives it.
+    /// Extends a ban by a call of duration `took`, and returns the ban.
     pub(crate) fn extend(&mut self, place: Place, by: Duration, took: Duration) -> Option<&Held> {
         let held = self.bans.get_mut(&place)?;
         if let Some(end) = &mut held.ends {
@@ -141,7 +141,7 @@ impl Model {
         !self.never_ban.keys().any(|entry| entry.overlaps(network))
     }
 
-    /// Whether a packet from there to this port gets through.
+    /// Reports whether a packet from this address to this port passes.
     pub(crate) fn passes(&self, address: IpAddr, port: Port) -> bool {
         let is_meant = |(network, from): &Place| {
             network.covers(address) && from.is_none_or(|from| from == port)
@@ -149,7 +149,7 @@ impl Model {
         self.never_ban.keys().any(|entry| entry.covers(address)) || !self.bans.keys().any(is_meant)
     }
 
-    /// The bans that may have ended at that moment.
+    /// Returns the bans that may have ended at `at`.
     pub(crate) fn ending(&self, at: Instant) -> Vec<Place> {
         let ends = |held: &Held| held.ends.is_some_and(|end| end.earliest < at);
         self.bans.iter().filter(|(_, held)| ends(held)).map(|(place, _)| *place).collect()
@@ -164,8 +164,8 @@ fn outlasts(new: &Held, old: &Held) -> bool {
     }
 }
 
-/// Of each place the ban that ends last.
-fn longest(list: Vec<(Place, Held)>) -> Vec<(Place, Held)> {
+/// Keeps the ban that ends last for each place.
+fn keep_longest(list: Vec<(Place, Held)>) -> Vec<(Place, Held)> {
     let mut longest = Model::default();
     for (place, new) in list {
         longest.ban(place, new);
@@ -173,8 +173,8 @@ fn longest(list: Vec<(Place, Held)>) -> Vec<(Place, Held)> {
     longest.bans.into_iter().collect()
 }
 
-/// How many of them are there once more.
-fn twice(list: &[(Place, Held)]) -> u64 {
+/// Returns the number of repeated bans.
+fn count_repeated(list: &[(Place, Held)]) -> u64 {
     let is_again = |(at, (place, _)): (usize, &(Place, Held))| {
         list[..at].iter().any(|(before, _)| before == place)
     };

@@ -10,25 +10,25 @@ use nfguard_lab::{Netns, Probe, World, packet};
 use nfguard_tests::wait::TIMEOUT;
 use socket2::{Domain, Socket, Type};
 
-/// The source port of the last packet of a volley, which nothing stops.
+/// The source port of the last packet of a volley, which no ban stops.
 const LAST: u16 = 1;
 /// The source port of the first packet of the first volley.
 const FIRST: u16 = 1024;
 
-/// A packet from this address to this port of the host.
+/// A packet: source address and destination port of the host.
 pub(crate) type Packet = (IpAddr, Port);
 
-/// Raw sockets: those of the internet send from any address, those of the host get all that the
-/// firewall lets in, whether a program listens or not.
+/// Raw sockets. Those of the internet send from any address. Those of the host receive all packets that
+/// pass the firewall, even if no program listens.
 pub(crate) struct Ground {
     pub(crate) host: Netns,
     _internet: Netns,
     senders: [Socket; 2],
     to_itself: Socket,
-    /// IPv4 (which give the header, too) and IPv6.
+    /// The receivers: IPv4 (with the IP header) and IPv6.
     receivers: [[Socket; 2]; 2],
     next: u16,
-    /// How long a step and a look at its outcome take, about.
+    /// The usual time of a step and of the comparison after it.
     pub(crate) pace: Duration,
 }
 
@@ -50,7 +50,7 @@ impl Ground {
         });
         let senders = families.map(|domain| socket(&internet, domain, WITH_HEADER));
         let to_itself = socket(&host, Domain::IPV4, WITH_HEADER);
-        // A packet that waits for the neighbour's address would be overtaken.
+        // Other packets would overtake a packet that waits for neighbour discovery.
         for (family, peer) in [("ipv4", World::HOST_V4), ("ipv6", World::HOST_V6)] {
             let setting = format!("{family}/neigh/eth0/base_reachable_time_ms");
             internet.sysctl(&setting, "86400000").expect("can be set");
@@ -68,9 +68,9 @@ impl Ground {
         }
     }
 
-    /// Sends them, and a last one that nothing stops; which of them have come when that one has.
-    /// All run on one processor, so none overtakes another.
-    pub(crate) fn volley(&mut self, packets: &[Packet]) -> BTreeSet<Packet> {
+    /// Sends the packets and a last one that no ban stops. Returns the packets that have arrived before
+    /// the last one. All run on one processor, so none overtakes another.
+    pub(crate) fn send_volley(&mut self, packets: &[Packet]) -> BTreeSet<Packet> {
         let count = u16::try_from(packets.len()).expect("few");
         let first = self.next.checked_add(count).map_or(FIRST, |_| self.next);
         self.next = first + count;
@@ -118,13 +118,13 @@ impl Ground {
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
-/// Protocol number of a raw socket whose packets bring their IP header.
+/// The protocol number of a raw socket whose packets include their IP header.
 const WITH_HEADER: i32 = 255;
 const IPV4_HEADER: usize = 20;
 
 fn send(socket: &Socket, from: IpAddr, to: IpAddr, from_port: u16, port: Port) {
     let (protocol, payload) = match port.protocol {
-        // A reset has no answer.
+        // The kernel does not answer a reset.
         Protocol::Tcp => (TCP, packet::tcp(from, to, from_port, port.number, packet::RST)),
         Protocol::Udp => (UDP, packet::udp(from, to, from_port, port.number, b"")),
     };

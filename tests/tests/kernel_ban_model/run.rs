@@ -15,38 +15,37 @@ use crate::model::{End, Held, Model, Network, Place};
 use crate::packets::{Ground, Packet};
 use crate::steps::{Action, From, Lasts, PORTS, SENDERS, Step, Wish, Written};
 
-/// How much longer a short ban lasts than it takes to make it and look at it.
-const SHORT: Duration = Duration::from_millis(300);
-/// A machine that is slower yet does not get to judge short bans.
-const SLOWEST: Duration = Duration::from_secs(3);
-/// How far the kernel's clock, which counts in ticks, and ours may be apart.
-const CLOCKS: Duration = Duration::from_millis(50);
-/// The same on an emulated machine that gets its ticks late. Bans that last hours differ by whole
-/// seconds.
-const LATE_TICKS: Duration = Duration::from_millis(400);
+/// The duration of a short ban beyond the time of a step and its comparison.
+const SHORT_BAN_MARGIN: Duration = Duration::from_millis(300);
+/// The longest time of a step. A slower machine cannot check short bans.
+const SLOWEST_STEP: Duration = Duration::from_secs(3);
+/// The greatest difference between our clock and the clock of the kernel, which counts in ticks.
+const CLOCK_TOLERANCE: Duration = Duration::from_millis(50);
+/// The same on an emulated machine, whose ticks come late. Bans of hours differ by whole seconds.
+const EMULATED_CLOCK_TOLERANCE: Duration = Duration::from_millis(400);
 
-/// How often each thing was seen.
+/// The count of each event.
 pub(crate) type Seen = BTreeMap<&'static str, u32>;
 
-/// Two programs that ban, and what they should have done.
+/// Two programs that ban, and the model of their bans.
 pub(crate) struct Run<'a> {
     pub(crate) ground: &'a mut Ground,
     seen: &'a mut Seen,
-    /// Only the first names never-ban entries; the second reads them from the kernel.
+    /// The two programs. Only the first one sets never-ban entries. The second one reads them from the kernel.
     bans: [Bans; 2],
     pub(crate) model: Model,
-    /// A ban that ends sooner is waited for, so that a step and a look at its outcome fit before.
+    /// The time of a step with its comparison. The run waits for a ban that ends sooner.
     margin: Duration,
-    /// How many bans there were. Each lasts a bit longer than the one before, so none ends at the
-    /// same moment as another.
+    /// The number of bans so far. Each ban lasts a bit longer than the one before, so no two end at
+    /// the same moment.
     made: u32,
-    /// Whether a ban has ended by itself. The kernel may count it still.
+    /// Whether a ban has expired. The kernel may still count it.
     expired: bool,
 }
 
-/// Why a step cannot be judged, or what is wrong.
+/// The reason why a step cannot be checked, or the mistake.
 pub(crate) enum Trouble {
-    /// A ban may have ended meanwhile: this machine is slow.
+    /// A ban may have ended during the step, because the machine is slow.
     TooLate,
     Wrong(String),
 }
@@ -62,16 +61,16 @@ impl<'a> Run<'a> {
         Run { ground, seen, bans, model: Model::default(), margin, made: 0, expired: false }
     }
 
-    /// Takes a step and compares everything afterwards.
+    /// Takes a step, and compares the bans afterwards.
     pub(crate) fn take(&mut self, action: &Action) -> Result<(), Trouble> {
         self.settle(match action.step {
             Step::Wait => None,
             _ => Some(Instant::now() + self.margin),
         });
         let (before, start) = (self.model.clone(), Instant::now());
-        let outcome = self.step(action).and_then(|()| self.look(1 - action.by));
-        self.ground.pace = start.elapsed().max(self.ground.pace * 7 / 8).min(SLOWEST);
-        let late = Instant::now() + CLOCKS + self.ground.pace / 2;
+        let outcome = self.step(action).and_then(|()| self.compare(1 - action.by));
+        self.ground.pace = start.elapsed().max(self.ground.pace * 7 / 8).min(SLOWEST_STEP);
+        let late = Instant::now() + CLOCK_TOLERANCE + self.ground.pace / 2;
         let is_late = |model: &Model| !model.ending(late).is_empty();
         if is_late(&before) || is_late(&self.model) {
             return Err(Trouble::TooLate);
@@ -79,7 +78,7 @@ impl<'a> Run<'a> {
         outcome.map_err(Trouble::Wrong)
     }
 
-    /// Waits for the bans to end that do so before that moment, or for all short ones.
+    /// Waits for all bans that end before `before`, or for all short bans.
     fn settle(&mut self, before: Option<Instant>) {
         let soon = Instant::now() + TIMEOUT;
         for place in self.model.ending(before.unwrap_or(soon)) {
@@ -170,8 +169,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// What becomes of a wish, unless the library refuses; it has to do so exactly when the model
-    /// does.
+    /// Admits a wished ban. The library must refuse it exactly when the model does.
     fn order(&mut self, wish: &Wish) -> Result<Option<Order>, String> {
         let target = parsed(wish.target.0);
         let asked = self.bans[0].admit(target).ok();
@@ -183,7 +181,9 @@ impl<'a> Run<'a> {
         let admitted = asked.or(knows_nobody.filter(|_| wish.unasked));
         self.made += 1;
         let lasts = match wish.lasts {
-            Lasts::Short => Some(self.margin + SHORT + self.made * Duration::from_millis(20)),
+            Lasts::Short => {
+                Some(self.margin + SHORT_BAN_MARGIN + self.made * Duration::from_millis(20))
+            }
             Lasts::Hours(hours) => Some(Duration::from_secs(hours * 3600 + u64::from(self.made))),
             Lasts::Ever => None,
         };
@@ -196,8 +196,8 @@ impl<'a> Run<'a> {
         wishes.iter().filter_map(|wish| self.order(wish).transpose()).collect()
     }
 
-    /// Compares all that can be seen of the bans, one program's view and the kernel's verdicts.
-    fn look(&mut self, by: usize) -> Result<(), String> {
+    /// Compares the view of one program and the verdicts of the kernel with the model.
+    fn compare(&mut self, by: usize) -> Result<(), String> {
         let start = Instant::now();
         let bans = &mut self.bans[by];
         let listed = bans.list().map_err(text)?;
@@ -207,10 +207,10 @@ impl<'a> Run<'a> {
         same("the list", &places.iter().collect(), &wanted)?;
         same("the list's length", &places.len(), &wanted.len())?;
         for (place, active) in places.iter().zip(&listed) {
-            is_as_told(active, &self.model.bans[place], start, end)?;
+            compare_ban(active, &self.model.bans[place], start, end)?;
             let found = bans.look_up(active.target, active.port).map_err(text)?;
             let Some(found) = found else { return Err(format!("{place:?} is not found")) };
-            is_as_told(&found, &self.model.bans[place], start, Instant::now())?;
+            compare_ban(&found, &self.model.bans[place], start, Instant::now())?;
         }
         let count = bans.count().map_err(text)?;
         let wanted = wanted.len() as u64;
@@ -219,7 +219,7 @@ impl<'a> Run<'a> {
         }
 
         let packets = packets();
-        let came = self.ground.volley(&packets);
+        let came = self.ground.send_volley(&packets);
         for packet @ (from, port) in packets {
             let passes = self.model.passes(from, port);
             if came.contains(&packet) != passes {
@@ -232,14 +232,20 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Whether this is the ban, and ends when it should.
-fn is_as_told(active: &ActiveBan, held: &Held, start: Instant, end: Instant) -> Result<(), String> {
+/// Compares a listed ban with the model, and its end with the clock.
+fn compare_ban(
+    active: &ActiveBan,
+    held: &Held,
+    start: Instant,
+    end: Instant,
+) -> Result<(), String> {
     same("the source", &&*active.source, &held.source)?;
     same("the reason", &active.reason, &held.reason)?;
     let is_right = match (active.expires_in, held.ends) {
         (None, None) => true,
         (Some(left), Some(ends)) => {
-            end + left + LATE_TICKS >= ends.earliest && start + left <= ends.latest + LATE_TICKS
+            end + left + EMULATED_CLOCK_TOLERANCE >= ends.earliest
+                && start + left <= ends.latest + EMULATED_CLOCK_TOLERANCE
         }
         _ => false,
     };
@@ -291,7 +297,7 @@ fn written(entries: &[Written]) -> Vec<IpNetwork> {
     entries.iter().map(|entry| entry.0.parse().expect("a network")).collect()
 }
 
-/// A ban that is to be made.
+/// An admitted ban.
 struct Order {
     place: Place,
     target: Admitted,
@@ -306,7 +312,7 @@ impl Order {
         Ban { target, port, duration: lasts, source, reason, created_at: None }
     }
 
-    /// What comes of it by a call that began then and has just ended.
+    /// Returns the ban that results from a call between `start` and now.
     fn held(self, start: Instant) -> (Place, Held) {
         let Order { place, lasts, source, reason, .. } = self;
         let now = Instant::now();

@@ -5,7 +5,7 @@ use proptest::option;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::sample::{select, subsequence};
 
-/// The text that is written, and what it means.
+/// A notation, and its meaning.
 pub(crate) type Written = (&'static str, &'static str);
 
 const TARGETS: [Written; 18] = [
@@ -41,7 +41,7 @@ const NEVER_BAN: [Written; 9] = [
     ("2001:db8:b::1/128", "2001:db8:b::1/128"),
 ];
 
-/// Who sends packets: inside and outside of each of these networks, close to their ends.
+/// The senders of packets: inside and outside of each network, close to its ends.
 pub(crate) const SENDERS: [&str; 14] = [
     "203.0.113.1",
     "203.0.113.2",
@@ -59,13 +59,13 @@ pub(crate) const SENDERS: [&str; 14] = [
     "2001:db8:b::1",
 ];
 
-/// Ports of bans, and of the packets that are sent. No ban has the last one.
+/// The ports of bans and of packets. No ban has the last port.
 pub(crate) const PORTS: [&str; 3] = ["443/tcp", "443/udp", "53/udp"];
 
 const SOURCES: [&str; 2] = ["one", "two"];
 const REASONS: [&str; 2] = ["the monitor", "the office"];
 
-/// A step, and which of two programs takes it.
+/// A step, and the index of the program that takes it.
 #[derive(Clone, Debug)]
 pub(crate) struct Action {
     pub(crate) by: usize,
@@ -82,13 +82,13 @@ pub(crate) enum Step {
     Flush(&'static str),
     ReplaceNeverBan(&'static str, Vec<Written>),
     RemoveNeverBan(Vec<Written>),
-    /// Until all short bans have ended.
+    /// The run waits until all short bans have ended.
     Wait,
-    /// The programs end and start again.
+    /// Both programs end and start again.
     Reopen,
 }
 
-/// A port or all.
+/// The port of a ban, or all ports.
 pub(crate) type From = Option<&'static str>;
 
 #[derive(Clone, Debug)]
@@ -97,7 +97,7 @@ pub(crate) struct Wish {
     pub(crate) from: From,
     pub(crate) lasts: Lasts,
     pub(crate) source: &'static str,
-    /// Admitted by a list that does not know the entries; the kernel still does.
+    /// A ban that a list without the never-ban entries has admitted. The kernel still has the entries.
     pub(crate) unasked: bool,
 }
 
@@ -108,7 +108,7 @@ pub(crate) enum Lasts {
     Ever,
 }
 
-/// Each sequence is about a few of the targets and entries, so that they meet often.
+/// Returns sequences of steps. Each uses a few of the targets and entries, so that they meet often.
 pub(crate) fn actions() -> impl Strategy<Value = Vec<Action>> {
     let few = (subsequence(TARGETS.to_vec(), 2..=6), subsequence(NEVER_BAN.to_vec(), 3));
     few.prop_flat_map(|(targets, entries)| {

@@ -18,8 +18,8 @@ use proptest::test_runner::{TestCaseError, TestError};
 
 use shots::{Place, Shot, Text, address, bytes, policies, shots};
 
-/// Counts the test's packets before and after all that could stop them, and then stops them: so
-/// none is answered, none is remembered, and the next is as new.
+/// Counts the packets of the test before and after all rules, and then drops them. So no packet is
+/// answered or tracked, and the next one is new.
 const WATCH: &str = "table inet watch {
     counter came {}; counter got {}; counter others {};
     chain before { ip ttl 77 counter name came return; ip6 hoplimit 77 counter name came return;
@@ -41,11 +41,11 @@ table inet publish {
 }
 ";
 
-/// A host between the internet and a container, that watches all that comes and goes.
+/// A host between the internet and a container, with counters for all packets.
 struct Ground {
     world: World,
     kernel: Nft,
-    /// As long as they live, the host is a member of the groups.
+    /// The sockets that keep the host a member of the multicast groups.
     _members: Vec<UdpSocket>,
 }
 
@@ -58,7 +58,7 @@ impl Ground {
             let setting = format!("ipv4/conf/{interface}/rp_filter");
             world.host.sysctl(&setting, "0").expect("can be set");
         }
-        // Who is who is asked once: later the host may be forbidden to say.
+        // Neighbours are resolved once. Later the policy may drop neighbour discovery.
         for (netns, peers) in [
             (&world.internet, [World::HOST_V4, World::HOST_V6]),
             (container, [World::INTERNET_V4, World::INTERNET_V6]),
@@ -89,10 +89,10 @@ impl Ground {
         loaded.counts.into_iter().map(|(name, counts)| (name, counts.packets)).collect()
     }
 
-    /// Sends the packet; what has become of it by the time that it is gone.
-    fn fire(&mut self, shot: &Shot) -> Effect {
-        // The watch is read before the rules and again after them, so that it sees all who come
-        // in between.
+    /// Sends a packet, and returns its effect once it is gone.
+    fn send_shot(&mut self, shot: &Shot) -> Effect {
+        // The watch table is read before the policy table and again after it, so that it reveals
+        // other packets in between.
         let watch = self.counts("watch");
         let rules = self.counts(TABLE);
         let netns = match shot.from {
@@ -105,7 +105,7 @@ impl Ground {
             IpAddr::V6(to) => to.is_multicast(),
         };
         let sent = netns.send_raw(group.then_some("eth0"), &bytes(&shot.flow));
-        // The host's own firewall may say no.
+        // The policy of the host may drop the packet.
         assert!(sent.is_ok() || shot.from == Place::Host, "{sent:?} {shot:?}");
         let deadline = Instant::now() + Duration::from_secs(60);
         while self.counts("watch")["came"] == watch["came"] {
@@ -129,15 +129,15 @@ impl Ground {
     }
 }
 
-/// What a packet did.
+/// The effect of a packet.
 #[derive(Debug)]
 struct Effect {
     passed: bool,
-    /// Whether no other packet came by: an answer of the firewall, a neighbour's question.
+    /// Whether no other packet came by, such as an answer of the firewall or a neighbour solicitation.
     alone: bool,
-    /// How far the policy's counters moved.
+    /// The increments of the counters of the policy.
     counted: BTreeMap<String, u64>,
-    /// Where they stand now.
+    /// The counters of the policy now.
     total: BTreeMap<String, u64>,
 }
 
@@ -163,10 +163,10 @@ fn members(host: &Netns) -> Vec<UdpSocket> {
     })
 }
 
-/// How often each thing was seen.
+/// The count of each event.
 type Seen = BTreeMap<&'static str, u32>;
 
-fn holds(
+fn assert_agreement(
     ground: &mut Ground,
     policy: &Text,
     shots: &[Shot],
@@ -190,7 +190,7 @@ fn holds(
                 *counted.entry(name.clone()).or_default() += 1;
             }
         }
-        let effect = ground.fire(shot);
+        let effect = ground.send_shot(shot);
         let at_least = |name: &String| effect.counted.get(name) >= counted.get(name);
         let right = effect.passed == (foretold.fate == Fate::Accept)
             && counted.keys().all(at_least)
@@ -232,8 +232,8 @@ fn holds(
         }
         counted.into_iter().for_each(|(name, count)| *told.entry(name).or_default() += count);
         if effect.total != told {
-            // A neighbour's question or an answer of the firewall was counted, and a limit may
-            // remember it.
+            // A neighbour solicitation or an answer of the firewall was counted, and a limit may
+            // have its source.
             break;
         }
     }
@@ -251,11 +251,12 @@ fn the_kernel_does_what_explain_predicts() {
     let counts = std::cell::RefCell::new((&mut seen, 0_u32));
     let outcome = runner.run(&(policies(), shots()), |(policy, shots)| {
         let (seen, policies) = &mut *counts.borrow_mut();
-        if *policies >= 20 && start.elapsed() > time_box() && too_few(seen).is_none() {
+        if *policies >= 20 && start.elapsed() > time_box() && find_missing_event(seen).is_none() {
             return Ok(());
         }
         *policies += 1;
-        holds(&mut ground.borrow_mut(), &policy, &shots, seen).map_err(TestCaseError::fail)
+        assert_agreement(&mut ground.borrow_mut(), &policy, &shots, seen)
+            .map_err(TestCaseError::fail)
     });
     let (seen, policies) = counts.into_inner();
     eprintln!("{policies} policies: {seen:?}");
@@ -264,17 +265,17 @@ fn the_kernel_does_what_explain_predicts() {
         Err(TestError::Fail(reason, (policy, _))) => panic!("{policy:?}\n{reason}"),
         Err(TestError::Abort(reason)) => panic!("{reason}"),
     }
-    assert_eq!(too_few(seen), None, "too few of it: {seen:?}");
+    assert_eq!(find_missing_event(seen), None, "too few of it: {seen:?}");
 }
 
-/// What a comparison has to have had at least five times, and had not yet.
-fn too_few(seen: &Seen) -> Option<&'static str> {
+/// Returns an event that the comparison must meet at least five times, and has not yet.
+fn find_missing_event(seen: &Seen) -> Option<&'static str> {
     let all = ["accept", "drop", "reject", "in", "out", "forward", "published", "over a limit"];
     let mut all = all.into_iter().chain(["counters compared exactly"]);
     all.find(|what| seen.get(what).is_none_or(|times| *times < 5))
 }
 
-/// The comparison above can fail: a packet that the kernel lets pass on its own account.
+/// The comparison above can fail: the kernel accepts a packet that `explain` drops.
 #[test]
 fn a_kernel_that_differs_from_explain_is_detected() {
     processor::stay_on_one(0);
@@ -293,10 +294,10 @@ fn a_kernel_that_differs_from_explain_is_detected() {
         out_interface: String::new(),
     };
     let shot = Shot { from: Place::Internet, flow, times: 1 };
-    let stopped = ground.fire(&shot);
+    let stopped = ground.send_shot(&shot);
     assert!(!stopped.passed && stopped.counted.contains_key("default/in"), "{stopped:?}");
     nft(&ground.world.host, "insert rule inet nfguard ingress tcp dport 22 accept\n");
-    let passed = ground.fire(&shot);
-    // Others may have been counted elsewhere meanwhile.
+    let passed = ground.send_shot(&shot);
+    // Other packets may have been counted at the same time.
     assert!(passed.passed && !passed.counted.contains_key("default/in"), "{passed:?}");
 }

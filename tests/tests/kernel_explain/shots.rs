@@ -12,12 +12,12 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::{Value, json};
 
-/// By it the test's own packets are known from all others.
+/// The hop limit that marks the packets of the test.
 const HOP_LIMIT: u8 = 77;
-/// What is sent from these ports is published: its destination becomes the container, at the other.
+/// Source ports whose packets are forwarded to the container, and the port there.
 const PUBLISHED: [(u16, u16); 2] = [(61_000, 8080), (61_001, 22)];
 
-/// A policy that a failed test prints.
+/// A policy, which a failed test prints.
 #[derive(Clone)]
 pub(crate) struct Text(pub(crate) String);
 
@@ -31,7 +31,7 @@ pub(crate) fn address(text: &str) -> IpAddr {
     text.parse().expect("an address")
 }
 
-/// Policies about what the packets are.
+/// Returns policies about the properties of the packets.
 pub(crate) fn policies() -> impl Strategy<Value = Text> {
     let addresses = [
         "192.0.2.7",
@@ -55,14 +55,14 @@ pub(crate) fn policies() -> impl Strategy<Value = Text> {
                 serde_json::from_str(&policy_text(&choices, &pool)).expect("JSON");
             let rules = policy.get_mut("rules").and_then(Value::as_array_mut).into_iter().flatten();
             for rule in rules.filter(|rule| rule["action"] == "limit") {
-                // Low enough to be met, and long enough not to end meanwhile.
+                // A low limit, which packets exceed, over a time that does not end during the test.
                 rule["limit"]["connections"] = json!(connections);
                 rule["limit"]["seconds"] = json!(3600);
                 if let Some(sources) = sources {
                     rule["limit"]["sources"] = json!(sources);
                 }
             }
-            // Few enough that some are banned, wherever they come in.
+            // A low limit, so that some sources are banned on every path.
             if let Some(scan) = policy.get_mut("scan").and_then(Value::as_object_mut) {
                 scan.insert("ports".to_owned(), json!(2));
                 scan.remove("in_interface");
@@ -76,7 +76,7 @@ fn option_of_two() -> impl Strategy<Value = Option<u8>> {
     select(vec![None, Some(1), Some(2)])
 }
 
-/// Where a packet is made, and the connection that it is the first of.
+/// The origin of a packet, and its flow.
 #[derive(Clone, Debug)]
 pub(crate) struct Shot {
     pub(crate) from: Place,
@@ -144,7 +144,7 @@ fn shot(is_v6: bool) -> impl Strategy<Value = Shot> {
     })
 }
 
-/// What a packet can carry, unsolicited answers and errors of ICMP among it.
+/// Returns payloads, among them unsolicited answers and errors of ICMP.
 fn payload(path: FlowPath, is_v6: bool) -> BoxedStrategy<Payload> {
     let sources = match path {
         FlowPath::Published(inner) => {
@@ -177,7 +177,7 @@ fn payload(path: FlowPath, is_v6: bool) -> BoxedStrategy<Payload> {
     .boxed()
 }
 
-/// The packet's bytes.
+/// Returns the bytes of the packet.
 pub(crate) fn bytes(flow: &Flow) -> Vec<u8> {
     let (from, to) = (flow.source, flow.destination);
     let (protocol, body) = match flow.payload {
