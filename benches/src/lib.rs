@@ -17,5 +17,5 @@ pub use sample::{Sample, Samples, children, in_turns, run, timed};
 pub use table::{millis, table};
 pub use ufw::Ufw;
 
-/// A benchmark stops at the first thing that does not work.
+/// The result of a benchmark, which stops at the first error.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// A program whose version belongs to the result.
+/// A program whose version is part of the result.
 #[derive(Clone, Copy, Debug)]
 pub struct Program<'a>(pub &'a Path, pub &'a [&'a str]);
 
@@ -19,7 +19,7 @@ impl Program<'_> {
     }
 }
 
-/// Processor, kernel, programs and how busy the machine was, as a list in Markdown.
+/// Returns processor, kernel, programs and load of the machine as a list in Markdown.
 #[must_use]
 pub fn header(programs: &[Program<'_>]) -> String {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();

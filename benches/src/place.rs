@@ -7,11 +7,10 @@ use nix::sched::{CloneFlags, unshare};
 
 use crate::Result;
 
-/// Enters a mount namespace that no other process sees. Call it before the first thread is started.
+/// Enters a mount namespace that no other process sees. Call it before the first thread starts.
 ///
 /// # Errors
-/// The process is still in the network namespace that the benchmark was started in, or the kernel
-/// makes no mount namespace.
+/// The process is still in the first network namespace, or the kernel makes no mount namespace.
 pub fn enter() -> Result<()> {
     let outside: Option<u64> =
         env::var("NFGUARD_NETNS_TEST").ok().and_then(|inode| inode.parse().ok());
@@ -22,7 +21,7 @@ pub fn enter() -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNS)?;
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>)?;
-    // Neighbours wait, where that may be asked for; what is started inherits it.
+    // A higher priority, if it is permitted. Child processes inherit it.
     let _ = rustix::process::nice(-19);
     Ok(())
 }

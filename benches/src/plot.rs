@@ -6,30 +6,30 @@ use plotters::prelude::*;
 
 use crate::Result;
 
-/// A picture with two logarithmic axes.
+/// A plot with two logarithmic axes.
 #[derive(Clone, Copy, Debug)]
 pub struct Plot<'a> {
-    /// Above it.
+    /// The title above the plot.
     pub title: &'a str,
-    /// Below the horizontal axis.
+    /// The label of the horizontal axis.
     pub x: &'a str,
-    /// Beside the vertical axis.
+    /// The label of the vertical axis.
     pub y: &'a str,
 }
 
-/// One line of it.
+/// A line of a plot.
 #[derive(Clone, Debug)]
 pub struct Series {
-    /// Its name in the legend.
+    /// The name in the legend.
     pub name: String,
-    /// Points from left to right, all numbers above zero.
+    /// The points from left to right. All numbers are above zero.
     pub points: Vec<(f64, f64)>,
 }
 
-const SIZE: (u32, u32) = (900, 520);
+const SIZE_PIXELS: (u32, u32) = (900, 520);
 
 impl Plot<'_> {
-    /// Writes it to a file.
+    /// Writes the plot to a file.
     ///
     /// # Errors
     /// The file cannot be written, or there is nothing to draw.
@@ -44,7 +44,7 @@ impl Plot<'_> {
         let x = range(&mut points().map(|(x, _)| x)).ok_or("nothing to draw")?;
         let y = range(&mut points().map(|(_, y)| y)).ok_or("nothing to draw")?;
 
-        let root = SVGBackend::new(path, SIZE).into_drawing_area();
+        let root = SVGBackend::new(path, SIZE_PIXELS).into_drawing_area();
         root.fill(&WHITE)?;
         let mut chart = ChartBuilder::on(&root)
             .caption(self.title, ("sans-serif", 20))
@@ -84,7 +84,7 @@ impl Plot<'_> {
     }
 }
 
-/// 1, 20, 1k, 1M.
+/// Formats a number as 1, 20, 1k or 1M.
 fn short(number: &f64) -> String {
     match *number {
         number if number >= 1e6 => format!("{}M", number / 1e6),

@@ -9,42 +9,42 @@ use nix::sys::time::TimeVal;
 
 use crate::Result;
 
-const SETTLE: Duration = Duration::from_secs(2);
+const SETTLE_TIME: Duration = Duration::from_secs(2);
 
-/// One run.
+/// The times of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample {
-    /// From start to end.
+    /// The time from start to end.
     pub wall: Duration,
-    /// Time of the processors in the process and all that it started and waited for.
+    /// The processor time of the process and of the children that it has waited for.
     pub cpu: Duration,
 }
 
-/// All runs of one variant.
+/// The runs of a variant.
 #[derive(Clone, Debug, Default)]
 pub struct Samples(Vec<Sample>);
 
 impl Samples {
-    /// The middle one of the times; zero if there are none.
+    /// Returns the median of the times, or zero without runs.
     #[must_use]
     pub fn median(&self) -> Duration {
-        middle(self.0.iter().map(|sample| sample.wall).collect())
+        median_of(self.0.iter().map(|sample| sample.wall).collect())
     }
 
-    /// The middle one of the processors' times; zero if there are none.
+    /// Returns the median of the processor times, or zero without runs.
     #[must_use]
     pub fn median_cpu(&self) -> Duration {
-        middle(self.0.iter().map(|sample| sample.cpu).collect())
+        median_of(self.0.iter().map(|sample| sample.cpu).collect())
     }
 
-    /// The shortest time; zero if there are none.
+    /// Returns the shortest time, or zero without runs.
     #[must_use]
     pub fn min(&self) -> Duration {
         self.0.iter().map(|sample| sample.wall).min().unwrap_or_default()
     }
 }
 
-fn middle(mut times: Vec<Duration>) -> Duration {
+fn median_of(mut times: Vec<Duration>) -> Duration {
     times.sort_unstable();
     times.get(times.len() / 2).copied().unwrap_or_default()
 }
@@ -53,7 +53,7 @@ fn middle(mut times: Vec<Duration>) -> Duration {
 /// namespace. Namespaces are made before and ended after all measuring.
 ///
 /// # Errors
-/// The first that `one` gives, or a namespace cannot be made.
+/// The first error of `one`, or a namespace cannot be made.
 pub fn in_turns(
     runs: usize,
     variants: usize,
@@ -63,23 +63,23 @@ pub fn in_turns(
         (0..runs * variants).map(|_| Netns::new()).collect::<std::io::Result<Vec<_>>>()?;
     let mut samples = vec![Samples::default(); variants];
     for (turn, netns) in namespaces.iter().enumerate() {
-        // The order changes, so that none always follows the same one.
+        // The order changes, so that no variant always follows the same one.
         let variant = (turn + turn / variants) % variants;
         let sample = one(variant, netns)?;
         if let Some(samples) = samples.get_mut(variant) {
             samples.0.push(sample);
         }
     }
-    // The kernel takes namespaces down in the background, which the next runs would feel.
+    // The kernel removes namespaces in the background, which would slow the next runs.
     drop(namespaces);
-    std::thread::sleep(SETTLE);
+    std::thread::sleep(SETTLE_TIME);
     Ok(samples)
 }
 
-/// Runs a program to its end inside the namespace.
+/// Runs a program in a namespace and returns its times.
 ///
 /// # Errors
-/// It does not start, or it fails; then its own words.
+/// The program does not start, or it fails. The error has its output.
 pub fn run(netns: &Netns, command: &mut Command) -> Result<Sample> {
     let name = command.get_program().to_string_lossy().into_owned();
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
@@ -96,15 +96,15 @@ pub fn run(netns: &Netns, command: &mut Command) -> Result<Sample> {
     })
 }
 
-/// The processors' time of all that was started and waited for.
+/// Returns the processor time of all children that this process has waited for.
 ///
 /// # Errors
-/// The kernel does not tell.
+/// The kernel refuses the question.
 pub fn children() -> Result<Duration> {
-    Ok(processors(&getrusage(UsageWho::RUSAGE_CHILDREN)?))
+    Ok(processor_time(&getrusage(UsageWho::RUSAGE_CHILDREN)?))
 }
 
-fn processors(usage: &Usage) -> Duration {
+fn processor_time(usage: &Usage) -> Duration {
     let time = |value: TimeVal| {
         let micros = value.tv_sec().saturating_mul(1_000_000).saturating_add(value.tv_usec());
         Duration::from_micros(u64::try_from(micros).unwrap_or(0))
@@ -112,11 +112,11 @@ fn processors(usage: &Usage) -> Duration {
     time(usage.user_time()) + time(usage.system_time())
 }
 
-/// Times work of this thread. The kernel counts a thread's own time too coarsely for short work,
-/// so its processor time is taken to be all of it.
+/// Measures work of this thread. The kernel counts the time of a thread too coarsely for short work, so the
+/// whole time counts as processor time.
 ///
 /// # Errors
-/// That of the work.
+/// The error of the work.
 pub fn timed<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, Sample)> {
     let start = Instant::now();
     let value = work()?;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// A table in Markdown: the first column to the left, numbers to the right.
+/// Returns a table in Markdown. The first column is aligned left, numbers are aligned right.
 #[must_use]
 pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let head: Vec<String> = head.iter().map(|cell| (*cell).to_owned()).collect();
@@ -24,7 +24,7 @@ pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     rows.iter().fold(line(&head) + &line(&rule), |out, row| out + &line(row))
 }
 
-/// Milliseconds with three significant digits.
+/// Formats a time in milliseconds with three significant digits.
 #[must_use]
 pub fn millis(time: Duration) -> String {
     let millis = time.as_secs_f64() * 1e3;

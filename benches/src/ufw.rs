@@ -9,7 +9,7 @@ use nix::mount::{MsFlags, mount};
 
 use crate::{Result, Sample, run};
 
-/// `policies/traefik.json`, as UFW is told it.
+/// The UFW commands for `policies/traefik.json`.
 const COMMANDS: [&str; 9] = [
     "default deny incoming",
     "default deny outgoing",
@@ -22,7 +22,7 @@ const COMMANDS: [&str; 9] = [
     "allow out 443/tcp",
 ];
 
-/// UFW's programs and files.
+/// The programs and files of UFW.
 #[derive(Debug)]
 pub struct Ufw {
     settings: PathBuf,
@@ -40,8 +40,7 @@ impl Ufw {
             fs::copy(Path::new("/usr/share/ufw").join(file), files.join(file))?;
         }
         copy("/etc/ufw/applications.d", &files.join("applications.d"))?;
-        // No modules are loaded into the machine's kernel, and no settings changed: that part of
-        // its work nfguard does not do.
+        // UFW loads no modules and changes no settings here, because nfguard does neither.
         let text = fs::read_to_string("/etc/default/ufw")?;
         let is_kept =
             |line: &&str| !line.starts_with("IPT_SYSCTL=") && !line.starts_with("IPT_MODULES=");
@@ -50,7 +49,7 @@ impl Ufw {
         for (copy, over) in [(&files, "/etc/ufw"), (&defaults, "/etc/default/ufw")] {
             mount(Some(copy), over, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
         }
-        // For its lock.
+        // UFW needs this folder for its lock.
         mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), None::<&str>)?;
         let ufw = Ufw { settings: files.join("ufw.conf") };
         ufw.forget()?;
@@ -61,17 +60,17 @@ impl Ufw {
         Ok(ufw)
     }
 
-    /// Enables it in a namespace that has no rules yet, as at boot.
+    /// Enables UFW in a namespace without rules, as at boot.
     ///
     /// # Errors
-    /// UFW's own words.
+    /// The output of UFW.
     pub fn enable(&self, netns: &Netns) -> Result<Sample> {
-        self.forget()?;
+        self.mark_disabled()?;
         run(netns, Command::new("ufw").args(["--force", "enable"]))
     }
 
-    /// So that it does not think that it is enabled already.
-    fn forget(&self) -> Result<()> {
+    /// Marks UFW as disabled in its configuration.
+    fn mark_disabled(&self) -> Result<()> {
         let text = fs::read_to_string(&self.settings)?;
         fs::write(&self.settings, text.replace("ENABLED=yes", "ENABLED=no"))?;
         Ok(())

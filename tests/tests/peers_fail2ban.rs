@@ -34,7 +34,7 @@ struct Stage {
 impl Stage {
     fn new() -> Stage {
         let world = World::with_container().expect("run me with `cargo xtask netns-test`");
-        // What Docker does for `-p 80:8080`.
+        // The rules of Docker for `-p 80:8080`.
         nft(
             &world.host,
             "table inet docker { chain published { type nat hook prerouting priority -100;
@@ -75,7 +75,7 @@ impl Stage {
         self.fail2ban.wait(what, is_so);
     }
 
-    /// A request, and whether it was answered.
+    /// Sends a request, and reports whether it was answered.
     fn get(&self, from: &str, to: (IpAddr, u16), path: &str) -> bool {
         let to = SocketAddr::new(to.0, to.1);
         let probe = Probe::tcp(&self.world.internet, to).from(address(from)).timeout(TIMEOUT);
@@ -87,7 +87,7 @@ impl Stage {
             && BufReader::new(stream).read_line(&mut String::new()).is_ok_and(|len| len > 0)
     }
 
-    /// Whether a connection opens, without much patience: for those that should not.
+    /// Reports whether a connection opens within a short time. It serves for connections that should not open.
     fn reaches(&self, from: &str, to: (IpAddr, u16)) -> bool {
         let to = SocketAddr::new(to.0, to.1);
         Probe::tcp(&self.world.internet, to).from(address(from)).connect().is_ok()
@@ -198,7 +198,7 @@ fn a_stop_ends_its_own_bans_and_a_restart_brings_each_back_once() {
     stage.wait("both bans", || stage.bans().len() == 3);
     assert!(!stage.reaches(ATTACKER, HOST[0]) && !stage.reaches(ATTACKER_V6, HOST[1]));
 
-    // Killed, it leaves its bans to the kernel, and finds them there when it starts again.
+    // A killed server leaves its bans in the kernel, and finds them at its next start.
     stage.fail2ban.kill();
     assert_eq!(stage.bans().len(), 3);
     assert!(!stage.reaches(ATTACKER, HOST[0]));

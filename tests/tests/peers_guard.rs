@@ -14,12 +14,12 @@ use nfguard_tests::nft::nft;
 use nfguard_tests::program::{TempFile, nfguard};
 use nfguard_tests::ufw::{ufw, ufw_disabled_again};
 
-/// Opens 443.
+/// A policy that opens 443.
 const POLICY: &str = r#"{ "version": 1, "rules": [
     { "name": "web", "action": "allow", "port": 443 },
     { "name": "web-out", "action": "allow", "direction": "out", "port": 443 } ] }"#;
 
-/// As dockerd puts its rules in, and again after each restart.
+/// The rules of dockerd, loaded at each of its starts.
 const DOCKER: &str = "*nat
 :DOCKER - [0:0]
 -A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER
@@ -46,7 +46,7 @@ fn run(netns: &Netns, program: &str, arguments: &[&str], input: &str) {
     assert!(output.status.success(), "{program} {arguments:?}: {words}");
 }
 
-/// Counts the datagrams that reach a socket, until it is told to stop.
+/// Counts the datagrams that reach a socket, until `stop` is set.
 fn receive(socket: &UdpSocket, from: [u8; 4], stop: &AtomicBool) -> (u64, u64) {
     let (mut banned, mut others) = (0, 0);
     socket.set_read_timeout(Some(Duration::from_millis(50))).expect("a timeout");
@@ -101,7 +101,7 @@ fn no_denied_packet_passes_whatever_others_do_to_the_rules() {
         run(&world.host, "iptables-nft-restore", &["--noflush"], DOCKER);
         run(&world.host, "iptables-nft", &["-t", "nat", "-F"], "");
         run(&world.host, "iptables-nft-restore", &[], DOCKER);
-        // Only the guard still has the ban: it is gone for a moment, and measured.
+        // The ban is gone for a moment, and the test measures it. Only the guard still has the ban.
         for _ in 0..5 {
             flush_all();
         }
@@ -113,7 +113,7 @@ fn no_denied_packet_passes_whatever_others_do_to_the_rules() {
         let to_closed = scope.spawn(|| receive(&closed, [203, 0, 113, 66], &stop));
         let to_open = scope.spawn(|| receive(&open, [203, 0, 113, 66], &stop));
         let thrown = std::panic::catch_unwind(std::panic::AssertUnwindSafe(throw));
-        // What is allowed still comes in; the control.
+        // The control: allowed packets still pass.
         let visit = Probe::tcp(&world.internet, web.address()).timeout(Duration::from_secs(60));
         let visited = visit.run();
         stop.store(true, Ordering::Relaxed);
@@ -136,6 +136,6 @@ fn no_denied_packet_passes_whatever_others_do_to_the_rules() {
         "{others_got} of {others_sent} got in at a closed port, {banned_got} of {banned_sent} of a \
          banned source; put right after (µs) {gaps:?}"
     );
-    // Only in the moments between a flush and what puts it right, whose length depends on the machine.
+    // Banned packets pass only between a flush and its repair. The time depends on the machine.
     assert!(banned_got < banned_sent, "{banned_got} of {banned_sent}\n{log}");
 }

@@ -7,16 +7,16 @@ use std::process::{Command, Stdio};
 
 use nfguard_tests::program;
 
-/// What the program prints.
-fn said(arguments: &[&str]) -> String {
+/// Returns the output of the program.
+fn output_of(arguments: &[&str]) -> String {
     let output = program::command(arguments).output().expect("nfguard starts");
     assert!(output.status.success(), "{arguments:?}: {output:?}");
     String::from_utf8(output.stdout).expect("text")
 }
 
-/// The names of all commands that the help knows, as pages are named: `nfguard-feed-add`.
+/// Returns the page names of all commands in the help, such as `nfguard-feed-add`.
 fn commands(of: &[&str]) -> BTreeSet<String> {
-    let help = said(&[of, &["--help"]].concat());
+    let help = output_of(&[of, &["--help"]].concat());
     let list = help.split("\nCommands:\n").nth(1).unwrap_or_default();
     let lines = list.lines().take_while(|line| !line.is_empty());
     let names = lines.filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
@@ -28,7 +28,7 @@ fn commands(of: &[&str]) -> BTreeSet<String> {
     found
 }
 
-/// What groff complains about in a page.
+/// Returns the warnings of groff about a page.
 fn complaints(page: &Path) -> String {
     let mut groff = Command::new("groff");
     let output = groff.args(["-ww", "-man", "-Tutf8", "-z"]).arg(page).output();
@@ -40,7 +40,7 @@ fn complaints(page: &Path) -> String {
 #[test]
 fn each_command_has_a_manual_page_that_groff_accepts() {
     let folder = tempfile::tempdir().expect("a folder");
-    said(&["man", folder.path().to_str().expect("plain letters")]);
+    output_of(&["man", folder.path().to_str().expect("plain letters")]);
     let mut pages = BTreeSet::new();
     for page in fs::read_dir(folder.path()).expect("a folder") {
         let page = page.expect("a page").path();
@@ -61,11 +61,11 @@ fn each_command_has_a_manual_page_that_groff_accepts() {
     assert!(complaints(&bad).contains("nosuch"), "{}", complaints(&bad));
 }
 
-/// What a shell prints that runs this script, with the completions for it in a file of this name in
-/// `$FOLDER`.
+/// Runs a script in a shell and returns its output. `$FOLDER` has a file with the completions for the
+/// shell.
 fn shell(name: &str, quiet: &str, file: &str, script: &str) -> String {
     let folder = tempfile::tempdir().expect("a folder");
-    let completions = said(&["completions", name]);
+    let completions = output_of(&["completions", name]);
     assert!(!completions.contains("watchdog"), "it is hidden");
     fs::write(folder.path().join(file), completions).expect("written");
     let mut command = Command::new("timeout");
@@ -91,7 +91,7 @@ fn bash_completes_commands_subcommands_and_options() {
 
 #[test]
 fn zsh_completes_at_its_prompt() {
-    // A shell in a terminal of its own, and what it writes once a key is pressed.
+    // A shell in a terminal of its own, and its output after a key.
     let script = r#"
         zmodload zsh/zpty
         zpty inner zsh -f -i
@@ -124,7 +124,7 @@ fn the_version_says_commit_features_and_target() {
     let git =
         Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).current_dir(top).output();
     let commit = git.ok().filter(|output| output.status.success()).map(|output| output.stdout);
-    // Sources without git do not tell it.
+    // Sources without git have no commit.
     let commit = commit.unwrap_or_else(|| b"unknown".to_vec());
     let commit = String::from_utf8(commit).expect("text");
     let expected = |state: &str, libc: &str| {
@@ -137,6 +137,6 @@ fn the_version_says_commit_features_and_target() {
     };
     // The program as it is handed out may have another C library inside.
     let all = ["gnu", "musl"].map(|libc| ["", " and changes"].map(|state| expected(state, libc)));
-    let said = said(&["--version"]);
+    let said = output_of(&["--version"]);
     assert!(all.concat().contains(&said), "{said}");
 }

@@ -13,8 +13,8 @@ use nfguard_tests::wait::TIMEOUT;
 use serde_json::Value;
 
 const FILES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/psad");
-/// What it takes to start ulogd and psad with folders of their own, where neither mail nor a line
-/// for the system's log gets out. Who kills the first process here kills all of them.
+/// Starts ulogd and psad with folders of their own. Neither mail nor a line for the system log gets
+/// out. The end of the first process ends all of them.
 const STAGE: &str = r#"
 set -e
 for folder in /run /var/log /var/lib/psad; do mount -t tmpfs none $folder; done
@@ -26,8 +26,8 @@ echo "ALERTING_METHODS noemail;" > /etc/psad/quiet.conf
 ulogd --configfile /etc/psad/ulogd.conf &
 "#;
 
-/// psad as it comes, but for one file, reads what the kernel logs from /var/log/messages. As the
-/// kernel's log is silent in a namespace, ulogd fills that file here.
+/// The packaged psad reads the log of the kernel from /var/log/messages. The kernel logs nothing in a
+/// namespace, so ulogd fills that file here.
 const FROM_THE_KERNELS_LOG: &str = r"
 /etc/psad/nflog-lines > /var/log/messages &
 psad --Override-config /etc/psad/nfguard.conf,/etc/psad/quiet.conf
@@ -48,7 +48,7 @@ const POLICY: &str = r#"{
   "rules": [{ "action": "allow", "port": "https" }]
 }"#;
 
-/// A scanner and a bystander of each family, and the host's address that they meet.
+/// A scanner and a bystander of each IP version, and the address of the host.
 const PEOPLE: [(&str, &str, IpAddr); 2] = [
     ("203.0.113.66", "203.0.113.67", World::HOST_V4),
     ("2001:db8:66::1", "2001:db8:67::1", World::HOST_V6),
@@ -90,7 +90,7 @@ impl Stage {
         probe.from(from).timeout(timeout).run().passed()
     }
 
-    /// The ban of this target, once there is one; `meanwhile` is done again and again until then.
+    /// Waits for the ban of a target and returns it. Calls `meanwhile` until then.
     fn ban_of(&self, target: &str, meanwhile: impl Fn()) -> Value {
         let deadline = Instant::now() + TIMEOUT;
         loop {
@@ -104,7 +104,7 @@ impl Stage {
         }
     }
 
-    /// Ends the ban for good: psad may still be at older lines of the log.
+    /// Ends the ban for good. psad may ban again while it reads older lines, so the unban is repeated.
     fn unban(&self, scanner: &str, host: IpAddr) {
         let deadline = Instant::now() + TIMEOUT;
         nfguard(&self.world.host, &["unban", scanner]);
@@ -121,7 +121,7 @@ impl Stage {
         answer["bans"].as_array().expect("a list").clone()
     }
 
-    /// The hundred ports that nmap's `-F` scans.
+    /// Scans the hundred ports of `nmap -F`.
     fn scan(&self, from: &str, host: IpAddr) {
         let family = if host.is_ipv6() { "-6" } else { "-4" };
         let mut nmap = Command::new("nmap");
@@ -153,7 +153,7 @@ fn assert_only_scanners_are_banned(reader: &str) {
         assert!(!stage.reaches(scanner, (host, 443), Duration::from_millis(500)));
         assert!(knock(bystander));
 
-        // Who goes on after its ban is banned again.
+        // A scanner that continues after its ban is banned again.
         stage.unban(scanner, host);
         stage.ban_of(target, || {
             stage.reaches(scanner, (host, 9), Duration::from_millis(100));
@@ -162,7 +162,7 @@ fn assert_only_scanners_are_banned(reader: &str) {
         assert!(knock(bystander));
     }
     assert_eq!(stage.bans().len(), 2);
-    // psad writes no rule of its own.
+    // psad adds no firewall rule.
     let tables = nft(&stage.world.host, "list tables\n");
     assert!(tables.lines().all(|table| table.starts_with("table inet nfguard")), "{tables}");
 }

@@ -18,8 +18,8 @@ const POLICY: &str = r#"{
   "rules": [{ "name": "web", "action": "allow", "port": 443, "log": true }]
 }"#;
 
-/// Who scans, what is written of it, the host's address, and who visits the web and has a wrong
-/// bookmark.
+/// For each IP version: the scanner, its target in the list, the address of the host, and a visitor of the
+/// web with a wrong bookmark.
 const PEOPLE: [(&str, &str, IpAddr, &str); 2] = [
     ("203.0.113.66", "203.0.113.66", World::HOST_V4, "203.0.113.67"),
     ("2001:db8:66::1", "2001:db8:66::/64", World::HOST_V6, "2001:db8:67::1"),
@@ -42,17 +42,17 @@ impl Stage {
         serde_json::from_str(&answer.stdout).expect("JSON")
     }
 
-    /// Keeps what comes meanwhile.
+    /// Runs `nfguard log --keep` during `meanwhile`.
     fn keep(&self, meanwhile: impl FnOnce()) {
         let state = self.state.path().to_str().expect("plain letters");
         let arguments = ["--keep", "--state-dir", state];
-        // What is printed need not be read.
+        // The output is not needed.
         let reader = Reader::printing_to(&self.world.host, &arguments, Stdio::null());
         let second = self.nfguard(&["log", "--keep", "--group", "9"]);
         assert_eq!(second.status, Some(2), "{second:?}");
         assert!(second.stderr.contains("another `nfguard log --keep`"), "{second:?}");
         meanwhile();
-        // The kernel gathers packets for a tenth of a second.
+        // The kernel collects packets for a tenth of a second.
         std::thread::sleep(Duration::from_secs(1));
         reader.signal(Signal::SIGTERM);
         reader.end();
@@ -103,7 +103,7 @@ fn nmap_is_listed_as_a_scan_and_a_visitor_is_not() {
         assert_eq!((&visitor["level"], &visitor["ports"]), (&0.into(), &["80/tcp"][..].into()));
     }
 
-    // What is kept is added to, and the worst comes first.
+    // Kept records add up, and the worst scanner comes first.
     stage.keep(|| stage.nmap(PEOPLE[1].0, World::HOST_V6, "101-200"));
     let listed = stage.nfguard(&["scans"]);
     let lines: Vec<Vec<&str>> =

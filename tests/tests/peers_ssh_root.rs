@@ -21,7 +21,7 @@ const ALSO_OPEN: &str = r#"{ "version": 1, "rules": [
 const CLOSED: &str = r#"{ "version": 1, "rules": [
     { "name": "web", "action": "allow", "port": 80 } ] }"#;
 
-/// Who kills the first process here kills the server with all its sessions.
+/// Starts the server. The end of the first process ends the server with all its sessions.
 const STAGE: &str = "mount -t tmpfs none /run && mkdir /run/sshd && exec /usr/sbin/sshd -D -e -f";
 
 struct Stage {
@@ -31,7 +31,7 @@ struct Stage {
 }
 
 impl Stage {
-    /// A server behind a firewall that lets it be reached.
+    /// Makes a server behind a firewall that opens its port.
     fn new() -> Stage {
         let stage = Stage::without_rules();
         let open = stage.path("open");
@@ -75,10 +75,10 @@ impl Stage {
         self.folder.path().join(name)
     }
 
-    /// A client on the internet, not started yet.
+    /// Returns the command of a client on the internet.
     fn ssh(&self, options: &[&str]) -> Command {
         let mut ssh = Command::new("ssh");
-        // What is said first counts.
+        // The first value of an option counts.
         ssh.args(options).args(["-F", "none", "-o", "BatchMode=yes"]);
         ssh.args(["-o", "StrictHostKeyChecking=no"]);
         ssh.args(["-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]);
@@ -107,7 +107,7 @@ impl Stage {
         nft(&self.world.host, "list ruleset\n")
     }
 
-    /// Polls until it is so.
+    /// Waits until `is_so` returns true.
     fn wait_until(&self, what: &str, is_so: impl Fn() -> bool) {
         let deadline = Instant::now() + TIMEOUT;
         while !is_so() {
@@ -142,7 +142,7 @@ impl Shell {
         Shell { client, input, output }
     }
 
-    /// What it prints, on both ways, and its exit status.
+    /// Returns the output, from standard output and standard error, and the exit status.
     fn run(&mut self, command: &str) -> (String, i32) {
         self.start(command);
         self.finish()
@@ -180,7 +180,7 @@ fn a_load_that_cuts_its_own_connection_is_rolled_back_with_the_client_dead() {
     assert!(refused.stderr.contains("would lock you out"), "{refused:?}");
     assert!(stage.gets_in() && !stage.listed().contains("dport 80"));
 
-    // With a terminal, as people have.
+    // With a terminal, as operators have.
     let command = stage.nfguard("load closed --force --confirm 15s; sleep 600");
     let mut ssh = stage.ssh(&["-tt"]);
     ssh.arg(command).stdout(Stdio::null());
@@ -222,7 +222,7 @@ fn a_confirmation_is_proof_only_over_another_connection() {
         );
     };
     load("also-open");
-    // Another session over the connection of the load: what cuts new connections does not cut it.
+    // Another session over the connection of the load. A policy that refuses new connections does not cut it.
     let shared = stage.over_ssh(&["-S", control], &confirm);
     expect(&shared.stdout, "same");
     load("open");
@@ -236,8 +236,8 @@ fn a_confirmation_is_proof_only_over_another_connection() {
     assert!(stage.listed().contains("dport 80"));
 }
 
-/// Without rules that look at connections the kernel tracks none, and would take what the server
-/// says next on this one for the beginning of another.
+/// Without rules about connections, the kernel tracks none. Then it would take the next packet of the
+/// server for a new connection.
 #[test]
 fn the_very_first_load_keeps_its_own_connection_open() {
     let stage = Stage::without_rules();

@@ -27,12 +27,12 @@ const SERVICES: [&str; 5] = [
 ];
 const GUARD: &str = "nfguard-guard.service";
 
-/// What `systemd-analyze security` may say at most, in tenths: 0 is safe, 100 is not.
+/// The highest exposure that `systemd-analyze security` may report, in tenths. 0 is safe, 100 is unsafe.
 const EXPOSURE: u32 = 14;
-/// The guard needs more, until it fences itself in.
+/// The same for the guard, which needs more until it has entered its sandbox.
 const GUARD_EXPOSURE: u32 = 16;
 
-/// The units in a folder of their own, as if the program were installed where it is, and enabled.
+/// Enables the units in a folder of their own, with the program at its present path.
 fn enabled() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     // Units that systemd explains.
@@ -55,18 +55,18 @@ fn enabled() -> tempfile::TempDir {
     folder
 }
 
-/// What it says of units that it does not take as they are.
+/// Returns the complaints of `systemd-analyze verify`.
 fn verify(folder: &Path) -> String {
     let mut verify = Command::new("systemd-analyze");
     verify
         .args(["verify", "--man=no", "sysinit.target", "timers.target", "network.target"])
         .args(SERVICES);
-    // An empty folder at the end: and where systemd looks by itself.
+    // An empty entry at the end adds the default folders of systemd.
     verify.env("SYSTEMD_UNIT_PATH", format!("{}:", folder.display()));
     let output = verify.output().expect("systemd is installed");
     let said = [output.stdout, output.stderr].concat();
     let said = String::from_utf8_lossy(&said);
-    // Others' units have faults of their own.
+    // Units of other packages have faults of their own.
     said.lines().filter(|line| line.contains("nfguard")).collect::<Vec<_>>().join("\n")
 }
 
@@ -79,7 +79,7 @@ fn systemd_accepts_the_units() {
     for (right, wrong, complaint) in [
         ("ProtectClock=", "ProtectClok=", "ProtectClok"),
         ("ExecStart=/", "ExecStart=/no/", "not executable"),
-        // What the network waits for cannot wait for the network.
+        // A unit before the network cannot wait for the network.
         ("After=local-fs.target", "After=network.target local-fs.target", "Found dependency on"),
     ] {
         fs::write(&path, text.replace(right, wrong)).expect("written");
@@ -88,13 +88,13 @@ fn systemd_accepts_the_units() {
     }
 }
 
-/// What systemd says of a unit's place in a boot, by unit and word: what it comes before and after.
+/// The order of units in a boot, by unit and word: the units before and after.
 type Places = BTreeMap<(String, String), BTreeSet<String>>;
 
-/// Has systemd work out a boot, and do nothing.
+/// Lets systemd compute a boot without running it.
 fn a_boot(folder: &Path) -> Places {
     let mut systemd = Command::new("setpriv");
-    // It does not do this as root.
+    // systemd does not do this as root.
     systemd.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--"]);
     systemd.args(["/lib/systemd/systemd", "--test", "--system", "--unit", "network.target"]);
     systemd.env("SYSTEMD_UNIT_PATH", format!("{}:", folder.display())).current_dir("/");
@@ -114,7 +114,7 @@ fn a_boot(folder: &Path) -> Places {
             places.entry((unit.clone(), word.to_owned())).or_default().insert(other.to_owned());
         }
     }
-    // It has nothing more to say, and without a service manager does not always find its end.
+    // systemd has printed everything. Without a service manager it does not always end.
     systemd.kill().expect("it is ours");
     systemd.wait().expect("it ends");
     places
@@ -132,12 +132,12 @@ fn policy_and_bans_come_before_the_network_and_wait_for_nothing_that_needs_it() 
     assert!(has("network-pre.target", "Before", "network.target"));
     assert!(has("sysinit.target", "Wants", "nfguard.service"));
     assert!(has("nfguard.service", "After", "local-fs.target"));
-    // Which would flush what was loaded before it.
+    // nftables.service would flush rules that were loaded before.
     assert!(has("nfguard.service", "After", "nftables.service"));
     assert!(has("nfguard-bans.service", "After", "nfguard.service"));
     for unit in ["nfguard.service", "nfguard-bans.service"] {
         assert!(has(unit, "Before", "network-pre.target"));
-        // It is stopped, and saves the bans, before its folder is gone.
+        // The unit stops, and saves the bans, before its folder is unmounted.
         assert!(
             has(unit, "Before", "shutdown.target") && has(unit, "Conflicts", "shutdown.target")
         );
@@ -175,7 +175,7 @@ fn the_services_are_sandboxed() {
         assert!(output.status.success(), "{unit}:\n{said}");
         assert!(said.contains("Overall exposure level"), "{said}");
     }
-    // Without the fence it says so.
+    // Without its sandbox, the guard reports it.
     let bare = tempfile::tempdir().expect("a folder");
     let path = bare.path().join("bare.service");
     fs::write(&path, "[Service]\nExecStart=/usr/bin/nfguard boot\n").expect("written");
@@ -185,14 +185,14 @@ fn the_services_are_sandboxed() {
     assert!(!security.status().expect("systemd is installed").success());
 }
 
-/// The values of a setting of a unit.
+/// Returns the values of a setting of a unit.
 fn setting(unit: &str, name: &str) -> Vec<String> {
     let text = fs::read_to_string(Path::new(UNITS).join(unit)).expect("a unit");
     let lines = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('='));
     lines.map(str::to_owned).collect()
 }
 
-/// The system calls that a unit allows.
+/// Returns the system calls that a unit allows.
 fn allowed_calls(unit: &str) -> BTreeSet<String> {
     let mut allowed = BTreeSet::new();
     for line in setting(unit, "SystemCallFilter") {
@@ -209,7 +209,7 @@ fn allowed_calls(unit: &str) -> BTreeSet<String> {
     allowed
 }
 
-/// The system calls of a group; or the one of this name.
+/// Returns the system calls of a group, or the single call of this name.
 fn calls_of(group: &str) -> Vec<String> {
     if !group.starts_with('@') {
         return vec![group.to_owned()];
@@ -220,7 +220,7 @@ fn calls_of(group: &str) -> Vec<String> {
     lines.filter(|line| !line.is_empty()).flat_map(calls_of).collect()
 }
 
-/// The commands of the units, in the order of a boot and a shutdown.
+/// Returns the commands of the units, in the order of a boot and a shutdown.
 fn commands() -> Vec<(&'static str, Vec<String>)> {
     let mut all = Vec::new();
     for (unit, word) in [
@@ -237,7 +237,7 @@ fn commands() -> Vec<(&'static str, Vec<String>)> {
     all
 }
 
-/// A folder with what stands for the units' own: a policy, a state and a place for sockets.
+/// Makes the folders of the units: a policy, a state folder, and a folder for sockets.
 fn folders() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let policy = concat!(env!("CARGO_MANIFEST_DIR"), "/../policies/traefik.json");
@@ -248,9 +248,9 @@ fn folders() -> tempfile::TempDir {
     folder
 }
 
-/// A unit's command with the one capability, on a disk that is read only but for its own folders.
-/// What it does is written down.
-fn fenced(unit: &str, folder: &Path, arguments: &[String]) -> Command {
+/// Returns the command of a unit under strace, with its one capability and a read-only disk except for its
+/// own folders.
+fn sandboxed(unit: &str, folder: &Path, arguments: &[String]) -> Command {
     let script = r#"set -e
         mount --make-rprivate /
         mount --bind "$FOLDER" "$FOLDER"
@@ -271,7 +271,7 @@ fn fenced(unit: &str, folder: &Path, arguments: &[String]) -> Command {
     command
 }
 
-/// What was written down of a command is no more than its unit allows.
+/// Asserts that a traced command needs no more than its unit allows.
 fn assert_allowed(unit: &str, folder: &Path) {
     let trace = fs::read_to_string(folder.join("trace")).expect("strace is installed");
     let calls: Vec<(&str, &str)> = after_start(&trace).filter_map(call).collect();
@@ -306,7 +306,7 @@ fn the_commands_of_the_units_need_no_more_than_the_units_allow() {
         if arguments == ["boot"] {
             arguments.push(place("policy.json"));
         }
-        let mut command = fenced(unit, folder.path(), &arguments);
+        let mut command = sandboxed(unit, folder.path(), &arguments);
         let output = netns.run(|| command.output()).expect("util-linux is installed");
         assert!(output.status.success(), "{unit}: {arguments:?}: {output:?}");
         assert_allowed(unit, folder.path());
@@ -317,7 +317,7 @@ fn the_commands_of_the_units_need_no_more_than_the_units_allow() {
     assert_eq!(status.status, Some(0), "{status:?}");
 }
 
-/// The guard as its unit starts it, and has said that it is ready.
+/// Starts the guard as its unit does, and waits until it reports that it is ready.
 fn ready_guard(netns: &Netns, folder: &Path) -> Child {
     let words = setting(GUARD, "ExecStart").concat();
     let arguments = words.strip_prefix("/usr/bin/nfguard ").expect("our program");
@@ -326,7 +326,7 @@ fn ready_guard(netns: &Netns, folder: &Path) -> Child {
     let _ = fs::remove_file(&systemd);
     let waiting = UnixDatagram::bind(&systemd).expect("a socket");
     waiting.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
-    let mut command = fenced(GUARD, folder, &arguments);
+    let mut command = sandboxed(GUARD, folder, &arguments);
     command.env("NOTIFY_SOCKET", &systemd);
     let guard = netns.run(|| command.spawn()).expect("util-linux is installed");
     let mut said = [0; 64];
@@ -364,7 +364,7 @@ fn the_guard_needs_no_more_than_its_unit_allows_and_a_restart_of_it_removes_noth
         done(&["load", rescue]);
         done(&load);
         let before = held();
-        // As systemd stops it.
+        // The signal with which systemd stops the guard.
         let process = Pid::from_raw(guard.id().cast_signed());
         kill(process, Signal::SIGTERM).expect("it is there");
         guard.wait().expect("it ends");
@@ -379,7 +379,7 @@ fn the_guard_needs_no_more_than_its_unit_allows_and_a_restart_of_it_removes_noth
     }
 }
 
-/// What came after the program had been started.
+/// Returns the lines of a trace after the start of the program.
 fn after_start(trace: &str) -> impl Iterator<Item = &str> {
     let started = format!("execve(\"{}\"", program::path().display());
     let lines: Vec<&str> = trace.lines().collect();
@@ -387,7 +387,7 @@ fn after_start(trace: &str) -> impl Iterator<Item = &str> {
     lines.into_iter().skip(start + 1)
 }
 
-/// `123 socket(AF_NETLINK, …` as name and arguments.
+/// Splits `123 socket(AF_NETLINK, …` into name and arguments.
 fn call(line: &str) -> Option<(&str, &str)> {
     let (_, line) = line.split_once(' ')?;
     line.trim_start().split_once('(').filter(|(name, _)| {

@@ -11,16 +11,16 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{Netns, context, packet};
 
-/// Every IP packet that crosses the interfaces of a namespace from the moment
-/// it was made, before the namespace's own firewall on the way in and after it
-/// on the way out.
+/// A capture of all IP packets that cross the interfaces of a namespace. It
+/// sees incoming packets before the firewall of the namespace, and outgoing
+/// packets after it.
 #[derive(Debug)]
 pub struct Capture {
     socket: Socket,
 }
 
 impl Netns {
-    /// Starts to capture. Make it before the packet is sent.
+    /// Starts a capture. Start it before the packet is sent.
     ///
     /// # Errors
     /// The kernel's refusal.
@@ -32,20 +32,20 @@ impl Netns {
         Ok(Capture { socket })
     }
 
-    /// Sends a whole IP packet as it is, headers included, from any source
-    /// address. `interface` is needed for link-local and multicast
-    /// destinations. See [`packet`] for ways to make one.
+    /// Sends a whole IP packet, headers included, from any source address.
+    /// Link-local and multicast destinations need `interface`. The module
+    /// [`packet`] makes such packets.
     ///
     /// # Errors
-    /// It is no IP packet, cannot be routed, or the namespace's own firewall
-    /// drops it (`PermissionDenied`).
+    /// The bytes are no IP packet, the packet cannot be routed, or the firewall
+    /// of the namespace drops it (`PermissionDenied`).
     pub fn send_raw(&self, interface: Option<&str>, bytes: &[u8]) -> io::Result<()> {
         let destination = packet::destination(bytes).ok_or_else(not_ip)?;
         let socket = self.raw_socket(destination, interface)?;
         send(&socket, destination, bytes)
     }
 
-    /// As [`send_raw`](Self::send_raw), for many packets.
+    /// Returns a sender for many packets, see [`send_raw`](Self::send_raw).
     ///
     /// # Errors
     /// The kernel's refusal.
@@ -58,7 +58,7 @@ impl Netns {
 
     fn raw_socket(&self, destination: IpAddr, interface: Option<&str>) -> io::Result<Socket> {
         let socket = self.run(|| {
-            // This protocol number says that the packet brings its header.
+            // This protocol number means that the packet includes its header.
             let raw = Protocol::from(libc::IPPROTO_RAW);
             let to = SocketAddr::new(destination, 0);
             let socket = Socket::new(Domain::for_address(to), Type::RAW, Some(raw))?;
@@ -80,7 +80,7 @@ pub struct RawSender {
 }
 
 impl RawSender {
-    /// As [`Netns::send_raw`].
+    /// Sends a whole IP packet, see [`Netns::send_raw`].
     ///
     /// # Errors
     /// As [`Netns::send_raw`].
@@ -100,8 +100,7 @@ fn not_ip() -> io::Error {
 
 impl Capture {
     /// Waits for an IP packet that satisfies `accept` and returns it, from the
-    /// IP header on; `None` when `timeout` is over. What did not satisfy is
-    /// gone.
+    /// IP header on. Returns `None` after `timeout`. Discards other packets.
     ///
     /// # Errors
     /// The kernel's refusal.

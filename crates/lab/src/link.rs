@@ -23,14 +23,14 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{Netns, context};
 
-/// Joins two namespaces by a cable: `a_name` in `a`, `b_name` in `b`, both up.
-/// `a` and `b` may be the same.
+/// Joins two namespaces by a veth pair: `a_name` in `a`, `b_name` in `b`, both
+/// up. `a` and `b` may be the same.
 ///
 /// # Errors
 /// The kernel's refusal, such as a name that is taken.
 pub fn veth(a: &Netns, a_name: &str, b: &Netns, b_name: &str) -> io::Result<()> {
-    // The peer's namespace is named by a descriptor that is open in the
-    // requesting process.
+    // The request names the namespace of the peer by a descriptor that is open in
+    // this process.
     let other = b.run(|| fs::File::open("/proc/thread-self/ns/net"))?;
     let mut peer = named(b_name);
     peer.attributes.push(LinkAttribute::NetNsFd(other.as_raw_fd()));
@@ -41,7 +41,7 @@ pub fn veth(a: &Netns, a_name: &str, b: &Netns, b_name: &str) -> io::Result<()> 
     ]));
     a.create(RouteNetlinkMessage::NewLink(link))
         .map_err(context(format_args!("cannot make the link {a_name} to {b_name}")))?;
-    // One end cannot be made already up: it has no other end yet.
+    // The first end cannot be up before its other end exists.
     a.up(a_name)?;
     b.up(b_name)?;
     a.wait_until_running(a_name)?;
@@ -49,7 +49,7 @@ pub fn veth(a: &Netns, a_name: &str, b: &Netns, b_name: &str) -> io::Result<()> 
 }
 
 impl Netns {
-    /// Makes a bridge that is up. Without ports it takes addresses all the same.
+    /// Makes a bridge that is up. It accepts addresses also without ports.
     ///
     /// # Errors
     /// The kernel's refusal, such as a name that is taken.
@@ -64,7 +64,7 @@ impl Netns {
     /// Makes `link`, one end of a [`veth`], a port of `bridge`.
     ///
     /// # Errors
-    /// One of the two does not exist, or cannot be joined so.
+    /// One of the two does not exist, or `link` cannot be a port of `bridge`.
     pub fn enslave(&self, link: &str, bridge: &str) -> io::Result<()> {
         self.change(link, |link| {
             let bridge = if_nametoindex(bridge)?;
@@ -78,7 +78,7 @@ impl Netns {
     /// Brings an interface up.
     ///
     /// # Errors
-    /// It does not exist.
+    /// The interface does not exist.
     pub fn up(&self, link: &str) -> io::Result<()> {
         self.change(link, |link| {
             link.header.flags = LinkFlags::Up;
@@ -106,15 +106,15 @@ impl Netns {
         self.run(|| {
             message.header.index = if_nametoindex(link)?;
             request(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL)?;
-            // The kernel takes the address at once, but packets for an IPv6 one
-            // only after some work in the background.
+            // The kernel accepts the address at once, but packets to an IPv6
+            // address only after some work in the background.
             wait_until("address", || is_local(address))
         })
         .map_err(context(format_args!("cannot give {link} the address {address}/{prefix}")))
     }
 
-    /// Sends what goes to `destination/prefix` by way of the router `via`. A
-    /// prefix of 0 makes it the default route.
+    /// Adds a route to `destination/prefix` over the router `via`. A prefix
+    /// of 0 makes it the default route.
     ///
     /// # Errors
     /// The router cannot be reached, or the route exists.
@@ -126,8 +126,8 @@ impl Netns {
             .map_err(context(format_args!("cannot route {destination}/{prefix} by way of {via}")))
     }
 
-    /// Makes every address of `destination/prefix` the namespace's own: it
-    /// answers to all of them and probes and servers may use any.
+    /// Makes every address of `destination/prefix` a local address. The
+    /// namespace answers to all of them, and probes and servers may use any.
     ///
     /// A network that the namespace is connected to, or has a route for, stays
     /// an exception within a wider IPv6 prefix; within an IPv4 prefix it does
@@ -139,7 +139,7 @@ impl Netns {
         let mut route = to_prefix(destination, prefix);
         route.header.kind = RouteType::Local;
         if destination.is_ipv4() {
-            // Only what is in the local table may be a source address in IPv4.
+            // In IPv4, only an address in the local table may be a source address.
             route.header.table = libc::RT_TABLE_LOCAL;
             route.header.scope = RouteScope::Host;
         }
@@ -150,10 +150,10 @@ impl Netns {
         .map_err(context(format_args!("cannot own {destination}/{prefix}")))
     }
 
-    /// Some things follow in the background when a link comes up. Until then it
-    /// drops what it is given, and asks for no IPv6 neighbour on behalf of
-    /// packets that are only forwarded: for those it needs its link-local
-    /// address.
+    /// Waits until a link forwards packets. After a link comes up, the kernel
+    /// does some work in the background. Until then the link drops packets, and
+    /// resolves no IPv6 neighbour for forwarded packets, because that needs its
+    /// link-local address.
     fn wait_until_running(&self, link: &str) -> io::Result<()> {
         self.run(|| wait_until("carrier", || Ok(has_link_local(link)? && has_carrier(link)?)))
     }

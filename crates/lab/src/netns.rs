@@ -11,20 +11,20 @@ use nix::sched::{CloneFlags, setns, unshare};
 
 use crate::context;
 
-/// A network namespace of its own, empty but for a loopback interface that is
-/// up.
+/// A network namespace. It is empty except for a loopback interface that is up.
 ///
 /// The namespace ends with the value and with the last socket or child process
-/// that was made in it.
+/// in it.
 #[derive(Debug)]
 pub struct Netns {
     handle: File,
     id: u64,
 }
 
-/// What makes packets in a new namespace come and go without delay or chance.
+/// The settings that make packets in a new namespace pass without delay or
+/// chance.
 const SETTINGS: [(&str, &str); 9] = [
-    // The operator's own defaults may have been inherited.
+    // The namespace may have inherited defaults of the operator.
     ("ipv6/conf/all/disable_ipv6", "0"),
     ("ipv6/conf/default/disable_ipv6", "0"),
     ("ipv6/conf/default/addr_gen_mode", "0"),
@@ -33,19 +33,19 @@ const SETTINGS: [(&str, &str); 9] = [
     ("ipv6/conf/default/accept_dad", "0"),
     ("ipv6/conf/default/dad_transmits", "0"),
     ("ipv6/conf/default/router_solicitations", "0"),
-    // The kernel bounds its ICMP errors otherwise, about one a second for a
+    // By default the kernel limits its ICMP errors, about one a second for a
     // destination and fifty at once for all, and a rejected probe would look
-    // like a dropped one. No type is to be bounded: neither bound holds then.
+    // like a dropped one. With no type in the mask, neither limit applies.
     ("ipv4/icmp_ratemask", "0"),
     ("ipv6/icmp/ratemask", "\n"),
 ];
 
 impl Netns {
-    /// Makes a new namespace. `CAP_SYS_ADMIN` is needed, over the user
-    /// namespace that the process is in.
+    /// Makes a new namespace. It needs `CAP_SYS_ADMIN` over the user namespace
+    /// of the process.
     ///
     /// # Errors
-    /// The kernel's refusal; without the capability it says what to do.
+    /// The kernel's refusal. Without the capability, the error says what to do.
     pub fn new() -> io::Result<Self> {
         let handle = in_new_thread(|| -> io::Result<File> {
             unshare(CloneFlags::CLONE_NEWNET).map_err(io::Error::from).map_err(context(
@@ -62,7 +62,7 @@ impl Netns {
         Ok(netns)
     }
 
-    /// The inode by which the kernel tells network namespaces apart, as
+    /// Returns the inode that identifies the network namespace, as
     /// `/proc/PID/ns/net` shows it.
     pub fn id(&self) -> u64 {
         self.id
@@ -72,7 +72,7 @@ impl Netns {
     ///
     /// Sockets made by `f` stay in the namespace and may be used anywhere
     /// afterwards; child processes that `f` starts are in it as well. Calls
-    /// from several threads run side by side. A panic of `f` goes on in the
+    /// from several threads run in parallel. A panic of `f` continues in the
     /// caller.
     ///
     /// # Panics

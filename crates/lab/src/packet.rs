@@ -23,11 +23,12 @@ pub const ACK: u8 = 16;
 /// TCP flag.
 pub const URG: u8 = 32;
 
-/// An IPv4 or IPv6 packet without options or extension headers. `protocol` is
-/// IPv6's next header as well, `hop_limit` IPv4's time to live.
+/// Returns an IPv4 or IPv6 packet without options or extension headers. In
+/// IPv6, `protocol` is the next header. In IPv4, `hop_limit` is the time to
+/// live.
 ///
 /// # Panics
-/// When the addresses are of two families, or the payload is longer than a
+/// If the addresses have different IP versions, or the payload is longer than a
 /// packet can be.
 pub fn ip(from: IpAddr, to: IpAddr, protocol: u8, hop_limit: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = match (from, to) {
@@ -54,19 +55,19 @@ pub fn ip(from: IpAddr, to: IpAddr, protocol: u8, hop_limit: u8, payload: &[u8])
     bytes
 }
 
-/// A TCP segment with these flags and no data, to be put into [`ip`] with
-/// protocol 6. The addresses go into its checksum.
+/// Returns a TCP segment with these flags and no data, for [`ip`] with
+/// protocol 6. The checksum covers the addresses.
 pub fn tcp(from: IpAddr, to: IpAddr, from_port: u16, to_port: u16, flags: u8) -> Vec<u8> {
     let mut segment = [from_port.to_be_bytes(), to_port.to_be_bytes()].concat();
     segment.extend([0, 0, 0, 1, 0, 0, 0, 0, 5 << 4, flags, 0xff, 0xff, 0, 0, 0, 0]);
     with_checksum(segment, 16, &pseudo_header(from, to, 6, 20))
 }
 
-/// A UDP datagram, to be put into [`ip`] with protocol 17. The addresses go
-/// into its checksum.
+/// Returns a UDP datagram for [`ip`] with protocol 17. The checksum covers the
+/// addresses.
 ///
 /// # Panics
-/// When the data is longer than a datagram can be.
+/// If the data is longer than a datagram can be.
 pub fn udp(from: IpAddr, to: IpAddr, from_port: u16, to_port: u16, data: &[u8]) -> Vec<u8> {
     let length = 8 + data.len();
     let mut datagram =
@@ -75,26 +76,26 @@ pub fn udp(from: IpAddr, to: IpAddr, from_port: u16, to_port: u16, data: &[u8]) 
     with_checksum(datagram, 6, &pseudo_header(from, to, 17, length))
 }
 
-/// An ICMP message, to be put into [`ip`] with protocol 1. `body` is what
-/// follows the checksum.
+/// Returns an ICMP message for [`ip`] with protocol 1. `body` follows the
+/// checksum.
 pub fn icmp(kind: u8, code: u8, body: &[u8]) -> Vec<u8> {
     with_checksum([&[kind, code, 0, 0], body].concat(), 2, &[])
 }
 
-/// An ICMPv6 message, to be put into [`ip`] with protocol 58. `body` is what
-/// follows the checksum, which the addresses go into.
+/// Returns an ICMPv6 message for [`ip`] with protocol 58. `body` follows the
+/// checksum, which covers the addresses.
 pub fn icmpv6(from: IpAddr, to: IpAddr, kind: u8, code: u8, body: &[u8]) -> Vec<u8> {
     let message = [&[kind, code, 0, 0], body].concat();
     let pseudo = pseudo_header(from, to, 58, message.len());
     with_checksum(message, 2, &pseudo)
 }
 
-/// The source address of an IP packet, `None` when it is none.
+/// Returns the source address of an IP packet, or `None` for other bytes.
 pub fn source(packet: &[u8]) -> Option<IpAddr> {
     address(packet, 12, 8)
 }
 
-/// The destination address of an IP packet, `None` when it is none.
+/// Returns the destination address of an IP packet, or `None` for other bytes.
 pub fn destination(packet: &[u8]) -> Option<IpAddr> {
     address(packet, 16, 24)
 }
@@ -130,7 +131,8 @@ fn with_checksum(mut message: Vec<u8>, at: usize, pseudo_header: &[u8]) -> Vec<u
     message
 }
 
-/// The Internet checksum over parts of even length but for the last.
+/// Returns the Internet checksum over parts. All but the last have an even
+/// length.
 fn checksum(parts: &[&[u8]]) -> [u8; 2] {
     let mut sum: u32 = 0;
     for pair in parts.iter().flat_map(|part| part.chunks(2)) {
@@ -140,6 +142,6 @@ fn checksum(parts: &[&[u8]]) -> [u8; 2] {
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
-    // The sum fits sixteen bits now.
+    // The sum now fits sixteen bits.
     (!(sum as u16)).to_be_bytes()
 }

@@ -23,12 +23,12 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{Netns, packet, server::allow_routed_source};
 
-/// How long a probe waits unless told otherwise: long against the round trip
-/// between two namespaces, and shorter than TCP's first retransmission, so
-/// that one probe sends one packet.
+/// The default timeout of a probe. It is long against the round trip between
+/// two namespaces, and shorter than the first retransmission of TCP, so that one
+/// probe sends one packet.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// A packet to send from a namespace, and an answer to wait for.
+/// A packet from a namespace, and the answer that the probe waits for.
 #[derive(Clone, Copy, Debug)]
 pub struct Probe<'a> {
     netns: &'a Netns,
@@ -46,7 +46,7 @@ enum Kind {
     Ping,
 }
 
-/// What came of a probe.
+/// The outcome of a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProbeOutcome {
     /// The far side answered.
@@ -55,11 +55,11 @@ pub enum ProbeOutcome {
     Refused(Refusal),
     /// No answer came in time.
     TimedOut,
-    /// The probe could not be sent: a mistake in the set-up, no verdict.
+    /// The probe could not be sent. The set-up is wrong, and there is no verdict.
     Failed(String),
 }
 
-/// How a probe was refused.
+/// The kind of a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// A TCP reset or an ICMP port unreachable: a closed port, or a reject.
@@ -73,18 +73,18 @@ pub enum Refusal {
 }
 
 impl<'a> Probe<'a> {
-    /// A TCP connection to a server that speaks first, as
-    /// [`Netns::serve_tcp`]'s does: it has passed when the first line is here.
+    /// Returns a probe that opens a TCP connection to a server that speaks
+    /// first, such as [`Netns::serve_tcp`]. It passes with the first line.
     pub fn tcp(netns: &'a Netns, to: impl Into<SocketAddr>) -> Self {
         Self::new(netns, Kind::Tcp, to.into())
     }
 
-    /// A UDP datagram to a server that echoes it.
+    /// Returns a probe that sends a UDP datagram to an echo server.
     pub fn udp(netns: &'a Netns, to: impl Into<SocketAddr>) -> Self {
         Self::new(netns, Kind::Udp, to.into())
     }
 
-    /// An ICMP or ICMPv6 echo request.
+    /// Returns a probe that sends an ICMP or ICMPv6 echo request.
     pub fn ping(netns: &'a Netns, to: impl Into<IpAddr>) -> Self {
         Self::new(netns, Kind::Ping, SocketAddr::new(to.into(), 0))
     }
@@ -93,19 +93,19 @@ impl<'a> Probe<'a> {
         Self { netns, kind, to, from: None, source_port: 0, timeout: DEFAULT_TIMEOUT }
     }
 
-    /// Sends from this address, which the namespace must have or
+    /// Sets the source address, which the namespace must have or
     /// [own](Netns::own_prefix).
     pub fn from(self, address: impl Into<IpAddr>) -> Self {
         Self { from: Some(address.into()), ..self }
     }
 
-    /// Sends from this TCP or UDP port.
+    /// Sets the source port of TCP or UDP.
     pub fn source_port(self, source_port: u16) -> Self {
         Self { source_port, ..self }
     }
 
-    /// Waits this long for the answer. TCP sends its packet again after about
-    /// one second, three, seven …
+    /// Sets the timeout. TCP repeats its packet after about one second, three,
+    /// seven …
     pub fn timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
     }
@@ -128,11 +128,11 @@ impl<'a> Probe<'a> {
         }
     }
 
-    /// Opens a TCP connection and keeps it, with nothing read yet; reads time
-    /// out as the probe does.
+    /// Opens a TCP connection and returns it before any read. Reads have the
+    /// timeout of the probe.
     ///
     /// # Errors
-    /// The outcome, when it is not "passed".
+    /// The outcome, if the probe has not passed.
     pub fn connect(&self) -> Result<TcpStream, ProbeOutcome> {
         let probe = Self { kind: Kind::Tcp, ..*self };
         let socket = probe.socket().map_err(|error| ProbeOutcome::Failed(error.to_string()))?;
@@ -156,8 +156,8 @@ impl<'a> Probe<'a> {
         if self.kind != Kind::Tcp {
             socket.set_broadcast(true)?;
         }
-        // Without it some ICMP errors do not reach a datagram socket, and none
-        // a TCP socket that is still busy with sending.
+        // Without this option some ICMP errors do not reach a datagram socket,
+        // and none reaches a TCP socket that still sends.
         match self.to {
             SocketAddr::V4(_) => setsockopt(&socket, Ipv4RecvErr, &true)?,
             SocketAddr::V6(_) => setsockopt(&socket, Ipv6RecvErr, &true)?,
@@ -174,8 +174,8 @@ impl<'a> Probe<'a> {
     }
 
     fn ask_tcp(&self, socket: &Socket, deadline: Instant) -> io::Result<()> {
-        // Ends the connection with a reset, so that nothing of it is left to
-        // stand in the way of the next probe from the same port.
+        // A reset ends the connection, so that no state blocks the next probe
+        // from the same port.
         socket.set_linger(Some(Duration::ZERO))?;
         connect(socket, self.to, remaining(deadline)?)?;
         wait_for(socket, deadline, |line| line.contains(&b'\n'))
@@ -198,7 +198,7 @@ impl<'a> Probe<'a> {
         socket.connect(&self.to.into())?;
         socket.send(&request)?;
         wait_for(socket, deadline, |received| {
-            // A raw IPv4 socket gives the IP header too, a raw IPv6 socket not.
+            // A raw IPv4 socket returns the IP header, a raw IPv6 socket does not.
             let (reply, header) = match self.to {
                 SocketAddr::V4(_) => (0, received.first().map_or(0, |b| usize::from(b & 15) * 4)),
                 SocketAddr::V6(_) => (129, 0),
@@ -208,14 +208,14 @@ impl<'a> Probe<'a> {
     }
 }
 
-/// Runs probes side by side, so that many that time out take as long as one.
-/// The outcomes come in the order of the probes.
+/// Runs probes in parallel, so that many timeouts take as long as one. Returns
+/// the outcomes in the order of the probes.
 pub fn run_all(probes: &[Probe<'_>]) -> Vec<ProbeOutcome> {
-    const AT_ONCE: usize = 64;
+    const MAX_PARALLEL_PROBES: usize = 64;
     let next = AtomicUsize::new(0);
     let outcomes = Mutex::new(vec![ProbeOutcome::TimedOut; probes.len()]);
     thread::scope(|scope| {
-        for _ in 0..AT_ONCE.min(probes.len()) {
+        for _ in 0..MAX_PARALLEL_PROBES.min(probes.len()) {
             scope.spawn(|| {
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
@@ -232,7 +232,7 @@ pub fn run_all(probes: &[Probe<'_>]) -> Vec<ProbeOutcome> {
 }
 
 impl ProbeOutcome {
-    /// Whether the far side answered.
+    /// Reports whether the far side answered.
     pub fn passed(&self) -> bool {
         *self == Self::Passed
     }
@@ -247,8 +247,8 @@ impl ProbeOutcome {
             Some(libc::EPERM) => Self::Refused(Refusal::NotPermitted),
             _ => match error.kind() {
                 io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Self::TimedOut,
-                // Accepted and closed at once, as a relay does whose far side
-                // is out of reach.
+                // A relay with an unreachable far side accepts and closes at
+                // once.
                 io::ErrorKind::UnexpectedEof => Self::Refused(Refusal::Closed),
                 _ => Self::Failed(error.to_string()),
             },
@@ -272,8 +272,8 @@ impl fmt::Display for ProbeOutcome {
 
 fn connect(socket: &Socket, to: SocketAddr, timeout: Duration) -> io::Result<()> {
     socket.connect_timeout(&to.into(), timeout).map_err(|error| {
-        // An ICMP error that came while the kernel was still sending is kept
-        // aside as one that may yet pass.
+        // The kernel keeps an ICMP error that came during the sending as a
+        // soft error.
         let aside = match error.raw_os_error() {
             Some(_) => None,
             None => socket.take_error().ok().flatten(),
@@ -282,7 +282,7 @@ fn connect(socket: &Socket, to: SocketAddr, timeout: Duration) -> io::Result<()>
     })
 }
 
-/// Reads until something satisfies `accept`. On a stream it sees each piece.
+/// Reads until `accept` returns true. On a stream `accept` sees each piece.
 fn wait_for(
     mut socket: &Socket,
     deadline: Instant,
@@ -309,13 +309,13 @@ fn remaining(deadline: Instant) -> io::Result<Duration> {
     }
 }
 
-/// Tells the answer to one probe from that to any other.
+/// Returns a token that identifies the answer to one probe.
 fn token() -> [u8; 12] {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let mut token = [0; 12];
-    // The first four bytes are a ping's identifier and sequence number, by
-    // which connection tracking keeps two flows apart.
+    // The first four bytes are the identifier and sequence number of a ping.
+    // Connection tracking separates flows by them.
     token[..4]
         .copy_from_slice(&((number as u32) ^ std::process::id().rotate_left(16)).to_be_bytes());
     token[4..].copy_from_slice(&number.to_be_bytes());

@@ -16,8 +16,8 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::{Netns, context};
 
-/// A server on a thread of its own. Dropping it closes its port and its
-/// connections.
+/// A server on a thread of its own. Its port and its connections close on
+/// drop.
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
@@ -30,9 +30,8 @@ pub struct Server {
 type Connections = Mutex<HashMap<u64, TcpStream>>;
 
 impl Netns {
-    /// Serves TCP at `address`: the peer's address and a newline to each
-    /// connection, and then all that comes in back to its sender, until the
-    /// sender ends.
+    /// Serves TCP at `address`. Each connection gets the address of its peer
+    /// and a newline, and then an echo of all its data, until the peer closes.
     ///
     /// The address may be a wildcard, and port 0 lets the kernel choose.
     ///
@@ -47,11 +46,11 @@ impl Netns {
         })
     }
 
-    /// Sends each UDP datagram that comes to `address` back to its sender.
+    /// Serves UDP at `address`: each datagram returns to its sender.
     ///
-    /// The address must be one that the probes send to: behind a wildcard the
-    /// answer would leave with the interface's own address and not be known as
-    /// one. Port 0 lets the kernel choose.
+    /// The address must be the destination of the probes. With a wildcard, the
+    /// answer would leave with the address of the interface, and the probe would
+    /// not accept it. Port 0 lets the kernel choose.
     ///
     /// # Errors
     /// The port is taken, or the address is a wildcard.
@@ -81,7 +80,7 @@ impl Netns {
 }
 
 impl Server {
-    /// The address that is served, with the port that the kernel chose.
+    /// Returns the address of the server, with the port that the kernel chose.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -105,12 +104,12 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
-        // Wakes the thread although neither socket is connected: TCP by an
-        // error from accept(2), UDP by an empty read, while this reports an
-        // error that means nothing.
+        // The shutdown wakes the thread although neither socket is connected:
+        // TCP by an error from accept(2), UDP by an empty read. The error of the
+        // shutdown itself means nothing.
         let _ = self.socket.shutdown(Shutdown::Both);
         let panicked = self.thread.take().is_some_and(|thread| thread.join().is_err());
-        // Not hidden, unless it would hide what went wrong first.
+        // A panic of the thread is reported, unless another panic came first.
         assert!(!panicked || thread::panicking(), "the server at {} panicked", self.address);
         let connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
         for connection in connections.values() {
@@ -119,8 +118,8 @@ impl Drop for Server {
     }
 }
 
-/// Lets an IPv6 socket use an address that is only routed to the namespace,
-/// not configured on an interface. IPv4 allows that by itself.
+/// Lets an IPv6 socket use an address that is routed to the namespace but not
+/// configured on an interface. IPv4 allows that by default.
 pub(crate) fn allow_routed_source(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     match address {
         SocketAddr::V4(_) => Ok(()),
@@ -136,14 +135,14 @@ fn accept_all(listener: &TcpListener, stop: &AtomicBool, connections: &Arc<Conne
         }
         let accepted = accepted.and_then(|(stream, peer)| Ok((stream.try_clone()?, stream, peer)));
         let Ok((held, stream, peer)) = accepted else {
-            // The peer has gone, or descriptors are short for a moment.
+            // The peer has closed, or descriptors are short for a moment.
             thread::sleep(Duration::from_millis(10));
             continue;
         };
         connections.lock().unwrap_or_else(PoisonError::into_inner).insert(number, held);
         let connections = Arc::clone(connections);
         thread::spawn(move || {
-            // A peer that goes away in the middle is the test's business.
+            // A peer may close at any time.
             let _ = converse(&stream, peer);
             connections.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
         });
@@ -162,7 +161,7 @@ fn converse(mut stream: &TcpStream, peer: SocketAddr) -> io::Result<()> {
 fn echo_datagrams(mut socket: &Socket, stop: &AtomicBool) {
     let mut datagram = vec![0; 64 * 1024];
     loop {
-        // The read that a shutdown ends has no sender, which std's `recv_from` panics at.
+        // A read that a shutdown ends has no sender, and `recv_from` of std panics then.
         let sender = socket.peek_sender();
         if stop.load(Ordering::SeqCst) {
             return;
@@ -170,7 +169,7 @@ fn echo_datagrams(mut socket: &Socket, stop: &AtomicBool) {
         if let (Ok(sender), Ok(length)) = (sender, socket.read(&mut datagram))
             && let Some(datagram) = datagram.get(..length)
         {
-            // A firewall may forbid the answer: that is what the probe finds.
+            // A firewall may drop the answer. The probe reports it.
             let _ = socket.send_to(datagram, &sender);
         }
     }

@@ -8,10 +8,10 @@ use nix::{
 };
 
 /// Moves the whole process into a new user and network namespace, in which it
-/// is root. Root may call it too, and then holds no more rights than any user.
+/// is root. A call by root drops the rights over the machine.
 ///
-/// Call it before the first thread is started. A [`Netns`](crate::Netns) made
-/// earlier cannot be used afterwards.
+/// Call this function before the first thread starts. An earlier
+/// [`Netns`](crate::Netns) is unusable afterwards.
 ///
 /// ```standalone_crate
 /// use nfguard_lab::{Probe, World, enter_user_namespace};
@@ -23,18 +23,17 @@ use nix::{
 /// ```
 ///
 /// # Errors
-/// The kernel's refusal, with the setting that is known to cause it where one
-/// is found.
+/// The kernel's refusal, with the setting that causes it, if it is known.
 pub fn enter_user_namespace() -> io::Result<()> {
-    // Outside and inside ids differ after the call, so they are read first.
+    // The IDs outside differ from those inside, so they are read before the call.
     let (uid, gid) = (geteuid(), getegid());
     unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET).map_err(refused)?;
     map_to_root(uid.as_raw(), gid.as_raw()).map_err(refused)
 }
 
 fn map_to_root(uid: u32, gid: u32) -> io::Result<()> {
-    // The kernel lets an unprivileged process map its group only once it has
-    // given up setgroups(2).
+    // An unprivileged process may map its group only after it gives up
+    // setgroups(2).
     fs::write("/proc/self/setgroups", "deny")?;
     fs::write("/proc/self/uid_map", format!("0 {uid} 1"))?;
     fs::write("/proc/self/gid_map", format!("0 {gid} 1"))

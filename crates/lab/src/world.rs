@@ -7,7 +7,7 @@ use std::{
 
 use crate::{Netns, veth};
 
-/// A host and the internet, joined by a cable, with IPv4 and IPv6.
+/// A host and the internet, joined by a veth pair, with IPv4 and IPv6.
 ///
 /// ```text
 ///  container              host                    internet
@@ -18,16 +18,16 @@ use crate::{Netns, veth};
 ///                                                  2001:db8::/32, the rest of it
 /// ```
 ///
-/// The internet is the host's default gateway. It answers for every address
-/// of its own, and can send from each. It reaches the container's addresses by
-/// way of the host, which forwards.
+/// The internet is the default gateway of the host. It answers for every one of
+/// its addresses, and can send from each. It reaches the container over the
+/// host, which forwards.
 #[derive(Debug)]
 pub struct World {
-    /// Where the policy is loaded.
+    /// The host, which has the policy.
     pub host: Netns,
-    /// Everybody else.
+    /// All other hosts.
     pub internet: Netns,
-    /// Behind the host's bridge `docker0`, where the world was made with one.
+    /// The container behind the bridge `docker0`, if the world has one.
     pub container: Option<Netns>,
 }
 

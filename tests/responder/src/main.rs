@@ -1,14 +1,14 @@
-//! All that the tests' container image holds. Linked statically, and without a dependency, so that
-//! the image is this one file.
+//! The one program of the container image of the tests. It is linked statically and has no
+//! dependency, so that the image is this one file.
 //!
 //! ```text
 //! responder serve [--log FILE] PORT…    HTTP over TCP, and an echo over UDP, on each port
-//! responder traefik OPTION…             the same, told as Traefik is
-//! responder tcp HOST:PORT MILLISECONDS  asks such a server, or any that speaks
-//! responder udp HOST:PORT MILLISECONDS  waits for its datagram to come back
+//! responder traefik OPTION…             the same, with the options of Traefik
+//! responder tcp HOST:PORT MILLISECONDS  sends a request and prints the answer
+//! responder udp HOST:PORT MILLISECONDS  sends a datagram and prints the answer
 //! ```
 //!
-//! The server names the peer that it sees, and writes an access log as Traefik does.
+//! The server answers with the address of its peer, and writes an access log like Traefik.
 #![allow(clippy::print_stdout, reason = "what it prints is its answer")]
 
 use std::fs::{File, OpenOptions};
@@ -50,7 +50,7 @@ fn serve(log: Option<&str>, ports: &[&str]) -> io::Result<()> {
     let log = Arc::new(log.map(open).transpose()?);
     for port in ports {
         let port: u16 = port.parse().map_err(io::Error::other)?;
-        // Both families where there are both.
+        // IPv4 and IPv6, if the host has both.
         let listener =
             TcpListener::bind(("::", port)).or_else(|_| TcpListener::bind(("0.0.0.0", port)))?;
         let socket =
@@ -59,7 +59,7 @@ fn serve(log: Option<&str>, ports: &[&str]) -> io::Result<()> {
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let log = Arc::clone(&log);
-                // A peer that goes away in the middle is the test's business.
+                // A peer may close at any time.
                 thread::spawn(move || converse(&stream, log.as_ref().as_ref()));
             }
         });
@@ -107,7 +107,7 @@ fn converse(mut stream: &TcpStream, log: Option<&File>) -> io::Result<()> {
 fn echo(socket: &UdpSocket) {
     let mut datagram = [0; 2048];
     loop {
-        // A firewall may forbid the answer: that is what the test finds.
+        // A firewall may drop the answer. The test reports it.
         if let Ok((length, from)) = socket.recv_from(&mut datagram) {
             let _ = socket.send_to(datagram.get(..length).unwrap_or_default(), from);
         }
@@ -134,7 +134,7 @@ fn ask(kind: &str, to: &str, patience: &str) -> io::Result<()> {
     if length == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
 }
 
-/// `26/Nov/2026:10:07:31 +0000`.
+/// Returns the time as `26/Nov/2026:10:07:31 +0000`.
 fn date(time: SystemTime) -> String {
     const MONTHS: [&str; 12] =
         ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];

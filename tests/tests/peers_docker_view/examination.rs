@@ -18,7 +18,7 @@ const WEB: &str = r#"{ "name": "web", "action": "allow", "proto": "tcp", "port":
     { "name": "ssh", "action": "allow", "proto": "tcp", "port": 22 },
     { "name": "https-out", "action": "allow", "direction": "out", "proto": "tcp", "port": 443 }"#;
 
-/// What it finds, and nothing of this machine's own configuration.
+/// Returns the findings of `doctor`, without the configuration of this machine.
 #[track_caller]
 fn doctor(netns: &Netns) -> Value {
     with_boot_file(netns, NOWHERE)
@@ -40,9 +40,9 @@ fn codes(found: &Value) -> Vec<&str> {
     findings.iter().map(|finding| finding["code"].as_str().expect("a word")).collect()
 }
 
-/// The words of the only finding of this code.
+/// Returns the text of the only finding with this code.
 #[track_caller]
-fn what<'a>(found: &'a Value, code: &str) -> &'a str {
+fn finding_text<'a>(found: &'a Value, code: &str) -> &'a str {
     let findings = found["findings"].as_array().expect("a list");
     let mut those = findings.iter().filter(|finding| finding["code"] == code);
     let (Some(one), None) = (those.next(), those.next()) else { panic!("{code}: {found:#}") };
@@ -61,14 +61,14 @@ fn dockers_own_rules_are_no_finding_and_its_backend_is_named() {
     for backend in BACKENDS {
         let world = world_with_container();
         backend.load(&world.host);
-        // Also before any policy is loaded.
+        // The finding exists before a policy is loaded, too.
         for loaded in [false, true] {
             if loaded {
                 load(&world.host, WEB);
             }
-            let before = everything(&world.host);
+            let before = all_rules(&world.host);
             let found = doctor(&world.host);
-            assert_eq!(everything(&world.host), before, "it only looks");
+            assert_eq!(all_rules(&world.host), before, "it only looks");
             assert_eq!(found["loaded"], loaded);
             assert_eq!(found["docker_backends"], serde_json::json!([backend.word()]));
             assert_eq!(found["notes"], serde_json::json!([]));
@@ -81,9 +81,8 @@ fn dockers_own_rules_are_no_finding_and_its_backend_is_named() {
     }
 }
 
-/// All rules of the namespace, of nf_tables and of the legacy iptables, without what they have
-/// counted.
-fn everything(netns: &Netns) -> String {
+/// Returns all rules of the namespace, of nf_tables and of legacy iptables, without counters.
+fn all_rules(netns: &Netns) -> String {
     let mut text = nft(netns, "list ruleset\n");
     for program in ["iptables-legacy-save", "ip6tables-legacy-save"] {
         let output = netns.run(|| std::process::Command::new(program).output());
@@ -91,7 +90,7 @@ fn everything(netns: &Netns) -> String {
         assert!(output.status.success(), "{output:?}");
         text += &String::from_utf8_lossy(&output.stdout);
     }
-    // A comment says when it was made.
+    // A comment has the time of its creation.
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     let is_number = |word: &&str| {
         word.trim_matches(['[', ']']).split(':').all(|part| part.parse::<u64>().is_ok())
@@ -109,7 +108,7 @@ fn empty_tables_of_the_legacy_iptables_are_no_finding() {
     assert_eq!(codes(&doctor(&world.host)), [""; 0]);
     let rule = "*filter\n-A INPUT -s 192.0.2.9/32 -j DROP\nCOMMIT\n";
     iptables(&world.host, "iptables-legacy-restore", rule);
-    assert!(what(&doctor(&world.host), "legacy-iptables").contains("ip filter"));
+    assert!(finding_text(&doctor(&world.host), "legacy-iptables").contains("ip filter"));
 }
 
 #[test]
@@ -118,10 +117,10 @@ fn clients_behind_the_relay_are_found_and_a_ban_of_the_relay_is_refused() {
     Backend::IptablesNft.load(&world.host);
     load(&world.host, WEB);
     assert_eq!(codes(&doctor(&world.host)), [""; 0], "IPv4 and IPv6 by address translation");
-    // As where the container's network has no IPv6.
+    // The case of a container network without IPv6.
     let _relay = Relay::listen(&world.host, "[::]:443", "172.17.0.2:8443");
     let found = doctor(&world.host);
-    let words = what(&found, "client-hidden");
+    let words = finding_text(&found, "client-hidden");
     for part in ["443/tcp", "IPv6", "172.17.0.1", "docker-proxy"] {
         assert!(words.contains(part), "{words}");
     }
@@ -151,11 +150,11 @@ fn clients_that_a_masquerade_rule_hides_are_found() {
         backend.masquerade_all(&world.host);
         assert!(seen().starts_with("172.17.0.1:"), "{backend:?}: {}", seen());
         assert!(is_hidden(), "{backend:?}");
-        assert!(what(&doctor(&world.host), "client-hidden").contains("80/tcp over IPv4"));
+        assert!(finding_text(&doctor(&world.host), "client-hidden").contains("80/tcp over IPv4"));
     }
 }
 
-/// The server's first words: the address that it sees.
+/// Returns the first line of the server: the address that it sees.
 fn first_line(stream: &TcpStream) -> String {
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line).expect("a line");
@@ -170,14 +169,14 @@ fn forwarding_that_is_off_is_found_where_containers_are_published() {
     set("ipv4/ip_forward", "0");
     assert_eq!(codes(&doctor(&world.host)), [""; 0], "nothing is published");
     Backend::Nftables.load(&world.host);
-    assert!(what(&doctor(&world.host), "ip-forward-off").contains("net.ipv4.ip_forward"));
+    assert!(finding_text(&doctor(&world.host), "ip-forward-off").contains("net.ipv4.ip_forward"));
     set("ipv4/ip_forward", "1");
     assert_eq!(codes(&doctor(&world.host)), [""; 0]);
     set("ipv6/conf/all/forwarding", "0");
-    assert!(what(&doctor(&world.host), "ip-forward-off").contains("net.ipv6"));
+    assert!(finding_text(&doctor(&world.host), "ip-forward-off").contains("net.ipv6"));
 }
 
-/// Rules of another program, the program that loads them, and whether they drop what comes to 443.
+/// Rules of another program, the program that loads them, and the finding about their drops, if there is one.
 const OTHERS: [(&str, &str, Option<&str>); 14] = [
     ("nft", "table inet mine { chain in { type filter hook input priority 0; policy drop;
         iif lo accept; ct state established,related accept; tcp dport { 22, 80 } accept; }; }",
@@ -245,10 +244,10 @@ fn only_foreign_drops_of_allowed_packets_are_found() {
         let others = codes(&found).into_iter().filter(|code| *code == "foreign-drop").count();
         assert_eq!(others, usize::from(expected.is_some()), "{rules}\n{found:#}");
         if let Some(expected) = expected {
-            let words = what(&found, "foreign-drop");
+            let words = finding_text(&found, "foreign-drop");
             assert!(words.contains(expected), "{rules}\n{words}");
         }
-        // What is said of the way in is what packets meet.
+        // The finding about incoming packets agrees with real packets.
         if expected.is_some_and(|words| !words.contains("in 443")) {
             continue;
         }
@@ -272,7 +271,7 @@ fn ufw_is_found_as_long_as_it_is_enabled() {
     load(&world.host, WEB);
     ufw(&world.host, &["allow 22/tcp", "allow 80/tcp", "allow out 443/tcp"]);
     let found = doctor(&world.host);
-    assert!(what(&found, "ufw-active").contains("ip filter"), "{found:#}");
+    assert!(finding_text(&found, "ufw-active").contains("ip filter"), "{found:#}");
     let drops: Vec<&Value> = found["findings"]
         .as_array()
         .expect("a list")
@@ -301,7 +300,7 @@ fn ufw_is_found_as_long_as_it_is_enabled() {
 fn firewalld_is_found_by_its_table() {
     let world = world_with_container();
     load(&world.host, WEB);
-    // The hooks of its nftables backend; it has more chains than these.
+    // The hooks of the nftables backend of firewalld, which has more chains than these.
     let table = "table inet firewalld {
         chain filter_IN_public { tcp dport { 22, 80, 443 } accept; }
         chain filter_INPUT { type filter hook input priority filter + 10; policy accept;
@@ -321,7 +320,7 @@ fn a_boot_file_that_flushes_everything_is_found() {
         let file = TempFile::new("nftables.conf", text);
         let found = with_boot_file(&world.host, file.path().to_str().expect("plain letters"));
         assert_eq!(codes(&found), expected, "{text}");
-        // The program that it is for is the judge.
+        // nft itself checks the file.
         load(&world.host, WEB);
         nft(&world.host, text);
         let loaded =
@@ -337,7 +336,7 @@ fn an_uplink_that_the_policy_treats_as_a_docker_bridge_is_found() {
     host.address("br-lan", World::HOST_V4, 24).expect("an address");
     host.route([0; 4].into(), 0, World::INTERNET_V4).expect("a route");
     load(&host, WEB);
-    assert!(what(&doctor(&host), "uplink-bridge").contains("br-lan"));
+    assert!(finding_text(&doctor(&host), "uplink-bridge").contains("br-lan"));
     let policy = format!(
         r#"{{ "version": 1, "containers": {{ "interfaces": ["docker0"] }}, "rules": [{WEB}] }}"#
     );

@@ -19,7 +19,7 @@ use serde_json::Value;
 
 const NOWHERE: &str = "/nowhere";
 
-/// What Docker puts its rules into.
+/// The firewall backend of Docker.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Backend {
     IptablesNft,
@@ -38,7 +38,7 @@ impl Backend {
         }
     }
 
-    /// Loads what Docker would.
+    /// Loads the rules that Docker would load.
     fn load(self, netns: &Netns) {
         match self {
             Backend::IptablesNft => {
@@ -71,7 +71,7 @@ impl Backend {
         }
     }
 
-    /// One more rule in Docker's chain for packets on their way out, which hides who asks.
+    /// Adds a masquerade rule to the postrouting chain of Docker, which hides the clients.
     fn masquerade_all(self, netns: &Netns) {
         let rule = "*nat\n-A POSTROUTING -o docker0 -j MASQUERADE\nCOMMIT\n";
         match self {
@@ -86,7 +86,7 @@ impl Backend {
     }
 }
 
-/// Adds rules by one of the programs of iptables.
+/// Adds rules with a program of iptables.
 fn iptables(netns: &Netns, program: &str, rules: &str) {
     let lock = TempFile::new("xtables.lock", "");
     let mut command = Command::new(program);
@@ -95,14 +95,14 @@ fn iptables(netns: &Netns, program: &str, rules: &str) {
     assert_eq!(answer.status, Some(0), "{program}: {answer:?}\n{rules}");
 }
 
-/// Loads a policy of these rules.
+/// Loads a policy with these rules.
 fn load(netns: &Netns, rules: &str) {
     let policy = TempFile::new("view.json", &format!(r#"{{ "version": 1, "rules": [{rules}] }}"#));
     let answer = nfguard(netns, &["load".as_ref(), policy.as_ref()]);
     assert_eq!(answer.status, Some(0), "{answer:?}");
 }
 
-/// What the container serves.
+/// Starts the servers of the container.
 fn serve(world: &World) -> Vec<Server> {
     let container = world.container.as_ref().expect("made with one");
     let mut servers = Vec::new();
@@ -115,7 +115,7 @@ fn serve(world: &World) -> Vec<Server> {
     servers
 }
 
-/// Whether the world gets through to a port of the host.
+/// Reports whether a client on the internet reaches a port of the host.
 fn reaches(world: &World, port: u16, is_v6: bool, patience: Duration) -> bool {
     let (to, from) =
         if is_v6 { (World::HOST_V6, "2001:db8:7::7") } else { (World::HOST_V4, "203.0.113.7") };
@@ -124,10 +124,10 @@ fn reaches(world: &World, port: u16, is_v6: bool, patience: Duration) -> bool {
     probe.timeout(patience).connect().is_ok()
 }
 
-/// A process that listens as Docker's relay does, and looks like it.
+/// A process that listens like the relay of Docker, under the same name.
 struct Relay {
     process: Child,
-    /// It ends with this.
+    /// The process ends when this pipe closes.
     _pipe: PipeWriter,
 }
 
@@ -148,13 +148,13 @@ impl Relay {
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        // Gone already if this fails.
+        // The process has ended if this fails.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// What a verb says as JSON, with this exit status.
+/// Runs a verb with `--json`, asserts its exit status, and returns the answer.
 #[track_caller]
 fn json(netns: &Netns, arguments: &[&str], status: i32) -> Value {
     let answer = nfguard(netns, &[arguments, &["--json"]].concat());
@@ -164,7 +164,7 @@ fn json(netns: &Netns, arguments: &[&str], status: i32) -> Value {
     value
 }
 
-/// A path for a socket, in a folder that goes with the first.
+/// Returns a folder, which is removed on drop, and the path of a socket in it.
 fn socket_path() -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = Path::new(folder.path()).join("docker.sock");

@@ -14,12 +14,12 @@ use serde_json::{Value, json};
 
 use super::{BACKENDS, Backend, NOWHERE, Relay, json, load, reaches, rules, serve, socket_path};
 
-/// 80 is published, nothing answers at 443, a process does at 2222, 7000 docker-proxy; 9000 is published
-/// and not allowed.
+/// 80 is published. No process listens at 443, a process listens at 2222, docker-proxy at 7000. 9000 is
+/// published and not allowed.
 const POLICY: &str = r#"{ "name": "web", "action": "allow", "proto": "tcp", "port": [80, 443, 2222, 7000] },
     { "name": "range", "action": "allow", "proto": "udp", "port": "6000-6005" }"#;
 
-/// The line of this port, `80/tcp`, and of a family if they differ.
+/// Returns the entry of a port such as `80/tcp`, by IP version if the two differ.
 #[track_caller]
 fn line<'a>(status: &'a Value, port: u16, protocol: &str, family: &str) -> &'a Value {
     let all = status["ports"].as_array().expect("a list");
@@ -90,7 +90,7 @@ fn status_names_owner_and_exposure_of_each_port() {
         assert_eq!(line(&status, 80, "tcp", "ipv4")["rule"], "web");
         assert_eq!(line(&status, 8088, "tcp", "ipv4")["state"], "local");
         assert_eq!(line(&status, 3333, "tcp", "ipv4")["address"], "198.51.100.2");
-        // One socket of a range that is allowed answers for it, over both families.
+        // One socket in an allowed range answers over both IP versions.
         assert_eq!(line(&status, 6003, "udp", "ipv4")["state"], "reachable");
         assert_eq!(line(&status, 6003, "udp", "ipv6")["state"], "reachable");
         let all = status["ports"].as_array().expect("a list");
@@ -147,7 +147,7 @@ fn docker_is_asked_for_names_and_for_what_the_kernel_does_not_show() {
     for family in ["ipv4", "ipv6"] {
         assert_eq!(line(&status, 80, "tcp", family)["answer"]["container"], "traefik");
     }
-    // The same container, by its address.
+    // The address of the same container.
     assert_eq!(line(&status, 9000, "tcp", "ipv4")["answer"]["container"], "traefik");
     let udp = line(&status, 443, "udp", "ipv4");
     assert_eq!(udp["state"], "published-not-allowed", "{udp}");
@@ -164,21 +164,21 @@ fn docker_is_asked_for_names_and_for_what_the_kernel_does_not_show() {
         "{asked:?}"
     );
 
-    // Docker was stopped, and left its socket; and where it never was.
+    // A stopped Docker leaves its socket. The other host never had Docker.
     for path in [path, NOWHERE] {
         let status = json(&world.host, &["status", "--docker-socket", path], 0);
         assert_eq!(status["notes"], json!([]), "{path}");
     }
 }
 
-/// What an engine says of its containers.
+/// Returns the answer of an engine about its containers.
 fn containers() -> String {
     let head = "HTTP/1.0 200 OK\r\nApi-Version: 1.41\r\nContent-Type: application/json\r\n\
                 Server: Docker/20.10.24 (linux)\r\n\r\n";
     format!("{head}{}\n", rules::CONTAINERS_JSON)
 }
 
-/// Gives these answers, one to each who asks, and what they have asked.
+/// Serves these answers, one for each connection, and returns the requests.
 fn docker(path: &Path, answers: Vec<String>) -> JoinHandle<Vec<String>> {
     let listener = UnixListener::bind(path).expect("a socket");
     thread::spawn(move || {

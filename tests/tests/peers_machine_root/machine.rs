@@ -22,7 +22,7 @@ use tempfile::TempDir;
 const UNITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/systemd");
 const VENDOR: &str = "/usr/lib/systemd/system";
 
-/// Waits for the end of what it starts or of the test, whichever comes first.
+/// Starts the machine, and waits for the end of the machine or of the test.
 const STARTER: &str = r#"
 exec 3<&0
 for group in /sys/fs/cgroup/systemd /sys/fs/cgroup; do
@@ -46,7 +46,7 @@ done
 exit 1
 "#;
 
-/// Puts the root together and gives it to systemd.
+/// Builds the root and starts systemd in it.
 const BOOT: &str = r#"
 set -e
 version=$(stat -f -c %T /sys/fs/cgroup)
@@ -93,11 +93,11 @@ exec env -i container=test PATH=/usr/sbin:/usr/bin:/sbin:/bin \
     /lib/systemd/systemd --system --log-target=journal --show-status=no
 "#;
 
-/// What outlasts a boot.
+/// The files that outlast a boot.
 pub(crate) struct Disk(TempDir);
 
 impl Disk {
-    /// With the program and its units installed, and nothing enabled.
+    /// Makes a disk with the program and its units installed and nothing enabled.
     pub(crate) fn new() -> Disk {
         let disk = Disk(tempfile::tempdir().expect("a folder"));
         for folder in ["root", "etc/systemd/system", "etc/nfguard", "var/lib", "var/log", "opt"] {
@@ -148,16 +148,16 @@ fn name(path: &Path) -> &str {
     path.file_name().and_then(|name| name.to_str()).expect("a name")
 }
 
-/// One boot.
+/// A running machine.
 pub(crate) struct Machine {
     pub(crate) world: World,
     starter: Child,
-    /// The process whose children the machine's are.
+    /// The parent of the processes of the machine.
     outside: String,
 }
 
 impl Machine {
-    /// Up to the end of the boot, at the place of the host in a world that is new.
+    /// Boots a machine as the host of a new world, and waits for the end of the boot.
     pub(crate) fn boot(disk: &Disk) -> Machine {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -177,7 +177,7 @@ impl Machine {
         machine
     }
 
-    /// A program on it.
+    /// Runs a program on the machine.
     pub(crate) fn run(&self, command: &[&str]) -> Answer {
         let output: Output = self.world.host.run(|| {
             let mut nsenter = Command::new("nsenter");
@@ -201,7 +201,7 @@ impl Machine {
         self.run(&["journalctl", "--no-pager", "--output=short-monotonic"]).stdout
     }
 
-    /// What systemd says of a unit.
+    /// Returns a property of a unit.
     pub(crate) fn property(&self, unit: &str, name: &str) -> String {
         let value = self.succeed(&["systemctl", "show", "--value", "--property", name, unit]);
         value.trim().to_owned()
@@ -216,9 +216,9 @@ impl Machine {
         }
     }
 
-    /// Shuts it down in order.
+    /// Shuts the machine down.
     pub(crate) fn power_off(mut self) {
-        // It may be gone before it can say so.
+        // The machine may end before the command returns.
         self.run(&["systemctl", "poweroff"]);
         let since = Instant::now();
         while self.starter.try_wait().expect("it is ours").is_none() {

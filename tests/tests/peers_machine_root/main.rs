@@ -25,7 +25,7 @@ fn a_machine_keeps_policy_and_bans_from_boot_to_boot() {
     disk.policy(GOOD);
     let machine = Machine::boot(&disk);
     assert_eq!(machine.run(&[NFGUARD, "show"]).status, Some(1), "nothing is enabled");
-    // As the README has it.
+    // The commands of the README.
     let units = ["nfguard.service", "nfguard-bans.service", "nfguard-save.timer"];
     machine.succeed(&[&["systemctl", "enable", "--now"], &units[..]].concat());
     assert!(is_loaded(&machine, "web"), "{}", machine.journal());
@@ -98,7 +98,7 @@ fn the_watchdog_is_a_unit_that_outlives_the_session() {
     let unit = watchdog_unit(&machine).expect("the watchdog is a unit");
     machine.succeed(&[NFGUARD, "confirm"]);
     machine.wait_until("the unit's end", |machine| watchdog_unit(machine).is_none());
-    // Longer than it would have waited.
+    // Longer than the time to confirm.
     thread::sleep(Duration::from_secs(3));
     assert!(is_loaded(&machine, "other"), "{unit}");
     machine.power_off();
@@ -112,7 +112,7 @@ fn the_guard_service_restarts_and_writes_to_the_journal() {
     disk.policy(GOOD);
     let machine = Machine::boot(&disk);
     machine.succeed(&[NFGUARD, "load", POLICY]);
-    // Until it says that it is ready.
+    // `enable --now` waits until the guard reports that it is ready.
     machine.succeed(&["systemctl", "enable", "--now", GUARD]);
     let survives = |when: &str| {
         machine.succeed(&["nft", "flush", "ruleset"]);

@@ -4,19 +4,19 @@ use crate::side::{Side, source};
 
 #[derive(Clone, Copy)]
 pub(crate) struct Case {
-    /// As people type it.
+    /// The command line.
     pub(crate) name: &'static str,
     pub(crate) note: &'static str,
     pub(crate) ports: &'static str,
     pub(crate) banned: Banned,
 }
 
-/// What nfguard is to do about it.
+/// The expected ban.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Banned {
-    /// At this packet. All that nmap has heard by then is silence.
+    /// At this packet, before nmap gets any answer.
     At(u64),
-    /// At the sixth closed port; it may have tried open ones before.
+    /// At the sixth closed port. The scan may have tried open ports before.
     AtSixthClosed,
     Never,
 }
@@ -27,10 +27,10 @@ const fn case(name: &'static str, banned: Banned) -> Case {
     Case { name, note: "", ports: "1-200,443", banned }
 }
 
-/// A peer that has sent data is known to nfguard.
+/// The condition of cases whose source has sent data before. nfguard knows such a source.
 pub(crate) const AFTER_A_VISIT: &str = "after a visit to port 80";
 
-/// With `-r`, ports come one after the other, and it is known which is the sixth.
+/// The cases. With `-r`, nmap tries ports in their order, so the sixth port is known.
 pub(crate) const CASES: [Case; 23] = [
     case("nmap -sS -r", At(6)),
     Case { note: "popular ports first", ..case("nmap -sS", AtSixthClosed) },
@@ -57,14 +57,14 @@ pub(crate) const CASES: [Case; 23] = [
     Case { ports: "443", note: "1,000 times port 443", ..case("hping3 -S -i u100", Never) },
 ];
 
-/// Each packet from another source, all of them forged: each of the first flood would be banned at
-/// once; the second bans none.
+/// Floods with a forged source for each packet. The first flood would ban each source at once, the second
+/// bans none.
 pub(crate) const FORGED: [&str; 2] =
     ["hping3 -F --rand-source -i u100", "hping3 -S --rand-source -i u100"];
-/// How many packets hping3 sends.
+/// The number of packets of hping3.
 pub(crate) const MANY: usize = 1000;
 
-/// The forged senders besides. The last one is the host's gateway.
+/// The forged decoys. The last one is the gateway of the host.
 pub(crate) const DECOYS: [&str; 5] =
     ["198.18.200.1", "198.18.200.2", "198.18.200.3", "198.18.200.4", "198.51.100.1"];
 
@@ -77,12 +77,12 @@ impl Case {
         self.name.starts_with("nmap")
     }
 
-    /// Scans in the name of another, and looks at what that one does.
+    /// Reports whether the scan uses a zombie.
     pub(crate) fn is_idle(&self) -> bool {
         self.name.ends_with("-sI")
     }
 
-    /// Retries are few, so that a scan of silent ports comes to an end.
+    /// Returns the command line. It has few retries, so that a scan of silent ports ends.
     pub(crate) fn command(&self, zombie: u8) -> String {
         let Case { name, ports, .. } = self;
         if !self.is_nmap() {

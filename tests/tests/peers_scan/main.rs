@@ -25,25 +25,25 @@ use crate::side::{Seen, Side, address, source};
 
 const POLICY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../policies/traefik.json");
 const CLIENT: &str = "192.0.2.7";
-/// Among the scanners' numbers.
+/// The numbers of special scanners.
 const ZOMBIE: u8 = 99;
 const FLOODER: u8 = 98;
 
-/// What came of a scan.
+/// The outcome of a scan.
 #[derive(Debug)]
 struct ScanOutcome {
     seen: Seen,
     learned: String,
 }
 
-/// What came of all scans at once of one host.
+/// The outcome of all simultaneous scans of a host.
 struct Attack {
     outcomes: Vec<ScanOutcome>,
-    /// Who is banned, with what PSAD has dropped of them.
+    /// The banned sources, and the number of packets that PSAD has dropped of each.
     banned: BTreeMap<IpAddr, u64>,
-    /// How often the honest client was served, and tried.
+    /// How often the honest client was served, and how often it tried.
     served: (u32, u32),
-    /// How many more after each flood of forged packets.
+    /// The number of new bans after each flood of forged packets.
     forged: [usize; 2],
 }
 
@@ -75,13 +75,13 @@ fn nfguard_stops_scans_and_serves_others_and_ufw_with_psad_is_scanned() {
     }
     assert_eq!(ours.served.0, ours.served.1, "the honest client is served");
     assert!(!ours.banned.contains_key(&address(CLIENT)));
-    // At most a hundred, and then as many in each further minute; it may have taken some minutes.
+    // At most a hundred bans in each minute. The flood may have taken some minutes.
     assert!((90..500).contains(&ours.forged[0]) && ours.forged[1] == 0, "{:?}", ours.forged);
-    // Who is forged is banned, too, but not who is never banned.
+    // A forged source is banned, too, unless it is a never-ban entry.
     let banned = |who| ours.banned.contains_key(&address(who));
     assert_eq!(DECOYS.map(banned), [true, true, true, true, false]);
 
-    // The ways of PSAD are its own; but UFW answers, and nothing stops nmap in time.
+    // The bans of PSAD vary. But UFW answers, and PSAD stops nmap too late.
     for theirs in [&write_up, &level_3] {
         let first = &theirs.outcomes[0];
         assert!(first.learned.starts_with("80"), "{first:?}");
@@ -91,7 +91,7 @@ fn nfguard_stops_scans_and_serves_others_and_ufw_with_psad_is_scanned() {
     table::check(&ours, [&write_up, &level_3]);
 }
 
-/// All scans at once, each from its own source, beside a client that waits so long.
+/// Runs all scans at once, each from its own source, while a client connects with timeout `patience`.
 fn attack(side: &Side, cases: &[Case], patience: Duration) -> Attack {
     let numbered = || (1_u8..).zip(cases);
     let counted = |(number, case): (u8, &Case)| {
@@ -118,7 +118,7 @@ fn attack(side: &Side, cases: &[Case], patience: Duration) -> Attack {
             scope.spawn(move || scan(&scanner, number, &case))
         };
         let scans: Vec<_> = numbered().map(scan).collect();
-        // Whatever went wrong, the others are to end.
+        // After a failure, the other threads must end.
         let learned: Vec<_> = scans.into_iter().map(ScopedJoinHandle::join).collect();
         over.store(true, Ordering::Relaxed);
         let learned = learned.into_iter().map(|learned| learned.expect("ends"));
@@ -140,8 +140,8 @@ fn attack(side: &Side, cases: &[Case], patience: Duration) -> Attack {
     Attack { outcomes, banned, served, forged }
 }
 
-/// Runs it and returns what the scanner has learned. On one processor, so that packets arrive one
-/// after the other.
+/// Runs a scan and returns the report of the scanner. It runs on one processor, so that packets arrive in
+/// order.
 fn scan(scanner: &Netns, number: u8, case: &Case) -> String {
     if case.note == AFTER_A_VISIT {
         let probe = Probe::tcp(scanner, (Side::host(case.is_v6()), 80)).timeout(TIMEOUT);
@@ -160,13 +160,13 @@ fn run(words: &str) -> String {
     let mut command = Command::new("timeout");
     command.args(["--kill-after=5", "200"]).args(words.split_whitespace());
     let output = command.output().expect("is installed; `cargo xtask setup` does it");
-    // hping3 fails where nothing answers.
+    // hping3 fails without an answer.
     let is_done = |status| status == 0 || (status == 1 && words.starts_with("hping3"));
     assert!(output.status.code().is_some_and(is_done), "{words}: {output:?}");
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// From nmap's greppable output: the open ports, and how many are in another state.
+/// Returns the open ports and the number of ports in each other state, from the greppable output of nmap.
 fn learned(said: &str) -> String {
     let mut open = Vec::new();
     let mut others = BTreeMap::<&str, u32>::new();

@@ -17,10 +17,10 @@ use nfguard_tests::wait::TIMEOUT;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// What people add for PSAD to `before.rules`. The kernel's log, LOG, is silent in a namespace.
+/// The lines for PSAD in `before.rules`. They use NFLOG, because LOG is silent in a namespace.
 const LOG: &str = "-A INPUT -j NFLOG --nflog-group 5 --nflog-prefix \"[IPTABLES] \"";
 
-/// Starts ulogd and psad with folders of their own. Who kills the first process here kills all.
+/// Starts ulogd and psad with folders of their own. The end of the first process ends both.
 const PSAD: &str = r#"
 set -e
 for folder in /run /var/log /var/lib/psad; do mount -t tmpfs none $folder; done
@@ -42,7 +42,7 @@ psad --Override-config /etc/psad/write-up.conf
 wait
 "#;
 
-/// Who shows that PSAD reads.
+/// A source whose ban proves that PSAD reads the log.
 const CANARY: &str = "203.0.113.250";
 
 pub(crate) struct Side {
@@ -64,7 +64,7 @@ impl Side {
         side
     }
 
-    /// PSAD blocks from this danger level on.
+    /// Makes a host with UFW and PSAD, which blocks from this danger level on.
     pub(crate) fn psad(level: u8) -> Side {
         let mut side = Side::bare();
         ufw_with_rule(&side.world.host, LOG, &WRITE_UP);
@@ -104,7 +104,7 @@ impl Side {
         if is_v6 { World::HOST_V6 } else { World::HOST_V4 }
     }
 
-    /// A network of its own behind the internet: the host's gateway would be exempt.
+    /// Makes a scanner in a network behind the internet. A scanner at the gateway would be exempt.
     pub(crate) fn scanner(&self, number: u8) -> Netns {
         let scanner = Netns::new().expect("another namespace");
         let internet = &self.world.internet;
@@ -125,8 +125,8 @@ impl Side {
         scanner
     }
 
-    /// Counts from here on the packets of these, behind where nfguard drops the banned. Fragments are
-    /// whole again there, and a scanner's kernel resets what it knows nothing of.
+    /// Counts the packets of these sources from now on, after the hook where nfguard drops banned sources.
+    /// Fragments are reassembled there, and the kernel of a scanner resets unknown connections.
     pub(crate) fn watch(&self, sources: &[IpAddr]) {
         let mut script = "table inet watch { chain from {
             type filter hook prerouting priority -299; tcp flags & rst == rst return;
@@ -141,7 +141,7 @@ impl Side {
         nft(&self.world.host, &format!("add table inet watch\n{counters}{script}}}\n}}\n"));
     }
 
-    /// The packets that the firewall looked at, and whether it has banned the source.
+    /// Returns the packets of each source that the firewall has seen, and whether the source is banned.
     pub(crate) fn seen(&self, sources: &[IpAddr]) -> BTreeMap<IpAddr, Seen> {
         let mut kernel = self.world.host.run(|| Nft::open().expect("netlink is there"));
         let counters = kernel.counters("watch").expect("reads");
@@ -157,8 +157,8 @@ impl Side {
         sources.iter().map(look).collect()
     }
 
-    /// Who is, and how many packets PSAD's rule has dropped since. nfguard drops them in front of the
-    /// counters.
+    /// Returns the banned sources, and the number of packets that the rule of PSAD has dropped. nfguard drops
+    /// packets before the counters.
     pub(crate) fn banned(&self) -> BTreeMap<IpAddr, u64> {
         if self.psad.is_none() {
             let answer = nfguard(&self.world.host, &["bans", "--json"]);
@@ -166,7 +166,7 @@ impl Side {
             let answer: Value = serde_json::from_str(&answer.stdout).expect("JSON");
             let bans = answer["bans"].as_array().expect("a list").iter();
             let target = |ban: &Value| ban["target"].as_str().expect("a target").to_owned();
-            // A /64 stands for the one that scans from it.
+            // A banned /64 stands for its scanner.
             let one = |target: String| match target.strip_suffix("::/64") {
                 Some(network) => address(&format!("{network}::66")),
                 None => address(&target),
@@ -179,7 +179,7 @@ impl Side {
                 let mut command = Command::new(program);
                 command.args(["-w", "-nvxL", "PSAD_BLOCK_INPUT"]).output().expect("is installed")
             });
-            // Without such a chain no source is.
+            // Without the chain of PSAD, no source is banned.
             for line in String::from_utf8_lossy(&output.stdout).lines() {
                 let mut words = line.split_whitespace();
                 let packets = words.next().and_then(|word| word.parse::<u64>().ok());
@@ -190,13 +190,13 @@ impl Side {
         banned
     }
 
-    /// Whether the host still serves this one.
+    /// Reports whether the host still serves this source.
     pub(crate) fn serves(&self, from: &str, timeout: Duration) -> bool {
         let probe = Probe::tcp(&self.world.internet, (World::HOST_V4, 80)).from(address(from));
         probe.timeout(timeout).run().passed()
     }
 
-    /// It looks every five seconds.
+    /// Waits until PSAD, which reads every five seconds, has read the log.
     pub(crate) fn let_psad_read(&self) {
         if self.psad.is_some() {
             thread::sleep(Duration::from_secs(12));
@@ -233,7 +233,7 @@ impl Drop for Side {
 pub(crate) struct Seen {
     pub(crate) packets: u64,
     pub(crate) is_banned: bool,
-    /// Dropped by PSAD's rule: none, if the scan was over when it came.
+    /// The packets that the rule of PSAD has dropped: none if the scan had ended before.
     pub(crate) after: u64,
 }
 

@@ -10,7 +10,7 @@ const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/scans.md");
 const BEGIN: &str = "| Scan | nfguard bans after | it learns | \
                      UFW with PSAD blocks after | it learns | PSAD at level 3 after |";
 
-/// Compares what is said of nfguard, which is the same each time.
+/// Compares the columns of nfguard with the document. They are the same in each run.
 pub(crate) fn check(ours: &Attack, psad: [&Attack; 2]) {
     let mut rows = vec![BEGIN.to_owned(), "|---|---|---|---|---|---|".to_owned()];
     for (at, case) in CASES.iter().enumerate() {
@@ -44,18 +44,18 @@ pub(crate) fn check(ours: &Attack, psad: [&Attack; 2]) {
 fn row(case: &Case, ours: &ScanOutcome, theirs: [String; 3]) -> String {
     let note = if case.note.is_empty() { String::new() } else { format!(", {}", case.note) };
     let (after, learned) = match case.banned {
-        // Chance decides which open ports come before.
+        // The open ports before the ban are random.
         Banned::AtSixthClosed => ("6 closed ports".to_owned(), "open ports among them".to_owned()),
         _ if ours.seen.is_banned => (ours.seen.packets.to_string(), ours.learned.clone()),
         _ => ("never".to_owned(), ours.learned.clone()),
     };
     let ours = [format!("`{}`{note}", case.name), after, learned];
-    // What separates cells must not stand in one.
+    // A cell must not have the separator of cells.
     let cells = ours.into_iter().chain(theirs).map(|cell| cell.replace('|', "\\|"));
     format!("| {} |", cells.collect::<Vec<_>>().join(" | "))
 }
 
-/// How many packets of the scan had passed by then.
+/// Returns the number of packets that passed before the ban.
 fn blocked(outcome: &ScanOutcome) -> String {
     let Seen { packets, is_banned, after } = outcome.seen;
     match (is_banned, after) {
@@ -65,7 +65,7 @@ fn blocked(outcome: &ScanOutcome) -> String {
     }
 }
 
-/// How many forged senders, but not how long it took a busy machine.
+/// Describes the number of banned forged senders, independent of the speed of the machine.
 fn of_all(banned: usize) -> String {
     let banned = if banned >= 90 { "the first 100".to_owned() } else { banned.to_string() };
     format!("bans {banned} of {MANY}")

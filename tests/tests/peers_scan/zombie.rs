@@ -8,9 +8,9 @@ use nfguard_lab::{Netns, packet};
 use nfguard_netlink::protocol;
 use nfguard_tests::nft::nft;
 
-/// Resets whatever TCP comes to this address, until it is over.
+/// Resets every TCP segment to this address, until `over` is set.
 pub(crate) fn answer(zombie: &Netns, own: IpAddr, over: &AtomicBool) {
-    // The kernel's own answers would be too many.
+    // The kernel must not answer, too.
     nft(
         zombie,
         "table ip dead { chain in { type filter hook input priority 0; policy drop; }\n}\n",
@@ -34,15 +34,15 @@ pub(crate) fn answer(zombie: &Netns, own: IpAddr, over: &AtomicBool) {
         let mut reset = packet::ip(own, from, protocol::TCP, 64, &reset);
         reset[4..6].copy_from_slice(&number.to_be_bytes());
         number += 1;
-        // Who cannot be reached gets no answer.
+        // An unreachable sender gets no answer.
         let _ = sender.send(&reset);
     }
 }
 
-/// Gives it the sequence number that was acknowledged, in two halves: any other would not be valid.
+/// Sets the acknowledged sequence number, in two halves. A reset with another number would be invalid.
 fn expected(segment: &mut [u8], high: u16, low: u16) {
     segment[4..8].copy_from_slice(&[high.to_be_bytes(), low.to_be_bytes()].concat());
-    // It was one, and is taken out of the checksum by its complement.
+    // The old value was one. Its complement removes it from the checksum.
     let sum = !u16::from_be_bytes([segment[16], segment[17]]);
     let mut sum: u32 = [sum, !1, high, low].map(u32::from).into_iter().sum();
     while sum > 0xffff {

@@ -2,14 +2,14 @@
 
 use nfguard_tests::fate::Fate;
 
-/// Commands and a policy that mean the same, and what that does to packets.
+/// ufw commands and a policy with the same meaning, and the fate of packets.
 pub(crate) struct Pair {
     pub(crate) ufw: &'static [&'static str],
-    /// Members of the policy's object. A `default` that is left out is what ufw's is.
+    /// The members of the policy object. Without `default`, the defaults of ufw apply.
     pub(crate) policy: &'static str,
-    /// A word before each way, protocol and port: `in tcp 80`, `route v6 udp 53`; then perhaps
-    /// `from` and `to` with an address, or a prefix to take one from, `sport` with a port, `via
-    /// container`. Without an address they go over IPv4 and IPv6.
+    /// The packets: direction, protocol and port, such as `in tcp 80` or `route v6 udp 53`. Optional:
+    /// `from` and `to` with an address or a prefix, `sport` with a port, `via container`. Without an
+    /// address, the packets go over IPv4 and IPv6.
     pub(crate) packets: &'static [(Fate, &'static str)],
 }
 

@@ -11,12 +11,12 @@ use nfguard_tests::ufw::{WRITE_UP, ufw};
 
 use crate::{nfguard_load, traefik};
 
-/// What each source found, attempt by attempt.
+/// The verdict of each attempt of each source.
 type Stories = BTreeMap<&'static str, Vec<bool>>;
 
 const BURST: [bool; 6] = [true, true, true, true, true, false];
 
-/// A second more than a limit looks back.
+/// One second more than the period of the limit.
 const SILENCE: Duration = Duration::from_secs(31);
 
 #[test]
@@ -24,11 +24,11 @@ fn the_sixth_connection_of_a_source_in_30_seconds_is_refused() {
     let [judge, ours] = [crate::world(), crate::world()];
     ufw(&judge.host, &WRITE_UP);
     nfguard_load(&ours.host, traefik());
-    // A machine that stands still for seconds may spoil a try; the next has other sources.
+    // A machine that stops for seconds may spoil a run. The next run has other sources.
     let tries = (1..=3).find_map(|number| {
         thread::scope(|scope| {
-            let by_ufw = scope.spawn(|| stories(&judge, number));
-            let by_us = stories(&ours, number);
+            let by_ufw = scope.spawn(|| run_attempts(&judge, number));
+            let by_us = run_attempts(&ours, number);
             by_ufw.join().unwrap().zip(by_us)
         })
     });
@@ -43,23 +43,23 @@ fn the_sixth_connection_of_a_source_in_30_seconds_is_refused() {
         }),
         ("v4, another source", vec![true]),
         ("v6, another source", vec![true]),
-        // ufw counts attempts of the last 30 seconds: fewer than six of them are fine again.
+        // ufw counts the attempts of the last 30 seconds. Fewer than six are accepted.
         ("v4, six, one after 12 s and one after 31 s", [&BURST[..], &[false, true]].concat()),
         ("v6, six, the last from a neighbour", vec![true; 6]),
     ]);
     assert_eq!(by_ufw, expected, "ufw");
-    // nfguard refuses a source until it has been silent for the whole time.
+    // nfguard refuses a source until it has been silent for the whole period.
     expected.insert(
         "v4, six, one after 12 s and one after 31 s",
         [&BURST[..], &[false, false]].concat(),
     );
-    // The holder of one IPv6 address has the other 2^64 of its network too.
+    // The holder of one IPv6 address has its whole /64.
     expected.insert("v6, six, the last from a neighbour", BURST.to_vec());
     assert_eq!(by_us, expected, "nfguard");
 }
 
-/// `None` if it took so long that time alone may have changed a verdict.
-fn stories(world: &World, number: u8) -> Option<Stories> {
+/// Runs the attempts. Returns `None` if they took so long that time may have changed a verdict.
+fn run_attempts(world: &World, number: u8) -> Option<Stories> {
     let v4 = |last: u8| IpAddr::from([203, 0, 113, number * 16 + last]);
     let v6 = |network: u16, host: u16| {
         IpAddr::from(Ipv6Addr::new(0x2001, 0xdb8, network, u16::from(number), 0, 0, 0, host))
@@ -100,8 +100,8 @@ fn stories(world: &World, number: u8) -> Option<Stories> {
     early_enough.then_some(stories)
 }
 
-/// Whether a connection is let in. Over the limit there is an answer too, so nothing depends on
-/// how long one waits.
+/// Reports whether a connection is accepted. A refused connection gets an answer, too, so the result does
+/// not depend on a timeout.
 fn attempt(world: &World, from: IpAddr) -> bool {
     let host = if from.is_ipv4() { World::HOST_V4 } else { World::HOST_V6 };
     match Probe::tcp(&world.internet, (host, 22)).from(from).timeout(SILENCE).run() {

@@ -6,7 +6,7 @@ use nfguard_lab::{World, packet};
 
 use crate::shots::{MDNS_V4, MDNS_V6, Shot, Shots, Source, UPNP_V4, UPNP_V6, Way};
 
-/// Each with a name of its own. The host's link-local address is another in each world.
+/// Returns all packets, each with its own name. Each world has another link-local address of the host.
 pub(crate) fn all(host_link_local: Ipv6Addr) -> Vec<Shot> {
     let mut shots = Shots::default();
     for host in [World::HOST_V4, World::HOST_V6] {
@@ -183,7 +183,7 @@ fn udp(shots: &mut Shots, way: Way, to: IpAddr, what: &str, (source, port): (u16
     });
 }
 
-/// Every type that is in use, unsolicited.
+/// Adds every ICMP type in use, unsolicited.
 fn icmp(shots: &mut Shots, way: Way, to: IpAddr) {
     for (kind, code) in
         [(0, 0), (3, 1), (3, 3), (3, 4), (4, 0), (5, 1), (8, 0), (9, 0), (10, 0), (11, 0), (12, 0)]
@@ -197,15 +197,15 @@ fn icmp(shots: &mut Shots, way: Way, to: IpAddr) {
     }
 }
 
-/// Every type that is in use, as it may be and with what it must not have: another hop limit, and
-/// a source that is not of the link.
+/// Adds every ICMPv6 type in use, with valid and wrong hop limits, and with sources on and outside the
+/// link.
 fn icmpv6(shots: &mut Shots, way: Way, to: IpAddr) {
     for kind in (1..=4).chain(128..=149).chain(151..=155).chain([160, 200]) {
         for (source, word) in [(Source::LinkLocal, "link-local"), (Source::Routed, "global")] {
             for hop_limit in [1, 64, 255] {
                 let what = format!("icmpv6 {kind} {word} {hop_limit}");
                 shots.add(way, &what, (source, to), (58, hop_limit), |from, to| {
-                    // An advertised router with a lifetime would become the host's gateway.
+                    // An advertised router with a lifetime would become the gateway of the host.
                     let body = match kind {
                         1..=4 => quoted(to, from, 17),
                         _ => vec![0; 24],
@@ -217,7 +217,7 @@ fn icmpv6(shots: &mut Shots, way: Way, to: IpAddr) {
     }
 }
 
-/// What an ICMP error carries: four bytes, and the beginning of the packet that it is about.
+/// Returns the body of an ICMP error: four bytes and the start of the packet in error.
 fn quoted(from: IpAddr, to: IpAddr, protocol: u8) -> Vec<u8> {
     let datagram = packet::udp(from, to, 50_000, 50_001, b"lost");
     [vec![0; 4], packet::ip(from, to, protocol, 64, &datagram)].concat()
@@ -244,7 +244,7 @@ fn other_protocols(shots: &mut Shots, way: Way, to: IpAddr) {
     }
 }
 
-/// TCP behind each extension header that a firewall has to see through, or stop.
+/// Adds TCP behind each extension header that a firewall must parse or drop.
 fn extension_headers(shots: &mut Shots, way: Way, to: IpAddr, port: u16) {
     let padding = [6, 0, 1, 4, 0, 0, 0, 0];
     let routing = |kind: u8, left: u8| {

@@ -21,7 +21,7 @@ fn policies_do_what_the_commands_that_they_translate_do() {
             scope.spawn(|| {
                 let mut failures = Vec::new();
                 while let Some(pair) = PAIRS.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    failures.extend(wrong(pair));
+                    failures.extend(find_deviations(pair));
                 }
                 failures
             })
@@ -32,8 +32,8 @@ fn policies_do_what_the_commands_that_they_translate_do() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
-/// What came otherwise than the pair says, from either peer.
-fn wrong(pair: &Pair) -> Vec<String> {
+/// Returns the deviations of ufw and of nfguard from the pair.
+fn find_deviations(pair: &Pair) -> Vec<String> {
     let shots: Vec<Meant> =
         pair.packets.iter().flat_map(|(fate, text)| shots(*fate, text)).collect();
     let shots: Vec<Meant> =
@@ -76,15 +76,15 @@ fn wrong(pair: &Pair) -> Vec<String> {
     wrong
 }
 
-/// A packet, and what is to become of it.
+/// A packet, and its expected fate.
 struct Meant {
     fate: Fate,
     shot: Shot,
-    /// How much of its source address is given.
+    /// The given prefix of the source address.
     prefix: u8,
 }
 
-/// One packet, or one for each family.
+/// Returns one packet, or one for each IP version.
 fn shots(fate: Fate, text: &str) -> Vec<Meant> {
     let families = if text.contains(" v6 ") || text.contains("::") {
         &[false][..]
@@ -153,7 +153,7 @@ impl Meant {
         Meant { fate, shot, prefix }
     }
 
-    /// Takes the `number`th address of the prefix for its source.
+    /// Sets the source to the address with this number in the prefix.
     fn numbered(mut self, number: u8) -> Meant {
         self.shot.from = match self.shot.from {
             IpAddr::V4(from) if self.prefix < 32 => {
@@ -173,7 +173,7 @@ fn v6(network: u16, host: u16) -> IpAddr {
     Ipv6Addr::new(0x2001, 0xdb8, network, 0, 0, 0, 0, host).into()
 }
 
-/// What becomes of each packet in a world whose rules are loaded.
+/// Returns the fate of each packet in a world with loaded rules.
 fn fates(world: &World, meant: &[Meant]) -> Vec<Fate> {
     let shots: Vec<Shot> = meant.iter().map(|meant| meant.shot.clone()).collect();
     let expected: Vec<Fate> = meant.iter().map(|meant| meant.fate).collect();
@@ -182,7 +182,7 @@ fn fates(world: &World, meant: &[Meant]) -> Vec<Fate> {
     loop {
         let fates: Option<Vec<Fate>> = fate::fates(world, &shots)
             .map(|fates| fates.into_iter().map(|(fate, _)| fate).collect());
-        // An answer may still be on its way.
+        // An answer may still be in flight.
         if fates.as_ref() == Some(&expected) {
             return expected;
         }

@@ -10,12 +10,12 @@ use nfguard_tests::ufw::ufw;
 
 use crate::nfguard_load;
 
-/// Port, protocol of the packet, whether ufw and nfguard answer with a TCP reset. Otherwise they
-/// answer that the port cannot be reached.
+/// Port, protocol of the packet, and whether ufw and nfguard answer with a TCP reset. Otherwise they
+/// answer "port unreachable".
 const ANSWERS: [(u16, u8, bool, bool); 5] = [
     (113, TCP, true, true),
     (113, UDP, false, false),
-    // ufw's default does not answer as a closed port would; nfguard's does.
+    // The default of nfguard answers like a closed port. The default of ufw does not.
     (114, TCP, false, true),
     (114, UDP, false, false),
     (114, 47, false, false),
@@ -45,7 +45,7 @@ fn a_rejected_sender_gets_the_answer_of_a_closed_port() {
     }
 }
 
-/// The protocol of the answer: a reset, or an unreachable port.
+/// Returns the protocol of the answer: a TCP reset, or "port unreachable".
 fn answer(
     world: &World,
     (from, to): (IpAddr, IpAddr),

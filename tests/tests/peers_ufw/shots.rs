@@ -9,29 +9,29 @@ use std::{fs, thread};
 use nfguard_lab::{Netns, World, packet};
 use nfguard_tests::judge::{self, Place};
 
-/// Which way a packet goes, seen from the host.
+/// The direction of a packet, seen from the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
     In,
     Out,
 }
 
-/// One packet.
+/// A packet.
 pub(crate) struct Shot {
-    /// As the table of differences calls it.
+    /// The name in the table of differences.
     pub(crate) name: String,
     pub(crate) way: Way,
     pub(crate) from: IpAddr,
     pub(crate) packet: Vec<u8>,
 }
 
-/// Where the host's stack listens, so that the packets get as far as its rules let them.
+/// The multicast groups of the host. Only packets to joined groups reach the rules.
 pub(crate) const MDNS_V4: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 251);
 pub(crate) const UPNP_V4: Ipv4Addr = Ipv4Addr::new(239, 255, 255, 250);
 pub(crate) const MDNS_V6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xfb);
 pub(crate) const UPNP_V6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xf);
 
-/// A world whose host is in the groups that packets are sent to.
+/// A world whose host is a member of the multicast groups.
 pub(crate) struct Range {
     pub(crate) world: World,
     _members: (UdpSocket, UdpSocket),
@@ -58,7 +58,7 @@ impl Range {
         Self { world, _members: members }
     }
 
-    /// Sends all packets and returns the names of those that the host's rules let pass.
+    /// Sends all packets and returns the names of those that pass the rules of the host.
     pub(crate) fn passed<'s>(&self, shots: &'s [Shot]) -> BTreeSet<&'s str> {
         let World { host, internet, .. } = &self.world;
         for shot in shots {
@@ -83,7 +83,7 @@ impl Range {
     }
 }
 
-/// Waits until nothing is missing.
+/// Waits until no packet is missing.
 fn wait(missing: impl Fn() -> Vec<String>) {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
@@ -96,7 +96,7 @@ fn wait(missing: impl Fn() -> Vec<String>) {
     }
 }
 
-/// The index and the link-local address of `eth0`.
+/// Returns the index and the link-local address of `eth0`.
 pub(crate) fn link(netns: &Netns) -> (u32, Ipv6Addr) {
     let addresses = netns.run(|| fs::read_to_string("/proc/thread-self/net/if_inet6"));
     let addresses = addresses.expect("IPv6 is there");
@@ -116,7 +116,7 @@ pub(crate) struct Shots {
     pub(crate) all: Vec<Shot>,
 }
 
-/// What a packet's source address is.
+/// The source address of a packet.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Source {
     Routed,
@@ -124,7 +124,7 @@ pub(crate) enum Source {
 }
 
 impl Shots {
-    /// One packet; `make` gets its source and destination and returns what follows the IP header.
+    /// Adds a packet. `make` gets source and destination, and returns the payload after the IP header.
     pub(crate) fn add(
         &mut self,
         way: Way,

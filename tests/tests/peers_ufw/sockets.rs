@@ -14,7 +14,7 @@ enum Place {
     Host,
     Internet,
     Container,
-    /// Each place's own.
+    /// The address of the place itself.
     Loopback,
 }
 
@@ -28,7 +28,7 @@ enum What {
 use Place::{Container, Host, Internet, Loopback};
 use What::{Ping, Tcp, Udp};
 
-/// What gets an answer from both, over IPv4 and IPv6.
+/// The probes that both allow, over IPv4 and IPv6.
 const PASSES: &[(Place, Place, &[What])] = &[
     (Host, Loopback, &[Tcp(80), Tcp(8080), Udp(53), Udp(9999), Ping]),
     (Host, Host, &[Tcp(80), Tcp(8080), Udp(53), Udp(9999), Ping]),
@@ -38,7 +38,7 @@ const PASSES: &[(Place, Place, &[What])] = &[
     (Host, Container, &[Tcp(80), Tcp(443), Udp(53)]),
 ];
 
-/// What gets none from either.
+/// The probes that both stop.
 const STOPS: &[(Place, Place, &[What])] = &[
     (Internet, Host, &[Tcp(53), Tcp(8080), Udp(53), Udp(123), Udp(9999)]),
     (Container, Host, &[Tcp(8080), Udp(53)]),
@@ -47,7 +47,7 @@ const STOPS: &[(Place, Place, &[What])] = &[
     (Container, Internet, &[Tcp(8080), Udp(9999)]),
 ];
 
-/// What only one of them lets pass: `true` if it is nfguard.
+/// The probes that only one of them allows: `true` for nfguard.
 const DIFFERS: &[(Place, Place, &[What], bool, &str)] = &[
     (
         Container,
@@ -86,7 +86,7 @@ fn programs_reach_the_same_peers_as_under_ufw() {
     let (control, by_ufw, by_us) = thread::scope(|scope| {
         let ask = |world, passes: fn(&Row) -> bool| {
             let probe = |row| {
-                // Silence is believed sooner where silence is foretold.
+                // An expected silence has a shorter timeout.
                 let patience = if passes(row) { 60 } else { 2 };
                 probe(world, row).timeout(Duration::from_secs(patience))
             };
@@ -148,7 +148,7 @@ fn address(from: Place, to: Place, is_v4: bool) -> IpAddr {
 
 const BRIDGE_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xd0c, 0, 0, 0, 0, 1));
 
-/// On every port that a row names, in every place.
+/// Starts a server on every port of the rows, in every place.
 fn servers(world: &World) -> Vec<Server> {
     let mut servers = Vec::new();
     for place in [Host, Internet, Container] {

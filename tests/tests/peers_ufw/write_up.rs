@@ -13,7 +13,7 @@ use crate::packets::all;
 use crate::shots::{self, Range};
 use crate::{nfguard_load, traefik};
 
-/// Where nfguard differs on purpose, with the reason.
+/// The intended differences of nfguard, with their reasons.
 const DIFFERENCES: &[Difference] = &[
     Difference {
         packets: &["in v6 icmpv6 129 "],
@@ -77,9 +77,9 @@ const DIFFERENCES: &[Difference] = &[
 ];
 
 struct Difference {
-    /// What the names of the packets begin with. Every one of them must differ.
+    /// The start of the names of the packets. Each of these packets must differ.
     packets: &'static [&'static str],
-    /// The only one that lets them pass.
+    /// The firewall that accepts these packets. The other one drops them.
     passes: Peer,
     why: &'static str,
 }

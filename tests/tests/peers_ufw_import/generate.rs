@@ -1,17 +1,17 @@
 //! Random sequences of ufw commands, each from a seed.
 
-/// Commands, and the default policies that they lead to.
+/// A sequence of ufw commands, and the default policies that result.
 #[derive(Clone, Debug)]
 pub(crate) struct RuleSet {
     pub(crate) commands: Vec<String>,
-    /// How many of them were given for the rule set before.
+    /// The number of commands that the previous rule set already had.
     pub(crate) given: usize,
-    /// For what comes in, goes out and passes through.
+    /// The defaults for incoming, outgoing and routed packets.
     pub(crate) defaults: [&'static str; 3],
     pub(crate) seed: u64,
 }
 
-/// Some of all combinations: each needs a real ufw that is enabled.
+/// The tested combinations of defaults. Each needs an enabled real ufw.
 const DEFAULTS: [[&str; 3]; 6] = [
     ["deny", "allow", "deny"],
     ["deny", "allow", "deny"],
@@ -29,7 +29,7 @@ const MANY_PORTS: [&str; 5] =
     ["6000:6003", "80,443", "22,6000:6004", "25,53,8080:8081", "443,6004,8081"];
 const SERVICES: [&str; 4] = ["ssh", "smtp", "domain", "http"];
 
-/// Where rules say that packets are from.
+/// The sources in rules.
 const SOURCES: [&str; 8] = [
     "203.0.113.0/25",
     "203.0.113.128/25",
@@ -41,7 +41,7 @@ const SOURCES: [&str; 8] = [
     "2001:db8:b:5::5",
 ];
 
-/// Where rules say that they go to: this host, its container, others.
+/// The destinations in rules: this host, its container, other hosts.
 const TARGETS: [&str; 8] = [
     "198.51.100.2",
     "198.51.100.0/24",
@@ -53,14 +53,14 @@ const TARGETS: [&str; 8] = [
     "2001:db8:7::/48",
 ];
 
-/// Far from the numbers of other rule sets.
+/// The offset of the second seed, far from the seeds of other rule sets.
 const SECOND: u64 = 1 << 40;
 
 const APPS: [&str; 4] = ["OpenSSH", "'Test Web'", "'WWW Full'", "Deluge"];
 
 impl RuleSet {
-    /// One, and what a few more commands make of it.
-    pub(crate) fn two(seed: u64) -> [RuleSet; 2] {
+    /// Returns a rule set, and the same rule set after a few more commands.
+    pub(crate) fn generate_two(seed: u64) -> [RuleSet; 2] {
         let mut dice = Dice(seed);
         let defaults = dice.of(&DEFAULTS);
         let mut commands: Vec<String> = ["incoming", "outgoing", "routed"]
@@ -83,7 +83,7 @@ impl RuleSet {
         [one, other]
     }
 
-    /// Whether nothing may keep this host's own ICMP errors from leaving.
+    /// Reports whether the ICMP errors of this host can always leave.
     pub(crate) fn errors_leave(&self) -> bool {
         let refuses_out = |command: &String| {
             let is_out = command.contains(" out ") && !command.starts_with("route");
@@ -93,7 +93,7 @@ impl RuleSet {
     }
 }
 
-/// Adds a rule somewhere, or deletes one.
+/// Returns a command that adds or deletes a rule.
 fn command(dice: &mut Dice, rules: &mut Vec<String>) -> String {
     let (is_delete, is_insert) = (dice.once_in(9), dice.once_in(5));
     if is_delete && rules.len() > 1 {
@@ -126,7 +126,7 @@ fn rule(dice: &mut Dice) -> String {
     let action = dice.of(&["allow", "allow", "allow", "deny", "reject", "limit"]);
     let mut words: Vec<String> = Vec::new();
     match dice.below(10) {
-        // Short: a port, a service or a profile.
+        // The short syntax: a port, a service or a profile.
         0 => words.push(format!("{action} {}", dice.of(&SERVICES))),
         1 => words.push(format!("{action} {}", dice.of(&APPS))),
         2 | 3 => {
@@ -163,7 +163,7 @@ fn rule(dice: &mut Dice) -> String {
     words.join(" ")
 }
 
-/// `80`, `80/tcp`, `80,443/udp`.
+/// Returns ports such as `80`, `80/tcp` or `80,443/udp`.
 fn ports(dice: &mut Dice) -> String {
     let proto = dice.of(&["tcp", "udp"]);
     match dice.below(3) {
@@ -173,7 +173,7 @@ fn ports(dice: &mut Dice) -> String {
     }
 }
 
-/// `proto tcp from A port P to B port P`, with ends of one family.
+/// Appends `proto tcp from A port P to B port P`, with ends of one IP version.
 fn long(dice: &mut Dice, words: &mut Vec<String>) {
     if dice.once_in(12) {
         let proto = dice.of(&["gre", "esp"]);
@@ -202,7 +202,7 @@ fn long(dice: &mut Dice, words: &mut Vec<String>) {
     words.extend((!dice.once_in(5)).then(|| format!("port {port}")));
 }
 
-/// SplitMix64: the same on every machine.
+/// The SplitMix64 generator, whose numbers are the same on every machine.
 pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {

@@ -19,7 +19,7 @@ use nfguard_tests::program::{TempFile, nfguard};
 use crate::generate::RuleSet;
 use crate::original::{Base, Folder};
 
-/// At work at a time. Much of it is waiting for programs to start.
+/// The number of parallel workers. They mostly wait for programs to start.
 const WORKERS: usize = 4;
 
 #[test]
@@ -40,7 +40,7 @@ fn an_imported_configuration_passes_and_stops_the_same_packets_as_ufw() {
                     }
                     let number = u64::try_from(seed * 1_000_000 + at).expect("small numbers");
                     let folder = Folder::fresh();
-                    for set in RuleSet::two(number) {
+                    for set in RuleSet::generate_two(number) {
                         tally.add(compare(&set, &folder, &bases));
                     }
                 }
@@ -51,7 +51,7 @@ fn an_imported_configuration_passes_and_stops_the_same_packets_as_ufw() {
     let mut all = Tally::default();
     tallies.into_iter().for_each(|tally| all.add(tally));
     assert!(all.wrong.is_empty(), "{} differ:\n{}", all.wrong.len(), all.wrong.join("\n"));
-    // A comparison of nothing with nothing would prove nothing.
+    // A comparison without cases would prove nothing.
     assert!(all.sets >= count, "{all:?}");
     assert!(all.rules >= 3 * count, "{all:?}");
     assert!(all.refused * 5 < all.commands, "ufw refused too many commands: {all:?}");
@@ -62,18 +62,18 @@ fn an_imported_configuration_passes_and_stops_the_same_packets_as_ufw() {
     eprintln!("{all:?}");
 }
 
-/// What came of some rule sets.
+/// Counts of the compared rule sets and packets.
 #[derive(Debug, Default)]
 struct Tally {
     sets: usize,
     commands: usize,
-    /// Commands that ufw did not take.
+    /// Commands that ufw refused.
     refused: usize,
     rules: usize,
     packets: usize,
     passed: usize,
     rejected: usize,
-    /// Bursts of which a limit let the first packets pass.
+    /// Bursts whose first packets passed a limit.
     limited: usize,
     wrong: Vec<String>,
 }
@@ -92,7 +92,7 @@ impl Tally {
     }
 }
 
-/// One rule set in two worlds; the folder is that of the rule set before it.
+/// Compares one rule set in two worlds. The folder is that of the previous rule set.
 fn compare(
     set: &RuleSet,
     folder: &Folder,
@@ -102,7 +102,7 @@ fn compare(
     let refused = folder.ufw(commands);
     let [judge, ours] =
         [(); 2].map(|()| World::with_container().unwrap_or_else(|error| needs_namespaces(&error)));
-    // Made under the lock, so that no other test makes the same one at the same time.
+    // The lock prevents that another test makes the same base at the same time.
     let base = bases
         .lock()
         .expect("no other test panicked")
@@ -150,7 +150,7 @@ fn compare(
 
 type Fates = Vec<(Fate, u64)>;
 
-/// Once they agree; or when they have had time enough.
+/// Returns the fates once both worlds agree, or at the timeout.
 fn settled(judge: &World, ours: &World, shots: &[Shot], set: &RuleSet) -> (Fates, Fates) {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::needs_namespaces;
 
-/// Debian's program as it is, in a fork each time: Python and ufw's modules are loaded once.
+/// Runs the ufw of Debian in a fork for each command. Python and the modules of ufw are loaded once.
 const DRIVER: &str = r#"
 import os, runpy, shlex, sys
 import ufw.frontend
@@ -27,15 +27,15 @@ for line in sys.stdin:
     print("status", os.waitstatus_to_exitcode(status), line, flush=True)
 "#;
 
-/// An application profile beside those that Debian installs.
+/// An application profile besides those of Debian.
 const PROFILE: &str = "[Test Web]\ntitle=Test web server\ndescription=For tests\n\
                        ports=80,443/tcp|8080|6000:6003/udp\n";
 
-/// A `/` for ufw to write into.
+/// A root folder for ufw.
 pub(crate) struct Folder(TempDir);
 
 impl Folder {
-    /// As after the installation, disabled.
+    /// Makes the folder as it is after the installation, with ufw disabled.
     pub(crate) fn fresh() -> Folder {
         let folder = tempfile::tempdir().expect("the temporary folder is writable");
         let script = r#"
@@ -60,7 +60,7 @@ impl Folder {
         self.0.path()
     }
 
-    /// Gives ufw these commands. Returns how many it did not take.
+    /// Runs these ufw commands, and returns the number of refused ones.
     pub(crate) fn ufw(&self, commands: &[String]) -> usize {
         let netns = Netns::new().unwrap_or_else(|error| needs_namespaces(&error));
         let output = netns.run(|| {
@@ -89,7 +89,7 @@ impl Folder {
         statuses.iter().filter(|status| !status.starts_with("0 ")).count()
     }
 
-    /// How many rules ufw has written for both families.
+    /// Returns the number of rules that ufw has written for both IP versions.
     pub(crate) fn rules(&self) -> usize {
         let count = |name: &str| self.read(name).matches("### tuple ###").count();
         count("user.rules") + count("user6.rules")
@@ -100,12 +100,12 @@ impl Folder {
     }
 }
 
-/// What an enabled ufw has in the kernel beside its rules, for some default policies.
+/// The kernel rules of an enabled ufw besides user rules, for given defaults.
 #[derive(Clone)]
 pub(crate) struct Base([String; 2]);
 
 impl Base {
-    /// Enables a real one.
+    /// Enables a real ufw and reads its rules.
     pub(crate) fn of(defaults: [&'static str; 3]) -> Base {
         let netns = Netns::new().unwrap_or_else(|error| needs_namespaces(&error));
         let commands: Vec<String> = ["incoming", "outgoing", "routed"]
@@ -120,7 +120,7 @@ impl Base {
         }))
     }
 
-    /// Loads it, and then the rules in a folder as ufw does it.
+    /// Loads the base, and then the rules of a folder as ufw does.
     pub(crate) fn load(&self, netns: &Netns, folder: &Folder) {
         let programs = ["iptables-restore", "ip6tables-restore"];
         for ((program, base), rules) in
@@ -148,7 +148,7 @@ fn restore(netns: &Netns, command: &[&str], text: &str) {
     assert!(output.status.success(), "{command:?}: {words}\n{text}");
 }
 
-/// Who may do what with a file.
+/// Returns the permission bits of a file.
 pub(crate) fn mode(path: &Path) -> u32 {
     fs::metadata(path).expect("it is there").permissions().mode() & 0o777
 }

@@ -8,11 +8,11 @@ use nfguard_tests::fate::{Shot, Way};
 
 use crate::generate::{Dice, PORTS, RuleSet};
 
-/// In each rule set.
+/// The number of packets for each rule set.
 const COUNT: u8 = 60;
 
 pub(crate) fn shots(set: &RuleSet) -> Vec<Shot> {
-    // Not the numbers that made the rules.
+    // Other random numbers than those of the rules.
     let mut dice = Dice(!set.seed);
     (1..=COUNT).map(|number| shot(&mut dice, number)).collect()
 }
@@ -21,7 +21,7 @@ fn shot(dice: &mut Dice, number: u8) -> Shot {
     let way = dice.of(&[Way::In, Way::In, Way::In, Way::In, Way::Out, Way::Out, Way::Route]);
     let is_v4 = dice.once_in(2);
     let via_container = match way {
-        // All of them are in one /64, and a limit of ufw lets five of each pass.
+        // All IPv6 sources are in one /64, and a limit of ufw passes five packets of each.
         Way::In => dice.once_in(4) && (is_v4 || number.is_multiple_of(15)),
         Way::Out => false,
         Way::Route => dice.once_in(2),
@@ -30,13 +30,13 @@ fn shot(dice: &mut Dice, number: u8) -> Shot {
     let from = match (via_container, is_v4) {
         (true, true) => Ipv4Addr::new(172, 17, 1, number).into(),
         (true, false) => v6([0xd0c, 0, 0, u16::from(number) + 0x100]),
-        // Rules name these two alone.
+        // Rules name only these two protocols.
         (false, true) if number == 1 => Ipv4Addr::new(192, 0, 2, 7).into(),
         (false, false) if number == 1 => v6([0xb, 5, 0, 5]),
         (false, true) => {
             let network = dice.of(&[[203, 0, 113], [203, 0, 113], [192, 0, 2]]);
             let [a, b, c] = network;
-            // In one half or the other, and in the narrower prefix of a rule or not.
+            // In either half, inside and outside of the narrower prefix of a rule.
             let last = number + 8 + dice.of(&[0, 64, 128]);
             Ipv4Addr::new(a, b, c, last).into()
         }
@@ -59,7 +59,7 @@ fn shot(dice: &mut Dice, number: u8) -> Shot {
     let protocol = dice.of(&[6, 6, 6, 6, 17, 17, 17, 17, 47, 50]);
     let port = dice.of(&PORTS);
     let source = if dice.once_in(12) { 4000 } else { 40_000 };
-    // As many as a limit of ufw refuses.
+    // Enough packets that a limit of ufw refuses the last ones.
     let is_burst =
         way == Way::In && !via_container && matches!(protocol, 6 | 17) && dice.once_in(4);
     let times = if is_burst { 7 } else { 1 };
