@@ -52,7 +52,7 @@ impl Ufw {
         // UFW needs this folder for its lock.
         mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), None::<&str>)?;
         let ufw = Ufw { settings: files.join("ufw.conf") };
-        ufw.forget()?;
+        ufw.mark_disabled()?;
         let netns = Netns::new()?;
         for command in COMMANDS {
             run(&netns, Command::new("ufw").args(command.split(' ')))?;

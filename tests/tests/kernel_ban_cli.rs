@@ -36,7 +36,7 @@ fn count(netns: &Netns) -> String {
     succeed(netns, &["bans", "--count"]).stdout.trim().to_owned()
 }
 
-/// A path in a folder that is removed in the end.
+/// Returns a folder that is removed on drop, and a path in it.
 fn state() -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("bans");
@@ -107,7 +107,7 @@ fn this_host_its_gateway_and_the_operator_are_never_banned_and_the_answer_names_
         assert_eq!(refused.status, Some(2), "{refused:?}");
         assert!(refused.stderr.contains(who), "{refused:?}");
     }
-    // Tools that know nothing of an SSH session do not ban its peer.
+    // A tool outside of the SSH session does not ban its peer either.
     let over_ssh = host.run(|| {
         let mut command = program::command(&["never"]);
         command.env("SSH_CONNECTION", "203.0.113.9 50000 198.51.100.2 22");
@@ -163,7 +163,7 @@ fn a_former_address_of_this_host_can_be_banned() {
 fn connections_of_banned_addresses_are_deleted_on_request() {
     let world = World::new().expect("run me with `cargo xtask netns-test`");
     let host = &world.host;
-    // So that connections are tracked.
+    // A policy makes the kernel track connections.
     nft(host, "table inet t { chain c { type filter hook input priority 0; ct state new; }; }\n");
     let to = SocketAddr::new(World::HOST_V4, 443);
     let _server = host.serve_tcp(to).expect("a server");
@@ -218,7 +218,7 @@ fn a_target_without_an_address_is_refused() {
         assert_eq!(refused.status, Some(2), "{refused:?}");
         assert!(refused.stderr.contains("has no address"), "{refused:?}");
     }
-    // An empty list is a list.
+    // An empty list is valid.
     assert_eq!(nfguard_fed(&netns, &["ban", "-"], "# none\n").status, Some(0));
 }
 
@@ -283,8 +283,8 @@ fn unload_removes_the_policy_and_unload_all_the_bans_too_and_no_other_table() {
     succeed(host, &["unload", "--all"]);
 }
 
-/// What `ban -` writes to a terminal while it bans `count` addresses.
-fn shown(count: u32) -> String {
+/// Returns the output of `ban -` on a terminal while it bans `count` addresses.
+fn terminal_output(count: u32) -> String {
     let netns = netns();
     let list: String = (0..count).map(|at| format!("10.0.{}.{}\n", at >> 8, at & 255)).collect();
     let list = TempFile::new("list", &list);
@@ -295,10 +295,10 @@ fn shown(count: u32) -> String {
     command.env("TERM", "xterm").stdin(fs::File::open(list.path()).expect("it is there"));
     command.stdout(Stdio::null()).stderr(ioctl_tiocgptpeer(&line, flags).expect("its end"));
     let mut child = netns.run(|| command.spawn().expect("it starts"));
-    // Or this end of it would stay open.
+    // Otherwise this end of the terminal would stay open.
     drop(command);
     let mut written = Vec::new();
-    // It ends with an error once the other end is closed.
+    // The read ends with an error after the other end closes.
     let _ = fs::File::from(line).read_to_end(&mut written);
     assert!(child.wait().expect("it ends").success());
     String::from_utf8(written).expect("text")
@@ -306,9 +306,9 @@ fn shown(count: u32) -> String {
 
 #[test]
 fn a_terminal_shows_the_progress_of_a_long_list() {
-    let written = shown(25_000);
+    let written = terminal_output(25_000);
     assert!(written.contains("of 25,000 banned, "), "{written:?}");
-    assert_eq!(shown(1_000), "", "it is over at once");
+    assert_eq!(terminal_output(1_000), "", "it is over at once");
     let list: String = (0..25_000).map(|at| format!("10.0.{}.{}\n", at >> 8, at & 255)).collect();
     let elsewhere = nfguard_fed(&netns(), &["ban", "-"], &list);
     assert_eq!((elsewhere.status, elsewhere.stderr.as_str()), (Some(0), ""));
@@ -329,7 +329,7 @@ fn a_hundred_thousand_saved_bans_come_back_with_their_remaining_time() {
     std::thread::sleep(Duration::from_secs(2));
     let restored = succeed(&there, &["restore", path]);
     assert!(restored.stdout.starts_with(&format!("{} banned, 0 ", count + 1)), "{restored:?}");
-    // Twice is as good as once.
+    // A repeated restore changes nothing.
     let again = succeed(&there, &["restore", path]);
     assert!(again.stdout.starts_with("0 banned, "), "{again:?}");
     let all = listed(&there);

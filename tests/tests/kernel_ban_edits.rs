@@ -30,7 +30,7 @@ fn seconds(seconds: u64) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
 
-/// Returns `count` addresses, from this one on.
+/// Returns `count` addresses from `first` on.
 fn addresses(bans: &Bans, first: [u8; 4], count: u32) -> Vec<Ban<'static>> {
     let first = u32::from_be_bytes(first);
     let address = |at: u32| Target::source(IpAddr::from((first + at).to_be_bytes()), 64);
@@ -107,7 +107,7 @@ fn a_long_list_with_duplicates_and_existing_bans_is_counted_right() {
     assert_eq!(bans.ban_all(first.clone()).expect("banned"), all(30_000, 0, 0));
     assert_eq!(bans.count().expect("a number"), 30_000);
 
-    // The second half of the first, as many new ones, and some of these again.
+    // The second half of the first list, as many new bans, and some of these twice.
     let mut second = addresses(&bans, [10, 0, 58, 152], 30_000);
     second.extend_from_within(29_000..);
     for (lasts, made) in [
@@ -265,7 +265,7 @@ fn a_program_keeps_its_own_never_ban_entries_and_not_those_that_others_removed()
     assert!(second.admit(target("192.0.2.10")).is_err());
     first.replace_never_ban(&NeverBanKind::by_hand("the office"), &[]).expect("removed");
     first.remove_never_ban(&[exempt.into()]).expect("removed");
-    // The first of its length: the table is looked at again.
+    // The first ban of its prefix length makes the library read the table again.
     second.ban(&ban(&second, "10.0.0.0/9", HOUR)).expect("banned");
     for mut bans in [second, bans(&netns)] {
         assert!(bans.admit(target("192.0.2.10")).is_ok());
@@ -289,7 +289,7 @@ fn never_ban_entries_beyond_the_capacity_are_refused_and_earlier_ones_stay() {
     assert!(error.contains("no room for 16386 single addresses"), "{error}");
     assert!(bans.admit(target("10.0.0.0")).is_err());
     assert!(bans.admit(target("10.0.0.1")).is_ok());
-    // As many as fit into the send buffer of who may not enlarge it.
+    // The largest list that fits the send buffer of a plain user.
     bans.replace_never_ban(&NeverBanKind::by_hand("the office"), &all[..8_000]).expect("added");
     assert!(bans.admit(target("10.0.0.1")).is_err());
 }
@@ -375,7 +375,7 @@ fn listing_bans_creates_no_table_and_another_versions_table_is_left_alone() {
 fn a_full_set_is_an_error_and_nothing_of_its_batch_is_banned() {
     let netns = netns();
     drop(bans(&netns));
-    // The set as it is, but small. Who opens the bans then finds no rule that looks at it.
+    // The same set, but small. At the next opening, no rule uses it.
     let small = "{ type ipv4_addr; flags timeout; size 3; }";
     nft(&netns, &format!("add set inet {TABLE} v4/24 {small}\n"));
     let mut bans = bans(&netns);
@@ -402,7 +402,7 @@ fn a_full_set_is_an_error_and_nothing_of_its_batch_is_banned() {
 #[test]
 fn a_list_in_batches_fits_a_small_send_buffer() {
     let netns = netns();
-    // More bytes than an unprivileged socket sends at once, with reasons as long as they get.
+    // More bytes than an unprivileged socket sends at once, with reasons of maximum length.
     let mut bans = bans(&netns);
     let long = "x".repeat(100);
     let mut list = addresses(&bans, [10, 0, 0, 0], 8000);

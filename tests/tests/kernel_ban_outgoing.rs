@@ -11,7 +11,7 @@ use nfguard_tests::program::{Answer, TempFile, nfguard};
 use nfguard_tests::wait::TIMEOUT;
 
 const BANNED: [&str; 2] = ["203.0.113.66", "2001:db8:66::1"];
-/// A packet that was sent afterwards to another address has arrived. What was sent before has arrived too, or never will.
+/// The destination of a control packet. When it arrives, earlier packets have arrived, too, or never will.
 const OTHER: [&str; 2] = ["203.0.113.67", "2001:db8:67::1"];
 
 fn load(world: &World, keys: &str) {
@@ -31,7 +31,7 @@ fn ban(world: &World, arguments: &[&str]) {
     assert_succeeded(&nfguard(&world.host, &[&["ban"], arguments].concat()));
 }
 
-/// Whether a datagram to this address comes out of the host.
+/// Reports whether a datagram to this address leaves the host.
 fn arrives(world: &World, from: &Netns, to: &str) -> bool {
     let to: IpAddr = to.parse().expect("an address");
     let other: IpAddr = OTHER[usize::from(to.is_ipv6())].parse().expect("an address");
@@ -50,7 +50,7 @@ fn arrives(world: &World, from: &Netns, to: &str) -> bool {
     came
 }
 
-/// Over all of them: from the host and from its container.
+/// Reports whether datagrams arrive from the host and from its container.
 fn all_arrive(world: &World, to: &str) -> [bool; 2] {
     [&world.host, world.container.as_ref().expect("made with one")]
         .map(|from| arrives(world, from, to))
@@ -68,7 +68,7 @@ fn outgoing_packets_to_banned_addresses_are_dropped_where_the_policy_says_so() {
     for to in BANNED {
         assert_eq!(all_arrive(&world, to), [false; 2], "{to}");
     }
-    // Who is banned later, by a prefix of another length, and who is not.
+    // An address that is banned later, by a prefix of another length, and one that is not banned.
     assert_eq!(all_arrive(&world, "192.0.2.9"), [true; 2]);
     ban(&world, &["192.0.2.0/24"]);
     assert_eq!(all_arrive(&world, "192.0.2.9"), [false; 2]);

@@ -39,7 +39,7 @@ fn attackers() -> [(IpAddr, IpAddr, IpAddr); 2] {
 
 fn passes(world: &World, from: IpAddr, to: IpAddr) -> bool {
     let probe = Probe::tcp(&world.internet, SocketAddr::new(to, 443)).from(from);
-    // One that waits long is asked for only where it should pass.
+    // `must_pass` has the long timeout.
     probe.run().passed()
 }
 
@@ -57,18 +57,18 @@ impl Session {
         let probe = Probe::tcp(&world.internet, to).from(from).timeout(TIMEOUT);
         let mut session =
             Session(BufReader::new(probe.connect().expect("no address is banned yet")));
-        // The server greets.
-        assert!(session.hears(TIMEOUT));
+        // The server sends the first line.
+        assert!(session.gets_greeting(TIMEOUT));
         session
     }
 
-    fn hears(&mut self, wait: Duration) -> bool {
+    fn gets_greeting(&mut self, wait: Duration) -> bool {
         self.0.get_ref().set_read_timeout(Some(wait)).expect("a timeout");
         self.0.read_line(&mut String::new()).is_ok_and(|len| len > 0)
     }
 
     fn echoes(&mut self, wait: Duration) -> bool {
-        self.0.get_mut().write_all(b"ping\n").is_ok() && self.hears(wait)
+        self.0.get_mut().write_all(b"ping\n").is_ok() && self.gets_greeting(wait)
     }
 }
 

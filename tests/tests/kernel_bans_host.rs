@@ -163,7 +163,7 @@ fn host_addresses_found_by_one_program_stay_in_the_rules_of_another() {
     assert!(rules.iter().all(|rule| rule.contains("!= 192.0.2.60")), "{listed}");
 }
 
-/// `nfguard never` where `/etc` and `/run` hold what `script` puts there and no more.
+/// Runs `nfguard never` with only the files of `script` in `/etc` and `/run`.
 fn never_with(netns: &Netns, script: &str) -> Answer {
     let script = format!(
         "mkdir -p /etc && mount -t tmpfs none /etc && mount -t tmpfs none /run &&
@@ -212,7 +212,7 @@ fn the_ssh_session_is_found_behind_programs_that_clean_the_environment() {
         ("SSH_CONNECTION=fe80::9%eth0 50000 fe80::2%eth0 22", "fe80::9/128"),
         ("SSH_CLIENT=2001:db8:9::9 50000 22", "2001:db8:9::9/128"),
     ] {
-        // The shell stays, as `sudo` does, with the variables that it keeps from its child.
+        // The shell stays, as `sudo` does, and has the variables that its child lacks.
         let script = "env -i \"$0\" never; exit $?";
         let listed: Answer = host.run(|| {
             let mut session = Command::new("env");

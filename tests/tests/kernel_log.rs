@@ -13,7 +13,7 @@ use nix::sys::socket::{
     socket,
 };
 
-/// The prefixes of the packets that an NFLOG group was told of.
+/// A listener of an NFLOG group, which returns the prefixes of packets.
 struct Nflog(OwnedFd);
 
 /// `NFNL_SUBSYS_ULOG`, `NFULNL_MSG_PACKET` and `NFULNL_MSG_CONFIG`; `NFULA_CFG_CMD` with
@@ -22,7 +22,7 @@ const PACKET: [u8; 2] = [0, 4];
 const CONFIG: [u8; 2] = [1, 4];
 const BIND: [u8; 8] = [5, 0, 1, 0, 1, 0, 0, 0];
 const PREFIX: u16 = 10;
-/// A netlink header and the one of netfilter's behind it.
+/// The length of the netlink header and of the netfilter header after it.
 const HEADERS: usize = 20;
 
 impl Nflog {
@@ -54,7 +54,7 @@ impl Nflog {
         })
     }
 
-    /// Waits until `count` packets were reported, or none was for a while.
+    /// Waits until `wanted` packets were reported, or none for a while.
     fn prefixes(&self, wanted: usize) -> Vec<String> {
         let mut prefixes = Vec::new();
         let deadline = Instant::now() + Duration::from_secs(30);
@@ -69,7 +69,7 @@ impl Nflog {
     }
 }
 
-/// The prefix of each packet message. Netlink aligns everything to four bytes.
+/// Returns the prefix of each packet message. Netlink aligns attributes to four bytes.
 fn messages(mut bytes: &[u8]) -> Vec<String> {
     let mut prefixes = Vec::new();
     while bytes.len() >= HEADERS {
@@ -121,16 +121,16 @@ fn rules_and_defaults_log_to_an_nflog_group_with_their_prefix_and_no_more_than_t
     assert_eq!(answer.status, Some(0), "{answer:?}");
     let log = Nflog::listen(&world.host, 7);
 
-    send_udp(&world, 69, 2); // a rule without a log: silent
-    send_udp(&world, 53, 4); // a rule with one: each packet
-    send_udp(&world, 9, 6); // the default: three of them
+    send_udp(&world, 69, 2); // a rule without `log`: no line
+    send_udp(&world, 53, 4); // a rule with `log`: each packet
+    send_udp(&world, 9, 6); // the default: three packets
     let _server = world.host.serve_tcp(SocketAddr::new(World::HOST_V6, 22)).expect("a server");
     let ssh = Probe::tcp(&world.internet, SocketAddr::new(World::HOST_V6, 22));
     assert!(ssh.timeout(Duration::from_secs(30)).run().passed());
     assert!(!Probe::tcp(&world.internet, SocketAddr::new(World::HOST_V6, 22)).run().passed());
 
     let mut prefixes = log.prefixes(8);
-    // The limit's line is the last one sent, so whatever was to come has come.
+    // The packet of the limit is the last one, so all other lines have arrived.
     assert_eq!(prefixes.pop().as_deref(), Some("ssh reject in/ssh"), "{prefixes:?}");
     let count = |wanted: &str| prefixes.iter().filter(|prefix| *prefix == wanted).count();
     let counted = [count("dns accept in/dns"), count("[IPTABLES] drop default/in"), prefixes.len()];

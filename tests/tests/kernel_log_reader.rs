@@ -23,7 +23,7 @@ const POLICY: &str = r#"{
   ]
 }"#;
 
-/// A peer of each family, and what it meets.
+/// A peer of each IP version, and the address of the host.
 const PEERS: [(IpAddr, IpAddr); 2] = [
     (IpAddr::V4(Ipv4Addr::new(203, 0, 113, 66)), World::HOST_V4),
     (IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 66, 0, 0, 0, 0, 1)), World::HOST_V6),
@@ -42,7 +42,7 @@ fn json(reader: &mut Reader) -> Value {
     serde_json::from_str(&reader.line()).expect("JSON")
 }
 
-/// Each packet, and what is said of it.
+/// Returns packets, and the expected line of each.
 fn packets(from: IpAddr, to: IpAddr) -> Vec<(Vec<u8>, String)> {
     let tcp = |port, flags| packet::ip(from, to, 6, 64, &packet::tcp(from, to, 40000, port, flags));
     let udp = |port| packet::ip(from, to, 17, 64, &packet::udp(from, to, 40000, port, b"probe"));
@@ -90,7 +90,7 @@ fn each_dropped_packet_is_a_line_that_names_rule_and_packet() {
             assert!(time.len() == 24 && time.ends_with('Z'), "{line}");
         }
     }
-    // What the host itself may not send.
+    // A packet that the host may not send.
     let (to, from) = PEERS[0];
     let out = packet::ip(from, to, 17, 64, &packet::udp(from, to, 53, 9, b""));
     let _ = world.host.send_raw(None, &out);
@@ -138,7 +138,7 @@ fn json_has_the_same_facts_for_all_log_groups_of_the_policy() {
 #[test]
 fn fragments_and_hidden_headers_are_described_as_far_as_possible() {
     let world = world(POLICY);
-    // Nothing puts fragments together ahead of this chain.
+    // Nothing reassembles fragments before this chain.
     nfguard_tests::nft::nft(
         &world.host,
         "table inet other {
@@ -153,7 +153,7 @@ fn fragments_and_hidden_headers_are_described_as_far_as_possible() {
     let mut later = packet::ip(from, to, 17, 64, &[0; 16]);
     later[6..8].copy_from_slice(&2u16.to_be_bytes());
     let short = packet::ip(from, to, 6, 64, &[0x9c, 0x40, 0, 22, 0]);
-    // What connection tracking calls invalid, and a builtin drops without a word.
+    // Connection tracking calls this packet invalid, and a builtin drops it without a log.
     let null = packet::ip(from, to, 6, 64, &packet::tcp(from, to, 40000, 22, 0));
     for (bytes, expected) in [
         (null, format!("{from}:40000 > {to}:22 tcp no flags length 40")),
@@ -174,9 +174,9 @@ fn lost_packets_are_counted_and_reported() {
     const ONE_PORT: &str = r#"{ "version": 1, "rules": [
         { "name": "flood", "action": "deny", "proto": "udp", "port": [9, 10],
           "log": { "to": { "group": 5 }, "rate": "unlimited" } } ] }"#;
-    const AT_ONCE: u64 = 5000;
+    const BURST_PACKETS: u64 = 5000;
     let world = world(ONE_PORT);
-    // A file takes all, so that only the reader can be slow.
+    // A file is never full, so that only the reader can be slow.
     let output = TempFile::new("output", "");
     let file = fs::File::create(output.path()).expect("a file");
     let reader = Reader::printing_to(&world.host, &["--json"], file.into());
@@ -184,17 +184,17 @@ fn lost_packets_are_counted_and_reported() {
     let udp = |port| packet::ip(from, to, 17, 64, &packet::udp(from, to, 40000, port, b""));
     let sender = world.internet.raw_sender().expect("a raw socket");
     reader.signal(Signal::SIGSTOP);
-    // As many as it takes to fill its buffer, whose size depends on who runs this.
+    // Enough packets to fill the receive buffer, whose size depends on the user.
     let mut sent = 0;
     while drops(&world.host) == 0 {
-        assert!(sent < 200 * AT_ONCE, "nothing is lost");
-        for _ in 0..AT_ONCE {
+        assert!(sent < 200 * BURST_PACKETS, "nothing is lost");
+        for _ in 0..BURST_PACKETS {
             sender.send(&udp(9)).expect("sent");
         }
-        sent += AT_ONCE;
+        sent += BURST_PACKETS;
     }
     reader.signal(Signal::SIGCONT);
-    // What comes now may still be lost, until the reader has caught up.
+    // Packets may still be lost until the reader has caught up.
     let since = Instant::now();
     let (read, lost) = loop {
         let records = records(&output);
@@ -222,14 +222,14 @@ fn lost_packets_are_counted_and_reported() {
     assert!(notes.contains(&format!("{read} packets, {lost} lost\n")), "{notes}");
 }
 
-/// What is written so far, but for a line that is not whole yet.
+/// Returns the records so far, without a partial last line.
 fn records(output: &TempFile) -> Vec<Value> {
     let text = fs::read_to_string(output.path()).expect("text");
     let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
     whole.map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
-/// How many messages the kernel had no room for, by its own count.
+/// Returns the number of messages that the kernel has dropped.
 fn drops(netns: &Netns) -> u64 {
     let table = netns.run(|| fs::read_to_string("/proc/thread-self/net/netlink"));
     let drops = |line: &str| line.split_whitespace().nth(8)?.parse::<u64>().ok();
@@ -264,7 +264,7 @@ fn a_policy_without_a_log_group_gets_a_hint() {
     let answer = nfguard(&world.host, &["log"]);
     assert_eq!((answer.status, answer.stdout.as_str()), (Some(2), ""));
     assert!(answer.stderr.contains("logs to no group"), "{answer:?}");
-    // Another's rule may.
+    // A rule of another program may log to the group.
     let reader = Reader::start(&world.host, &["--group", "5"]);
     reader.signal(Signal::SIGTERM);
     reader.end();

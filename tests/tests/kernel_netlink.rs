@@ -110,8 +110,8 @@ fn table(chains: Vec<Chain>) -> Table {
     Table { name: NAME.to_owned(), comment, chains, ..Table::default() }
 }
 
-/// A table with something of each kind; `variant` changes a rule and a set's elements.
-fn full(variant: u8) -> Table {
+/// Returns a table with an object of each kind. `variant` changes a rule and the elements of a set.
+fn full_table(variant: u8) -> Table {
     let counter = |name: &str| Counter { name: name.to_owned(), comment: None };
     let set = Set { key: vec![KeyType::Ipv4Addr], size: Some(65_535), ..Set::default() };
     let fixed = Element::from(Key::Value(vec![192, 0, 2, variant]));
@@ -199,7 +199,7 @@ fn a_commit_for_another_generation_changes_nothing() {
     let generation = kernel.generation().expect("a generation");
     nft(&netns, "add table inet other\n");
     let before = ruleset(&netns);
-    let outcome = kernel.commit(&diff(None, &full(0)), Some(generation));
+    let outcome = kernel.commit(&diff(None, &full_table(0)), Some(generation));
     assert!(matches!(outcome, Err(Error::Interrupted)), "{outcome:?}");
     assert_eq!(ruleset(&netns), before);
 }
@@ -216,9 +216,9 @@ fn a_foreign_table_of_our_name_stays_as_it_is() {
         );
         let before = ruleset(&netns);
         let mut kernel = kernel(&netns);
-        let loaded = load(&mut kernel, &full(0));
+        let loaded = load(&mut kernel, &full_table(0));
         assert!(matches!(loaded, Err(Error::ForeignTable { .. })), "{loaded:?}");
-        let unloaded = unload(&mut kernel, &full(0));
+        let unloaded = unload(&mut kernel, &full_table(0));
         assert!(matches!(unloaded, Err(Error::ForeignTable { .. })), "{unloaded:?}");
         assert_eq!(ruleset(&netns), before);
     }
@@ -232,14 +232,14 @@ fn without_privilege_the_error_says_so() {
         rights.effective -= CapabilitySet::NET_ADMIN;
         set_capabilities(None, rights).expect("rights can be given up");
         let mut kernel = Nft::open().expect("netlink is there");
-        (load(&mut kernel, &full(0)), kernel.commit(&diff(None, &full(0)), None))
+        (load(&mut kernel, &full_table(0)), kernel.commit(&diff(None, &full_table(0)), None))
     });
     assert!(matches!(loaded, Err(Error::Permission)), "{loaded:?}");
     assert!(matches!(committed, Err(Error::Permission)), "{committed:?}");
     assert_eq!(ruleset(&netns), "");
 }
 
-/// Whether this process has rights over the machine, and not only over namespaces of its own.
+/// Reports whether this process has rights over the machine, and not only over its own namespaces.
 fn real_root() -> bool {
     let map = std::fs::read_to_string("/proc/self/uid_map").expect("/proc is mounted");
     map.split_whitespace().last() == Some("4294967295")
@@ -248,16 +248,16 @@ fn real_root() -> bool {
 #[test]
 fn a_table_too_large_for_the_send_buffer_changes_nothing() {
     if real_root() {
-        // There the buffer is made as large as it must be: see kernel_netlink_root.
+        // Real root may enlarge the buffer, see kernel_netlink_root.
         return;
     }
     let netns = netns();
-    // What a plain user's send buffer may grow to is twice this; a key takes 16 bytes. Older
-    // kernels do not show it in a namespace.
+    // The send buffer of a plain user may grow to twice this number. A key takes 16 bytes. Older
+    // kernels do not show the setting in a namespace.
     let wmem_max = std::fs::read_to_string("/proc/sys/net/core/wmem_max");
     let wmem_max = wmem_max.map_or(4 << 20, |text| text.trim().parse::<u32>().expect("a number"));
     let keys = (0..wmem_max / 8 + 1000).map(|key| Key::Value(key.to_be_bytes().to_vec()));
-    let mut large = full(0);
+    let mut large = full_table(0);
     large.sets[1].elements = keys.map(Element::from).collect();
     large.sets[1].size = None;
     let before = ruleset(&netns);
@@ -270,7 +270,7 @@ fn a_table_too_large_for_the_send_buffer_changes_nothing() {
 fn a_load_keeps_the_state_of_what_did_not_change() {
     let netns = netns();
     let mut kernel = kernel(&netns);
-    load(&mut kernel, &full(0)).expect("loads");
+    load(&mut kernel, &full_table(0)).expect("loads");
     nft(&netns, "add element inet nfguard recent { 203.0.113.7 }\n");
     netns.run(|| {
         let socket = UdpSocket::bind("127.0.0.1:0").expect("binds");
@@ -279,7 +279,7 @@ fn a_load_keeps_the_state_of_what_did_not_change() {
     let mut counts = || kernel_counts(&mut kernel);
     assert!(counts() > 0);
 
-    let mut changed = full(1);
+    let mut changed = full_table(1);
     changed.counters[1].comment = Some("new".to_owned());
     let before = counts();
     let change = load(&mut self::kernel(&netns), &changed).expect("loads");
@@ -317,7 +317,7 @@ fn a_manual_change_is_undone_by_the_next_load() {
         "add chain inet nfguard out { policy drop; }",
     ];
     let netns = netns();
-    let meant = full(0);
+    let meant = full_table(0);
     load(&mut kernel(&netns), &meant).expect("loads");
     let before = ruleset(&netns);
     for command in by_hand {
@@ -330,7 +330,7 @@ fn a_manual_change_is_undone_by_the_next_load() {
     }
 }
 
-/// Objects that were made again are listed behind the others.
+/// Sorts the lines of a listing, because nft lists replaced objects after all others.
 fn sorted(listing: &str) -> Vec<&str> {
     let mut lines: Vec<_> = listing.lines().filter(|line| !line.is_empty()).collect();
     lines.sort_unstable();
@@ -342,9 +342,9 @@ fn two_loaders_at_once_end_with_one_of_their_tables_whole() {
     let netns = netns();
     let loaded = |variant: u8| {
         let mut kernel = kernel(&netns);
-        let loaded = (0..200).filter(|_| match load(&mut kernel, &full(variant)) {
+        let loaded = (0..200).filter(|_| match load(&mut kernel, &full_table(variant)) {
             Ok(_) => true,
-            // The other one was quicker three times.
+            // The other loader was faster three times.
             Err(Error::Interrupted) => false,
             Err(error) => panic!("{error}"),
         });
@@ -357,19 +357,19 @@ fn two_loaders_at_once_end_with_one_of_their_tables_whole() {
     });
     assert!(one > 0 && two > 0, "{one} and {two} loads");
     let held = read(&netns).expect("a table is there");
-    assert!([full(0).normalized(), full(1).normalized()].contains(&held), "{held:?}");
+    assert!([full_table(0).normalized(), full_table(1).normalized()].contains(&held), "{held:?}");
 }
 
 #[test]
 fn a_reader_sees_the_old_table_or_the_new_one_and_nothing_between() {
     let netns = netns();
     let mut writer = kernel(&netns);
-    load(&mut writer, &full(0)).expect("loads");
-    let meant = [full(0).normalized(), full(1).normalized()];
+    load(&mut writer, &full_table(0)).expect("loads");
+    let meant = [full_table(0).normalized(), full_table(1).normalized()];
     let seen = thread::scope(|scope| {
         let writes = scope.spawn(move || {
             for round in 1..=200 {
-                load(&mut writer, &full(round % 2)).expect("no other program writes");
+                load(&mut writer, &full_table(round % 2)).expect("no other program writes");
             }
         });
         let mut reader = kernel(&netns);

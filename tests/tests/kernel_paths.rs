@@ -12,7 +12,7 @@ use nfguard_tests::place::world_with_container;
 use nfguard_tests::program::{TempFile, nfguard};
 use nfguard_tests::wait::TIMEOUT;
 
-/// Routed to the host, and not one of its own.
+/// An address that is routed to the host but not configured on it.
 const ROUTED: [u8; 4] = [198, 51, 100, 60];
 
 fn load(world: &World, rules: &str) {
@@ -41,7 +41,7 @@ fn must_pass(world: &World, from: [u8; 4], to: impl Into<IpAddr>, port: u16) {
 
 const STRANGER: [u8; 4] = [203, 0, 113, 7];
 
-/// The internet sends packets for the routed address to the host.
+/// Makes the internet send packets for the routed address to the host.
 fn route_to_host(world: &World) {
     run(&world.internet, "ip", "route add 198.51.100.60/32 via 198.51.100.2");
 }
@@ -53,8 +53,8 @@ fn packets_that_a_routing_rule_delivers_locally_are_filtered() {
     run(&world.host, "ip", "rule add to 198.51.100.60 lookup 100 priority 1");
     run(&world.host, "ip", "route add local 198.51.100.60 dev lo table 100");
     judge::install(&world.host);
-    // The sockets of such an address are UDP's, or transparent ones, so packets are what is looked
-    // for: each from a source of its own.
+    // Only UDP sockets and transparent sockets can use such an address, so the test counts packets.
+    // Each has a source of its own.
     let send = |source: [u8; 4], port| {
         let (source, to) = (source.into(), ROUTED.into());
         let datagram = packet::udp(source, to, 40_000, port, b"hello");

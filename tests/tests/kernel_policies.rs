@@ -10,7 +10,7 @@ use nfguard_tests::nft::{nft, try_nft};
 use nfguard_tests::place::netns;
 use nfguard_tests::program::nfguard;
 
-/// Name and compiled table of each.
+/// Returns the name and the compiled table of each policy.
 fn policies() -> Vec<(PathBuf, Table)> {
     let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../policies"));
     let files = fs::read_dir(folder).unwrap_or_else(|error| panic!("{folder:?}: {error}"));
@@ -96,7 +96,12 @@ fn the_nft_listing_of_each_policy_loads_as_the_same_rules() {
         let listed = nft(&ours, "list ruleset\n");
         nft(&again, &listed);
         let relisted = nft(&again, "list ruleset\n");
-        assert_eq!(spelled(&relisted), spelled(&listed), "{}", path.display());
+        assert_eq!(
+            with_equal_rejections(&relisted),
+            with_equal_rejections(&listed),
+            "{}",
+            path.display()
+        );
         let third = netns();
         nft(&third, &relisted);
         assert_eq!(nft(&third, "list ruleset\n"), relisted, "{}", path.display());
@@ -110,15 +115,15 @@ fn nft_refuses_text_with_a_mistake() {
     assert!(!try_nft(&netns(), &broken).status.success());
 }
 
-/// nft prints the rejection of either family as `reject`, and where the rule names a family reads
-/// that as the rejection of this family: the same packet, spelled otherwise.
-fn spelled(listing: &str) -> String {
+/// Replaces the notations of rejections. nft prints a rejection of either IP version as `reject`, and reads
+/// it as a rejection of the IP version of its rule. The packet is the same.
+fn with_equal_rejections(listing: &str) -> String {
     ["icmp", "icmpv6"].iter().fold(listing.to_owned(), |text, family| {
         text.replace(&format!("reject with {family} port-unreachable"), "reject")
     })
 }
 
-/// Blocks, in an order that does not depend on who made what first.
+/// Sorts the blocks of a listing, which nft prints in the order of their creation.
 fn sorted(listing: &str) -> Vec<&str> {
     let mut blocks: Vec<&str> = listing.split("\n\n").collect();
     blocks.sort_unstable();

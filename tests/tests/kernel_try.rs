@@ -11,7 +11,7 @@ use nfguard_tests::wait::TIMEOUT;
 
 const TRAEFIK: &str = include_str!("../../policies/traefik.json");
 
-/// What `nfguard` prints that goes well with a policy.
+/// Runs a verb on a policy, which must succeed, and returns its output.
 fn stdout(netns: &Netns, verb: &str, more: &[&str]) -> String {
     let file = TempFile::new("traefik.json", TRAEFIK);
     let arguments: Vec<&OsStr> =
@@ -87,8 +87,8 @@ fn a_policy_with_a_mistake_is_not_rehearsed() {
     assert!(answer.stderr.contains("did you mean \"ssh\"?"), "{answer:?}");
 }
 
-/// Before the first load nothing in the namespace asked for connection tracking, so the operator's
-/// own connection is unknown to it when the policy comes.
+/// Before the first load, no rule in the namespace needs connection tracking. So the kernel does not know
+/// the connection of the operator at the load.
 #[test]
 fn an_ssh_session_from_before_the_first_load_continues() {
     let world = World::new().expect("run me with `cargo xtask netns-test`");

@@ -171,11 +171,11 @@ impl Ground<'_> {
     }
 
     fn assert_outcomes(&self, when: &str, cells: Vec<(&Cell, bool)>) {
-        const AT_ONCE: usize = 12;
+        const MAX_PARALLEL_CELLS: usize = 12;
         let wrong = Mutex::new(Vec::new());
         let next = Mutex::new(cells.iter());
         thread::scope(|scope| {
-            for _ in 0..AT_ONCE {
+            for _ in 0..MAX_PARALLEL_CELLS {
                 scope.spawn(|| {
                     loop {
                         let Some((cell, passes)) = next.lock().expect("no panic").next() else {

@@ -35,7 +35,7 @@ fn one_line_bans_and_one_unbans_and_all_subscribers_get_events() {
     let longer = r#"{"op":"ban","target":"203.0.113.7","for":7200,"source":"tool"}"#;
     assert_eq!(json(&tool.request(longer))["did"], "extended");
     assert_eq!(banned(&netns), ["203.0.113.7 tool"]);
-    // What other programs ban is told of, too.
+    // Bans by other programs cause events, too.
     succeed(&netns, &["ban", "203.0.113.8", "--source", "other"]);
     let status = || json(&guard.status())["status"].clone();
     wait_until("it has heard", &guard, || status()["bans_by_source"]["other"] == 1);
@@ -106,7 +106,7 @@ fn invalid_lines_are_answered_and_endless_lines_are_not_buffered() {
     assert_eq!(json(&tool.request(r#"{"op":"status"}"#))["ok"], true, "it still listens");
     assert_eq!(banned(&netns), [""; 0]);
     let mut huge = guard.connect();
-    // It may be gone before it has heard all of it.
+    // The guard may close the connection before it has read everything.
     for _ in 0..100 {
         if huge.send(&[b'x'; 64 * 1024]).is_err() {
             break;
@@ -123,10 +123,10 @@ fn a_thousand_clients_at_once_do_no_harm() {
     let a = policy_file(A);
     let guard = Guard::start(&netns, Some(a.path()), &[]);
     let files = rustix::process::Rlimit { current: Some(4096), maximum: Some(4096) };
-    // Without the privilege to raise it, what is there has to do.
+    // Without the privilege, the present limit stays.
     let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, files);
     let before = resident(guard.process());
-    // Some say half a line and no more, some ask for all they can get and never read.
+    // Some clients send half a line and no more. Others request long answers and never read.
     let mut idle = Vec::new();
     for at in 0..900 {
         let mut client = UnixStream::connect(guard.socket()).expect("it listens");
@@ -179,7 +179,7 @@ fn a_thousand_clients_at_once_do_no_harm() {
     });
 }
 
-/// KiB of memory that a process holds.
+/// Returns the resident memory of a process in KiB.
 fn resident(process: u32) -> u64 {
     field(process, "VmRSS").split(' ').next().and_then(|it| it.parse().ok()).expect("a number")
 }
@@ -208,7 +208,7 @@ fn the_guard_has_one_capability_left_and_cannot_get_another() {
     ] {
         assert_eq!(field(guard.process(), name), value, "{name}");
     }
-    // And still does all that it is for.
+    // The guard still works.
     assert_eq!(
         json(&guard.connect().request(r#"{"op":"ban","target":"203.0.113.7"}"#))["did"],
         "added"
@@ -243,14 +243,14 @@ fn prometheus_reads_the_counters_of_rules_and_the_bans_of_each_source() {
     ] {
         assert!(text.lines().any(|it| it == line), "no {line} in\n{text}");
     }
-    let asked = asked_by_the_dashboard();
+    let asked = metrics_of_the_dashboard();
     assert!(asked.len() > 5, "{asked:?}");
     for name in asked {
         let is_told = |line: &str| line.split(['{', ' ']).next() == Some(&name);
         assert!(text.lines().any(is_told), "the dashboard asks for {name}\n{text}");
     }
     guard.kill();
-    // Over TCP it is for this host alone.
+    // Over TCP, the metrics serve only this host.
     let wide = nfguard_tests::program::nfguard(&netns, &["guard", "--metrics", "0.0.0.0:9477"]);
     assert_eq!(wide.status, Some(2), "{wide:?}");
     let guard = Guard::start(&netns, None, &["--metrics", "127.0.0.1:9477"]);
@@ -264,8 +264,8 @@ fn prometheus_reads_the_counters_of_rules_and_the_bans_of_each_source() {
     assert!(text.contains(r#"nfguard_bans{source="tool"} 2"#), "{text}\n{}", guard.log());
 }
 
-/// The names of all metrics in the dashboard's queries.
-fn asked_by_the_dashboard() -> BTreeSet<String> {
+/// Returns the names of all metrics in the queries of the dashboard.
+fn metrics_of_the_dashboard() -> BTreeSet<String> {
     let text = include_str!("../../../packaging/grafana/nfguard.json");
     let dashboard: Value = serde_json::from_str(text).expect("JSON");
     let panels = dashboard["panels"].as_array().expect("panels");

@@ -11,17 +11,17 @@ use serde_json::{Value, json};
 
 use super::{banned, json, wait_until};
 
-/// Seconds since 1970.
+/// Returns the seconds since 1970.
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs()
 }
 
-fn ask(client: &mut GuardClient, request: &Value) -> Value {
+fn send_request(client: &mut GuardClient, request: &Value) -> Value {
     json(&client.request(&request.to_string()))
 }
 
-/// The target, and the seconds that are left, of each ban of one source.
-fn left_of(netns: &Netns, source: &str) -> Vec<(String, f64)> {
+/// Returns target and remaining seconds of each ban of a source.
+fn remaining_times(netns: &Netns, source: &str) -> Vec<(String, f64)> {
     let answer = succeed(netns, &["bans", "--json", "--source", source]);
     let bans = json(&answer.stdout)["bans"].as_array().expect("a list").clone();
     let left = |ban: &Value| ban["expires_in_seconds"].as_f64().unwrap_or(f64::INFINITY);
@@ -41,12 +41,12 @@ fn ten_thousand_bans_in_one_line_have_one_answer_and_so_have_their_unbans() {
         .iter()
         .map(|target| json!({ "target": target, "until": end, "reason": "one of a long list" }))
         .collect();
-    // What is wrong with one keeps no other from being banned.
+    // A mistake in one entry does not prevent other bans.
     bans.insert(5, json!({ "target": "127.0.0.1" }));
     bans.push(json!({ "target": "198.51.100.300" }));
     let request = json!({ "op": "ban_all", "source": "list", "bans": bans });
     let start = Instant::now();
-    let answer = ask(&mut tool, &request);
+    let answer = send_request(&mut tool, &request);
     eprintln!("{count} bans in {} bytes: {:?}", request.to_string().len(), start.elapsed());
     assert_eq!((&answer["ok"], &answer["counts"]["added"]), (&true.into(), &count.into()));
     let refused: Vec<(u64, &str)> = answer["refused"]
@@ -57,9 +57,9 @@ fn ten_thousand_bans_in_one_line_have_one_answer_and_so_have_their_unbans() {
         .collect();
     assert_eq!(refused, [(5, "never_ban"), (u64::from(count) + 1, "bad_input")], "{answer}");
     wait_until("all are in force", &guard, || json(&guard.status())["status"]["bans"] == count);
-    assert_eq!(left_of(&netns, "list").len(), usize::try_from(count).expect("small"));
-    // To say it twice is to say it once.
-    let again = ask(&mut tool, &request);
+    assert_eq!(remaining_times(&netns, "list").len(), usize::try_from(count).expect("small"));
+    // A repeated request changes nothing.
+    let again = send_request(&mut tool, &request);
     assert_eq!(
         (&again["counts"]["added"], &again["counts"]["extended"], &again["counts"]["kept"]),
         (&0.into(), &0.into(), &count.into())
@@ -67,14 +67,18 @@ fn ten_thousand_bans_in_one_line_have_one_answer_and_so_have_their_unbans() {
     let mut unbans: Vec<Value> = targets.iter().map(|target| json!({ "target": target })).collect();
     unbans.push(json!({ "target": "192.0.2.1" }));
     let start = Instant::now();
-    let answer = ask(&mut tool, &json!({ "op": "unban_all", "unbans": unbans }));
+    let answer = send_request(&mut tool, &json!({ "op": "unban_all", "unbans": unbans }));
     eprintln!("{count} unbans: {:?}", start.elapsed());
     assert_eq!(
         (&answer["counts"]["ended"], &answer["counts"]["absent"]),
         (&count.into(), &1.into())
     );
     assert_eq!(banned(&netns), [""; 0]);
-    assert_eq!(ask(&mut tool, &json!({ "op": "status" }))["ok"], true, "one answer to each line");
+    assert_eq!(
+        send_request(&mut tool, &json!({ "op": "status" }))["ok"],
+        true,
+        "one answer to each line"
+    );
 }
 
 #[test]
@@ -87,10 +91,10 @@ fn other_clients_are_answered_while_a_long_list_is_banned() {
     let (mut tool, mut other) = (guard.connect(), guard.connect());
     let line = json!({ "op": "ban_all", "bans": bans }).to_string() + "\n";
     tool.send(line.as_bytes()).expect("it reads");
-    // As many of them are in force as when this one was asked: some, and not all.
+    // During this request, some bans of the list are in force, and not all.
     let mut seen = Vec::new();
     while seen.last().is_none_or(|last| *last < u64::from(many(40_000))) {
-        let status = ask(&mut other, &json!({ "op": "status" }));
+        let status = send_request(&mut other, &json!({ "op": "status" }));
         seen.push(status["status"]["bans"].as_u64().expect("a number"));
         assert!(seen.len() < 100_000, "{seen:?}");
     }
@@ -105,13 +109,16 @@ fn the_bans_of_one_source_are_replaced_in_one_request() {
     let guard = Guard::start(&netns, None, &[]);
     let mut tool = guard.connect();
     let mut replace = |bans: Value| {
-        ask(&mut tool, &json!({ "op": "replace", "source": "feed", "for": "1h", "bans": bans }))
+        send_request(
+            &mut tool,
+            &json!({ "op": "replace", "source": "feed", "for": "1h", "bans": bans }),
+        )
     };
     succeed(&netns, &["ban", "192.0.2.100", "--source", "operator"]);
     let first =
         json!([{ "target": "192.0.2.1" }, { "target": "192.0.2.2" }, { "target": "192.0.2.3" }]);
     assert_eq!(replace(first)["counts"]["added"], 3);
-    // One stays, one ends earlier, one is gone, one is new, and one is never banned.
+    // One ban stays, one ends earlier, one is removed, one is new, and one target is a never-ban entry.
     let second = json!([
         { "target": "192.0.2.2" },
         { "target": "192.0.2.3", "for": 60 },
@@ -121,14 +128,14 @@ fn the_bans_of_one_source_are_replaced_in_one_request() {
     let answer = replace(second.clone());
     assert_eq!((&answer["ok"], &answer["counts"]["ended"]), (&true.into(), &1.into()), "{answer}");
     assert_eq!(answer["refused"][0]["code"], "never_ban", "{answer}");
-    let left = left_of(&netns, "feed");
+    let left = remaining_times(&netns, "feed");
     let targets: Vec<&str> = left.iter().map(|(target, _)| target.as_str()).collect();
     assert_eq!(targets, ["192.0.2.2", "192.0.2.3", "192.0.2.4"]);
     assert!(left[0].1 > 3000.0 && left[1].1 <= 60.0 && left[2].1 > 3000.0, "{left:?}");
     // A list with a mistake changes nothing.
     let wrong = replace(json!([{ "target": "192.0.2.5" }, { "target": "nonsense" }]));
     assert_eq!((&wrong["ok"], &wrong["code"]), (&false.into(), &"bad_input".into()), "{wrong}");
-    assert_eq!(left_of(&netns, "feed").len(), 3);
+    assert_eq!(remaining_times(&netns, "feed").len(), 3);
     let other = replace(json!([{ "target": "192.0.2.5", "source": "other" }]));
     assert_eq!(other["code"], "bad_input", "{other}");
     assert_eq!(replace(json!([]))["counts"]["ended"], 3);
@@ -140,8 +147,9 @@ fn a_repeated_end_is_kept_in_every_notation() {
     let netns = netns();
     let guard = Guard::start(&netns, None, &[]);
     let mut tool = guard.connect();
-    let mut ban_until =
-        |end: Value| ask(&mut tool, &json!({ "op": "ban", "target": "203.0.113.7", "until": end }));
+    let mut ban_until = |end: Value| {
+        send_request(&mut tool, &json!({ "op": "ban", "target": "203.0.113.7", "until": end }))
+    };
     let end = now() + 1000;
     assert_eq!(ban_until(end.into())["did"], "added");
     for _ in 0..20 {
@@ -149,9 +157,9 @@ fn a_repeated_end_is_kept_in_every_notation() {
     }
     assert_eq!(ban_until((end - 100).into())["did"], "kept");
     assert_eq!(ban_until((end + 100).into())["did"], "extended");
-    let left = left_of(&netns, "api");
+    let left = remaining_times(&netns, "api");
     assert!((1000.0..=1100.0).contains(&left[0].1), "{left:?}");
-    // 2100-01-01, in three ways.
+    // 2100-01-01 in three notations.
     assert_eq!(ban_until("2100-01-01T00:00:00Z".into())["did"], "extended");
     assert_eq!(ban_until("2100-01-01T01:30:00+01:30".into())["did"], "kept");
     assert_eq!(ban_until(4_102_444_800_u64.into())["did"], "kept");
@@ -159,7 +167,7 @@ fn a_repeated_end_is_kept_in_every_notation() {
         assert_eq!(ban_until(wrong.clone())["code"], "bad_input", "{wrong}");
     }
     let both = json!({ "op": "ban", "target": "203.0.113.8", "for": 60, "until": end });
-    assert_eq!(ask(&mut tool, &both)["code"], "bad_input");
+    assert_eq!(send_request(&mut tool, &both)["code"], "bad_input");
     assert_eq!(banned(&netns), ["203.0.113.7 api"]);
 }
 
@@ -182,12 +190,12 @@ fn each_refusal_has_a_code_of_its_own() {
         assert_eq!((&answer["ok"], &answer["code"]), (&false.into(), &code.into()), "{line}");
         assert_ne!(answer["error"].as_str().unwrap_or_default(), "", "{line}: {answer}");
     }
-    // Without an end, as Fail2Ban writes it.
+    // Fail2Ban writes a permanent ban as -1.
     assert_eq!(
         json(&tool.request(r#"{"op":"ban","target":"203.0.113.7","for":-1}"#))["did"],
         "added"
     );
-    assert_eq!(left_of(&netns, "api"), [("203.0.113.7".to_owned(), f64::INFINITY)]);
+    assert_eq!(remaining_times(&netns, "api"), [("203.0.113.7".to_owned(), f64::INFINITY)]);
     assert_eq!(json(&tool.request(r#"{"op":"acquire"}"#))["ok"], true);
     assert_eq!(json(&guard.connect().request(r#"{"op":"acquire"}"#))["code"], "busy");
     assert_eq!(json(&tool.request(r#"{"op":"release"}"#))["ok"], true);
@@ -198,7 +206,7 @@ fn each_refusal_has_a_code_of_its_own() {
     let answer = json(&tool.request(&format!("{list}]}}")));
     assert_eq!(answer["code"], "too_long", "{answer}");
     assert_eq!(json(&tool.request(r#"{"op":"status"}"#))["ok"], true, "it still listens");
-    // A ban table that nfguard did not make is the kernel's matter.
+    // A foreign ban table causes a kernel error.
     succeed(&netns, &["unload", "--all"]);
     nfguard_tests::nft::nft(&netns, "add table inet nfguard_bans { comment \"another's\"; }\n");
     let answer = json(&tool.request(r#"{"op":"ban","target":"203.0.113.9"}"#));
@@ -212,7 +220,7 @@ fn a_line_that_is_too_long_is_answered_and_ends_the_connection() {
     let guard = Guard::start(&netns, None, &[]);
     let mut tool = guard.connect();
     let piece = vec![b'x'; 64 * 1024];
-    // It may be gone before it has taken all of it.
+    // The guard may close the connection before it has read everything.
     while tool.send(&piece).is_ok() {}
     let answer = tool.read_line().map(|line| json(&line)["code"].clone());
     assert!(answer.is_none_or(|code| code == "too_long"));

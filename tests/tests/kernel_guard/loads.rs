@@ -30,7 +30,7 @@ fn load_unload_and_rollback_work_under_a_guard_and_the_loaded_policy_is_guarded(
     run(&["rollback"]);
     assert_eq!(policy(&netns), table_a);
     is_guarded(&table_a);
-    // As `systemctl restart nfguard` does.
+    // The command of `systemctl restart nfguard`.
     run(&["boot", path_b]);
     is_guarded(&table_b);
     run(&["boot", path_a]);
@@ -67,7 +67,7 @@ fn a_killed_guard_leaves_the_rules_and_the_next_guard_adopts_them() {
     guard.kill();
     assert_eq!(policy(&netns), meant, "the rules outlive it");
     assert_eq!(banned(&netns).len(), 1);
-    // A load needs no guard.
+    // A load works without a guard.
     let b = policy_file(B);
     succeed(&netns, &["load", b.path().to_str().expect("plain letters")]);
     succeed(&netns, &["load", a.path().to_str().expect("plain letters")]);

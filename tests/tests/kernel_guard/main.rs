@@ -2,8 +2,8 @@
 
 mod api;
 mod bulk;
-mod keep;
 mod loads;
+mod repair;
 mod scans;
 
 use nfguard_lab::Netns;
@@ -14,19 +14,19 @@ use nfguard_tests::program::{policy_file, succeed};
 use nfguard_tests::wait::wait_until_with;
 use serde_json::Value;
 
-/// Opens 443, and nothing else; and sends to 443 and 53.
+/// A policy that opens 443, and sends to 443 and 53.
 const A: &str = r#"{ "version": 1, "groups": { "friends": ["192.0.2.0/24"] }, "rules": [
     { "name": "web", "action": "allow", "port": 443 },
     { "name": "friends", "action": "allow", "port": 22, "from": "friends" },
     { "name": "web-out", "action": "allow", "direction": "out", "port": 443 },
     { "name": "dns", "action": "allow", "direction": "out", "port": 53 } ] }"#;
-/// Opens 443 and 8080.
+/// A policy that opens 443 and 8080.
 const B: &str = r#"{ "version": 1, "rules": [
     { "name": "web", "action": "allow", "port": 443 },
     { "name": "new", "action": "allow", "port": 8080 },
     { "name": "web-out", "action": "allow", "direction": "out", "port": 443 } ] }"#;
 
-/// Whether this kernel keeps an owned table when its owner has gone (Linux 6.9).
+/// Reports whether this kernel keeps an owned table after the end of its owner (Linux 6.9).
 fn can_be_owned() -> bool {
     let version = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("a version");
     let mut numbers = version.split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or(0));
@@ -34,17 +34,17 @@ fn can_be_owned() -> bool {
     (major, minor) >= (6, 9)
 }
 
-/// Polls until it is so.
+/// Waits until `is_so` returns true. Prints the log of the guard on failure.
 #[track_caller]
 fn wait_until(what: &str, guard: &Guard, is_so: impl Fn() -> bool) {
     wait_until_with(what, || guard.log(), is_so);
 }
 
-/// The policy's table as nft lists it, but for what it has counted and the order of what has none.
-/// Nothing if it is not there.
+/// Returns the nft listing of the policy table, sorted and without counters, or an empty string if the table
+/// is absent.
 fn policy(netns: &Netns) -> String {
-    let table = listed_or_nothing(netns, "nfguard");
-    // Who owns it and what was counted is state; and not each version of nft has words for it.
+    let table = listed_or_empty(netns, "nfguard");
+    // Owner and counters are state. Some versions of nft do not list them.
     let kept = table.lines().filter_map(|line| {
         let line = line.split(" # ").next()?;
         let is_flags = line.trim() == "flags" || line.trim_start().starts_with("flags owner");
@@ -57,12 +57,12 @@ fn policy(netns: &Netns) -> String {
     blocks.join("\n\n")
 }
 
-fn listed_or_nothing(netns: &Netns, table: &str) -> String {
+fn listed_or_empty(netns: &Netns, table: &str) -> String {
     let there = try_nft(netns, &format!("list table inet {table}\n"));
     if there.status.success() { listed(netns, table) } else { String::new() }
 }
 
-/// Who is banned, as `nfguard bans` has it: target and source.
+/// Returns target and source of each ban, as `nfguard bans` prints them.
 fn banned(netns: &Netns) -> Vec<String> {
     let answer = succeed(netns, &["bans", "--json"]);
     let value: Value = serde_json::from_str(&answer.stdout).expect("JSON");

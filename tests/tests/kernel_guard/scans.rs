@@ -21,7 +21,7 @@ fn scan_from(world: &World, from: &str) {
     world.internet.send_raw(None, &bytes).expect("it is sent");
 }
 
-/// Whether the address is in this set, or in a range of it.
+/// Reports whether the address is in this set, or in a range of it.
 fn is_among(address: [u8; 4], world: &World, table: &str, set: &str) -> bool {
     let mut kernel = world.host.run(|| Nft::open().expect("netlink is there"));
     let table = kernel.table(table).expect("reads").loaded.expect("is there").table;
@@ -82,7 +82,7 @@ fn a_new_address_of_the_host_is_exempt_in_both_tables_within_a_minute() {
     succeed(&world.host, &["ban", "203.0.113.7", "--for", "1h"]);
     let is_exempt = || {
         let in_set = |table, set: &str| is_among([198, 51, 100, 60], &world, table, set);
-        // A rule may have no need of the set.
+        // A rule may name a short list itself, without the set.
         let rules = listed(&world.host, nfguard_ban::TABLE);
         let exempts = |rule: &str| rule.contains("@never/v4") || rule.contains("!= 198.51.100.60");
         [
@@ -124,7 +124,7 @@ fn a_subscriber_gets_an_event_of_a_scan_ban_within_five_seconds_and_of_its_end()
         let ban = &event["ban"];
         (format!("{} {} {}", event["event"], ban["target"], ban["source"]).replace('"', ""), event)
     };
-    // On a machine that is busy with other work, one of a few is as fast as it is to be.
+    // On a busy machine, at least one of a few events is fast enough.
     let mut latencies = Vec::new();
     for last in 71..76 {
         let source = format!("203.0.113.{last}");
@@ -139,7 +139,7 @@ fn a_subscriber_gets_an_event_of_a_scan_ban_within_five_seconds_and_of_its_end()
             json(&guard.connect().request(&format!(r#"{{"op":"unban","target":"{source}"}}"#)));
         assert_eq!(unban["did"], "ended");
         assert_eq!(next().0, format!("unbanned {source} scan"));
-        // Banned again after that, it is told again.
+        // A new ban of the same address causes a new event.
         if last == 71 {
             scan_from(&world, &source);
             assert_eq!(next().0, format!("banned {source} scan"));
@@ -149,7 +149,7 @@ fn a_subscriber_gets_an_event_of_a_scan_ban_within_five_seconds_and_of_its_end()
     }
     eprintln!("told after {latencies:?}");
     assert!(latencies.iter().min() < Some(&Duration::from_secs(5)), "{latencies:?}");
-    // What was banned before is no news, neither now nor after a reload.
+    // Earlier bans cause no events, neither now nor after a reload.
     succeed(&world.host, &["load", policy.path().to_str().expect("plain letters")]);
     scan_from(&world, "203.0.113.77");
     assert_eq!(next().0, "banned 203.0.113.77 scan");

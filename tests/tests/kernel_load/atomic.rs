@@ -13,7 +13,7 @@ use nfguard_tests::program::{command, nfguard, time_box};
 
 use super::{A, B, compiled, held, kernel, load, netns, policy_file, world};
 
-/// Counts what comes to the policy's hooks and what gets past them, both ways, by port.
+/// Counts the packets before and after the hooks of the policy, in both directions, by port.
 const WATCH: &str = "table inet watch {
     counter in443came {}; counter in443got {}; counter in9999came {}; counter in9999got {};
     counter out443came {}; counter out443got {}; counter out9999came {}; counter out9999got {};
@@ -28,8 +28,8 @@ const WATCH: &str = "table inet watch {
 }
 ";
 
-/// Sends datagrams without an answer, so that each is judged by the rules and none by what went
-/// before it, until told to stop.
+/// Sends datagrams until `stop` is set. They get no answer, so the rules decide on each of them, and no
+/// connection state does.
 fn send(from: &Netns, to: [SocketAddr; 2], stop: &AtomicBool) {
     let any = if to[0].is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let open = || UdpSocket::bind(any).expect("binds");
@@ -37,17 +37,17 @@ fn send(from: &Netns, to: [SocketAddr; 2], stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
         for socket in &sockets {
             for to in to {
-                // The sender's own firewall says no to some: the counters tell.
+                // The firewall of the sender drops some datagrams. The counters show it.
                 let _ = socket.send_to(b"x", to);
             }
         }
-        // A few thousand a second from each of four senders.
+        // Each of four senders sends a few thousand datagrams a second.
         thread::sleep(Duration::from_millis(10));
     }
 }
 
-/// What came and what got past, while it all settles.
-fn settled(host: &Netns, name: &str) -> (u64, u64) {
+/// Returns the packets before and after the hooks, once both numbers are stable.
+fn stable_counts(host: &Netns, name: &str) -> (u64, u64) {
     let count = || {
         let loaded = kernel(host).table("watch").expect("reads").loaded.expect("is there");
         let packets = |what: &str| loaded.counts[&format!("{name}{what}")].packets;
@@ -65,7 +65,7 @@ fn settled(host: &Netns, name: &str) -> (u64, u64) {
     last
 }
 
-fn under_fire(host: &Netns, internet: &Netns, reload: impl FnOnce()) {
+fn reload_under_traffic(host: &Netns, internet: &Netns, reload: impl FnOnce()) {
     nft(host, WATCH);
     let stop = AtomicBool::new(false);
     let targets = |v4, v6| [v4, v6].map(|ip| [443, 9999].map(|port| SocketAddr::new(ip, port)));
@@ -84,10 +84,10 @@ fn under_fire(host: &Netns, internet: &Netns, reload: impl FnOnce()) {
         }
     });
     for way in ["in", "out"] {
-        let (came, got) = settled(host, &format!("{way}443"));
+        let (came, got) = stable_counts(host, &format!("{way}443"));
         assert!(came > 500, "only {came} packets {way}");
         assert_eq!(came, got, "packets that both policies allow were lost on the way {way}");
-        let (came, got) = settled(host, &format!("{way}9999"));
+        let (came, got) = stable_counts(host, &format!("{way}9999"));
         assert!(came > 500, "only {came} packets {way}");
         assert_eq!(got, 0, "of {came} packets that both policies deny, on the way {way}");
     }
@@ -99,11 +99,11 @@ fn a_thousand_reloads_lose_no_allowed_packet_and_let_no_denied_one_through() {
     let (a, b) = (compiled(A), compiled(B));
     let mut kernel = kernel(&world.host);
     load_table(&mut kernel, &a).expect("loads");
-    // An open connection must not notice either.
+    // An open connection must continue, too.
     let server = world.host.serve_tcp((World::HOST_V4, 443)).expect("serves");
     let mut conversation = Conversation::open(&world.internet, server.address());
     let mut reloads = 0;
-    under_fire(&world.host, &world.internet, || {
+    reload_under_traffic(&world.host, &world.internet, || {
         let start = Instant::now();
         while reloads < 1000 && (reloads < 20 || start.elapsed() < time_box()) {
             let next = if reloads % 2 == 0 { &b } else { &a };
@@ -146,7 +146,7 @@ fn reloads_by_the_program_lose_no_packet() {
     let world = world();
     let files = [policy_file(A), policy_file(B)];
     load(&world.host, &files[0]);
-    under_fire(&world.host, &world.internet, || {
+    reload_under_traffic(&world.host, &world.internet, || {
         let start = Instant::now();
         for round in 1..=200 {
             let answer = nfguard(&world.host, &["load".as_ref(), files[round % 2].path()]);
@@ -186,7 +186,7 @@ fn a_load_that_is_killed_leaves_the_old_policy_or_the_new_one() {
         }
         let next = 1 - current;
         let mut child = start_load(&netns, files[next].path());
-        // Every moment from the first instruction to the end, in an order without pattern.
+        // Every moment from the first instruction to the end, in a scattered order.
         thread::sleep(usual.mul_f64(f64::from(round * 377 % 300) / 300.0));
         child.kill().expect("can be killed, or has ended");
         let was_killed = child.wait().expect("ends").code().is_none();
@@ -203,7 +203,7 @@ fn a_load_that_is_killed_leaves_the_old_policy_or_the_new_one() {
         assert!(found == next || was_killed, "a load that ended well did nothing");
         changed += u32::from(found == next);
         current = found;
-        // The stamp came with its policy.
+        // The digest was loaded together with its policy.
         if round % 10 == 0 {
             let status = nfguard(&netns, &["status"]);
             assert_eq!(status.status, Some(0), "{status:?}");

@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use super::{A, B, is_real_root, kernel, load, netns, policy_file, ruleset};
 
-/// It said why on standard error alone, and with `--json` on standard output as well.
-fn failed(run: impl Fn(&[&str]) -> Answer, arguments: &[&str], status: i32, words: &[&str]) {
+/// Asserts that a run fails with these words: on standard error, and with `--json` also on standard output.
+fn assert_failed(run: impl Fn(&[&str]) -> Answer, arguments: &[&str], status: i32, words: &[&str]) {
     let answer = run(arguments);
     assert_eq!(answer.status, Some(status), "{arguments:?}: {answer:?}");
     assert_eq!(answer.stdout, "", "{arguments:?}");
@@ -28,7 +28,7 @@ fn failed(run: impl Fn(&[&str]) -> Answer, arguments: &[&str], status: i32, word
 
 fn without_privilege(netns: &Netns, arguments: &[&str]) -> Answer {
     netns.run(|| {
-        // Only of this thread and of what it starts.
+        // This drops the privileges of this thread and its children only.
         remove_capability_from_bounding_set(CapabilitySet::NET_ADMIN).expect("can be given up");
         command(arguments).output().expect("nfguard starts").into()
     })
@@ -43,7 +43,7 @@ fn without_privilege_nothing_is_changed_and_the_status_is_4() {
     let b = b.path().to_str().expect("plain letters");
     let run = |arguments: &[&str]| without_privilege(&netns, arguments);
     for arguments in [&["load", b][..], &["unload"], &["diff", b], &["status"], &["show"]] {
-        failed(run, arguments, 4, &["no permission", "CAP_NET_ADMIN", "nfguard try"]);
+        assert_failed(run, arguments, 4, &["no permission", "CAP_NET_ADMIN", "nfguard try"]);
     }
     assert_eq!(ruleset(&netns), before);
     for arguments in [&["check", b][..], &["show", b]] {
@@ -95,10 +95,10 @@ fn a_foreign_table_of_our_name_is_left_alone() {
     let run = |arguments: &[&str]| nfguard(&netns, arguments);
     let words = ["table inet nfguard exists and was not made by nfguard", "Nothing was changed"];
     for arguments in [&["load", a][..], &["load", "--dry-run", a], &["diff", a], &["unload"]] {
-        failed(run, arguments, 3, &words);
+        assert_failed(run, arguments, 3, &words);
     }
     for arguments in [["status"], ["show"]] {
-        failed(run, &arguments, 3, &words[..1]);
+        assert_failed(run, &arguments, 3, &words[..1]);
     }
     assert_eq!(ruleset(&netns), before);
     nft(&netns, "delete table inet nfguard\n");
@@ -111,8 +111,8 @@ fn a_policy_too_large_for_the_send_buffer_changes_nothing() {
     let small = policy_file(A);
     load(&netns, &small);
     let before = ruleset(&netns);
-    // The buffer of a plain user may grow to twice this, which older kernels do not show in a
-    // namespace; a prefix takes more than 40 bytes.
+    // The send buffer of a plain user may grow to twice this number. A prefix takes more than 40 bytes.
+    // Older kernels do not show the setting in a namespace.
     let wmem_max = std::fs::read_to_string("/proc/sys/net/core/wmem_max");
     let wmem_max = wmem_max.map_or(212_992, |text| text.trim().parse().expect("a number"));
     let prefixes: u32 = wmem_max / 20 + 1000;
@@ -127,13 +127,18 @@ fn a_policy_too_large_for_the_send_buffer_changes_nothing() {
     let large = large.path().to_str().expect("plain letters");
     let run = |arguments: &[&str]| nfguard(&netns, arguments);
     if is_real_root() {
-        // The machine's own root may make the buffer as large as it must be.
+        // Real root may enlarge the buffer.
         let answer = run(&["load", large]);
         assert_eq!(answer.status, Some(0), "{answer:?}");
         assert!(answer.stdout.contains("read back"), "{answer:?}");
         return;
     }
-    failed(run, &["load", large], 3, &["the transaction has ", "at most", "Nothing was changed"]);
+    assert_failed(
+        run,
+        &["load", large],
+        3,
+        &["the transaction has ", "at most", "Nothing was changed"],
+    );
     assert_eq!(ruleset(&netns), before);
     assert_eq!(kernel(&netns).table("nfguard").expect("reads").loaded.map(|_| ()), Some(()));
     assert!(

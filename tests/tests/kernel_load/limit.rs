@@ -12,7 +12,7 @@ struct Ssh {
     _servers: [Server; 2],
 }
 
-/// A host that limits SSH so.
+/// Makes a host with this limit on SSH.
 fn limited(limit: &str) -> Ssh {
     let world = world();
     let text = format!(
@@ -49,7 +49,7 @@ impl Ssh {
     }
 }
 
-/// As the default, but for the time, which a slow machine must not use up.
+/// The default limit with a longer period, which also a slow machine does not reach.
 const USUAL: &str = r#"{ "seconds": 3600 }"#;
 
 #[test]
@@ -117,7 +117,7 @@ fn a_flood_that_fills_the_first_slot_does_not_switch_the_limit_off() {
     for source in ["192.0.2.1", "192.0.2.2"] {
         ssh.passes(source);
     }
-    // It finds room only in the second slot.
+    // The source finds room only in the second slot.
     ssh.passes("192.0.2.3");
     ssh.is_refused("192.0.2.3");
     ssh.is_refused("192.0.2.3");
@@ -127,7 +127,7 @@ fn a_flood_that_fills_the_first_slot_does_not_switch_the_limit_off() {
 fn a_silent_source_is_accepted_again() {
     let ssh = limited(r#"{ "seconds": 4, "connections": 2 }"#);
     ssh.passes("192.0.2.7");
-    // Refused at least once, unless the machine took four seconds from one to the next.
+    // The source is refused at least once, unless two attempts were four seconds apart.
     let deadline = std::time::Instant::now() + Duration::from_secs(60);
     while ssh.connect("192.0.2.7").passed() {
         assert!(std::time::Instant::now() < deadline, "never refused");

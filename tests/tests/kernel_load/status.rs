@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{A, B, load, netns, policy_file, ruleset};
 
-/// A mistake in two places, and a near miss.
+/// A policy with two mistakes, one of them a misspelled word.
 const BROKEN: &str = r#"{ "version": 1, "rules": [
     { "action": "alow", "port": 22 }, { "action": "allow", "port": 70000 } ] }"#;
 
@@ -188,7 +188,7 @@ fn show_prints_the_loaded_policy_as_it_prints_its_file() {
     }
 }
 
-/// The parts of a table without the chain that says what was loaded, which no file has.
+/// Returns the blocks of a table without the digest chain, which no file has.
 fn blocks(text: &str) -> Vec<&str> {
     let body = text.trim_end().strip_suffix('}').expect("a table");
     let mut blocks: Vec<&str> = body.split("\n\n").map(str::trim).collect();

@@ -59,7 +59,7 @@ fn bans_for_scans_are_listed_with_their_ports_or_flags() {
     ground.udp(A, 40_000, 53);
     ground.tcp(B, 9, 0);
     ground.syns(A6, 1000, 6);
-    ground.settle();
+    ground.wait_for_packets();
     ground.nfguard(&["ban", "198.51.100.77", "--source", "by-hand"]);
     let mut listed = ground.listed();
     listed.sort();
@@ -110,7 +110,7 @@ fn ban_reads_the_listing_of_bans_for_scans() {
     let mut ground = Ground::new(USUAL);
     ground.syns(A, 1000, 6);
     ground.tcp(A6, 9, 0);
-    ground.settle();
+    ground.wait_for_packets();
     let listing = ground.nfguard(&["bans", "--json"]).stdout;
     let before = ground.listed();
     for unbanned in [false, true] {
@@ -136,15 +136,15 @@ fn a_load_keeps_the_bans_for_scans() {
     ground.syns(A, 1000, 5);
     ground.tcp(B, 9, 0);
     assert!(ground.is_banned(B));
-    // Bans and the never-ban list are no change.
+    // Changes of bans and of the never-ban list do not count as changes of the policy.
     let again = ground.load(USUAL, "");
     assert!(again.stdout.contains("nothing changed"), "{again:?}");
-    // Another policy, with the same scans, keeps what it has seen, too.
+    // Another policy with the same `scan` keeps the recorded ports, too.
     ground.load(USUAL, r#""ban_outgoing": true, "default": { "out": "accept" },"#);
     assert!(ground.is_banned(B));
     ground.syn(A, 2000);
     assert!(ground.is_banned(A));
-    // And one without any makes them bans like others.
+    // A policy without `scan` converts the bans into ordinary ones.
     let before = ground.listed();
     ground.load("", "");
     let mut after = ground.listed();
@@ -170,7 +170,7 @@ fn a_load_that_fails_late_keeps_the_bans_for_scans() {
     let mut ground = Ground::new(USUAL);
     ground.tcp(B, 9, 0);
     assert!(ground.is_banned(B));
-    // The policy itself has no need of them; the table of bans has no room for all.
+    // The policy itself does not use these entries. The ban table has no room for all of them.
     let entries: Vec<String> = (0..16_500)
         .map(|at| format!("\"10.{}.{}.{}\"", at >> 15, at >> 7 & 255, at << 1 & 255))
         .collect();

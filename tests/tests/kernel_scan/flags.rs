@@ -22,7 +22,7 @@ fn the_first_packet_with_illegal_flags_bans() {
     ];
     for (number, flags) in illegal.into_iter().enumerate() {
         for source in [format!("192.0.2.{}", number + 10), format!("2001:db8:{}::1", number + 10)] {
-            // Whether a rule allows the port or not.
+            // The flags ban on open and closed ports alike.
             ground.tcp(&source, if number % 2 == 0 { 80 } else { 9 }, flags);
             assert!(ground.is_banned(&source), "{flags:#x} from {source}");
         }
@@ -44,7 +44,7 @@ fn acks_without_a_connection_count_as_closed_ports() {
 #[test]
 fn flags_of_ordinary_traffic_do_not_ban() {
     let mut ground = Ground::new(USUAL);
-    // What is left of connections that this host has forgotten; of such that it has begun, ACKs, too.
+    // The remains of connections that this host has forgotten. Of outgoing connections, ACKs remain, too.
     let to_any = [RST, RST | ACK, FIN | ACK, SYN | ACK, PSH | ACK, FIN | PSH | ACK, URG | ACK];
     let all = to_any.map(|flags| (flags, 1000)).into_iter().chain([(ACK, 2000)]);
     for (flags, first) in all {
@@ -76,7 +76,7 @@ fn a_source_that_scans_again_is_banned_longer() {
     ground.tcp(A, 9, 0);
     let ban = ground.find("banned", A).expect("is banned again");
     assert_eq!(ban.element.timeout.map(|timeout| timeout.as_secs()), Some(3600));
-    // What is long over can be forgotten, too.
+    // A source from long ago is forgotten, too.
     ground.tcp(B, 9, 0);
     ground.wait_until("the first ban is over", |ground| !ground.is_banned(B));
     assert_eq!(nfguard(&ground.world.host, &["unban", B]).status, Some(1), "it is over");

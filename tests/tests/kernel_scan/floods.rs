@@ -42,7 +42,7 @@ fn a_full_port_set_counts_nothing_new_and_all_is_dropped() {
     assert!(!ground.is_banned(A) && !ground.is_banned(B));
     assert_eq!(ground.count("default/in"), 22);
     assert_eq!(ground.count("scan/full"), 20);
-    // And after the first of them nothing was looked up.
+    // After the first of them, no port was looked up.
     ground.wait_until("it pauses", |ground| {
         ground.syn(B, 1000);
         ground.pauses()
@@ -81,7 +81,7 @@ fn a_source_without_room_in_the_repeat_set_is_banned() {
         ground.tcp(source, 9, 0);
     }
     ground.wait_until("the bans are over", |ground| !ground.is_banned("192.0.2.2"));
-    // The kernel clears those away only in time, and until then they take the room.
+    // The kernel removes expired elements later. Until then they occupy the set.
     ground.wait_until("there is room", |ground| {
         ground.tcp("192.0.2.3", 9, 0);
         ground.is_banned("192.0.2.3")

@@ -1,10 +1,10 @@
 //! Bans for scans by the kernel, checked with real packets.
 
 mod bans;
-mod closed;
+mod closed_ports;
+mod exemptions;
 mod flags;
 mod floods;
-mod innocents;
 
 use std::net::IpAddr;
 use std::thread;
@@ -19,12 +19,12 @@ use nfguard_tests::program::{Answer, nfguard};
 use nfguard_tests::wait::TIMEOUT;
 use tempfile::TempDir;
 
-/// Sources of the world's internet.
+/// Sources on the internet.
 const A: &str = "192.0.2.7";
 const B: &str = "203.0.113.9";
 const A6: &str = "2001:db8:7::1";
 
-/// Counts the test's packets before all rules.
+/// Counts the packets of the test before all rules.
 const WATCH: &str = "table inet watch {
     counter came {};
     chain a { type filter hook prerouting priority -400;
@@ -32,11 +32,11 @@ const WATCH: &str = "table inet watch {
 }
 ";
 
-/// Long enough for a slow machine: no time runs out while a test runs.
+/// The `scan` settings of most tests. Their times do not end during a test, also on a slow machine.
 const USUAL: &str = r#"{ "seconds": 3600, "ban_seconds": 7200 }"#;
 
-/// A host that bans who scans, and an internet that can send anything from any of its addresses.
-/// Ports 80 and 443 are open.
+/// A host that bans scanners, with open ports 80 and 443, and an internet that can send any packet from any
+/// of its addresses.
 struct Ground {
     world: World,
     kernel: Nft,
@@ -50,7 +50,7 @@ impl Ground {
         Ground::with(scan, "")
     }
 
-    /// `more` are keys of the policy.
+    /// Makes a host with these `scan` settings. `more` are further keys of the policy.
     fn with(scan: &str, more: &str) -> Ground {
         let world = World::with_container()
             .unwrap_or_else(|error| panic!("{error}\nrun me with `cargo xtask netns-test`"));
@@ -99,7 +99,7 @@ impl Ground {
         self.sent += 1;
     }
 
-    /// The first packet of a connection to this port.
+    /// Sends the first packet of a connection to this port.
     fn syn(&mut self, from: &str, port: u16) {
         self.tcp(from, port, packet::SYN);
     }
@@ -112,14 +112,14 @@ impl Ground {
         self.send(from, protocol::UDP, |from, to| packet::udp(from, to, from_port, port, b"x"));
     }
 
-    /// Returns `count` ports from this one on.
+    /// Sends the first packet of a connection to each of `count` ports, from `first` on.
     fn syns(&mut self, from: &str, first: u16, count: u16) {
         (first..first + count).for_each(|port| self.syn(from, port));
     }
 
-    /// Waits until all that was sent has come. Everything happens on one processor, so it has then
-    /// gone its way, too.
-    fn settle(&mut self) {
+    /// Waits until all packets have arrived. All runs on one processor, so the packets have then passed
+    /// all rules, too.
+    fn wait_for_packets(&mut self) {
         let deadline = Instant::now() + TIMEOUT;
         loop {
             let counters = self.kernel.counters("watch").expect("reads");
@@ -133,9 +133,9 @@ impl Ground {
         }
     }
 
-    /// The element of this source in one of the policy's sets.
+    /// Returns the element of a source in a set of the policy.
     fn find(&mut self, what: &str, source: &str) -> Option<LiveElement> {
-        self.settle();
+        self.wait_for_packets();
         let source = address(source);
         let key = match source {
             IpAddr::V4(source) => source.octets().to_vec(),
@@ -149,28 +149,28 @@ impl Ground {
         self.find("banned", source).is_some()
     }
 
-    /// Whether no port of TCP over IPv4 is looked up for now.
+    /// Reports whether the lookup of TCP ports over IPv4 is paused.
     fn pauses(&mut self) -> bool {
-        self.settle();
+        self.wait_for_packets();
         let set = scan::set("paused", IpVersion::V4);
         let found = self.kernel.element(scan::TABLE, &set, &[protocol::TCP]);
         found.expect("an answer").is_some()
     }
 
     fn count(&mut self, counter: &str) -> u64 {
-        self.settle();
+        self.wait_for_packets();
         let counters = self.kernel.counters(scan::TABLE).expect("reads");
         let found = counters.iter().find(|(found, _)| found.name == counter);
         found.unwrap_or_else(|| panic!("no counter {counter}")).1.packets
     }
 
-    /// Web servers at the open ports.
+    /// Starts web servers at the open ports.
     fn serve(&self) -> Vec<Server> {
         let all = [World::HOST_V4, World::HOST_V6].into_iter().flat_map(|to| [(to, 80), (to, 443)]);
         all.map(|to| self.world.host.serve_tcp(to).expect("serves")).collect()
     }
 
-    /// The bans as the program lists them: target, source, reason.
+    /// Returns target, source and reason of each ban, as the program lists them.
     fn listed(&self) -> Vec<(String, String, String)> {
         let answer = self.nfguard(&["bans", "--json"]);
         let value: serde_json::Value = serde_json::from_str(&answer.stdout).expect("JSON");
@@ -179,7 +179,7 @@ impl Ground {
         bans.map(|ban| (word(&ban["target"]), word(&ban["source"]), word(&ban["reason"]))).collect()
     }
 
-    /// Polls until it is so.
+    /// Waits until `is_so` returns true.
     #[track_caller]
     fn wait_until(&mut self, what: &str, is_so: impl Fn(&mut Ground) -> bool) {
         let deadline = Instant::now() + TIMEOUT;
@@ -207,7 +207,7 @@ fn host(from: IpAddr) -> IpAddr {
     if from.is_ipv4() { World::HOST_V4 } else { World::HOST_V6 }
 }
 
-/// The policy and the ban crate do not know each other, but mean the same sets.
+/// The crates of policy and bans do not know each other, but use the same sets.
 #[test]
 fn the_names_of_the_sets_are_the_same_in_the_policy_and_in_the_bans() {
     let (policy, _) = nfguard_policy::Policy::parse(&policy("{}", "")).expect("a policy");

@@ -117,7 +117,7 @@ fn a_source_that_scans_around_a_published_port_loses_access_to_it() {
     };
     let patience = TIMEOUT.as_secs();
     assert!(passes(&ground, A, patience));
-    // One of them is published, too, but no rule allows it.
+    // One of these ports is published, but no rule allows it.
     ground.syns(A, 4996, 6);
     assert!(ground.is_banned(A));
     assert!(!passes(&ground, A, 1));

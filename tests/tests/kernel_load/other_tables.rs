@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{A, B, load, netns, policy_file, world};
 
-/// In the shape of what Docker makes for a published port.
+/// Rules in the shape of those of Docker for a published port.
 const DOCKER: &str = "
 table ip nat {
     chain DOCKER { iifname docker0 return; iifname != docker0 meta l4proto tcp tcp dport 80 counter dnat to 172.17.0.2:8080; }
@@ -39,7 +39,7 @@ fn other_tables_stay_as_they_are_byte_for_byte() {
     let netns = netns();
     nft(&netns, DOCKER);
     let tables = ["ip nat", "ip filter", "ip6 filter", "inet other", "netdev early"];
-    // Handles show that nothing was replaced.
+    // Handles prove that no object was replaced.
     let others = || {
         let output = netns.run(|| {
             let list = |table: &&str| {

@@ -10,7 +10,7 @@ use nfguard_tests::wait::TIMEOUT;
 
 use crate::{A, A6, B, Ground, USUAL, address};
 
-/// Two closed ports are a scan, and no peer is known.
+/// Two closed ports are a scan, and no source counts as known.
 const STRICT: &str = r#"{ "ports": 2, "seconds": 3600, "known_seconds": 0 }"#;
 
 #[test]
@@ -25,7 +25,7 @@ fn a_never_ban_entry_is_not_banned_for_a_scan() {
     assert!(ground.count("scan/exempt") > 0);
     ground.tcp("192.0.2.16", 9, 0);
     assert!(ground.is_banned("192.0.2.16"), "the control");
-    // Another address of its network is banned; the entry itself is not.
+    // Another address of the network is banned. The entry itself is not.
     ground.tcp("2001:db8:7::2", 9, 0);
     assert!(ground.is_banned(A6));
     let dropped = ground.count("scan/dropped");
@@ -76,7 +76,7 @@ fn a_peer_that_has_sent_data_is_not_banned_for_closed_ports_but_is_for_flags() {
     }
 }
 
-/// Asks for a page, as a browser does.
+/// Requests a page, as a browser does.
 fn visit(ground: &Ground, source: &str, to: IpAddr) {
     let probe = Probe::tcp(&ground.world.internet, (to, 80)).from(address(source));
     let mut connection = probe.timeout(TIMEOUT).connect().expect("is let in");
@@ -102,7 +102,7 @@ fn an_office_behind_one_address_is_not_banned_for_the_wrong_bookmarks_of_many() 
 fn a_handshake_without_its_answer_makes_no_source_known() {
     let mut ground = Ground::new(USUAL);
     let _servers = ground.serve();
-    // As a sender does with a forged source, who sees no answer.
+    // The packets of a sender with a forged source, which sees no answer.
     let send = packet::PSH | packet::ACK;
     for flags in [packet::SYN, packet::ACK, send, send] {
         ground.tcp(A, 80, flags);
@@ -160,11 +160,11 @@ fn late_answers_are_no_scan() {
         for source in [A, A6] {
             ground.udp(source, 53, port);
             ground.udp(source, 443, port);
-            // To a question that was for all on the link: SSDP, WSD, mDNS.
+            // Answers to multicast questions on the link: SSDP, WSD, mDNS.
             for from in [1900, 3702, 5353] {
                 ground.udp(source, from, port);
             }
-            // Some resolvers ask from low ports.
+            // Some resolvers use low source ports.
             ground.udp(source, 53, port - 45_000);
             ground.tcp(source, port, packet::SYN | packet::ACK);
         }

@@ -54,7 +54,7 @@ fn changes_by_others_are_refused_or_repaired() {
     assert_eq!(repairs, if can_be_owned() { 0 } else { 8 }, "{}", guard.log());
 }
 
-/// What makes the set is heard of together with what removes it.
+/// The guard gets the event of the new set together with the event of its removal.
 #[test]
 fn the_first_ban_of_its_kind_comes_back_even_if_it_is_flushed_at_once() {
     let netns = netns();
@@ -93,28 +93,28 @@ fn flushed_bans_come_back_with_their_remaining_time() {
     let before = banned(&netns);
     assert_eq!(before.len(), 5, "{before:?}");
     for _ in 0..3 {
-        flush(&netns, &guard, "flush ruleset\n");
+        flush_and_wait(&netns, &guard, "flush ruleset\n");
         assert_eq!(banned(&netns), before);
         assert!(succeed(&netns, &["feed", "list"]).stdout.contains("drop"));
     }
     let left = succeed(&netns, &["bans", "--json", "--source", "one"]);
     let left = json(&left.stdout)["bans"][0]["expires_in_seconds"].as_f64().expect("a time");
     assert!((1.0..3600.0).contains(&left), "{left}");
-    // Everybody else's bans are as they were made, not as the guard makes them.
+    // Bans of others return in the notation of their authors, not in that of the guard.
     succeed(&netns, &["ban", "203.0.113.10", "--for", "1h"]);
     assert_eq!(banned(&netns).len(), 6);
 }
 
-/// Flushes, and waits until the bans are back. Who looks just then may put them back twice.
-fn flush(netns: &Netns, guard: &Guard, script: &str) {
+/// Flushes the bans, and waits until they are back. A guard that verifies at that moment may restore them twice.
+fn flush_and_wait(netns: &Netns, guard: &Guard, script: &str) {
     let restores = || json(&guard.status())["status"]["restores"].as_u64().expect("a number");
     let before = restores();
     nft(netns, script);
     wait_until("the bans are back", guard, || restores() > before);
 }
 
-/// Counts what comes to the hooks and what gets past the tables. In the `ip` family, so that a flush
-/// of the `inet` family leaves it.
+/// Counts the packets before and after our tables. The table is in the `ip` family, so that a flush of the
+/// `inet` family does not touch it.
 const WATCH: &str = "table ip watch {
     counter banned_came {}; counter banned_got {}; counter closed_came {}; counter closed_got {};
     chain a { type filter hook prerouting priority -400;
@@ -154,11 +154,11 @@ fn no_denied_packet_passes_while_others_flush_our_tables() {
     thread::scope(|scope| {
         scope.spawn(|| send([203, 0, 113, 66], 443));
         scope.spawn(|| send([203, 0, 113, 7], 9999));
-        // What is thrown at it all the time, as UFW, Docker and an operator do.
+        // Constant changes, as UFW, Docker and an operator make them.
         let throw = || {
             let start = Instant::now();
             while flushes < 50 && (flushes < 3 || start.elapsed() < Duration::from_secs(20)) {
-                flush(&world.host, &guard, "flush ruleset inet\n");
+                flush_and_wait(&world.host, &guard, "flush ruleset inet\n");
                 flushes += 1;
             }
         };
@@ -179,7 +179,7 @@ fn no_denied_packet_passes_while_others_flush_our_tables() {
     if can_be_owned() {
         assert_eq!(got, 0, "of {came}");
     }
-    // What the guard measured itself, from the moment that it heard.
+    // The repair times that the guard has measured, from the event on.
     let log = guard.log();
     let gaps = log.lines().filter_map(|line| {
         let (_, rest) = line.split_once("microseconds=\"")?;
@@ -189,7 +189,7 @@ fn no_denied_packet_passes_while_others_flush_our_tables() {
     gaps.sort_unstable();
     let of = |part: usize| gaps.get((gaps.len() - 1) * part / 100);
     eprintln!("put right in {:?} µs, half of them in {:?}, all in {:?}", of(0), of(50), of(100));
-    // The control: without the guard all of it gets through.
+    // The control: without the guard, packets pass.
     guard.kill();
     nft(&world.host, "flush ruleset inet\n");
     let before = count(&world, "closed_got");
