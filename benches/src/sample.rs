@@ -112,8 +112,8 @@ fn processor_time(usage: &Usage) -> Duration {
     time(usage.user_time()) + time(usage.system_time())
 }
 
-/// Measures work of this thread. The kernel counts the time of a thread too coarsely for short work, so the
-/// whole time counts as processor time.
+/// Measures work of this thread. The kernel counts the time of a thread too coarsely for short
+/// work, so the whole time counts as processor time.
 ///
 /// # Errors
 /// The error of the work.

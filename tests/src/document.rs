@@ -86,9 +86,9 @@ fn parse(text: &str) -> Vec<Block> {
     blocks
 }
 
-/// Reports whether text matches the text of a document, line by line. In a line of the document, `…`
-/// stands for any text. A line with only `…` stands for any number of lines. Several blanks count as
-/// one.
+/// Reports whether text matches the text of a document, line by line. In a line of the document,
+/// `…` stands for any text. A line with only `…` stands for any number of lines. Several blanks
+/// count as one.
 #[must_use]
 pub fn is_like(text: &str, pattern: &str) -> bool {
     let lines = |text: &str| text.lines().map(with_single_blanks).collect::<Vec<_>>();

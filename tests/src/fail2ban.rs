@@ -24,7 +24,8 @@ pub struct Fail2Ban {
 }
 
 impl Fail2Ban {
-    /// Writes the configuration into a folder. The access log must exist before [`Fail2Ban::start`].
+    /// Writes the configuration into a folder. The access log must exist before
+    /// [`Fail2Ban::start`].
     ///
     /// # Panics
     /// If Fail2Ban is not installed.

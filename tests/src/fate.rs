@@ -93,8 +93,8 @@ pub fn send(world: &World, shots: &[Shot]) {
     }
 }
 
-/// Returns the fate of each packet and how often it passed. Returns `None` while a packet is still on
-/// its way to the host.
+/// Returns the fate of each packet and how often it passed. Returns `None` while a packet is still
+/// on its way to the host.
 ///
 /// # Panics
 /// If nft is not installed.

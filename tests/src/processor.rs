@@ -2,8 +2,8 @@
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-/// Binds this thread and its children to one processor. A packet that has arrived has then also passed
-/// all hooks. `number` selects the processor, modulo the count of processors.
+/// Binds this thread and its children to one processor. A packet that has arrived has then also
+/// passed all hooks. `number` selects the processor, modulo the count of processors.
 ///
 /// # Panics
 /// If the kernel refuses the binding.

@@ -62,8 +62,8 @@ pub fn example(name: &str) -> Command {
     Command::new(path_in("NFGUARD_EXAMPLES").join(name))
 }
 
-/// Returns the number of repetitions where the kernel does the work. On an emulated machine the number
-/// is a tenth, because its kernel is some twenty times slower.
+/// Returns the number of repetitions where the kernel does the work. On an emulated machine the
+/// number is a tenth, because its kernel is some twenty times slower.
 #[must_use]
 pub fn many(count: u32) -> u32 {
     if env::var_os("NFGUARD_EMULATED").is_some() { count / 10 } else { count }

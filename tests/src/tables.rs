@@ -229,7 +229,8 @@ fn field(
     loaded(family, protocol, vec![load], key, sets)
 }
 
-/// Returns the expressions that can use a value of this type, after `load` has put it into the register.
+/// Returns the expressions that can use a value of this type, after `load` has put it into the
+/// register.
 fn loaded(
     family: Option<u8>,
     protocol: Option<u8>,

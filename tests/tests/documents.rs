@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use nfguard_tests::document::{blocks, repository};
 
-/// Files with this ending in a folder of the repository and below it.
+/// Returns the files with this ending in a folder of the repository and below it.
 fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(repository().join(folder)).expect("a folder");
     let names = entries.map(|entry| entry.expect("an entry").file_name());
@@ -24,7 +24,7 @@ fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
     found
 }
 
-/// The documents, by their paths in the repository.
+/// Returns the paths of the documents in the repository.
 fn documents() -> Vec<PathBuf> {
     let entries = fs::read_dir(repository()).expect("the repository");
     let names = entries.map(|entry| PathBuf::from(entry.expect("an entry").file_name()));
@@ -39,7 +39,7 @@ fn read(path: &Path) -> String {
     text.unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The text without its code blocks.
+/// Returns the text without its code blocks.
 fn prose(text: &str) -> String {
     let mut is_code = false;
     let lines = text.lines().filter(|line| {
@@ -50,7 +50,7 @@ fn prose(text: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// What stands between backticks on one line, and what stands outside.
+/// Splits a line into its code between backticks and its other text.
 fn split_code(prose: &str) -> (Vec<String>, String) {
     let (mut code, mut rest) = (Vec::new(), String::new());
     for line in prose.lines() {
@@ -62,7 +62,7 @@ fn split_code(prose: &str) -> (Vec<String>, String) {
     (code, rest)
 }
 
-/// The anchors of a document's headings, as GitHub makes them.
+/// Returns the anchors of the headings of a document, as GitHub makes them.
 fn anchors(text: &str) -> BTreeSet<String> {
     let prose = prose(text);
     let headings = prose.lines().filter(|line| line.starts_with('#'));
@@ -113,7 +113,7 @@ fn every_test_and_check_that_the_documents_name_exists() {
     let (mut count, mut missing) = (0, Vec::new());
     for document in documents() {
         for code in split_code(&prose(&read(&document))).0 {
-            // The words of a test's name are many.
+            // The name of a test has many words.
             let is_test = code.matches('_').count() > 3 && !code.contains(['/', ' ', '.', '(']);
             let check = code.strip_prefix("tidy: ");
             let exists = match check {
@@ -137,7 +137,7 @@ fn every_path_that_the_documents_name_exists() {
     for document in documents() {
         for code in split_code(&prose(&read(&document))).0 {
             let is_path = folders.iter().any(|folder| code.starts_with(folder));
-            // What stands for any name has no path of its own.
+            // A placeholder for any name has no path.
             if !is_path || code.contains(['*', ' ']) || code.contains("VERB") {
                 continue;
             }

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use nfguard_tests::document::repository;
 
-/// The files of a folder, or none if it is absent.
+/// Returns the files of a folder, or none if it is absent.
 fn inputs(folder: &Path) -> Vec<Vec<u8>> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     let files = entries.filter(|path| path.is_file());
@@ -28,7 +28,7 @@ fn every_seed_of_netlink_messages_is_read_or_refused_whole_and_cut() {
         let Some(how) = input.first_mut() else { continue };
         *how ^= 1;
         netlink_decode::run(&input);
-        // A length that does not divide a message, so that each field is cut once.
+        // The step does not divide a message, so that each field is cut once.
         for cut in (1..input.len()).step_by(input.len() / 50 + 1) {
             netlink_decode::run(&input[..cut]);
             let mut changed = input.clone();

@@ -1,5 +1,5 @@
-//! `ban`, `unban`, `bans`, `save`, `restore`, `never` and `unload --all`, as operators and ban tools
-//! call them.
+//! `ban`, `unban`, `bans`, `save`, `restore`, `never` and `unload --all`, as operators and ban
+//! tools call them.
 
 use std::fs;
 use std::io::Read as _;

@@ -1,5 +1,5 @@
-//! Packets that are sent to banned addresses. They pass where they need no answer, unless the policy
-//! drops them.
+//! Packets that are sent to banned addresses. They pass where they need no answer, unless the
+//! policy drops them.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -11,7 +11,8 @@ use nfguard_tests::program::{Answer, TempFile, nfguard};
 use nfguard_tests::wait::TIMEOUT;
 
 const BANNED: [&str; 2] = ["203.0.113.66", "2001:db8:66::1"];
-/// The destination of a control packet. When it arrives, earlier packets have arrived, too, or never will.
+/// The destination of a control packet. When it arrives, earlier packets have arrived, too, or
+/// never will.
 const OTHER: [&str; 2] = ["203.0.113.67", "2001:db8:67::1"];
 
 fn load(world: &World, keys: &str) {

@@ -128,7 +128,8 @@ fn gateways_are_found_among_many_routes() {
     let host = netns();
     veth(&host, "eth0", &host, "far0").expect("a cable");
     let mut batch = "address add 192.0.2.2/24 dev eth0\n".to_owned();
-    // The answer of the kernel has more than one part. The last few routes have a gateway of their own.
+    // The answer of the kernel has more than one part. The last few routes have a gateway of their
+    // own.
     for number in 0..5000u32 {
         let (high, low) = (number / 256, number % 256);
         let gateway = if number < 4990 { 101 } else { 102 };

@@ -11,8 +11,8 @@ use nfguard_tests::place::world_with_container;
 use nfguard_tests::wait::TIMEOUT;
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
-/// Two peers. They have the same interface identifier, so that only a comparison of the whole address tells
-/// them apart.
+/// Two peers. They have the same interface identifier, so that only a comparison of the whole
+/// address tells them apart.
 const ATTACKER: [IpAddr; 2] = peer(66);
 const VISITOR: [IpAddr; 2] = peer(67);
 

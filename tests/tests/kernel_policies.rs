@@ -115,8 +115,8 @@ fn nft_refuses_text_with_a_mistake() {
     assert!(!try_nft(&netns(), &broken).status.success());
 }
 
-/// Replaces the notations of rejections. nft prints a rejection of either IP version as `reject`, and reads
-/// it as a rejection of the IP version of its rule. The packet is the same.
+/// Replaces the notations of rejections. nft prints a rejection of either IP version as `reject`,
+/// and reads it as a rejection of the IP version of its rule. The packet is the same.
 fn with_equal_rejections(listing: &str) -> String {
     ["icmp", "icmpv6"].iter().fold(listing.to_owned(), |text, family| {
         text.replace(&format!("reject with {family} port-unreachable"), "reject")

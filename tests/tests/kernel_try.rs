@@ -87,8 +87,8 @@ fn a_policy_with_a_mistake_is_not_rehearsed() {
     assert!(answer.stderr.contains("did you mean \"ssh\"?"), "{answer:?}");
 }
 
-/// Before the first load, no rule in the namespace needs connection tracking. So the kernel does not know
-/// the connection of the operator at the load.
+/// Before the first load, no rule in the namespace needs connection tracking. So the kernel does
+/// not know the connection of the operator at the load.
 #[test]
 fn an_ssh_session_from_before_the_first_load_continues() {
     let world = World::new().expect("run me with `cargo xtask netns-test`");

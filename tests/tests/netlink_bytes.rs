@@ -10,15 +10,15 @@ use proptest::prelude::*;
 
 const NAME: &str = "nfguard";
 const HEADER: usize = 16;
-/// `NLMSG_DONE`, and the subsystem in the upper byte of an nf_tables message's type.
+/// `NLMSG_DONE`, and the subsystem in the upper byte of the type of an `nf_tables` message.
 const DONE: u16 = 3;
 const NFTABLES: u16 = 10 << 8;
 const GETGEN: u16 = NFTABLES | 16;
 const NEWGEN: u16 = NFTABLES | 15;
 const DUMP: u16 = 0x300;
 
-/// The bytes that would load the table into an empty kernel, message by message.
-fn sent(table: &Table) -> Vec<Vec<u8>> {
+/// Returns the messages that load the table into an empty kernel.
+fn load_messages(table: &Table) -> Vec<Vec<u8>> {
     let bytes = Arc::new(Mutex::new(Vec::new()));
     let record = Arc::clone(&bytes);
     let mut kernel = Nft::from_exchange(move |request| {
@@ -51,14 +51,14 @@ fn message(kind: u16, seq: &[u8], body: &[u8]) -> Vec<u8> {
     [&len.to_ne_bytes()[..], &kind.to_ne_bytes(), &[2, 0], seq, &[0; 4], body].concat()
 }
 
-/// Answers as a kernel that holds what these messages made.
+/// Answers a request as a kernel that has received these messages.
 fn answer(held: &[Vec<u8>], request: &[u8]) -> Vec<u8> {
     let (asked, seq) = (kind(request), &request[8..12]);
     let flags = u16::from_ne_bytes([request[6], request[7]]);
     if asked == GETGEN {
         return message(NEWGEN, seq, &[0, 0, 0, 0, 8, 0, 1, 0, 0, 0, 0, 7]);
     }
-    // What a GET asks for is made by the NEW before it; its attributes, if any, are the first.
+    // The message type of NEW is the one before GET. The attributes of GET, if any, come first.
     let names = &request[HEADER + 4..];
     let made_by = |message: &&Vec<u8>| {
         asked > NFTABLES && kind(message) == asked - 1 && message[HEADER + 4..].starts_with(names)
@@ -79,7 +79,7 @@ proptest! {
 
     #[test]
     fn any_table_reads_back_from_its_own_bytes(AnyTable(table) in tables::table(NAME, "ours")) {
-        let held = sent(&table);
+        let held = load_messages(&table);
         let mut kernel = Nft::from_exchange(move |request| Ok(answer(&held, request)));
         let read = kernel.table(NAME).map_err(|error| TestCaseError::fail(error.to_string()))?;
         prop_assert_eq!(read.generation, 7);
@@ -94,7 +94,7 @@ proptest! {
         let text = policy_text(&choices, &Pool::default());
         let (policy, _) = Policy::parse(&text).expect("a valid policy");
         let table = policy.compile();
-        let held = sent(&table);
+        let held = load_messages(&table);
         let mut kernel = Nft::from_exchange(move |request| Ok(answer(&held, request)));
         let read = kernel.table(TABLE).expect("a table").loaded.expect("it is there").table;
         prop_assert_eq!(read.normalized(), table.normalized(), "{}", text);
@@ -118,7 +118,7 @@ proptest! {
         cut in any::<prop::sample::Index>(),
         cuts in any::<bool>(),
     ) {
-        let held = sent(&table);
+        let held = load_messages(&table);
         let mut kernel = Nft::from_exchange(move |request| {
             let mut answer = answer(&held, request);
             if answer.len() > HEADER && kind(request) != GETGEN {
@@ -132,7 +132,7 @@ proptest! {
             }
             Ok(answer)
         });
-        // What was read can be printed and compared, whatever it is.
+        // Any decoded value can be printed and compared.
         if let Some(loaded) = kernel.table(NAME).ok().and_then(|read| read.loaded) {
             let _ = nfguard_netlink::text::table(&loaded.table);
             let _ = diff(Some(&loaded.table), &table).to_string();
@@ -140,9 +140,9 @@ proptest! {
     }
 }
 
-/// The batch that nft 1.0.6 sent for `fixtures/nft-1.0.6.nft`, as
+/// Returns the batch that nft 1.0.6 has sent for `fixtures/nft-1.0.6.nft`, as
 /// `unshare -Urn strace -e trace=sendmsg -e write=3 nft -f nft-1.0.6.nft` shows it.
-fn sent_by_nft() -> Vec<Vec<u8>> {
+fn nft_messages() -> Vec<Vec<u8>> {
     let digits: String = include_str!("../fixtures/nft-1.0.6.hex").split_whitespace().collect();
     let pairs = digits.as_bytes().chunks_exact(2);
     let byte = |pair: &[u8]| {
@@ -154,7 +154,7 @@ fn sent_by_nft() -> Vec<Vec<u8>> {
 
 #[test]
 fn the_bytes_of_nft_read_back_as_the_text_that_it_was_given() {
-    let held = sent_by_nft();
+    let held = nft_messages();
     let mut kernel = Nft::from_exchange(move |request| Ok(answer(&held, request)));
     let loaded = kernel.table("t").expect("can be read").loaded.expect("is there");
     let lines = |text: &str| {
@@ -169,29 +169,29 @@ fn the_bytes_of_nft_read_back_as_the_text_that_it_was_given() {
 
 #[test]
 fn our_rules_are_the_bytes_of_nft_but_for_order_and_defaults() {
-    let theirs = sent_by_nft();
+    let theirs = nft_messages();
     let held = theirs.clone();
     let mut kernel = Nft::from_exchange(move |request| Ok(answer(&held, request)));
     let loaded = kernel.table("t").expect("can be read").loaded.expect("is there");
     let bodies = |messages: &[Vec<u8>]| -> Vec<_> {
         let rules = messages.iter().filter(|message| kind(message) == NFTABLES | 6);
-        rules.map(|message| in_order(&message[HEADER + 4..])).collect()
+        rules.map(|message| sort_attributes(&message[HEADER + 4..])).collect()
     };
-    let ours = sent(&loaded.table);
+    let ours = load_messages(&loaded.table);
     assert_eq!(bodies(&ours), bodies(&theirs));
 }
 
-/// Attributes of one message, each list of different ones put in order of their numbers.
-fn in_order(mut attrs: &[u8]) -> Vec<u8> {
+/// Sorts the attributes of a message by their numbers, in each list of different ones.
+fn sort_attributes(mut attrs: &[u8]) -> Vec<u8> {
     const NESTED: u16 = 0x8000;
     let mut list = Vec::new();
     while let Some([a, b, c, d]) = attrs.first_chunk() {
         let (len, kind) = (u16::from_ne_bytes([*a, *b]), u16::from_ne_bytes([*c, *d]));
         let len = usize::from(len);
         let value = &attrs[4..len];
-        // nft also sends what is zero by default, and some strings without the NUL at their end.
+        // nft also sends default zeros, and some strings without a final NUL.
         let value = match value.strip_suffix(&[0]) {
-            _ if kind & NESTED != 0 => in_order(value),
+            _ if kind & NESTED != 0 => sort_attributes(value),
             _ if value.iter().all(|byte| *byte == 0) => Vec::new(),
             Some(text) => text.to_vec(),
             None => value.to_vec(),

@@ -87,7 +87,8 @@ impl Stage {
             && BufReader::new(stream).read_line(&mut String::new()).is_ok_and(|len| len > 0)
     }
 
-    /// Reports whether a connection opens within a short time. It serves for connections that should not open.
+    /// Reports whether a connection opens within a short time. It serves for connections that
+    /// should not open.
     fn reaches(&self, from: &str, to: (IpAddr, u16)) -> bool {
         let to = SocketAddr::new(to.0, to.1);
         Probe::tcp(&self.world.internet, to).from(address(from)).connect().is_ok()

@@ -1,5 +1,5 @@
-//! A guarded host while UFW, iptables, the rules of Docker and `nft` change its ruleset, and packets
-//! arrive.
+//! A guarded host while UFW, iptables, the rules of Docker and `nft` change its ruleset, and
+//! packets arrive.
 
 use std::io::Write as _;
 use std::net::{SocketAddr, UdpSocket};

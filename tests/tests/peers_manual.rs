@@ -61,8 +61,8 @@ fn each_command_has_a_manual_page_that_groff_accepts() {
     assert!(complaints(&bad).contains("nosuch"), "{}", complaints(&bad));
 }
 
-/// Runs a script in a shell and returns its output. `$FOLDER` has a file with the completions for the
-/// shell.
+/// Runs a script in a shell and returns its output. `$FOLDER` has a file with the completions for
+/// the shell.
 fn shell(name: &str, quiet: &str, file: &str, script: &str) -> String {
     let folder = tempfile::tempdir().expect("a folder");
     let completions = output_of(&["completions", name]);

@@ -26,8 +26,8 @@ echo "ALERTING_METHODS noemail;" > /etc/psad/quiet.conf
 ulogd --configfile /etc/psad/ulogd.conf &
 "#;
 
-/// The packaged psad reads the log of the kernel from /var/log/messages. The kernel logs nothing in a
-/// namespace, so ulogd fills that file here.
+/// The packaged psad reads the log of the kernel from /var/log/messages. The kernel logs nothing in
+/// a namespace, so ulogd fills that file here.
 const FROM_THE_KERNELS_LOG: &str = r"
 /etc/psad/nflog-lines > /var/log/messages &
 psad --Override-config /etc/psad/nfguard.conf,/etc/psad/quiet.conf
@@ -104,7 +104,8 @@ impl Stage {
         }
     }
 
-    /// Ends the ban for good. psad may ban again while it reads older lines, so the unban is repeated.
+    /// Ends the ban for good. psad may ban again while it reads older lines, so the unban is
+    /// repeated.
     fn unban(&self, scanner: &str, host: IpAddr) {
         let deadline = Instant::now() + TIMEOUT;
         nfguard(&self.world.host, &["unban", scanner]);

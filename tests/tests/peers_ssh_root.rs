@@ -1,4 +1,5 @@
-//! A real SSH server: loads that cut their own connection, and confirmations over other connections.
+//! A real SSH server: loads that cut their own connection, and confirmations over other
+//! connections.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -222,7 +223,8 @@ fn a_confirmation_is_proof_only_over_another_connection() {
         );
     };
     load("also-open");
-    // Another session over the connection of the load. A policy that refuses new connections does not cut it.
+    // Another session over the connection of the load. A policy that refuses new connections does
+    // not cut it.
     let shared = stage.over_ssh(&["-S", control], &confirm);
     expect(&shared.stdout, "same");
     load("open");
@@ -236,8 +238,8 @@ fn a_confirmation_is_proof_only_over_another_connection() {
     assert!(stage.listed().contains("dport 80"));
 }
 
-/// Without rules about connections, the kernel tracks none. Then it would take the next packet of the
-/// server for a new connection.
+/// Without rules about connections, the kernel tracks none. Then it would take the next packet of
+/// the server for a new connection.
 #[test]
 fn the_very_first_load_keeps_its_own_connection_open() {
     let stage = Stage::without_rules();

@@ -27,7 +27,8 @@ const SERVICES: [&str; 5] = [
 ];
 const GUARD: &str = "nfguard-guard.service";
 
-/// The highest exposure that `systemd-analyze security` may report, in tenths. 0 is safe, 100 is unsafe.
+/// The highest exposure that `systemd-analyze security` may report, in tenths. 0 is safe, 100 is
+/// unsafe.
 const EXPOSURE: u32 = 14;
 /// The same for the guard, which needs more until it has entered its sandbox.
 const GUARD_EXPOSURE: u32 = 16;
@@ -248,8 +249,8 @@ fn folders() -> tempfile::TempDir {
     folder
 }
 
-/// Returns the command of a unit under strace, with its one capability and a read-only disk except for its
-/// own folders.
+/// Returns the command of a unit under strace, with its one capability and a read-only disk except
+/// for its own folders.
 fn sandboxed(unit: &str, folder: &Path, arguments: &[String]) -> Command {
     let script = r#"set -e
         mount --make-rprivate /

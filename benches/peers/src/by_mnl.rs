@@ -22,7 +22,7 @@ fn add(socket: &Socket, table: &Table, buffer: &mut [u8], addresses: &[Ipv4Addr]
     for address in addresses {
         set.add(address);
     }
-    // What is sent in several pages is no transaction: all has to be on one.
+    // Several pages would not be one transaction, so all messages must fit one page.
     let page = if addresses.len() * UNTIMED < usize::try_from(default_batch_page_size())? {
         default_batch_page_size()
     } else {

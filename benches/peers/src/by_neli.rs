@@ -29,10 +29,10 @@ const KEY: u16 = 1;
 const ELEMENT_TIMEOUT: u16 = 4;
 const VALUE: u16 = 1;
 
-/// More, and the length of their attribute overflows.
+/// The elements of a message. With more, the length of their attribute overflows.
 const IN_A_MESSAGE: usize = 65_000 / TIMED;
 
-/// `struct nfgenmsg` and what follows it.
+/// `struct nfgenmsg` and its attributes.
 #[derive(Debug, Size, ToBytes, FromBytesWithInput, Header)]
 struct Netfilter {
     family: u8,
@@ -67,7 +67,7 @@ pub(crate) fn open() -> Result<Add> {
     }))
 }
 
-/// The bytes, and the number of the one message that is acknowledged.
+/// Returns the bytes, and the sequence number of the acknowledged message.
 fn transaction(addresses: &[Ipv4Addr]) -> Result<(Vec<u8>, u32)> {
     let mut messages: NlBuffer<u16, Netfilter> = NlBuffer::new();
     messages.push(message(BATCH_BEGIN, 0, NlmF::REQUEST, GenlBuffer::new())?);

@@ -20,7 +20,7 @@ use crate::{Add, Result, TIMED, TIMEOUT};
 
 const SUBSYSTEM: u16 = 10;
 
-/// More, and the length of their attribute overflows.
+/// The elements of a message. With more, the length of their attribute overflows.
 const IN_A_MESSAGE: usize = 65_000 / TIMED;
 
 pub(crate) fn open() -> Result<Add> {
@@ -30,7 +30,7 @@ pub(crate) fn open() -> Result<Add> {
     Ok(Box::new(move |addresses| {
         socket.send(&transaction(addresses)?, 0)?;
         let len = socket.recv(&mut &mut buffer[..], 0)?;
-        // The one acknowledgement that was asked for, or the first error.
+        // The requested acknowledgement, or the first error.
         let answer = buffer.get(..len).ok_or("a longer answer than the buffer")?;
         match NetlinkMessage::<NetfilterMessage>::deserialize(answer)?.payload {
             NetlinkPayload::Error(error) if error.code.is_none() => Ok(()),

@@ -7,7 +7,7 @@ use rustables::{Batch, MsgType, ProtocolFamily, Table};
 
 use crate::{Add, Result, UNTIMED};
 
-/// More, and the length of their attribute overflows.
+/// The elements of a message. With more, the length of their attribute overflows.
 const IN_A_MESSAGE: usize = 65_000 / UNTIMED;
 
 pub(crate) fn open() -> Result<Add> {

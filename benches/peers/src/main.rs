@@ -24,23 +24,23 @@ type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
 /// Adds these addresses in one transaction, and returns when the kernel has acknowledged it.
 type Add = Box<dyn FnMut(&[Ipv4Addr]) -> Result<()>>;
 
-/// The kernel takes a transaction that fits into a socket's send buffer, which none of the
+/// The room for a transaction in bytes. It must fit the send buffer of a socket, which none of the
 /// libraries enlarges.
 const ROOM: usize = 210_000;
 
-/// Milliseconds.
+/// The timeout of an element in milliseconds.
 const TIMEOUT: u64 = 3_600_000;
 
-/// Elements of this many bytes bring a timeout of their own.
+/// The bytes of an element with a timeout of its own.
 const TIMED: usize = 28;
 
-/// Elements of this many bytes are an address only; their timeout is the set's.
+/// The bytes of an element with the timeout of the set.
 const UNTIMED: usize = 16;
 
 struct Peer {
     name: &'static str,
     open: fn() -> Result<Add>,
-    /// Bytes of an element in a message.
+    /// The bytes of an element in a message.
     element: usize,
 }
 
@@ -59,7 +59,7 @@ fn main() -> ExitCode {
             println!("{answer}");
             ExitCode::SUCCESS
         }
-        // Here the caller looks for it.
+        // The caller reads the error on standard output.
         Err(error) => {
             println!("error: {error}");
             ExitCode::FAILURE
@@ -120,7 +120,7 @@ fn addresses(count: u32) -> Vec<Ipv4Addr> {
     (0..count).map(|at| Ipv4Addr::from_bits(0x1400_0000 + at)).collect()
 }
 
-/// An error if not all are in the set, each with a time at which it ends.
+/// Asserts that all elements are in the set, each with a timeout.
 fn check(count: u32) -> Result<()> {
     let found = nft(&["-j", "list", "set", "inet", "peers", "b"], "")?;
     match found.matches("\"expires\"").count() {

@@ -24,8 +24,8 @@ fn current() -> u64 {
     file.ino()
 }
 
-/// Interfaces, addresses, routes and settings of the calling thread's
-/// namespace.
+/// Returns interfaces, addresses, routes and settings of the namespace of the
+/// calling thread.
 fn surroundings() -> Vec<String> {
     let lists = ["fib_trie", "route", "if_inet6"]
         .map(|name| fs::read_to_string(format!("/proc/thread-self/net/{name}")).expect(name));

@@ -7,7 +7,7 @@ use std::{io, net::IpAddr, time::Duration};
 use common::{nft, world};
 use nfguard_lab::{World, packet};
 
-const PATIENT: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 fn pairs() -> [(IpAddr, IpAddr); 2] {
     let from: [IpAddr; 2] = ["203.0.113.9".parse(), "2001:db8:9::9".parse()]
@@ -15,7 +15,7 @@ fn pairs() -> [(IpAddr, IpAddr); 2] {
     [(from[0], World::HOST_V4), (from[1], World::HOST_V6)]
 }
 
-/// Odd ones of each kind, all with good checksums.
+/// Returns odd packets of each kind, all with valid checksums.
 fn odd_packets(from: IpAddr, to: IpAddr) -> Vec<Vec<u8>> {
     let xmas = packet::tcp(from, to, 40_000, 22, packet::FIN | packet::PSH | packet::URG);
     let udp = packet::udp(from, to, 9, 9, b"odd");
@@ -42,7 +42,7 @@ fn a_raw_packet_arrives_as_it_was_sent() {
             world.internet.send_raw(None, &sent).expect("sent");
             let payload = &sent[if from.is_ipv4() { 20 } else { 40 }..];
             let seen = capture
-                .wait(PATIENT, |packet| packet.ends_with(payload))
+                .wait(TIMEOUT, |packet| packet.ends_with(payload))
                 .expect("captured")
                 .unwrap_or_else(|| panic!("{sent:02x?} arrives"));
             assert_eq!(packet::source(&seen), Some(from));
@@ -93,7 +93,7 @@ fn a_multicast_packet_needs_an_interface() {
     let bytes = packet::ip(from, to, 17, 255, &packet::udp(from, to, 9, 9, b"all"));
     let mut capture = world.host.capture().expect("a capture");
     world.internet.send_raw(Some("eth0"), &bytes).expect("sent");
-    let seen = capture.wait(PATIENT, |packet| packet == bytes).expect("captured");
+    let seen = capture.wait(TIMEOUT, |packet| packet == bytes).expect("captured");
     assert!(seen.is_some());
 }
 
@@ -108,7 +108,7 @@ fn a_packet_that_the_sender_drops_is_not_captured_and_not_permitted() {
     assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
     world.internet.send_raw(None, &bytes(10)).expect("sent");
     let seen = capture
-        .wait(PATIENT, |packet| packet::source(packet) == Some(from))
+        .wait(TIMEOUT, |packet| packet::source(packet) == Some(from))
         .expect("captured")
         .expect("the second arrives");
     assert_eq!(seen[20..24], [0, 7, 0, 10], "and it is the first to arrive");

@@ -11,10 +11,10 @@ use std::{
 use common::{nft, world};
 use nfguard_lab::{Netns, Probe, ProbeOutcome, Refusal, Server, World, run_all};
 
-const PATIENT: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 const HOST: [IpAddr; 2] = [World::HOST_V4, World::HOST_V6];
 
-/// Both families' addresses on the internet that no interface has.
+/// Returns an address of each IP version on the internet that no interface has.
 fn elsewhere() -> [IpAddr; 2] {
     ["203.0.113.7".parse(), "2001:db8:beef::7".parse()].map(|address| address.expect("an address"))
 }
@@ -30,7 +30,7 @@ fn serve(netns: &Netns, addresses: [IpAddr; 2], port: u16) -> Vec<Server> {
         .collect()
 }
 
-/// TCP, UDP and ping, over both families.
+/// Returns probes of TCP, UDP and ping over both IP versions.
 fn probes(netns: &Netns, to: [IpAddr; 2], port: u16) -> Vec<Probe<'_>> {
     to.into_iter()
         .flat_map(|address| {
@@ -41,7 +41,7 @@ fn probes(netns: &Netns, to: [IpAddr; 2], port: u16) -> Vec<Probe<'_>> {
 }
 
 fn patient(probes: Vec<Probe<'_>>) -> Vec<Probe<'_>> {
-    probes.into_iter().map(|p| p.timeout(PATIENT)).collect()
+    probes.into_iter().map(|p| p.timeout(TIMEOUT)).collect()
 }
 
 fn assert_all(probes: &[Probe<'_>], expected: impl Fn(&ProbeOutcome) -> bool) {
@@ -90,12 +90,12 @@ fn a_wildcard_tcp_server_answers_on_every_address() {
         .expect("a server");
     for address in elsewhere() {
         let to = SocketAddr::new(address, server.address().port());
-        let outcome = Probe::tcp(&world.host, to).timeout(PATIENT).run();
+        let outcome = Probe::tcp(&world.host, to).timeout(TIMEOUT).run();
         assert_eq!(outcome, ProbeOutcome::Passed, "{to}");
     }
     drop(server);
     let to = SocketAddr::new(elsewhere()[0], 443);
-    let outcome = Probe::tcp(&world.host, to).timeout(PATIENT).run();
+    let outcome = Probe::tcp(&world.host, to).timeout(TIMEOUT).run();
     assert_eq!(outcome, ProbeOutcome::Refused(Refusal::Closed));
 }
 
@@ -122,7 +122,7 @@ fn a_probe_rejected_on_input_is_refused_each_time() {
         "meta l4proto tcp reject with tcp reset; meta l4proto udp reject; \
          icmp type echo-request reject; icmpv6 type echo-request reject",
     );
-    // More than the kernel answers in a burst by default, to one or to all.
+    // More probes than the kernel answers in a burst by default, for one destination or for all.
     let probes = patient(vec![probes(&world.internet, HOST, 4433); 50].concat());
     assert_all(&probes, |outcome| *outcome == ProbeOutcome::Refused(Refusal::Closed));
 }
@@ -146,7 +146,7 @@ fn a_refusal_names_its_kind() {
                 _ => Refusal::Unreachable,
             };
             for probe in [Probe::tcp(&world.internet, to), Probe::udp(&world.internet, to)] {
-                let outcome = probe.timeout(PATIENT).run();
+                let outcome = probe.timeout(TIMEOUT).run();
                 assert_eq!(outcome, ProbeOutcome::Refused(refusal), "{probe:?}");
             }
         }
@@ -164,7 +164,7 @@ fn a_probe_dropped_by_the_sender_is_not_permitted_or_times_out() {
         "output",
         "meta l4proto { tcp, udp } drop; icmp type echo-request drop; icmpv6 type echo-request drop",
     );
-    // A TCP socket is not told, and tries again.
+    // A TCP socket gets no error, and repeats its packet.
     let expected = [
         ProbeOutcome::TimedOut,
         ProbeOutcome::Refused(Refusal::NotPermitted),
@@ -184,7 +184,7 @@ fn a_source_port_can_be_reused() {
         let to = SocketAddr::new(address, 4433);
         for probe in [Probe::tcp(&world.internet, to), Probe::udp(&world.internet, to)] {
             for _ in 0..3 {
-                let outcome = probe.source_port(1024).timeout(PATIENT).run();
+                let outcome = probe.source_port(1024).timeout(TIMEOUT).run();
                 assert_eq!(outcome, ProbeOutcome::Passed, "{probe:?}");
             }
         }
@@ -197,7 +197,7 @@ fn an_open_connection_works_until_its_server_ends() {
     let at = SocketAddr::new(World::HOST_V6, 22);
     let server = world.host.serve_tcp(at).expect("a server");
     let mut stream =
-        Probe::tcp(&world.internet, at).timeout(PATIENT).connect().expect("a connection");
+        Probe::tcp(&world.internet, at).timeout(TIMEOUT).connect().expect("a connection");
     let peer = stream.local_addr().expect("an address");
     let mut lines = BufReader::new(stream.try_clone().expect("a clone")).lines();
     let mut line = || lines.next().map(|line| line.expect("a line"));
@@ -246,6 +246,6 @@ fn probes_run_in_parallel() {
     let started = Instant::now();
     let outcomes = run_all(&[Probe::udp(&world.internet, to).timeout(alone); 60]);
     assert_eq!(outcomes, vec![ProbeOutcome::TimedOut; 60]);
-    // Half of what they take one after the other: no claim about speed.
+    // Half of the sequential time. This is no claim about speed.
     assert!(started.elapsed() < alone * 30);
 }

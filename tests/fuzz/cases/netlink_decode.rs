@@ -1,10 +1,10 @@
 //! Any answer of the kernel is a value or an error: tables, connections, sockets, routes, and the
-//! tables of others. A table prints and encodes, and the tables of others say what they publish. Any
-//! bytes of a log group are packets or an error, and any packet is read or refused.
+//! tables of others. A table prints and encodes, and the tables of others say what they publish.
+//! Any bytes of a log group are packets or an error, and any packet is read or refused.
 //!
 //! The input is a byte that says how to answer, then netlink messages. With an even byte, each
-//! question gets the messages of the kind that it asks for. With an odd byte, each question gets all
-//! bytes as they are.
+//! question gets the messages of the kind that it asks for. With an odd byte, each question gets
+//! all bytes as they are.
 
 use nfguard_netlink::{LoggedPacket, Nft, ParsedPacket, Rtnetlink, SockDiag, diff, text};
 

@@ -2,8 +2,8 @@
 //! policy. Run it again when the encoding changes:
 //! `cargo run --manifest-path tests/fuzz/Cargo.toml --example seeds`
 //!
-//! `others` beside them is what Linux 6.18 answers of tables that iptables-nft 1.8.9 and nft 1.0.6 have
-//! made, and stays as it is.
+//! `others` beside them is what Linux 6.18 answers of tables that iptables-nft 1.8.9 and nft 1.0.6
+//! have made, and stays as it is.
 
 use nfguard_netlink::{Error, Nft, diff};
 use nfguard_policy::Policy;

@@ -1,5 +1,5 @@
-//! Loads, boots and rollbacks that are killed between any two steps. The rules are the old ones or the
-//! new ones, every ban is in force, the history can be read, and the next load works.
+//! Loads, boots and rollbacks that are killed between any two steps. The rules are the old ones or
+//! the new ones, every ban is in force, the history can be read, and the next load works.
 
 use std::io::{self, Read as _, Write as _};
 use std::os::linux::net::SocketAddrExt as _;
@@ -22,8 +22,8 @@ const CALLS: [&str; 8] =
 /// A moment to kill the program: as it enters this system call for the n-th time.
 type Moment = (String, usize);
 
-/// Returns the moments of a complete run: each of these system calls. Of the messages to the kernel,
-/// only commits and the first message after a commit count.
+/// Returns the moments of a complete run: each of these system calls. Of the messages to the
+/// kernel, only commits and the first message after a commit count.
 fn moments(place: &Place, run: impl FnOnce(&[String])) -> Vec<Moment> {
     let trace = place.path("trace");
     let file = trace.to_str().expect("UTF-8").to_owned();

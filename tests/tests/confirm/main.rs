@@ -30,7 +30,8 @@ const C: &str = r#"{ "version": 1, "rules": [
 /// A time to confirm that is longer than any test. No test waits for its end.
 const LONG_CONFIRM_TIME: &str = "10m";
 
-/// Returns the nft listing of our table without counters, or an empty string if the table is absent.
+/// Returns the nft listing of our table without counters, or an empty string if the table is
+/// absent.
 fn listed(netns: &Netns) -> String {
     let all = netns.run(|| {
         let output = std::process::Command::new("nft").args(["-s", "list", "ruleset"]).output();

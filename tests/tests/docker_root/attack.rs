@@ -1,5 +1,5 @@
-//! A password attack on a reverse proxy in a container. The real Fail2Ban reads the access log from a
-//! folder that the container shares with the host.
+//! A password attack on a reverse proxy in a container. The real Fail2Ban reads the access log from
+//! a folder that the container shares with the host.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +17,8 @@ use crate::docker::poll;
 use crate::engine::{Engine, Settings};
 use crate::story;
 
-/// Counts the packets of a sender: all that arrived, and all that passed every rule, also those of Docker.
+/// Counts the packets of a sender: all that arrived, and all that passed every rule, also those of
+/// Docker.
 const WATCH: &str = "table inet watch {
     counter came-attacker {}
     counter reached-docker-attacker {}
@@ -91,7 +92,8 @@ fn a_password_attacker_at_a_proxy_in_a_container_is_stopped_before_docker_and_ot
     });
 }
 
-/// Sends requests over one connection until `over` is set, and returns their number. Each gets an answer.
+/// Sends requests over one connection until `over` is set, and returns their number. Each gets an
+/// answer.
 fn browse(world: &World, from: IpAddr, host: IpAddr, over: &AtomicBool) -> u32 {
     let to = SocketAddr::new(host, 443);
     let mut stream = cells::open(&world.internet, Some(from), to, TIMEOUT).expect("it opens");

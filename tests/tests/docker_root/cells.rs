@@ -192,7 +192,8 @@ impl Ground<'_> {
         assert!(wrong.is_empty(), "{when}: wrong answers to\n{}", wrong.join("\n"));
     }
 
-    /// Reports whether a connection passes. It is tried once where it should not pass, and again where it should.
+    /// Reports whether a connection passes. It is tried once where it should not pass, and again
+    /// where it should.
     fn passes(&self, cell: &Cell, expected: bool) -> bool {
         let deadline = Instant::now() + TIMEOUT;
         loop {
@@ -237,8 +238,8 @@ pub(crate) fn open(
     source.map_or(probe, |source| probe.from(source)).connect().ok()
 }
 
-/// Sends a request and returns the answer, if there is one. docker-proxy accepts a connection before it
-/// knows whether a server listens.
+/// Sends a request and returns the answer, if there is one. docker-proxy accepts a connection
+/// before it knows whether a server listens.
 pub(crate) fn ask(stream: &mut TcpStream, path: &str, timeout: Duration) -> Option<String> {
     stream.set_read_timeout(Some(timeout)).ok()?;
     stream.write_all(format!("GET {path} HTTP/1.1\r\n\r\n").as_bytes()).ok()?;

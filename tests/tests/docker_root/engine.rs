@@ -31,8 +31,9 @@ pub(crate) struct Settings {
     pub(crate) userland_proxy: bool,
 }
 
-/// The shell that holds the namespaces of the engine. A sysfs of the new network namespace hides the
-/// control groups, so the shell mounts them again: the hierarchy of version 2, or those of version 1.
+/// The shell that holds the namespaces of the engine. A sysfs of the new network namespace hides
+/// the control groups, so the shell mounts them again: the hierarchy of version 2, or those of
+/// version 1.
 const HOLDER: &str = r#"
 set -e
 version=$(stat -f -c %T /sys/fs/cgroup)

@@ -1,5 +1,5 @@
-//! The nftables backend of Docker without an engine. Debian packages no engine with this backend. The
-//! test loads its ruleset, makes its bridges and containers, and runs the real docker-proxy.
+//! The nftables backend of Docker without an engine. Debian packages no engine with this backend.
+//! The test loads its ruleset, makes its bridges and containers, and runs the real docker-proxy.
 
 use std::net::{IpAddr, SocketAddr};
 use std::process::{Child, Command, Stdio};

@@ -180,7 +180,8 @@ fn without_http(cells: &[Cell], container: &str) -> Vec<Cell> {
     cells
 }
 
-/// Asserts the peer that a container sees: the client behind NAT, or the bridge behind docker-proxy.
+/// Asserts the peer that a container sees: the client behind NAT, or the bridge behind
+/// docker-proxy.
 fn assert_seen_peers(world: &World, docker: &dyn Docker) {
     let peer = |from: IpAddr, to: SocketAddr| {
         let mut stream = cells::open(&world.internet, Some(from), to, TIMEOUT).expect("it opens");

@@ -17,8 +17,8 @@ use nfguard_tests::wait::TIMEOUT;
 /// The SSH session of the reader: addresses and ports.
 const SESSION: &str = "192.0.2.1 50022 192.0.2.10 22";
 
-/// The shell that holds the namespaces of the machine. No written file outlasts it. The working folder has
-/// the sources.
+/// The shell that holds the namespaces of the machine. No written file outlasts it. The working
+/// folder has the sources.
 const HOLDER: &str = r#"
 set -e
 mount -t tmpfs -o mode=755 tmpfs /run

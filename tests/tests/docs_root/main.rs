@@ -1,13 +1,13 @@
 //! Every command block of README.md and docs/ is run, as it stands.
 //!
-//! A document is read from its beginning, as root, on a machine of its own: a mount, a process and a
-//! network namespace, with what is written kept apart from this machine's files. Each `sh` block is
-//! one shell, which stops at the first command that fails. What a block prints is compared with the
-//! `text` block after it, in which `…` stands for anything ([`document::is_like`]).
+//! A document is read from its beginning, as root, on a machine of its own: a mount, a process and
+//! a network namespace, with what is written kept apart from this machine's files. Each `sh` block
+//! is one shell, which stops at the first command that fails. What a block prints is compared with
+//! the `text` block after it, in which `…` stands for anything ([`document::is_like`]).
 //!
 //! Three programs are stand-ins: `apt-get` puts into place what our package has, by the list that
-//! the package is made from; `systemctl` runs what our units name; `cargo run` runs the program that
-//! is already built. Nothing is known here of how systemd orders or fences the units
+//! the package is made from; `systemctl` runs what our units name; `cargo run` runs the program
+//! that is already built. Nothing is known here of how systemd orders or fences the units
 //! (`peers_systemd_root`), nor of the package as such (`cargo xtask dist`).
 //!
 //! A block's fence may have more words, and no others:

@@ -1,5 +1,5 @@
-//! Random sequences of all ban operations. The test compares them with a plain model, with the view of
-//! the library, and with the verdicts of packets.
+//! Random sequences of all ban operations. The test compares them with a plain model, with the view
+//! of the library, and with the verdicts of packets.
 
 mod model;
 mod packets;

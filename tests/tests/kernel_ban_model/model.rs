@@ -24,7 +24,8 @@ pub(crate) struct Held {
     pub(crate) reason: String,
 }
 
-/// The earliest and the latest end of a ban. The kernel made it after the call began and before it returned.
+/// The earliest and the latest end of a ban. The kernel made it after the call began and before it
+/// returned.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct End {
     pub(crate) earliest: Instant,

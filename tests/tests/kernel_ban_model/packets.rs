@@ -18,8 +18,8 @@ const FIRST: u16 = 1024;
 /// A packet: source address and destination port of the host.
 pub(crate) type Packet = (IpAddr, Port);
 
-/// Raw sockets. Those of the internet send from any address. Those of the host receive all packets that
-/// pass the firewall, even if no program listens.
+/// Raw sockets. Those of the internet send from any address. Those of the host receive all packets
+/// that pass the firewall, even if no program listens.
 pub(crate) struct Ground {
     pub(crate) host: Netns,
     _internet: Netns,
@@ -68,8 +68,8 @@ impl Ground {
         }
     }
 
-    /// Sends the packets and a last one that no ban stops. Returns the packets that have arrived before
-    /// the last one. All run on one processor, so none overtakes another.
+    /// Sends the packets and a last one that no ban stops. Returns the packets that have arrived
+    /// before the last one. All run on one processor, so none overtakes another.
     pub(crate) fn send_volley(&mut self, packets: &[Packet]) -> BTreeSet<Packet> {
         let count = u16::try_from(packets.len()).expect("few");
         let first = self.next.checked_add(count).map_or(FIRST, |_| self.next);

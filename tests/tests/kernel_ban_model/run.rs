@@ -31,7 +31,8 @@ pub(crate) type Seen = BTreeMap<&'static str, u32>;
 pub(crate) struct Run<'a> {
     pub(crate) ground: &'a mut Ground,
     seen: &'a mut Seen,
-    /// The two programs. Only the first one sets never-ban entries. The second one reads them from the kernel.
+    /// The two programs. Only the first one sets never-ban entries. The second one reads them from
+    /// the kernel.
     bans: [Bans; 2],
     pub(crate) model: Model,
     /// The time of a step with its comparison. The run waits for a ban that ends sooner.

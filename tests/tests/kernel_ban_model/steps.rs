@@ -97,7 +97,8 @@ pub(crate) struct Wish {
     pub(crate) from: From,
     pub(crate) lasts: Lasts,
     pub(crate) source: &'static str,
-    /// A ban that a list without the never-ban entries has admitted. The kernel still has the entries.
+    /// A ban that a list without the never-ban entries has admitted. The kernel still has the
+    /// entries.
     pub(crate) unasked: bool,
 }
 

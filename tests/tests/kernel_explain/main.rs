@@ -133,7 +133,8 @@ impl Ground {
 #[derive(Debug)]
 struct Effect {
     passed: bool,
-    /// Whether no other packet came by, such as an answer of the firewall or a neighbour solicitation.
+    /// Whether no other packet came by, such as an answer of the firewall or a neighbour
+    /// solicitation.
     alone: bool,
     /// The increments of the counters of the policy.
     counted: BTreeMap<String, u64>,

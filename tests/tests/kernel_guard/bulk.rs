@@ -118,7 +118,8 @@ fn the_bans_of_one_source_are_replaced_in_one_request() {
     let first =
         json!([{ "target": "192.0.2.1" }, { "target": "192.0.2.2" }, { "target": "192.0.2.3" }]);
     assert_eq!(replace(first)["counts"]["added"], 3);
-    // One ban stays, one ends earlier, one is removed, one is new, and one target is a never-ban entry.
+    // One ban stays, one ends earlier, one is removed, one is new, and one target is a never-ban
+    // entry.
     let second = json!([
         { "target": "192.0.2.2" },
         { "target": "192.0.2.3", "for": 60 },

@@ -40,8 +40,8 @@ fn wait_until(what: &str, guard: &Guard, is_so: impl Fn() -> bool) {
     wait_until_with(what, || guard.log(), is_so);
 }
 
-/// Returns the nft listing of the policy table, sorted and without counters, or an empty string if the table
-/// is absent.
+/// Returns the nft listing of the policy table, sorted and without counters, or an empty string if
+/// the table is absent.
 fn policy(netns: &Netns) -> String {
     let table = listed_or_empty(netns, "nfguard");
     // Owner and counters are state. Some versions of nft do not list them.

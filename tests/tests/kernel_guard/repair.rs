@@ -105,7 +105,8 @@ fn flushed_bans_come_back_with_their_remaining_time() {
     assert_eq!(banned(&netns).len(), 6);
 }
 
-/// Flushes the bans, and waits until they are back. A guard that verifies at that moment may restore them twice.
+/// Flushes the bans, and waits until they are back. A guard that verifies at that moment may
+/// restore them twice.
 fn flush_and_wait(netns: &Netns, guard: &Guard, script: &str) {
     let restores = || json(&guard.status())["status"]["restores"].as_u64().expect("a number");
     let before = restores();
@@ -113,8 +114,8 @@ fn flush_and_wait(netns: &Netns, guard: &Guard, script: &str) {
     wait_until("the bans are back", guard, || restores() > before);
 }
 
-/// Counts the packets before and after our tables. The table is in the `ip` family, so that a flush of the
-/// `inet` family does not touch it.
+/// Counts the packets before and after our tables. The table is in the `ip` family, so that a flush
+/// of the `inet` family does not touch it.
 const WATCH: &str = "table ip watch {
     counter banned_came {}; counter banned_got {}; counter closed_came {}; counter closed_got {};
     chain a { type filter hook prerouting priority -400;

@@ -28,8 +28,8 @@ const WATCH: &str = "table inet watch {
 }
 ";
 
-/// Sends datagrams until `stop` is set. They get no answer, so the rules decide on each of them, and no
-/// connection state does.
+/// Sends datagrams until `stop` is set. They get no answer, so the rules decide on each of them,
+/// and no connection state does.
 fn send(from: &Netns, to: [SocketAddr; 2], stop: &AtomicBool) {
     let any = if to[0].is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let open = || UdpSocket::bind(any).expect("binds");

@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use super::{A, B, is_real_root, kernel, load, netns, policy_file, ruleset};
 
-/// Asserts that a run fails with these words: on standard error, and with `--json` also on standard output.
+/// Asserts that a run fails with these words: on standard error, and with `--json` also on standard
+/// output.
 fn assert_failed(run: impl Fn(&[&str]) -> Answer, arguments: &[&str], status: i32, words: &[&str]) {
     let answer = run(arguments);
     assert_eq!(answer.status, Some(status), "{arguments:?}: {answer:?}");
@@ -111,8 +112,8 @@ fn a_policy_too_large_for_the_send_buffer_changes_nothing() {
     let small = policy_file(A);
     load(&netns, &small);
     let before = ruleset(&netns);
-    // The send buffer of a plain user may grow to twice this number. A prefix takes more than 40 bytes.
-    // Older kernels do not show the setting in a namespace.
+    // The send buffer of a plain user may grow to twice this number. A prefix takes more than 40
+    // bytes. Older kernels do not show the setting in a namespace.
     let wmem_max = std::fs::read_to_string("/proc/sys/net/core/wmem_max");
     let wmem_max = wmem_max.map_or(212_992, |text| text.trim().parse().expect("a number"));
     let prefixes: u32 = wmem_max / 20 + 1000;

@@ -44,7 +44,8 @@ fn acks_without_a_connection_count_as_closed_ports() {
 #[test]
 fn flags_of_ordinary_traffic_do_not_ban() {
     let mut ground = Ground::new(USUAL);
-    // The remains of connections that this host has forgotten. Of outgoing connections, ACKs remain, too.
+    // The remains of connections that this host has forgotten. Of outgoing connections, ACKs
+    // remain, too.
     let to_any = [RST, RST | ACK, FIN | ACK, SYN | ACK, PSH | ACK, FIN | PSH | ACK, URG | ACK];
     let all = to_any.map(|flags| (flags, 1000)).into_iter().chain([(ACK, 2000)]);
     for (flags, first) in all {

@@ -35,8 +35,8 @@ const WATCH: &str = "table inet watch {
 /// The `scan` settings of most tests. Their times do not end during a test, also on a slow machine.
 const USUAL: &str = r#"{ "seconds": 3600, "ban_seconds": 7200 }"#;
 
-/// A host that bans scanners, with open ports 80 and 443, and an internet that can send any packet from any
-/// of its addresses.
+/// A host that bans scanners, with open ports 80 and 443, and an internet that can send any packet
+/// from any of its addresses.
 struct Ground {
     world: World,
     kernel: Nft,
@@ -117,8 +117,8 @@ impl Ground {
         (first..first + count).for_each(|port| self.syn(from, port));
     }
 
-    /// Waits until all packets have arrived. All runs on one processor, so the packets have then passed
-    /// all rules, too.
+    /// Waits until all packets have arrived. All runs on one processor, so the packets have then
+    /// passed all rules, too.
     fn wait_for_packets(&mut self) {
         let deadline = Instant::now() + TIMEOUT;
         loop {

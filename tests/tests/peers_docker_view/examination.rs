@@ -176,7 +176,8 @@ fn forwarding_that_is_off_is_found_where_containers_are_published() {
     assert!(finding_text(&doctor(&world.host), "ip-forward-off").contains("net.ipv6"));
 }
 
-/// Rules of another program, the program that loads them, and the finding about their drops, if there is one.
+/// Rules of another program, the program that loads them, and the finding about their drops, if
+/// there is one.
 const OTHERS: [(&str, &str, Option<&str>); 14] = [
     ("nft", "table inet mine { chain in { type filter hook input priority 0; policy drop;
         iif lo accept; ct state established,related accept; tcp dport { 22, 80 } accept; }; }",

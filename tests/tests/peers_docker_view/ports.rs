@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 
 use super::{BACKENDS, Backend, NOWHERE, Relay, json, load, reaches, rules, serve, socket_path};
 
-/// 80 is published. No process listens at 443, a process listens at 2222, docker-proxy at 7000. 9000 is
-/// published and not allowed.
+/// 80 is published. No process listens at 443, a process listens at 2222, docker-proxy at 7000.
+/// 9000 is published and not allowed.
 const POLICY: &str = r#"{ "name": "web", "action": "allow", "proto": "tcp", "port": [80, 443, 2222, 7000] },
     { "name": "range", "action": "allow", "proto": "udp", "port": "6000-6005" }"#;
 

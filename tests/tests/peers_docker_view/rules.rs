@@ -65,8 +65,8 @@ COMMIT
 COMMIT
 ";
 
-/// Docker 29 with its nftables backend. `FAMILY`, `SUBNET`, `LOOPBACK`, `CONTAINER` and `TO` depend on the
-/// IP version.
+/// Docker 29 with its nftables backend. `FAMILY`, `SUBNET`, `LOOPBACK`, `CONTAINER` and `TO` depend
+/// on the IP version.
 pub(crate) const NFTABLES: &str = "table FAMILY docker-bridges {
     map filter-forward-in-jumps {
         type ifname : verdict
@@ -106,6 +106,6 @@ pub(crate) const NFTABLES: &str = "table FAMILY docker-bridges {
 }
 ";
 
-/// The answer of an engine to `GET /containers/json` (API 1.41) for these ports. A kernel without rules
-/// does not show two of them.
+/// The answer of an engine to `GET /containers/json` (API 1.41) for these ports. A kernel without
+/// rules does not show two of them.
 pub(crate) const CONTAINERS_JSON: &str = r#"[{"Id":"8dfafdbc3a40e5b5cbb5ba2dba9ce6b8ed1b4d4aabcbaf6f4b5d6bd2f2b2b8a1","Names":["/traefik"],"Image":"traefik:v3","ImageID":"sha256:d74508fb6632491cea586a1fd7d748dfc5274cd6fdfedee309ecdcbc2bf5cb82","Command":"/entrypoint.sh traefik","Created":1795688728,"Ports":[{"IP":"0.0.0.0","PrivatePort":8080,"PublicPort":80,"Type":"tcp"},{"IP":"::","PrivatePort":8080,"PublicPort":80,"Type":"tcp"},{"IP":"0.0.0.0","PrivatePort":8443,"PublicPort":443,"Type":"udp"},{"PrivatePort":9100,"Type":"tcp"}],"Labels":{},"State":"running","Status":"Up 2 minutes","HostConfig":{"NetworkMode":"default"},"NetworkSettings":{"Networks":{"bridge":{"IPAMConfig":null,"Links":null,"Aliases":null,"NetworkID":"7ea29fc1412292a2d7bba362f9253545fecdfa8ce9a6e37dd10ba8bee7129812","EndpointID":"17324ad895d3bb2d8e8b8a4e1e0a7b0a5b2b3f2f8a1c9d7e6f5a4b3c2d1e0f9a","Gateway":"172.17.0.1","IPAddress":"172.17.0.2","IPPrefixLen":16,"IPv6Gateway":"","GlobalIPv6Address":"2001:db8:d0c::2","GlobalIPv6PrefixLen":64,"MacAddress":"02:42:ac:11:00:02","DriverOpts":null}}},"Mounts":[]}]"#;

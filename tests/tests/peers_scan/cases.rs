@@ -57,8 +57,8 @@ pub(crate) const CASES: [Case; 23] = [
     Case { ports: "443", note: "1,000 times port 443", ..case("hping3 -S -i u100", Never) },
 ];
 
-/// Floods with a forged source for each packet. The first flood would ban each source at once, the second
-/// bans none.
+/// Floods with a forged source for each packet. The first flood would ban each source at once, the
+/// second bans none.
 pub(crate) const FORGED: [&str; 2] =
     ["hping3 -F --rand-source -i u100", "hping3 -S --rand-source -i u100"];
 /// The number of packets of hping3.

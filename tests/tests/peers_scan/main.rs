@@ -91,7 +91,8 @@ fn nfguard_stops_scans_and_serves_others_and_ufw_with_psad_is_scanned() {
     table::check(&ours, [&write_up, &level_3]);
 }
 
-/// Runs all scans at once, each from its own source, while a client connects with timeout `patience`.
+/// Runs all scans at once, each from its own source, while a client connects with timeout
+/// `patience`.
 fn attack(side: &Side, cases: &[Case], patience: Duration) -> Attack {
     let numbered = || (1_u8..).zip(cases);
     let counted = |(number, case): (u8, &Case)| {
@@ -140,8 +141,8 @@ fn attack(side: &Side, cases: &[Case], patience: Duration) -> Attack {
     Attack { outcomes, banned, served, forged }
 }
 
-/// Runs a scan and returns the report of the scanner. It runs on one processor, so that packets arrive in
-/// order.
+/// Runs a scan and returns the report of the scanner. It runs on one processor, so that packets
+/// arrive in order.
 fn scan(scanner: &Netns, number: u8, case: &Case) -> String {
     if case.note == AFTER_A_VISIT {
         let probe = Probe::tcp(scanner, (Side::host(case.is_v6()), 80)).timeout(TIMEOUT);
@@ -166,7 +167,8 @@ fn run(words: &str) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Returns the open ports and the number of ports in each other state, from the greppable output of nmap.
+/// Returns the open ports and the number of ports in each other state, from the greppable output of
+/// nmap.
 fn learned(said: &str) -> String {
     let mut open = Vec::new();
     let mut others = BTreeMap::<&str, u32>::new();

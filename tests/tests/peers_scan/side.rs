@@ -125,8 +125,9 @@ impl Side {
         scanner
     }
 
-    /// Counts the packets of these sources from now on, after the hook where nfguard drops banned sources.
-    /// Fragments are reassembled there, and the kernel of a scanner resets unknown connections.
+    /// Counts the packets of these sources from now on, after the hook where nfguard drops banned
+    /// sources. Fragments are reassembled there, and the kernel of a scanner resets unknown
+    /// connections.
     pub(crate) fn watch(&self, sources: &[IpAddr]) {
         let mut script = "table inet watch { chain from {
             type filter hook prerouting priority -299; tcp flags & rst == rst return;
@@ -141,7 +142,8 @@ impl Side {
         nft(&self.world.host, &format!("add table inet watch\n{counters}{script}}}\n}}\n"));
     }
 
-    /// Returns the packets of each source that the firewall has seen, and whether the source is banned.
+    /// Returns the packets of each source that the firewall has seen, and whether the source is
+    /// banned.
     pub(crate) fn seen(&self, sources: &[IpAddr]) -> BTreeMap<IpAddr, Seen> {
         let mut kernel = self.world.host.run(|| Nft::open().expect("netlink is there"));
         let counters = kernel.counters("watch").expect("reads");
@@ -157,8 +159,8 @@ impl Side {
         sources.iter().map(look).collect()
     }
 
-    /// Returns the banned sources, and the number of packets that the rule of PSAD has dropped. nfguard drops
-    /// packets before the counters.
+    /// Returns the banned sources, and the number of packets that the rule of PSAD has dropped.
+    /// nfguard drops packets before the counters.
     pub(crate) fn banned(&self) -> BTreeMap<IpAddr, u64> {
         if self.psad.is_none() {
             let answer = nfguard(&self.world.host, &["bans", "--json"]);

@@ -39,7 +39,8 @@ pub(crate) fn answer(zombie: &Netns, own: IpAddr, over: &AtomicBool) {
     }
 }
 
-/// Sets the acknowledged sequence number, in two halves. A reset with another number would be invalid.
+/// Sets the acknowledged sequence number, in two halves. A reset with another number would be
+/// invalid.
 fn expected(segment: &mut [u8], high: u16, low: u16) {
     segment[4..8].copy_from_slice(&[high.to_be_bytes(), low.to_be_bytes()].concat());
     // The old value was one. Its complement removes it from the checksum.

@@ -7,9 +7,9 @@ pub(crate) struct Pair {
     pub(crate) ufw: &'static [&'static str],
     /// The members of the policy object. Without `default`, the defaults of ufw apply.
     pub(crate) policy: &'static str,
-    /// The packets: direction, protocol and port, such as `in tcp 80` or `route v6 udp 53`. Optional:
-    /// `from` and `to` with an address or a prefix, `sport` with a port, `via container`. Without an
-    /// address, the packets go over IPv4 and IPv6.
+    /// The packets: direction, protocol and port, such as `in tcp 80` or `route v6 udp 53`.
+    /// Optional: `from` and `to` with an address or a prefix, `sport` with a port, `via container`.
+    /// Without an address, the packets go over IPv4 and IPv6.
     pub(crate) packets: &'static [(Fate, &'static str)],
 }
 

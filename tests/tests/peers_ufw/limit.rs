@@ -100,8 +100,8 @@ fn run_attempts(world: &World, number: u8) -> Option<Stories> {
     early_enough.then_some(stories)
 }
 
-/// Reports whether a connection is accepted. A refused connection gets an answer, too, so the result does
-/// not depend on a timeout.
+/// Reports whether a connection is accepted. A refused connection gets an answer, too, so the
+/// result does not depend on a timeout.
 fn attempt(world: &World, from: IpAddr) -> bool {
     let host = if from.is_ipv4() { World::HOST_V4 } else { World::HOST_V6 };
     match Probe::tcp(&world.internet, (host, 22)).from(from).timeout(SILENCE).run() {

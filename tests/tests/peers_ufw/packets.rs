@@ -6,7 +6,8 @@ use nfguard_lab::{World, packet};
 
 use crate::shots::{MDNS_V4, MDNS_V6, Shot, Shots, Source, UPNP_V4, UPNP_V6, Way};
 
-/// Returns all packets, each with its own name. Each world has another link-local address of the host.
+/// Returns all packets, each with its own name. Each world has another link-local address of the
+/// host.
 pub(crate) fn all(host_link_local: Ipv6Addr) -> Vec<Shot> {
     let mut shots = Shots::default();
     for host in [World::HOST_V4, World::HOST_V6] {
@@ -197,8 +198,8 @@ fn icmp(shots: &mut Shots, way: Way, to: IpAddr) {
     }
 }
 
-/// Adds every ICMPv6 type in use, with valid and wrong hop limits, and with sources on and outside the
-/// link.
+/// Adds every ICMPv6 type in use, with valid and wrong hop limits, and with sources on and outside
+/// the link.
 fn icmpv6(shots: &mut Shots, way: Way, to: IpAddr) {
     for kind in (1..=4).chain(128..=149).chain(151..=155).chain([160, 200]) {
         for (source, word) in [(Source::LinkLocal, "link-local"), (Source::Routed, "global")] {

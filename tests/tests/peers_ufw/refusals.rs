@@ -10,8 +10,8 @@ use nfguard_tests::ufw::ufw;
 
 use crate::nfguard_load;
 
-/// Port, protocol of the packet, and whether ufw and nfguard answer with a TCP reset. Otherwise they
-/// answer "port unreachable".
+/// Port, protocol of the packet, and whether ufw and nfguard answer with a TCP reset. Otherwise
+/// they answer "port unreachable".
 const ANSWERS: [(u16, u8, bool, bool); 5] = [
     (113, TCP, true, true),
     (113, UDP, false, false),

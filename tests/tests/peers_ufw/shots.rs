@@ -124,7 +124,8 @@ pub(crate) enum Source {
 }
 
 impl Shots {
-    /// Adds a packet. `make` gets source and destination, and returns the payload after the IP header.
+    /// Adds a packet. `make` gets source and destination, and returns the payload after the IP
+    /// header.
     pub(crate) fn add(
         &mut self,
         way: Way,

@@ -13,7 +13,8 @@ use tempfile::TempDir;
 
 use crate::needs_namespaces;
 
-/// Runs the ufw of Debian in a fork for each command. Python and the modules of ufw are loaded once.
+/// Runs the ufw of Debian in a fork for each command. Python and the modules of ufw are loaded
+/// once.
 const DRIVER: &str = r#"
 import os, runpy, shlex, sys
 import ufw.frontend

@@ -1,5 +1,5 @@
-//! A child process, its time and its memory. It runs in a process of its own, because the kernel reports
-//! the largest memory of all children that a process has waited for.
+//! A child process, its time and its memory. It runs in a process of its own, because the kernel
+//! reports the largest memory of all children that a process has waited for.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -11,21 +11,21 @@ use nfguard_benches::Result;
 use nfguard_lab::Netns;
 use nix::sys::resource::{UsageWho, getrusage};
 
-/// What a program took.
+/// The time and memory of a program.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Took {
+pub(crate) struct Usage {
     pub(crate) wall: Duration,
     pub(crate) user: Duration,
     pub(crate) system: Duration,
-    /// Bytes.
+    /// The largest memory in bytes.
     pub(crate) memory: u64,
 }
 
-/// The first argument of [`measure`]'s process.
+/// The first argument of the process that runs [`measure`].
 pub(crate) const VERB: &str = "child";
 
-/// Runs a program in the namespace, with this file as its input.
-pub(crate) fn run(netns: &Netns, input: Option<&Path>, command: &[&str]) -> Result<Took> {
+/// Runs a program in the namespace, with this file as its input, and returns its usage.
+pub(crate) fn run(netns: &Netns, input: Option<&Path>, command: &[&str]) -> Result<Usage> {
     let mut measuring = Command::new(std::env::current_exe()?);
     measuring.arg(VERB).arg(input.unwrap_or(Path::new("/dev/null"))).args(command);
     let output = netns.run(|| measuring.output())?;
@@ -38,10 +38,10 @@ pub(crate) fn run(netns: &Netns, input: Option<&Path>, command: &[&str]) -> Resu
         text.split_whitespace().map(str::parse).collect::<std::result::Result<_, _>>()?;
     let [wall, user, system, memory] = *numbers else { return Err("no numbers".into()) };
     let micros = Duration::from_micros;
-    Ok(Took { wall: micros(wall), user: micros(user), system: micros(system), memory })
+    Ok(Usage { wall: micros(wall), user: micros(user), system: micros(system), memory })
 }
 
-/// The process that [`run`] starts.
+/// Measures a program. The process that [`run`] starts calls this function.
 pub(crate) fn measure(arguments: &[OsString]) -> Result<String> {
     let [input, program, arguments @ ..] = arguments else { return Err("no program".into()) };
     let start = Instant::now();

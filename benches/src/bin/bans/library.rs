@@ -13,12 +13,12 @@ use nfguard_netlink::{Element, ElementOptions, Elements, Key, Op, Transaction};
 
 use crate::raw::Raw;
 
-/// Where the bans lie that are there already, and those that are made and ended again.
+/// The first address of the present bans, and that of the bans that are made and ended.
 const PRESENT: u32 = 0x1400_0000;
 const FRESH: u32 = 0x2800_0000;
-/// A key that nothing else in a message looks like.
+/// A key that occurs nowhere else in a message.
 const MARK: [u8; 4] = [0xde, 0xad, 0xbe, 0xef];
-const LASTS: Duration = Duration::from_secs(3600);
+const BAN_DURATION: Duration = Duration::from_secs(3600);
 const REASON: &str = "5 failures in 60 s";
 const SOURCE: &str = "bench";
 
@@ -32,7 +32,7 @@ pub(crate) struct Single {
     pub(crate) look_up: f64,
 }
 
-/// Nanoseconds of banning one /24 among many.
+/// The nanoseconds of a ban of one /24 among many.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Prefix {
     pub(crate) present: u32,
@@ -40,7 +40,7 @@ pub(crate) struct Prefix {
     pub(crate) interval_set: f64,
 }
 
-/// Bans for an hour, and never ends.
+/// Adds many bans of one hour.
 pub(crate) fn many(bans: &mut Bans, first: u32, count: u32, bits: u8) -> Result<()> {
     let never = bans.never_ban().clone();
     let step = 1_u32 << (32 - bits);
@@ -48,7 +48,7 @@ pub(crate) fn many(bans: &mut Bans, first: u32, count: u32, bits: u8) -> Result<
         let address = Ipv4Addr::from_bits(first + at * step);
         let target: Target = ipnetwork::IpNetwork::new(address.into(), bits).ok()?.into();
         let target = never.admit(target).ok()?;
-        let lasts = Some(LASTS);
+        let lasts = Some(BAN_DURATION);
         Some(Ban {
             target,
             port: None,
@@ -71,7 +71,7 @@ pub(crate) fn single(dir: &Path, present: u32) -> Result<Single> {
         let fresh = |at: u32| {
             let target = Target::source(Ipv4Addr::from_bits(FRESH + at % 0x00ff_ffff).into(), 64);
             let target = never.admit(target).expect("not on the never-ban list");
-            let lasts = Some(LASTS);
+            let lasts = Some(BAN_DURATION);
             Ban {
                 target,
                 port: None,
@@ -82,7 +82,7 @@ pub(crate) fn single(dir: &Path, present: u32) -> Result<Single> {
             }
         };
 
-        // The same message as the library's, made in advance.
+        // The same message as that of the library, made in advance.
         let mut add = Raw::new(&message(true), MARK)?;
         let mut delete = Raw::new(&message(false), MARK)?;
         let floor = measure(dir, "floor", |at| {
@@ -132,7 +132,7 @@ pub(crate) fn prefix(dir: &Path, present: u32) -> Result<Prefix> {
             let address = Ipv4Addr::from(fresh(at));
             let network = ipnetwork::IpNetwork::new(address.into(), 24).expect("a network");
             let target = never.admit(network.into()).expect("not on the never-ban list");
-            let lasts = Some(LASTS);
+            let lasts = Some(BAN_DURATION);
             let ban = Ban {
                 target,
                 port: None,
@@ -162,7 +162,7 @@ pub(crate) fn prefix(dir: &Path, present: u32) -> Result<Prefix> {
         let op = |op| Transaction { table: TABLE.to_owned(), ops: vec![op] };
         kernel.commit(&op(Op::AddSet(set)), None)?;
         let all: Vec<Element> = (0..present)
-            // Every other one, or they would adjoin.
+            // Every second prefix, because adjacent ones would merge.
             .map(|at| range((PRESENT + at * 512).to_be_bytes()))
             .collect();
         for part in all.chunks(8_000) {
@@ -180,13 +180,13 @@ pub(crate) fn prefix(dir: &Path, present: u32) -> Result<Prefix> {
     })
 }
 
-/// Adds or deletes [`MARK`], as the library would.
+/// Returns a transaction that adds or deletes [`MARK`], as the library does.
 fn message(add: bool) -> Transaction {
     let (set, key) = ("v4/32".to_owned(), MARK.to_vec());
     let op = if add {
         let comment = format!("{SOURCE} @1795500000 {REASON}");
         let mut elements = Elements::default();
-        elements.push(&key, &ElementOptions::new(Some(LASTS), Some(&comment)));
+        elements.push(&key, &ElementOptions::new(Some(BAN_DURATION), Some(&comment)));
         Op::CreateElements { set, elements }
     } else {
         Op::DeleteElements { set, keys: vec![key] }
@@ -194,7 +194,7 @@ fn message(add: bool) -> Transaction {
     Transaction { table: TABLE.to_owned(), ops: vec![op] }
 }
 
-/// The median of what criterion measures. `one` does something once and says how long that took.
+/// Returns the median of criterion. `one` runs the operation once and returns its time.
 fn measure(dir: &Path, name: &str, mut one: impl FnMut(u32) -> Duration) -> Result<f64> {
     let mut criterion = Criterion::default()
         .without_plots()

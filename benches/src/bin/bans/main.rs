@@ -18,7 +18,7 @@ use crate::processes::Processes;
 
 const RESULTS: &str = "benches/results/bans";
 
-/// The first argument of a process that bans by the library: how many follow.
+/// The first argument of a process that bans with the library. The number of bans follows.
 const BULK: &str = "bulk";
 
 fn main() -> Result<()> {
@@ -74,7 +74,7 @@ fn bench(dir: &Path, is_trial: bool) -> Result<()> {
     let (text, series) = processes.bulk()?;
     page += &text;
     print!("{page}");
-    // A trial run is no result.
+    // A trial run writes no result.
     if !is_trial {
         fs::write(format!("{RESULTS}.md"), page)?;
         processes::plot(Path::new(&format!("{RESULTS}.svg")), &series)?;

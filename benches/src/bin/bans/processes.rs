@@ -11,18 +11,18 @@ use nfguard_ban::{Bans, NeverBan};
 use nfguard_benches::{Plot, Result, Series, Ufw, millis, table};
 use nfguard_lab::Netns;
 
-use crate::child::{self, Took};
+use crate::child::{self, Usage};
 use crate::library::{self, Prefix, Single};
 
-/// Runs of each program.
+/// The number of runs of each program.
 pub(crate) const RUNS: usize = 7;
-/// Runs of a program that bans many.
+/// The number of runs of a program that bans many addresses.
 const BULK_RUNS: usize = 3;
 
 const FIRST: u32 = 0x1400_0000;
 const FRESH: u32 = 0x2800_0000;
 
-/// What nfguard notes of each ban: who, when and why.
+/// The comment of nfguard on each ban: source, time and reason.
 const NOTE: &str = " comment \"cli @1795500000 5 failures in 60 s\"";
 
 const SETS: &str = "table inet peers {
@@ -39,7 +39,7 @@ pub(crate) struct Processes<'a> {
     pub(crate) large: u32,
 }
 
-/// The library's single calls.
+/// Returns the table of single calls of the library.
 pub(crate) fn calls(singles: &[Single], prefix: &Prefix) -> String {
     let micros = |nanos: f64| format!("{:.2} µs", nanos / 1e3);
     let rows: Vec<Vec<String>> = singles
@@ -76,7 +76,7 @@ pub(crate) fn calls(singles: &[Single], prefix: &Prefix) -> String {
 }
 
 impl Processes<'_> {
-    /// The same work by other libraries, which measure themselves.
+    /// Returns the table of other libraries, which measure themselves.
     pub(crate) fn peers(&self) -> Result<String> {
         let peers = std::env::var("NFGUARD_PEERS").map_err(|_| "NFGUARD_PEERS is not set")?;
         let netns = Netns::new()?;
@@ -122,7 +122,7 @@ impl Processes<'_> {
         Ok((format!("{:.1} µs", one.as_secs_f64() * 1e6), millis(start.elapsed())))
     }
 
-    /// One ban by a program of its own.
+    /// Returns the table of one ban by a whole process.
     pub(crate) fn single(&self) -> Result<String> {
         let nfguard = self.nfguard.to_str().ok_or("NFGUARD_BIN is no text")?;
         let mut rows = Vec::new();
@@ -221,7 +221,7 @@ impl Processes<'_> {
         repeat(&netns, |address| [words.as_slice(), &[address]].concat())
     }
 
-    /// Many bans at once.
+    /// Returns the table and the plot of many bans at once.
     pub(crate) fn bulk(&self) -> Result<(String, Vec<Series>)> {
         let nfguard = self.nfguard.to_str().ok_or("NFGUARD_BIN is no text")?;
         let us = std::env::current_exe()?;
@@ -251,7 +251,7 @@ impl Processes<'_> {
                     vec!["ipset", "restore"],
                 ),
             ];
-            let mut took: Vec<Vec<Took>> = vec![Vec::new(); jobs.len()];
+            let mut took: Vec<Vec<Usage>> = vec![Vec::new(); jobs.len()];
             let mut memory: Vec<Vec<f64>> = vec![Vec::new(); jobs.len()];
             for _ in 0..BULK_RUNS {
                 for (at, (name, input, command)) in jobs.iter().enumerate() {
@@ -266,7 +266,7 @@ impl Processes<'_> {
                     memory.get_mut(at).ok_or("no job")?.push(grown as f64 / f64::from(count));
                 }
             }
-            let wall = |took: &[Took]| median(took.iter().map(|one| one.wall).collect());
+            let wall = |took: &[Usage]| median(took.iter().map(|one| one.wall).collect());
             let ours = took.get(1).map(|took| wall(took)).unwrap_or_default();
             let mut rows = Vec::new();
             for (((name, ..), took), memory) in jobs.iter().zip(&took).zip(&mut memory) {
@@ -337,7 +337,7 @@ pub(crate) fn plot(path: &Path, series: &[Series]) -> Result<()> {
     plot.write(path, series)
 }
 
-/// One address after the other by a program of its own each.
+/// Runs one program for each address, one after the other.
 fn repeat(netns: &Netns, command: impl Fn(String) -> Vec<String>) -> Result<Duration> {
     let mut times = Vec::new();
     for run in 0..RUNS {
@@ -353,7 +353,7 @@ fn median(mut times: Vec<Duration>) -> Duration {
     times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
-/// Bytes.
+/// Returns the memory of the kernel in bytes.
 fn kernel_memory() -> Result<u64> {
     let text = fs::read_to_string("/proc/meminfo")?;
     let of = |name: &str| -> u64 {

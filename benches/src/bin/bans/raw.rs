@@ -10,17 +10,17 @@ use socket2::{Domain, Protocol, Socket, Type};
 const NETLINK: i32 = 16;
 const NETFILTER: i32 = 12;
 
-/// A batch in which one key is put in place of another.
+/// A prepared batch whose key is replaced for each send.
 pub(crate) struct Raw {
     socket: Socket,
     bytes: Vec<u8>,
-    /// Where the key stands, as often as it does.
+    /// The offsets of the key.
     places: Vec<usize>,
     answer: Vec<u8>,
 }
 
 impl Raw {
-    /// `key` is what the transaction has in place of what will be sent.
+    /// Encodes a transaction. `key` is its placeholder.
     pub(crate) fn new(transaction: &Transaction, key: [u8; 4]) -> Result<Raw> {
         let bytes = transaction.to_bytes()?;
         let places: Vec<usize> =
@@ -33,7 +33,7 @@ impl Raw {
         Ok(Raw { socket, bytes, places, answer: vec![0; 16 * 1024] })
     }
 
-    /// Sends it with this key, and waits for the acknowledgement.
+    /// Sends the batch with this key, and waits for the acknowledgement.
     pub(crate) fn send(&mut self, key: [u8; 4]) -> Result<()> {
         for place in &self.places {
             if let Some(slot) = self.bytes.get_mut(*place..place + 4) {
@@ -42,7 +42,7 @@ impl Raw {
         }
         self.socket.write_all(&self.bytes)?;
         let len = self.socket.read(&mut self.answer)?;
-        // The error number behind the header of the acknowledgement.
+        // The error number after the header of the acknowledgement.
         match self.answer.get(16..20) {
             Some([0, 0, 0, 0]) if len >= 20 => Ok(()),
             code => Err(format!("the kernel answers {code:?}").into()),

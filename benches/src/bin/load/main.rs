@@ -1,5 +1,5 @@
-//! The time of a load: `nfguard load` against `ufw enable` with the same rules and `nft -f` with the
-//! same text, and against the number of rules.
+//! The time of a load: `nfguard load` against `ufw enable` with the same rules and `nft -f` with
+//! the same text, and against the number of rules.
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints")]
 
@@ -20,7 +20,7 @@ use nfguard_policy::Policy;
 
 use crate::policies::Kind;
 
-/// Runs of each variant, unless the first argument says otherwise.
+/// The default number of runs of each variant. The first argument overrides it.
 const RUNS: usize = 15;
 const RESULTS: &str = "benches/results/load.md";
 
@@ -38,7 +38,7 @@ fn main() -> Result<()> {
 struct Bench {
     nfguard: PathBuf,
     runs: usize,
-    /// For policies and texts.
+    /// The folder of policies and texts.
     dir: PathBuf,
 }
 
@@ -72,7 +72,7 @@ impl Bench {
         for kind in Kind::ALL {
             add(self.by_size(kind)?);
         }
-        // A trial run is no result.
+        // A trial run writes no result.
         if self.runs >= RUNS {
             fs::write(RESULTS, page)?;
         }
@@ -120,7 +120,7 @@ impl Bench {
             });
             match samples {
                 Ok(samples) => rows.push(row(size, &samples)),
-                // In a user namespace the send buffer has a limit, and nfguard says so.
+                // In a user namespace the send buffer has a limit, and nfguard reports it.
                 Err(error) => {
                     let _ = write!(out, "N = {size} is left out: {error}\n\n");
                 }
@@ -155,7 +155,7 @@ impl Bench {
     }
 
     fn load(&self, netns: &Netns, files: &Files) -> Result<Sample> {
-        // Each load is written down, as on a real host.
+        // Each load goes into the history, as on a real host.
         let mut load = Command::new(&self.nfguard);
         load.arg("load").arg(&files.policy).env("NFGUARD_STATE_DIR", self.dir.join("state"));
         run(netns, &mut load)
@@ -166,13 +166,13 @@ fn nft(netns: &Netns, files: &Files) -> Result<Sample> {
     run(netns, Command::new("nft").arg("-f").arg(&files.text))
 }
 
-/// From the file's text to the table, in this process.
+/// Measures parser and compiler in this process.
 fn read(policy: &str) -> Result<Sample> {
     let (_, sample) = timed(|| parsed(policy).map(|policy| policy.compile()))?;
     Ok(sample)
 }
 
-/// The one transaction: encoded, sent, done by the kernel and acknowledged.
+/// Measures the transaction: encoding, kernel and acknowledgement.
 fn commit(netns: &Netns, policy: &str) -> Result<Sample> {
     let transaction = diff(None, &parsed(policy)?.compile());
     netns.run(|| {

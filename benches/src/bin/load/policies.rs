@@ -2,16 +2,16 @@
 
 use std::fmt::Write as _;
 
-/// What the rules of a policy are made of.
+/// The kind of the rules of a policy.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
-    /// A port each.
+    /// Rules with one port each.
     Ports,
-    /// A source prefix each.
+    /// Rules with one source prefix each.
     Prefixes,
-    /// Two ports and four source prefixes each, so three sets of its own.
+    /// Rules with two ports and four source prefixes each, thus three sets of their own.
     Lists,
-    /// One rule with that many source prefixes.
+    /// One rule with all source prefixes.
     OneList,
 }
 
@@ -30,8 +30,8 @@ impl Kind {
         }
     }
 
-    /// The numbers to try. The kernel looks at a table's sets one after the other to find one, so
-    /// ten thousand rules with sets of their own take every program more than a minute.
+    /// Returns the numbers of rules. The kernel searches the sets of a table one by one, so ten
+    /// thousand rules with sets of their own take every program more than a minute.
     pub(crate) fn sizes(self) -> &'static [usize] {
         match self {
             Kind::Lists => &[10, 100, 1_000],
@@ -39,7 +39,7 @@ impl Kind {
         }
     }
 
-    /// A policy with `n` of these, and a way in for SSH, so that there is no warning.
+    /// Returns a policy with `n` of these, and a rule for SSH, so that nfguard prints no warning.
     pub(crate) fn policy(self, n: usize) -> String {
         let mut rules = r#"{ "action": "allow", "proto": "tcp", "port": 22 }"#.to_owned();
         let mut add = |port: &str, from: &str| {
@@ -59,7 +59,7 @@ impl Kind {
                 let ports = format!("{}, {}", 1024 + i, 20_000 + 2 * i);
                 add(&ports, &list(prefixes.collect()));
             }),
-            // Halves, so that two never become one whole.
+            // Halves of networks, so that two of them never merge.
             Kind::OneList => {
                 add("443", &list((0..n).map(|i| format!("\"{}.0/25\"", network(i))).collect()));
             }
@@ -68,7 +68,7 @@ impl Kind {
     }
 }
 
-/// The first three bytes of the `i`th network of 10.0.0.0/8.
+/// Returns the first three bytes of the `i`th network of 10.0.0.0/8.
 fn network(i: usize) -> String {
     format!("10.{}.{}", i >> 8, i & 255)
 }

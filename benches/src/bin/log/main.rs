@@ -1,5 +1,5 @@
-//! The cost of the log: the packets per second that `nfguard log` reads without loss, and the processor
-//! time for each.
+//! The cost of the log: the packets per second that `nfguard log` reads without loss, and the
+//! processor time for each.
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints")]
 
@@ -22,33 +22,33 @@ use nix::unistd::Pid;
 
 use crate::bpf::{Generator, Packets};
 
-/// Runs of each variant, unless the first argument says otherwise.
+/// The default number of runs of each variant. The first argument overrides it.
 const RUNS: usize = 3;
 const RESULTS: &str = "benches/results/log.md";
-/// Packets a second, and for how many seconds.
+/// The packets per second, and the seconds of a run.
 const RATES: [u32; 4] = [50_000, 100_000, 200_000, 400_000];
 const SECONDS: u32 = 3;
-/// Bursts of packets in a second. The kernel takes some hundredths of a second to begin one.
+/// The bursts of packets per second. The kernel takes some hundredths of a second to begin a burst.
 const BURSTS: u32 = 10;
-/// Packets that psad 2.4.6 takes in a second of the processor's time, fed by the kernel's log.
-const PSAD: f64 = 4800.0;
+/// The packets that psad 2.4.6 reads from the kernel log in one second of processor time.
+const PSAD_PACKETS_PER_SECOND: f64 = 4800.0;
 
 const POLICY: &str = r#"{ "version": 1, "rules": [],
     "log": { "to": { "group": 5 }, "rate": "unlimited", "unmatched": ["in"] } }"#;
 const VARIANTS: [&[&str]; 3] = [&["log"], &["log", "--json"], &["log", "--keep"]];
 
-/// One run.
-struct ProbeOutcome {
+/// The outcome of a run.
+struct LogRun {
     read: u64,
     lost: u64,
     cpu: Duration,
-    /// The most that was in memory, in kB.
+    /// The largest memory in kB.
     memory: u64,
-    /// Packets a second that came, in truth.
+    /// The measured packets per second.
     rate: f64,
 }
 
-/// `[RUNS]`
+/// Runs the benchmark. The argument is `[RUNS]`.
 fn main() -> Result<()> {
     enter()?;
     let runs = env::args().nth(1).map_or(Ok(RUNS), |runs| runs.parse())?;
@@ -58,7 +58,7 @@ fn main() -> Result<()> {
     fs::remove_dir_all(&dir)?;
     let page = page?;
     print!("{page}");
-    // A trial run is no result.
+    // A trial run writes no result.
     if runs >= RUNS {
         fs::write(RESULTS, page)?;
     }
@@ -69,7 +69,7 @@ fn bench(runs: usize, dir: &std::path::Path) -> Result<String> {
     let head = header(&[]);
     let cases: Vec<_> =
         VARIANTS.iter().flat_map(|variant| RATES.map(|rate| (*variant, rate))).collect();
-    let mut outcomes: Vec<Vec<ProbeOutcome>> = cases.iter().map(|_| Vec::new()).collect();
+    let mut outcomes: Vec<Vec<LogRun>> = cases.iter().map(|_| Vec::new()).collect();
     for _ in 0..runs {
         for ((variant, rate), outcomes) in cases.iter().zip(&mut outcomes) {
             outcomes.push(one(variant, *rate, dir)?);
@@ -87,7 +87,7 @@ fn bench(runs: usize, dir: &std::path::Path) -> Result<String> {
             format!("{:.2} %", 100.0 * lost as f64 / all as f64),
             format!("{:.2}", middle.per_packet() * 1e6),
             format!("{:.0}", 1.0 / middle.per_packet() / 1e3),
-            format!("{:.0}", 1.0 / middle.per_packet() / PSAD),
+            format!("{:.0}", 1.0 / middle.per_packet() / PSAD_PACKETS_PER_SECOND),
             format!("{:.1} MB", middle.memory as f64 / 1e3),
         ]);
     }
@@ -97,13 +97,13 @@ fn bench(runs: usize, dir: &std::path::Path) -> Result<String> {
         "# Packets that are logged, read\n\nMade by `cargo xtask bench log`: medians of {runs} runs \
          in turns, {SECONDS} s each in {BURSTS} bursts a second, of packets from 65,536 sources that a policy drops and logs to \
          an NFLOG group. They are made in the kernel by an XDP program. The time is the reader's own, \
-         in user space and in the kernel; what it prints goes to /dev/null. psad takes {PSAD} a \
+         in user space and in the kernel; what it prints goes to /dev/null. psad takes {PSAD_PACKETS_PER_SECOND} a \
          second of the processor's time, measured elsewhere.\n\n{head}\n{}",
         table(&names, &rows),
     ))
 }
 
-fn one(variant: &[&str], rate: u32, dir: &std::path::Path) -> Result<ProbeOutcome> {
+fn one(variant: &[&str], rate: u32, dir: &std::path::Path) -> Result<LogRun> {
     let world = World::new()?;
     let nfguard = env::var_os("NFGUARD_BIN").ok_or("run me with `cargo xtask bench`")?;
     let policy = dir.join("policy.json");
@@ -145,7 +145,7 @@ fn one(variant: &[&str], rate: u32, dir: &std::path::Path) -> Result<ProbeOutcom
         }
         Ok::<_, Box<dyn std::error::Error + Send + Sync>>(start.elapsed())
     })?;
-    // The kernel gathers packets for a tenth of a second.
+    // The kernel collects packets for a tenth of a second.
     sleep(Duration::from_secs(1));
     let memory = memory(reader.id())?;
     kill(Pid::from_raw(reader.id().cast_signed()), Signal::SIGTERM)?;
@@ -157,17 +157,17 @@ fn one(variant: &[&str], rate: u32, dir: &std::path::Path) -> Result<ProbeOutcom
     let number = |text: &str| text.rsplit(' ').next().unwrap_or_default().parse::<u64>();
     let lost = lost.split(' ').next().unwrap_or_default();
     let (read, lost) = (number(read)?, number(lost)?);
-    Ok(ProbeOutcome { read, lost, cpu, memory, rate: (read + lost) as f64 / took.as_secs_f64() })
+    Ok(LogRun { read, lost, cpu, memory, rate: (read + lost) as f64 / took.as_secs_f64() })
 }
 
-impl ProbeOutcome {
-    /// In seconds.
+impl LogRun {
+    /// Returns the processor time per packet in seconds.
     fn per_packet(&self) -> f64 {
         self.cpu.as_secs_f64() / self.read.max(1) as f64
     }
 }
 
-/// The most that a process has had in memory so far, in kB.
+/// Returns the largest memory of a process so far, in kB.
 fn memory(process: u32) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{process}/status"))?;
     let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB"));

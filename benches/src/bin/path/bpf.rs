@@ -2,8 +2,7 @@
 //! kernel's own test run puts it into the stack as if the interface had received it
 //! (`BPF_F_TEST_XDP_LIVE_FRAMES`, Linux 5.18, `Documentation/bpf/bpf_prog_run.rst`).
 //!
-//! That costs about 95 ns a packet where a sender of packets would cost more than what is to be
-//! measured.
+//! This costs about 95 ns a packet. A sender of packets would cost more than the measured path.
 
 #![allow(unsafe_code, reason = "bpf(2) has no wrapper that runs a program on live frames")]
 
@@ -21,9 +20,9 @@ const PROG_LOAD: libc::c_long = 5;
 const PROG_TEST_RUN: libc::c_long = 10;
 const TYPE_XDP: u32 = 6;
 const LIVE_FRAMES: u32 = 2;
-/// How many frames the kernel puts into the stack at once, as a network card does (its NAPI
-/// budget).
-const AT_ONCE: u32 = 64;
+/// The number of frames that the kernel puts into the stack at once, like the NAPI budget of a
+/// network card.
+const BATCH_SIZE: u32 = 64;
 
 /// The part of `union bpf_attr` that loads a program.
 #[repr(C)]
@@ -38,7 +37,7 @@ struct Load {
     log: u64,
 }
 
-/// The part of `union bpf_attr` that runs one.
+/// The part of `union bpf_attr` that runs a program.
 #[repr(C)]
 #[derive(Default)]
 struct Run {
@@ -89,29 +88,30 @@ pub(crate) struct Generator {
     ifindex: u32,
 }
 
-/// What the packets are like.
+/// The properties of the packets.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Packets {
-    /// The lowest source address; packets come from `sources` addresses from it on, by chance.
+    /// The lowest source address. Packets come at random from `sources` addresses from it on.
     pub(crate) first: Ipv4Addr,
     pub(crate) sources: u32,
     pub(crate) to: Ipv4Addr,
-    /// UDP ports: from, to.
+    /// The source and destination ports of UDP.
     pub(crate) ports: (u16, u16),
-    /// Whether they go to all ports there are, by chance.
+    /// Whether the packets go to random ports.
     pub(crate) scattered: bool,
 }
 
 impl Generator {
-    /// For the interface of this number and address in the network namespace of this thread.
+    /// Makes a generator for the interface of this index and address in the namespace of this
+    /// thread.
     pub(crate) fn new(ifindex: u32, mac: [u8; 6], packets: Packets) -> Result<Generator> {
         let frame = frame(mac, packets);
         let program = load(&program(packets, &frame))?;
         Ok(Generator { program, frame, ifindex })
     }
 
-    /// Has the interface receive `count` packets, and returns how long it took: of this thread's time,
-    /// for all of a packet's way is gone there, and neighbours do not count.
+    /// Makes the interface receive `count` packets, and returns the processor time of this thread.
+    /// The whole path of a packet runs on this thread, and the load of neighbours does not count.
     pub(crate) fn run(&self, count: u32) -> Result<Duration> {
         let data_size_in = u32::try_from(self.frame.len())?;
         let context =
@@ -124,7 +124,7 @@ impl Generator {
             context_size_in: u32::try_from(size_of::<Context>())?,
             context_in: (&raw const context) as u64,
             flags: LIVE_FRAMES,
-            batch_size: AT_ONCE,
+            batch_size: BATCH_SIZE,
             ..Run::default()
         };
         let start = thread_time();
@@ -142,9 +142,9 @@ fn thread_time() -> Duration {
 /// Calls bpf(2).
 ///
 /// # Safety
-/// What the attributes point to must be what this command expects there.
+/// The pointers in the attributes must point to the data that this command expects.
 unsafe fn bpf<T>(command: libc::c_long, attributes: &T) -> io::Result<i32> {
-    // SAFETY: the pointer and the size are of one value; the rest is the caller's promise.
+    // SAFETY: pointer and size belong to one value. The caller promises the rest.
     let result = unsafe {
         libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<T>())
     };
@@ -183,7 +183,8 @@ const SOURCE: usize = HEADER + 12;
 const END: usize = HEADER + 20;
 const PORT: usize = END + 2;
 
-/// Ethernet, IPv4 and UDP with four bytes of data, without source address and checksums.
+/// Returns a frame of Ethernet, IPv4 and UDP with four bytes of data, without source address and
+/// checksums.
 fn frame(mac: [u8; 6], packets: Packets) -> Vec<u8> {
     let mut frame = [mac.as_slice(), &[2, 0, 0, 0, 0, 1], &[8, 0]].concat();
     frame.extend([0x45, 0, 0, 32, 0, 0, 0x40, 0, 64, 17, 0, 0, 0, 0, 0, 0]);
@@ -194,8 +195,8 @@ fn frame(mac: [u8; 6], packets: Packets) -> Vec<u8> {
     frame
 }
 
-/// Writes the whole packet, because the kernel reuses each as it left it; picks a source address
-/// and puts it, and the checksum of the header with it, into the packet.
+/// Returns a program that writes the whole packet, because the kernel reuses packets as they are.
+/// It picks a source address, and writes it and the checksum of the header into the packet.
 fn program(packets: Packets, frame: &[u8]) -> Vec<Instruction> {
     let word = |pair: &[u8]| pair.iter().fold(0_u32, |word, byte| word << 8 | u32::from(*byte));
     let header = frame.get(HEADER..END).unwrap_or_default();
@@ -258,7 +259,7 @@ fn program(packets: Packets, frame: &[u8]) -> Vec<Instruction> {
         op(0xb7, 0, 0, 0, 2), // r0 = XDP_PASS
         op(0x95, 0, 0, 0, 0), // exit
     ]);
-    // What is left after the test of the length, up to `r0 = XDP_PASS`.
+    // The number of instructions after the length test, up to `r0 = XDP_PASS`.
     let skip = i16::try_from(program.len() - 12 - 2).unwrap_or(0);
     if let Some(test) = program.get_mut(11) {
         test.offset = skip;

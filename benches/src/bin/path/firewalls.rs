@@ -10,40 +10,40 @@ use nfguard_ban::{Ban, Bans, NeverBan, Target};
 use nfguard_benches::{Result, Ufw};
 use nfguard_lab::Netns;
 
-/// A firewall with bans in it.
+/// A firewall with bans.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Firewall {
-    /// None at all: what the stack itself costs.
+    /// No firewall: the cost of the stack.
     None,
-    /// One hash set at prerouting, raw, and nothing else.
+    /// One hash set at prerouting, priority raw, and nothing else.
     HandWritten,
     /// The same with an interval set.
     HandWrittenInterval,
-    /// The hash set, and a chain that lets in what is established.
+    /// The hash set, and a chain that accepts established connections.
     HandWrittenStateful,
-    /// `nfguard ban`, with bans of this number of prefix lengths.
+    /// `nfguard ban`, with this number of prefix lengths.
     Nfguard(u8),
     /// The same with `policies/traefik.json` loaded.
     NfguardPolicy,
-    /// The same, but that it does not look for scans.
+    /// The same without `scan`.
     NfguardNoScan,
-    /// UFW with the policy's nine rules, and an ipset ahead of it.
+    /// UFW with the nine rules of the policy, and an ipset before it.
     UfwIpset,
-    /// UFW with the policy's nine rules, and ufw-docker's in Docker's own chain for users.
+    /// UFW with the nine rules of the policy, and the rules of ufw-docker in the DOCKER-USER chain.
     UfwDocker,
-    /// The write-up's: a chain in FORWARD with a rule for each ban, and as much in INPUT.
+    /// The chain of the write-up: a rule for each ban, in FORWARD and in INPUT.
     Chain,
 }
 
-/// Where bans begin: they are for this address and those after it.
+/// The first banned address.
 pub(crate) const FIRST: Ipv4Addr = Ipv4Addr::new(20, 0, 0, 0);
 
-/// What the world calls the container's port, and what the container does.
+/// The published port, and the port of the container.
 pub(crate) const PUBLISHED: u16 = 443;
 pub(crate) const INSIDE: u16 = 8443;
 
-/// `ufw route allow` of the container's port, and the rules of ufw-docker's README: answers and
-/// private sources pass, who begins a connection to a private address does not.
+/// `ufw route allow` of the port of the container, and the rules in the README of ufw-docker.
+/// Answers and private sources pass. New connections to private addresses do not.
 const UFW_DOCKER: &str = "*filter
 :DOCKER-USER - [0:0]
 :refused - [0:0]
@@ -63,7 +63,7 @@ const UFW_DOCKER: &str = "*filter
 COMMIT
 ";
 
-/// What Docker 28 writes for one published UDP port.
+/// The rules of Docker 28 for one published UDP port.
 const DOCKER: &str = "*nat
 :DOCKER - [0:0]
 -A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER
@@ -85,12 +85,12 @@ COMMIT
 COMMIT
 ";
 
-/// Docker's rules. The firewall comes later, or what it inserts would stand behind them.
+/// Loads the rules of Docker. The firewall comes later, so that it can insert rules before them.
 pub(crate) fn docker(netns: &Netns) -> Result<()> {
     feed(netns, "iptables-nft-restore", &[], DOCKER)
 }
 
-/// `policies/traefik.json`, and HTTP/3 let in.
+/// Returns `policies/traefik.json` with HTTP/3.
 fn policy(looks_for_scans: bool) -> Result<String> {
     let text = std::fs::read_to_string("policies/traefik.json")?;
     let mut policy: serde_json::Value = serde_json::from_str(&text)?;
@@ -121,7 +121,7 @@ impl Firewall {
         }
     }
 
-    /// Puts it into the namespace with this number of bans.
+    /// Installs the firewall in a namespace with this number of bans.
     pub(crate) fn install(self, netns: &Netns, bans: u32, ufw: &Ufw) -> Result<()> {
         match self {
             Firewall::None => Ok(()),
@@ -163,7 +163,7 @@ impl Firewall {
             }
             Firewall::Chain => {
                 let mut rules = String::from("*filter\n:bans - [0:0]\n");
-                // With the container's port, without which no packet of it would get there.
+                // The rule needs the port of the container, or its packets would be dropped.
                 let ports = format!("80,443,{INSIDE}");
                 for hook in ["INPUT", "FORWARD"] {
                     writeln!(rules, "-I {hook} -p udp -m multiport --dports {ports} -j bans")?;
@@ -194,7 +194,8 @@ fn hash_set(bans: u32) -> String {
     text
 }
 
-/// The lengths besides /32 stand ahead of it, so that each packet is looked up in all of them.
+/// Adds nfguard with bans. The lengths besides /32 come before it, so that each packet is looked up
+/// in all.
 fn nfguard(netns: &Netns, bans: u32, lengths: u8) -> Result<()> {
     netns.run(|| {
         let mut kernel = Bans::open(NeverBan::default())?;
@@ -220,7 +221,7 @@ fn nfguard(netns: &Netns, bans: u32, lengths: u8) -> Result<()> {
     })
 }
 
-/// Runs a program in the namespace with this on its standard input.
+/// Runs a program in the namespace with this text on its standard input.
 pub(crate) fn feed(netns: &Netns, program: &str, arguments: &[&str], text: &str) -> Result<()> {
     netns.run(|| {
         let mut command = Command::new(program);

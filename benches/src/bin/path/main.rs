@@ -1,5 +1,5 @@
-//! The cost of a packet in nanoseconds: from a banned source, or of an established flow, against the
-//! number of bans and compared with other firewalls; and of a flood of scans.
+//! The cost of a packet in nanoseconds: from a banned source, or of an established flow, against
+//! the number of bans and compared with other firewalls; and of a flood of scans.
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints")]
 
@@ -19,48 +19,49 @@ use nix::net::if_::if_nametoindex;
 use crate::bpf::{Generator, Packets};
 use crate::firewalls::{FIRST, Firewall, INSIDE, PUBLISHED, docker};
 
-/// Runs of each variant, unless the first argument says otherwise.
+/// The default number of runs of each variant. The first argument overrides it.
 const RUNS: usize = 3;
-/// Packets of one run; a chain of 10,000 rules gets fewer.
+/// The packets of one run. A chain of 10,000 rules gets fewer.
 const PACKETS: u32 = 2_000_000;
 const SLOW_PACKETS: u32 = 20_000;
 const RESULTS: &str = "benches/results/path";
 
-/// Who is not banned. Not in the network of the bans.
+/// The peer, which is not banned, outside the network of the bans.
 const PEER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
-/// The flow's ports: one that policies let a host ask, and one that the write-up's chain looks at.
+/// The ports of the flow: one that policies let a host use, and one that the chain of the write-up
+/// matches.
 const PEER_PORT: u16 = 53;
 const PORT: u16 = 443;
-/// The scanners' own.
-const SCANNER: u16 = 40_000;
+/// The source port of the scanners.
+const SCANNER_PORT: u16 = 40_000;
 
-/// Which packets.
+/// The packets of a measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Traffic {
-    /// From banned sources, to the host.
+    /// Packets from banned sources to the host.
     Banned,
-    /// Answers of a flow that the host opened.
+    /// Answers of a flow that the host has opened.
     Established,
-    /// A client's, to a port that Docker publishes for a container.
+    /// Packets of a client to a port that Docker publishes for a container.
     Published,
-    /// From this number of scanners, to random ports of the host.
+    /// Packets from this number of scanners to random ports of the host.
     Scan,
 }
 
 const ALL: [Traffic; 4] =
     [Traffic::Banned, Traffic::Established, Traffic::Published, Traffic::Scan];
 
-/// One line of the result.
+/// A line of the result.
 struct Case {
     firewall: Firewall,
-    /// Or scanners.
+    /// The number of bans, or of scanners.
     bans: u32,
     traffic: Traffic,
-    /// Nanoseconds a packet, one of each run.
+    /// The nanoseconds per packet of each run.
     times: Vec<f64>,
 }
 
-/// `[RUNS] [banned|established|published|scan]`: all of it, or one.
+/// Runs the benchmark. The arguments are `[RUNS] [banned|established|published|scan]`.
 fn main() -> Result<()> {
     enter()?;
     let runs = env::args().nth(1).map_or(Ok(RUNS), |runs| runs.parse())?;
@@ -103,7 +104,7 @@ fn bench(traffic: Traffic, runs: usize, ufw: &Ufw) -> Result<()> {
         report(traffic, &cases),
     );
     print!("{page}");
-    // A trial run is no result.
+    // A trial run writes no result.
     if runs >= RUNS {
         let path = format!("{RESULTS}-{}", traffic.word());
         fs::write(format!("{path}.md"), page)?;
@@ -123,7 +124,7 @@ impl Traffic {
         }
     }
 
-    /// What the number counts.
+    /// Returns the unit of the number.
     fn number(self) -> &'static str {
         if self == Traffic::Scan { "scanners" } else { "bans" }
     }
@@ -211,12 +212,12 @@ impl Case {
             Traffic::Banned => (from(FIRST, self.bans.max(1), host), Vec::new()),
             Traffic::Scan => {
                 let packets = from(FIRST, self.bans, host);
-                // Not what could be a late answer.
-                (Packets { ports: (SCANNER, PORT), scattered: true, ..packets }, Vec::new())
+                // The packet must not look like a late answer.
+                (Packets { ports: (SCANNER_PORT, PORT), scattered: true, ..packets }, Vec::new())
             }
             Traffic::Established => {
                 let socket = udp(&world.host, (any, PORT))?;
-                // Enough for a firewall to know the flow; a policy may refuse it.
+                // This packet makes the flow known to a firewall. A policy may refuse it.
                 let _ = socket.send_to(b"hello", peer);
                 (from(PEER, 1, host), vec![socket])
             }
@@ -237,12 +238,12 @@ impl Case {
         let is_slow = self.firewall == Firewall::Chain && self.bans > 1;
         let count = if is_slow { SLOW_PACKETS } else { PACKETS };
         let time = world.host.run(|| {
-            // What is only done once: caches, the neighbour's address.
+            // A warm-up fills caches and resolves the neighbour.
             generator.run(1_000)?;
             generator.run(count)
         })?;
         if self.traffic == Traffic::Published {
-            // Else it was not their way that was measured.
+            // Otherwise the run has measured another path.
             let forwarded = world.host.run(forwarded)?;
             if forwarded < u64::from(count) {
                 return Err(format!("{forwarded} of {count} packets were sent on").into());
@@ -259,7 +260,7 @@ impl Case {
     }
 }
 
-/// How many IPv4 packets the namespace of this thread has sent on.
+/// Returns the number of IPv4 packets that the namespace of this thread has forwarded.
 fn forwarded() -> Result<u64> {
     let text = fs::read_to_string("/proc/thread-self/net/snmp")?;
     let mut lines = text.lines().filter_map(|line| line.strip_prefix("Ip: "));
@@ -269,7 +270,7 @@ fn forwarded() -> Result<u64> {
     Ok(number.parse()?)
 }
 
-/// A socket in the namespace; who waits for more than seconds waits for a packet that was dropped.
+/// Returns a socket in the namespace. Its timeout of seconds means that a packet was dropped.
 fn udp(netns: &Netns, at: (Ipv4Addr, u16)) -> Result<UdpSocket> {
     let socket = netns.run(|| UdpSocket::bind(at))?;
     socket.set_read_timeout(Some(Duration::from_secs(10)))?;
@@ -297,7 +298,7 @@ fn report(traffic: Traffic, cases: &[Case]) -> String {
         .map(|case| {
             let by_hand = match case.firewall {
                 _ if traffic == Traffic::Scan => of(Firewall::NfguardNoScan, case.bans),
-                // By hand it takes an interval set to hold prefixes of several lengths.
+                // Without nfguard, prefixes of several lengths need an interval set.
                 Firewall::Nfguard(2..) => of(Firewall::HandWrittenInterval, case.bans),
                 Firewall::NfguardPolicy | Firewall::NfguardNoScan
                     if traffic == Traffic::Established =>

@@ -15,8 +15,8 @@ pub(crate) fn needs_namespaces(error: &std::io::Error) -> ! {
     panic!("{error}\nrun me with `cargo xtask netns-test`")
 }
 
-/// Loads nft's own language, so that the lab is proved without our compiler.
-/// Rules are separated by semicolons.
+/// Loads rules in the language of nft, so that the tests of the lab do not need
+/// our compiler. Semicolons separate rules.
 #[allow(dead_code, reason = "not every test program loads rules")]
 pub(crate) fn nft(netns: &Netns, hook: &str, rules: &str) {
     let text = format!(
