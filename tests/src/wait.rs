@@ -25,7 +25,7 @@ pub fn wait_until_with(what: &str, describe: impl Fn() -> String, mut is_so: imp
 /// Waits until `is_so` returns true.
 ///
 /// # Panics
-/// As [`until_with`].
+/// As [`wait_until_with`].
 #[track_caller]
 pub fn wait_until(what: &str, is_so: impl FnMut() -> bool) {
     wait_until_with(what, String::new, is_so);

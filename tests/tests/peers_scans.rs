@@ -18,8 +18,8 @@ const POLICY: &str = r#"{
   "rules": [{ "name": "web", "action": "allow", "port": 443, "log": true }]
 }"#;
 
-/// For each IP version: the scanner, its target in the list, the address of the host, and a visitor
-/// of the web with a wrong bookmark.
+/// The people of each IP version: the scanner, its target in the list, the address of the host, and
+/// a visitor of the web with a wrong bookmark.
 const PEOPLE: [(&str, &str, IpAddr, &str); 2] = [
     ("203.0.113.66", "203.0.113.66", World::HOST_V4, "203.0.113.67"),
     ("2001:db8:66::1", "2001:db8:66::/64", World::HOST_V6, "2001:db8:67::1"),

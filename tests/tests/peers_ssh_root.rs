@@ -238,8 +238,8 @@ fn a_confirmation_is_proof_only_over_another_connection() {
     assert!(stage.listed().contains("dport 80"));
 }
 
-/// Without rules about connections, the kernel tracks none. Then it would take the next packet of
-/// the server for a new connection.
+/// Asserts that an open connection continues. Without rules about connections, the kernel tracks
+/// none. Then it would take the next packet of the server for a new connection.
 #[test]
 fn the_very_first_load_keeps_its_own_connection_open() {
     let stage = Stage::without_rules();

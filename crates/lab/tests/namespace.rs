@@ -135,8 +135,8 @@ fn a_bridge_without_ports_takes_addresses() {
     let outcome = Probe::ping(&world.internet, address).run();
     assert!(!outcome.passed(), "no host has a route to it");
     world.internet.route(address, 32, World::HOST_V4).expect("a route");
-    let patient = Duration::from_secs(30);
-    assert!(Probe::ping(&world.internet, address).timeout(patient).run().passed());
+    let timeout = Duration::from_secs(30);
+    assert!(Probe::ping(&world.internet, address).timeout(timeout).run().passed());
 }
 
 #[test]

@@ -40,7 +40,7 @@ fn probes(netns: &Netns, to: [IpAddr; 2], port: u16) -> Vec<Probe<'_>> {
         .collect()
 }
 
-fn patient(probes: Vec<Probe<'_>>) -> Vec<Probe<'_>> {
+fn with_long_timeout(probes: Vec<Probe<'_>>) -> Vec<Probe<'_>> {
     probes.into_iter().map(|p| p.timeout(TIMEOUT)).collect()
 }
 
@@ -54,7 +54,7 @@ fn assert_all(probes: &[Probe<'_>], expected: impl Fn(&ProbeOutcome) -> bool) {
 fn every_kind_of_probe_passes_into_the_host() {
     let world = world();
     let _servers = serve(&world.host, HOST, 4433);
-    let from_gateway = patient(probes(&world.internet, HOST, 4433));
+    let from_gateway = with_long_timeout(probes(&world.internet, HOST, 4433));
     assert_all(&from_gateway, ProbeOutcome::passed);
     let from_elsewhere: Vec<_> = from_gateway
         .iter()
@@ -68,7 +68,7 @@ fn every_kind_of_probe_passes_into_the_host() {
 fn every_kind_of_probe_passes_out_to_any_address() {
     let world = world();
     let _servers = serve(&world.internet, elsewhere(), 53);
-    assert_all(&patient(probes(&world.host, elsewhere(), 53)), ProbeOutcome::passed);
+    assert_all(&with_long_timeout(probes(&world.host, elsewhere(), 53)), ProbeOutcome::passed);
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn every_kind_of_probe_passes_within_one_host() {
     let loopback = [[127, 0, 0, 1].into(), "::1".parse().expect("an address")];
     for addresses in [loopback, HOST] {
         let _servers = serve(&world.host, addresses, 8080);
-        assert_all(&patient(probes(&world.host, addresses, 8080)), ProbeOutcome::passed);
+        assert_all(&with_long_timeout(probes(&world.host, addresses, 8080)), ProbeOutcome::passed);
     }
 }
 
@@ -104,7 +104,7 @@ fn a_probe_dropped_on_input_times_out() {
     let world = world();
     let _servers = serve(&world.host, HOST, 4433);
     let probes = probes(&world.internet, HOST, 4433);
-    assert_all(&patient(probes.clone()), ProbeOutcome::passed);
+    assert_all(&with_long_timeout(probes.clone()), ProbeOutcome::passed);
     nft(
         &world.host,
         "input",
@@ -123,7 +123,7 @@ fn a_probe_rejected_on_input_is_refused_each_time() {
          icmp type echo-request reject; icmpv6 type echo-request reject",
     );
     // More probes than the kernel answers in a burst by default, for one destination or for all.
-    let probes = patient(vec![probes(&world.internet, HOST, 4433); 50].concat());
+    let probes = with_long_timeout(vec![probes(&world.internet, HOST, 4433); 50].concat());
     assert_all(&probes, |outcome| *outcome == ProbeOutcome::Refused(Refusal::Closed));
 }
 
@@ -158,7 +158,7 @@ fn a_probe_dropped_by_the_sender_is_not_permitted_or_times_out() {
     let world = world();
     let _servers = serve(&world.internet, elsewhere(), 53);
     let probes = probes(&world.host, elsewhere(), 53);
-    assert_all(&patient(probes.clone()), ProbeOutcome::passed);
+    assert_all(&with_long_timeout(probes.clone()), ProbeOutcome::passed);
     nft(
         &world.host,
         "output",
@@ -228,9 +228,9 @@ fn a_container_is_reached_only_through_the_host() {
     let _more = serve(&world.internet, elsewhere(), 80);
     let inward = probes(&world.internet, inside, 80);
     let outward = probes(container, elsewhere(), 80);
-    let near = patient(probes(&world.host, inside, 80));
-    assert_all(&patient(inward.clone()), ProbeOutcome::passed);
-    assert_all(&patient(outward.clone()), ProbeOutcome::passed);
+    let near = with_long_timeout(probes(&world.host, inside, 80));
+    assert_all(&with_long_timeout(inward.clone()), ProbeOutcome::passed);
+    assert_all(&with_long_timeout(outward.clone()), ProbeOutcome::passed);
     nft(&world.host, "forward", "policy drop");
     assert_all(&inward, |outcome| *outcome == ProbeOutcome::TimedOut);
     assert_all(&outward, |outcome| *outcome == ProbeOutcome::TimedOut);

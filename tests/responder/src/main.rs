@@ -33,7 +33,7 @@ fn main() -> ExitCode {
             let log = of("--accesslog.filepath", "=");
             serve(log.first().copied(), &of("--entrypoints.", ".address=:"))
         }
-        [kind @ ("tcp" | "udp"), to, patience] => ask(kind, to, patience),
+        [kind @ ("tcp" | "udp"), to, timeout] => ask(kind, to, timeout),
         _ => Err(io::Error::other("usage: responder serve|tcp|udp …")),
     };
     match done {
@@ -114,18 +114,18 @@ fn echo(socket: &UdpSocket) {
     }
 }
 
-fn ask(kind: &str, to: &str, patience: &str) -> io::Result<()> {
-    let patience = Duration::from_millis(patience.parse().map_err(io::Error::other)?);
+fn ask(kind: &str, to: &str, timeout: &str) -> io::Result<()> {
+    let timeout = Duration::from_millis(timeout.parse().map_err(io::Error::other)?);
     let to = to.to_socket_addrs()?.next().ok_or(io::ErrorKind::NotFound)?;
     let mut answer = [0; 1024];
     let length = if kind == "tcp" {
-        let mut stream = TcpStream::connect_timeout(&to, patience)?;
-        stream.set_read_timeout(Some(patience))?;
+        let mut stream = TcpStream::connect_timeout(&to, timeout)?;
+        stream.set_read_timeout(Some(timeout))?;
         stream.write_all(b"GET / HTTP/1.1\r\n\r\n")?;
         stream.read(&mut answer)?
     } else {
         let socket = UdpSocket::bind((if to.is_ipv4() { "0.0.0.0" } else { "::" }, 0))?;
-        socket.set_read_timeout(Some(patience))?;
+        socket.set_read_timeout(Some(timeout))?;
         socket.connect(to)?;
         socket.send(b"hello")?;
         socket.recv(&mut answer)?

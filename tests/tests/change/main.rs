@@ -18,10 +18,10 @@ use nfguard_tests::program::{Answer, command};
 use tempfile::TempDir;
 
 /// A policy that bans scans.
-const A: &str = r#"{ "version": 1, "scan": {}, "never_ban": ["192.0.2.7"], "rules": [
+const POLICY_A: &str = r#"{ "version": 1, "scan": {}, "never_ban": ["192.0.2.7"], "rules": [
     { "name": "ssh", "action": "allow", "port": 22 } ] }"#;
 /// A policy that does not ban scans.
-const B: &str = r#"{ "version": 1, "rules": [
+const POLICY_B: &str = r#"{ "version": 1, "rules": [
     { "name": "ssh", "action": "allow", "port": 22 },
     { "name": "web", "action": "allow", "port": 80 } ] }"#;
 
@@ -38,7 +38,7 @@ struct Place {
 impl Place {
     fn new() -> Place {
         let place = Place { netns: netns(), folder: tempfile::tempdir().expect("a folder") };
-        for (name, text) in [("a.json", A), ("b.json", B)] {
+        for (name, text) in [("a.json", POLICY_A), ("b.json", POLICY_B)] {
             fs::write(place.path(name), text).expect("can be written");
         }
         place

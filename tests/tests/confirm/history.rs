@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use super::assert_loaded_or_rolled_back;
 use super::{
-    A, B, C, LONG_CONFIRM_TIME, SHORT_CONFIRM_TIME, listed, load_each, netns, path, policy_file,
-    wait_for_watchdog_end, wait_until,
+    LONG_CONFIRM_TIME, POLICY_A, POLICY_B, POLICY_C, SHORT_CONFIRM_TIME, listed, load_each, netns,
+    path, policy_file, wait_for_watchdog_end, wait_until,
 };
 
 /// A host with a history of loads.
@@ -65,7 +65,7 @@ fn outcomes(words: &[&str]) -> Vec<(u64, String)> {
 #[test]
 fn the_history_records_user_policy_and_outcome_of_each_load() {
     let host = Host::new();
-    let (a, b, c) = (policy_file(A), policy_file(B), policy_file(C));
+    let (a, b, c) = (policy_file(POLICY_A), policy_file(POLICY_B), policy_file(POLICY_C));
     host.succeed(&["load", path(&a)]);
     host.succeed(&["load", path(&a)]);
     assert_eq!(host.loads(), outcomes(&["loaded"]), "the second one changed nothing");
@@ -84,7 +84,7 @@ fn the_history_records_user_policy_and_outcome_of_each_load() {
     assert!(lines[0].contains(" alice: ") && lines[0].ends_with(path(&a)), "{list}");
     assert!(lines[1].contains(", confirmed from "), "{list}");
     assert!(lines[2].ends_with(", rolled back"), "{list}");
-    assert_eq!(host.succeed(&["history", "show", "2"]).stdout.trim(), B.trim());
+    assert_eq!(host.succeed(&["history", "show", "2"]).stdout.trim(), POLICY_B.trim());
     let differs = host.run(&["history", "diff", "1", "2"]);
     assert_eq!(differs.status, Some(1));
     assert!(differs.stdout.contains("in/old") && differs.stdout.contains("8080"), "{differs:?}");
@@ -96,7 +96,7 @@ fn the_history_records_user_policy_and_outcome_of_each_load() {
 #[test]
 fn rollback_undoes_load_by_load_or_restores_a_named_load() {
     let host = Host::new();
-    let (a, b, c) = (policy_file(A), policy_file(B), policy_file(C));
+    let (a, b, c) = (policy_file(POLICY_A), policy_file(POLICY_B), policy_file(POLICY_C));
     let lists = load_each([&a, &b, &c]);
     for file in [&a, &b, &c] {
         host.succeed(&["load", path(file)]);
@@ -123,7 +123,7 @@ fn rollback_undoes_load_by_load_or_restores_a_named_load() {
 #[test]
 fn history_entries_are_private_and_a_damaged_one_harms_no_other() {
     let host = Host::new();
-    let (a, b) = (policy_file(A), policy_file(B));
+    let (a, b) = (policy_file(POLICY_A), policy_file(POLICY_B));
     let lists = load_each([&a, &b]);
     host.succeed(&["load", path(&a)]);
     host.succeed(&["load", path(&b)]);
@@ -150,7 +150,7 @@ fn a_policy_that_others_may_write_is_not_loaded() {
     let host = Host::new();
     let folder = tempfile::tempdir().expect("a folder");
     let policy = folder.path().join("policy.json");
-    fs::write(&policy, A).expect("writes");
+    fs::write(&policy, POLICY_A).expect("writes");
     let name = policy.to_str().expect("plain letters");
     let set = |path: &Path, mode| {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("ours");

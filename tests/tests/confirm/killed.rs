@@ -14,8 +14,9 @@ use nix::unistd::Pid;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 
 use super::{
-    A, B, LONG_CONFIRM_TIME, SHORT_CONFIRM_TIME, assert_loaded_or_rolled_back, has_watchdog,
-    listed, load_each, netns, path, policy_file, succeed, wait_for_watchdog_end, wait_until,
+    LONG_CONFIRM_TIME, POLICY_A, POLICY_B, SHORT_CONFIRM_TIME, assert_loaded_or_rolled_back,
+    has_watchdog, listed, load_each, netns, path, policy_file, succeed, wait_for_watchdog_end,
+    wait_until,
 };
 
 fn loader(file: &TempFile, time: &str) -> Command {
@@ -30,7 +31,7 @@ fn pid(child: &Child) -> Pid {
 
 #[test]
 fn a_loader_killed_at_any_moment_leaves_the_old_rules() {
-    let (a, b) = (policy_file(A), policy_file(B));
+    let (a, b) = (policy_file(POLICY_A), policy_file(POLICY_B));
     let [list_a, list_b] = load_each([&a, &b]);
     let (killed, in_force, ended) = (AtomicU32::new(0), AtomicU32::new(0), AtomicU32::new(0));
     let start = Instant::now();
@@ -76,7 +77,7 @@ fn a_loader_killed_at_any_moment_leaves_the_old_rules() {
 
 #[test]
 fn a_closed_terminal_ends_only_the_loader() {
-    let (a, b) = (policy_file(A), policy_file(B));
+    let (a, b) = (policy_file(POLICY_A), policy_file(POLICY_B));
     let [list_a, list_b] = load_each([&a, &b]);
     let netns = netns();
     succeed(&netns, &["load", path(&a)]);
@@ -110,7 +111,7 @@ fn in_terminal(netns: &Netns, file: &TempFile, terminal: OwnedFd) -> Child {
 
 #[test]
 fn a_signal_to_the_loaders_whole_job_does_not_reach_the_watchdog() {
-    let (a, b) = (policy_file(A), policy_file(B));
+    let (a, b) = (policy_file(POLICY_A), policy_file(POLICY_B));
     let [list_a, list_b] = load_each([&a, &b]);
     let by = |signal: Signal| {
         let netns = netns();
@@ -140,7 +141,7 @@ fn a_signal_to_the_loaders_whole_job_does_not_reach_the_watchdog() {
 
 #[test]
 fn a_full_disk_stops_neither_a_load_nor_its_rollback() {
-    let (a, b) = (policy_file(A), policy_file(B));
+    let (a, b) = (policy_file(POLICY_A), policy_file(POLICY_B));
     let [list_a, list_b] = load_each([&a, &b]);
     let full = tempfile::tempdir().expect("a folder");
     let state = full.path().join("state");
@@ -172,7 +173,7 @@ fn a_full_disk_stops_neither_a_load_nor_its_rollback() {
 
 #[test]
 fn a_terminated_watchdog_rolls_back_at_once() {
-    let (a, b) = (policy_file(A), policy_file(B));
+    let (a, b) = (policy_file(POLICY_A), policy_file(POLICY_B));
     let [list_a, list_b] = load_each([&a, &b]);
     let netns = netns();
     succeed(&netns, &["load", path(&a)]);
@@ -206,7 +207,7 @@ fn watchdogs(netns: &Netns) -> Vec<Pid> {
 
 #[test]
 fn two_loaders_at_once_have_one_watchdog() {
-    let (a, b) = (policy_file(A), policy_file(B));
+    let (a, b) = (policy_file(POLICY_A), policy_file(POLICY_B));
     let [list_a] = load_each([&a]);
     for _ in 0..5 {
         let netns = netns();

@@ -8,8 +8,8 @@ use nfguard_tests::program::nfguard;
 use serde_json::Value;
 
 use super::{
-    A, B, C, LONG_CONFIRM_TIME, listed, load_each, netns, over_ssh, path, policy_file, succeed,
-    wait_for_watchdog_end, world,
+    LONG_CONFIRM_TIME, POLICY_A, POLICY_B, POLICY_C, listed, load_each, netns, over_ssh, path,
+    policy_file, succeed, wait_for_watchdog_end, world,
 };
 
 /// Lets in SSH from elsewhere only.
@@ -38,7 +38,7 @@ impl Sshd<'_> {
 
 #[test]
 fn a_load_that_would_lock_out_its_operator_is_refused() {
-    let (a, elsewhere) = (policy_file(A), policy_file(ELSEWHERE));
+    let (a, elsewhere) = (policy_file(POLICY_A), policy_file(ELSEWHERE));
     let [list_a, list_elsewhere] = load_each([&a, &elsewhere]);
     for address in [World::HOST_V4, World::HOST_V6] {
         let world = world();
@@ -79,7 +79,7 @@ fn a_limit_rule_does_not_lock_out_the_operator() {
     let world = world();
     let sshd = Sshd::new(&world, World::HOST_V4);
     let (_stream, session) = sshd.login();
-    let a = policy_file(A);
+    let a = policy_file(POLICY_A);
     let loaded = over_ssh(&world.host, &session, &["load", path(&a)]);
     assert_eq!(loaded.status, Some(0), "{loaded:?}");
 }
@@ -121,7 +121,7 @@ fn only_a_connection_opened_after_the_load_is_proof() {
     let world = world();
     let host = &world.host;
     let sshd = Sshd::new(&world, World::HOST_V4);
-    let files = [policy_file(A), policy_file(B), policy_file(C)];
+    let files = [policy_file(POLICY_A), policy_file(POLICY_B), policy_file(POLICY_C)];
     let (_first, first) = sshd.login();
     let (_second, second) = sshd.login();
     let load = |which: usize| {
@@ -156,7 +156,7 @@ fn only_a_connection_opened_after_the_load_is_proof() {
 #[test]
 fn the_console_may_confirm_and_is_named_as_console() {
     let netns = netns();
-    let a = policy_file(A);
+    let a = policy_file(POLICY_A);
     succeed(&netns, &["load", path(&a), "--confirm", LONG_CONFIRM_TIME]);
     let answer = confirm(&netns, None);
     // A session by SSH that runs this test is not one of the namespace.

@@ -12,17 +12,17 @@ use nfguard_tests::program::{Answer, TempFile, command, nfguard, policy_file, su
 use nfguard_tests::wait::wait_until;
 
 /// Opens 22 and 80.
-const A: &str = r#"{ "version": 1, "never_ban": ["192.0.2.7"], "rules": [
+const POLICY_A: &str = r#"{ "version": 1, "never_ban": ["192.0.2.7"], "rules": [
     { "name": "ssh", "action": "limit", "port": 22 },
     { "name": "old", "action": "allow", "port": 80 },
     { "action": "allow", "direction": "out", "port": 53 } ] }"#;
 /// Opens 22 and 8080.
-const B: &str = r#"{ "version": 1, "never_ban": ["192.0.2.8"], "rules": [
+const POLICY_B: &str = r#"{ "version": 1, "never_ban": ["192.0.2.8"], "rules": [
     { "name": "ssh", "action": "limit", "port": 22 },
     { "name": "new", "action": "allow", "port": 8080 },
     { "action": "allow", "direction": "out", "port": 53 } ] }"#;
 /// Opens 22 and 9090.
-const C: &str = r#"{ "version": 1, "rules": [
+const POLICY_C: &str = r#"{ "version": 1, "rules": [
     { "name": "ssh", "action": "limit", "port": 22 },
     { "name": "third", "action": "allow", "port": 9090 },
     { "action": "allow", "direction": "out", "port": 53 } ] }"#;
@@ -89,7 +89,7 @@ fn wait_for_watchdog_end(netns: &Netns) {
     wait_until("the watchdog has ended", || !has_watchdog(netns));
 }
 
-/// What nft lists of each of these policies, loaded load_each.
+/// Returns the nft listing of each policy, loaded into a namespace of its own.
 fn load_each<const N: usize>(files: [&TempFile; N]) -> [String; N] {
     files.map(|file| {
         let netns = netns();

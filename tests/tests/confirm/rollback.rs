@@ -8,8 +8,8 @@ use nfguard_tests::program::{TempFile, nfguard, time_box};
 use serde_json::Value;
 
 use super::{
-    A, B, C, LONG_CONFIRM_TIME, listed, load_each, netns, path, policy_file, run_nft_script,
-    succeed, wait_for_watchdog_end, wait_until,
+    LONG_CONFIRM_TIME, POLICY_A, POLICY_B, POLICY_C, listed, load_each, netns, path, policy_file,
+    run_nft_script, succeed, wait_for_watchdog_end, wait_until,
 };
 use super::{has_watchdog, load_unconfirmed, world};
 
@@ -32,7 +32,7 @@ impl Ports<'_> {
 #[test]
 fn an_unconfirmed_load_is_rolled_back_and_packets_obey_the_old_rules() {
     let world = world();
-    let (a, b) = (policy_file(A), policy_file(B));
+    let (a, b) = (policy_file(POLICY_A), policy_file(POLICY_B));
     let [list_a, list_b] = load_each([&a, &b]);
     let ports = Ports::new(&world);
     succeed(&world.host, &["load", path(&a)]);
@@ -52,7 +52,7 @@ fn an_unconfirmed_load_is_rolled_back_and_packets_obey_the_old_rules() {
 #[test]
 fn a_load_confirmed_in_time_stays() {
     let netns = netns();
-    let (a, b) = (policy_file(A), policy_file(B));
+    let (a, b) = (policy_file(POLICY_A), policy_file(POLICY_B));
     let [_, list_b] = load_each([&a, &b]);
     succeed(&netns, &["load", path(&a)]);
     succeed(&netns, &["load", path(&b), "--confirm", LONG_CONFIRM_TIME]);
@@ -71,7 +71,7 @@ fn a_late_confirmation_says_so_and_changes_nothing() {
     let netns = netns();
     let folder = tempfile::tempdir().expect("a folder");
     let folder = folder.path().to_str().expect("plain letters");
-    let (a, b) = (policy_file(A), policy_file(B));
+    let (a, b) = (policy_file(POLICY_A), policy_file(POLICY_B));
     let [list_a] = load_each([&a]);
     let never = nfguard(&netns, &["confirm"]);
     assert_eq!(never.status, Some(1), "{never:?}");
@@ -90,7 +90,7 @@ fn a_late_confirmation_says_so_and_changes_nothing() {
 
 #[test]
 fn a_confirmation_at_the_last_moment_reports_whether_it_was_in_time() {
-    let (a, b) = (policy_file(A), policy_file(B));
+    let (a, b) = (policy_file(POLICY_A), policy_file(POLICY_B));
     let [list_a, list_b] = load_each([&a, &b]);
     let start = std::time::Instant::now();
     let (mut won, mut lost) = (0, 0);
@@ -135,17 +135,17 @@ fn parallel<T: Send>(count: u32, work: impl Fn(u32) -> T + Sync) -> Vec<T> {
 #[test]
 fn a_rollback_of_the_first_load_removes_the_policy() {
     let netns = netns();
-    let a = policy_file(A);
+    let a = policy_file(POLICY_A);
     load_unconfirmed(&netns, &a, &[]);
     wait_for_watchdog_end(&netns);
     assert_eq!(listed(&netns), "");
 }
 
-/// Every state of the table that nfguard can hold comes back, whatever was done meanwhile.
+/// Asserts that every table that nfguard can restore comes back, whatever changed after the load.
 #[test]
 fn a_rollback_restores_the_table_as_it_was_before_the_load() {
     let netns = netns();
-    let (a, b) = (policy_file(A), policy_file(B));
+    let (a, b) = (policy_file(POLICY_A), policy_file(POLICY_B));
     for before in [
         "add rule inet nfguard ingress udp dport 5353 counter accept",
         "add chain inet nfguard more { type filter hook input priority 5; policy drop; }",
@@ -174,7 +174,7 @@ fn a_rollback_restores_the_table_as_it_was_before_the_load() {
 #[test]
 fn a_table_that_a_rollback_could_not_restore_is_not_replaced() {
     let netns = netns();
-    let (a, b) = (policy_file(A), policy_file(B));
+    let (a, b) = (policy_file(POLICY_A), policy_file(POLICY_B));
     for (script, word) in [
         ("add rule inet nfguard ingress tcp dport { 1, 2 } accept", "an anonymous set"),
         ("add map inet nfguard m { type ipv4_addr : verdict; }", "flags"),
@@ -196,7 +196,7 @@ fn a_table_that_a_rollback_could_not_restore_is_not_replaced() {
 #[test]
 fn a_load_that_fails_or_changes_nothing_leaves_nothing_to_confirm() {
     let netns = netns();
-    let a = policy_file(A);
+    let a = policy_file(POLICY_A);
     succeed(&netns, &["load", path(&a)]);
     let again = succeed(&netns, &["load", path(&a), "--confirm", LONG_CONFIRM_TIME]);
     assert!(again.stdout.ends_with("nothing changed\n"), "{again:?}");
@@ -210,7 +210,7 @@ fn a_load_that_fails_or_changes_nothing_leaves_nothing_to_confirm() {
 /// The last policy that was confirmed, or loaded without `--confirm`.
 #[test]
 fn a_second_unconfirmed_load_is_rolled_back_to_the_rules_before_both() {
-    let (a, b, c) = (policy_file(A), policy_file(B), policy_file(C));
+    let (a, b, c) = (policy_file(POLICY_A), policy_file(POLICY_B), policy_file(POLICY_C));
     let [list_a, list_b, list_c] = load_each([&a, &b, &c]);
     let two = |then: &dyn Fn(&Netns)| {
         let netns = netns();
@@ -248,7 +248,7 @@ fn a_second_unconfirmed_load_is_rolled_back_to_the_rules_before_both() {
 #[test]
 fn a_rollback_restores_the_never_ban_entries_of_the_policy() {
     let netns = netns();
-    let (a, b) = (policy_file(A), policy_file(B));
+    let (a, b) = (policy_file(POLICY_A), policy_file(POLICY_B));
     let is_exempt = |address: &str| {
         let never = succeed(&netns, &["never"]);
         never.stdout.lines().any(|line| line.starts_with(address) && line.contains("policy"))
@@ -267,8 +267,10 @@ fn a_rollback_restores_the_never_ban_entries_of_the_policy() {
 #[test]
 fn a_ban_for_a_scan_survives_a_rollback() {
     let world = world();
-    let (a, scans) =
-        (policy_file(A), policy_file(&B.replace("\"rules\"", "\"scan\": {}, \"rules\"")));
+    let (a, scans) = (
+        policy_file(POLICY_A),
+        policy_file(&POLICY_B.replace("\"rules\"", "\"scan\": {}, \"rules\"")),
+    );
     succeed(&world.host, &["load", path(&a)]);
     succeed(&world.host, &["load", path(&scans), "--confirm", LONG_CONFIRM_TIME]);
     let (from, to) = ("203.0.113.7".parse().expect("an address"), World::HOST_V4);
@@ -285,7 +287,7 @@ fn a_ban_for_a_scan_survives_a_rollback() {
 #[test]
 fn constant_writes_by_others_do_not_prevent_a_rollback() {
     let netns = netns();
-    let (a, b) = (policy_file(A), policy_file(B));
+    let (a, b) = (policy_file(POLICY_A), policy_file(POLICY_B));
     let [list_a] = load_each([&a]);
     succeed(&netns, &["load", path(&a)]);
     nft(&netns, "add table inet other; add set inet other s { type ipv4_addr; };\n");

@@ -87,9 +87,9 @@ fn assert_rule_for_host_process(world: &World) {
     for host in HOST {
         let allowed = world.host.serve_tcp(SocketAddr::new(host, 443)).expect("a server");
         let denied = world.host.serve_tcp(SocketAddr::new(host, 9000)).expect("a server");
-        let reaches = |server: &Server, patience| {
+        let reaches = |server: &Server, timeout| {
             let from = CLIENT.into_iter().find(|from| from.is_ipv4() == host.is_ipv4());
-            cells::open(&world.internet, from, server.address(), patience).is_some()
+            cells::open(&world.internet, from, server.address(), timeout).is_some()
         };
         assert!(reaches(&allowed, TIMEOUT));
         assert!(!reaches(&denied, nfguard_lab::DEFAULT_TIMEOUT));

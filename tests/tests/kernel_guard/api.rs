@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 use nfguard_tests::guard::Guard;
 use serde_json::Value;
 
-use super::{A, banned, json, netns, policy_file, succeed, wait_until};
+use super::{POLICY_A, banned, json, netns, policy_file, succeed, wait_until};
 
 #[test]
 fn one_line_bans_and_one_unbans_and_all_subscribers_get_events() {
     let netns = netns();
-    let a = policy_file(A);
+    let a = policy_file(POLICY_A);
     let guard = Guard::start(&netns, Some(a.path()), &[]);
     let mode = fs::metadata(guard.socket()).expect("there").permissions().mode();
     assert_eq!(mode & 0o777, 0o660);
@@ -120,7 +120,7 @@ fn invalid_lines_are_answered_and_endless_lines_are_not_buffered() {
 #[test]
 fn a_thousand_clients_at_once_do_no_harm() {
     let netns = netns();
-    let a = policy_file(A);
+    let a = policy_file(POLICY_A);
     let guard = Guard::start(&netns, Some(a.path()), &[]);
     let files = rustix::process::Rlimit { current: Some(4096), maximum: Some(4096) };
     // Without the privilege, the present limit stays.
@@ -193,7 +193,7 @@ fn field(process: u32, name: &str) -> String {
 #[test]
 fn the_guard_has_one_capability_left_and_cannot_get_another() {
     let netns = netns();
-    let a = policy_file(A);
+    let a = policy_file(POLICY_A);
     let guard = Guard::start(&netns, Some(a.path()), &[]);
     let net_admin = "0000000000001000";
     for (name, value) in [
@@ -218,7 +218,7 @@ fn the_guard_has_one_capability_left_and_cannot_get_another() {
 #[test]
 fn prometheus_reads_the_counters_of_rules_and_the_bans_of_each_source() {
     let netns = netns();
-    let a = policy_file(A);
+    let a = policy_file(POLICY_A);
     let guard = Guard::start(&netns, Some(a.path()), &["--metrics", "{}/metrics.sock"]);
     succeed(&netns, &["ban", "203.0.113.7", "203.0.113.8", "--source", "tool"]);
     let scrape = || {

@@ -4,12 +4,14 @@ use nfguard_tests::guard::Guard;
 use nfguard_tests::nft::{nft, try_nft};
 use nfguard_tests::program::nfguard;
 
-use super::{A, B, banned, can_be_owned, json, netns, policy, policy_file, succeed, wait_until};
+use super::{
+    POLICY_A, POLICY_B, banned, can_be_owned, json, netns, policy, policy_file, succeed, wait_until,
+};
 
 #[test]
 fn load_unload_and_rollback_work_under_a_guard_and_the_loaded_policy_is_guarded() {
     let netns = netns();
-    let (a, b) = (policy_file(A), policy_file(B));
+    let (a, b) = (policy_file(POLICY_A), policy_file(POLICY_B));
     let [path_a, path_b] = [&a, &b].map(|file| file.path().to_str().expect("plain letters"));
     let folder = tempfile::tempdir().expect("a folder");
     let kept = folder.path().to_str().expect("plain letters");
@@ -60,7 +62,7 @@ fn load_unload_and_rollback_work_under_a_guard_and_the_loaded_policy_is_guarded(
 #[test]
 fn a_killed_guard_leaves_the_rules_and_the_next_guard_adopts_them() {
     let netns = netns();
-    let a = policy_file(A);
+    let a = policy_file(POLICY_A);
     let guard = Guard::start(&netns, Some(a.path()), &[]);
     succeed(&netns, &["ban", "203.0.113.7", "--for", "1h"]);
     let meant = policy(&netns);
@@ -68,7 +70,7 @@ fn a_killed_guard_leaves_the_rules_and_the_next_guard_adopts_them() {
     assert_eq!(policy(&netns), meant, "the rules outlive it");
     assert_eq!(banned(&netns).len(), 1);
     // A load works without a guard.
-    let b = policy_file(B);
+    let b = policy_file(POLICY_B);
     succeed(&netns, &["load", b.path().to_str().expect("plain letters")]);
     succeed(&netns, &["load", a.path().to_str().expect("plain letters")]);
     assert_eq!(policy(&netns), meant);
@@ -87,7 +89,7 @@ fn a_killed_guard_leaves_the_rules_and_the_next_guard_adopts_them() {
 #[test]
 fn a_dead_lease_holder_leaves_the_guarded_rules() {
     let netns = netns();
-    let a = policy_file(A);
+    let a = policy_file(POLICY_A);
     let guard = Guard::start(&netns, Some(a.path()), &[]);
     let meant = policy(&netns);
     let mut holder = guard.connect();

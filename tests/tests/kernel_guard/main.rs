@@ -15,13 +15,13 @@ use nfguard_tests::wait::wait_until_with;
 use serde_json::Value;
 
 /// A policy that opens 443, and sends to 443 and 53.
-const A: &str = r#"{ "version": 1, "groups": { "friends": ["192.0.2.0/24"] }, "rules": [
+const POLICY_A: &str = r#"{ "version": 1, "groups": { "friends": ["192.0.2.0/24"] }, "rules": [
     { "name": "web", "action": "allow", "port": 443 },
     { "name": "friends", "action": "allow", "port": 22, "from": "friends" },
     { "name": "web-out", "action": "allow", "direction": "out", "port": 443 },
     { "name": "dns", "action": "allow", "direction": "out", "port": 53 } ] }"#;
 /// A policy that opens 443 and 8080.
-const B: &str = r#"{ "version": 1, "rules": [
+const POLICY_B: &str = r#"{ "version": 1, "rules": [
     { "name": "web", "action": "allow", "port": 443 },
     { "name": "new", "action": "allow", "port": 8080 },
     { "name": "web-out", "action": "allow", "direction": "out", "port": 443 } ] }"#;

@@ -11,13 +11,13 @@ use nfguard_tests::nft::{nft, try_nft};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{
-    A, banned, can_be_owned, json, netns, policy, policy_file, succeed, wait_until, world,
+    POLICY_A, banned, can_be_owned, json, netns, policy, policy_file, succeed, wait_until, world,
 };
 
 #[test]
 fn changes_by_others_are_refused_or_repaired() {
     let netns = netns();
-    let a = policy_file(A);
+    let a = policy_file(POLICY_A);
     succeed(&netns, &["load", a.path().to_str().expect("plain letters")]);
     let guard = Guard::start(&netns, Some(a.path()), &[]);
     let kept = if can_be_owned() { "owned" } else { "watched" };
@@ -58,7 +58,7 @@ fn changes_by_others_are_refused_or_repaired() {
 #[test]
 fn the_first_ban_of_its_kind_comes_back_even_if_it_is_flushed_at_once() {
     let netns = netns();
-    let a = policy_file(A);
+    let a = policy_file(POLICY_A);
     let guard = Guard::start(&netns, Some(a.path()), &[]);
     let process = Pid::from_raw(guard.process().try_into().expect("a number")).expect("it runs");
     for (at, target) in ["203.0.113.7", "203.0.113.0/25"].into_iter().enumerate() {
@@ -75,7 +75,7 @@ fn the_first_ban_of_its_kind_comes_back_even_if_it_is_flushed_at_once() {
 #[test]
 fn flushed_bans_come_back_with_their_remaining_time() {
     let netns = netns();
-    let a = policy_file(A);
+    let a = policy_file(POLICY_A);
     let guard = Guard::start(&netns, Some(a.path()), &[]);
     succeed(&netns, &["ban", "203.0.113.7", "--for", "1h", "--source", "one"]);
     succeed(&netns, &["ban", "203.0.113.0/25", "2001:db8:7::/48", "--source", "for-ever"]);
@@ -136,7 +136,7 @@ fn count(world: &World, counter: &str) -> u64 {
 #[test]
 fn no_denied_packet_passes_while_others_flush_our_tables() {
     let world = world();
-    let a = policy_file(A);
+    let a = policy_file(POLICY_A);
     let guard = Guard::start(&world.host, Some(a.path()), &[]);
     succeed(&world.host, &["ban", "203.0.113.66", "--for", "1h"]);
     nft(&world.host, WATCH);

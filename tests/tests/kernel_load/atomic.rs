@@ -11,7 +11,7 @@ use nfguard_netlink::load as load_table;
 use nfguard_tests::nft::nft;
 use nfguard_tests::program::{command, nfguard, time_box};
 
-use super::{A, B, compiled, held, kernel, load, netns, policy_file, world};
+use super::{POLICY_A, POLICY_B, compiled, held, kernel, load, netns, policy_file, world};
 
 /// Counts the packets before and after the hooks of the policy, in both directions, by port.
 const WATCH: &str = "table inet watch {
@@ -96,7 +96,7 @@ fn reload_under_traffic(host: &Netns, internet: &Netns, reload: impl FnOnce()) {
 #[test]
 fn a_thousand_reloads_lose_no_allowed_packet_and_let_no_denied_one_through() {
     let world = world();
-    let (a, b) = (compiled(A), compiled(B));
+    let (a, b) = (compiled(POLICY_A), compiled(POLICY_B));
     let mut kernel = kernel(&world.host);
     load_table(&mut kernel, &a).expect("loads");
     // An open connection must continue, too.
@@ -144,7 +144,7 @@ impl Conversation {
 #[test]
 fn reloads_by_the_program_lose_no_packet() {
     let world = world();
-    let files = [policy_file(A), policy_file(B)];
+    let files = [policy_file(POLICY_A), policy_file(POLICY_B)];
     load(&world.host, &files[0]);
     reload_under_traffic(&world.host, &world.internet, || {
         let start = Instant::now();
@@ -170,8 +170,8 @@ fn start_load(netns: &Netns, file: &std::path::Path) -> Child {
 #[test]
 fn a_load_that_is_killed_leaves_the_old_policy_or_the_new_one() {
     let netns = netns();
-    let files = [policy_file(A), policy_file(B)];
-    let tables = [compiled(A), compiled(B)];
+    let files = [policy_file(POLICY_A), policy_file(POLICY_B)];
+    let tables = [compiled(POLICY_A), compiled(POLICY_B)];
     load(&netns, &files[1]);
     let start = Instant::now();
     load(&netns, &files[0]);
@@ -216,8 +216,8 @@ fn a_load_that_is_killed_leaves_the_old_policy_or_the_new_one() {
 #[test]
 fn two_loads_at_once_both_succeed_and_one_policy_holds() {
     let netns = netns();
-    let files = [policy_file(A), policy_file(B)];
-    let tables = [compiled(A), compiled(B)].map(Some);
+    let files = [policy_file(POLICY_A), policy_file(POLICY_B)];
+    let tables = [compiled(POLICY_A), compiled(POLICY_B)].map(Some);
     let start = Instant::now();
     for round in 0..100 {
         let children = [0, 1].map(|which| start_load(&netns, files[(round + which) % 2].path()));

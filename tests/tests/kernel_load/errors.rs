@@ -7,7 +7,7 @@ use nfguard_tests::program::{Answer, command, nfguard};
 use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 use serde_json::Value;
 
-use super::{A, B, is_real_root, kernel, load, netns, policy_file, ruleset};
+use super::{POLICY_A, POLICY_B, is_real_root, kernel, load, netns, policy_file, ruleset};
 
 /// Asserts that a run fails with these words: on standard error, and with `--json` also on standard
 /// output.
@@ -38,7 +38,7 @@ fn without_privilege(netns: &Netns, arguments: &[&str]) -> Answer {
 #[test]
 fn without_privilege_nothing_is_changed_and_the_status_is_4() {
     let netns = netns();
-    let (a, b) = (policy_file(A), policy_file(B));
+    let (a, b) = (policy_file(POLICY_A), policy_file(POLICY_B));
     load(&netns, &a);
     let before = ruleset(&netns);
     let b = b.path().to_str().expect("plain letters");
@@ -55,8 +55,12 @@ fn without_privilege_nothing_is_changed_and_the_status_is_4() {
     let differs = run(&["diff", b, "--offline", a]);
     assert_eq!(differs.status, Some(1), "{differs:?}");
     assert!(differs.stdout.lines().any(|line| line.starts_with('+')), "{differs:?}");
-    let same =
-        run(&["diff", b, "--offline", policy_file(B).path().to_str().expect("plain letters")]);
+    let same = run(&[
+        "diff",
+        b,
+        "--offline",
+        policy_file(POLICY_B).path().to_str().expect("plain letters"),
+    ]);
     assert_eq!(same.status, Some(0), "{same:?}");
 }
 
@@ -91,7 +95,7 @@ fn a_foreign_table_of_our_name_is_left_alone() {
         "table inet nfguard { chain mine { type filter hook input priority 0; tcp dport 22 accept; }; }\n",
     );
     let before = ruleset(&netns);
-    let a = policy_file(A);
+    let a = policy_file(POLICY_A);
     let a = a.path().to_str().expect("plain letters");
     let run = |arguments: &[&str]| nfguard(&netns, arguments);
     let words = ["table inet nfguard exists and was not made by nfguard", "Nothing was changed"];
@@ -109,7 +113,7 @@ fn a_foreign_table_of_our_name_is_left_alone() {
 #[test]
 fn a_policy_too_large_for_the_send_buffer_changes_nothing() {
     let netns = netns();
-    let small = policy_file(A);
+    let small = policy_file(POLICY_A);
     load(&netns, &small);
     let before = ruleset(&netns);
     // The send buffer of a plain user may grow to twice this number. A prefix takes more than 40

@@ -14,14 +14,14 @@ use nfguard_tests::place::{netns, world};
 use nfguard_tests::program::{Answer, TempFile, nfguard, policy_file};
 
 /// A policy that opens 80 and 443.
-const A: &str = r#"{ "version": 1, "groups": { "friends": ["192.0.2.0/24", "2001:db8:7::/48"] }, "rules": [
+const POLICY_A: &str = r#"{ "version": 1, "groups": { "friends": ["192.0.2.0/24", "2001:db8:7::/48"] }, "rules": [
     { "name": "both", "action": "allow", "port": 443 },
     { "name": "old", "action": "allow", "port": [80, 81], "from": "friends" },
     { "name": "both-out", "action": "allow", "direction": "out", "port": 443 },
     { "name": "dns-out", "action": "allow", "direction": "out", "port": 53 },
     { "name": "ssh", "action": "allow", "port": 22 } ] }"#;
 /// A policy that opens 443 and 8080.
-const B: &str = r#"{ "version": 1, "rules": [
+const POLICY_B: &str = r#"{ "version": 1, "rules": [
     { "name": "new", "action": "allow", "port": 8080 },
     { "name": "both", "action": "allow", "port": 443 },
     { "name": "new-out", "action": "allow", "direction": "out", "port": "8080-8090" },

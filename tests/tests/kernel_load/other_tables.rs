@@ -7,7 +7,7 @@ use nfguard_tests::nft::{nft, try_nft};
 use nfguard_tests::program::nfguard;
 use serde_json::Value;
 
-use super::{A, B, load, netns, policy_file, world};
+use super::{POLICY_A, POLICY_B, load, netns, policy_file, world};
 
 /// Rules in the shape of those of Docker for a published port.
 const DOCKER: &str = "
@@ -55,7 +55,7 @@ fn other_tables_stay_as_they_are_byte_for_byte() {
     };
     let before: Vec<String> = others().collect();
     let same = |after: &str| assert_eq!(others().collect::<Vec<_>>(), before, "after {after}");
-    let files = [policy_file(A), policy_file(B)];
+    let files = [policy_file(POLICY_A), policy_file(POLICY_B)];
     load(&netns, &files[0]);
     same("the first load");
     load(&netns, &files[1]);

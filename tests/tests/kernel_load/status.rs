@@ -5,7 +5,7 @@ use nfguard_tests::nft::nft;
 use nfguard_tests::program::{Answer, command, nfguard};
 use serde_json::Value;
 
-use super::{A, B, load, netns, policy_file, ruleset};
+use super::{POLICY_A, POLICY_B, load, netns, policy_file, ruleset};
 
 /// A policy with two mistakes, one of them a misspelled word.
 const BROKEN: &str = r#"{ "version": 1, "rules": [
@@ -23,7 +23,7 @@ fn json(netns: &Netns, arguments: &[&str], status: i32) -> Value {
 #[test]
 fn status_and_diff_show_manual_changes_and_load_undoes_them() {
     let netns = netns();
-    let a = policy_file(A);
+    let a = policy_file(POLICY_A);
     let path = a.path().to_str().expect("plain letters");
     assert_eq!(json(&netns, &["status"], 1)["loaded"], false);
     assert_eq!(json(&netns, &["diff", path], 1)["differs"], true);
@@ -61,7 +61,7 @@ fn status_and_diff_show_manual_changes_and_load_undoes_them() {
 #[test]
 fn status_names_each_rule_set_and_chain_that_was_changed_added_or_removed() {
     let netns = netns();
-    let a = policy_file(A);
+    let a = policy_file(POLICY_A);
     let path = a.path().to_str().expect("plain letters");
     let folder = tempfile::tempdir().expect("a folder");
     let kept = folder.path().to_str().expect("plain letters");
@@ -115,7 +115,7 @@ fn status_names_each_rule_set_and_chain_that_was_changed_added_or_removed() {
 #[test]
 fn a_load_says_whether_it_changed_anything() {
     let netns = netns();
-    let (a, b) = (policy_file(A), policy_file(B));
+    let (a, b) = (policy_file(POLICY_A), policy_file(POLICY_B));
     let [a, b] = [&a, &b].map(|file| file.path().to_str().expect("plain letters"));
     for (file, changed) in [(a, true), (a, false), (b, true), (b, false)] {
         let loaded = json(&netns, &["load", file], 0);
@@ -136,7 +136,7 @@ fn a_load_says_whether_it_changed_anything() {
 #[test]
 fn check_finds_all_mistakes_and_needs_no_kernel() {
     let netns = netns();
-    let (good, broken) = (policy_file(A), policy_file(BROKEN));
+    let (good, broken) = (policy_file(POLICY_A), policy_file(BROKEN));
     let [good, broken] = [&good, &broken].map(|file| file.path().to_str().expect("plain letters"));
     let answer = nfguard(&netns, &["check", good]);
     assert_eq!(answer.status, Some(0), "{answer:?}");
@@ -161,7 +161,7 @@ fn check_finds_all_mistakes_and_needs_no_kernel() {
 
 #[test]
 fn a_listing_cut_by_a_full_disk_is_an_error() {
-    let (netns, file) = (netns(), policy_file(A));
+    let (netns, file) = (netns(), policy_file(POLICY_A));
     let full = std::fs::File::create("/dev/full").expect("the device is there");
     let answer: Answer = netns.run(|| {
         let mut show = command(&["show".as_ref(), file.path()]);
@@ -174,7 +174,7 @@ fn a_listing_cut_by_a_full_disk_is_an_error() {
 #[test]
 fn show_prints_the_loaded_policy_as_it_prints_its_file() {
     let netns = netns();
-    for text in [A, B] {
+    for text in [POLICY_A, POLICY_B] {
         let file = policy_file(text);
         load(&netns, &file);
         let loaded = nfguard(&netns, &["show"]);
@@ -199,7 +199,7 @@ fn blocks(text: &str) -> Vec<&str> {
 #[test]
 fn colour_follows_the_terminal_and_the_environment() {
     let netns = netns();
-    let (a, b, broken) = (policy_file(A), policy_file(B), policy_file(BROKEN));
+    let (a, b, broken) = (policy_file(POLICY_A), policy_file(POLICY_B), policy_file(BROKEN));
     let [a, b, broken] = [&a, &b, &broken].map(|file| file.path().to_str().expect("plain letters"));
     let run = |arguments: &[&str], variables: &[(&str, &str)]| -> Answer {
         netns.run(|| {

@@ -6,20 +6,20 @@ use nfguard_lab::{Probe, ProbeOutcome, Refusal, World};
 use nfguard_tests::program::{nfguard, nfguard_fed};
 use nfguard_tests::wait::TIMEOUT;
 
-use crate::{A, A6, B, Ground, USUAL, address, policy};
+use crate::{Ground, OTHER_SOURCE, SOURCE, SOURCE_V6, USUAL, address, policy};
 
 #[test]
 fn banned_addresses_are_dropped_first_and_their_connections_cut() {
     let mut ground = Ground::new(USUAL);
     let _servers = ground.serve();
-    let probe = Probe::tcp(&ground.world.internet, (World::HOST_V4, 80)).from(address(A));
+    let probe = Probe::tcp(&ground.world.internet, (World::HOST_V4, 80)).from(address(SOURCE));
     let mut connection = probe.timeout(TIMEOUT).connect().expect("is let in");
-    ground.tcp(A, 9, 0);
-    assert!(ground.is_banned(A));
+    ground.tcp(SOURCE, 9, 0);
+    assert!(ground.is_banned(SOURCE));
     let (invalid, in_all) = (ground.count("builtin/invalid"), ground.count("default/in"));
     connection.write_all(b"x").expect("goes into the buffer");
-    ground.syns(A, 1000, 10);
-    ground.tcp(A, 9, 0);
+    ground.syns(SOURCE, 1000, 10);
+    ground.tcp(SOURCE, 9, 0);
     ground.wait_until("it is dropped", |ground| ground.count("scan/dropped") >= 12);
     assert_eq!((ground.count("builtin/invalid"), ground.count("default/in")), (invalid, in_all));
 }
@@ -28,7 +28,7 @@ fn banned_addresses_are_dropped_first_and_their_connections_cut() {
 fn outgoing_packets_to_banned_addresses_are_dropped_where_the_policy_says_so() {
     let mut ground = Ground::with(USUAL, r#""default": { "out": "accept" },"#);
     let more = r#""default": { "out": "accept" }, "ban_outgoing": true,"#;
-    let pairs = [(A, "192.0.2.8"), (A6, "2001:db8:8::1")];
+    let pairs = [(SOURCE, "192.0.2.8"), (SOURCE_V6, "2001:db8:8::1")];
     let servers = pairs.map(|(banned, other)| {
         let serve = |at| ground.world.internet.serve_udp((address(at), 53)).expect("serves");
         [serve(banned), serve(other)]
@@ -55,10 +55,10 @@ fn outgoing_packets_to_banned_addresses_are_dropped_where_the_policy_says_so() {
 #[test]
 fn bans_for_scans_are_listed_with_their_ports_or_flags() {
     let mut ground = Ground::new(USUAL);
-    ground.syns(A, 1000, 5);
-    ground.udp(A, 40_000, 53);
-    ground.tcp(B, 9, 0);
-    ground.syns(A6, 1000, 6);
+    ground.syns(SOURCE, 1000, 5);
+    ground.udp(SOURCE, 40_000, 53);
+    ground.tcp(OTHER_SOURCE, 9, 0);
+    ground.syns(SOURCE_V6, 1000, 6);
     ground.wait_for_packets();
     ground.nfguard(&["ban", "198.51.100.77", "--source", "by-hand"]);
     let mut listed = ground.listed();
@@ -70,10 +70,10 @@ fn bans_for_scans_are_listed_with_their_ports_or_flags() {
     assert_eq!(
         listed,
         [
-            line(A, "scan", &format!("{ports} 53/udp")),
+            line(SOURCE, "scan", &format!("{ports} 53/udp")),
             line("198.51.100.77", "by-hand", ""),
             line("2001:db8:7::/64", "scan", &format!("{ports} 1005/tcp")),
-            line(B, "scan", "illegal TCP flags"),
+            line(OTHER_SOURCE, "scan", "illegal TCP flags"),
         ]
     );
     let text = ground.nfguard(&["bans", "--source", "scan"]).stdout;
@@ -86,7 +86,7 @@ fn bans_for_scans_are_listed_with_their_ports_or_flags() {
 #[test]
 fn unban_ends_a_ban_for_a_scan_and_forgets_its_ports() {
     let mut ground = Ground::new(USUAL);
-    for source in [A, A6] {
+    for source in [SOURCE, SOURCE_V6] {
         ground.syns(source, 1000, 6);
         assert!(ground.is_banned(source));
         ground.nfguard(&["unban", source]);
@@ -98,18 +98,18 @@ fn unban_ends_a_ban_for_a_scan_and_forgets_its_ports() {
         ground.syn(source, 3000);
         assert!(ground.is_banned(source));
     }
-    let answer = nfguard(&ground.world.host, &["unban", B]);
+    let answer = nfguard(&ground.world.host, &["unban", OTHER_SOURCE]);
     assert_eq!(answer.status, Some(1), "{answer:?}");
     let answer = ground.nfguard(&["unban", "--source", "scan"]);
     assert!(answer.stdout.contains("2 unbanned"), "{answer:?}");
-    assert!(!ground.is_banned(A) && !ground.is_banned(A6));
+    assert!(!ground.is_banned(SOURCE) && !ground.is_banned(SOURCE_V6));
 }
 
 #[test]
 fn ban_reads_the_listing_of_bans_for_scans() {
     let mut ground = Ground::new(USUAL);
-    ground.syns(A, 1000, 6);
-    ground.tcp(A6, 9, 0);
+    ground.syns(SOURCE, 1000, 6);
+    ground.tcp(SOURCE_V6, 9, 0);
     ground.wait_for_packets();
     let listing = ground.nfguard(&["bans", "--json"]).stdout;
     let before = ground.listed();
@@ -126,24 +126,24 @@ fn ban_reads_the_listing_of_bans_for_scans() {
         before.sort();
         assert_eq!(listed, before);
     }
-    ground.nfguard(&["unban", A, A6]);
+    ground.nfguard(&["unban", SOURCE, SOURCE_V6]);
     assert!(ground.listed().is_empty());
 }
 
 #[test]
 fn a_load_keeps_the_bans_for_scans() {
     let mut ground = Ground::new(USUAL);
-    ground.syns(A, 1000, 5);
-    ground.tcp(B, 9, 0);
-    assert!(ground.is_banned(B));
+    ground.syns(SOURCE, 1000, 5);
+    ground.tcp(OTHER_SOURCE, 9, 0);
+    assert!(ground.is_banned(OTHER_SOURCE));
     // Changes of bans and of the never-ban list do not count as changes of the policy.
     let again = ground.load(USUAL, "");
     assert!(again.stdout.contains("nothing changed"), "{again:?}");
     // Another policy with the same `scan` keeps the recorded ports, too.
     ground.load(USUAL, r#""ban_outgoing": true, "default": { "out": "accept" },"#);
-    assert!(ground.is_banned(B));
-    ground.syn(A, 2000);
-    assert!(ground.is_banned(A));
+    assert!(ground.is_banned(OTHER_SOURCE));
+    ground.syn(SOURCE, 2000);
+    assert!(ground.is_banned(SOURCE));
     // A policy without `scan` converts the bans into ordinary ones.
     let before = ground.listed();
     ground.load("", "");
@@ -153,11 +153,12 @@ fn a_load_keeps_the_bans_for_scans() {
     before.sort();
     assert_eq!(after, before);
     ground.load(USUAL, "");
-    ground.tcp(A6, 9, 0);
-    assert!(ground.is_banned(A6));
+    ground.tcp(SOURCE_V6, 9, 0);
+    assert!(ground.is_banned(SOURCE_V6));
     ground.nfguard(&["unload"]);
     assert_eq!(ground.listed().len(), 3, "without any policy, too");
-    let probe = Probe::tcp(&ground.world.internet, (World::HOST_V4, 80)).from(address(B));
+    let probe =
+        Probe::tcp(&ground.world.internet, (World::HOST_V4, 80)).from(address(OTHER_SOURCE));
     let _servers = ground.serve();
     assert!(!probe.timeout(std::time::Duration::from_secs(1)).run().passed());
     let probe =
@@ -168,8 +169,8 @@ fn a_load_keeps_the_bans_for_scans() {
 #[test]
 fn a_load_that_fails_late_keeps_the_bans_for_scans() {
     let mut ground = Ground::new(USUAL);
-    ground.tcp(B, 9, 0);
-    assert!(ground.is_banned(B));
+    ground.tcp(OTHER_SOURCE, 9, 0);
+    assert!(ground.is_banned(OTHER_SOURCE));
     // The policy itself does not use these entries. The ban table has no room for all of them.
     let entries: Vec<String> = (0..16_500)
         .map(|at| format!("\"10.{}.{}.{}\"", at >> 15, at >> 7 & 255, at << 1 & 255))
@@ -183,5 +184,5 @@ fn a_load_that_fails_late_keeps_the_bans_for_scans() {
     assert!(!status.contains("scan/bans"), "the policy is there: {status}");
     let listed: Vec<_> =
         ground.listed().into_iter().map(|(target, source, _)| (target, source)).collect();
-    assert_eq!(listed, [(B.to_owned(), "scan".to_owned())]);
+    assert_eq!(listed, [(OTHER_SOURCE.to_owned(), "scan".to_owned())]);
 }

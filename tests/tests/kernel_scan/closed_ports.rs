@@ -7,12 +7,12 @@ use nfguard_netlink::protocol;
 use nfguard_tests::nft::nft;
 use nfguard_tests::wait::TIMEOUT;
 
-use crate::{A, A6, B, Ground, USUAL, address};
+use crate::{Ground, OTHER_SOURCE, SOURCE, SOURCE_V6, USUAL, address};
 
 #[test]
 fn the_sixth_closed_port_bans_and_the_fifth_does_not() {
     let mut ground = Ground::new(USUAL);
-    for source in [A, A6] {
+    for source in [SOURCE, SOURCE_V6] {
         ground.syns(source, 1000, 5);
         assert!(!ground.is_banned(source), "{source}");
         ground.syn(source, 2000);
@@ -22,48 +22,48 @@ fn the_sixth_closed_port_bans_and_the_fifth_does_not() {
             7200
         );
     }
-    assert!(!ground.is_banned(B));
+    assert!(!ground.is_banned(OTHER_SOURCE));
 }
 
 #[test]
 fn tcp_and_udp_of_one_number_are_two_ports() {
     let mut ground = Ground::new(USUAL);
     for port in [500, 501, 502] {
-        ground.syn(A, port);
-        assert!(!ground.is_banned(A));
-        ground.udp(A, 40_000, port);
+        ground.syn(SOURCE, port);
+        assert!(!ground.is_banned(SOURCE));
+        ground.udp(SOURCE, 40_000, port);
     }
-    assert!(ground.is_banned(A));
+    assert!(ground.is_banned(SOURCE));
     for port in 500..506 {
-        assert!(!ground.is_banned(A6));
-        ground.udp(A6, 53, port);
+        assert!(!ground.is_banned(SOURCE_V6));
+        ground.udp(SOURCE_V6, 53, port);
     }
-    assert!(ground.is_banned(A6), "from whatever port it sends");
+    assert!(ground.is_banned(SOURCE_V6), "from whatever port it sends");
 }
 
 #[test]
 fn one_closed_port_is_no_scan_however_often_it_is_tried() {
     let mut ground = Ground::new(r#"{ "ports": 2, "seconds": 3600 }"#);
     for _ in 0..1000 {
-        ground.syn(A, 8080);
-        ground.syn(A6, 8080);
+        ground.syn(SOURCE, 8080);
+        ground.syn(SOURCE_V6, 8080);
     }
-    assert!(!ground.is_banned(A) && !ground.is_banned(A6));
+    assert!(!ground.is_banned(SOURCE) && !ground.is_banned(SOURCE_V6));
     assert_eq!(ground.count("scan/closed"), 2);
-    ground.syn(A, 8081);
-    assert!(ground.is_banned(A), "the control");
+    ground.syn(SOURCE, 8081);
+    assert!(ground.is_banned(SOURCE), "the control");
 }
 
 #[test]
 fn ports_named_by_a_rule_do_not_count() {
     let mut ground = Ground::new(r#"{ "ports": 2, "seconds": 3600 }"#);
     for port in [80, 443, 23, 24, 25, 26] {
-        ground.syn(A, port);
+        ground.syn(SOURCE, port);
     }
-    assert!(!ground.is_banned(A));
+    assert!(!ground.is_banned(SOURCE));
     assert_eq!(ground.count("scan/closed"), 0);
-    ground.syns(A, 444, 2);
-    assert!(ground.is_banned(A), "the control");
+    ground.syns(SOURCE, 444, 2);
+    assert!(ground.is_banned(SOURCE), "the control");
 }
 
 #[test]
@@ -74,11 +74,11 @@ fn one_port_at_several_addresses_counts_as_several() {
         ground.world.host.address("eth0", *to, 24).expect("can be added");
     }
     for to in all {
-        assert!(!ground.is_banned(A));
+        assert!(!ground.is_banned(SOURCE));
         let syn = |from, to| packet::tcp(from, to, 40_000, 3389, packet::SYN);
-        ground.send_to(address(A), to, protocol::TCP, syn);
+        ground.send_to(address(SOURCE), to, protocol::TCP, syn);
     }
-    assert!(ground.is_banned(A));
+    assert!(ground.is_banned(SOURCE));
 }
 
 #[test]
@@ -94,10 +94,10 @@ fn an_ipv6_source_is_its_64_network() {
 #[test]
 fn an_old_probe_does_not_count() {
     let mut ground = Ground::new(r#"{ "ports": 3, "seconds": 2 }"#);
-    ground.syns(A, 1000, 2);
-    ground.wait_until("the first is forgotten", |it| it.find("2", A).is_none());
-    ground.syn(A, 2000);
-    assert!(!ground.is_banned(A));
+    ground.syns(SOURCE, 1000, 2);
+    ground.wait_until("the first is forgotten", |it| it.find("2", SOURCE).is_none());
+    ground.syn(SOURCE, 2000);
+    assert!(!ground.is_banned(SOURCE));
 }
 
 #[test]
@@ -115,11 +115,11 @@ fn a_source_that_scans_around_a_published_port_loses_access_to_it() {
         let probe = Probe::tcp(&ground.world.internet, (World::HOST_V4, 80)).from(address(from));
         probe.timeout(std::time::Duration::from_secs(seconds)).run().passed()
     };
-    let patience = TIMEOUT.as_secs();
-    assert!(passes(&ground, A, patience));
+    let timeout = TIMEOUT.as_secs();
+    assert!(passes(&ground, SOURCE, timeout));
     // One of these ports is published, but no rule allows it.
-    ground.syns(A, 4996, 6);
-    assert!(ground.is_banned(A));
-    assert!(!passes(&ground, A, 1));
-    assert!(passes(&ground, B, patience), "the control");
+    ground.syns(SOURCE, 4996, 6);
+    assert!(ground.is_banned(SOURCE));
+    assert!(!passes(&ground, SOURCE, 1));
+    assert!(passes(&ground, OTHER_SOURCE, timeout), "the control");
 }

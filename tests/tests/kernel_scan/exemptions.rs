@@ -8,7 +8,7 @@ use nfguard_netlink::protocol;
 use nfguard_tests::program::many;
 use nfguard_tests::wait::TIMEOUT;
 
-use crate::{A, A6, B, Ground, USUAL, address};
+use crate::{Ground, OTHER_SOURCE, SOURCE, SOURCE_V6, USUAL, address};
 
 /// Two closed ports are a scan, and no source counts as known.
 const STRICT: &str = r#"{ "ports": 2, "seconds": 3600, "known_seconds": 0 }"#;
@@ -17,7 +17,7 @@ const STRICT: &str = r#"{ "ports": 2, "seconds": 3600, "known_seconds": 0 }"#;
 fn a_never_ban_entry_is_not_banned_for_a_scan() {
     let mut ground = Ground::with(USUAL, r#""never_ban": ["192.0.2.0/28", "2001:db8:7::1"],"#);
     let gateways = [World::INTERNET_V4, World::INTERNET_V6].map(|it| it.to_string());
-    for source in [A, A6, &gateways[0], &gateways[1]] {
+    for source in [SOURCE, SOURCE_V6, &gateways[0], &gateways[1]] {
         ground.syns(source, 1000, 20);
         ground.tcp(source, 9, 0);
         assert!(!ground.is_banned(source), "{source}");
@@ -27,9 +27,9 @@ fn a_never_ban_entry_is_not_banned_for_a_scan() {
     assert!(ground.is_banned("192.0.2.16"), "the control");
     // Another address of the network is banned. The entry itself is not.
     ground.tcp("2001:db8:7::2", 9, 0);
-    assert!(ground.is_banned(A6));
+    assert!(ground.is_banned(SOURCE_V6));
     let dropped = ground.count("scan/dropped");
-    ground.syn(A6, 80);
+    ground.syn(SOURCE_V6, 80);
     assert_eq!(ground.count("scan/dropped"), dropped);
     ground.syn("2001:db8:7::2", 80);
     assert_eq!(ground.count("scan/dropped"), dropped + 1);
@@ -38,10 +38,10 @@ fn a_never_ban_entry_is_not_banned_for_a_scan() {
 #[test]
 fn a_new_never_ban_entry_is_exempt_at_once() {
     let mut ground = Ground::new(USUAL);
-    ground.tcp(A, 9, 0);
-    assert!(ground.is_banned(A));
+    ground.tcp(SOURCE, 9, 0);
+    assert!(ground.is_banned(SOURCE));
     ground.nfguard(&["never", "add", "192.0.2.0/24", "--reason", "the office"]);
-    ground.syn(A, 80);
+    ground.syn(SOURCE, 80);
     assert_eq!(ground.count("scan/dropped"), 0);
     ground.tcp("192.0.2.8", 9, 0);
     assert!(!ground.is_banned("192.0.2.8"));
@@ -66,7 +66,7 @@ fn a_new_address_of_the_host_is_exempt_from_the_next_save_on() {
 fn a_peer_that_has_sent_data_is_not_banned_for_closed_ports_but_is_for_flags() {
     let mut ground = Ground::new(USUAL);
     let _servers = ground.serve();
-    for (source, to) in [(A, World::HOST_V4), (A6, World::HOST_V6)] {
+    for (source, to) in [(SOURCE, World::HOST_V4), (SOURCE_V6, World::HOST_V6)] {
         visit(&ground, source, to);
         assert!(ground.find("known", source).is_some(), "{source}");
         ground.syns(source, 1000, 20);
@@ -88,14 +88,14 @@ fn visit(ground: &Ground, source: &str, to: IpAddr) {
 fn an_office_behind_one_address_is_not_banned_for_the_wrong_bookmarks_of_many() {
     let mut ground = Ground::new(USUAL);
     let _servers = ground.serve();
-    ground.syns(A, 1000, 5);
+    ground.syns(SOURCE, 1000, 5);
     for port in 2000..2050 {
-        visit(&ground, A, World::HOST_V4);
-        ground.syn(A, port);
+        visit(&ground, SOURCE, World::HOST_V4);
+        ground.syn(SOURCE, port);
     }
-    assert!(!ground.is_banned(A));
-    ground.syns(B, 2000, 6);
-    assert!(ground.is_banned(B), "the control");
+    assert!(!ground.is_banned(SOURCE));
+    ground.syns(OTHER_SOURCE, 2000, 6);
+    assert!(ground.is_banned(OTHER_SOURCE), "the control");
 }
 
 #[test]
@@ -105,11 +105,11 @@ fn a_handshake_without_its_answer_makes_no_source_known() {
     // The packets of a sender with a forged source, which sees no answer.
     let send = packet::PSH | packet::ACK;
     for flags in [packet::SYN, packet::ACK, send, send] {
-        ground.tcp(A, 80, flags);
+        ground.tcp(SOURCE, 80, flags);
     }
-    assert!(ground.find("known", A).is_none());
-    ground.syns(A, 1000, 6);
-    assert!(ground.is_banned(A));
+    assert!(ground.find("known", SOURCE).is_none());
+    ground.syns(SOURCE, 1000, 6);
+    assert!(ground.is_banned(SOURCE));
 }
 
 #[test]
@@ -118,14 +118,14 @@ fn ten_thousand_honest_connections_cause_no_ban() {
     let _servers = ground.serve();
     let each = usize::try_from(many(10_000) / 4).expect("few");
     for port in [80, 443] {
-        for (source, to) in [(A, World::HOST_V4), (A6, World::HOST_V6)] {
+        for (source, to) in [(SOURCE, World::HOST_V4), (SOURCE_V6, World::HOST_V6)] {
             let probe = Probe::tcp(&ground.world.internet, (to, port)).from(address(source));
             let probes = vec![probe.timeout(TIMEOUT); each];
             let passed = run_all(&probes).into_iter().filter(ProbeOutcome::passed).count();
             assert_eq!(passed, each, "{source}");
         }
     }
-    assert!(!ground.is_banned(A) && !ground.is_banned(A6));
+    assert!(!ground.is_banned(SOURCE) && !ground.is_banned(SOURCE_V6));
     assert_eq!(ground.count("scan/closed"), 0);
 }
 
@@ -134,20 +134,20 @@ fn tracing_a_route_and_its_mtu_is_no_scan() {
     let mut ground = Ground::new(STRICT);
     // traceroute, mtr and tracepath.
     for port in (33_434..33_534).chain(33_000..33_100).chain(44_444..44_540) {
-        for source in [A, A6] {
+        for source in [SOURCE, SOURCE_V6] {
             ground.udp(source, 40_000, port);
         }
     }
     for kind in [0, 3, 4, 5, 8, 11, 12] {
         let quoted = [0; 32];
-        ground.send(A, protocol::ICMP, |_, _| packet::icmp(kind, 4, &quoted));
+        ground.send(SOURCE, protocol::ICMP, |_, _| packet::icmp(kind, 4, &quoted));
     }
     for kind in [1, 2, 3, 4, 128, 129] {
         let icmp = |from, to| packet::icmpv6(from, to, kind, 0, &[0; 44]);
-        ground.send(A6, protocol::ICMPV6, icmp);
+        ground.send(SOURCE_V6, protocol::ICMPV6, icmp);
     }
-    assert!(!ground.is_banned(A) && !ground.is_banned(A6));
-    for source in [A, A6] {
+    assert!(!ground.is_banned(SOURCE) && !ground.is_banned(SOURCE_V6));
+    for source in [SOURCE, SOURCE_V6] {
         (500..502).for_each(|port| ground.udp(source, 40_000, port));
         assert!(ground.is_banned(source), "the control");
     }
@@ -157,7 +157,7 @@ fn tracing_a_route_and_its_mtu_is_no_scan() {
 fn late_answers_are_no_scan() {
     let mut ground = Ground::new(STRICT);
     for port in 50_000..50_050 {
-        for source in [A, A6] {
+        for source in [SOURCE, SOURCE_V6] {
             ground.udp(source, 53, port);
             ground.udp(source, 443, port);
             // Answers to multicast questions on the link: SSDP, WSD, mDNS.
@@ -169,7 +169,7 @@ fn late_answers_are_no_scan() {
             ground.tcp(source, port, packet::SYN | packet::ACK);
         }
     }
-    assert!(!ground.is_banned(A) && !ground.is_banned(A6));
+    assert!(!ground.is_banned(SOURCE) && !ground.is_banned(SOURCE_V6));
 }
 
 #[test]
@@ -211,11 +211,11 @@ fn containers_of_this_host_are_not_banned() {
 fn only_packets_of_the_named_interfaces_count() {
     let mut ground =
         Ground::new(r#"{ "ports": 2, "seconds": 3600, "in_interface": ["eth1", "wg*"] }"#);
-    ground.syns(A, 1000, 10);
-    ground.tcp(A, 9, 0);
-    assert!(!ground.is_banned(A));
+    ground.syns(SOURCE, 1000, 10);
+    ground.tcp(SOURCE, 9, 0);
+    assert!(!ground.is_banned(SOURCE));
     ground.load(r#"{ "ports": 2, "seconds": 3600, "in_interface": "eth*" }"#, "");
-    ground.syns(A, 1000, 2);
-    ground.tcp(B, 9, 0);
-    assert!(ground.is_banned(A) && ground.is_banned(B));
+    ground.syns(SOURCE, 1000, 2);
+    ground.tcp(OTHER_SOURCE, 9, 0);
+    assert!(ground.is_banned(SOURCE) && ground.is_banned(OTHER_SOURCE));
 }

@@ -4,7 +4,7 @@ use nfguard_lab::packet::{ACK, FIN, PSH, RST, SYN, URG};
 
 use nfguard_tests::program::nfguard;
 
-use crate::{A, A6, B, Ground, USUAL};
+use crate::{Ground, OTHER_SOURCE, SOURCE, SOURCE_V6, USUAL};
 
 #[test]
 fn the_first_packet_with_illegal_flags_bans() {
@@ -32,7 +32,7 @@ fn the_first_packet_with_illegal_flags_bans() {
 #[test]
 fn acks_without_a_connection_count_as_closed_ports() {
     let mut ground = Ground::new(USUAL);
-    for source in [A, A6] {
+    for source in [SOURCE, SOURCE_V6] {
         for port in 1000..1006 {
             assert!(!ground.is_banned(source), "{port}");
             ground.tcp(source, port, ACK);
@@ -50,11 +50,11 @@ fn flags_of_ordinary_traffic_do_not_ban() {
     let all = to_any.map(|flags| (flags, 1000)).into_iter().chain([(ACK, 2000)]);
     for (flags, first) in all {
         for port in first..first + 10 {
-            ground.tcp(A, port, flags);
-            ground.tcp(A6, port, flags);
+            ground.tcp(SOURCE, port, flags);
+            ground.tcp(SOURCE_V6, port, flags);
         }
     }
-    assert!(!ground.is_banned(A) && !ground.is_banned(A6));
+    assert!(!ground.is_banned(SOURCE) && !ground.is_banned(SOURCE_V6));
     assert_eq!(ground.count("scan/closed"), 0);
 }
 
@@ -62,24 +62,24 @@ fn flags_of_ordinary_traffic_do_not_ban() {
 fn illegal_flags_do_not_ban_where_the_check_is_off() {
     let mut ground = Ground::new(r#"{ "illegal_flags": false }"#);
     for port in 1000..1010 {
-        ground.tcp(A, port, FIN | PSH | URG);
-        ground.tcp(A, port, 0);
+        ground.tcp(SOURCE, port, FIN | PSH | URG);
+        ground.tcp(SOURCE, port, 0);
     }
-    assert!(!ground.is_banned(A));
+    assert!(!ground.is_banned(SOURCE));
 }
 
 #[test]
 fn a_source_that_scans_again_is_banned_longer() {
     let mut ground = Ground::new(r#"{ "ban_seconds": 2, "again_seconds": 3600 }"#);
-    ground.tcp(A, 9, 0);
-    assert!(ground.find("again", A).is_some());
-    ground.wait_until("the first ban is over", |ground| !ground.is_banned(A));
-    ground.tcp(A, 9, 0);
-    let ban = ground.find("banned", A).expect("is banned again");
+    ground.tcp(SOURCE, 9, 0);
+    assert!(ground.find("again", SOURCE).is_some());
+    ground.wait_until("the first ban is over", |ground| !ground.is_banned(SOURCE));
+    ground.tcp(SOURCE, 9, 0);
+    let ban = ground.find("banned", SOURCE).expect("is banned again");
     assert_eq!(ban.element.timeout.map(|timeout| timeout.as_secs()), Some(3600));
     // A source from long ago is forgotten, too.
-    ground.tcp(B, 9, 0);
-    ground.wait_until("the first ban is over", |ground| !ground.is_banned(B));
-    assert_eq!(nfguard(&ground.world.host, &["unban", B]).status, Some(1), "it is over");
-    assert!(ground.find("again", B).is_none());
+    ground.tcp(OTHER_SOURCE, 9, 0);
+    ground.wait_until("the first ban is over", |ground| !ground.is_banned(OTHER_SOURCE));
+    assert_eq!(nfguard(&ground.world.host, &["unban", OTHER_SOURCE]).status, Some(1), "it is over");
+    assert!(ground.find("again", OTHER_SOURCE).is_none());
 }

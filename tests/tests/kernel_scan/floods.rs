@@ -2,7 +2,7 @@
 
 use nfguard_tests::reader::Reader;
 
-use crate::{A, B, Ground};
+use crate::{Ground, OTHER_SOURCE, SOURCE};
 
 #[test]
 fn bans_per_minute_are_capped() {
@@ -23,28 +23,28 @@ fn a_line_is_logged_for_each_ban_and_for_each_beyond_the_cap() {
     let mut ground =
         Ground::with(r#"{ "bans_per_minute": 1 }"#, r#""log": { "to": { "group": 7 } },"#);
     let reader = Reader::start(&ground.world.host, &["--count", "2"]);
-    for source in [A, B] {
+    for source in [SOURCE, OTHER_SOURCE] {
         ground.tcp(source, 9, 0);
     }
     let (text, _) = reader.end();
     let lines: Vec<&str> = text.lines().collect();
-    assert!(lines[0].contains("scan/bans") && lines[0].contains(A), "{text}");
-    assert!(lines[1].contains("scan/capped") && lines[1].contains(B), "{text}");
+    assert!(lines[0].contains("scan/bans") && lines[0].contains(SOURCE), "{text}");
+    assert!(lines[1].contains("scan/capped") && lines[1].contains(OTHER_SOURCE), "{text}");
 }
 
 #[test]
 fn a_full_port_set_counts_nothing_new_and_all_is_dropped() {
     let mut ground = Ground::new(r#"{ "ports": 3, "seconds": 3600, "sources": 2 }"#);
-    ground.syns(A, 1000, 2);
+    ground.syns(SOURCE, 1000, 2);
     assert_eq!(ground.count("scan/full"), 0);
-    ground.syns(A, 1002, 10);
-    ground.syns(B, 1000, 10);
-    assert!(!ground.is_banned(A) && !ground.is_banned(B));
+    ground.syns(SOURCE, 1002, 10);
+    ground.syns(OTHER_SOURCE, 1000, 10);
+    assert!(!ground.is_banned(SOURCE) && !ground.is_banned(OTHER_SOURCE));
     assert_eq!(ground.count("default/in"), 22);
     assert_eq!(ground.count("scan/full"), 20);
     // After the first of them, no port was looked up.
     ground.wait_until("it pauses", |ground| {
-        ground.syn(B, 1000);
+        ground.syn(OTHER_SOURCE, 1000);
         ground.pauses()
     });
 }
@@ -57,8 +57,8 @@ fn ports_count_again_when_there_is_room_again() {
         ground.count("scan/full") > 0
     });
     ground.wait_until("a scan is seen", |ground| {
-        ground.syns(A, 1000, 2);
-        ground.is_banned(A)
+        ground.syns(SOURCE, 1000, 2);
+        ground.is_banned(SOURCE)
     });
 }
 

@@ -20,9 +20,9 @@ use nfguard_tests::wait::TIMEOUT;
 use tempfile::TempDir;
 
 /// Sources on the internet.
-const A: &str = "192.0.2.7";
-const B: &str = "203.0.113.9";
-const A6: &str = "2001:db8:7::1";
+const SOURCE: &str = "192.0.2.7";
+const OTHER_SOURCE: &str = "203.0.113.9";
+const SOURCE_V6: &str = "2001:db8:7::1";
 
 /// Counts the packets of the test before all rules.
 const WATCH: &str = "table inet watch {

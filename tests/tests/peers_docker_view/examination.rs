@@ -259,8 +259,8 @@ fn only_foreign_drops_of_allowed_packets_are_found() {
         };
         for (is_v6, family) in [(false, "ip"), (true, "ip6")] {
             let dropped = drops(family);
-            let patience = if dropped { Duration::from_millis(500) } else { TIMEOUT };
-            assert_eq!(reaches(&world, 443, is_v6, patience), !dropped, "{family}: {rules}");
+            let timeout = if dropped { Duration::from_millis(500) } else { TIMEOUT };
+            assert_eq!(reaches(&world, 443, is_v6, timeout), !dropped, "{family}: {rules}");
         }
         drop(servers);
     }

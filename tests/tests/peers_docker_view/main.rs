@@ -116,12 +116,12 @@ fn serve(world: &World) -> Vec<Server> {
 }
 
 /// Reports whether a client on the internet reaches a port of the host.
-fn reaches(world: &World, port: u16, is_v6: bool, patience: Duration) -> bool {
+fn reaches(world: &World, port: u16, is_v6: bool, timeout: Duration) -> bool {
     let (to, from) =
         if is_v6 { (World::HOST_V6, "2001:db8:7::7") } else { (World::HOST_V4, "203.0.113.7") };
     let from: std::net::IpAddr = from.parse().expect("an address");
     let probe = Probe::tcp(&world.internet, SocketAddr::new(to, port)).from(from);
-    probe.timeout(patience).connect().is_ok()
+    probe.timeout(timeout).connect().is_ok()
 }
 
 /// A process that listens like the relay of Docker, under the same name.

@@ -83,8 +83,8 @@ fn status_names_owner_and_exposure_of_each_port() {
             }
             let expected = matches!(state, "reachable");
             assert_eq!(line["allowed"], expected || state == "allowed-not-answered", "{line}");
-            let patience = if expected { TIMEOUT } else { Duration::from_millis(500) };
-            let reached = reaches(&world, port, family == "ipv6", patience);
+            let timeout = if expected { TIMEOUT } else { Duration::from_millis(500) };
+            let reached = reaches(&world, port, family == "ipv6", timeout);
             assert_eq!(reached, expected, "{backend:?}: {line}");
         }
         assert_eq!(line(&status, 80, "tcp", "ipv4")["rule"], "web");
@@ -129,8 +129,8 @@ fn a_socket_that_takes_ipv6_alone_does_not_answer_over_ipv4() {
         let status = json(&world.host, &status, 0);
         assert_eq!(line(&status, 2222, "tcp", "ipv6")["families"], families);
         assert!(reaches(&world, 2222, true, TIMEOUT));
-        let patience = if setting == "0" { TIMEOUT } else { Duration::from_millis(500) };
-        assert_eq!(reaches(&world, 2222, false, patience), setting == "0");
+        let timeout = if setting == "0" { TIMEOUT } else { Duration::from_millis(500) };
+        assert_eq!(reaches(&world, 2222, false, timeout), setting == "0");
     }
 }
 

@@ -92,8 +92,8 @@ fn nfguard_stops_scans_and_serves_others_and_ufw_with_psad_is_scanned() {
 }
 
 /// Runs all scans at once, each from its own source, while a client connects with timeout
-/// `patience`.
-fn attack(side: &Side, cases: &[Case], patience: Duration) -> Attack {
+/// `timeout`.
+fn attack(side: &Side, cases: &[Case], timeout: Duration) -> Attack {
     let numbered = || (1_u8..).zip(cases);
     let counted = |(number, case): (u8, &Case)| {
         source(if case.is_idle() { ZOMBIE } else { number }, case.is_v6())
@@ -109,7 +109,7 @@ fn attack(side: &Side, cases: &[Case], patience: Duration) -> Attack {
             let (mut served, mut tried) = (0, 0);
             while !over.load(Ordering::Relaxed) {
                 tried += 1;
-                served += u32::from(side.serves(CLIENT, patience));
+                served += u32::from(side.serves(CLIENT, timeout));
                 thread::sleep(Duration::from_millis(100));
             }
             (served, tried)

@@ -169,10 +169,10 @@ fn settled(judge: &World, ours: &World, shots: &[Shot], set: &RuleSet) -> (Fates
     }
 }
 
-/// Whether two fates are the same. Whether the sender of what does not pass hears of it is only
-/// compared where an ICMP error, which ufw's default sends for TCP too, can come to it: no test has
-/// the container's forged addresses; and where something that leaves is refused, ufw's own errors
-/// over IPv4 are too, while nfguard's always leave.
+/// Reports whether two fates are equal. "Drop" and "reject" differ only where the sender can get an
+/// ICMP error, which the default of ufw sends for TCP, too. The forged addresses of the container
+/// get none. Where outgoing packets are refused, ufw also refuses its own errors over IPv4, while
+/// the errors of nfguard always leave.
 fn is_same(set: &RuleSet, shot: &Shot, by_ufw: (Fate, u64), by_us: (Fate, u64)) -> bool {
     let is_heard = set.errors_leave() && !shot.via_container;
     let heard = |(fate, packets)| match fate {
