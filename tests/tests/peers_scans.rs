@@ -43,7 +43,7 @@ impl Stage {
     }
 
     /// Runs `nfguard log --keep` during `meanwhile`.
-    fn keep(&self, meanwhile: impl FnOnce()) {
+    fn run_log_keep(&self, meanwhile: impl FnOnce()) {
         let state = self.state.path().to_str().expect("plain letters");
         let arguments = ["--keep", "--state-dir", state];
         // The output is not needed.
@@ -58,7 +58,7 @@ impl Stage {
         reader.end();
     }
 
-    fn knock(&self, from: &str, to: IpAddr, port: u16, timeout: Duration) -> bool {
+    fn connects(&self, from: &str, to: IpAddr, port: u16, timeout: Duration) -> bool {
         let probe = Probe::tcp(&self.world.internet, SocketAddr::new(to, port)).timeout(timeout);
         probe.from(from.parse::<IpAddr>().expect("an address")).run().passed()
     }
@@ -84,11 +84,11 @@ fn nmap_is_listed_as_a_scan_and_a_visitor_is_not() {
     let _web = [World::HOST_V4, World::HOST_V6].map(serve);
     assert_eq!(stage.json(&[])["sources"], serde_json::json!([]));
 
-    stage.keep(|| {
+    stage.run_log_keep(|| {
         for (scanner, _, host, visitor) in PEOPLE {
             stage.nmap(scanner, host, "1-100");
-            assert!(stage.knock(visitor, host, 443, Duration::from_secs(30)));
-            assert!(!stage.knock(visitor, host, 80, Duration::from_secs(1)));
+            assert!(stage.connects(visitor, host, 443, Duration::from_secs(30)));
+            assert!(!stage.connects(visitor, host, 80, Duration::from_secs(1)));
         }
     });
     for (scanner, written, host, visitor) in PEOPLE {
@@ -104,7 +104,7 @@ fn nmap_is_listed_as_a_scan_and_a_visitor_is_not() {
     }
 
     // Kept records add up, and the worst scanner comes first.
-    stage.keep(|| stage.nmap(PEOPLE[1].0, World::HOST_V6, "101-200"));
+    stage.run_log_keep(|| stage.nmap(PEOPLE[1].0, World::HOST_V6, "101-200"));
     let listed = stage.nfguard(&["scans"]);
     let lines: Vec<Vec<&str>> =
         listed.stdout.lines().map(|line| line.split_whitespace().collect()).collect();

@@ -186,14 +186,14 @@ fn a_load_that_cuts_its_own_connection_is_rolled_back_with_the_client_dead() {
     let mut ssh = stage.ssh(&["-tt"]);
     ssh.arg(command).stdout(Stdio::null());
     let mut client = stage.world.internet.run(|| ssh.spawn().expect("ssh is installed"));
-    stage.wait_until("it is loaded", || stage.listed().contains("dport 80"));
+    stage.wait_until("the policy is loaded", || stage.listed().contains("dport 80"));
     client.kill().expect("runs");
     client.wait().expect("ends");
     assert!(!stage.gets_in(), "locked out");
 
-    stage.wait_until("the rules from before are back", || stage.gets_in());
+    stage.wait_until("the old rules are back", || stage.gets_in());
     let start = format!("root from {}: ", World::INTERNET_V4);
-    stage.wait_until("that is written down, with its peer", || {
+    stage.wait_until("the history has the peer", || {
         let history = stage.over_ssh(&[], &stage.nfguard("history")).stdout;
         history
             .lines()

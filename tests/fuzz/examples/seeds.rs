@@ -1,9 +1,9 @@
-//! Writes the seeds of `netlink_decode`: what would be sent for each example
-//! policy. Run it again when the encoding changes:
+//! Writes the seeds of `netlink_decode`: the messages of each example
+//! policy. Run this program when the encoding changes:
 //! `cargo run --manifest-path tests/fuzz/Cargo.toml --example seeds`
 //!
-//! `others` beside them is what Linux 6.18 answers of tables that iptables-nft 1.8.9 and nft 1.0.6
-//! have made, and stays as it is.
+//! The seed `others` has the answer of Linux 6.18 about tables of iptables-nft 1.8.9 and nft 1.0.6.
+//! It does not change.
 
 use nfguard_netlink::{Error, Nft, diff};
 use nfguard_policy::Policy;
@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             Ok(Vec::new())
         });
         match kernel.commit(&diff(None, &policy.compile()), None) {
-            // There is no answer.
+            // The kernel gives no answer here.
             Ok(()) | Err(Error::AnswerLost) => {}
             Err(error) => return Err(error.into()),
         }

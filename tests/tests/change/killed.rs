@@ -157,7 +157,8 @@ fn an_unconfirmed_load_that_is_killed_anywhere_is_rolled_back_with_every_ban() {
     assert!(killed >= 4, "{killed} killed");
 }
 
-/// The watchdog is started by hand, so that strace can end it; the load then finds it.
+/// The test starts the watchdog itself, so that strace can kill it. The load then finds this
+/// watchdog.
 #[test]
 fn a_rollback_that_is_killed_between_any_two_steps_leaves_old_or_new_rules_and_every_ban() {
     let [a, b] = ["{}/a.json", "{}/b.json"].map(loaded_table);

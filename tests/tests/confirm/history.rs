@@ -77,7 +77,7 @@ fn the_history_records_user_policy_and_outcome_of_each_load() {
     assert_loaded_or_rolled_back(&host.run(&["load", path(&c), "--confirm", SHORT_CONFIRM_TIME]));
     wait_for_watchdog_end(&host.netns);
     let all = outcomes(&["loaded", "confirmed", "rolled_back"]);
-    wait_until("it is written down", || host.loads() == all);
+    wait_until("the history has the load", || host.loads() == all);
 
     let list = host.succeed(&["history"]).stdout;
     let lines: Vec<&str> = list.lines().collect();

@@ -85,7 +85,7 @@ fn a_closed_terminal_ends_only_the_loader() {
     let line = openpt(flags).expect("a terminal");
     unlockpt(&line).expect("ours");
     let mut shell = in_terminal(&netns, &b, ioctl_tiocgptpeer(&line, flags).expect("its end"));
-    wait_until("it is loaded", || listed(&netns) == list_b);
+    wait_until("the policy is loaded", || listed(&netns) == list_b);
     // The line is cut: all in its session get SIGHUP.
     drop(line);
     shell.wait().expect("ends");
@@ -124,7 +124,7 @@ fn a_signal_to_the_loaders_whole_job_does_not_reach_the_watchdog() {
             shell.args(load.get_args()).env("NFGUARD_STATE_DIR", "").stdin(Stdio::null());
             shell.stdout(Stdio::null()).process_group(0).spawn().expect("sh starts")
         });
-        wait_until("it is loaded", || listed(&netns) == list_b);
+        wait_until("the policy is loaded", || listed(&netns) == list_b);
         killpg(pid(&shell), signal).expect("there");
         shell.wait().expect("ends");
         assert!(has_watchdog(&netns), "{signal}: the watchdog still runs");
@@ -179,14 +179,14 @@ fn a_terminated_watchdog_rolls_back_at_once() {
     succeed(&netns, &["load", path(&a)]);
     succeed(&netns, &["load", path(&b), "--confirm", LONG_CONFIRM_TIME]);
     let watchdogs = watchdogs(&netns);
-    let [keeper] = watchdogs[..] else { panic!("{watchdogs:?}") };
+    let [watchdog] = watchdogs[..] else { panic!("{watchdogs:?}") };
     for ignored in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGPIPE] {
-        kill(keeper, ignored).expect("there");
+        kill(watchdog, ignored).expect("there");
     }
     succeed(&netns, &["status"]);
     assert!(has_watchdog(&netns));
     assert_eq!(listed(&netns), list_b);
-    kill(keeper, Signal::SIGTERM).expect("there");
+    kill(watchdog, Signal::SIGTERM).expect("there");
     wait_for_watchdog_end(&netns);
     assert_eq!(listed(&netns), list_a);
 }
@@ -196,13 +196,13 @@ fn watchdogs(netns: &Netns) -> Vec<Pid> {
     let own = format!("net:[{}]", netns.id());
     let numbers = std::fs::read_dir("/proc").expect("/proc is mounted").flatten();
     let numbers = numbers.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    let is_keeper = |number: &i32| {
+    let is_watchdog = |number: &i32| {
         let place = std::fs::read_link(format!("/proc/{number}/ns/net"));
         let words = std::fs::read(format!("/proc/{number}/cmdline")).unwrap_or_default();
         place.is_ok_and(|place| place.to_str() == Some(&own))
             && words.split(|byte| *byte == 0).any(|word| word == b"watchdog")
     };
-    numbers.filter(is_keeper).map(Pid::from_raw).collect()
+    numbers.filter(is_watchdog).map(Pid::from_raw).collect()
 }
 
 #[test]
@@ -218,7 +218,7 @@ fn two_loaders_at_once_have_one_watchdog() {
         let statuses = children.map(|mut child| child.wait().expect("ends").code());
         assert!(statuses.contains(&Some(0)), "{statuses:?}");
         assert!(statuses.iter().all(|it| [Some(0), Some(3)].contains(it)), "{statuses:?}");
-        wait_until("there is one", || watchdogs(&netns).len() == 1);
+        wait_until("one watchdog runs", || watchdogs(&netns).len() == 1);
         assert_eq!(nfguard(&netns, &["rollback"]).status, Some(0));
         wait_for_watchdog_end(&netns);
         assert_eq!(listed(&netns), list_a);

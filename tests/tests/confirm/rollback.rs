@@ -281,7 +281,7 @@ fn a_ban_for_a_scan_survives_a_rollback() {
     succeed(&world.host, &["rollback"]);
     wait_for_watchdog_end(&world.host);
     wait_until("banned by a rule that stays", is_banned);
-    assert!(!listed(&world.host).contains("scan"), "the rules from before are back");
+    assert!(!listed(&world.host).contains("scan"), "the old rules are back");
 }
 
 #[test]

@@ -25,13 +25,13 @@ const ALL: [&str; 13] = [
     "extended",
     "kept",
     "lists",
-    "lists in place of a source's bans",
-    "lengthened",
+    "replaced bans of a source",
+    "extended by request",
     "unbanned",
     "nothing to unban",
     "flushed",
     "refused",
-    "ended by itself",
+    "expired",
     "passed",
     "dropped",
 ];
@@ -43,7 +43,7 @@ fn run_sequence(ground: &mut Ground, seen: &mut Seen, actions: &[Action]) -> Res
         match run.take(action) {
             Ok(()) => {}
             Err(Trouble::TooLate) => {
-                run.see("too late");
+                run.count_event("too late");
                 break;
             }
             Err(Trouble::Wrong(what)) => {

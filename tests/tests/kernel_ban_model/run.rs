@@ -13,7 +13,7 @@ use nfguard_tests::wait::TIMEOUT;
 
 use crate::model::{End, Held, Model, Network, Place};
 use crate::packets::{Ground, Packet};
-use crate::steps::{Action, From, Lasts, PORTS, SENDERS, Step, Wish, Written};
+use crate::steps::{Action, From, Lasts, Notation, PORTS, SENDERS, Step, Wish};
 
 /// The duration of a short ban beyond the time of a step and its comparison.
 const SHORT_BAN_MARGIN: Duration = Duration::from_millis(300);
@@ -90,11 +90,11 @@ impl<'a> Run<'a> {
             }
             self.model.bans.remove(&place);
             self.expired = true;
-            self.see("ended by itself");
+            self.count_event("expired");
         }
     }
 
-    pub(crate) fn see(&mut self, what: &'static str) {
+    pub(crate) fn count_event(&mut self, what: &'static str) {
         *self.seen.entry(what).or_default() += 1;
     }
 
@@ -105,28 +105,28 @@ impl<'a> Run<'a> {
             Step::Ban(wish) => {
                 let Some(order) = self.order(wish)? else { return Ok(()) };
                 let got = self.bans[by].ban(&order.ban());
-                let (place, held) = order.held(start);
+                let (place, held) = order.to_held(start);
                 let want = self.model.ban(place, held);
-                self.see(match want {
+                self.count_event(match want {
                     BanOutcome::Added => "added",
                     BanOutcome::Extended => "extended",
                     BanOutcome::Kept => "kept",
                 });
-                same("made", &got.map_err(text)?, &want)
+                compare_values("made", &got.map_err(to_text)?, &want)
             }
             Step::BanAll(list) => {
                 let orders = self.orders(list)?;
                 let got = self.bans[by].ban_all(orders.iter().map(Order::ban));
-                let want = self.model.ban_all(all_held(orders, start));
-                self.see("lists");
-                same("tally", &got.map_err(text)?, &want)
+                let want = self.model.ban_all(to_held_list(orders, start));
+                self.count_event("lists");
+                compare_values("the counts", &got.map_err(to_text)?, &want)
             }
             Step::Replace(source, list) => {
                 let orders = self.orders(list)?;
                 let got = self.bans[by].replace(source, orders.iter().map(Order::ban));
-                let want = self.model.replace(source, all_held(orders, start));
-                self.see("lists in place of a source's bans");
-                same("tally", &got.map_err(text)?, &want)
+                let want = self.model.replace(source, to_held_list(orders, start));
+                self.count_event("replaced bans of a source");
+                compare_values("the counts", &got.map_err(to_text)?, &want)
             }
             Step::Extend(target, from) => {
                 let longer = Duration::from_secs(1000);
@@ -134,33 +134,33 @@ impl<'a> Run<'a> {
                 let place = place(*target, *from);
                 let want = self.model.extend(place, longer, start.elapsed()).is_some();
                 if want {
-                    self.see("lengthened");
+                    self.count_event("extended by request");
                 }
-                same("lengthened", &got.map_err(text)?.is_some(), &want)
+                compare_values("extended by request", &got.map_err(to_text)?.is_some(), &want)
             }
             Step::Unban(target, from) => {
                 let got = self.bans[by].unban(parsed(target.0), port(*from));
                 let want = self.model.unban(place(*target, *from));
-                self.see(if want { "unbanned" } else { "nothing to unban" });
-                same("unbanned", &got.map_err(text)?, &want)
+                self.count_event(if want { "unbanned" } else { "nothing to unban" });
+                compare_values("unbanned", &got.map_err(to_text)?, &want)
             }
             Step::Flush(source) => {
                 let got = self.bans[by].flush(source);
                 let want = self.model.flush(source);
                 if want > 0 {
-                    self.see("flushed");
+                    self.count_event("flushed");
                 }
-                same("flushed", &got.map_err(text)?, &want)
+                compare_values("flushed", &got.map_err(to_text)?, &want)
             }
             Step::ReplaceNeverBan(reason, entries) => {
-                self.model.replace_never_ban(reason, &meant(entries));
+                self.model.replace_never_ban(reason, &networks_of(entries));
                 self.bans[0]
-                    .replace_never_ban(&NeverBanKind::by_hand(reason), &written(entries))
-                    .map_err(text)
+                    .replace_never_ban(&NeverBanKind::by_hand(reason), &parse_networks(entries))
+                    .map_err(to_text)
             }
             Step::RemoveNeverBan(entries) => {
-                self.model.remove_never_ban(&meant(entries));
-                self.bans[0].remove_never_ban(&written(entries)).map_err(text)
+                self.model.remove_never_ban(&networks_of(entries));
+                self.bans[0].remove_never_ban(&parse_networks(entries)).map_err(to_text)
             }
             Step::Wait => Ok(()),
             Step::Reopen => {
@@ -174,9 +174,13 @@ impl<'a> Run<'a> {
     fn order(&mut self, wish: &Wish) -> Result<Option<Order>, String> {
         let target = parsed(wish.target.0);
         let asked = self.bans[0].admit(target).ok();
-        same("admitted", &asked.is_some(), &self.model.admits(Network::new(wish.target.1)))?;
+        compare_values(
+            "admitted",
+            &asked.is_some(),
+            &self.model.admits(Network::new(wish.target.1)),
+        )?;
         if asked.is_none() {
-            self.see("refused");
+            self.count_event("refused");
         }
         let knows_nobody = NeverBan::default().admit(target).ok();
         let admitted = asked.or(knows_nobody.filter(|_| wish.unasked));
@@ -201,19 +205,19 @@ impl<'a> Run<'a> {
     fn compare(&mut self, by: usize) -> Result<(), String> {
         let start = Instant::now();
         let bans = &mut self.bans[by];
-        let listed = bans.list().map_err(text)?;
+        let listed = bans.list().map_err(to_text)?;
         let end = Instant::now();
         let places: Vec<Place> = listed.iter().map(place_of).collect();
         let wanted: BTreeSet<&Place> = self.model.bans.keys().collect();
-        same("the list", &places.iter().collect(), &wanted)?;
-        same("the list's length", &places.len(), &wanted.len())?;
+        compare_values("the list", &places.iter().collect(), &wanted)?;
+        compare_values("the length of the list", &places.len(), &wanted.len())?;
         for (place, active) in places.iter().zip(&listed) {
             compare_ban(active, &self.model.bans[place], start, end)?;
-            let found = bans.look_up(active.target, active.port).map_err(text)?;
+            let found = bans.look_up(active.target, active.port).map_err(to_text)?;
             let Some(found) = found else { return Err(format!("{place:?} is not found")) };
             compare_ban(&found, &self.model.bans[place], start, Instant::now())?;
         }
-        let count = bans.count().map_err(text)?;
+        let count = bans.count().map_err(to_text)?;
         let wanted = wanted.len() as u64;
         if count < wanted || (count > wanted && !self.expired) {
             return Err(format!("counts {count}, not {wanted}"));
@@ -227,7 +231,7 @@ impl<'a> Run<'a> {
                 let not = if passes { "does not get" } else { "gets" };
                 return Err(format!("{from} to {port} {not} through"));
             }
-            self.see(if passes { "passed" } else { "dropped" });
+            self.count_event(if passes { "passed" } else { "dropped" });
         }
         Ok(())
     }
@@ -240,8 +244,8 @@ fn compare_ban(
     start: Instant,
     end: Instant,
 ) -> Result<(), String> {
-    same("the source", &&*active.source, &held.source)?;
-    same("the reason", &active.reason, &held.reason)?;
+    compare_values("the source", &&*active.source, &held.source)?;
+    compare_values("the reason", &active.reason, &held.reason)?;
     let is_right = match (active.expires_in, held.ends) {
         (None, None) => true,
         (Some(left), Some(ends)) => {
@@ -253,11 +257,11 @@ fn compare_ban(
     if is_right { Ok(()) } else { Err(format!("{active:?} is not {held:?}")) }
 }
 
-fn same<T: PartialEq + Debug>(what: &str, got: &T, want: &T) -> Result<(), String> {
+fn compare_values<T: PartialEq + Debug>(what: &str, got: &T, want: &T) -> Result<(), String> {
     if got == want { Ok(()) } else { Err(format!("{what}: {got:?}, not {want:?}")) }
 }
 
-fn text(error: nfguard_ban::Error) -> String {
+fn to_text(error: nfguard_ban::Error) -> String {
     error.to_string()
 }
 
@@ -277,7 +281,7 @@ fn port(from: From) -> Option<Port> {
     from.map(|port| port.parse().expect("a port"))
 }
 
-fn place(target: Written, from: From) -> Place {
+fn place(target: Notation, from: From) -> Place {
     (Network::new(target.1), port(from))
 }
 
@@ -290,11 +294,11 @@ fn target_of(network: Network) -> Target {
     parsed(&format!("{}/{}", network.address, network.bits))
 }
 
-fn meant(entries: &[Written]) -> Vec<Network> {
+fn networks_of(entries: &[Notation]) -> Vec<Network> {
     entries.iter().map(|entry| Network::new(entry.1)).collect()
 }
 
-fn written(entries: &[Written]) -> Vec<IpNetwork> {
+fn parse_networks(entries: &[Notation]) -> Vec<IpNetwork> {
     entries.iter().map(|entry| entry.0.parse().expect("a network")).collect()
 }
 
@@ -314,7 +318,7 @@ impl Order {
     }
 
     /// Returns the ban that results from a call between `start` and now.
-    fn held(self, start: Instant) -> (Place, Held) {
+    fn to_held(self, start: Instant) -> (Place, Held) {
         let Order { place, lasts, source, reason, .. } = self;
         let now = Instant::now();
         let ends = lasts.map(|lasts| End { earliest: start + lasts, latest: now + lasts });
@@ -322,6 +326,6 @@ impl Order {
     }
 }
 
-fn all_held(orders: Vec<Order>, start: Instant) -> Vec<(Place, Held)> {
-    orders.into_iter().map(|order| order.held(start)).collect()
+fn to_held_list(orders: Vec<Order>, start: Instant) -> Vec<(Place, Held)> {
+    orders.into_iter().map(|order| order.to_held(start)).collect()
 }

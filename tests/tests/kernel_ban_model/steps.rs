@@ -6,9 +6,9 @@ use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::sample::{select, subsequence};
 
 /// A notation, and its meaning.
-pub(crate) type Written = (&'static str, &'static str);
+pub(crate) type Notation = (&'static str, &'static str);
 
-const TARGETS: [Written; 18] = [
+const TARGETS: [Notation; 18] = [
     ("203.0.113.2", "203.0.113.2/32"),
     ("::ffff:203.0.113.2", "203.0.113.2/32"),
     ("203.0.113.3/32", "203.0.113.3/32"),
@@ -29,7 +29,7 @@ const TARGETS: [Written; 18] = [
     ("2001:db8::1/3", "2000::/3"),
 ];
 
-const NEVER_BAN: [Written; 9] = [
+const NEVER_BAN: [Notation; 9] = [
     ("203.0.113.2/32", "203.0.113.2/32"),
     ("::ffff:203.0.113.3/128", "203.0.113.3/32"),
     ("203.0.113.1/30", "203.0.113.0/30"),
@@ -77,11 +77,11 @@ pub(crate) enum Step {
     Ban(Wish),
     BanAll(Vec<Wish>),
     Replace(&'static str, Vec<Wish>),
-    Extend(Written, From),
-    Unban(Written, From),
+    Extend(Notation, From),
+    Unban(Notation, From),
     Flush(&'static str),
-    ReplaceNeverBan(&'static str, Vec<Written>),
-    RemoveNeverBan(Vec<Written>),
+    ReplaceNeverBan(&'static str, Vec<Notation>),
+    RemoveNeverBan(Vec<Notation>),
     /// The run waits until all short bans have ended.
     Wait,
     /// Both programs end and start again.
@@ -93,7 +93,7 @@ pub(crate) type From = Option<&'static str>;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Wish {
-    pub(crate) target: Written,
+    pub(crate) target: Notation,
     pub(crate) from: From,
     pub(crate) lasts: Lasts,
     pub(crate) source: &'static str,
@@ -118,7 +118,7 @@ pub(crate) fn actions() -> impl Strategy<Value = Vec<Action>> {
     })
 }
 
-fn steps(targets: Vec<Written>, entries: Vec<Written>) -> impl Strategy<Value = Step> {
+fn steps(targets: Vec<Notation>, entries: Vec<Notation>) -> impl Strategy<Value = Step> {
     let target = move || select(targets.clone());
     let entries = move || subsequence(entries.clone(), 0..=2);
     let source = || select(&SOURCES[..]);
@@ -138,7 +138,7 @@ fn steps(targets: Vec<Written>, entries: Vec<Written>) -> impl Strategy<Value = 
     ]
 }
 
-fn wish(target: impl Strategy<Value = Written>) -> impl Strategy<Value = Wish> {
+fn wish(target: impl Strategy<Value = Notation>) -> impl Strategy<Value = Wish> {
     let lasts = prop_oneof![
         3 => Just(Lasts::Short),
         7 => (1..6_u64).prop_map(Lasts::Hours),

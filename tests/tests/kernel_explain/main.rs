@@ -98,7 +98,7 @@ impl Ground {
         let netns = match shot.from {
             Place::Host => &self.world.host,
             Place::Internet => &self.world.internet,
-            Place::Container => self.world.container.as_ref().expect("there is one"),
+            Place::Container => self.world.container.as_ref().expect("one watchdog runs"),
         };
         let group = match shot.flow.destination {
             IpAddr::V4(to) => to.is_broadcast() || to.is_multicast(),

@@ -38,7 +38,7 @@ fn one_line_bans_and_one_unbans_and_all_subscribers_get_events() {
     // Bans by other programs cause events, too.
     succeed(&netns, &["ban", "203.0.113.8", "--source", "other"]);
     let status = || json(&guard.status())["status"].clone();
-    wait_until("it has heard", &guard, || status()["bans_by_source"]["other"] == 1);
+    wait_until("the guard has the event", &guard, || status()["bans_by_source"]["other"] == 1);
     assert_eq!(status()["bans"], 2);
     let listed = json(&tool.request(r#"{"op":"bans","source":"other"}"#));
     assert_eq!(listed["bans"][0]["target"], "203.0.113.8");
@@ -65,7 +65,9 @@ fn a_long_list_comes_page_by_page_and_whole() {
         (0..2500).map(|at| format!("10.0.{}.{}\n", at / 250, at % 250 + 1)).collect();
     let ban = nfguard_tests::program::nfguard_fed(&netns, &["ban", "-", "--for", "1h"], &list);
     assert_eq!(ban.status, Some(0), "{ban:?}");
-    wait_until("the guard has heard", &guard, || json(&guard.status())["status"]["bans"] == 2500);
+    wait_until("the guard has the bans", &guard, || {
+        json(&guard.status())["status"]["bans"] == 2500
+    });
     let (mut all, mut after, mut pages) = (Vec::new(), String::new(), 0);
     loop {
         let page = json(&guard.connect().request(&format!(r#"{{"op":"bans"{after}}}"#)));
@@ -174,7 +176,7 @@ fn a_thousand_clients_at_once_do_no_harm() {
     );
     wait_until("all are banned", &guard, || json(&guard.status())["status"]["bans"] == 2000);
     drop(idle);
-    wait_until("they are gone", &guard, || {
+    wait_until("the bans are gone", &guard, || {
         json(&guard.status())["status"]["clients"].as_u64().expect("a number") <= 1
     });
 }
@@ -230,7 +232,7 @@ fn prometheus_reads_the_counters_of_rules_and_the_bans_of_each_source() {
         stream.read_to_string(&mut text).expect("it answers");
         text
     };
-    wait_until("the guard has heard", &guard, || {
+    wait_until("the guard has the bans", &guard, || {
         scrape().contains(r#"nfguard_bans{source="tool"} 2"#)
     });
     let text = scrape();

@@ -226,7 +226,9 @@ fn a_line_that_is_too_long_is_answered_and_ends_the_connection() {
     let answer = tool.read_line().map(|line| json(&line)["code"].clone());
     assert!(answer.is_none_or(|code| code == "too_long"));
     assert_eq!(tool.read_line(), None);
-    wait_until("it is let go", &guard, || json(&guard.status())["status"]["clients"] == 1);
+    wait_until("the guard closes the connection", &guard, || {
+        json(&guard.status())["status"]["clients"] == 1
+    });
 }
 
 #[test]

@@ -20,7 +20,7 @@ fn load_unload_and_rollback_work_under_a_guard_and_the_loaded_policy_is_guarded(
     let table_a = policy(&netns);
     let is_guarded = |meant: &str| {
         if try_nft(&netns, "flush chain inet nfguard ingress\n").status.success() {
-            wait_until("it is put right", &guard, || policy(&netns) == meant);
+            wait_until("the tables are repaired", &guard, || policy(&netns) == meant);
         }
         assert_eq!(policy(&netns), meant);
     };
@@ -41,7 +41,7 @@ fn load_unload_and_rollback_work_under_a_guard_and_the_loaded_policy_is_guarded(
     let answer = nfguard(&netns, &["--state-dir", kept, "load", path_b, "--confirm", "1s"]);
     let late = answer.stderr.contains("longer than there was time to confirm");
     assert_eq!(answer.status, Some(if late { 3 } else { 0 }), "{answer:?}");
-    wait_until("it went back", &guard, || policy(&netns) == table_a);
+    wait_until("the rollback is done", &guard, || policy(&netns) == table_a);
     is_guarded(&table_a);
     run(&["unload"]);
     assert_eq!(policy(&netns), "");
@@ -99,5 +99,5 @@ fn a_dead_lease_holder_leaves_the_guarded_rules() {
     nft(&netns, "flush chain inet nfguard ingress\n");
     assert_ne!(policy(&netns), meant);
     drop(holder);
-    wait_until("it is put right", &guard, || policy(&netns) == meant);
+    wait_until("the tables are repaired", &guard, || policy(&netns) == meant);
 }

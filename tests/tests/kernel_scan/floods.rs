@@ -43,7 +43,7 @@ fn a_full_port_set_counts_nothing_new_and_all_is_dropped() {
     assert_eq!(ground.count("default/in"), 22);
     assert_eq!(ground.count("scan/full"), 20);
     // After the first of them, no port was looked up.
-    ground.wait_until("it pauses", |ground| {
+    ground.wait_until("the lookup is paused", |ground| {
         ground.syn(OTHER_SOURCE, 1000);
         ground.pauses()
     });

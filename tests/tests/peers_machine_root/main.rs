@@ -168,7 +168,9 @@ fn the_log_service_records_scans_where_the_policy_logs_to_a_group() {
     disk.policy(&GOOD.replacen("\"version\": 1,", &format!("\"version\": 1, {log},"), 1));
     machine.succeed(&[NFGUARD, "load", POLICY]);
     machine.succeed(&["systemctl", "restart", LOG]);
-    machine.wait_until("it reads the group", |machine| says(machine, "reading NFLOG group 5"));
+    machine.wait_until("the service reads the group", |machine| {
+        says(machine, "reading NFLOG group 5")
+    });
     let source: IpAddr = "203.0.113.66".parse().expect("an address");
     let knock = Probe::tcp(&machine.world.internet, (World::HOST_V4, 8443)).from(source);
     assert!(!knock.timeout(Duration::from_secs(1)).run().passed());

@@ -26,7 +26,7 @@ fn append(folder: &Folder, name: &str, text: &str) {
 
 #[test]
 fn an_installed_configuration_is_imported_whole() {
-    let folder = Folder::fresh();
+    let folder = Folder::new_installation();
     let answer = import(folder.path(), &[]);
     assert_eq!(answer.status, Some(0), "{answer:#?}");
     let notes: Vec<&str> = answer.stderr.lines().collect();
@@ -38,7 +38,7 @@ fn an_installed_configuration_is_imported_whole() {
 
 #[test]
 fn an_untranslated_line_is_named_with_its_file_and_number() {
-    let folder = Folder::fresh();
+    let folder = Folder::new_installation();
     let rule = "-A ufw-before-input -p tcp --dport 9 -j ACCEPT";
     append(&folder, "before.rules", rule);
     append(&folder, "after6.rules", "-A ufw6-after-forward -m mark --mark 1 -j ACCEPT");
@@ -64,7 +64,7 @@ fn an_untranslated_line_is_named_with_its_file_and_number() {
 
 #[test]
 fn the_written_file_is_replaced_whole_and_for_its_owner_alone() {
-    let (folder, to) = (Folder::fresh(), Folder::fresh());
+    let (folder, to) = (Folder::new_installation(), Folder::new_installation());
     let policy = to.path().join("policy.json");
     fs::write(&policy, "something else").expect("writable");
     let answer = import(folder.path(), &["--output".as_ref(), policy.as_os_str()]);
@@ -76,7 +76,7 @@ fn the_written_file_is_replaced_whole_and_for_its_owner_alone() {
 
 #[test]
 fn an_invalid_configuration_of_ufw_is_bad_input() {
-    let folder = Folder::fresh();
+    let folder = Folder::new_installation();
     for (name, text) in [
         ("ufw/user.rules", Some("nonsense")),
         ("default/ufw", Some("DEFAULT_INPUT_POLICY=maybe\nIPV6=yes\n")),

@@ -39,7 +39,7 @@ fn an_imported_configuration_passes_and_stops_the_same_packets_as_ufw() {
                         return tally;
                     }
                     let number = u64::try_from(seed * 1_000_000 + at).expect("small numbers");
-                    let folder = Folder::fresh();
+                    let folder = Folder::new_installation();
                     for set in RuleSet::generate_two(number) {
                         tally.add(compare(&set, &folder, &bases));
                     }
@@ -118,7 +118,7 @@ fn compare(
     let shots = packets::shots(set);
     fate::send(&judge, &shots);
     fate::send(&ours, &shots);
-    let (by_ufw, by_us) = settled(&judge, &ours, &shots, set);
+    let (by_ufw, by_us) = wait_for_same_fates(&judge, &ours, &shots, set);
     let mut tally = Tally {
         sets: 1,
         commands: commands.len(),
@@ -151,7 +151,12 @@ fn compare(
 type Fates = Vec<(Fate, u64)>;
 
 /// Returns the fates once both worlds agree, or at the timeout.
-fn settled(judge: &World, ours: &World, shots: &[Shot], set: &RuleSet) -> (Fates, Fates) {
+fn wait_for_same_fates(
+    judge: &World,
+    ours: &World,
+    shots: &[Shot],
+    set: &RuleSet,
+) -> (Fates, Fates) {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         let both = fate::fates(judge, shots).zip(fate::fates(ours, shots));

@@ -37,7 +37,7 @@ pub(crate) struct Folder(TempDir);
 
 impl Folder {
     /// Makes the folder as it is after the installation, with ufw disabled.
-    pub(crate) fn fresh() -> Folder {
+    pub(crate) fn new_installation() -> Folder {
         let folder = tempfile::tempdir().expect("the temporary folder is writable");
         let script = r#"
             set -e
