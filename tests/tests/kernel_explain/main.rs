@@ -98,7 +98,7 @@ impl Ground {
         let netns = match shot.from {
             Place::Host => &self.world.host,
             Place::Internet => &self.world.internet,
-            Place::Container => self.world.container.as_ref().expect("one watchdog runs"),
+            Place::Container => self.world.container.as_ref().expect("the world has a container"),
         };
         let group = match shot.flow.destination {
             IpAddr::V4(to) => to.is_broadcast() || to.is_multicast(),

@@ -109,7 +109,7 @@ fn a_source_that_scans_around_a_published_port_loses_access_to_it() {
             tcp dport { 80, 5000 } dnat ip to 172.17.0.2:8080; }
         }\n",
     );
-    let container = ground.world.container.as_ref().expect("one watchdog runs");
+    let container = ground.world.container.as_ref().expect("the world has a container");
     let _server = container.serve_tcp((World::CONTAINER_V4, 8080)).expect("serves");
     let passes = |ground: &Ground, from: &str, seconds| {
         let probe = Probe::tcp(&ground.world.internet, (World::HOST_V4, 80)).from(address(from));

@@ -192,7 +192,7 @@ fn broadcast_and_multicast_packets_are_no_scan() {
 #[test]
 fn containers_of_this_host_are_not_banned() {
     let mut ground = Ground::new(STRICT);
-    let container = ground.world.container.as_ref().expect("one watchdog runs");
+    let container = ground.world.container.as_ref().expect("the world has a container");
     let sender = container.raw_sender().expect("raw sockets");
     for (from, to) in [(World::CONTAINER_V4, World::HOST_V4), (World::CONTAINER_V6, World::HOST_V6)]
     {
