@@ -40,6 +40,9 @@ fn filter() -> Result<BpfProgram, seccompiler::BackendError> {
         only(argument, SeccompCmpOp::MaskedEq(bits), libc::O_RDONLY)
     };
     rules.insert(libc::SYS_openat, vec![only_reads(2)?]);
+    // musl opens by this one, glibc by the one above.
+    #[cfg(target_arch = "x86_64")]
+    rules.insert(libc::SYS_open, vec![only_reads(1)?]);
     let families = [libc::AF_NETLINK, libc::AF_UNIX];
     let families = families.map(|family| only(0, SeccompCmpOp::Eq, family));
     rules.insert(libc::SYS_socket, families.into_iter().collect::<Result<_, _>>()?);
@@ -121,6 +124,11 @@ const ALLOWED: &[i64] = &[
     libc::SYS_poll,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_readlink,
+    // What musl asks where glibc asks `newfstatat` or `statx`.
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_stat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_lstat,
 ];
 
 #[cfg(test)]
