@@ -91,7 +91,7 @@ pub(crate) fn read_never_sets(nft: &mut Nft) -> Result<Option<Vec<Set>>, Error> 
     if !exists(nft)? {
         return Ok(None);
     }
-    let present = nft.sets(TABLE)?;
+    let present = nft.readable_sets(TABLE)?;
     let mut sets: Vec<Set> = never_sets::empty_sets().collect();
     read_elements(nft, &present, &mut sets)?;
     Ok(Some(sets))

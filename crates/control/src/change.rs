@@ -148,6 +148,7 @@ impl<'c> PolicyChange<'c> {
         if let (Some(record), true) = (&mut record, self.armed.is_some()) {
             record.outcome = LoadOutcome::Pending;
         }
+        let is_recorded_here = record.is_some();
         let PolicyChange { context, nft, scans, bans, record: written, .. } = self;
         let loaded = load_after(nft, table, |transaction| {
             // A second attempt is the same load.
@@ -158,6 +159,10 @@ impl<'c> PolicyChange<'c> {
         });
         let change = match loaded {
             Ok(change) if change.transaction.is_empty() => {
+                // Another load may have done the same between two attempts.
+                if is_recorded_here {
+                    self.context.history.forget(self.record.take());
+                }
                 self.disarm();
                 return Ok(change);
             }
@@ -351,7 +356,7 @@ pub fn unload(all: bool, context: &Context) -> Result<Vec<String>, Error> {
         change.record(LoadRecord::new("", None, String::new(), context.connection()));
     }
     if !all {
-        change.copy_scan_bans(&removal())?;
+        change.copy_scan_bans(&removal()).inspect_err(|_| change.cancel())?;
     }
     let removed_policy = match nfguard_netlink::unload(&mut change.nft, &ours()) {
         Ok(removed) => removed,

@@ -44,7 +44,7 @@ struct Line {
     source: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     reason: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "since", skip_serializing_if = "Option::is_none")]
     created_at: Option<u64>,
 }
 

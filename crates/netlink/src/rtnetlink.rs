@@ -23,6 +23,9 @@ const NHMSG_BYTES: usize = 8;
 /// Length of `struct rtnexthop`, which begins with the length of the whole next hop.
 const RTNEXTHOP_BYTES: usize = 8;
 
+/// AF_INET, AF_INET6 and AF_MPLS.
+const ROUTE_FAMILIES: [u8; 3] = [2, 10, 28];
+
 /// Number of reads while others change what is read.
 const MAX_READS: usize = 10;
 
@@ -148,7 +151,12 @@ impl Rtnetlink {
     pub fn gateways(&mut self) -> Result<BTreeSet<IpAddr>, Error> {
         let mut gateways = BTreeSet::new();
         self.dump(RTM_GETROUTE, RTMSG_BYTES, |reply| {
-            if let Some((_, attrs)) = split(reply, RTM_NEWROUTE, RTMSG_BYTES)? {
+            let route = split(reply, RTM_NEWROUTE, RTMSG_BYTES)?;
+            // Others than these answer too, with attributes of their own: gateways of CAN buses.
+            let of_ip = route.filter(|(head, _)| {
+                head.first().is_some_and(|family| ROUTE_FAMILIES.contains(family))
+            });
+            if let Some((_, attrs)) = of_ip {
                 next_hops(attrs, &mut |hop| gateways.extend(hop.gateway))?;
             }
             Ok(())

@@ -36,7 +36,8 @@ pub enum Request {
     },
     /// Makes these the bans of one source, at most 50,000: adds those that are missing, gives each
     /// the end that it has here, earlier ones too, and ends those that are not listed. If an entry is
-    /// refused, nothing is ended. Needs the right to write.
+    /// wrong (`bad_input`), nothing is changed. An entry of the never-ban list is left out. Needs the
+    /// right to write.
     Replace {
         /// The source. The bans name none of their own.
         source: String,

@@ -49,6 +49,7 @@ struct Object {
     expires_in_seconds: Option<Option<f64>>,
     source: Option<String>,
     reason: Option<String>,
+    #[serde(alias = "since")]
     created_at: Option<u64>,
 }
 

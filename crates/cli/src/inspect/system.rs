@@ -51,7 +51,7 @@ pub(crate) const PROXY: &str = "docker-proxy";
 impl Host {
     pub(crate) fn read(kernel: &mut Nft, docker_socket: &Path) -> Result<Host, Error> {
         let mut host = Host { uplinks: default_interfaces(), ..Host::default() };
-        match kernel.foreign_tables(&[nfguard_policy::TABLE, &nfguard_ban::TABLE]) {
+        match kernel.foreign_tables(&[nfguard_policy::TABLE, nfguard_ban::TABLE]) {
             Ok(tables) => host.nft = tables,
             Err(error @ (Error::Decode(_) | Error::Interrupted)) => {
                 host.notes.push(format!("the tables of other programs cannot be read: {error}"));

@@ -43,12 +43,16 @@ impl Refusal {
 
 impl From<nfguard_ban::Error> for Refusal {
     fn from(error: nfguard_ban::Error) -> Refusal {
-        let code = match &error {
-            nfguard_ban::Error::NeverBanned(_) => ErrorCode::NeverBan,
-            nfguard_ban::Error::Full { .. } => ErrorCode::Full,
-            _ => ErrorCode::Kernel,
-        };
-        Refusal { code, message: error.to_string() }
+        Refusal { code: code(&error), message: error.to_string() }
+    }
+}
+
+fn code(error: &nfguard_ban::Error) -> ErrorCode {
+    match error {
+        nfguard_ban::Error::NeverBanned(_) => ErrorCode::NeverBan,
+        nfguard_ban::Error::Full { .. } => ErrorCode::Full,
+        nfguard_ban::Error::Partly { error, .. } => code(error),
+        _ => ErrorCode::Kernel,
     }
 }
 

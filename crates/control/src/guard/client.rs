@@ -138,7 +138,9 @@ impl Client {
     /// Returns what to poll the connection for.
     pub(super) fn poll_flags(&self) -> PollFlags {
         let mut flags = PollFlags::empty();
-        let reads = self.state == ClientState::Open && self.batch.is_none();
+        // What was read is carried out first. So a client that sends faster than it reads answers
+        // fills no memory.
+        let reads = self.state == ClientState::Open && !self.has_requests();
         flags.set(PollFlags::POLLIN, reads && self.accepts_requests());
         flags.set(PollFlags::POLLOUT, self.unsent() > 0);
         flags
@@ -156,14 +158,14 @@ impl Client {
 
     /// Reads what has arrived.
     pub(super) fn receive(&mut self, now: Instant) {
+        // The client has closed its side: nothing more arrives, and what arrived is carried out.
+        if self.state != ClientState::Open {
+            return;
+        }
         let mut buffer = [0; READ_SIZE];
         for _ in 0..READS_PER_TURN {
             match self.connection.read(&mut buffer) {
-                Ok(0) if self.state == ClientState::Open => {
-                    return self.state = ClientState::HalfClosed;
-                }
-                // Both sides are closed.
-                Ok(0) => return self.close(),
+                Ok(0) => return self.state = ClientState::HalfClosed,
                 Ok(len) => {
                     if self.input.is_empty() {
                         self.progress_at = now;
@@ -211,6 +213,10 @@ impl Client {
     /// Queues an event for a subscriber. A subscriber that reads too slowly is closed.
     pub(super) fn queue_event(&mut self, line: &[u8], now: Instant) {
         self.queue(line, now);
+        if self.unsent() > MAX_SUBSCRIBER_BACKLOG {
+            // The events of one turn may be many: only those that the connection does not take count.
+            self.send(now);
+        }
         if self.unsent() > MAX_SUBSCRIBER_BACKLOG {
             self.close();
         }

@@ -28,6 +28,8 @@ const ACCEPTS_PER_TURN: usize = 64;
 const REQUESTS_PER_TURN: usize = 32;
 /// Most bytes of unfinished long lines, of all clients together.
 const MAX_BUFFERED_INPUT: usize = 64 * 1024 * 1024;
+/// Most long lists that are carried out at once. Each takes some megabytes.
+const MAX_BATCHES: usize = 8;
 
 pub(super) struct EventLoop {
     firewall: Firewall,
@@ -225,7 +227,11 @@ impl EventLoop {
             match answer {
                 Answer::Response(response) => self.queue(at, &response, now),
                 Answer::Batch(batch) => {
-                    if let Some(client) = self.clients.get_mut(at) {
+                    let batches = self.clients.iter().filter(|it| it.batch.is_some()).count();
+                    if batches >= MAX_BATCHES {
+                        let busy = "too many long lists at once; try again";
+                        self.queue(at, &Response::refused(ErrorCode::Busy, busy), now);
+                    } else if let Some(client) = self.clients.get_mut(at) {
                         client.batch = Some(batch);
                     }
                     return;
