@@ -105,7 +105,7 @@ impl<'a> Run<'a> {
             Step::Ban(wish) => {
                 let Some(order) = self.order(wish)? else { return Ok(()) };
                 let got = self.bans[by].ban(&order.ban());
-                let (place, held) = order.to_held(start);
+                let (place, held) = order.into_held(start);
                 let want = self.model.ban(place, held);
                 self.count_event(match want {
                     BanOutcome::Added => "added",
@@ -318,7 +318,7 @@ impl Order {
     }
 
     /// Returns the ban that results from a call between `start` and now.
-    fn to_held(self, start: Instant) -> (Place, Held) {
+    fn into_held(self, start: Instant) -> (Place, Held) {
         let Order { place, lasts, source, reason, .. } = self;
         let now = Instant::now();
         let ends = lasts.map(|lasts| End { earliest: start + lasts, latest: now + lasts });
@@ -327,5 +327,5 @@ impl Order {
 }
 
 fn to_held_list(orders: Vec<Order>, start: Instant) -> Vec<(Place, Held)> {
-    orders.into_iter().map(|order| order.to_held(start)).collect()
+    orders.into_iter().map(|order| order.into_held(start)).collect()
 }
