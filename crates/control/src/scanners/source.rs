@@ -37,7 +37,7 @@ pub struct Source {
     pub packets: u64,
     /// The highest level that one of its scans has reached.
     pub level: u8,
-    /// Protocol and port in their order, at most [`PORTS`].
+    /// Protocol and port in their order, at most 1,000.
     pub ports: SmallVec<[(u8, u16); 4]>,
     /// Each protocol that it has used.
     pub protocols: Numbers,
