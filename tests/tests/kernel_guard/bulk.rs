@@ -104,6 +104,21 @@ fn other_clients_are_answered_while_a_long_list_is_banned() {
 }
 
 #[test]
+fn a_long_list_is_carried_out_after_its_client_has_gone() {
+    let netns = netns();
+    let guard = Guard::start(&netns, None, &[]);
+    let count = many(5_000);
+    let bans: Vec<Value> = (0..count)
+        .map(|at| json!({ "target": format!("10.{}.{}.1", at / 250, at % 250) }))
+        .collect();
+    let line = format!("{}\n", json!({ "op": "ban_all", "source": "list", "bans": bans }));
+    let mut tool = guard.connect();
+    tool.send(line.as_bytes()).expect("sent");
+    drop(tool);
+    wait_until("all are in force", &guard, || json(&guard.status())["status"]["bans"] == count);
+}
+
+#[test]
 fn the_bans_of_one_source_are_replaced_in_one_request() {
     let netns = netns();
     let guard = Guard::start(&netns, None, &[]);

@@ -174,6 +174,14 @@ mod tests {
     }
 
     #[test]
+    fn a_list_from_before_the_first_release_is_read() {
+        let line = r#"{"target": "192.0.2.1", "since": 1764450000}"#;
+        let (_, entry) = parse(line).next().expect("one line");
+        let details = entry.expect("a ban").details.expect("an object");
+        assert_eq!(details.created_at, Some(1_764_450_000));
+    }
+
+    #[test]
     fn an_object_tells_without_end_from_not_said_and_refuses_what_it_does_not_know() {
         let lasts = |text: &str| {
             let (_, entry) = parse(text).next().expect("one line");

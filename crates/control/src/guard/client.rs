@@ -330,9 +330,13 @@ mod tests {
         let now = Instant::now();
         let (mut client, _program) = client(Right::Read, now);
         client.subscribe();
-        client.queue_event(&vec![b'x'; MAX_SUBSCRIBER_BACKLOG], now);
-        assert!(!client.is_closed());
+        let events = vec![b'x'; MAX_SUBSCRIBER_BACKLOG];
+        client.queue_event(&events, now);
+        // The connection has room for some of it.
         client.queue_event(b"x", now);
+        assert!(!client.is_closed());
+        client.queue_event(&events, now);
+        client.queue_event(&events, now);
         assert!(client.is_closed());
     }
 }
