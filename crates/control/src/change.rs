@@ -15,7 +15,7 @@
 //!           7  watchdog told        that the load is done
 //! finish    8  scan bans compared   what ended with the table all the same is banned again
 //!           9  ban table told       what the policy says of bans
-//!          10  lease released       the guard keeps what it finds
+//!          10  lease released       the guard keeps the table that was put in
 //! ```
 //!
 //! Why in this order:
@@ -30,6 +30,9 @@
 //! - Bans by scans lie in the policy's table. They are copied before the commit, so an address that
 //!   is banned stays banned throughout. Where both tables hold it, that is one ban.
 //! - The ban table is told before the lease is released: from then on the guard's rules count.
+//! - While the lease is held, the table has no owner, and other programs can change it. So the guard
+//!   is told the digest of the table that was put in. If the kernel holds another one, the table is
+//!   put in again.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -50,8 +53,11 @@ use crate::policy_file::{PolicyFile, Sealed};
 use crate::rollback::client::{Armed, Commit};
 use crate::scan_bans::ScanBans;
 use crate::table::{ours, removal, replacement};
-use crate::{Error, lease};
+use crate::{Error, digest, lease};
 use nfguard_host::TcpConnection;
+
+/// How often a table is put in that other programs change before the guard has it.
+const RELEASE_ATTEMPTS: usize = 3;
 
 /// How careful a load is.
 #[derive(Clone, Copy, Debug, Default)]
@@ -276,15 +282,46 @@ impl<'c> PolicyChange<'c> {
         })
     }
 
-    /// Tells the ban table, and releases the lease: steps 8 to 10.
+    /// Tells the ban table, and releases the lease: steps 8 to 10. `table` is the one that was put
+    /// in.
     ///
     /// # Errors
     /// If the ban table or the guard refuses. The policy is in force all the same.
-    pub fn finish(mut self, rules: BanRules<'_>, release: Release) -> Result<(), Error> {
+    pub fn finish(mut self, rules: BanRules<'_>, table: &Table) -> Result<(), Error> {
+        let told = self.tell_bans(rules);
+        let put_in = Release::PutIn(digest::digest(table));
+        let mut attempts = 1;
+        while !self.lease.try_release(put_in.clone())? {
+            if attempts == RELEASE_ATTEMPTS {
+                self.lease.release(Release::AsFound)?;
+                let why = "another program changes the policy's table all the time";
+                return Err(Error::Guard(why.to_owned()));
+            }
+            attempts += 1;
+            self.put_back(Some(table))?;
+        }
+        told.and(self.host)
+    }
+
+    /// As [`PolicyChange::finish`], where these tables were removed.
+    ///
+    /// # Errors
+    /// As [`PolicyChange::finish`].
+    pub(crate) fn finish_removed(
+        mut self,
+        rules: BanRules<'_>,
+        removed: Vec<String>,
+    ) -> Result<(), Error> {
+        let told = self.tell_bans(rules);
+        self.lease.release(Release::Removed(removed))?;
+        told
+    }
+
+    /// Steps 8 and 9.
+    fn tell_bans(&mut self, rules: BanRules<'_>) -> Result<(), Error> {
         let kept = self.scans.restore(&mut self.bans, self.context);
         let told = rules.tell(&mut self.bans, self.context);
-        self.lease.release(release)?;
-        told.and(kept).and(self.host)
+        told.and(kept)
     }
 }
 
@@ -316,7 +353,7 @@ pub fn load(
         change.arm(time)?;
     }
     let done = change.load(&table, Some(record))?;
-    change.finish(BanRules::of(&file.policy), Release::Loaded)?;
+    change.finish(BanRules::of(&file.policy), &table)?;
     let confirm = caution.confirm.filter(|_| !done.transaction.is_empty());
     Ok(Loaded { table, change: done, obstacle, confirm })
 }
@@ -375,6 +412,6 @@ pub fn unload(all: bool, context: &Context) -> Result<Vec<String>, Error> {
     if all {
         change.scans.forget();
     }
-    change.finish(BanRules::Unchanged, Release::Removed(removed.clone()))?;
+    change.finish_removed(BanRules::Unchanged, removed.clone())?;
     Ok(removed)
 }

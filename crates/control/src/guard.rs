@@ -40,7 +40,7 @@ use crate::ban_table::BanRules;
 use crate::change::PolicyChange;
 use crate::context::Context;
 use crate::history::{History, LoadRecord};
-use crate::lease::{Lease, Release};
+use crate::lease::Lease;
 use crate::policy_file::PolicyFile;
 use crate::table::{ours, removal};
 use crate::{digest, lease};
@@ -120,11 +120,12 @@ pub fn run(options: &Options, file: Option<&PolicyFile>, context: &Context) -> R
         } else {
             nfguard_netlink::plan_load(&mut change.nft, table)?.transaction
         };
-        change.copy_scan_bans(&transaction)?;
+        change.copy_scan_bans(&transaction).inspect_err(|_| change.cancel())?;
     }
     let policy = policy_table::PolicyTable::take_over(intended).inspect_err(|_| change.cancel())?;
     let rules = file.map_or(BanRules::Unchanged, |file| BanRules::of(&file.policy));
-    change.finish(rules, Release::Loaded)?;
+    // There is no lease to release.
+    change.finish_removed(rules, Vec::new())?;
     let bans = Bans::open(context.never_ban()?)?;
     let mirror = BanMirror::read(Nft::open()?)?;
     // Without the privilege, repairs are later.

@@ -56,8 +56,19 @@ impl Lease {
     ///
     /// # Errors
     /// The guard cannot take the table back, or does not answer.
-    pub fn release(self, tables: Release) -> Result<(), Error> {
-        self.0.map_or(Ok(()), |mut guard| guard.release(tables).map_err(failed))
+    pub fn release(mut self, tables: Release) -> Result<(), Error> {
+        self.try_release(tables).map(drop)
+    }
+
+    /// As [`Lease::release`]; `false` if the table is not the one that was put in. Then the lease is
+    /// still held.
+    pub(crate) fn try_release(&mut self, tables: Release) -> Result<bool, Error> {
+        let Some(guard) = &mut self.0 else { return Ok(true) };
+        match guard.release(tables) {
+            Ok(()) => Ok(true),
+            Err(error) if error.code() == Some(ErrorCode::TableChanged) => Ok(false),
+            Err(error) => Err(failed(error)),
+        }
     }
 }
 

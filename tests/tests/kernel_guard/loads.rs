@@ -1,5 +1,9 @@
 //! Loads under a guard, and guards that end.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
 use nfguard_tests::guard::Guard;
 use nfguard_tests::nft::{nft, try_nft};
 use nfguard_tests::program::nfguard;
@@ -100,4 +104,60 @@ fn a_dead_lease_holder_leaves_the_guarded_rules() {
     assert_ne!(policy(&netns), meant);
     drop(holder);
     wait_until("the tables are repaired", &guard, || policy(&netns) == meant);
+}
+
+#[test]
+fn a_table_that_another_program_changed_is_not_taken_for_the_one_that_was_put_in() {
+    let netns = netns();
+    let a = policy_file(POLICY_A);
+    let guard = Guard::start(&netns, Some(a.path()), &[]);
+    let meant = policy(&netns);
+    let mut holder = guard.connect();
+    assert_eq!(json(&holder.request(r#"{"op":"acquire"}"#))["ok"], true);
+    nft(&netns, "flush chain inet nfguard ingress\n");
+    let digest = "0".repeat(64);
+    let release = format!(r#"{{"op":"release","tables":{{"put_in":"{digest}"}}}}"#);
+    let answer = json(&holder.request(&release));
+    assert_eq!(answer["code"], "table_changed", "{answer}");
+    assert_eq!(json(&guard.status())["status"]["policy"], "leased", "the client can try again");
+    nft(&netns, "flush chain inet nfguard egress\n");
+    let answer = json(&holder.request(r#"{"op":"release","tables":"loaded"}"#));
+    assert_eq!(answer["ok"], true, "{answer}");
+    assert_eq!(policy(&netns), meant);
+}
+
+#[test]
+fn a_load_that_is_done_is_in_force_though_another_program_flushed_its_rules() {
+    let netns = netns();
+    let files = [policy_file(POLICY_A), policy_file(POLICY_B)];
+    let paths = files.each_ref().map(|file| file.path().to_str().expect("plain letters"));
+    let guard = Guard::start(&netns, Some(files[0].path()), &[]);
+    let meant = paths.map(|path| {
+        succeed(&netns, &["load", path]);
+        policy(&netns)
+    });
+    let stop = AtomicBool::new(false);
+    let done = thread::scope(|scope| {
+        scope.spawn(|| {
+            // Between two flushes, a load can be done.
+            while !stop.load(Ordering::Relaxed) {
+                try_nft(&netns, "flush chain inet nfguard ingress\n");
+                thread::sleep(Duration::from_millis(7));
+            }
+        });
+        let done = (1..=20).filter(|turn| {
+            let wanted = turn % 2;
+            let answer = nfguard(&netns, &["load", paths[wanted]]);
+            let is_done = answer.status == Some(0);
+            assert!(is_done || answer.stderr.contains("all the time"), "{answer:?}");
+            if is_done {
+                wait_until("the new rules", &guard, || policy(&netns) == meant[wanted]);
+            }
+            is_done
+        });
+        let done = done.count();
+        stop.store(true, Ordering::Relaxed);
+        done
+    });
+    assert!(done > 0, "no load was done");
 }

@@ -187,6 +187,9 @@ pub enum Release {
     /// back the one that it kept before.
     #[default]
     Loaded,
+    /// Put in the table of this digest. If the kernel holds another one, another program changed it
+    /// meanwhile: the guard answers `table_changed`, and the client keeps the lease and tries again.
+    PutIn(String),
     /// Put an earlier table back: the guard keeps the table that it finds.
     AsFound,
     /// Removed these tables: the guard does not put them back.

@@ -77,6 +77,8 @@ pub enum ErrorCode {
     Busy,
     /// This client does not hold the lease.
     NoLease,
+    /// Another program changed the table that this client put in. It still holds the lease.
+    TableChanged,
     /// No load waits for confirmation.
     NothingPending,
     /// The time to confirm is over, and the rules from before the load are back.

@@ -13,7 +13,7 @@ use nfguard_policy::TABLE;
 
 use super::ban_input::{BanEnd, CheckedBan};
 use super::metrics::Metrics;
-use super::policy_table::PolicyTable;
+use super::policy_table::{PolicyTable, TakenBack};
 use super::scan_watch::{self, ScanWatch};
 use crate::ban_table;
 
@@ -53,6 +53,8 @@ pub(super) enum LeaseError {
     Taken,
     /// This client does not hold it.
     NotHeld,
+    /// The table is not what this client put in. It still holds the lease.
+    TableChanged,
     /// The table cannot be taken back.
     Kernel(Error),
 }
@@ -244,7 +246,7 @@ impl Firewall {
         if self.lease.is_none_or(|lease| lease.client != client) {
             return Err(LeaseError::NotHeld);
         }
-        self.end_lease(tables).map_err(LeaseError::Kernel)
+        self.end_lease(tables)
     }
 
     /// Ends the lease of a client that is gone.
@@ -265,7 +267,11 @@ impl Firewall {
         }
     }
 
-    fn end_lease(&mut self, tables: &Release) -> Result<(), Error> {
+    fn end_lease(&mut self, tables: &Release) -> Result<(), LeaseError> {
+        let taken = self.policy.take_back(tables);
+        if let Ok(TakenBack::NotTheirs) = taken {
+            return Err(LeaseError::TableChanged);
+        }
         self.lease = None;
         self.next_verify = Instant::now();
         if let Release::Removed(tables) = tables
@@ -273,13 +279,12 @@ impl Firewall {
         {
             self.mirror.forget();
         }
-        let taken = self.policy.take_back(tables);
         self.scan_watch.forget_counter();
         // Before the client is answered: from then on the rules ban.
         self.refresh_never_ban(self.next_verify);
         match taken {
-            Ok(false) => Ok(()),
-            Ok(true) => {
+            Ok(TakenBack::AsBefore | TakenBack::NotTheirs) => Ok(()),
+            Ok(TakenBack::New) => {
                 let file = self.policy.file();
                 if file.is_empty() {
                     log::info!("unloaded");
@@ -293,7 +298,7 @@ impl Firewall {
             }
             Err(error) => {
                 log::error!("the policy cannot be taken back: {error}");
-                Err(error)
+                Err(LeaseError::Kernel(error))
             }
         }
     }

@@ -25,6 +25,16 @@ pub(super) struct PolicyTable {
     can_own: bool,
 }
 
+/// What the guard found when a lease ended.
+pub(super) enum TakenBack {
+    /// The content from before the lease, or it is put back.
+    AsBefore,
+    /// Another content, which is guarded from now on.
+    New,
+    /// Not what the client put in. The table is still leased.
+    NotTheirs,
+}
+
 impl PolicyTable {
     /// Loads the table, or takes over the one that is loaded.
     pub(super) fn take_over(intended: Option<Table>) -> Result<PolicyTable, Error> {
@@ -104,18 +114,24 @@ impl PolicyTable {
     }
 
     /// Takes the table back. Its new content counts if a load made it or the client says so; else
-    /// the content from before is put back. Returns whether the content is another one.
-    pub(super) fn take_back(&mut self, tables: &Release) -> Result<bool, Error> {
+    /// the content from before is put back.
+    pub(super) fn take_back(&mut self, tables: &Release) -> Result<TakenBack, Error> {
         let mut nft = Nft::open()?;
         let held = match nfguard_netlink::read_own_table(&mut nft, &ours()) {
             Ok(snapshot) => snapshot.loaded.map(|loaded| loaded.table),
             Err(Error::Decode(_)) => None,
             Err(error) => return Err(error),
         };
+        if let Release::PutIn(digest) = tables
+            && held.as_ref().map(digest::digest).as_ref() != Some(digest)
+        {
+            return Ok(TakenBack::NotTheirs);
+        }
         self.nft = Some(nft);
         let before = self.intended.clone().map(Table::normalized);
         match (held, tables) {
-            (Some(held), _) if *tables == Release::AsFound || digest::verify(&held).1 => {
+            (Some(held), Release::AsFound | Release::PutIn(_)) => self.intended = Some(held),
+            (Some(held), _) if digest::verify(&held).1 => {
                 self.intended = Some(held);
             }
             (None, Release::Removed(removed)) if removed.iter().any(|table| table == TABLE) => {
@@ -124,7 +140,8 @@ impl PolicyTable {
             _ => {}
         }
         self.enforce()?;
-        Ok(self.intended.clone().map(Table::normalized) != before)
+        let is_before = self.intended.clone().map(Table::normalized) == before;
+        Ok(if is_before { TakenBack::AsBefore } else { TakenBack::New })
     }
 
     /// Writes the never-ban list into its sets. Only the owner can.

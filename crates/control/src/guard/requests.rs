@@ -120,6 +120,10 @@ fn lease(outcome: Result<(), LeaseError>) -> Response {
         Err(LeaseError::NotHeld) => {
             Response::refused(ErrorCode::NoLease, "this client does not hold the lease")
         }
+        Err(LeaseError::TableChanged) => Response::refused(
+            ErrorCode::TableChanged,
+            "another program changed the table meanwhile; put it in again",
+        ),
         Err(LeaseError::Kernel(error)) => Response::refused(ErrorCode::Kernel, error),
     }
 }

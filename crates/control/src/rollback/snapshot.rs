@@ -10,7 +10,6 @@ use crate::Error;
 use crate::ban_table::BanRules;
 use crate::change::PolicyChange;
 use crate::context::Context;
-use crate::lease::Release;
 use crate::table::{ours, replacement};
 
 /// What a load changes, as it was.
@@ -74,11 +73,11 @@ impl Snapshot {
             outgoing: self.outgoing,
             bans_scans: false,
         };
-        let release = match &self.table {
-            Some(_) => Release::AsFound,
-            None => Release::Removed(vec![ours().name]),
+        let finished = match &self.table {
+            Some(table) => change.finish(rules, table),
+            None => change.finish_removed(rules, vec![ours().name]),
         };
-        if let Err(error) = change.finish(rules, release) {
+        if let Err(error) = finished {
             (context.warn)(&error.to_string());
         }
         Ok(())
