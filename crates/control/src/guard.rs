@@ -13,11 +13,13 @@
 mod ban_input;
 mod batch;
 mod client;
+mod denied_call;
 mod event_loop;
 mod firewall;
 mod listener;
 mod metrics;
 mod policy_table;
+mod repeated_warning;
 mod requests;
 mod sandbox;
 mod scan_watch;

@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 
 use super::client::{Client, ConnectionKind, Right};
+use super::denied_call;
 use super::firewall::Firewall;
 use super::listener::Listener;
 use super::metrics;
@@ -55,6 +56,9 @@ impl EventLoop {
     pub(super) fn run(mut self, listeners: &[Listener]) -> Result<(), Error> {
         self.firewall.log_start();
         loop {
+            for call in denied_call::take_new() {
+                log::warn!(call; "the sandbox denied a system call");
+            }
             let ready = self.wait(listeners).map_err(|error| Error::Guard(error.to_string()))?;
             if ready.has_kernel_events {
                 self.handle_events();

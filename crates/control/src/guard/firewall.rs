@@ -14,6 +14,7 @@ use nfguard_policy::TABLE;
 use super::ban_input::{BanEnd, CheckedBan};
 use super::metrics::Metrics;
 use super::policy_table::{PolicyTable, TakenBack};
+use super::repeated_warning::RepeatedWarning;
 use super::scan_watch::{self, ScanWatch};
 use crate::ban_table;
 
@@ -38,6 +39,8 @@ pub(super) struct Firewall {
     events: Vec<Event>,
     next_verify: Instant,
     next_never_ban: Instant,
+    never_ban_warning: RepeatedWarning,
+    scans_warning: RepeatedWarning,
 }
 
 /// The lease of the policy's table.
@@ -72,6 +75,8 @@ impl Firewall {
             events: Vec::new(),
             next_verify: now,
             next_never_ban: now,
+            never_ban_warning: RepeatedWarning::default(),
+            scans_warning: RepeatedWarning::default(),
         }
     }
 
@@ -215,20 +220,23 @@ impl Firewall {
             }
             Ok(self.policy.write_never_ban(self.bans.never_ban())?)
         });
-        if let Err(error) = written
-            && self.lease.is_none()
-        {
-            log::warn!("the never-ban list cannot be read or written: {error}");
+        // While the lease is held, the table has another owner.
+        if self.lease.is_none() {
+            self.never_ban_warning.log("the never-ban list cannot be read or written", written);
         }
     }
 
     /// Publishes the bans that the kernel made by itself.
     pub(super) fn watch_scans(&mut self, has_subscribers: bool, now: Instant) {
         let counter = || self.policy.counter(scan_watch::COUNTER);
-        match self.scan_watch.look(counter, &mut self.bans, has_subscribers, now) {
-            Ok(new) => self.events.extend(new.into_iter().map(banned)),
-            Err(error) => log::warn!("the bans for scans cannot be read: {error}"),
-        }
+        let looked = match self.scan_watch.look(counter, &mut self.bans, has_subscribers, now) {
+            Ok(new) => {
+                self.events.extend(new.into_iter().map(banned));
+                Ok(())
+            }
+            Err(error) => Err(error),
+        };
+        self.scans_warning.log("the bans for scans cannot be read", looked);
     }
 
     /// Lets go of the policy's table, so that this client may change it.

@@ -15,6 +15,8 @@ use seccompiler::{
     SeccompRule, TargetArch,
 };
 
+use super::denied_call;
+
 /// Puts the calling thread into the sandbox for good. Call it before there is a second thread.
 pub(super) fn enter() -> io::Result<()> {
     let keep = capabilities(None)?.permitted & CapabilitySet::NET_ADMIN;
@@ -27,14 +29,28 @@ pub(super) fn enter() -> io::Result<()> {
         CapabilitySets { effective: keep, permitted: keep, inheritable: CapabilitySet::empty() };
     set_capabilities(None, sets)?;
     set_no_new_privs(true)?;
-    seccompiler::apply_filter(&filter().map_err(io::Error::other)?).map_err(io::Error::other)
+    denied_call::install()?;
+    for filter in [new_processes(), filter()] {
+        let filter = filter.map_err(io::Error::other)?;
+        seccompiler::apply_filter(&filter).map_err(io::Error::other)?;
+    }
+    Ok(())
 }
 
-/// Returns the filter of system calls. Any other call fails with `EPERM`: a call that was forgotten
-/// here is an error in the log and does not end the guard.
+/// Returns the filter of the calls that make threads and processes. They fail without a signal: the C
+/// libraries block all signals around them, and a blocked `SIGSYS` ends the process.
+fn new_processes() -> Result<BpfProgram, seccompiler::BackendError> {
+    let rules = NEW_PROCESSES.iter().map(|call| (*call, Vec::new())).collect();
+    let arch = TargetArch::try_from(std::env::consts::ARCH)?;
+    let eperm = SeccompAction::Errno(libc::EPERM as u32);
+    SeccompFilter::new(rules, SeccompAction::Allow, eperm, arch)?.try_into()
+}
+
+/// Returns the filter of system calls. Any other call fails with `EPERM`, and its number is noted: a
+/// call that was forgotten here is a warning in the log and does not end the guard.
 fn filter() -> Result<BpfProgram, seccompiler::BackendError> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
-        ALLOWED.iter().map(|call| (*call, Vec::new())).collect();
+        ALLOWED.iter().chain(NEW_PROCESSES).map(|call| (*call, Vec::new())).collect();
     let only_reads = |argument| {
         let bits = (libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC) as u64;
         only(argument, SeccompCmpOp::MaskedEq(bits), libc::O_RDONLY)
@@ -49,8 +65,7 @@ fn filter() -> Result<BpfProgram, seccompiler::BackendError> {
     let set_nonblocking = only(1, SeccompCmpOp::Eq, libc::FIONBIO as libc::c_int)?;
     rules.insert(libc::SYS_ioctl, vec![set_nonblocking]);
     let arch = TargetArch::try_from(std::env::consts::ARCH)?;
-    let eperm = SeccompAction::Errno(libc::EPERM as u32);
-    SeccompFilter::new(rules, eperm, SeccompAction::Allow, arch)?.try_into()
+    SeccompFilter::new(rules, SeccompAction::Trap, SeccompAction::Allow, arch)?.try_into()
 }
 
 fn only(
@@ -66,6 +81,18 @@ fn only(
         value,
     )?])
 }
+
+/// The calls that make threads and processes, or replace this one.
+const NEW_PROCESSES: &[i64] = &[
+    libc::SYS_clone,
+    libc::SYS_clone3,
+    libc::SYS_execve,
+    libc::SYS_execveat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_fork,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_vfork,
+];
 
 /// The calls that the standard library, the sockets and the memory need.
 const ALLOWED: &[i64] = &[
@@ -109,6 +136,7 @@ const ALLOWED: &[i64] = &[
     libc::SYS_nanosleep,
     libc::SYS_getrandom,
     libc::SYS_getpid,
+    libc::SYS_getppid,
     libc::SYS_gettid,
     libc::SYS_getuid,
     libc::SYS_geteuid,
@@ -161,6 +189,11 @@ mod tests {
         });
         let refused = Some(io::ErrorKind::PermissionDenied);
         assert_eq!(outcome.expect("no panic"), [refused; 4]);
+        let denied = denied_call::take_new();
+        let opens = [libc::SYS_openat, libc::SYS_open];
+        assert!(denied.iter().any(|call| opens.contains(&i64::from(*call))), "{denied:?}");
+        assert!(denied.contains(&(libc::SYS_unlink as u32)), "{denied:?}");
+        assert_eq!(denied_call::take_new(), [0; 0], "each is told once");
         assert!(Command::new("/bin/true").status().expect("it starts").success(), "the control");
     }
 }
