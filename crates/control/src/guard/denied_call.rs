@@ -7,8 +7,9 @@
 
 use std::io;
 use std::mem;
-use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
 /// One bit for each number of a system call. Numbers from 512 on share the last bit.
 static NOTED: [AtomicU64; 8] = [const { AtomicU64::new(0) }; 8];
@@ -17,16 +18,11 @@ static TOLD: [AtomicU64; 8] = [const { AtomicU64::new(0) }; 8];
 
 /// Installs the handler. Call it before the filter of the sandbox is in force.
 pub(super) fn install() -> io::Result<()> {
-    let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) = note;
-    // SAFETY: `sigaction` is plain data, of which all zeros are a value. The handler only stores
-    // atomics and writes into the context that the kernel gives it.
-    let installed = unsafe {
-        let mut action: libc::sigaction = mem::zeroed();
-        action.sa_sigaction = handler as libc::sighandler_t;
-        action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART;
-        libc::sigaction(libc::SIGSYS, &raw const action, ptr::null_mut())
-    };
-    if installed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    let flags = SaFlags::SA_SIGINFO | SaFlags::SA_RESTART;
+    let action = SigAction::new(SigHandler::SigAction(note), flags, SigSet::empty());
+    // SAFETY: the handler only stores atomics and writes into the context that the kernel gives it.
+    unsafe { sigaction(Signal::SIGSYS, &action) }?;
+    Ok(())
 }
 
 /// Returns the numbers of the calls that were denied for the first time.
