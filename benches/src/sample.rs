@@ -24,6 +24,12 @@ pub struct Sample {
 #[derive(Clone, Debug, Default)]
 pub struct Samples(Vec<Sample>);
 
+impl FromIterator<Sample> for Samples {
+    fn from_iter<I: IntoIterator<Item = Sample>>(samples: I) -> Samples {
+        Samples(samples.into_iter().collect())
+    }
+}
+
 impl Samples {
     /// Returns the median of the times, or zero without runs.
     #[must_use]

@@ -5,7 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use nfguard_lab::{Netns, Probe, Server, World};
-use nfguard_netlink::{Connection, ConnectionTuple, Error, Nft, protocol};
+use nfguard_netlink::{
+    Connection, ConnectionPhase, ConnectionTuple, Error, Nft, OpenConnection, protocol,
+};
 use nfguard_tests::nft::nft;
 use nfguard_tests::place::world_with_container;
 use nfguard_tests::wait::TIMEOUT;
@@ -222,8 +224,10 @@ fn an_untracked_connection_continues_after_its_entry_is_created() {
             destination_port: 22,
         };
         let mut kernel = kernel(host);
-        assert!(kernel.track_connection(&flow).expect("told"));
-        assert!(!kernel.track_connection(&flow).expect("told"), "it is known");
+        let open = |original| OpenConnection { original, phase: ConnectionPhase::Established };
+        assert_eq!(kernel.track_connections(&[open(flow)]).expect("told"), 1);
+        let both = [flow, flow.reversed()].map(open);
+        assert_eq!(kernel.track_connections(&both).expect("told"), 0, "both are known");
         nft(
             host,
             &format!(

@@ -22,12 +22,15 @@ pub(crate) const DONE: &str = "nfguard-done";
 
 /// Modules that the tests may need, as folders or files below `kernel`; with
 /// each come those it depends on.
-const MODULES: [&str; 9] = [
+const MODULES: [&str; 11] = [
     "net/netfilter/",
     "net/ipv4/netfilter/",
     "net/ipv6/netfilter/",
     "net/bridge/",
     "net/packet/",
+    // The lists of sockets.
+    "net/ipv4/tcp_diag.ko",
+    "net/ipv4/udp_diag.ko",
     "net/sched/",
     "drivers/net/veth.ko",
     "drivers/net/dummy.ko",

@@ -11,7 +11,8 @@
 //! arm       3  watchdog armed       only of a load that waits to be confirmed
 //! commit    4  history written      only if the table changes
 //!           5  scan bans copied     to the ban table, if the new table will not hold them
-//!           6  table committed      in one transaction, and read back
+//!           6  table committed      in one transaction, and read back; around the first table, the
+//!                                   kernel is told which connections are open
 //!           7  watchdog told        that the load is done
 //! finish    8  scan bans compared   what ended with the table all the same is banned again
 //!           9  ban table told       what the policy says of bans
@@ -29,6 +30,9 @@
 //!   the kernel refused is taken out again.
 //! - Bans by scans lie in the policy's table. They are copied before the commit, so an address that
 //!   is banned stays banned throughout. Where both tables hold it, that is one ban.
+//! - Before the first table the kernel tracks no connections, so it is told of those that are open
+//!   before the table comes, and of those that opened meanwhile once it is there. If the load is
+//!   killed or refused in between, they are known and change nothing.
 //! - The ban table is told before the lease is released: from then on the guard's rules count.
 //! - While the lease is held, the table has no owner, and other programs can change it. So the guard
 //!   is told the digest of the table that was put in. If the kernel holds another one, the table is
@@ -38,10 +42,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use nfguard_ban::{Bans, NeverBan};
-use nfguard_netlink::{
-    ConnectionTuple, Error as KernelError, Nft, Table, TableChange, Transaction, load_after,
-    protocol,
-};
+use nfguard_netlink::{Error as KernelError, Nft, Table, TableChange, Transaction, load_after};
 use nfguard_policy::TABLE;
 
 use crate::ban_table::BanRules;
@@ -49,12 +50,12 @@ use crate::context::Context;
 use crate::history::{LoadOutcome, LoadRecord};
 use crate::lease::{Lease, Release};
 use crate::lockout::Visitor;
+use crate::open_connections::OpenConnections;
 use crate::policy_file::{PolicyFile, Sealed};
 use crate::rollback::client::{Armed, Commit};
 use crate::scan_bans::ScanBans;
 use crate::table::{ours, removal, replacement};
 use crate::{Error, digest, lease};
-use nfguard_host::TcpConnection;
 
 /// How often a table is put in that other programs change before the guard has it.
 const RELEASE_ATTEMPTS: usize = 3;
@@ -156,6 +157,7 @@ impl<'c> PolicyChange<'c> {
         }
         let is_recorded_here = record.is_some();
         let PolicyChange { context, nft, scans, bans, record: written, .. } = self;
+        let mut open = OpenConnections::before_first_table(nft, context);
         let loaded = load_after(nft, table, |transaction| {
             // A second attempt is the same load.
             if let Some(record) = record.take() {
@@ -172,7 +174,12 @@ impl<'c> PolicyChange<'c> {
                 self.disarm();
                 return Ok(change);
             }
-            Ok(change) => change,
+            Ok(change) => {
+                if let Some(open) = &mut open {
+                    open.track_new(nft);
+                }
+                change
+            }
             // Something may be in force now that nothing has asked for: the watchdog ends it.
             Err(error @ Error::Kernel(KernelError::ReadBack(_) | KernelError::AnswerLost)) => {
                 if let Some((_, time)) = &self.armed {
@@ -346,9 +353,6 @@ pub fn load(
     let mut record = file.record(digest, context.connection());
     record.of = of;
     let mut change = PolicyChange::begin(context)?;
-    if let Some(ends) = context.connection() {
-        stay_connected(&mut change.nft, ends);
-    }
     if let Some(time) = caution.confirm {
         change.arm(time)?;
     }
@@ -356,21 +360,6 @@ pub fn load(
     change.finish(BanRules::of(&file.policy), &table)?;
     let confirm = caution.confirm.filter(|_| !done.transaction.is_empty());
     Ok(Loaded { table, change: done, obstacle, confirm })
-}
-
-/// Has the kernel know the connection that the load came by. A kernel tracks no connections until a
-/// rule asks about them. After the first load, what the server says next would then count as a
-/// connection that it opens, and be dropped until the client says something. A load is done just as
-/// well where this cannot be.
-fn stay_connected(nft: &mut Nft, ends: TcpConnection) {
-    let flow = ConnectionTuple {
-        source: ends.peer.ip(),
-        destination: ends.local.ip(),
-        protocol: protocol::TCP,
-        source_port: ends.peer.port(),
-        destination_port: ends.local.port(),
-    };
-    let _ = nft.track_connection(&flow);
 }
 
 /// Says why the table would lock out its operator; `None` if it would not.

@@ -43,6 +43,7 @@ use crate::change::PolicyChange;
 use crate::context::Context;
 use crate::history::{History, LoadRecord};
 use crate::lease::Lease;
+use crate::open_connections::OpenConnections;
 use crate::policy_file::PolicyFile;
 use crate::table::{ours, removal};
 use crate::{digest, lease};
@@ -114,6 +115,7 @@ pub fn run(options: &Options, file: Option<&PolicyFile>, context: &Context) -> R
     {
         change.record(file.record(sealed.digest, context.connection()));
     }
+    let mut open = None;
     if let Some(table) = &intended {
         let is_plain = change.nft.ownership(&table.name)? == Some(Ownership::Plain);
         let transaction = if is_plain && can_own() {
@@ -123,8 +125,12 @@ pub fn run(options: &Options, file: Option<&PolicyFile>, context: &Context) -> R
             nfguard_netlink::plan_load(&mut change.nft, table)?.transaction
         };
         change.copy_scan_bans(&transaction).inspect_err(|_| change.cancel())?;
+        open = OpenConnections::before_first_table(&mut change.nft, context);
     }
     let policy = policy_table::PolicyTable::take_over(intended).inspect_err(|_| change.cancel())?;
+    if let Some(open) = &mut open {
+        open.track_new(&mut change.nft);
+    }
     let rules = file.map_or(BanRules::Unchanged, |file| BanRules::of(&file.policy));
     // There is no lease to release.
     change.finish_removed(rules, Vec::new())?;

@@ -7,6 +7,7 @@
 //!  load, unload ──▶ change: PolicyChange ──▶ lease            the guard lets go of the table
 //!                        │             ├───▶ scan_bans        bans of the kernel outlive the table
 //!                        │             ├───▶ history          one record for each load
+//!                        │             ├───▶ open_connections those from before the first rules go on
 //!                        │             └───▶ ban_table        what the policy says of bans
 //!                        ▼
 //!                     context       the host and the session, found out once
@@ -36,6 +37,7 @@ pub mod history;
 pub mod input;
 pub mod lease;
 pub mod lockout;
+mod open_connections;
 pub mod policy_file;
 pub mod rollback;
 pub mod saved_bans;

@@ -5,12 +5,14 @@
 //!      │                  │               │
 //!      └────────┬─────────┘               ├── SshSession::of_this_process()
 //!               ▼                         ├── tcp_connections()
-//!       HostFacts::read()                 └── default_interfaces()
+//!       HostFacts::read()                 ├── connections_of_containers()
+//!                                         └── default_interfaces()
 //!   addresses, gateways, name servers
 //! ```
 //!
 //! Each function reads when it is called, and changes nothing. What it returns is about the network
-//! namespace of the calling thread. Read once, and hand the value around.
+//! namespace of the calling thread, but for [`connections_of_containers`]. Read once, and hand the
+//! value around.
 //!
 //! ```
 //! use nfguard_host::{HostFacts, SshSession};
@@ -25,12 +27,14 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+mod connections;
 mod facts;
 mod name_servers;
 mod path;
 mod ssh;
 mod tcp;
 
+pub use connections::connections_of_containers;
 pub use facts::{HostFacts, addresses};
 pub use nfguard_netlink::InterfaceAddress;
 pub use path::{default_interfaces, interface_of, source_address};

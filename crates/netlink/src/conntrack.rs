@@ -1,10 +1,12 @@
-//! Tracked connections: list them, have the kernel forget or track one (ctnetlink).
+//! Tracked connections: list them, have the kernel forget them or track others (ctnetlink).
 
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::error::{DecodeError, Error};
 use crate::ip_version::IpVersion;
 use crate::nft::Nft;
+use crate::symbols::protocol;
 use crate::wire::attr::{Attr, Attrs, Writer};
 use crate::wire::channel::MAX_REQUESTS_PER_SEND;
 use crate::wire::message::{Request, conntrack, errno};
@@ -45,8 +47,29 @@ struct ConnectionId {
     zone: Option<u16>,
 }
 
-/// Timeout of an established TCP connection: the kernel's default of five days.
-const ESTABLISHED_TIMEOUT_SECONDS: u32 = 5 * 24 * 60 * 60;
+/// A connection that may have been opened while the kernel tracked none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct OpenConnection {
+    /// The tuple of the first packet.
+    pub original: ConnectionTuple,
+    /// How far the connection is from its end.
+    pub phase: ConnectionPhase,
+}
+
+/// How far a connection is from its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ConnectionPhase {
+    /// Both ends may send.
+    Established,
+    /// One end, or both, will send nothing more.
+    Closing,
+}
+
+/// Timeouts of a TCP connection that is established, of one that is closing, and of UDP packets in
+/// both directions: the kernel's defaults. From the next packet on, the kernel uses its own.
+const ESTABLISHED_SECONDS: u32 = 5 * 24 * 60 * 60;
+const CLOSING_SECONDS: u32 = 120;
+const UDP_SECONDS: u32 = 120;
 
 impl Nft {
     /// Returns the tracked connections that `wanted` is true of, in no order. Returns none if nothing
@@ -96,7 +119,7 @@ impl Nft {
                     0 => forgotten += 1,
                     errno::ENOENT => {}
                     errno::EPERM => return Err(Error::Permission),
-                    errno => return Err(std::io::Error::from_raw_os_error(errno).into()),
+                    errno => return Err(io::Error::from_raw_os_error(errno).into()),
                 }
                 Ok(())
             })?;
@@ -107,46 +130,79 @@ impl Nft {
         Ok(forgotten)
     }
 
-    /// Has the kernel track a TCP connection that was opened while it tracked none. `original` is
-    /// the tuple of the connection's first packet. The next packet of either side then belongs to
-    /// the connection, and does not begin another one. Returns `false` if the connection is tracked
-    /// already, or if the kernel cannot track any.
+    /// Has the kernel track connections that were opened while it tracked none, and returns the
+    /// number of those that it did not know. The next packet of either end then belongs to the
+    /// connection, and does not begin another one. A connection that the kernel knows, in either
+    /// direction and with whatever address translation, stays as it is.
     ///
     /// # Errors
-    /// [`Error::Permission`], or the socket's.
-    pub fn track_connection(&mut self, original: &ConnectionTuple) -> Result<bool, Error> {
-        let ConnectionTuple { source, destination, source_port, destination_port, .. } = *original;
-        let reply = ConnectionTuple {
-            source: destination,
-            destination: source,
-            source_port: destination_port,
-            destination_port: source_port,
-            ..*original
-        };
+    /// [`Error::Permission`]; [`Error::Io`] if the kernel cannot track connections, or no more of
+    /// them: then some are tracked.
+    pub fn track_connections(&mut self, open: &[OpenConnection]) -> Result<usize, Error> {
+        let mut tracked = 0;
+        for part in open.chunks(MAX_REQUESTS_PER_SEND) {
+            let last = part.len().saturating_sub(1);
+            let requests = part.iter().enumerate().map(|(index, connection)| {
+                let request = connection.track();
+                if index == last { request } else { request.without_ack() }
+            });
+            let (mut known, mut is_done) = (0, false);
+            self.channel.ask_each(requests, |index, reply| {
+                let Some(outcome) = reply.outcome()? else { return Ok(()) };
+                is_done |= index == last;
+                match outcome.errno {
+                    0 => {}
+                    errno::EEXIST => known += 1,
+                    errno::EPERM => return Err(Error::Permission),
+                    // No module answers.
+                    errno::EINVAL => return Err(Error::Io(ErrorKind::Unsupported.into())),
+                    errno => return Err(io::Error::from_raw_os_error(errno).into()),
+                }
+                Ok(())
+            })?;
+            if !is_done {
+                return Err(Error::AnswerLost);
+            }
+            tracked += part.len() - known;
+        }
+        Ok(tracked)
+    }
+}
+
+impl OpenConnection {
+    fn track(&self) -> Request {
+        let OpenConnection { original, phase } = self;
         let mut body = Writer::default();
         body.nest(CTA_TUPLE_ORIG, |out| original.encode(out));
-        body.nest(CTA_TUPLE_REPLY, |out| reply.encode(out));
+        body.nest(CTA_TUPLE_REPLY, |out| original.reversed().encode(out));
         body.u32(CTA_STATUS, IPS_SEEN_REPLY | IPS_ASSURED | IPS_CONFIRMED);
-        body.u32(CTA_TIMEOUT, ESTABLISHED_TIMEOUT_SECONDS);
+        if original.protocol != protocol::TCP {
+            body.u32(CTA_TIMEOUT, UDP_SECONDS);
+            return Request::connection(IPCTNL_MSG_CT_NEW, original.family(), body);
+        }
+        // The window scale is not known, so a window would be taken for a smaller one. A connection
+        // that is picked up by its packets is judged in the same way (`tcp_new` of the kernel).
+        let (seconds, state, flags) = match phase {
+            ConnectionPhase::Established => {
+                (ESTABLISHED_SECONDS, TCP_CONNTRACK_ESTABLISHED, IP_CT_TCP_FLAG_BE_LIBERAL)
+            }
+            // Data and the last FIN pass, and a SYN begins another connection.
+            ConnectionPhase::Closing => (
+                CLOSING_SECONDS,
+                TCP_CONNTRACK_TIME_WAIT,
+                IP_CT_TCP_FLAG_BE_LIBERAL | IP_CT_TCP_FLAG_CLOSE_INIT,
+            ),
+        };
+        body.u32(CTA_TIMEOUT, seconds);
         body.nest(CTA_PROTOINFO, |out| {
             out.nest(CTA_PROTOINFO_TCP, |out| {
-                out.u8(CTA_PROTOINFO_TCP_STATE, TCP_CONNTRACK_ESTABLISHED);
+                out.u8(CTA_PROTOINFO_TCP_STATE, state);
+                // `struct nf_ct_tcp_flags`: the flags, and which of them are meant.
+                out.bytes(CTA_PROTOINFO_TCP_FLAGS_ORIGINAL, &[flags, flags]);
+                out.bytes(CTA_PROTOINFO_TCP_FLAGS_REPLY, &[flags, flags]);
             });
         });
-        let request = Request::connection(IPCTNL_MSG_CT_NEW, original.family(), body);
-        let mut is_new = None;
-        self.channel.ask_each([request], |_, reply| {
-            let Some(outcome) = reply.outcome()? else { return Ok(()) };
-            is_new = match outcome.errno {
-                0 => Some(true),
-                // EINVAL: no module answers.
-                errno::EEXIST | errno::EINVAL => Some(false),
-                errno::EPERM => return Err(Error::Permission),
-                errno => return Err(std::io::Error::from_raw_os_error(errno).into()),
-            };
-            Ok(())
-        })?;
-        is_new.ok_or(Error::AnswerLost)
+        Request::connection(IPCTNL_MSG_CT_NEW, original.family(), body)
     }
 }
 
@@ -195,6 +251,18 @@ impl Connection {
 }
 
 impl ConnectionTuple {
+    /// Returns the tuple of the answers, where no address is translated.
+    #[must_use]
+    pub fn reversed(&self) -> ConnectionTuple {
+        ConnectionTuple {
+            source: self.destination,
+            destination: self.source,
+            source_port: self.destination_port,
+            destination_port: self.source_port,
+            protocol: self.protocol,
+        }
+    }
+
     fn family(&self) -> u8 {
         IpVersion::of(self.source).family()
     }

@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::error::{DecodeError, Error};
+use crate::ip_version::IpVersion;
 use crate::model::{Base, Chain, KeyType, Rule, Set};
 use crate::model::{Expr, Verdict};
 use crate::nft::Nft;
@@ -164,6 +165,25 @@ impl Nft {
             return read;
         }
         Err(Error::Interrupted)
+    }
+
+    /// Returns whether a table translates addresses in packets of this IP version.
+    ///
+    /// # Errors
+    /// Any but [`Error::Refused`].
+    pub fn has_nat(&mut self, version: IpVersion) -> Result<bool, Error> {
+        let family = match version {
+            IpVersion::V4 => Family::Ip,
+            IpVersion::V6 => Family::Ip6,
+        };
+        let mut has_nat = false;
+        for family in [family, Family::Inet] {
+            self.dump(family, NFT_MSG_GETCHAIN, &[], |attrs| {
+                has_nat |= attrs.first_string(NFTA_CHAIN_TYPE) == "nat";
+                Ok(())
+            })?;
+        }
+        Ok(has_nat)
     }
 
     fn foreign_once(&mut self, ours: &[&str]) -> Result<Vec<ForeignTable>, Error> {

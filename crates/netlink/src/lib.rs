@@ -104,7 +104,7 @@ pub mod text;
 mod transaction;
 mod wire;
 
-pub use conntrack::{Connection, ConnectionTuple};
+pub use conntrack::{Connection, ConnectionPhase, ConnectionTuple, OpenConnection};
 pub use diff::diff;
 pub use error::{DecodeError, Error, Refusal};
 pub use foreign::{

@@ -1,8 +1,10 @@
-//! Sockets that listen: which process answers at a port (sock_diag).
+//! Sockets: which process answers at a port, and which connections are open (sock_diag).
 
+use std::collections::HashSet;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::conntrack::{ConnectionPhase, ConnectionTuple, OpenConnection};
 use crate::error::{DecodeError, Error};
 use crate::ip_version::IpVersion;
 use crate::symbols::protocol;
@@ -33,13 +35,18 @@ pub struct ListeningSocket {
 
 /// The state of TCP sockets that listen, and of UDP sockets that are not connected
 /// (`net/tcp_states.h`).
-const TCP_LISTEN: u32 = 10;
-const TCP_CLOSE: u32 = 7;
+const TCP_LISTEN: u8 = 10;
+const TCP_CLOSE: u8 = 7;
+/// The state of connections, TCP and UDP; and the states of TCP connections that are closing, from
+/// `TCP_FIN_WAIT1` to `TCP_CLOSING`. A connection in `TCP_TIME_WAIT` has ended, and one that is only
+/// being opened is not known to both ends.
+const TCP_ESTABLISHED: u8 = 1;
+const TCP_STATES_CLOSING: [u8; 5] = [4, 5, 8, 9, 11];
 
-/// Lengths of `struct inet_diag_req_v2` and of `struct inet_diag_msg` without their first four bytes,
-/// which the request has as its head.
+/// Lengths of `struct inet_diag_req_v2` without its first four bytes, which are the head of the
+/// request, and of `struct inet_diag_msg`.
 const REQUEST_BYTES: usize = 52;
-const ANSWER_BYTES: usize = 68;
+const ANSWER_BYTES: usize = 72;
 
 impl SockDiag {
     /// Opens a socket in the network namespace of this thread.
@@ -65,11 +72,67 @@ impl SockDiag {
     /// [`Error::Io`] if the kernel cannot list sockets.
     pub fn listening(&mut self) -> Result<Vec<ListeningSocket>, Error> {
         let mut found = Vec::new();
+        self.dump([1 << TCP_LISTEN, 1 << TCP_CLOSE], |socket| {
+            // A socket that was never bound waits for nothing.
+            found.extend(Some(socket.bound).filter(|socket| socket.port != 0));
+        })?;
+        Ok(found)
+    }
+
+    /// Returns the connections that end at sockets of a local address that `wanted` is true of, TCP
+    /// and UDP, IPv4 and IPv6. Connections over loopback and with groups are left out, as are those
+    /// that are only being opened and those that have ended. If other sockets listen at the local
+    /// port, the far end opened the connection.
+    ///
+    /// # Errors
+    /// As [`SockDiag::listening`].
+    pub fn connections(
+        &mut self,
+        mut wanted: impl FnMut(IpAddr) -> bool,
+    ) -> Result<Vec<OpenConnection>, Error> {
+        let open = TCP_STATES_CLOSING.iter().fold(1 << TCP_ESTABLISHED, |all, one| all | 1 << one);
+        let (mut servers, mut found) = (HashSet::new(), Vec::new());
+        self.dump([open | 1 << TCP_LISTEN, 1 << TCP_ESTABLISHED | 1 << TCP_CLOSE], |socket| {
+            let ListeningSocket { protocol, address, port, .. } = socket.bound;
+            if matches!(socket.state, TCP_LISTEN | TCP_CLOSE) {
+                servers.insert((protocol, port));
+                return;
+            }
+            let phase = match socket.state {
+                TCP_ESTABLISHED => ConnectionPhase::Established,
+                _ => ConnectionPhase::Closing,
+            };
+            // An IPv6 socket may have IPv4 ends.
+            let original = ConnectionTuple {
+                source: address.to_canonical(),
+                destination: socket.peer.to_canonical(),
+                protocol,
+                source_port: port,
+                destination_port: socket.peer_port,
+            };
+            if crosses_the_network(&original) && wanted(original.source) {
+                found.push(OpenConnection { original, phase });
+            }
+        })?;
+        for OpenConnection { original, .. } in &mut found {
+            if servers.contains(&(original.protocol, original.source_port)) {
+                *original = original.reversed();
+            }
+        }
+        Ok(found)
+    }
+
+    /// Lists the sockets of these states, of TCP and of UDP, both IPv4 and IPv6.
+    fn dump(
+        &mut self,
+        [tcp, udp]: [u32; 2],
+        mut each: impl FnMut(InetSocket),
+    ) -> Result<(), Error> {
         for version in IpVersion::ALL {
-            for (protocol, state) in [(protocol::TCP, TCP_LISTEN), (protocol::UDP, TCP_CLOSE)] {
+            for (protocol, states) in [(protocol::TCP, tcp), (protocol::UDP, udp)] {
                 let mut body = Writer::default();
                 let mut rest = [0; REQUEST_BYTES];
-                for (to, from) in rest.iter_mut().zip((1u32 << state).to_ne_bytes()) {
+                for (to, from) in rest.iter_mut().zip(states.to_ne_bytes()) {
                     *to = from;
                 }
                 body.raw(&rest);
@@ -85,35 +148,55 @@ impl SockDiag {
                         errno::ENOENT => return Err(Error::Io(ErrorKind::Unsupported.into())),
                         errno => return Err(io::Error::from_raw_os_error(errno).into()),
                     }
-                    let Some(attrs) = reply.attrs(SOCK_DIAG_BY_FAMILY) else { return Ok(()) };
-                    let socket = decode(version, protocol, attrs.0)?;
-                    // A socket that was never bound waits for nothing.
-                    found.extend(Some(socket).filter(|socket| socket.port != 0));
+                    if reply.kind == SOCK_DIAG_BY_FAMILY {
+                        each(decode(version, protocol, reply.body)?);
+                    }
                     Ok(())
                 })?;
             }
         }
-        Ok(found)
+        Ok(())
     }
 }
 
-/// Reads `struct inet_diag_msg` without its first four bytes, and the attributes behind it.
-fn decode(version: IpVersion, protocol: u8, bytes: &[u8]) -> Result<ListeningSocket, DecodeError> {
+/// A socket, as `struct inet_diag_msg` tells of it.
+struct InetSocket {
+    state: u8,
+    bound: ListeningSocket,
+    peer: IpAddr,
+    peer_port: u16,
+}
+
+/// Returns whether packets of this connection pass an interface other than that of loopback, between
+/// two ends.
+fn crosses_the_network(tuple: &ConnectionTuple) -> bool {
+    let is_end = |address: IpAddr| {
+        let is_broadcast = address == IpAddr::from(Ipv4Addr::BROADCAST);
+        let is_group = address.is_multicast() || address.is_unspecified() || is_broadcast;
+        !is_group && !address.is_loopback()
+    };
+    is_end(tuple.source) && is_end(tuple.destination) && tuple.source != tuple.destination
+}
+
+/// Reads `struct inet_diag_msg`, and the attributes behind it.
+fn decode(version: IpVersion, protocol: u8, bytes: &[u8]) -> Result<InetSocket, DecodeError> {
     let truncated = DecodeError::Truncated { rest: bytes.len() };
     let (fixed, attrs) = bytes.split_at_checked(ANSWER_BYTES).ok_or(truncated.clone())?;
+    let two = |at: usize| fixed.get(at..)?.first_chunk::<2>().copied().map(u16::from_be_bytes);
     let four = |at: usize| fixed.get(at..)?.first_chunk::<4>().copied();
-    let port = fixed.first_chunk::<2>().copied().map(u16::from_be_bytes);
-    let address = match version {
-        IpVersion::V4 => four(4).map(|bytes| IpAddr::from(Ipv4Addr::from(bytes))),
-        IpVersion::V6 => fixed
-            .get(4..)
-            .and_then(|rest| rest.first_chunk::<16>().copied())
-            .map(|bytes| IpAddr::from(Ipv6Addr::from(bytes))),
+    let address = |at: usize| match version {
+        IpVersion::V4 => four(at).map(|bytes| IpAddr::from(Ipv4Addr::from(bytes))),
+        IpVersion::V6 => {
+            let bytes = fixed.get(at..)?.first_chunk::<16>().copied();
+            bytes.map(|bytes| IpAddr::from(Ipv6Addr::from(bytes)))
+        }
     };
-    let (Some(port), Some(address), Some(inode)) = (port, address, four(64)) else {
+    let fields = (fixed.get(1), two(4), two(6), address(8), address(24), four(68));
+    let (Some(&state), Some(port), Some(peer_port), Some(local), Some(peer), Some(inode)) = fields
+    else {
         return Err(truncated);
     };
-    let mut both_families = version == IpVersion::V6 && address.is_unspecified();
+    let mut both_families = version == IpVersion::V6 && local.is_unspecified();
     for attr in Attrs(attrs) {
         let attr = attr?;
         if attr.kind == INET_DIAG_SKV6ONLY && attr.u8()? != 0 {
@@ -121,5 +204,6 @@ fn decode(version: IpVersion, protocol: u8, bytes: &[u8]) -> Result<ListeningSoc
         }
     }
     let inode = u32::from_ne_bytes(inode);
-    Ok(ListeningSocket { protocol, address, port, both_families, inode })
+    let bound = ListeningSocket { protocol, address: local, port, both_families, inode };
+    Ok(InetSocket { state, bound, peer, peer_port })
 }

@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
-use nfguard_netlink::{DecodeError, Error, Nft};
+use nfguard_netlink::{
+    ConnectionPhase, ConnectionTuple, DecodeError, Error, Nft, OpenConnection, protocol,
+};
 
 /// Two messages of a dump of Linux 6.18: what `socket.send(struct.pack("=IHHIIBBH", 20, 0x101,
 /// 0x301, 1, 0, 0, 0, 0))` on a netlink socket answers after a datagram from `[::1]:40001` to port
@@ -140,6 +142,61 @@ fn a_refusal_and_a_lost_answer_are_errors() {
     let outcome = kernel(&[0, EBUSY]).0.forget_connections(|_| true);
     assert!(matches!(outcome, Err(Error::Io(_))), "{outcome:?}");
     let outcome = kernel(&[0]).0.forget_connections(|_| true);
+    assert!(matches!(outcome, Err(Error::AnswerLost)), "{outcome:?}");
+}
+
+/// Open connections with these ports of their first end.
+fn open(ports: std::ops::Range<u16>) -> Vec<OpenConnection> {
+    let one = |port| OpenConnection {
+        original: ConnectionTuple {
+            source: "192.0.2.1".parse().expect("an address"),
+            destination: "198.51.100.2".parse().expect("an address"),
+            protocol: protocol::TCP,
+            source_port: port,
+            destination_port: 443,
+        },
+        phase: ConnectionPhase::Established,
+    };
+    ports.map(one).collect()
+}
+
+#[test]
+fn of_many_connections_the_kernel_acknowledges_few_and_those_that_it_knows_do_not_count() {
+    const ACK: u16 = 4;
+    const EEXIST: i32 = 17;
+    let sends = Arc::new(Mutex::new(Vec::new()));
+    let record = Arc::clone(&sends);
+    let mut kernel = Nft::from_exchange(move |request| {
+        let messages = messages(request);
+        record.lock().expect("no panic").push(messages.len());
+        let answer = |(index, message): (usize, &[u8])| {
+            let wants = u16::from_ne_bytes([message[6], message[7]]) & ACK != 0;
+            match index {
+                0 => told(ERROR, message, EEXIST),
+                _ if wants => told(ERROR, message, 0),
+                _ => Vec::new(),
+            }
+        };
+        Ok(messages.into_iter().enumerate().flat_map(answer).collect())
+    });
+    assert_eq!(kernel.track_connections(&open(1..251)).expect("tracked"), 247);
+    assert_eq!(*sends.lock().expect("no panic"), [100, 100, 50]);
+    assert_eq!(kernel.track_connections(&[]).expect("nothing"), 0);
+}
+
+#[test]
+fn connections_that_cannot_be_tracked_are_an_error() {
+    let refused = |errno: i32| {
+        let mut kernel = Nft::from_exchange(move |request| {
+            Ok(messages(request).into_iter().flat_map(|one| told(ERROR, one, errno)).collect())
+        });
+        kernel.track_connections(&open(1..3))
+    };
+    assert!(matches!(refused(1), Err(Error::Permission)));
+    for errno in [12, EINVAL] {
+        assert!(matches!(refused(errno), Err(Error::Io(_))), "{errno}");
+    }
+    let outcome = Nft::from_exchange(|_| Ok(Vec::new())).track_connections(&open(1..3));
     assert!(matches!(outcome, Err(Error::AnswerLost)), "{outcome:?}");
 }
 

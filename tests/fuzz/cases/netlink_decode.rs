@@ -32,6 +32,7 @@ pub(crate) fn run(input: &[u8]) {
     }
     let _ = nft.connections(|_| true);
     let _ = SockDiag::from_exchange(exchange()).listening();
+    let _ = SockDiag::from_exchange(exchange()).connections(|_| true);
     let mut rtnetlink = Rtnetlink::from_exchange(exchange());
     let _ = (
         rtnetlink.interfaces(),

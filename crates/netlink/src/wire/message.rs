@@ -102,6 +102,12 @@ impl Request {
         Request { kind: conntrack(kind), flags, head: [family, 0, 0, 0], body }
     }
 
+    /// Has the kernel answer only if it refuses.
+    pub(crate) fn without_ack(mut self) -> Request {
+        self.flags &= !ACK;
+        self
+    }
+
     /// Has the kernel send the packets of an NFLOG group, and acknowledge it.
     pub(crate) fn log_group(kind: u16, [high, low]: [u8; 2], body: Writer) -> Request {
         Request { kind, flags: REQUEST | ACK, head: [0, 0, high, low], body }

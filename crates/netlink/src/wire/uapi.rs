@@ -237,8 +237,14 @@ pub(crate) const CTA_PROTO_DST_PORT: u16 = 3;
 
 pub(crate) const CTA_PROTOINFO_TCP: u16 = 1;
 pub(crate) const CTA_PROTOINFO_TCP_STATE: u16 = 1;
+pub(crate) const CTA_PROTOINFO_TCP_FLAGS_ORIGINAL: u16 = 4;
+pub(crate) const CTA_PROTOINFO_TCP_FLAGS_REPLY: u16 = 5;
 
 pub(crate) const TCP_CONNTRACK_ESTABLISHED: u8 = 3;
+pub(crate) const TCP_CONNTRACK_TIME_WAIT: u8 = 7;
+
+pub(crate) const IP_CT_TCP_FLAG_CLOSE_INIT: u8 = 4;
+pub(crate) const IP_CT_TCP_FLAG_BE_LIBERAL: u8 = 8;
 
 pub(crate) const IPS_SEEN_REPLY: u32 = 2;
 pub(crate) const IPS_ASSURED: u32 = 4;

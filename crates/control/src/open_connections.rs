@@ -1,0 +1,154 @@
+//! Connections that are open when the first rules come.
+//!
+//! The kernel tracks no connection until a rule asks about one. To the first rules, the next packet
+//! of a connection from before would be new, whichever end sends it, and a policy that does not
+//! allow new ones would cut it. So the kernel is told of each connection that is open:
+//!
+//! - before the first table comes, because then no packet meets the rules without its connection;
+//! - and once more right after, of those that were opened meanwhile. From then on the kernel tracks
+//!   by itself.
+//!
+//! A socket of this host, or of a container that is routed without address translation, is the proof
+//! that a connection is open. What the kernel knows already stays as it is. A load is done as well
+//! where all this cannot be.
+
+use std::collections::HashSet;
+use std::fs;
+use std::net::IpAddr;
+
+use nfguard_host::{TcpConnection, connections_of_containers};
+use nfguard_netlink::{
+    ConnectionPhase, ConnectionTuple, Error, IpVersion, Nft, OpenConnection, SockDiag, protocol,
+};
+
+use crate::context::Context;
+use crate::table::ours;
+
+/// Number of connections that the kernel is told of before its room for more is read again.
+const PORTION: usize = 1000;
+
+/// The connections that the kernel was told of.
+pub(crate) struct OpenConnections<'c> {
+    context: &'c Context,
+    known: HashSet<ConnectionTuple>,
+}
+
+impl<'c> OpenConnections<'c> {
+    /// Tells the kernel of all open connections if it holds no policy; else there is nothing to do.
+    pub(crate) fn before_first_table(nft: &mut Nft, context: &'c Context) -> Option<Self> {
+        if !matches!(nfguard_netlink::read_own_head(nft, &ours()), Ok(None)) {
+            return None;
+        }
+        let mut open = OpenConnections { context, known: HashSet::new() };
+        open.track_new(nft).then_some(open)
+    }
+
+    /// Tells the kernel of those that were opened since it was last told. Returns whether it could
+    /// be told.
+    pub(crate) fn track_new(&mut self, nft: &mut Nft) -> bool {
+        let told = self.tell(nft);
+        if let Err(why) = &told {
+            (self.context.warn)(&format!("connections that are open now may be cut: {why}"));
+        }
+        told.is_ok()
+    }
+
+    fn tell(&mut self, nft: &mut Nft) -> Result<(), String> {
+        let session = self.context.connection().map(session_tuple);
+        let (mut open, read) = match SockDiag::open().and_then(|mut it| it.connections(|_| true)) {
+            Ok(open) => (open, Ok(())),
+            // The operator's own is known without it.
+            Err(error) => {
+                let phase = ConnectionPhase::Established;
+                let session = session.map(|original| OpenConnection { original, phase });
+                (Vec::from_iter(session), Err(format!("the sockets cannot be read: {error}")))
+            }
+        };
+        let mut forwarded = connections_of_containers();
+        if !forwarded.is_empty() {
+            // Where addresses are translated, connections are tracked already. One that is not known
+            // there any more would be forwarded without its translation.
+            let has_nat = [IpVersion::V4, IpVersion::V6].map(|version| has_nat(nft, version));
+            forwarded.retain(|it| match it.original.source {
+                IpAddr::V4(_) => !has_nat[0],
+                IpAddr::V6(_) => !has_nat[1],
+            });
+        }
+        open.append(&mut forwarded);
+        // If there is no room for all, the operator's comes first.
+        open.sort_by_key(|it| Some(it.original) != session);
+        open.retain(|it| self.known.insert(it.original));
+        let mut rest = open.as_slice();
+        while !rest.is_empty() {
+            let count = room().min(PORTION).min(rest.len());
+            let (part, later) = rest.split_at(count);
+            if part.is_empty() {
+                let rest = rest.len();
+                return Err(format!(
+                    "the kernel has too little room to track the last {rest} of them; raise \
+                     net.netfilter.nf_conntrack_max"
+                ));
+            }
+            nft.track_connections(part).map_err(|error| match error {
+                Error::Io(error) => format!("the kernel does not track them: {error}"),
+                error => error.to_string(),
+            })?;
+            rest = later;
+        }
+        read
+    }
+}
+
+fn session_tuple(ends: TcpConnection) -> ConnectionTuple {
+    ConnectionTuple {
+        source: ends.peer.ip(),
+        destination: ends.local.ip(),
+        protocol: protocol::TCP,
+        source_port: ends.peer.port(),
+        destination_port: ends.local.port(),
+    }
+}
+
+/// Whether rules translate addresses, of nf_tables or of the older iptables. What cannot be read may.
+fn has_nat(nft: &mut Nft, version: IpVersion) -> bool {
+    let legacy = match version {
+        IpVersion::V4 => "ip_tables_names",
+        IpVersion::V6 => "ip6_tables_names",
+    };
+    // Without the module there is no such file.
+    let legacy = fs::read_to_string(format!("/proc/thread-self/net/{legacy}")).unwrap_or_default();
+    legacy.lines().any(|table| table == "nat") || nft.has_nat(version).unwrap_or(true)
+}
+
+/// Returns how many more connections the kernel can track with a quarter of its room left for new
+/// ones.
+fn room() -> usize {
+    let setting = |name: &str| {
+        let text = fs::read_to_string(format!("/proc/sys/net/netfilter/{name}")).ok()?;
+        text.trim().parse().ok()
+    };
+    room_in(setting("nf_conntrack_max"), setting("nf_conntrack_count"))
+}
+
+/// Without the module, nothing is tracked yet. It comes with the first connection. A limit of 0 is
+/// none.
+fn room_in(max: Option<usize>, count: Option<usize>) -> usize {
+    match max {
+        None | Some(0) => usize::MAX,
+        Some(max) => (max - max / 4).saturating_sub(count.unwrap_or(0)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quarter_of_the_table_stays_free() {
+        assert_eq!(room_in(Some(262_144), Some(10)), 196_598);
+        assert_eq!(room_in(Some(1024), Some(768)), 0);
+        assert_eq!(room_in(Some(1024), Some(2000)), 0);
+        assert_eq!(room_in(Some(0), Some(2000)), usize::MAX);
+        assert_eq!(room_in(None, None), usize::MAX);
+    }
+}

@@ -1,0 +1,79 @@
+//! Connections of containers, which this host may forward.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::thread;
+
+use nfguard_netlink::{Error, OpenConnection, SockDiag};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::facts::addresses;
+
+/// Returns the open connections of the other network namespaces that processes are in, as far as this
+/// process may enter them. Entering needs `CAP_SYS_ADMIN`. The connections may pass through this
+/// namespace, or they may not.
+///
+/// An unprivileged user must not be able to invent a connection. So only namespaces whose processes
+/// have the user namespace of this thread count, and only connections from an address that an
+/// interface of the namespace has, and none of this namespace.
+#[must_use]
+pub fn connections_of_containers() -> Vec<OpenConnection> {
+    let Ok(ours) = routed_addresses() else { return Vec::new() };
+    let others = other_namespaces().unwrap_or_default();
+    let found = others.iter().map(|namespace| connections_of(namespace, &ours).unwrap_or_default());
+    found.flatten().collect()
+}
+
+/// Returns each network namespace but this thread's, once.
+fn other_namespaces() -> io::Result<Vec<File>> {
+    let inode = |path: &str| fs::metadata(path).map(|namespace| namespace.ino());
+    let user = inode("/proc/thread-self/ns/user")?;
+    let mut seen = HashSet::from([inode("/proc/thread-self/ns/net")?]);
+    let mut others = Vec::new();
+    for process in fs::read_dir("/proc")?.flatten() {
+        let name = process.file_name();
+        let Some(number) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        let of = format!("/proc/{number}/ns");
+        // A process may have ended, or be none that this one may look into.
+        let is_ours = inode(&format!("{of}/user")).is_ok_and(|its| its == user);
+        let net = format!("{of}/net");
+        if is_ours && inode(&net).is_ok_and(|net| seen.insert(net)) {
+            others.extend(File::open(&net));
+        }
+    }
+    Ok(others)
+}
+
+/// Returns the connections of a namespace.
+fn connections_of(
+    namespace: &File,
+    not_from: &HashSet<IpAddr>,
+) -> Result<Vec<OpenConnection>, Error> {
+    let read = || {
+        let network = Some(LinkNameSpaceType::Network);
+        move_into_link_name_space(namespace.as_fd(), network).map_err(io::Error::from)?;
+        let own: HashSet<IpAddr> = routed_addresses()?.difference(not_from).copied().collect();
+        if own.is_empty() {
+            return Ok(Vec::new());
+        }
+        SockDiag::open()?.connections(|local| own.contains(&local))
+    };
+    // The thread stays in the namespace, and ends.
+    let outcome = thread::scope(|scope| scope.spawn(read).join());
+    outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// Returns the addresses of this thread's network namespace that are used beyond a link.
+fn routed_addresses() -> io::Result<HashSet<IpAddr>> {
+    let is_routed = |address: &IpAddr| match address {
+        IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local(),
+        IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local(),
+    };
+    Ok(addresses()?.into_iter().map(|one| one.address).filter(is_routed).collect())
+}
