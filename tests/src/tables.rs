@@ -7,8 +7,9 @@ use std::fmt;
 use std::time::Duration;
 
 use nfguard_netlink::{
-    Base, Chain, ChainPolicy, CmpOp, Counter, CtKey, Dynset, Expr, Header, Hook, KeyType, Limit,
-    Log, LogTo, MetaKey, Reg, Reject, Rule, Set, Table, Verdict, protocol,
+    Base, Chain, ChainPolicy, CmpOp, Counter, CtHelper, CtKey, Dynset, Expr, Header, Hook,
+    IpVersion, KeyType, Limit, Log, LogTo, MetaKey, Reg, Reject, Rule, Set, Table, Verdict,
+    protocol,
 };
 use proptest::collection::{btree_set, vec};
 use proptest::option;
@@ -33,21 +34,36 @@ impl fmt::Debug for AnyTable {
 
 /// Returns a strategy for tables with this name and comment.
 pub fn table(name: &'static str, comment: &'static str) -> impl Strategy<Value = AnyTable> {
-    (vec(text(), 0..4), sets())
-        .prop_flat_map(|(comments, sets)| {
+    (vec(text(), 0..4), subsequence(HELPERS.to_vec(), 0..=HELPERS.len()), sets())
+        .prop_flat_map(|(comments, helpers, sets)| {
             let counters = named("n", comments).map(|(name, comment)| Counter { name, comment });
             let counters: Vec<_> = counters.collect();
-            (chains(&counters, &sets), Just(counters), Just(sets))
+            let helpers: Vec<_> = named("h", helpers).map(helper).collect();
+            (chains(&counters, &helpers, &sets), Just(counters), Just(helpers), Just(sets))
         })
-        .prop_map(move |(chains, counters, sets)| Table {
+        .prop_map(move |(chains, counters, helpers, sets)| Table {
             name: name.to_owned(),
             comment: Some(comment.to_owned()),
             dormant: false,
             counters,
+            helpers,
             sets,
             chains,
         })
         .prop_map(AnyTable)
+}
+
+/// Helpers that every kernel has that the tests run on: kind, protocol, IP version.
+const HELPERS: [(&str, u8, Option<IpVersion>); 5] = [
+    ("ftp", protocol::TCP, None),
+    ("tftp", protocol::UDP, None),
+    ("sip", protocol::UDP, None),
+    ("sip", protocol::TCP, Some(IpVersion::V6)),
+    ("ftp", protocol::TCP, Some(IpVersion::V4)),
+];
+
+fn helper((name, (kind, protocol, version)): (String, (&str, u8, Option<IpVersion>))) -> CtHelper {
+    CtHelper { name, kind: kind.to_owned(), protocol, version }
 }
 
 fn named<T>(letter: &str, items: Vec<T>) -> impl Iterator<Item = (String, T)> {
@@ -60,8 +76,15 @@ fn text() -> impl Strategy<Value = Option<String>> {
 }
 
 /// Chains that jump only to plain chains before them.
-fn chains(counters: &[Counter], sets: &[Set]) -> impl Strategy<Value = Vec<Chain>> + use<> {
-    let (counters, sets) = (counters.to_vec(), sets.to_vec());
+fn chains(
+    counters: &[Counter],
+    helpers: &[CtHelper],
+    sets: &[Set],
+) -> impl Strategy<Value = Vec<Chain>> + use<> {
+    let counters = counters.iter().map(|counter| Expr::Counter(counter.name.clone()));
+    let helpers = helpers.iter().map(|helper| Expr::Helper(helper.name.clone()));
+    let objects: Vec<Expr> = counters.chain(helpers).collect();
+    let sets = sets.to_vec();
     let heads = vec((option::of(base()), text()), 0..6);
     heads.prop_flat_map(move |heads| {
         let mut plain = Vec::new();
@@ -70,9 +93,9 @@ fn chains(counters: &[Counter], sets: &[Set]) -> impl Strategy<Value = Vec<Chain
                 let last = base.is_some_and(|base| base.hook == Hook::Postrouting);
                 let rule = if last {
                     // The kernel refuses a reject that postrouting can reach.
-                    match_rule(&counters, &sets).boxed()
+                    match_rule(&objects, &sets).boxed()
                 } else {
-                    rule(&counters, &sets, &plain).boxed()
+                    rule(&objects, &sets, &plain).boxed()
                 };
                 if base.is_none() {
                     plain.push(name.clone());
@@ -108,19 +131,15 @@ struct Part {
 const V4: Option<u8> = Some(2);
 const V6: Option<u8> = Some(10);
 
-fn rule(
-    counters: &[Counter],
-    sets: &[Set],
-    chains: &[String],
-) -> impl Strategy<Value = Rule> + use<> {
-    (parts(counters, sets), last(chains), text()).prop_map(|(mut parts, last, comment)| {
+fn rule(objects: &[Expr], sets: &[Set], chains: &[String]) -> impl Strategy<Value = Rule> + use<> {
+    (parts(objects, sets), last(chains), text()).prop_map(|(mut parts, last, comment)| {
         parts.extend(last);
         join(parts, comment)
     })
 }
 
-fn match_rule(counters: &[Counter], sets: &[Set]) -> impl Strategy<Value = Rule> + use<> {
-    (parts(counters, sets), text()).prop_map(|(parts, comment)| join(parts, comment))
+fn match_rule(objects: &[Expr], sets: &[Set]) -> impl Strategy<Value = Rule> + use<> {
+    (parts(objects, sets), text()).prop_map(|(parts, comment)| join(parts, comment))
 }
 
 /// Puts a match of the family or the protocol before what needs it; leaves out what contradicts
@@ -177,8 +196,7 @@ fn meta(key: MetaKey, op: CmpOp, data: Vec<u8>) -> Vec<Expr> {
     vec![Expr::Meta { key, reg: REG }, Expr::Cmp { reg: REG, op, data }]
 }
 
-fn parts(counters: &[Counter], sets: &[Set]) -> impl Strategy<Value = Vec<Part>> + use<> {
-    let counters: Vec<_> = counters.iter().map(|counter| counter.name.clone()).collect();
+fn parts(objects: &[Expr], sets: &[Set]) -> impl Strategy<Value = Vec<Part>> + use<> {
     let kinds = vec![
         field(V4, None, Header::Network, 12, Ipv4Addr, sets),
         field(V4, None, Header::Network, 16, Ipv4Addr, sets),
@@ -201,8 +219,8 @@ fn parts(counters: &[Counter], sets: &[Set]) -> impl Strategy<Value = Vec<Part>>
     ];
     let matches = vec(proptest::strategy::Union::new(kinds), 0..5);
     let mut kinds = vec![statement().boxed()];
-    if !counters.is_empty() {
-        kinds.push(select(counters).prop_map(|name| plain(vec![Expr::Counter(name)])).boxed());
+    if !objects.is_empty() {
+        kinds.push(select(objects.to_vec()).prop_map(|object| plain(vec![object])).boxed());
     }
     let statements = vec(proptest::strategy::Union::new(kinds), 0..3);
     (matches, statements).prop_map(|(matches, statements)| [matches, statements].concat())

@@ -91,6 +91,12 @@ pub fn invalid() -> Vec<Expr> {
     any_bit(CtKey::State, ct_state::INVALID)
 }
 
+/// Matches packets that connection tracking does not look at.
+#[must_use]
+pub fn untracked() -> Vec<Expr> {
+    any_bit(CtKey::State, ct_state::UNTRACKED)
+}
+
 /// Matches packets whose connection has any of these bits of [`ct_status`](crate::ct_status).
 #[must_use]
 pub fn ct_status(bits: u32) -> Vec<Expr> {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::model::{Chain, Counter, Set, Table};
+use crate::model::{Chain, Counter, CtHelper, Set, Table};
 use crate::transaction::{Op, Transaction};
 
 /// Returns the transaction that turns `current` into `desired`; an empty one if they are the same.
@@ -40,13 +40,20 @@ pub fn diff(current: Option<&Table>, desired: &Table) -> Transaction {
         old_by.counters.get(name) == Some(&counter) && new_by.counters.get(name) == Some(&counter)
     };
 
+    let helper_stays =
+        |helper: &CtHelper| old.helpers.contains(helper) && desired.helpers.contains(helper);
+
     let gone = old.chains.iter().filter(|chain| !chain_stays(&chain.name));
     ops.extend(gone.map(|chain| Op::DeleteChain(chain.name.clone())));
     let gone = old.sets.iter().filter(|set| !set_stays(&set.name));
     ops.extend(gone.map(|set| Op::DeleteSet(set.name.clone())));
     let gone = old.counters.iter().filter(|counter| !counter_stays(counter));
     ops.extend(gone.map(|counter| Op::DeleteCounter(counter.name.clone())));
+    let gone = old.helpers.iter().filter(|helper| !helper_stays(helper));
+    ops.extend(gone.map(|helper| Op::DeleteHelper(helper.name.clone())));
 
+    let new = desired.helpers.iter().filter(|helper| !helper_stays(helper));
+    ops.extend(new.map(|helper| Op::AddHelper(helper.clone())));
     let new = desired.counters.iter().filter(|counter| !counter_stays(counter));
     ops.extend(new.map(|counter| Op::AddCounter(counter.clone())));
     for set in desired.sets.iter().filter(|set| !set_stays(&set.name)) {

@@ -122,7 +122,7 @@ pub struct Refusal {
     pub place: Option<String>,
     /// The kernel's error number.
     pub errno: i32,
-    /// The kernel's own message, if it sent one.
+    /// The kernel's own message, or what its number means for this operation.
     pub message: Option<String>,
 }
 

@@ -305,7 +305,9 @@ impl<'a> Run<'a, '_> {
                 (found != *inverted).then_some(())
             }
             Expr::Dynset(dynset) => self.add(dynset),
-            Expr::Counter(_) | Expr::Count | Expr::Limit(_) | Expr::Log(_) => Some(()),
+            Expr::Counter(_) | Expr::Helper(_) | Expr::Count | Expr::Limit(_) | Expr::Log(_) => {
+                Some(())
+            }
             // A packet here has no extension headers.
             Expr::Exthdr { .. } | Expr::Unknown { .. } => None,
             Expr::Reject(_) | Expr::Verdict(_) => Some(()),

@@ -115,8 +115,9 @@ pub use load::{
     LoadPlan, TableChange, load, load_after, plan_load, read_own_head, read_own_table, unload,
 };
 pub use model::{
-    Base, Chain, ChainPolicy, CmpOp, Counter, Counts, CtKey, Dynset, Element, Expr, Header, Hook,
-    Key, KeyType, Limit, LiveElement, Log, LogTo, MetaKey, Reg, Reject, Rule, Set, Table, Verdict,
+    Base, Chain, ChainPolicy, CmpOp, Counter, Counts, CtHelper, CtKey, Dynset, Element, Expr,
+    Header, Hook, Key, KeyType, Limit, LiveElement, Log, LogTo, MetaKey, Reg, Reject, Rule, Set,
+    Table, Verdict,
 };
 pub use monitor::RulesetEvent;
 #[cfg(feature = "socket")]

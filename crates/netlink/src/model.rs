@@ -7,6 +7,8 @@ mod expr;
 
 use std::time::Duration;
 
+use crate::ip_version::IpVersion;
+
 pub use expr::{
     CmpOp, CtKey, Dynset, Expr, Header, Limit, Log, LogTo, MetaKey, Reg, Reject, Verdict,
 };
@@ -22,6 +24,8 @@ pub struct Table {
     pub dormant: bool,
     /// Named counters.
     pub counters: Vec<Counter>,
+    /// Connection tracking helpers.
+    pub helpers: Vec<CtHelper>,
     /// Named sets.
     pub sets: Vec<Set>,
     /// Chains. For `nft -f` a chain has to stand before the rules that jump to it.
@@ -47,6 +51,7 @@ impl Table {
     #[must_use]
     pub fn normalized(mut self) -> Table {
         self.counters.sort_by(|a, b| a.name.cmp(&b.name));
+        self.helpers.sort_by(|a, b| a.name.cmp(&b.name));
         self.sets.sort_by(|a, b| a.name.cmp(&b.name));
         self.chains.sort_by(|a, b| a.name.cmp(&b.name));
         for set in &mut self.sets {
@@ -78,6 +83,21 @@ pub struct Counts {
     pub packets: u64,
     /// Bytes, network header included.
     pub bytes: u64,
+}
+
+/// A connection tracking helper: kernel code that reads a connection for the other connections that
+/// it announces, which are then `related`. A rule assigns it to a connection by its name. A kernel
+/// without the helper's module refuses the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CtHelper {
+    /// Unique among the helpers of its table.
+    pub name: String,
+    /// The kernel's name of the helper, such as `ftp`.
+    pub kind: String,
+    /// The number of the transport protocol that the helper reads.
+    pub protocol: u8,
+    /// The IP version that the kernel has the helper for; `None`: both.
+    pub version: Option<IpVersion>,
 }
 
 /// A named set of keys.

@@ -8,7 +8,7 @@ use crate::transaction::Transaction;
 use crate::wire::attr::{Attrs, Writer};
 use crate::wire::channel::Channel;
 use crate::wire::message::{Request, errno, nft};
-use crate::wire::object;
+use crate::wire::object::{self, NamedObject};
 use crate::wire::uapi::*;
 
 /// Number of reads while others change the ruleset.
@@ -182,9 +182,14 @@ impl Nft {
             set.elements = self.elements(name, set)?;
         }
         let mut counts = BTreeMap::new();
-        for (counter, count) in self.counters(name)? {
-            counts.insert(counter.name.clone(), count);
-            table.counters.push(counter);
+        for object in self.objects(name)? {
+            match object {
+                NamedObject::Counter(counter, count) => {
+                    counts.insert(counter.name.clone(), count);
+                    table.counters.push(counter);
+                }
+                NamedObject::Helper(helper) => table.helpers.push(helper),
+            }
         }
         Ok(Some(LoadedTable { table, counts }))
     }
@@ -208,13 +213,21 @@ impl Nft {
     /// # Errors
     /// As [`Nft::table`].
     pub fn counters(&mut self, table: &str) -> Result<Vec<(Counter, Counts)>, Error> {
-        let mut counters = Vec::new();
+        let counter = |object| match object {
+            NamedObject::Counter(counter, counts) => Some((counter, counts)),
+            NamedObject::Helper(_) => None,
+        };
+        Ok(self.objects(table)?.into_iter().filter_map(counter).collect())
+    }
+
+    fn objects(&mut self, table: &str) -> Result<Vec<NamedObject>, Error> {
+        let mut objects = Vec::new();
         let of_table = [(NFTA_OBJ_TABLE, table)];
         self.read_all(NFT_MSG_GETOBJ, NFT_MSG_NEWOBJ, &of_table, |attrs| {
-            counters.push(object::decode_counter(attrs)?);
+            objects.push(object::decode_object(attrs)?);
             Ok(())
         })?;
-        Ok(counters)
+        Ok(objects)
     }
 
     /// Returns the sets of a table without their elements; none if the table is absent.

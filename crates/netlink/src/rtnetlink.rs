@@ -110,6 +110,31 @@ impl Rtnetlink {
         })
     }
 
+    /// Returns the alternative names of all interfaces, each with the name of its interface. Rules
+    /// match the name alone.
+    ///
+    /// # Errors
+    /// As [`Rtnetlink::interfaces`].
+    pub fn alternative_names(&mut self) -> Result<BTreeMap<String, String>, Error> {
+        self.dump_whole(RTM_GETLINK, IFINFOMSG_BYTES, |names: &mut BTreeMap<_, _>, reply| {
+            if let Some((_, attrs)) = split(reply, RTM_NEWLINK, IFINFOMSG_BYTES)? {
+                let name = attrs.first_string(IFLA_IFNAME);
+                for attr in attrs {
+                    let attr = attr?;
+                    if attr.kind == IFLA_PROP_LIST {
+                        for property in attr.nested() {
+                            let property = property?;
+                            if property.kind == IFLA_ALT_IFNAME {
+                                names.insert(property.string(), name.clone());
+                            }
+                        }
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+
     /// Returns the addresses of all interfaces, IPv4 and IPv6.
     ///
     /// # Errors

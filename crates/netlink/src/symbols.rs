@@ -84,6 +84,8 @@ pub mod tcp_flag {
 pub mod protocol {
     /// ICMP.
     pub const ICMP: u8 = 1;
+    /// The protocol by which hosts tell who listens to which IPv4 multicast group.
+    pub const IGMP: u8 = 2;
     /// TCP.
     pub const TCP: u8 = 6;
     /// UDP.

@@ -6,7 +6,9 @@ use std::fmt::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use crate::model::{Base, Chain, ChainPolicy, Element, Hook, Key, KeyType, Set, Table};
+use crate::ip_version::IpVersion;
+use crate::model::{Base, Chain, ChainPolicy, CtHelper, Element, Hook, Key, KeyType, Set, Table};
+use crate::protocol;
 use crate::symbols::{ICMP_TYPES, ICMPV6_TYPES};
 
 pub use rule::rule;
@@ -36,6 +38,9 @@ pub fn table(table: &Table) -> String {
         let comment = counter.comment.as_deref().map(comment_line);
         let lines = comment.into_iter().chain(["packets 0 bytes 0".to_owned()]).collect();
         block(&mut out, format!("counter {}", counter.name), lines);
+    }
+    for helper in &table.helpers {
+        block(&mut out, format!("ct helper {}", helper.name), helper_lines(helper));
     }
     for set in &table.sets {
         block(&mut out, format!("set {}", set.name), set_lines(set));
@@ -115,6 +120,21 @@ fn priority_words(priority: i32) -> String {
         }
     }
     priority.to_string()
+}
+
+/// Returns the properties of a helper, as `nft add ct helper` takes them.
+pub(crate) fn helper_lines(helper: &CtHelper) -> Vec<String> {
+    let protocol = match helper.protocol {
+        protocol::TCP => "tcp".to_owned(),
+        protocol::UDP => "udp".to_owned(),
+        other => other.to_string(),
+    };
+    let version = match helper.version {
+        Some(IpVersion::V4) => "ip",
+        Some(IpVersion::V6) => "ip6",
+        None => "inet",
+    };
+    vec![format!("type {} protocol {protocol}", quoted(&helper.kind)), format!("l3proto {version}")]
 }
 
 fn set_lines(set: &Set) -> Vec<String> {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::model::{Chain, Counter, Element, Rule, Set};
+use crate::model::{Chain, Counter, CtHelper, Element, Rule, Set};
 use crate::text;
 use crate::wire::element::Elements;
 
@@ -85,6 +85,10 @@ pub enum Op {
     AddCounter(Counter),
     /// Removes a counter that no rule uses. Fails if the counter is absent.
     DeleteCounter(String),
+    /// Creates a connection tracking helper. Fails if the kernel has no helper of that kind.
+    AddHelper(CtHelper),
+    /// Removes a helper that no rule uses. Fails if the helper is absent.
+    DeleteHelper(String),
 }
 
 impl Transaction {
@@ -144,6 +148,11 @@ impl Transaction {
             Op::FlushElements(set) => format!("flush set {table} {set}"),
             Op::AddCounter(counter) => format!("add counter {table} {}", counter.name),
             Op::DeleteCounter(counter) => format!("delete counter {table} {counter}"),
+            Op::AddHelper(helper) => {
+                let body = text::helper_lines(helper).join("; ");
+                format!("add ct helper {table} {} {{ {body}; }}", helper.name)
+            }
+            Op::DeleteHelper(helper) => format!("delete ct helper {table} {helper}"),
         }
     }
 }

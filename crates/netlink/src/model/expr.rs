@@ -80,6 +80,9 @@ pub enum Expr {
     },
     /// Adds to a named counter of the same table.
     Counter(String),
+    /// Assigns a connection tracking helper of the same table to a new connection of the helper's
+    /// protocol. It always matches.
+    Helper(String),
     /// Counts in the rule itself. The numbers are state: they start at zero with the rule, and are
     /// not read.
     Count,
@@ -115,7 +118,7 @@ impl Expr {
             Expr::Bitwise { .. } => "bitwise",
             Expr::Cmp { .. } => "cmp",
             Expr::Lookup { .. } => "lookup",
-            Expr::Counter(_) => "objref",
+            Expr::Counter(_) | Expr::Helper(_) => "objref",
             Expr::Count => "counter",
             Expr::Limit(_) => "limit",
             Expr::Dynset(_) => "dynset",

@@ -100,6 +100,7 @@ impl Printer {
             }
             Expr::Count => self.word("counter".to_owned()),
             Expr::Counter(name) => self.word(format!("counter name {}", quoted(name))),
+            Expr::Helper(name) => self.word(format!("ct helper set {}", quoted(name))),
             Expr::Limit(limit) => {
                 let per = match limit.seconds {
                     1 => "second".to_owned(),

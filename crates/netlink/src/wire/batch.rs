@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::error::{Error, Refusal};
-use crate::model::{Expr, Verdict};
+use crate::model::{CtHelper, Expr, Verdict};
 use crate::transaction::{Op, Transaction};
 use crate::wire::attr::{Attrs, Writer};
 use crate::wire::message::{
@@ -117,9 +117,22 @@ impl<'a> Batch<'a> {
             operation: found.map(|(op, _)| self.transaction.describe_short(op)),
             place: found.and_then(|(op, bytes)| place(op, bytes, outcome.offset?)),
             errno: outcome.errno,
-            message: outcome.message,
+            message: outcome
+                .message
+                .or_else(|| found.and_then(|(op, _)| absent_helper(op, outcome.errno))),
         }
     }
+}
+
+/// Says what the kernel means if it finds no helper. It has no words for it.
+fn absent_helper(op: &Op, errno: i32) -> Option<String> {
+    let Op::AddHelper(CtHelper { kind, .. }) = op else { return None };
+    (errno == errno::ENOENT).then(|| {
+        let module = kind.replace('-', "_");
+        format!(
+            "this kernel has no connection tracking helper {kind:?}; its module is nf_conntrack_{module}"
+        )
+    })
 }
 
 impl Transaction {
@@ -211,9 +224,13 @@ fn encode_op(table: &str, index: usize, op: &Op, one: &mut Message<'_>) {
             one(NFT_MSG_NEWOBJ, CREATE, &|out| object::encode_counter(out, table, counter));
         }
         Op::DeleteCounter(counter) => one(NFT_MSG_DELOBJ, 0, &|out| {
-            out.string(NFTA_OBJ_TABLE, table);
-            out.string(NFTA_OBJ_NAME, counter);
-            out.u32(NFTA_OBJ_TYPE, NFT_OBJECT_COUNTER);
+            object::encode_object_head(out, table, counter, NFT_OBJECT_COUNTER);
+        }),
+        Op::AddHelper(helper) => {
+            one(NFT_MSG_NEWOBJ, CREATE, &|out| object::encode_helper(out, table, helper));
+        }
+        Op::DeleteHelper(helper) => one(NFT_MSG_DELOBJ, 0, &|out| {
+            object::encode_object_head(out, table, helper, NFT_OBJECT_CT_HELPER);
         }),
     }
 }
@@ -229,6 +246,7 @@ fn place(op: &Op, bytes: &[u8], offset: u32) -> Option<String> {
             let name = match expr {
                 Expr::Lookup { set, .. } => format!("lookup @{set}"),
                 Expr::Counter(name) => format!("counter {name}"),
+                Expr::Helper(name) => format!("ct helper {name}"),
                 Expr::Dynset(dynset) => format!("dynset @{}", dynset.set),
                 Expr::Verdict(Verdict::Jump(chain)) => format!("jump {chain}"),
                 Expr::Verdict(Verdict::Goto(chain)) => format!("goto {chain}"),

@@ -45,7 +45,8 @@ impl Expr {
             Expr::Lookup { reg, set, inverted } => {
                 compare::encode_lookup(out, *reg, set, *inverted);
             }
-            Expr::Counter(name) => action::encode_counter(out, name),
+            Expr::Counter(name) => action::encode_objref(out, NFT_OBJECT_COUNTER, name),
+            Expr::Helper(name) => action::encode_objref(out, NFT_OBJECT_CT_HELPER, name),
             // Without attributes the counter starts at zero.
             Expr::Count => {}
             Expr::Limit(limit) => limit.encode(out),
@@ -77,7 +78,7 @@ impl Expr {
             "bitwise" => compare::decode_bitwise(&fields),
             "cmp" => compare::decode_cmp(&fields),
             "lookup" => compare::decode_lookup(&fields),
-            "objref" => action::decode_counter(&fields),
+            "objref" => action::decode_objref(&fields),
             "counter" => action::decode_count(&fields),
             "limit" => Limit::decode(&fields),
             "dynset" => Dynset::decode(&fields),

@@ -1,10 +1,13 @@
-//! Tables, chains, rules, sets and counters as netlink attributes, both ways.
+//! Tables, chains, rules, sets, counters and helpers as netlink attributes, both ways.
 
 use std::time::Duration;
 
 use crate::error::DecodeError;
+use crate::ip_version::IpVersion;
 use crate::model::Expr;
-use crate::model::{Base, Chain, ChainPolicy, Counter, Counts, Hook, KeyType, Rule, Set, Table};
+use crate::model::{
+    Base, Chain, ChainPolicy, Counter, Counts, CtHelper, Hook, KeyType, Rule, Set, Table,
+};
 use crate::wire::attr::{Attr, Attrs, Writer, userdata};
 use crate::wire::uapi::*;
 
@@ -239,10 +242,14 @@ pub(crate) fn decode_key_type(number: u32) -> Result<Vec<KeyType>, DecodeError> 
     Ok(parts)
 }
 
-pub(crate) fn encode_counter(out: &mut Writer, table: &str, counter: &Counter) {
+pub(crate) fn encode_object_head(out: &mut Writer, table: &str, name: &str, kind: u32) {
     out.string(NFTA_OBJ_TABLE, table);
-    out.string(NFTA_OBJ_NAME, &counter.name);
-    out.u32(NFTA_OBJ_TYPE, NFT_OBJECT_COUNTER);
+    out.string(NFTA_OBJ_NAME, name);
+    out.u32(NFTA_OBJ_TYPE, kind);
+}
+
+pub(crate) fn encode_counter(out: &mut Writer, table: &str, counter: &Counter) {
+    encode_object_head(out, table, &counter.name, NFT_OBJECT_COUNTER);
     out.nest(NFTA_OBJ_DATA, |out| {
         out.u64(NFTA_COUNTER_BYTES, 0);
         out.u64(NFTA_COUNTER_PACKETS, 0);
@@ -252,37 +259,92 @@ pub(crate) fn encode_counter(out: &mut Writer, table: &str, counter: &Counter) {
     }
 }
 
-/// Decodes a counter and its numbers.
-pub(crate) fn decode_counter(attrs: Attrs<'_>) -> Result<(Counter, Counts), DecodeError> {
-    let mut kind = 0;
-    let mut counter = Counter { name: String::new(), comment: None };
-    let mut counts = Counts::default();
+pub(crate) fn encode_helper(out: &mut Writer, table: &str, helper: &CtHelper) {
+    encode_object_head(out, table, &helper.name, NFT_OBJECT_CT_HELPER);
+    out.nest(NFTA_OBJ_DATA, |out| {
+        out.string(NFTA_CT_HELPER_NAME, &helper.kind);
+        out.u8(NFTA_CT_HELPER_L4PROTO, helper.protocol);
+        out.u16(NFTA_CT_HELPER_L3PROTO, helper.version.map_or(NFPROTO_INET, family_number));
+    });
+}
+
+/// `NFPROTO_INET` of `linux/netfilter.h`.
+const NFPROTO_INET: u16 = 1;
+
+/// Returns `NFPROTO_IPV4` or `NFPROTO_IPV6` of `linux/netfilter.h`.
+fn family_number(version: IpVersion) -> u16 {
+    match version {
+        IpVersion::V4 => 2,
+        IpVersion::V6 => 10,
+    }
+}
+
+/// A named object of a table, besides its sets.
+pub(crate) enum NamedObject {
+    Counter(Counter, Counts),
+    Helper(CtHelper),
+}
+
+/// Decodes a counter with its numbers, or a helper.
+pub(crate) fn decode_object(attrs: Attrs<'_>) -> Result<NamedObject, DecodeError> {
+    let (mut name, mut kind, mut comment, mut data) = (String::new(), 0, None, None);
     for attr in attrs {
         let attr = attr?;
         match attr.kind {
-            NFTA_OBJ_NAME => counter.name = attr.string(),
+            NFTA_OBJ_NAME => name = attr.string(),
             NFTA_OBJ_TYPE => kind = attr.u32()?,
-            NFTA_OBJ_USERDATA => {
-                counter.comment = userdata::find_string(attr.value, userdata::COMMENT);
-            }
-            NFTA_OBJ_DATA => {
-                for attr in attr.nested() {
-                    let attr = attr?;
-                    match attr.kind {
-                        NFTA_COUNTER_BYTES => counts.bytes = attr.u64()?,
-                        NFTA_COUNTER_PACKETS => counts.packets = attr.u64()?,
-                        _ => {}
-                    }
+            NFTA_OBJ_USERDATA => comment = userdata::find_string(attr.value, userdata::COMMENT),
+            NFTA_OBJ_DATA => data = Some(attr),
+            _ => {}
+        }
+    }
+    check_name("stateful object", &name)?;
+    match kind {
+        NFT_OBJECT_COUNTER => {
+            let counts = data.map_or(Ok(Counts::default()), |data| decode_counts(&data))?;
+            Ok(NamedObject::Counter(Counter { name, comment }, counts))
+        }
+        NFT_OBJECT_CT_HELPER => {
+            let data =
+                data.ok_or(DecodeError::Missing { object: "ct helper", attribute: "data" })?;
+            Ok(NamedObject::Helper(decode_helper(name, &data)?))
+        }
+        other => Err(unknown("stateful object", "type", &other)),
+    }
+}
+
+fn decode_counts(data: &Attr<'_>) -> Result<Counts, DecodeError> {
+    let mut counts = Counts::default();
+    for attr in data.nested() {
+        let attr = attr?;
+        match attr.kind {
+            NFTA_COUNTER_BYTES => counts.bytes = attr.u64()?,
+            NFTA_COUNTER_PACKETS => counts.packets = attr.u64()?,
+            _ => {}
+        }
+    }
+    Ok(counts)
+}
+
+fn decode_helper(name: String, data: &Attr<'_>) -> Result<CtHelper, DecodeError> {
+    let mut helper = CtHelper { name, kind: String::new(), protocol: 0, version: None };
+    for attr in data.nested() {
+        let attr = attr?;
+        match attr.kind {
+            NFTA_CT_HELPER_NAME => helper.kind = attr.string(),
+            NFTA_CT_HELPER_L4PROTO => helper.protocol = attr.u8()?,
+            NFTA_CT_HELPER_L3PROTO => {
+                let number = attr.u16()?;
+                helper.version = IpVersion::ALL.into_iter().find(|it| family_number(*it) == number);
+                if helper.version.is_none() && number != NFPROTO_INET {
+                    return Err(unknown("ct helper", "l3proto", &number));
                 }
             }
             _ => {}
         }
     }
-    check_name("counter", &counter.name)?;
-    if kind != NFT_OBJECT_COUNTER {
-        return Err(unknown("stateful object", "type", &kind));
-    }
-    Ok((counter, counts))
+    check_name("ct helper", &helper.kind)?;
+    Ok(helper)
 }
 
 impl Hook {

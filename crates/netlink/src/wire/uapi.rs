@@ -36,6 +36,7 @@ pub(crate) const NFT_MSG_GETOBJ: u16 = 19;
 pub(crate) const NFT_MSG_DELOBJ: u16 = 20;
 
 pub(crate) const NFT_OBJECT_COUNTER: u32 = 1;
+pub(crate) const NFT_OBJECT_CT_HELPER: u32 = 3;
 
 pub(crate) const NFTA_LIST_ELEM: u16 = 1;
 
@@ -209,6 +210,10 @@ pub(crate) const NFTA_OBJ_TYPE: u16 = 3;
 pub(crate) const NFTA_OBJ_DATA: u16 = 4;
 pub(crate) const NFTA_OBJ_USERDATA: u16 = 8;
 
+pub(crate) const NFTA_CT_HELPER_NAME: u16 = 1;
+pub(crate) const NFTA_CT_HELPER_L3PROTO: u16 = 2;
+pub(crate) const NFTA_CT_HELPER_L4PROTO: u16 = 3;
+
 pub(crate) const NFNL_SUBSYS_CTNETLINK: u16 = 1;
 
 pub(crate) const IPCTNL_MSG_CT_NEW: u16 = 0;
@@ -314,6 +319,8 @@ pub(crate) const RTM_NEWNEXTHOP: u16 = 104;
 pub(crate) const RTM_GETNEXTHOP: u16 = 106;
 
 pub(crate) const IFLA_IFNAME: u16 = 3;
+pub(crate) const IFLA_PROP_LIST: u16 = 52;
+pub(crate) const IFLA_ALT_IFNAME: u16 = 53;
 
 pub(crate) const IFA_ADDRESS: u16 = 1;
 pub(crate) const IFA_LOCAL: u16 = 2;

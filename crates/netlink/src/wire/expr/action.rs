@@ -7,15 +7,19 @@ use crate::model::{Dynset, Expr, Limit, Log, LogTo, Reject, Verdict};
 use crate::wire::attr::{Attr, Writer};
 use crate::wire::uapi::*;
 
-pub(super) fn encode_counter(out: &mut Writer, name: &str) {
-    out.u32(NFTA_OBJREF_IMM_TYPE, NFT_OBJECT_COUNTER);
+pub(super) fn encode_objref(out: &mut Writer, kind: u32, name: &str) {
+    out.u32(NFTA_OBJREF_IMM_TYPE, kind);
     out.string(NFTA_OBJREF_IMM_NAME, name);
 }
 
-pub(super) fn decode_counter(fields: &Fields<'_>) -> Option<Expr> {
+pub(super) fn decode_objref(fields: &Fields<'_>) -> Option<Expr> {
     fields.only(&[NFTA_OBJREF_IMM_TYPE, NFTA_OBJREF_IMM_NAME])?;
-    (fields.u32(NFTA_OBJREF_IMM_TYPE)? == NFT_OBJECT_COUNTER)
-        .then_some(Expr::Counter(fields.string(NFTA_OBJREF_IMM_NAME)?))
+    let name = fields.string(NFTA_OBJREF_IMM_NAME)?;
+    match fields.u32(NFTA_OBJREF_IMM_TYPE)? {
+        NFT_OBJECT_COUNTER => Some(Expr::Counter(name)),
+        NFT_OBJECT_CT_HELPER => Some(Expr::Helper(name)),
+        _ => None,
+    }
 }
 
 pub(super) fn decode_count(fields: &Fields<'_>) -> Option<Expr> {
