@@ -22,8 +22,9 @@ use crate::policy::{
 use crate::problem::Problem;
 
 impl Policy {
-    /// Reads a policy file: strict JSON in the language that [`schema`](crate::schema) describes.
-    /// Returns the policy and its warnings in the order of the text.
+    /// Reads a policy file: JSON in the language that [`schema`](crate::schema) describes, with
+    /// comments (`//`, `/* */`) and trailing commas. Returns the policy and its warnings in the order
+    /// of the text.
     ///
     /// # Errors
     /// Returns every problem of the file, errors and warnings, in the order of the text. A syntax

@@ -21,6 +21,7 @@ mod expr;
 mod log;
 mod rule;
 pub(crate) mod scan;
+mod untracked;
 
 use std::collections::HashSet;
 
@@ -121,6 +122,7 @@ impl Compiler<'_> {
 
     fn inbound(&mut self) {
         let mut chain = Chain { name: "inbound".to_owned(), ..Chain::default() };
+        self.untracked_answers(&mut chain, Direction::Out);
         self.builtins(&mut chain, builtin::INBOUND);
         self.rules(&mut chain, Direction::In);
         self.builtins(&mut chain, builtin::INBOUND_LAST);
@@ -143,6 +145,7 @@ impl Compiler<'_> {
     fn forward(&mut self) {
         let mut chain = base("forward", Hook::Forward, -10);
         self.early_rules(&mut chain, Direction::Forward);
+        self.untracked_answers(&mut chain, Direction::Forward);
         self.builtins(&mut chain, builtin::FORWARD);
         chain.rules.push(commented(
             [expr::ct_status(ct_status::DNAT), vec![goto("published")]],
@@ -190,6 +193,7 @@ impl Compiler<'_> {
     fn output(&mut self) {
         let mut chain = base("output", Hook::Output, -10);
         self.early_rules(&mut chain, Direction::Out);
+        self.untracked_answers(&mut chain, Direction::In);
         self.builtins(&mut chain, builtin::OUTPUT);
         chain.rules.push(plain([vec![goto("egress")]]));
         self.table.chains.push(chain);
@@ -272,8 +276,23 @@ impl Compiler<'_> {
                 self.counter(&rule::over_counter(&rule::object_name(rule)));
             }
             self.table.sets.extend(compiled.sets);
+            for helper in compiled.helpers {
+                if !self.table.helpers.contains(&helper) {
+                    self.table.helpers.push(helper);
+                }
+            }
             self.table.chains.extend(compiled.chains);
             chain.rules.extend(compiled.rules);
+        }
+    }
+
+    /// Adds the rules that accept answers to untracked packets that the rules of a direction allow.
+    fn untracked_answers(&mut self, chain: &mut Chain, direction: Direction) {
+        let rules = self.policy.rules.iter();
+        for rule in rules.filter(|rule| rule.direction == direction && rule.untracked) {
+            let (sets, rules) = untracked::answers(self.policy, rule);
+            self.table.sets.extend(sets);
+            chain.rules.extend(rules);
         }
     }
 

@@ -1,8 +1,10 @@
 //! The policy file: its JSON, its keys and values, and its schema.
 
 pub(crate) mod address;
+mod comments;
 pub(crate) mod document;
 pub(crate) mod file;
+mod interface;
 pub(crate) mod log;
 pub(crate) mod port;
 pub(crate) mod protocol;
@@ -12,5 +14,6 @@ mod services;
 mod suggest;
 pub(crate) mod values;
 
+pub use comments::keep_comments;
 pub use protocol::{protocol_number, protocol_word};
 pub use schema::schema;

@@ -74,7 +74,7 @@ mod sample;
 
 pub use compile::{CONTAINERS_CHAIN, TABLE, TABLE_COMMENT};
 pub use explain::{Explanation, Flow, FlowPath, Payload, explain};
-pub use json::{protocol_number, protocol_word, schema};
+pub use json::{keep_comments, protocol_number, protocol_word, schema};
 pub use log_prefix::LoggedRule;
 pub use policy::{Policy, RuleInfo};
 pub use problem::{Problem, Severity};

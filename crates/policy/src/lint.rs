@@ -3,6 +3,8 @@
 
 mod cover;
 mod cover_index;
+mod helpers;
+mod never;
 
 use self::cover::{GroupRanges, PacketBox, ProtocolMatch, TCP, UDP};
 use self::cover_index::CoverIndex;
@@ -18,6 +20,8 @@ pub(crate) fn policy(policy: &Policy, problems: &mut Problems) {
     for direction in [Direction::In, Direction::Out, Direction::Forward] {
         dead_rules(policy, &groups, direction, problems);
     }
+    never::rules(policy, problems);
+    helpers::without(policy, problems);
     no_way_in_for_ssh(policy, &groups, problems);
     egress_without_dns(policy, &groups, problems);
     if policy.scan.is_some() && policy.default.input == Verdict::Accept {

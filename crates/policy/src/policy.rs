@@ -5,8 +5,11 @@
 //! resolved, and each rule can match at least one packet.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
+
+use crate::json::port::Transport;
 
 /// A valid policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +59,15 @@ impl Policy {
         self.scan.is_some()
     }
 
+    /// Returns the interfaces that the policy names, as the file has them: `eth0`, `wg*`.
+    pub fn interfaces(&self) -> BTreeSet<String> {
+        let of_rules =
+            self.rules.iter().flat_map(|it| it.in_interface.iter().chain(&it.out_interface));
+        let of_scan = self.scan.iter().flat_map(|scan| &scan.interfaces);
+        let all = of_rules.chain(of_scan).chain(&self.containers.interfaces);
+        all.map(ToString::to_string).collect()
+    }
+
     /// Returns the rules, in the order in which the kernel tries them.
     pub fn rules(&self) -> impl ExactSizeIterator<Item = RuleInfo<'_>> {
         self.rules
@@ -102,13 +114,16 @@ pub(crate) enum Builtin {
     NeighbourDiscovery,
     /// Accepts multicast listener discovery from link-local addresses.
     MulticastListener,
+    /// Accepts IGMP to multicast addresses, which is multicast listener discovery of IPv4.
+    Igmp,
     /// Accepts what a DHCPv4 client needs: port 67 to 68 and back.
     Dhcpv4Client,
-    /// Accepts what a DHCPv6 client needs: link-local port 547 to 546 and back.
+    /// Accepts what a DHCPv6 client needs: answers from anywhere to its link-local port 546, and
+    /// requests to all servers of the link.
     Dhcpv6Client,
-    /// Accepts multicast DNS to 224.0.0.251 and ff02::fb, port 5353.
+    /// Accepts multicast DNS to 224.0.0.251 and ff02::fb, port 5353, in and out.
     Mdns,
-    /// Accepts UPnP discovery to 239.255.255.250 and ff02::f, port 1900.
+    /// Accepts UPnP discovery to 239.255.255.250 and ff02::f, port 1900, in and out.
     Upnp,
     /// Drops broadcast and multicast that no rule accepts, without a log line.
     QuietBroadcast,
@@ -116,7 +131,7 @@ pub(crate) enum Builtin {
 
 impl Builtin {
     /// All built-ins, in the order in which lists show them.
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Loopback,
         Self::Established,
         Self::Invalid,
@@ -126,6 +141,7 @@ impl Builtin {
         Self::PingOut,
         Self::NeighbourDiscovery,
         Self::MulticastListener,
+        Self::Igmp,
         Self::Dhcpv4Client,
         Self::Dhcpv6Client,
         Self::Mdns,
@@ -145,6 +161,7 @@ impl Builtin {
             Self::PingOut => "ping-out",
             Self::NeighbourDiscovery => "neighbour-discovery",
             Self::MulticastListener => "multicast-listener",
+            Self::Igmp => "igmp",
             Self::Dhcpv4Client => "dhcpv4-client",
             Self::Dhcpv6Client => "dhcpv6-client",
             Self::Mdns => "mdns",
@@ -167,10 +184,13 @@ impl Builtin {
             Self::PingOut => "Let this host and its containers send echo requests.",
             Self::NeighbourDiscovery => "Accept IPv6 neighbour and router discovery of the link.",
             Self::MulticastListener => "Accept IPv6 multicast listener discovery of the link.",
+            Self::Igmp => {
+                "Accept IGMP: without it, switches stop passing on IPv4 multicast after minutes."
+            }
             Self::Dhcpv4Client => "Let this host be a DHCPv4 client.",
             Self::Dhcpv6Client => "Let this host be a DHCPv6 client.",
-            Self::Mdns => "Accept multicast DNS of the link.",
-            Self::Upnp => "Accept UPnP discovery of the link.",
+            Self::Mdns => "Accept multicast DNS of the link, in and out.",
+            Self::Upnp => "Accept UPnP discovery of the link, in and out.",
             Self::QuietBroadcast => "Drop unmatched broadcast and multicast without a log line.",
         }
     }
@@ -290,6 +310,59 @@ pub(crate) struct Rule {
     /// Sorted, and none includes another. Empty: any. Always empty for [`Direction::In`].
     pub(crate) out_interface: Vec<Interface>,
     pub(crate) log: Option<LogTarget>,
+    /// The kernel's helper for connections that the rule allows. The rule has ports of its protocol.
+    pub(crate) helper: Option<Helper>,
+    /// Whether the policy says that the rule needs no helper.
+    pub(crate) declines_helper: bool,
+    /// Whether the packets may be untracked, so that the rule accepts their answers, too. Only an
+    /// [`Action::Allow`] of [`Traffic::Ports`] can be so.
+    pub(crate) untracked: bool,
+}
+
+/// A connection tracking helper of the kernel: it reads a connection for the other connections that
+/// the two ends agree on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Helper {
+    Amanda,
+    Ftp,
+    Irc,
+    NetbiosNs,
+    Pptp,
+    Sane,
+    Sip,
+    Snmp,
+    Tftp,
+}
+
+impl Helper {
+    /// Returns the kernel's name.
+    pub(crate) fn kind(self) -> &'static str {
+        match self {
+            Self::Amanda => "amanda",
+            Self::Ftp => "ftp",
+            Self::Irc => "irc",
+            Self::NetbiosNs => "netbios-ns",
+            Self::Pptp => "pptp",
+            Self::Sane => "sane",
+            Self::Sip => "sip",
+            Self::Snmp => "snmp",
+            Self::Tftp => "tftp",
+        }
+    }
+
+    /// Returns whether the kernel has the helper for a transport protocol.
+    pub(crate) fn reads(self, transport: Transport) -> bool {
+        match self {
+            Self::Ftp | Self::Irc | Self::Pptp | Self::Sane => transport == Transport::Tcp,
+            Self::Amanda | Self::NetbiosNs | Self::Snmp | Self::Tftp => transport == Transport::Udp,
+            Self::Sip => true,
+        }
+    }
+
+    /// Returns whether the kernel has the helper for IPv4 alone.
+    pub(crate) fn is_for_v4_alone(self) -> bool {
+        matches!(self, Self::Irc | Self::NetbiosNs | Self::Pptp | Self::Snmp)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -361,6 +434,12 @@ pub(crate) struct Interface {
     /// 1 to 15 bytes, without `*`.
     pub(crate) name: String,
     pub(crate) wildcard: bool,
+}
+
+impl fmt::Display for Interface {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.name, if self.wildcard { "*" } else { "" })
+    }
 }
 
 impl Interface {

@@ -15,8 +15,9 @@ const INTRO: &str = "\
 This page lists every key. It is made from [the schema](../policies/policy.schema.json), with which
 editors complete keys. `UPDATE_GOLDEN=1 cargo test -p nfguard-policy` writes this page.
 
-A policy is one JSON object, without comments or trailing commas. `nfguard check FILE` shows the place
-of every mistake, and what was probably meant. Four rules hold everywhere:
+A policy is one JSON object. It may have comments (`// …` and `/* … */`) and trailing commas; everything
+else is strict JSON. `nfguard check FILE` shows the place of every mistake, and what was probably meant.
+Four rules hold everywhere:
 
 - The kernel tries the rules in order. The first rule that matches a new connection decides. If no rule
   matches, `default` decides. An established connection continues.

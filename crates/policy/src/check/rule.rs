@@ -1,21 +1,22 @@
 //! Checks one rule: whether its keys make sense together, and what they mean.
 
 use crate::check::distinct;
-use nfguard_netlink::PerIpVersion;
+use ipnetwork::IpNetwork;
+use nfguard_netlink::{IpVersion, PerIpVersion};
 
 use crate::json::address::{Peer, suggest_group};
 use crate::json::document::Problems;
 use crate::json::file::{LimitFile, RuleFile};
 use crate::json::log::RuleLog;
-use crate::json::port::PortItem;
+use crate::json::port::{PortItem, Transport};
 use crate::json::protocol::IcmpType;
 use crate::json::reader::{Field, OneOrMany};
 use crate::json::values::{
-    ActionWord, Connections, OverLimit, Seconds, SourceCount, V6PrefixLength,
+    ActionWord, Connections, HelperWord, OverLimit, Seconds, SourceCount, V6PrefixLength,
 };
 use crate::policy::{
-    Action, Addresses, Containers, Direction, Group, Interface, Limit, LogTarget, Prefixes, Rule,
-    Traffic, Verdict,
+    Action, Addresses, Containers, Direction, Group, Helper, Interface, Limit, LogTarget, Prefixes,
+    Rule, Traffic, Verdict,
 };
 
 /// A rule before it gets its final name.
@@ -50,6 +51,9 @@ pub(crate) fn rule(
         (traffic, ..) => traffic.unwrap_or(Traffic::Any),
     };
     let derived_name = derived_name(&file, direction);
+    let helper = context.helper(&file, &traffic, problems);
+    let declines_helper = file.helper.given() == Some(&HelperWord(None));
+    let untracked = context.untracked(&file, &traffic, problems);
     let action = context.action(&file.action, file.limit, problems);
     let rule = Rule {
         name: String::new(),
@@ -62,6 +66,9 @@ pub(crate) fn rule(
         in_interface: interfaces(file.in_interface),
         out_interface: interfaces(file.out_interface),
         log: log_target(file.log, log),
+        helper,
+        declines_helper,
+        untracked,
     };
     Draft { given_name: file.name.or_none().map(|name| name.0), derived_name, rule }
 }
@@ -152,6 +159,61 @@ impl RuleContext<'_> {
         }
     }
 
+    fn helper(
+        &self,
+        file: &RuleFile,
+        traffic: &Traffic,
+        problems: &mut Problems,
+    ) -> Option<Helper> {
+        let helper = file.helper.given()?.0?;
+        let is_allowed =
+            matches!(file.action, Field::Bad | Field::Given(ActionWord::Allow | ActionWord::Limit));
+        let has_ports = |transport| match (traffic, transport) {
+            (Traffic::Ports { tcp, .. }, Transport::Tcp) => tcp.is_some(),
+            (Traffic::Ports { udp, .. }, Transport::Udp) => udp.is_some(),
+            _ => false,
+        };
+        let may_read = Transport::ALL.into_iter().any(|it| helper.reads(it) && has_ports(it));
+        let message = if !is_allowed {
+            "only a rule that allows connections has a helper".to_owned()
+        } else if matches!(file.port, Field::Absent) {
+            let why = "a helper reads every connection that its rule matches";
+            format!("{why}; expected a \"port\" in this rule")
+        } else if file.port.given().is_some() && !may_read {
+            let reads = Transport::ALL.into_iter().filter(|it| helper.reads(*it));
+            let words: Vec<_> = reads.map(Transport::word).collect();
+            format!("the helper \"{}\" reads {} alone", helper.kind(), words.join(" and "))
+        } else {
+            return Some(helper);
+        };
+        self.error(problems, "helper", message);
+        None
+    }
+
+    fn untracked(&self, file: &RuleFile, traffic: &Traffic, problems: &mut Problems) -> bool {
+        if file.untracked.given() != Some(&true) {
+            return false;
+        }
+        let is_allowed = matches!(file.action, Field::Bad | Field::Given(ActionWord::Allow));
+        let message = if !is_allowed {
+            "only a rule with the action \"allow\" accepts untracked packets and their answers"
+        } else if !matches!(traffic, Traffic::Ports { .. }) && file.port.given().is_some() {
+            return false;
+        } else if !matches!(traffic, Traffic::Ports { .. }) || matches!(file.port, Field::Absent) {
+            "answers to untracked packets are told by their source port; expected a \"port\""
+        } else if file.direction.given() == Some(&Direction::Out)
+            && !matches!(file.in_interface, Field::Absent)
+        {
+            "packets of containers are tracked; expected a rule without in_interface"
+        } else if file.helper.given().is_some_and(|helper| helper.0.is_some()) {
+            "a helper reads tracked connections alone; expected one of \"helper\" and \"untracked\""
+        } else {
+            return true;
+        };
+        self.error(problems, "untracked", message);
+        false
+    }
+
     /// Returns the addresses of a key. Returns `None` if an error was reported, here or by the reader.
     pub(crate) fn addresses(
         &self,
@@ -175,6 +237,13 @@ impl RuleContext<'_> {
                     fits = false;
                 }
                 Peer::Any => return Some(Addresses::Any),
+                Peer::Net(net) if key == "to" && net.ip().is_unspecified() && is_host(net) => {
+                    let message =
+                        format!("nothing is sent to {}; \"any\" is every address", net.ip());
+                    let pointer = format!("{}/{key}{step}", self.pointer);
+                    problems.error(pointer, message, Some("\"any\"".to_owned()));
+                    fits = false;
+                }
                 Peer::Net(net) => nets.push(*net),
                 Peer::Group(name) => match self.group(name) {
                     Some((index, group)) => {
@@ -254,6 +323,10 @@ impl RuleContext<'_> {
             v6: prefixes.is_some_and(|prefixes| !prefixes.v6.is_empty()),
         }
     }
+}
+
+fn is_host(net: &IpNetwork) -> bool {
+    net.prefix() == IpVersion::of(net.ip()).address_bits()
 }
 
 /// The limit of a rule that gives no numbers, which is that of DEFAULT_LIMIT.

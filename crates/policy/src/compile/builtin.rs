@@ -1,8 +1,11 @@
 //! The allowances that every policy has unless it switches them off.
 //!
-//! The reference is UFW's `before.rules` and `before6.rules`, with two differences. DHCP is allowed
-//! in both directions, because a host that denies outgoing connections could not get an address. SEND
-//! and mobile IPv6 have no built-in, because they are obsolete.
+//! The reference is UFW's `before.rules` and `before6.rules`, with these differences. DHCP, multicast
+//! DNS and UPnP discovery are allowed in both directions: a host that denies outgoing connections
+//! could not get an address, and would stay hidden from its link. Answers of DHCPv6 are told by their
+//! destination, as OpenWrt does: servers answer from global addresses and other ports. IGMP is allowed
+//! as its twin of IPv6 is. What keeps a link together passes a bridge, too. SEND and mobile IPv6 have
+//! no built-in, because they are obsolete.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -17,20 +20,25 @@ pub(super) const INBOUND: &[Builtin] = &[
     Builtin::IcmpErrors,
     Builtin::NeighbourDiscovery,
     Builtin::MulticastListener,
+    Builtin::Igmp,
     Builtin::Dhcpv4Client,
     Builtin::Dhcpv6Client,
 ];
 /// Built-ins after the rules, so that a rule can deny them to a source.
 pub(super) const INBOUND_LAST: &[Builtin] = &[Builtin::PingIn, Builtin::Mdns, Builtin::Upnp];
-pub(super) const FORWARD: &[Builtin] = &[Builtin::IcmpErrors];
+/// Routers pass none of the last three on, but a bridge does, whose packets come here while
+/// `bridge-nf-call-iptables` is on.
+pub(super) const FORWARD: &[Builtin] =
+    &[Builtin::IcmpErrors, Builtin::NeighbourDiscovery, Builtin::MulticastListener, Builtin::Igmp];
 pub(super) const OUTPUT: &[Builtin] = &[
     Builtin::IcmpErrors,
     Builtin::NeighbourDiscovery,
     Builtin::MulticastListener,
+    Builtin::Igmp,
     Builtin::Dhcpv4Client,
     Builtin::Dhcpv6Client,
 ];
-pub(super) const EGRESS_LAST: &[Builtin] = &[Builtin::PingOut];
+pub(super) const EGRESS_LAST: &[Builtin] = &[Builtin::PingOut, Builtin::Mdns, Builtin::Upnp];
 
 const ICMP_ERRORS: [u8; 3] = [3, 11, 12];
 const ICMPV6_ERRORS: [u8; 4] = [1, 2, 3, 4];
@@ -39,6 +47,8 @@ const NEIGHBOUR_DISCOVERY: [u8; 6] = [133, 134, 135, 136, 141, 142];
 /// Query, report, done, version 2 report.
 const MULTICAST_LISTENER: [u8; 4] = [130, 131, 132, 143];
 const ECHO_REQUEST: (u8, u8) = (8, 128);
+/// Multicast of IPv4.
+const MULTICAST: (Ipv4Addr, u8) = (Ipv4Addr::new(224, 0, 0, 0), 4);
 /// All DHCP servers and relays (RFC 8415).
 const DHCPV6_SERVERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
 const MDNS: (Ipv4Addr, Ipv6Addr, u16) =
@@ -65,8 +75,13 @@ pub(super) fn rules(which: Builtin, chain: &str, sets: &mut Vec<Set>) -> Vec<Vec
         }
         Builtin::MulticastListener => {
             let listener = types("multicast_listener", IpVersion::V6, &MULTICAST_LISTENER);
-            let from = if incoming { link_local(End::Source) } else { Vec::new() };
+            let from = if chain == "output" { Vec::new() } else { link_local(End::Source) };
             vec![[listener, from].concat()]
+        }
+        Builtin::Igmp => {
+            let (network, len) = MULTICAST;
+            let to = expr::in_prefix(IpVersion::V4, End::Destination, &network.octets(), len);
+            vec![[expr::ip_version(IpVersion::V4), to, expr::protocol(protocol::IGMP)].concat()]
         }
         Builtin::Dhcpv4Client => {
             let ports = if incoming { (67, 68) } else { (68, 67) };
@@ -74,15 +89,12 @@ pub(super) fn rules(which: Builtin, chain: &str, sets: &mut Vec<Set>) -> Vec<Vec
         }
         Builtin::Dhcpv6Client if incoming => {
             let to = link_local(End::Destination);
-            vec![
-                [expr::ip_version(IpVersion::V6), link_local(End::Source), to, udp((547, 546))]
-                    .concat(),
-            ]
+            vec![[expr::ip_version(IpVersion::V6), to, udp_to(546)].concat()]
         }
         Builtin::Dhcpv6Client => {
             let to =
                 expr::in_prefix(IpVersion::V6, End::Destination, &DHCPV6_SERVERS.octets(), 128);
-            vec![[expr::ip_version(IpVersion::V6), to, udp((546, 547))].concat()]
+            vec![[expr::ip_version(IpVersion::V6), to, udp_to(547)].concat()]
         }
         Builtin::Mdns => multicast_service(MDNS),
         Builtin::Upnp => multicast_service(UPNP),
@@ -121,6 +133,11 @@ fn udp((source, destination): (u16, u16)) -> Vec<Expr> {
     .concat()
 }
 
+fn udp_to(port: u16) -> Vec<Expr> {
+    let destination = expr::in_range(expr::port(End::Destination), (port, port));
+    [expr::protocol(protocol::UDP), destination].concat()
+}
+
 fn multicast_service((v4, v6, port): (Ipv4Addr, Ipv6Addr, u16)) -> Vec<Vec<Expr>> {
     let groups: [(IpVersion, &[u8]); 2] =
         [(IpVersion::V4, &v4.octets()), (IpVersion::V6, &v6.octets())];
@@ -131,8 +148,7 @@ fn multicast_service((v4, v6, port): (Ipv4Addr, Ipv6Addr, u16)) -> Vec<Vec<Expr>
             [
                 expr::ip_version(version),
                 expr::in_prefix(version, End::Destination, group, len),
-                expr::protocol(protocol::UDP),
-                expr::in_range(expr::port(End::Destination), (port, port)),
+                udp_to(port),
             ]
             .concat()
         })

@@ -7,7 +7,7 @@ use nfguard_netlink::{CmpOp, Expr};
 pub(super) use nfguard_netlink::build::{
     End, accept, address, ct_status, discard, equals, established, fib_type, goto, hop_limit_255,
     icmp, icmp_type, in_prefix, in_range, in_set, invalid, ip_version, keep_prefix, not_in_set,
-    original_port, port, protocol, routing_header_0, tcp_flags,
+    original_port, port, protocol, routing_header_0, tcp_flags, untracked,
 };
 
 use crate::policy::Interface;

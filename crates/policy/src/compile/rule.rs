@@ -1,19 +1,23 @@
 //! Compiles one rule of a policy to rules, sets and chains of a table.
 
 use nfguard_netlink::{
-    Chain, Dynset, Element, Expr, IpVersion, Key, KeyType, Reg, Rule as NftRule, Set, protocol,
+    Chain, CtHelper, Dynset, Element, Expr, IpVersion, Key, KeyType, Reg, Rule as NftRule, Set,
+    protocol,
 };
 
 use super::expr::{self, End};
 use super::log::log_line;
 use super::{accept, commented, discard, goto, verdicts};
+use crate::json::port::Transport;
 use crate::policy::{
-    Action, Addresses, Direction, Interface, Limit, Policy, Ports, Prefixes, Rule, Traffic, Verdict,
+    Action, Addresses, Direction, Helper, Interface, Limit, Policy, Ports, Prefixes, Rule, Traffic,
+    Verdict,
 };
 
 /// The objects of one rule.
 pub(super) struct Compiled {
     pub(super) sets: Vec<Set>,
+    pub(super) helpers: Vec<CtHelper>,
     pub(super) chains: Vec<Chain>,
     pub(super) rules: Vec<NftRule>,
 }
@@ -32,8 +36,12 @@ pub(super) fn object_name(rule: &Rule) -> String {
 pub(super) fn compile(policy: &Policy, rule: &Rule, counter: &[Expr]) -> Compiled {
     let object = object_name(rule);
     let comment = comment(rule);
-    let mut compiled =
-        Compiled { sets: sets(rule, &object), chains: Vec::new(), rules: Vec::new() };
+    let mut compiled = Compiled {
+        sets: sets(rule, &object),
+        helpers: Vec::new(),
+        chains: Vec::new(),
+        rules: Vec::new(),
+    };
     for Match { exprs, protocol } in matches(policy, rule, &object, PortSource::Packet) {
         let logs = rule.log.as_ref().filter(|_| !matches!(rule.action, Action::Limit(_)));
         if let Some(target) = logs {
@@ -51,8 +59,12 @@ pub(super) fn compile(policy: &Policy, rule: &Rule, counter: &[Expr]) -> Compile
             Action::Reject => verdicts(Verdict::Reject, protocol),
             Action::Limit(_) => vec![(Vec::new(), goto(&format!("{object}/limit")))],
         };
+        let helper = rule.helper.and_then(|helper| ct_helper(helper, protocol?));
+        let assigns: Vec<Expr> =
+            helper.iter().map(|helper| Expr::Helper(helper.name.clone())).collect();
+        compiled.helpers.extend(helper);
         for (more, end) in ends {
-            let parts = [exprs.clone(), more, counter.to_vec(), vec![end]];
+            let parts = [exprs.clone(), more, assigns.clone(), counter.to_vec(), vec![end]];
             compiled.rules.push(commented(parts, &comment));
         }
     }
@@ -65,6 +77,21 @@ pub(super) fn compile(policy: &Policy, rule: &Rule, counter: &[Expr]) -> Compile
         compiled.chains.push(limit_chain(rule, &object, &limit, &versions));
     }
     compiled
+}
+
+/// Returns the kernel's helper for a transport protocol; `None` if it reads another one.
+fn ct_helper(helper: Helper, number: u8) -> Option<CtHelper> {
+    let transport = match number {
+        protocol::TCP => Transport::Tcp,
+        protocol::UDP => Transport::Udp,
+        _ => return None,
+    };
+    helper.reads(transport).then(|| CtHelper {
+        name: format!("{}/{}", helper.kind(), transport.word()),
+        kind: helper.kind().to_owned(),
+        protocol: number,
+        version: helper.is_for_v4_alone().then_some(IpVersion::V4),
+    })
 }
 
 /// Returns the same rule for packets after DNAT, matched by the port before DNAT. `ingress` has judged
@@ -133,7 +160,7 @@ pub(super) fn value_set(name: &str, key: KeyType, values: impl Iterator<Item = V
 }
 
 /// Returns the sets of the addresses, ports and ICMP types that a rule lists.
-fn sets(rule: &Rule, object: &str) -> Vec<Set> {
+pub(super) fn sets(rule: &Rule, object: &str) -> Vec<Set> {
     let mut sets = Vec::new();
     for (end, addresses) in [("from", &rule.from), ("to", &rule.to)] {
         if let Addresses::Prefixes(prefixes) = addresses {
@@ -180,22 +207,22 @@ fn port_set(name: &str, ports: &Ports) -> Set {
 }
 
 /// One combination of interfaces, IP version and protocol that a rule matches.
-struct Match {
-    exprs: Vec<Expr>,
+pub(super) struct Match {
+    pub(super) exprs: Vec<Expr>,
     /// The protocol of every packet that matches; `None` if it can be any.
     protocol: Option<u8>,
 }
 
 /// Where a rule reads the destination port.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum PortSource {
+pub(super) enum PortSource {
     Packet,
     /// Connection tracking, which has the port before DNAT.
     Conntrack,
 }
 
 /// Returns every combination of interfaces, IP version and protocol that a rule matches.
-fn matches(policy: &Policy, rule: &Rule, object: &str, port: PortSource) -> Vec<Match> {
+pub(super) fn matches(policy: &Policy, rule: &Rule, object: &str, port: PortSource) -> Vec<Match> {
     let mut all = Vec::new();
     for interfaces in interfaces(rule) {
         for version in versions(policy, rule) {

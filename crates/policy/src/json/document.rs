@@ -1,18 +1,20 @@
-//! The text of a policy file: strict JSON as a tree with byte offsets, and the problems in it.
+//! The text of a policy file: JSON with comments as a tree with byte offsets, and the problems in it.
 
 use std::fmt;
 
 use jsonc_parser::ast::Value;
 use jsonc_parser::errors::ParseError;
+use jsonc_parser::tokens::{Token, TokenAndRange};
 use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
 
 use crate::problem::{Problem, Severity};
 
-/// Strict JSON, which every other tool that reads the file accepts too.
-const STRICT: ParseOptions = ParseOptions {
-    allow_comments: false,
+/// JSON with the two things that people need in a file that they write by hand, comments and trailing
+/// commas. Everything else is strict.
+pub(crate) const JSONC: ParseOptions = ParseOptions {
+    allow_comments: true,
     allow_loose_object_property_names: false,
-    allow_trailing_commas: false,
+    allow_trailing_commas: true,
     allow_missing_commas: false,
     allow_single_quoted_strings: false,
     allow_hexadecimal_numbers: false,
@@ -24,48 +26,36 @@ const STRICT: ParseOptions = ParseOptions {
 
 /// Returns the JSON tree of a text, or the syntax error after which nothing can be read.
 pub(crate) fn parse_json(text: &str) -> Result<Value<'_>, Box<Problem>> {
-    match parse_to_ast(text, &CollectOptions::default(), &STRICT) {
-        Ok(parsed) => match (parsed.value, control_character(text)) {
-            (_, Some(problem)) => Err(Box::new(problem)),
-            (Some(value), None) => Ok(value),
-            (None, None) => {
-                let message = "found nothing; expected an object".to_owned();
-                Err(Box::new(syntax_problem(text, 0, message)))
-            }
-        },
-        Err(error) => {
-            let message = format!("not JSON: {}", reason(&error));
-            Err(Box::new(syntax_problem(text, error.range().start, message)))
-        }
+    let collect = CollectOptions { tokens: true, ..CollectOptions::default() };
+    let parsed = parse_to_ast(text, &collect, &JSONC).map_err(|error| {
+        let message = format!("not JSON: {}", reason(&error));
+        Box::new(syntax_problem(text, error.range().start, message))
+    })?;
+    let tokens = parsed.tokens.as_deref().unwrap_or_default();
+    if let Some(offset) = control_character(text, tokens) {
+        let message = "not JSON: a string ends on its line and has no control characters";
+        return Err(Box::new(syntax_problem(text, offset, message.to_owned())));
     }
+    parsed.value.ok_or_else(|| {
+        let message = "found nothing; expected an object".to_owned();
+        Box::new(syntax_problem(text, 0, message))
+    })
 }
 
-/// Returns a problem for the first control character in a string. JSON forbids it, but the parser
-/// accepts it. Outside of strings, the parser has refused all of them but white space.
-fn control_character(text: &str) -> Option<Problem> {
-    let mut is_string = false;
-    let mut bytes = text.bytes().enumerate();
-    while let Some((offset, byte)) = bytes.next() {
-        match byte {
-            b'"' => is_string = !is_string,
-            b'\\' => drop(bytes.next()),
-            0..=0x1f if is_string => {
-                let message = "not JSON: a string ends on its line and has no control characters";
-                return Some(syntax_problem(text, offset, message.to_owned()));
-            }
-            _ => {}
-        }
-    }
-    None
+/// Returns the place of the first control character in a string. JSON forbids it, but the parser
+/// accepts it.
+fn control_character(text: &str, tokens: &[TokenAndRange<'_>]) -> Option<usize> {
+    let strings = tokens.iter().filter(|it| matches!(it.token, Token::String(_)));
+    strings.map(|it| it.range).find_map(|range| {
+        let literal = text.get(range.start..range.end)?;
+        literal.find(|found| found <= '\u{1f}').map(|at| range.start + at)
+    })
 }
 
 fn reason(error: &ParseError) -> String {
     use jsonc_parser::errors::ParseErrorKind as Kind;
     match error.kind() {
-        Kind::CommentsNotAllowed => {
-            "JSON has no comments; use the key \"comment\", which policies and rules have"
-                .to_owned()
-        }
+        Kind::UnterminatedCommentBlock => "the comment has no \"*/\" at its end".to_owned(),
         kind => {
             let text = kind.to_string();
             let mut letters = text.chars();

@@ -9,8 +9,9 @@ use crate::json::port::PortItem;
 use crate::json::protocol::{IcmpType, Protocol};
 use crate::json::reader::{List, OneOrMany, object};
 use crate::json::values::{
-    ActionWord, AnyText, BanSeconds, Builtins, Comment, Connections, Egress, KnownSeconds, Name,
-    OverLimit, Positive, ScanPorts, Seconds, SourceCount, V6PrefixLength, Version,
+    ActionWord, AnyText, BanSeconds, Builtins, Comment, Connections, Egress, HelperWord,
+    KnownSeconds, Name, OverLimit, Positive, ScanPorts, Seconds, SourceCount, V6PrefixLength,
+    Version,
 };
 use crate::policy::{Direction, Interface, Verdict};
 
@@ -130,6 +131,13 @@ object! {
         "out_interface" => out_interface: OneOrMany<Interface>,
         /// ICMP and ICMPv6 types, by name or number. This key needs `proto`.
         "icmp_type" => icmp_type: OneOrMany<IcmpType>,
+        /// The kernel's helper for a protocol whose two ends agree on further connections. Without it,
+        /// those count as new ones. `none`: nothing is missing without it.
+        "helper" => helper: HelperWord,
+        /// Whether another program keeps connection tracking off these packets (`notrack`), as for a
+        /// busy DNS server. Their answers are then accepted by this rule. Only an `allow` with ports
+        /// has this key.
+        "untracked" => untracked: bool = false,
         /// How many connections one source may open. Only the action `limit` has this key.
         "limit" => limit: LimitFile = {},
         /// Whether nfguard logs what the rule matches, and how.

@@ -6,7 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use crate::json::document::Problems;
 use crate::json::reader::{Field, FromJson, Node, schema, shown, words};
-use crate::policy::{Builtin, Direction, Interface, RateUnit, Verdict};
+use crate::policy::{Builtin, Direction, Helper, RateUnit, Verdict};
 
 words!(Verdict, "verdict", "`drop` is silent; `reject` answers with a TCP reset or an ICMP error.", {
     "drop" => Verdict::Drop,
@@ -46,6 +46,26 @@ words!(
     "deny" => ActionWord::Deny,
     "reject" => ActionWord::Reject,
     "limit" => ActionWord::Limit,
+});
+
+/// A helper of the kernel, or the word that none is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HelperWord(pub(crate) Option<Helper>);
+
+words!(
+    HelperWord, "helper",
+    "The kernel's name of a connection tracking helper. A kernel without its module \
+     (`nf_conntrack_` and the name) refuses the policy.", {
+    "none" => HelperWord(None),
+    "amanda" => HelperWord(Some(Helper::Amanda)),
+    "ftp" => HelperWord(Some(Helper::Ftp)),
+    "irc" => HelperWord(Some(Helper::Irc)),
+    "netbios-ns" => HelperWord(Some(Helper::NetbiosNs)),
+    "pptp" => HelperWord(Some(Helper::Pptp)),
+    "sane" => HelperWord(Some(Helper::Sane)),
+    "sip" => HelperWord(Some(Helper::Sip)),
+    "snmp" => HelperWord(Some(Helper::Snmp)),
+    "tftp" => HelperWord(Some(Helper::Tftp)),
 });
 
 /// What happens to a connection over a limit.
@@ -260,41 +280,6 @@ fn unprintable(text: &str, refused: &[char]) -> Option<String> {
 fn not_allowed(found: char) -> String {
     format!("the character {found:?} is not allowed")
 }
-
-impl FromJson for Interface {
-    fn from_json(node: Node<'_>, problems: &mut Problems) -> Option<Self> {
-        const EXPECTED: &str =
-            "an interface's name of at most 15 bytes, or its beginning and \"*\"";
-        let text = node.text(problems, EXPECTED)?;
-        let (name, wildcard) = text.strip_suffix('*').map_or((text, false), |name| (name, true));
-        let why = if text == "*" {
-            Some("to match any interface, leave the key out".to_owned())
-        } else if name.is_empty() {
-            Some("it is empty".to_owned())
-        } else if matches!(text, "." | "..") {
-            Some("the kernel refuses it".to_owned())
-        } else {
-            let refused = |found: &char| !found.is_ascii_graphic() || "*/:\"\\".contains(*found);
-            too_long(name, 15).or_else(|| name.chars().find(refused).map(not_allowed))
-        };
-        match why {
-            None => Some(Self { name: name.to_owned(), wildcard }),
-            Some(why) => {
-                node.error(problems, format!("found {}; expected {EXPECTED}: {why}", shown(text)));
-                None
-            }
-        }
-    }
-}
-
-schema!(Interface as "interface": |_| {
-    json_schema!({
-        "description": "An interface's name, or its beginning and `*`.",
-        "type": "string",
-        "pattern": "^[!#-)+-.0-9;-\\[\\]-~]{1,15}\\*?$",
-        "examples": ["eth0", "wg*"],
-    })
-});
 
 /// The built-in allowances that a file switches on or off.
 #[derive(Debug)]
