@@ -18,7 +18,8 @@ impl NeverBan {
     /// # Errors
     /// The kernel does not answer, or a file cannot be read. An absent file names no server.
     pub fn of_this_host() -> io::Result<NeverBan> {
-        Ok(NeverBan::of_host(&HostFacts::read()?, SshSession::of_this_process().as_ref()))
+        let session = SshSession::of_this_process().ok().flatten();
+        Ok(NeverBan::of_host(&HostFacts::read()?, session.as_ref()))
     }
 
     /// Returns the list of a host with these facts, for who has read them already. A session's peer

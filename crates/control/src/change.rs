@@ -49,13 +49,13 @@ use crate::ban_table::BanRules;
 use crate::context::Context;
 use crate::history::{LoadOutcome, LoadRecord};
 use crate::lease::{Lease, Release};
-use crate::lockout::Visitor;
+use crate::lockout::{Obstacle, Visitor};
 use crate::open_connections::OpenConnections;
 use crate::policy_file::{PolicyFile, Sealed};
 use crate::rollback::client::{Armed, Commit};
 use crate::scan_bans::ScanBans;
 use crate::table::{ours, removal, replacement};
-use crate::{Error, digest, lease};
+use crate::{Error, digest, interface_names, lease};
 
 /// How often a table is put in that other programs change before the guard has it.
 const RELEASE_ATTEMPTS: usize = 3;
@@ -79,7 +79,7 @@ pub struct Loaded {
     /// What was changed.
     pub change: TableChange,
     /// Why the peer would not get in again.
-    pub obstacle: Option<String>,
+    pub obstacle: Option<Obstacle>,
     /// How long the load waits to be confirmed.
     pub confirm: Option<Duration>,
 }
@@ -344,11 +344,14 @@ pub fn load(
 ) -> Result<Loaded, Error> {
     let Sealed { table, digest } = file.seal();
     let obstacle = obstacle(&table, caution, context);
-    if let Some(why) = &obstacle {
+    if let Some(obstacle) = &obstacle {
         if !caution.force {
-            return Err(Error::Lockout(why.clone()));
+            return Err(Error::Lockout(obstacle.clone()));
         }
-        (context.warn)(&format!("this policy locks you out: {why}"));
+        (context.warn)(&obstacle.to_string());
+    }
+    for warning in interface_names::warnings(&file.policy) {
+        (context.warn)(&warning);
     }
     let mut record = file.record(digest, context.connection());
     record.of = of;
@@ -362,13 +365,17 @@ pub fn load(
     Ok(Loaded { table, change: done, obstacle, confirm })
 }
 
-/// Says why the table would lock out its operator; `None` if it would not.
-pub fn obstacle(table: &Table, caution: &Caution, context: &Context) -> Option<String> {
+/// Says why the table would lock out its operator, or why that cannot be told; `None` if it would
+/// not.
+pub fn obstacle(table: &Table, caution: &Caution, context: &Context) -> Option<Obstacle> {
     let visitor = match caution.peer {
-        Some((address, port)) => Some(Visitor::given(address, port)),
-        None => context.connection().and_then(Visitor::of_session),
+        Some((address, port)) => Visitor::given(address, port),
+        None => match Visitor::of_session(context.session()) {
+            Ok(visitor) => visitor?,
+            Err(why) => return Some(Obstacle::Unknown(why)),
+        },
     };
-    visitor?.obstacle(table)
+    visitor.obstacle(table).map(Obstacle::Refusal)
 }
 
 /// Removes the policy, and with `all` then the bans: between the two, everything is let in but what

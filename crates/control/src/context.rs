@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::path::PathBuf;
 
 use nfguard_ban::NeverBan;
-use nfguard_host::{HostFacts, SshSession, TcpConnection};
+use nfguard_host::{HostFacts, InvalidSession, SshSession, TcpConnection};
 
 use crate::history::History;
 use crate::{Error, Warn};
@@ -17,7 +17,7 @@ pub struct Context {
     pub history: History,
     /// Takes what the operator has to know.
     pub warn: Warn,
-    session: OnceCell<Option<SshSession>>,
+    session: OnceCell<Result<Option<SshSession>, InvalidSession>>,
     never_ban: OnceCell<NeverBan>,
 }
 
@@ -33,13 +33,16 @@ impl Context {
     }
 
     /// Returns the SSH session that this process was started from.
-    pub fn session(&self) -> Option<SshSession> {
-        *self.session.get_or_init(SshSession::of_this_process)
+    ///
+    /// # Errors
+    /// There is a session, and nothing says where it comes from.
+    pub fn session(&self) -> Result<Option<SshSession>, InvalidSession> {
+        self.session.get_or_init(SshSession::of_this_process).clone()
     }
 
     /// Returns the connection of that session.
     pub fn connection(&self) -> Option<TcpConnection> {
-        self.session()?.connection
+        self.session().ok()??.connection
     }
 
     /// Returns the addresses that are never banned, as far as this host tells.
@@ -51,7 +54,8 @@ impl Context {
             return Ok(known.clone());
         }
         let facts = HostFacts::read().map_err(|error| Error::Kernel(error.into()))?;
-        let found = NeverBan::of_host(&facts, self.session().as_ref());
+        let session = self.session().ok().flatten();
+        let found = NeverBan::of_host(&facts, session.as_ref());
         Ok(self.never_ban.get_or_init(|| found).clone())
     }
 }

@@ -5,6 +5,8 @@ use std::path::Path;
 
 use nfguard_policy::{Problem, Severity};
 
+use crate::lockout::Obstacle;
+
 /// An error of the control plane.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -18,12 +20,9 @@ pub enum Error {
     /// Bad usage or bad input.
     #[error("{0}")]
     Usage(String),
-    /// The load would lock out its operator.
-    #[error(
-        "nothing was loaded: this policy would lock you out: {0}. `--force` loads it anyway; use it \
-         together with `--confirm`"
-    )]
-    Lockout(String),
+    /// The load would lock out its operator, or nothing says whether it would.
+    #[error("nothing was loaded: {0}. `--force` loads it anyway; use it together with `--confirm`")]
+    Lockout(Obstacle),
     /// The rollback of a load, or its watchdog.
     #[error("rollback: {0}")]
     Rollback(String),

@@ -35,6 +35,7 @@ mod error;
 pub mod guard;
 pub mod history;
 pub mod input;
+pub mod interface_names;
 pub mod lease;
 pub mod lockout;
 mod open_connections;

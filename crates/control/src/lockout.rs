@@ -1,17 +1,48 @@
 //! Lock-out: whether the operator of this host could still get in.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use nfguard_host::{interface_of, source_address};
 use nfguard_netlink::eval::{Decision, Fate, Memory, Packet, evaluate};
 use nfguard_netlink::{Hook, Table, ct_state, fib_type, protocol, text};
 
-use nfguard_host::TcpConnection;
+use nfguard_host::{InvalidSession, SshSession, TcpConnection};
 
 /// Source port of the connection that is tried.
 const SOURCE_PORT: u16 = 40_000;
 /// Port of this host that a peer is taken to come to if only its address is given.
 const SSH: u16 = 22;
+
+/// Why a policy should not be loaded without a second thought.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// The policy refuses its operator; where.
+    Refusal(String),
+    /// The operator came by a session that does not say from where.
+    Unknown(String),
+}
+
+impl Obstacle {
+    /// Returns the reason.
+    pub fn why(&self) -> &str {
+        let (Obstacle::Refusal(why) | Obstacle::Unknown(why)) = self;
+        why
+    }
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Obstacle::Refusal(why) => write!(f, "this policy would lock you out: {why}"),
+            Obstacle::Unknown(why) => write!(
+                f,
+                "whether this policy would lock you out cannot be judged: {why}. `--peer` names \
+                 the client that must still get in"
+            ),
+        }
+    }
+}
 
 /// The peer that must still get in, and how it comes.
 #[derive(Clone, Debug)]
@@ -22,9 +53,27 @@ pub struct Visitor {
 }
 
 impl Visitor {
-    /// Returns the peer of this SSH session, if it came to this network namespace: a load in another
-    /// one cannot cut it.
-    pub fn of_session(ends: TcpConnection) -> Option<Visitor> {
+    /// Returns the peer of the SSH session; `None` if there is no session, or if it came to another
+    /// network namespace, where a load cannot cut it.
+    ///
+    /// # Errors
+    /// Says why nothing is known of the way that the session came by.
+    pub fn of_session(
+        session: Result<Option<SshSession>, InvalidSession>,
+    ) -> Result<Option<Visitor>, String> {
+        match session.map_err(|invalid| invalid.to_string())? {
+            None => Ok(None),
+            Some(SshSession { connection: Some(ends), .. }) => Ok(Visitor::of_connection(ends)),
+            Some(SshSession { peer, local_port: Some(port), .. }) => {
+                Ok(Some(Visitor::given(peer, Some(port))))
+            }
+            Some(SshSession { peer, .. }) => {
+                Err(format!("the SSH session from {peer} does not name the port that it came to"))
+            }
+        }
+    }
+
+    fn of_connection(ends: TcpConnection) -> Option<Visitor> {
         let interface = interface_of(ends.local.ip())?;
         // Packets of the session come in by the interface that answers leave by.
         let interface = if interface == LOOPBACK && !ends.peer.ip().is_loopback() {

@@ -21,7 +21,7 @@
 //! for gateway in &facts.gateways {
 //!     println!("the host needs its gateway {gateway}");
 //! }
-//! if let Some(session) = SshSession::of_this_process() {
+//! if let Ok(Some(session)) = SshSession::of_this_process() {
 //!     println!("an operator works from {}", session.peer);
 //! }
 //! # Ok::<(), std::io::Error>(())

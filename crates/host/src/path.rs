@@ -21,13 +21,13 @@ pub fn source_address(peer: IpAddr) -> Option<IpAddr> {
     socket.local_addr().ok().map(|address| address.ip())
 }
 
-/// Returns the interface that has an address of this host. All loopback addresses are the loopback
-/// interface's.
+/// Returns the interface that has an address of this host, without the label that an address may
+/// have (`eth0:1`). All loopback addresses are the loopback interface's.
 #[must_use]
 pub fn interface_of(address: IpAddr) -> Option<String> {
     let is_same = |own: IpAddr| own == address || own.is_loopback() && address.is_loopback();
     let found = addresses().ok()?.into_iter().find(|own| is_same(own.address))?;
-    Some(found.interface)
+    found.interface.split(':').next().map(str::to_owned)
 }
 
 /// Returns the interfaces of default routes, IPv4 first. Reads the main table's routes, and of each

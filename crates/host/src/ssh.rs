@@ -9,12 +9,12 @@ use std::str::FromStr;
 
 use crate::tcp::{TcpConnection, parse_address};
 
-/// Most processes between a session's shell and this process.
-const MAX_ANCESTORS: usize = 64;
-
 /// What sshd sets: the peer's address and port, then the host's. A very old sshd sets only
 /// `SSH_CLIENT`: the peer's address and port, then the host's port.
 const VARIABLES: [&str; 2] = ["SSH_CONNECTION", "SSH_CLIENT"];
+
+/// What sshd writes for the port of a socket that has none.
+const UNKNOWN_PORT: u16 = 65_535;
 
 /// An SSH session: who came, and by which connection.
 ///
@@ -26,6 +26,8 @@ pub struct SshSession {
     pub peer: IpAddr,
     /// The connection of the session; `None` if sshd named only the peer.
     pub connection: Option<TcpConnection>,
+    /// The port of this host that the session came to; `None` if sshd did not name it.
+    pub local_port: Option<u16>,
 }
 
 /// A text that names no SSH session.
@@ -36,28 +38,53 @@ impl SshSession {
     /// Returns the SSH session that this process was started from; `None` if there is none.
     ///
     /// The session is looked for in the environment of this process, and then of each ancestor:
-    /// `sudo` keeps the variable from its child. The nearest process that has the variable decides.
-    #[must_use]
-    pub fn of_this_process() -> Option<SshSession> {
-        let own = VARIABLES.iter().find_map(|name| env::var(name).ok());
-        own.filter(|text| !text.is_empty()).or_else(of_ancestors)?.parse().ok()
+    /// `sudo` keeps the variable from its child. The nearest process whose variable has a text
+    /// decides.
+    ///
+    /// # Errors
+    /// There is a session, and its text names no peer. sshd writes such a text for a session that
+    /// comes by a pipe, a vsock or a Unix socket.
+    pub fn of_this_process() -> Result<Option<SshSession>, InvalidSession> {
+        let own = VARIABLES.iter().find_map(|name| env::var_os(name));
+        let own = own.map(|text| text.to_string_lossy().into_owned());
+        match nearest(own.into_iter().chain(Ancestors(Some(parent_id())))) {
+            Some(text) => text.parse().map(Some),
+            None => Ok(None),
+        }
     }
 }
 
-/// Finds the session's text in the environment of an ancestor.
-fn of_ancestors() -> Option<String> {
-    let mut process = parent_id();
-    for _ in 0..MAX_ANCESTORS {
-        // Another user's environment cannot be read; that process' parent may be ours again.
-        let environment = fs::read(format!("/proc/{process}/environ")).unwrap_or_default();
-        if let Some(text) = in_environment(&environment) {
+/// Returns the first text that is not empty, else an empty one if there is one.
+fn nearest(texts: impl Iterator<Item = String>) -> Option<String> {
+    let mut empty = None;
+    for text in texts {
+        if !text.is_empty() {
             return Some(text);
         }
-        // A program's name may be in any encoding.
-        let stat = fs::read(format!("/proc/{process}/stat")).ok()?;
-        process = parent_in(&String::from_utf8_lossy(&stat))?;
+        empty = Some(text);
     }
-    None
+    empty
+}
+
+/// The texts of sessions in the environments of this process's ancestors, the nearest first.
+struct Ancestors(Option<u32>);
+
+impl Iterator for Ancestors {
+    type Item = String;
+
+    fn next(&mut self) -> Option<String> {
+        while let Some(process) = self.0 {
+            // A program's name may be in any encoding.
+            let stat = fs::read(format!("/proc/{process}/stat")).unwrap_or_default();
+            self.0 = parent_in(&String::from_utf8_lossy(&stat));
+            // Another user's environment cannot be read; that process' parent may be ours again.
+            let environment = fs::read(format!("/proc/{process}/environ")).unwrap_or_default();
+            if let Some(text) = in_environment(&environment) {
+                return Some(text);
+            }
+        }
+        None
+    }
 }
 
 /// Finds the session's text among NUL-terminated variables.
@@ -70,7 +97,7 @@ fn in_environment(environment: &[u8]) -> Option<String> {
         };
         environment.split('\0').find_map(of_variable)
     };
-    VARIABLES.iter().find_map(|name| value(name)).filter(|text| !text.is_empty())
+    VARIABLES.iter().find_map(|name| value(name))
 }
 
 /// Parses the parent's number out of `/proc/PID/stat` (proc_pid_stat(5)). The second field is the
@@ -87,7 +114,12 @@ impl FromStr for SshSession {
     fn from_str(text: &str) -> Result<SshSession, InvalidSession> {
         let peer = text.split(' ').next().and_then(parse_address);
         let peer = peer.ok_or_else(|| InvalidSession(text.to_owned()))?;
-        Ok(SshSession { peer, connection: text.parse().ok() })
+        let connection: Option<TcpConnection> = text.parse().ok();
+        let local_port = match text.split_whitespace().collect::<Vec<_>>()[..] {
+            [_, _, port] => port.parse().ok().filter(|port| *port != UNKNOWN_PORT),
+            _ => connection.map(|connection| connection.local.port()),
+        };
+        Ok(SshSession { peer, connection, local_port })
     }
 }
 
@@ -115,7 +147,20 @@ mod tests {
         assert_eq!(in_environment(both).as_deref(), Some("192.0.2.9 50000 192.0.2.1 22"));
         let old = b"SSH_CLIENT=2001:db8::9 50000 22\0MY_SSH_CONNECTION=192.0.2.7 1 1 1\0";
         assert_eq!(in_environment(old).as_deref(), Some("2001:db8::9 50000 22"));
-        assert_eq!(in_environment(b"HOME=/root\0SSH_CONNECTION=\0"), None);
+        let empty = in_environment(b"HOME=/root\0SSH_CONNECTION=\0");
+        assert_eq!(empty.as_deref(), Some(""));
+        assert_eq!(in_environment(b"HOME=/root\0"), None);
+    }
+
+    #[test]
+    fn an_empty_text_counts_only_where_no_ancestor_has_another() {
+        let of = |texts: &[&str]| nearest(texts.iter().map(|text| (*text).to_owned()));
+        assert_eq!(
+            of(&["", "UNKNOWN 65535 UNKNOWN 65535", "x"]).as_deref(),
+            Some("UNKNOWN 65535 UNKNOWN 65535")
+        );
+        assert_eq!(of(&["", ""]).as_deref(), Some(""));
+        assert_eq!(of(&[]), None);
     }
 
     #[test]
@@ -126,8 +171,13 @@ mod tests {
         assert_eq!(connection.to_string(), "192.0.2.9 50000 192.0.2.1 22");
         let local: SshSession = "fe80::9%eth0 50000 22".parse().expect("a session");
         assert_eq!((local.peer.to_string().as_str(), local.connection), ("fe80::9", None));
-        let error = "somewhere".parse::<SshSession>().expect_err("no address").to_string();
-        assert!(error.contains("expected the text of SSH_CONNECTION"), "{error}");
+        assert_eq!((session.local_port, local.local_port), (Some(22), Some(22)));
+        let half: SshSession = "192.0.2.9 50000 UNKNOWN 65535".parse().expect("a peer");
+        assert_eq!((half.connection, half.local_port), (None, None));
+        for text in ["somewhere", "", " ", "UNKNOWN 65535 UNKNOWN 65535", "UNKNOWN 65535 65535"] {
+            let error = text.parse::<SshSession>().expect_err("no address").to_string();
+            assert!(error.contains("expected the text of SSH_CONNECTION"), "{error}");
+        }
     }
 
     #[test]

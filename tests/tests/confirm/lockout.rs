@@ -75,6 +75,53 @@ fn a_load_that_would_lock_out_its_operator_is_refused() {
 }
 
 #[test]
+fn a_session_that_names_no_addresses_needs_a_peer_or_force() {
+    let (a, elsewhere) = (policy_file(POLICY_A), policy_file(ELSEWHERE));
+    let [list_a, list_elsewhere] = load_each([&a, &elsewhere]);
+    // What sshd writes for a pipe or a Unix socket, an empty text, and damaged ones.
+    for session in
+        ["UNKNOWN 65535 UNKNOWN 65535", "", "192.0.2.9 50000 UNKNOWN 65535", "192.0.2.9", "-", " "]
+    {
+        let netns = netns();
+        let run = |arguments: &[&str]| over_ssh(&netns, session, arguments);
+        // Neither a policy that lets SSH in nor one that does not can be judged.
+        for file in [&a, &elsewhere] {
+            let refused = run(&["load", path(file)]);
+            assert_eq!(refused.status, Some(1), "{session:?}: {refused:?}");
+            for part in ["nothing was loaded", "cannot be judged", "`--peer`", "`--force`"] {
+                assert!(refused.stderr.contains(part), "{session:?}: {refused:?}");
+            }
+            assert_eq!(listed(&netns), "");
+        }
+        let dry = run(&["load", path(&a), "--dry-run", "--json"]);
+        assert_eq!(dry.status, Some(0), "{dry:?}");
+        let dry: Value = serde_json::from_str(&dry.stdout).expect("JSON");
+        assert!(dry["lockout"].is_string(), "{dry}");
+        // A peer that is named is judged as always.
+        let named = ["--peer", "192.0.2.9"];
+        assert_eq!(run(&[&["load", path(&elsewhere)], &named[..]].concat()).status, Some(1));
+        assert_eq!(listed(&netns), "");
+        assert_eq!(run(&[&["load", path(&a)], &named[..]].concat()).status, Some(0));
+        assert_eq!(listed(&netns), list_a);
+        let forced = run(&["load", path(&elsewhere), "--force"]);
+        assert_eq!(forced.status, Some(0), "{forced:?}");
+        assert!(forced.stderr.contains("cannot be judged"), "{forced:?}");
+        assert_eq!(listed(&netns), list_elsewhere);
+    }
+}
+
+#[test]
+fn a_session_of_which_sshd_names_the_client_alone_is_judged_by_its_port() {
+    let (a, elsewhere) = (policy_file(POLICY_A), policy_file(ELSEWHERE));
+    let netns = netns();
+    let run = |file| over_ssh(&netns, "192.0.2.9 50000 22", &["load", path(file)]);
+    let refused = run(&elsewhere);
+    assert_eq!(refused.status, Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("would lock you out"), "{refused:?}");
+    assert_eq!(run(&a).status, Some(0));
+}
+
+#[test]
 fn a_limit_rule_does_not_lock_out_the_operator() {
     let world = world();
     let sshd = Sshd::new(&world, World::HOST_V4);

@@ -21,7 +21,7 @@ pub(crate) fn load(
         let table = file.seal().table;
         let lockout = change::obstacle(&table, caution, context);
         let changes = table_diff::changes_by_load(&table)?;
-        output::loads::print_plan(&file, changes.as_deref(), lockout.as_deref(), as_json);
+        output::loads::print_plan(&file, changes.as_deref(), lockout.as_ref(), as_json);
     } else {
         let loaded = change::load(&file, None, caution, context)?;
         output::loads::print(&file, &loaded, as_json);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use nfguard_control::change::Loaded;
+use nfguard_control::lockout::Obstacle;
 use nfguard_control::policy_file::PolicyFile;
 use nfguard_control::{rollback, table_diff};
 use nfguard_policy::TABLE;
@@ -35,7 +36,7 @@ fn print_json(file: &PolicyFile, loaded: &Loaded) {
         "changed": !change.transaction.is_empty(),
         "verified": change.verified,
         "changes": table_diff::changes(change.before.as_ref(), Some(table)),
-        "lockout": obstacle,
+        "lockout": obstacle.as_ref().map(Obstacle::why),
         "confirm_within_seconds": rollback::time_left().map(|left| left.as_secs_f64()),
     }));
 }
@@ -88,20 +89,20 @@ pub(crate) fn warn_of_waiting_load() {
 pub(crate) fn print_plan(
     file: &PolicyFile,
     changes: Option<&[String]>,
-    lockout: Option<&str>,
+    lockout: Option<&Obstacle>,
     as_json: bool,
 ) {
     if as_json {
         output::json(&json!({
             "file": file.name, "warnings": file.warnings, "differs": changes.is_some(),
-            "changes": changes.unwrap_or_default(), "lockout": lockout,
+            "changes": changes.unwrap_or_default(), "lockout": lockout.map(Obstacle::why),
         }));
     } else if let Some(changes) = changes {
         output::print_changes(changes);
     } else {
         output::line(&format!("{}: no difference", file.name));
     }
-    if let Some(why) = lockout {
-        output::warning(&format!("this policy would lock you out: {why}"));
+    if let Some(obstacle) = lockout {
+        output::warning(&obstacle.to_string());
     }
 }
