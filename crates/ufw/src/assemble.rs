@@ -11,13 +11,14 @@ use crate::config::UfwConfig;
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::document::{DefaultWords, PolicyDocument, log};
 use crate::framework::{self, Framework, FrameworkFiles};
-use crate::merge::{MergedRule, merge};
+use crate::merge::{MergedRule, RuleVersions, merge};
+use crate::nat::{self, PortForward};
 use crate::notes::{about_rules, about_settings};
 use crate::ping::{PingContext, ping_rules};
 use crate::profile::Profiles;
-use crate::rule::{Rule, clean, log_prefix, rule};
+use crate::rule::{Rule, clean, in_one_line, log_prefix, rule};
 use crate::settings::{DefaultPolicy, LogLevel, Settings};
-use crate::tuple::{self, Action, Direction};
+use crate::tuple::{self, Action, Direction, Endpoint, RuleSpec, Tuple};
 
 /// Docker's bridges, which a policy knows without being told.
 const DOCKER_BRIDGES: [&str; 3] = ["docker0", "docker_gwbridge", "br-*"];
@@ -98,7 +99,16 @@ pub fn import(config: &UfwConfig, bridges: ContainerBridges) -> Result<Import, I
     profiles.compare(&merged, &user.v4.name, &mut diagnostics);
     let has_bridges = bridges == ContainerBridges::Docker;
     about_rules(&merged, config, has_bridges, &mut diagnostics);
-    let draft = Draft { config, settings: &settings, framework: &framework, has_bridges };
+    let published = config.published.iter().filter_map(PortForward::of_kernel);
+    let of_files = nat::read(&config.before_rules, settings.ipv6, &mut diagnostics);
+    let forwards: Vec<PortForward> = of_files.into_iter().chain(published).collect();
+    let draft = Draft {
+        config,
+        settings: &settings,
+        framework: &framework,
+        forwards: &forwards,
+        has_bridges,
+    };
     let (builtin, rules) = draft.rules(&merged, &profiles, &mut diagnostics);
     let document = PolicyDocument {
         version: 1,
@@ -143,6 +153,7 @@ struct Draft<'c> {
     config: &'c UfwConfig,
     settings: &'c Settings,
     framework: &'c Framework,
+    forwards: &'c [PortForward],
     has_bridges: bool,
 }
 
@@ -183,7 +194,12 @@ impl Draft<'_> {
             let place = Place { version: one.file_version(), line: one.tuple.line };
             let rule = self.rule(one, place, profiles, diagnostics);
             rules.push(PlacedRule { place: Some(place), rule });
+            let comment = rules.last().and_then(|placed| placed.rule.comment.clone());
+            let before_nat = self.before_nat(one, comment, place, profiles, diagnostics);
+            rules
+                .extend(before_nat.into_iter().map(|rule| PlacedRule { place: Some(place), rule }));
         }
+        rules.extend(self.forwarded_by_default().into_iter().map(without_place));
         rules.extend(pings.last.into_iter().map(without_place));
         rules.extend(self.quiet_rules().into_iter().map(without_place));
         make_names_unique(&mut rules);
@@ -229,6 +245,102 @@ impl Draft<'_> {
             diagnostics.not_carried_over(file, line, message);
         }
         rule
+    }
+
+    /// Returns the rules that a rule about the receiver's port needs for the ports before NAT. Names
+    /// what is missing where they are not known.
+    fn before_nat(
+        &self,
+        merged: &MergedRule,
+        comment: Option<String>,
+        place: Place,
+        profiles: &Profiles,
+        diagnostics: &mut Diagnostics,
+    ) -> Vec<Rule> {
+        let (file, line) = (self.file(place.version), place.line);
+        let spec = &merged.tuple.spec;
+        let mut rules: Vec<Rule> = Vec::new();
+        for forward in self.forwards.iter().filter(|it| merged.versions.include(it.version)) {
+            let Some(outer) = forward.before_nat(spec) else { continue };
+            let comment = comment.as_ref().map(|comment| format!("before NAT: {comment}"));
+            let tuple = Tuple { spec: outer, comment, line: place.line };
+            let versions = RuleVersions::Only(forward.version);
+            let rule = rule(&MergedRule { tuple, versions }, profiles, self.settings.ipv6);
+            if rules.contains(&rule) {
+                continue;
+            }
+            let message = format!(
+                "UFW judges after NAT, and a policy before it: so the policy has {} too",
+                in_one_line(&rule)
+            );
+            diagnostics.note(file, line, message);
+            rules.push(rule);
+        }
+        let is_about_containers = self.has_bridges
+            && spec.direction == Direction::Route
+            && spec.in_interface.as_deref().is_none_or(|name| !is_docker_bridge(name))
+            && spec.out_interface.as_deref().is_none_or(is_docker_bridge)
+            && (spec.out_interface.is_some() || !spec.destination.ports.is_empty());
+        if is_about_containers && rules.is_empty() {
+            let needed =
+                Rule { port: Some(json!("PUBLISHED")), ..self.published_rule(merged, profiles) };
+            let message = format!(
+                "for a port that Docker publishes: UFW judges by the container's port, and a policy by \
+                 the published one; it needs {}",
+                in_one_line(&needed)
+            );
+            diagnostics.not_carried_over(file, line, message);
+        }
+        rules
+    }
+
+    /// Returns the rule for `in` that does for published ports what a rule for `route` does.
+    fn published_rule(&self, merged: &MergedRule, profiles: &Profiles) -> Rule {
+        let spec = &merged.tuple.spec;
+        let outer = RuleSpec {
+            direction: Direction::In,
+            destination: Endpoint::ANY,
+            out_interface: None,
+            ..spec.clone()
+        };
+        let tuple = Tuple { spec: outer, ..merged.tuple.clone() };
+        rule(&MergedRule { tuple, versions: merged.versions }, profiles, false)
+    }
+
+    /// Returns the rules for ports that UFW forwards because its default says so.
+    fn forwarded_by_default(&self) -> Vec<Rule> {
+        let Settings { forward, input, .. } = self.settings;
+        if *forward != DefaultPolicy::Accept || *input == DefaultPolicy::Accept {
+            return Vec::new();
+        }
+        let everything = |version: IpVersion| Tuple {
+            line: 0,
+            spec: RuleSpec {
+                action: Action::Allow,
+                logs: false,
+                direction: Direction::Route,
+                protocol: "any".to_owned(),
+                destination: Endpoint::ANY,
+                source: Endpoint::ANY,
+                in_interface: None,
+                out_interface: None,
+            },
+            comment: Some(format!("before NAT: UFW forwards {} by default", version.suffix())),
+        };
+        let mut rules: Vec<Rule> = Vec::new();
+        for forward in self.forwards {
+            let tuple = everything(forward.version);
+            let Some(outer) = forward.before_nat(&tuple.spec) else { continue };
+            let merged = MergedRule {
+                tuple: Tuple { spec: outer, ..tuple },
+                versions: RuleVersions::Only(forward.version),
+            };
+            let rule = rule(&merged, &Profiles::default(), self.settings.ipv6);
+            if !rules.contains(&rule) {
+                rules.push(rule);
+            }
+        }
+        rules
     }
 
     fn file(&self, version: IpVersion) -> &str {

@@ -1,6 +1,6 @@
 //! The files that UFW reads, as values.
 
-use nfguard_netlink::PerIpVersion;
+use nfguard_netlink::{PerIpVersion, Published};
 
 /// One file and its text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,6 +29,9 @@ pub struct UfwConfig {
     pub sysctl: Option<SourceFile>,
     /// The files of `applications.d`, in UFW's order: of two profiles with one name, the last counts.
     pub profiles: Vec<SourceFile>,
+    /// The ports that the kernel forwards, by rules of Docker and others. UFW judges those packets by
+    /// the receiver's port, and has no list of them. Empty if they are not known.
+    pub published: Vec<Published>,
     /// The paths of `before.init` and `after.init`, where they are executable.
     pub scripts: Vec<String>,
 }

@@ -60,6 +60,7 @@ mod diagnostic;
 mod document;
 mod framework;
 mod merge;
+mod nat;
 mod notes;
 mod ping;
 mod profile;

@@ -21,6 +21,15 @@ pub(crate) enum RuleVersions {
     Both,
 }
 
+impl RuleVersions {
+    pub(crate) fn include(self, version: IpVersion) -> bool {
+        match self {
+            RuleVersions::Only(only) => only == version,
+            RuleVersions::Both => true,
+        }
+    }
+}
+
 impl MergedRule {
     /// Returns the IP version of the file that the tuple is from.
     pub(crate) fn file_version(&self) -> IpVersion {

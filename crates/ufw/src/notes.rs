@@ -33,7 +33,8 @@ pub(crate) fn about_rules(
     let has_routes = merged.iter().any(|rule| rule.tuple.spec.direction == Direction::Route);
     if has_bridges && has_routes {
         let message = "rules for `in` apply to published ports, and rules for `out` to what \
-                       containers send; with --no-containers, rules for `route` apply to both";
+                       containers send; with --no-containers, rules for `route` apply to what \
+                       containers send";
         diagnostics.note(&config.user_rules.v4.name, None, message);
     }
 }
@@ -66,7 +67,11 @@ pub(crate) fn about_settings(
         diagnostics.not_carried_over(&conf.name, log_line, "the log of every packet");
     }
     if let Some(modules) = setting(defaults, "IPT_MODULES").filter(|it| !it.value.is_empty()) {
-        let message = format!("kernel modules that UFW loads: {}", modules.value);
+        let message = format!(
+            "kernel modules that UFW loads: {}; in a policy, the rule about FTP or the like names \
+             its `helper`",
+            modules.value
+        );
         diagnostics.not_carried_over(&defaults.name, modules.line, message);
     }
     if let Some(sysctl) = &config.sysctl {

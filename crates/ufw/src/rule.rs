@@ -45,6 +45,12 @@ pub(crate) struct Rule {
     pub(crate) log: Option<Value>,
 }
 
+/// Returns a rule as JSON in one line, for a message.
+pub(crate) fn in_one_line(rule: &Rule) -> String {
+    let rule = Rule { comment: None, name: None, log: None, ..rule.clone() };
+    serde_json::to_string(&rule).unwrap_or_default()
+}
+
 /// Returns the rule of a tuple, without its log. `ipv6`: the policy does not deny all IPv6.
 pub(crate) fn rule(merged: &MergedRule, profiles: &Profiles, ipv6: bool) -> Rule {
     let Tuple { spec, comment, .. } = &merged.tuple;

@@ -1,6 +1,6 @@
 use serde_json::{Value, json};
 
-use nfguard_netlink::{IpVersion, PerIpVersion};
+use nfguard_netlink::{Family, IpVersion, PerIpVersion, Published};
 
 use crate::diagnostic::Diagnostics;
 use crate::framework::{self, Framework, FrameworkFiles, RuleState};
@@ -332,4 +332,141 @@ fn what_is_counted_or_denied_otherwise_is_noted_once() {
     let (_, import) = user_rules(&[limit, deny, limit], &[]);
     let notes: Vec<_> = import.notes.iter().map(|note| note.line).collect();
     assert_eq!(notes, [Some(4), Some(7)], "{import:?}");
+}
+
+/// A configuration with port forwards in `before.rules`.
+fn with_nat(v4: &[&str], v6: &[&str], nat: &str) -> UfwConfig {
+    let mut config = config(v4, v6);
+    let lines = nat.lines().map(|line| format!("-A PREROUTING {line}\n")).collect::<String>();
+    config.before_rules.v4.text += &format!("*nat\n:PREROUTING ACCEPT [0:0]\n{lines}COMMIT\n");
+    config
+}
+
+fn before_nat(config: &UfwConfig) -> Vec<Value> {
+    before_nat_of(&imported(config).1)
+}
+
+/// Returns the rules before NAT, without their comments.
+fn before_nat_of(import: &Import) -> Vec<Value> {
+    let policy: Value = serde_json::from_str(&import.policy).expect("a policy is JSON");
+    let rules = policy["rules"].as_array().expect("a list").clone();
+    let is_added =
+        |rule: &Value| rule["comment"].as_str().is_some_and(|it| it.starts_with("before NAT: "));
+    let mut added: Vec<Value> = rules.into_iter().filter(is_added).collect();
+    for rule in &mut added {
+        rule.as_object_mut().expect("a rule").remove("comment");
+    }
+    added
+}
+
+#[test]
+fn a_rule_about_a_redirected_port_is_one_about_the_port_before_too() {
+    let allow = "allow tcp 8443 0.0.0.0/0 any 0.0.0.0/0 in";
+    let redirect = "-p tcp --dport 443 -j REDIRECT --to-port 8443";
+    let config = with_nat(&[allow], &[], redirect);
+    let expected = json!({ "action": "allow", "proto": "tcp", "from": "0.0.0.0/0", "port": 443 });
+    assert_eq!(before_nat(&config), [expected]);
+    let (_, import) = imported(&config);
+    let note = import.notes.iter().find(|note| note.message.contains("NAT")).expect("a note");
+    assert!(note.message.contains(r#"{"action":"allow","proto":"tcp""#), "{note}");
+    // The translation itself is still for another program to do.
+    assert_eq!(import.not_carried_over.len(), 1, "{import:?}");
+    // A rule for every port has the port before NAT already, and one for another port has not.
+    for other in [
+        "allow any any 0.0.0.0/0 any 192.0.2.7 in",
+        "allow tcp 443,8443 0.0.0.0/0 any 192.0.2.7 in",
+        "allow udp 8443 0.0.0.0/0 any 192.0.2.7 in",
+        "allow tcp 8444 0.0.0.0/0 any 192.0.2.7 in",
+        "allow tcp 8443 0.0.0.0/0 any 192.0.2.7 out",
+    ] {
+        assert_eq!(before_nat(&with_nat(&[other], &[], redirect)), [] as [Value; 0], "{other}");
+    }
+}
+
+#[test]
+fn a_rule_about_a_forwarded_port_is_one_about_the_port_that_the_sender_sees() {
+    let nat = "-i ppp+ -p tcp -m multiport --dports 8080,8443:8444 -j DNAT --to-destination 10.0.0.2:80\n\
+               -d 198.51.100.9 -p udp -m udp --dport 5000:5010 -j DNAT --to 10.0.0.3";
+    for (tuple, expected) in [
+        (
+            "route:allow tcp 80 10.0.0.0/24 any 0.0.0.0/0 in_ppp0!out_eth1",
+            vec![
+                json!({ "action": "allow", "proto": "tcp", "port": 8080, "in_interface": "ppp0",
+                        "from": "0.0.0.0/0" }),
+                json!({ "action": "allow", "proto": "tcp", "port": "8443-8444",
+                        "in_interface": "ppp0", "from": "0.0.0.0/0" }),
+            ],
+        ),
+        (
+            "route:deny any any 10.0.0.3 any 192.0.2.0/24 in",
+            vec![json!({ "action": "deny", "proto": "udp", "port": "5000-5010",
+                         "from": "192.0.2.0/24", "to": "198.51.100.9" })],
+        ),
+        (
+            "route:limit udp 5009:5020 0.0.0.0/0 any 0.0.0.0/0 in",
+            vec![json!({ "action": "limit", "proto": "udp", "port": "5009-5010",
+                         "to": "198.51.100.9" })],
+        ),
+        ("route:allow tcp 80 10.0.0.9 any 0.0.0.0/0 in", vec![]),
+        ("route:allow tcp 81 0.0.0.0/0 any 0.0.0.0/0 in", vec![]),
+        ("route:allow tcp 80 0.0.0.0/0 any 0.0.0.0/0 in_eth0", vec![]),
+        ("route:allow udp 4000 0.0.0.0/0 any 0.0.0.0/0 in", vec![]),
+        ("allow tcp 80 0.0.0.0/0 any 192.0.2.7 in", vec![]),
+    ] {
+        assert_eq!(before_nat(&with_nat(&[tuple], &[], nat)), expected, "{tuple}");
+    }
+    // UFW forwards all of them by default.
+    let mut open = with_nat(&[], &[], nat);
+    open.defaults.text =
+        open.defaults.text.replace("FORWARD_POLICY=\"DROP", "FORWARD_POLICY=\"ACCEPT");
+    assert_eq!(before_nat(&open).len(), 3);
+}
+
+#[test]
+fn a_translation_that_cannot_be_read_is_named_with_the_rule_that_it_needs() {
+    for nat in [
+        "-p tcp ! -s 192.0.2.0/24 --dport 80 -j DNAT --to-destination 10.0.0.2:80",
+        "-p tcp -m set --match-set friends src --dport 80 -j DNAT --to-destination 10.0.0.2:80",
+        "-j DNAT --to-destination 10.0.0.2",
+        "-p tcp --dport 80 -j DNAT --to-destination 10.0.0.2-10.0.0.9:80",
+    ] {
+        let config = with_nat(&["route:allow tcp 80 10.0.0.2 any 0.0.0.0/0 in"], &[], nat);
+        let (_, import) = imported(&config);
+        let needed =
+            import.not_carried_over.iter().find(|lost| lost.message.contains("the sender sees"));
+        assert!(needed.is_some_and(|lost| lost.line.is_some()), "{nat}: {import:?}");
+        assert_eq!(before_nat(&config), [] as [Value; 0], "{nat}");
+    }
+}
+
+#[test]
+fn a_route_to_a_container_is_a_rule_for_its_published_port() {
+    let route = "route:allow tcp 80 172.17.0.2 any 0.0.0.0/0 in_eth0!out_docker0";
+    let docker = |config: &UfwConfig| import(config, ContainerBridges::Docker).expect("good");
+    // Nothing says which port is published: the import names the rule to write.
+    let mut config = config(&[route], &[]);
+    let unknown = docker(&config);
+    let [lost] = unknown.not_carried_over.as_slice() else { panic!("{unknown:?}") };
+    assert!(lost.message.contains(r#""in_interface":"eth0""#), "{lost}");
+    assert!(lost.message.contains("PUBLISHED") && !lost.message.contains("172.17"), "{lost}");
+    // The kernel says it.
+    let published = |ports, on: Option<[u8; 4]>, to_port| Published {
+        table: (Family::Ip, "nat".to_owned()),
+        protocol: 6,
+        ports,
+        on: on.map(Into::into),
+        to: [172, 17, 0, 2].into(),
+        to_port,
+        bridge: Some("docker0".to_owned()),
+    };
+    config.published = vec![
+        published((8080, 8080), None, Some(80)),
+        published((9090, 9090), None, Some(90)),
+        published((81, 81), Some([127, 0, 0, 1]), Some(80)),
+    ];
+    let known = docker(&config);
+    assert!(known.not_carried_over.is_empty(), "{known:?}");
+    let expected = json!({ "action": "allow", "proto": "tcp", "port": 8080, "in_interface": "eth0",
+                           "from": "0.0.0.0/0" });
+    assert_eq!(before_nat_of(&known), [expected]);
 }

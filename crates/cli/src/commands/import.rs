@@ -8,7 +8,8 @@ use std::{fs, io};
 use nfguard_control::Error;
 use nfguard_control::input::STANDARD;
 use nfguard_control::saved_bans::replace;
-use nfguard_netlink::PerIpVersion;
+use nfguard_netlink::{ForeignTable, Nft, PerIpVersion, Published};
+use nfguard_policy::{TABLE, keep_comments};
 use nfguard_ufw::{ContainerBridges, ImportError, SourceFile, UfwConfig};
 use serde_json::{Value, json};
 
@@ -33,7 +34,10 @@ pub(crate) fn import(request: &UfwRequest, as_json: bool) -> Done {
     })?;
     let output = request.output.as_deref().filter(|path| *path != Path::new(STANDARD));
     if let Some(path) = output {
-        replace(path, import.policy.as_bytes()).map_err(Failure::file(path))?;
+        // A policy that is replaced may have comments.
+        let old = fs::read_to_string(path).unwrap_or_default();
+        let text = keep_comments(&old, &import.policy);
+        replace(path, text.as_bytes()).map_err(Failure::file(path))?;
     }
     if as_json {
         let policy: Value = serde_json::from_str(&import.policy).unwrap_or_default();
@@ -88,8 +92,21 @@ fn read_config(request: &UfwRequest) -> Result<UfwConfig, Failure> {
             .filter(|path| is_executable(path))
             .map(|path| path.display().to_string())
             .collect(),
+        published: if is_of_this_host(folder) { published() } else { Vec::new() },
         defaults,
     })
+}
+
+/// Returns whether the files are those of the UFW of this host, so that the kernel's rules belong to
+/// them.
+fn is_of_this_host(folder: &Path) -> bool {
+    fs::canonicalize(folder).is_ok_and(|folder| folder == Path::new("/etc/ufw"))
+}
+
+/// Returns the ports that Docker and others forward; none if the kernel does not say.
+fn published() -> Vec<Published> {
+    let tables = Nft::open().and_then(|mut nft| nft.foreign_tables(&[TABLE]));
+    tables.unwrap_or_default().iter().flat_map(ForeignTable::published).collect()
 }
 
 /// Reads a file whose comments may be in any encoding.
