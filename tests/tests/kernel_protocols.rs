@@ -60,9 +60,9 @@ fn igmp_passes_both_ways_as_multicast_listener_discovery_does() {
     let world = world();
     judge::install(&world.host);
     load(&world.host, MARKS);
-    // A query, from a router and from a switch without an address, and reports.
+    // Queries of a router and of a switch, and the reports and farewells of this host.
     assert!(is_let_in(&world, &igmp([198, 51, 100, 1], [224, 0, 0, 1], 0x11), 1));
-    assert!(is_let_in(&world, &igmp([198, 51, 100, 7], [224, 0, 0, 251], 0x16), 2));
+    assert!(is_let_in(&world, &igmp([198, 51, 100, 7], [224, 0, 0, 1], 0x11), 2));
     assert!(may_leave(&world.host, &igmp(HOST.octets(), [224, 0, 0, 251], 0x16)));
     assert!(may_leave(&world.host, &igmp(HOST.octets(), [224, 0, 0, 22], 0x22)));
     assert!(may_leave(&world.host, &igmp(HOST.octets(), [224, 0, 0, 2], 0x17)));
@@ -164,8 +164,10 @@ fn do_not_track(host: &Netns, only_incoming: bool) {
         &format!(
             "table inet quick {{
                 chain in {{ type filter hook prerouting priority raw;
-                    meta l4proto {{ tcp, udp }} th dport 53 notrack }}
-                chain out {{ type filter hook output priority raw; {out} }}
+                    meta l4proto {{ tcp, udp }} th dport 53 notrack;
+                }}
+                chain out {{ type filter hook output priority raw; {out}
+                }}
             }}\n"
         ),
     );
