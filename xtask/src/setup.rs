@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What is looked for, and the Debian package that has it.
-const TOOLS: [(&str, &str); 30] = [
+const TOOLS: [(&str, &str); 31] = [
     ("nft", "nftables"),
     ("iptables-nft", "iptables"),
     ("ufw", "ufw"),
@@ -34,6 +34,8 @@ const TOOLS: [(&str, &str); 30] = [
     ("strip", "binutils"),
     ("systemd-analyze", "systemd"),
     ("strace", "strace"),
+    // Only the program: no service comes with it.
+    ("dnsmasq", "dnsmasq-base"),
     ("socat", "socat"),
     ("groff", "groff-base"),
     ("zsh", "zsh"),

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use nfguard_host::{interface_of, source_address};
+use nfguard_host::{arrival_interface, path_to};
 use nfguard_netlink::eval::{Decision, Fate, Memory, Packet, evaluate};
 use nfguard_netlink::{Hook, Table, ct_state, fib_type, protocol, text};
 
@@ -74,13 +74,7 @@ impl Visitor {
     }
 
     fn of_connection(ends: TcpConnection) -> Option<Visitor> {
-        let interface = interface_of(ends.local.ip())?;
-        // Packets of the session come in by the interface that answers leave by.
-        let interface = if interface == LOOPBACK && !ends.peer.ip().is_loopback() {
-            towards(ends.peer.ip()).map_or(interface, |(_, interface)| interface)
-        } else {
-            interface
-        };
+        let interface = arrival_interface(ends.peer.ip(), ends.local.ip())?;
         Some(Visitor { ends, interface })
     }
 
@@ -90,7 +84,10 @@ impl Visitor {
             IpAddr::V4(_) => Ipv4Addr::new(198, 51, 100, 2).into(),
             IpAddr::V6(_) => Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 2).into(),
         };
-        let (local, interface) = towards(peer).unwrap_or_else(|| (nowhere, "eth0".to_owned()));
+        let (local, interface) = match path_to(peer) {
+            Some(path) => (path.source, path.interface),
+            None => (nowhere, "eth0".to_owned()),
+        };
         let local = SocketAddr::new(local, port.unwrap_or(SSH));
         Visitor {
             ends: TcpConnection { peer: SocketAddr::new(peer, SOURCE_PORT), local },
@@ -151,14 +148,6 @@ impl Visitor {
             decision.chain,
         )
     }
-}
-
-const LOOPBACK: &str = "lo";
-
-/// Returns the address and the interface that this host would send from. Nothing is sent.
-fn towards(peer: IpAddr) -> Option<(IpAddr, String)> {
-    let local = source_address(peer)?;
-    Some((local, interface_of(local)?))
 }
 
 #[cfg(test)]

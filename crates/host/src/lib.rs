@@ -6,7 +6,7 @@
 //!      └────────┬─────────┘               ├── SshSession::of_this_process()
 //!               ▼                         ├── tcp_connections()
 //!       HostFacts::read()                 ├── connections_of_containers()
-//!                                         └── default_interfaces()
+//!                                         └── path_to()
 //!   addresses, gateways, name servers
 //! ```
 //!
@@ -37,6 +37,6 @@ mod tcp;
 pub use connections::connections_of_containers;
 pub use facts::{HostFacts, addresses};
 pub use nfguard_netlink::InterfaceAddress;
-pub use path::{default_interfaces, interface_of, source_address};
+pub use path::{Path, arrival_interface, path_to};
 pub use ssh::{InvalidSession, SshSession};
 pub use tcp::{TcpConnection, tcp_connections};

@@ -153,7 +153,7 @@ pub fn evaluate<'a>(
         memory,
         network: packet.network_header(),
         matched: Vec::new(),
-        registers: [0; 64],
+        registers: [0; REGISTER_BYTES],
     };
     let mut last = None;
     for (base, chain) in chains {
@@ -173,6 +173,8 @@ pub fn evaluate<'a>(
 
 /// The kernel's limit of nested jumps (`NFT_JUMP_STACK_SIZE`).
 const MAX_JUMPS: usize = 16;
+/// All registers together.
+const REGISTER_BYTES: usize = 64;
 
 struct Run<'a, 'p> {
     table: &'a Table,
@@ -180,7 +182,7 @@ struct Run<'a, 'p> {
     memory: &'p mut Memory,
     network: Vec<u8>,
     matched: Vec<(&'a str, usize, &'a Rule)>,
-    registers: [u8; 64],
+    registers: [u8; REGISTER_BYTES],
 }
 
 /// The end of a rule of which every expression matched.
@@ -242,14 +244,16 @@ impl<'a> Run<'a, '_> {
     fn expr(&mut self, expr: &Expr) -> Option<()> {
         match expr {
             Expr::Meta { key, reg } => {
-                let value = match key {
-                    MetaKey::Nfproto if self.packet.source.is_ipv4() => vec![NFPROTO_IPV4],
-                    MetaKey::Nfproto => vec![NFPROTO_IPV6],
-                    MetaKey::L4proto => vec![self.packet.protocol],
-                    MetaKey::Iifname => name(&self.packet.in_interface)?,
-                    MetaKey::Oifname => name(&self.packet.out_interface)?,
-                };
-                self.store(reg.index(), &value)
+                let packet = self.packet;
+                match key {
+                    MetaKey::Nfproto if packet.source.is_ipv4() => {
+                        self.store(reg.index(), &[NFPROTO_IPV4])
+                    }
+                    MetaKey::Nfproto => self.store(reg.index(), &[NFPROTO_IPV6]),
+                    MetaKey::L4proto => self.store(reg.index(), &[packet.protocol]),
+                    MetaKey::Iifname => self.store(reg.index(), &name(&packet.in_interface)?),
+                    MetaKey::Oifname => self.store(reg.index(), &name(&packet.out_interface)?),
+                }
             }
             Expr::Payload { header, offset, len, reg } => {
                 let bytes = match header {
@@ -257,35 +261,37 @@ impl<'a> Run<'a, '_> {
                     Header::Transport => &self.packet.transport,
                 };
                 let (start, len) = (usize::try_from(*offset).ok()?, usize::try_from(*len).ok()?);
-                let value = bytes.get(start..start.checked_add(len)?)?.to_vec();
-                self.store(reg.index(), &value)
+                let value = bytes.get(start..start.checked_add(len)?)?;
+                store(&mut self.registers, reg.index(), value)
             }
             Expr::Ct { key, reg } => {
-                let tracked = self.packet.ct_state & (ct_state::INVALID | ct_state::UNTRACKED) == 0;
-                let value = match key {
-                    CtKey::Status | CtKey::OriginalProtoDst if !tracked => return None,
-                    CtKey::State => self.packet.ct_state.to_ne_bytes().to_vec(),
+                let packet = self.packet;
+                let tracked = packet.ct_state & (ct_state::INVALID | ct_state::UNTRACKED) == 0;
+                match key {
+                    CtKey::Status | CtKey::OriginalProtoDst if !tracked => None,
+                    CtKey::State => self.store(reg.index(), &packet.ct_state.to_ne_bytes()),
                     CtKey::Status => {
-                        let dnat = self.packet.dnat_from.map_or(0, |_| ct_status::DNAT);
-                        dnat.to_ne_bytes().to_vec()
+                        let dnat = packet.dnat_from.map_or(0, |_| ct_status::DNAT);
+                        self.store(reg.index(), &dnat.to_ne_bytes())
                     }
-                    CtKey::OriginalProtoDst => {
-                        let port = self.packet.transport.get(2..4)?.to_vec();
-                        self.packet.dnat_from.map_or(port, |port| port.to_be_bytes().to_vec())
-                    }
-                };
-                self.store(reg.index(), &value)
+                    CtKey::OriginalProtoDst => match packet.dnat_from {
+                        Some(port) => self.store(reg.index(), &port.to_be_bytes()),
+                        None => self.store(reg.index(), packet.transport.get(2..4)?),
+                    },
+                }
             }
             Expr::FibDaddrType { reg } => {
                 let value = self.packet.fib_daddr_type.to_ne_bytes();
                 self.store(reg.index(), &value)
             }
             Expr::Bitwise { reg, mask, xor } => {
-                let value = self.register(reg.index(), mask.len())?.to_vec();
-                let bits = value.iter().zip(mask.iter().zip(xor));
-                let value: Vec<u8> =
-                    bits.map(|(value, (mask, xor))| (value & mask) ^ xor).collect();
-                self.store(reg.index(), &value)
+                let mut value = [0; REGISTER_BYTES];
+                let value = value.get_mut(..mask.len())?;
+                value.copy_from_slice(self.register(reg.index(), mask.len())?);
+                for (byte, (mask, xor)) in value.iter_mut().zip(mask.iter().zip(xor)) {
+                    *byte = (*byte & mask) ^ xor;
+                }
+                self.store(reg.index(), value)
             }
             Expr::Cmp { reg, op, data } => {
                 let value = self.register(reg.index(), data.len())?;
@@ -358,22 +364,23 @@ impl<'a> Run<'a, '_> {
         self.registers.get(index * 4..(index * 4).checked_add(len)?)
     }
 
-    /// Stores a value, with zeros up to the next register as in the kernel.
     fn store(&mut self, index: usize, value: &[u8]) -> Option<()> {
-        let padded = value.len().next_multiple_of(4);
-        let slot = self.registers.get_mut(index * 4..(index * 4).checked_add(padded)?)?;
-        slot.fill(0);
-        slot.get_mut(..value.len())?.copy_from_slice(value);
-        Some(())
+        store(&mut self.registers, index, value)
     }
 }
 
+/// Stores a value, with zeros up to the next register as in the kernel.
+fn store(registers: &mut [u8], index: usize, value: &[u8]) -> Option<()> {
+    let padded = value.len().next_multiple_of(4);
+    let slot = registers.get_mut(index * 4..(index * 4).checked_add(padded)?)?;
+    slot.fill(0);
+    slot.get_mut(..value.len())?.copy_from_slice(value);
+    Some(())
+}
+
 /// Returns an interface's name as the kernel holds it. A packet without interface does not match.
-fn name(name: &str) -> Option<Vec<u8>> {
-    if name.is_empty() {
-        return None;
-    }
-    let mut bytes = name.as_bytes().to_vec();
-    bytes.resize(16, 0);
-    Some(bytes)
+fn name(name: &str) -> Option<[u8; 16]> {
+    let mut bytes = [0; 16];
+    bytes.get_mut(..name.len())?.copy_from_slice(name.as_bytes());
+    (!name.is_empty()).then_some(bytes)
 }

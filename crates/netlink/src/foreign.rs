@@ -24,7 +24,7 @@ use crate::wire::message::{Request, nft};
 use crate::wire::object;
 use crate::wire::uapi::*;
 
-pub use filter::{ForeignFilter, ForeignVerdict};
+pub use filter::{ForeignFilter, ForeignSourceNat, ForeignVerdict};
 pub use nat::{Nat, Published};
 
 /// Number of reads while others change the tables.

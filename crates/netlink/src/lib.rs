@@ -108,7 +108,8 @@ pub use conntrack::{Connection, ConnectionPhase, ConnectionTuple, OpenConnection
 pub use diff::diff;
 pub use error::{DecodeError, Error, Refusal};
 pub use foreign::{
-    Family, ForeignChain, ForeignFilter, ForeignRule, ForeignTable, ForeignVerdict, Nat, Published,
+    Family, ForeignChain, ForeignFilter, ForeignRule, ForeignSourceNat, ForeignTable,
+    ForeignVerdict, Nat, Published,
 };
 pub use ip_version::{IpVersion, PerIpVersion, address_from_bytes};
 pub use load::{
@@ -128,7 +129,9 @@ pub use nflog::{Nflog, NflogEvent};
 pub use nft::{LoadedTable, Nft, TableSnapshot};
 pub use ownership::{Ownership, load_owned};
 pub use packet::ParsedPacket;
-pub use rtnetlink::{InterfaceAddress, NextHop, Route, Rtnetlink};
+pub use rtnetlink::{
+    InterfaceAddress, Link, NextHop, Route, RouteAnswer, RouteQuestion, Rtnetlink,
+};
 pub use sock_diag::{ListeningSocket, SockDiag};
 pub use symbols::{ICMP_TYPES, ICMPV6_TYPES, ct_state, ct_status, fib_type, protocol, tcp_flag};
 pub use transaction::{Op, Transaction};

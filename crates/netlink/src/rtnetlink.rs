@@ -1,7 +1,10 @@
-//! Addresses, interfaces and routes of a network namespace (rtnetlink).
+//! Addresses, links and routes of a network namespace (rtnetlink).
 //!
 //! `/proc/net/route` has one table, and one next hop of each route. This has all of them. Attributes
 //! that this crate does not know are skipped.
+
+mod link;
+mod lookup;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -13,6 +16,9 @@ use crate::wire::channel::Channel;
 use crate::wire::message::Request;
 use crate::wire::reply::Reply;
 use crate::wire::uapi::*;
+
+pub use link::Link;
+pub use lookup::{RouteAnswer, RouteQuestion};
 
 /// Lengths of the fixed part of each message (`linux/rtnetlink.h`, `linux/if_addr.h`,
 /// `linux/nexthop.h`), in bytes.
@@ -97,17 +103,8 @@ impl Rtnetlink {
     /// # Errors
     /// [`Error::Interrupted`] if interfaces kept changing; [`Error::Decode`], or the socket's.
     pub fn interfaces(&mut self) -> Result<BTreeMap<u32, String>, Error> {
-        self.dump_whole(RTM_GETLINK, IFINFOMSG_BYTES, |interfaces: &mut BTreeMap<_, _>, reply| {
-            if let Some((head, attrs)) = split(reply, RTM_NEWLINK, IFINFOMSG_BYTES)? {
-                for attr in attrs {
-                    let attr = attr?;
-                    if attr.kind == IFLA_IFNAME {
-                        interfaces.insert(native_u32(head, 4), attr.string());
-                    }
-                }
-            }
-            Ok(())
-        })
+        let links = self.links()?.into_iter();
+        Ok(links.map(|(index, link)| (index, link.name)).collect())
     }
 
     /// Returns the alternative names of all interfaces, each with the name of its interface. Rules
@@ -206,11 +203,23 @@ impl Rtnetlink {
         &mut self,
         ask: u16,
         fixed: usize,
+        each: impl FnMut(&Reply<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.dump_with(ask, [0; 4], fixed, each)
+    }
+
+    /// Asks for all objects of a kind. The fixed part of the request begins with `head`, and is zero
+    /// behind it.
+    fn dump_with(
+        &mut self,
+        ask: u16,
+        head: [u8; 4],
+        fixed: usize,
         mut each: impl FnMut(&Reply<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let mut body = Writer::default();
         body.raw([0; IFINFOMSG_BYTES].get(4..fixed).unwrap_or_default());
-        self.channel.ask(Request::dump(ask, [0; 4], body), |reply| {
+        self.channel.ask(Request::dump(ask, head, body), |reply| {
             match reply.outcome()?.map_or(0, |outcome| outcome.errno) {
                 0 => each(&reply),
                 errno => Err(std::io::Error::from_raw_os_error(errno).into()),

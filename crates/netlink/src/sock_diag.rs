@@ -27,6 +27,8 @@ pub struct ListeningSocket {
     pub address: IpAddr,
     /// The port that the socket is bound to.
     pub port: u16,
+    /// The index of the only interface whose packets the socket takes; `None` for all.
+    pub interface: Option<u32>,
     /// The socket takes IPv4 packets too, although its address is an IPv6 one.
     pub both_families: bool,
     /// The inode, by which `/proc/PID/fd` names the socket; 0 for a socket of the kernel.
@@ -191,8 +193,16 @@ fn decode(version: IpVersion, protocol: u8, bytes: &[u8]) -> Result<InetSocket, 
             bytes.map(|bytes| IpAddr::from(Ipv6Addr::from(bytes)))
         }
     };
-    let fields = (fixed.get(1), two(4), two(6), address(8), address(24), four(68));
-    let (Some(&state), Some(port), Some(peer_port), Some(local), Some(peer), Some(inode)) = fields
+    let fields = (fixed.get(1), two(4), two(6), address(8), address(24), four(40), four(68));
+    let (
+        Some(&state),
+        Some(port),
+        Some(peer_port),
+        Some(local),
+        Some(peer),
+        Some(interface),
+        Some(inode),
+    ) = fields
     else {
         return Err(truncated);
     };
@@ -204,6 +214,7 @@ fn decode(version: IpVersion, protocol: u8, bytes: &[u8]) -> Result<InetSocket, 
         }
     }
     let inode = u32::from_ne_bytes(inode);
-    let bound = ListeningSocket { protocol, address: local, port, both_families, inode };
+    let interface = Some(u32::from_ne_bytes(interface)).filter(|index| *index != 0);
+    let bound = ListeningSocket { protocol, address: local, port, interface, both_families, inode };
     Ok(InetSocket { state, bound, peer, peer_port })
 }

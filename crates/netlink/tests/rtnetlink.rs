@@ -2,7 +2,10 @@
 
 use std::net::IpAddr;
 
-use nfguard_netlink::{Error, InterfaceAddress, IpVersion, NextHop, Rtnetlink};
+use nfguard_netlink::{
+    Error, InterfaceAddress, IpVersion, Link, NextHop, PerIpVersion, RouteAnswer, RouteQuestion,
+    Rtnetlink,
+};
 use proptest::collection::vec;
 use proptest::prelude::{ProptestConfig, any, proptest};
 
@@ -13,8 +16,11 @@ const GETADDR: u16 = 22;
 const NEWADDR: u16 = 20;
 const GETROUTE: u16 = 26;
 const NEWROUTE: u16 = 24;
+const GETNEIGH: u16 = 30;
+const NEWNEIGH: u16 = 28;
 const GETNEXTHOP: u16 = 106;
 const NEWNEXTHOP: u16 = 104;
+const ERROR: u16 = 2;
 const DONE: u16 = 3;
 /// `NLM_F_DUMP_INTR`.
 const INTERRUPTED: u16 = 0x10;
@@ -62,6 +68,129 @@ fn address(family: u8, prefix: u8, index: u32, attrs: &[Vec<u8>]) -> (u16, u16, 
 fn route(family: u8, prefix: u8, attrs: &[Vec<u8>]) -> (u16, u16, Vec<u8>) {
     let head = vec![family, prefix, 0, 0, 254, 2, 0, 1, 0, 0, 0, 0];
     (GETROUTE, NEWROUTE, [head, attrs.concat()].concat())
+}
+
+#[test]
+fn a_link_is_what_it_is_made_of_and_hangs_on() {
+    let four = |number: u32| number.to_ne_bytes();
+    let with = |index: u32, flags: u32, attrs: &[Vec<u8>]| {
+        let head = [&[0; 4][..], &four(index), &four(flags), &[0; 4]].concat();
+        (GETLINK, NEWLINK, [head, attrs.concat()].concat())
+    };
+    let info = |kind: &str, data: &[u8]| {
+        let kind = attr(1, format!("{kind}\0").as_bytes());
+        attr(18, &[kind, attr(2, data)].concat())
+    };
+    let mut rtnetlink = Rtnetlink::from_exchange(answering(vec![
+        with(1, 9, &[attr(3, b"lo\0")]),
+        with(2, 1, &[attr(3, b"br0\0"), attr(1, &[2; 6]), info("bridge", &attr(36, &[1]))]),
+        with(
+            3,
+            1,
+            &[
+                attr(3, b"veth1\0"),
+                attr(10, &four(2)),
+                attr(5, &four(9)),
+                attr(37, &four(0)),
+                info("veth", &[]),
+            ],
+        ),
+        with(4, 0, &[attr(3, b"vnet0\0"), info("tun", &attr(3, &[2]))]),
+    ]));
+    let links = rtnetlink.links().expect("links");
+    let expected = [
+        Link { index: 1, name: "lo".into(), is_up: true, is_loopback: true, ..Link::default() },
+        Link {
+            index: 2,
+            name: "br0".into(),
+            kind: "bridge".into(),
+            is_up: true,
+            address: vec![2; 6],
+            calls_hooks: PerIpVersion { v4: true, v6: false },
+            ..Link::default()
+        },
+        Link {
+            index: 3,
+            name: "veth1".into(),
+            kind: "veth".into(),
+            is_up: true,
+            master: Some(2),
+            parent: Some(9),
+            is_linked_elsewhere: true,
+            ..Link::default()
+        },
+        Link {
+            index: 4,
+            name: "vnet0".into(),
+            kind: "tun".into(),
+            is_tap: true,
+            ..Link::default()
+        },
+    ];
+    assert_eq!(links.into_values().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn further_addresses_are_the_links_own_and_no_groups() {
+    let entry = |index: u32, state: u8, flags: u8, attrs: &[Vec<u8>]| {
+        let head = [&[7, 0, 0, 0][..], &index.to_ne_bytes(), &[state, 0, flags, 0]].concat();
+        (GETNEIGH, NEWNEIGH, [head, attrs.concat()].concat())
+    };
+    let macvlan = [2, 0, 0, 0, 0, 7];
+    let mut rtnetlink = Rtnetlink::from_exchange(answering(vec![
+        entry(2, 0x80, 2, &[attr(2, &macvlan)]),
+        entry(2, 0x80, 2, &[attr(2, &[1, 0, 0x5e, 0, 0, 1])]),
+        entry(3, 0x80, 0, &[attr(2, &[2, 0, 0, 0, 0, 8])]),
+        entry(3, 0x02, 2, &[attr(2, &[2, 0, 0, 0, 0, 9])]),
+        entry(4, 0x80, 2, &[attr(2, &[2, 0, 0, 0, 0, 10]), attr(1, &[192, 0, 2, 1])]),
+    ]));
+    let found = rtnetlink.further_addresses().expect("addresses");
+    assert_eq!(found, [(2, macvlan.to_vec())]);
+}
+
+#[test]
+fn each_question_for_a_route_has_its_own_answer_or_none() {
+    // A gateway for even addresses, and ENETUNREACH for odd ones.
+    let mut rtnetlink = Rtnetlink::from_exchange(|requests| {
+        let (mut rest, mut answer) = (requests, Vec::new());
+        while !rest.is_empty() {
+            let len = u32::from_ne_bytes(rest[..4].try_into().expect("four bytes"));
+            let (request, more) = rest.split_at(usize::try_from(len).expect("small"));
+            rest = more;
+            assert_eq!(request[16..20], [2, 32, 32, 0], "a whole destination and source");
+            let last = request[35];
+            answer.extend(match last % 2 {
+                0 => {
+                    let body = [
+                        vec![2, 32, 0, 0, 254, 0, 0, 1, 0, 0, 0, 0],
+                        attr(4, &7u32.to_ne_bytes()),
+                        attr(5, &[192, 0, 2, last]),
+                        attr(7, &[198, 51, 100, 2]),
+                    ];
+                    message(request, NEWROUTE, 0, &body.concat())
+                }
+                _ => message(request, ERROR, 0, &[&(-101i32).to_ne_bytes()[..], &[0; 16]].concat()),
+            });
+        }
+        Ok(answer)
+    });
+    let question = |last: u8| RouteQuestion {
+        source: Some(ip("203.0.113.7")),
+        in_interface: Some(3),
+        ..RouteQuestion::to([172, 18, 0, last].into())
+    };
+    let answers = rtnetlink.look_up(&(0..120).map(question).collect::<Vec<_>>()).expect("answers");
+    for (last, answer) in (0u8..).zip(answers) {
+        let expected = (last % 2 == 0).then_some(RouteAnswer {
+            kind: 1,
+            interface: Some(7),
+            gateway: Some([192, 0, 2, last].into()),
+            source: Some(ip("198.51.100.2")),
+        });
+        assert_eq!(answer, expected, "{last}");
+    }
+    let mut silent = Rtnetlink::from_exchange(|_| Ok(Vec::new()));
+    assert!(matches!(silent.look_up(&[question(0)]), Err(Error::AnswerLost)));
 }
 
 fn ip(text: &str) -> IpAddr {
@@ -184,5 +313,8 @@ proptest! {
         let _ = rtnetlink.addresses();
         let _ = rtnetlink.routes(|_| true);
         let _ = rtnetlink.gateways();
+        let _ = rtnetlink.links();
+        let _ = rtnetlink.further_addresses();
+        let _ = rtnetlink.look_up(&[RouteQuestion::to(ip("192.0.2.1"))]);
     }
 }

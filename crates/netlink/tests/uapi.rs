@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 
-const HEADERS: [&str; 18] = [
+const HEADERS: [&str; 19] = [
     "linux/netlink.h",
     "linux/netfilter.h",
     "linux/netfilter/nfnetlink.h",
@@ -17,6 +17,7 @@ const HEADERS: [&str; 18] = [
     "linux/rtnetlink.h",
     "linux/if_link.h",
     "linux/if_addr.h",
+    "linux/neighbour.h",
     "linux/nexthop.h",
     "linux/sock_diag.h",
     "linux/inet_diag.h",

@@ -39,6 +39,8 @@ pub(crate) fn run(input: &[u8]) {
         rtnetlink.addresses(),
         rtnetlink.routes(|_| true),
         rtnetlink.gateways(),
+        rtnetlink.links(),
+        rtnetlink.further_addresses(),
     );
     if let Ok(tables) = nft.foreign_tables(&[]) {
         tables.iter().for_each(|table| drop(table.published()));

@@ -153,6 +153,34 @@ fn a_peer_can_be_given_and_a_session_of_another_host_is_ignored() {
     assert_eq!(other.status, Some(0), "{other:?}");
 }
 
+#[test]
+fn a_session_is_judged_by_the_interface_that_its_packets_come_in_by() {
+    let world = world();
+    for arguments in [
+        "address add 198.51.100.60/32 dev eth0 label eth0:1",
+        "address add 198.51.100.61/32 dev lo",
+    ] {
+        let ip = || std::process::Command::new("ip").args(arguments.split(' ')).status();
+        assert!(world.host.run(ip).expect("ip is installed").success(), "{arguments}");
+    }
+    let locks_out = |interface: &str, session: &str| {
+        let rule = format!(r#"{{ "action": "allow", "port": 22, "in_interface": "{interface}" }}"#);
+        let policy = policy_file(&format!(r#"{{ "version": 1, "rules": [{rule}] }}"#));
+        let load = ["load", path(&policy), "--dry-run", "--json"];
+        let answer = over_ssh(&world.host, session, &load);
+        let answer: Value = serde_json::from_str(&answer.stdout).expect("JSON");
+        answer["lockout"].is_string()
+    };
+    for local in ["198.51.100.2", "198.51.100.60", "198.51.100.61"] {
+        let session = format!("203.0.113.9 50000 {local} 22");
+        assert!(!locks_out("eth0", &session), "{local}");
+        assert!(locks_out("eth1", &session), "{local}");
+    }
+    // From this host to itself a packet never leaves it.
+    let own = "198.51.100.2 50000 198.51.100.2 22";
+    assert!(!locks_out("eth9", own), "loopback is built in");
+}
+
 fn confirm(host: &Netns, session: Option<&str>) -> Value {
     let answer = match session {
         Some(session) => over_ssh(host, session, &["confirm", "--json"]),

@@ -30,10 +30,11 @@ use nfguard_policy::Policy;
 use nfguard_tests::document::{self, Block, blocks, repository};
 
 /// The documents, and the least number of command blocks of each.
-const DOCUMENTS: [(&str, usize); 11] = [
+const DOCUMENTS: [(&str, usize); 12] = [
     ("README.md", 6),
     ("docs/api.md", 2),
     ("docs/bans.md", 1),
+    ("docs/beside.md", 0),
     ("docs/guard.md", 2),
     ("docs/guide.md", 30),
     ("docs/performance.md", 0),

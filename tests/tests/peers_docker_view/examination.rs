@@ -20,7 +20,7 @@ const WEB: &str = r#"{ "name": "web", "action": "allow", "proto": "tcp", "port":
 
 /// Returns the findings of `doctor`, without the configuration of this machine.
 #[track_caller]
-fn doctor(netns: &Netns) -> Value {
+pub(crate) fn doctor(netns: &Netns) -> Value {
     with_boot_file(netns, NOWHERE)
 }
 
@@ -35,14 +35,14 @@ fn with_boot_file(netns: &Netns, file: &str) -> Value {
     found
 }
 
-fn codes(found: &Value) -> Vec<&str> {
+pub(crate) fn codes(found: &Value) -> Vec<&str> {
     let findings = found["findings"].as_array().expect("a list");
     findings.iter().map(|finding| finding["code"].as_str().expect("a word")).collect()
 }
 
 /// Returns the text of the only finding with this code.
 #[track_caller]
-fn finding_text<'a>(found: &'a Value, code: &str) -> &'a str {
+pub(crate) fn finding_text<'a>(found: &'a Value, code: &str) -> &'a str {
     let findings = found["findings"].as_array().expect("a list");
     let mut those = findings.iter().filter(|finding| finding["code"] == code);
     let (Some(one), None) = (those.next(), those.next()) else { panic!("{code}: {found:#}") };

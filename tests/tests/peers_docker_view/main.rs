@@ -1,6 +1,7 @@
 //! Docker and other firewalls as the operator sees them. Their own programs load their rules.
 
 mod examination;
+mod networks;
 mod ports;
 mod rules;
 

@@ -1,6 +1,6 @@
 //! `doctor`: finds problems of this host.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind;
 use std::net::IpAddr;
@@ -8,13 +8,13 @@ use std::path::Path;
 
 use ipnetwork::IpNetwork;
 use nfguard_control::context::Context;
-use nfguard_netlink::{Error, Nft, PerIpVersion};
+use nfguard_netlink::{Error, Nft};
 use serde_json::json;
 
 use crate::args::DoctorRequest;
 use crate::inspect::findings::{self, Facts};
 use crate::inspect::ports::{self, Port, Responder};
-use crate::inspect::system::{self, Host};
+use crate::inspect::system::Host;
 use crate::output::failure::Failure;
 use crate::output::{self, Answer, BAD, Done, GOOD, NOTE};
 
@@ -31,19 +31,13 @@ pub(crate) fn doctor(request: &DoctorRequest, context: &Context, as_json: bool) 
         }
         Err(error) => return Err(error.into()),
     };
-    let own = PerIpVersion::from_fn(system::own_address);
-    let ports = ports::list(&host, table.as_ref(), own);
+    let ports = ports::list(&host, table.as_ref());
     let found = findings::all(&Facts {
         host: &host,
         table: table.as_ref(),
         ports: &ports,
-        own,
-        forwards: PerIpVersion {
-            v4: is_on("ipv4/ip_forward"),
-            v6: is_on("ipv6/conf/all/forwarding"),
-        },
         boot: boot(&request.nftables_conf)?,
-        refused: refused(&ports, context)?,
+        refused: refused(&host, &ports, context)?,
     });
     let backends = findings::docker_backends(&host);
     if as_json {
@@ -75,12 +69,6 @@ pub(crate) fn doctor(request: &DoctorRequest, context: &Context, as_json: bool) 
     Ok(Answer::from(found.is_empty()))
 }
 
-/// The setting of a missing part of the kernel does not exist.
-fn is_on(setting: &str) -> bool {
-    let value = fs::read_to_string(Path::new("/proc/sys/net").join(setting));
-    value.is_ok_and(|value| value.trim() != "0")
-}
-
 fn boot(path: &Path) -> Result<Option<(String, String)>, Failure> {
     match fs::read(path) {
         Ok(bytes) => {
@@ -94,16 +82,20 @@ fn boot(path: &Path) -> Result<Option<(String, String)>, Failure> {
 /// Returns, for each container behind a published port, the address from which this host relays to
 /// it and why the never-ban list refuses a ban of that address.
 fn refused(
+    host: &Host,
     ports: &[Port],
     context: &Context,
 ) -> Result<BTreeMap<IpAddr, (IpAddr, String)>, Failure> {
     let never = context.never_ban()?;
     let receivers = ports.iter().filter_map(|port| match &port.responder {
-        Responder::Translated { to, .. } | Responder::Relayed { to: Some(to), .. } => Some(to.ip()),
+        Responder::Translated { to, .. } | Responder::Relayed { to: Some(to), .. } => {
+            Some(to.address)
+        }
         _ => None,
     });
-    let refused = receivers.filter_map(|receiver| {
-        let gateway = nfguard_host::source_address(receiver)?;
+    let receivers: BTreeSet<IpAddr> = receivers.collect();
+    let refused = receivers.into_iter().filter_map(|receiver| {
+        let gateway = host.network.way(receiver)?.source?;
         let refused = never.admit(IpNetwork::from(gateway).into()).err()?;
         Some((receiver, (gateway, refused.to_string())))
     });

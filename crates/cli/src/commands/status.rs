@@ -4,12 +4,14 @@
 use std::collections::BTreeMap;
 
 use nfguard_control::{digest, drift, rollback};
-use nfguard_netlink::{Counts, Error, Expr, Nft, Ownership, PerIpVersion, Table};
+use nfguard_netlink::{Counts, Error, Expr, Nft, Ownership, Table};
 use serde_json::{Value, json};
 
 use crate::args::StatusRequest;
+use crate::inspect::findings::Finding;
+use crate::inspect::guests;
 use crate::inspect::ports::{self, Port};
-use crate::inspect::system::{self, Host};
+use crate::inspect::system::Host;
 use crate::output::ports as port_table;
 use crate::output::{self, Answer, BAD, Done, GOOD, NOTE};
 
@@ -24,7 +26,8 @@ pub(crate) fn status(request: &StatusRequest, history: &History, as_json: bool) 
     };
     let host = Host::read(&mut kernel, &request.sources.docker_socket)?;
     let table = found.loaded.as_ref().map(|loaded| &loaded.table);
-    let ports = ports::list(&host, table, PerIpVersion::from_fn(system::own_address));
+    let ports = ports::summed_up(&ports::list(&host, table));
+    let guests = guests::findings(&host, table);
     let recall = || drift::Loaded::recall(table, request.policy.as_deref(), history);
     let Some(loaded) = &found.loaded else {
         let last_load = recall()?;
@@ -33,7 +36,7 @@ pub(crate) fn status(request: &StatusRequest, history: &History, as_json: bool) 
             let last_load = last_load
                 .map(|load| json!({ "file": load.file, "time": load.time.map(output::time) }));
             output::json(&json!({
-                "loaded": false, "ports": ports, "notes": host.notes,
+                "loaded": false, "ports": ports, "findings": guests, "notes": host.notes,
                 "last_load": last_load,
             }));
         } else {
@@ -41,7 +44,7 @@ pub(crate) fn status(request: &StatusRequest, history: &History, as_json: bool) 
             if let Some(load) = last_load {
                 output::line(&format!("{NOTE}{}, and is gone{NOTE:#}", described(&load)));
             }
-            print_ports(&ports, &host);
+            print_ports(&ports, &guests, &host);
         }
         return Ok(Answer::No);
     };
@@ -63,7 +66,7 @@ pub(crate) fn status(request: &StatusRequest, history: &History, as_json: bool) 
         output::json(&json!({
             "loaded": true, "file": file, "intact": intact, "drift": drift, "owned": owned,
             "counters": counters,
-            "ports": port_table::to_json(&ports), "notes": host.notes,
+            "ports": port_table::to_json(&ports), "findings": guests, "notes": host.notes,
             "confirm_within_seconds": rollback::time_left().map(|left| left.as_secs_f64()),
         }));
     } else {
@@ -83,7 +86,7 @@ pub(crate) fn status(request: &StatusRequest, history: &History, as_json: bool) 
             ));
         }
         print_counters(&loaded.table, &loaded.counts);
-        print_ports(&ports, &host);
+        print_ports(&ports, &guests, &host);
     }
     Ok(Answer::from(intact))
 }
@@ -132,8 +135,14 @@ fn strange(what: &str, as_json: bool) -> Answer {
     Answer::No
 }
 
-fn print_ports(ports: &[Port], host: &Host) {
-    port_table::print(ports);
+fn print_ports(ports: &[Port], guests: &[Finding], host: &Host) {
+    port_table::print(ports, &host.network);
+    for finding in guests {
+        output::line(&format!("{BAD}! {}{BAD:#}", finding.what));
+    }
+    if !guests.is_empty() {
+        output::line(&format!("{NOTE}`nfguard doctor` says what helps{NOTE:#}"));
+    }
     for note in &host.notes {
         output::line(&format!("{NOTE}{note}{NOTE:#}"));
     }

@@ -3,18 +3,16 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use nfguard_netlink::eval::{Fate, Memory, Packet, evaluate};
-use nfguard_netlink::{
-    ChainPolicy, Expr, ForeignChain, ForeignTable, ForeignVerdict, Hook, IpVersion, PerIpVersion,
-    Table, Verdict, fib_type, text,
-};
-use nfguard_policy::{Flow, FlowPath, Payload, explain};
+use nfguard_netlink::eval::{Memory, Packet, evaluate};
+use nfguard_netlink::{Expr, ForeignTable, Hook, IpVersion, Table, Verdict, fib_type};
 use serde::Serialize;
 
 use crate::inspect::example::{self, SOURCE_PORT};
-use crate::inspect::iptables_legacy;
+use crate::inspect::network::Way;
+use crate::inspect::port_ranges::Target;
 use crate::inspect::ports::{self, Port, Responder};
 use crate::inspect::system::Host;
+use crate::inspect::{foreign_drops, guests, iptables_legacy};
 
 /// A problem with its cause and its remedy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -32,19 +30,12 @@ pub(crate) struct Facts<'a> {
     /// The loaded policy.
     pub(crate) table: Option<&'a Table>,
     pub(crate) ports: &'a [Port],
-    /// The addresses of this host in the internet.
-    pub(crate) own: PerIpVersion<IpAddr>,
-    /// Whether this host forwards packets.
-    pub(crate) forwards: PerIpVersion<bool>,
     /// The name and the text of the file that nftables.service loads at boot.
     pub(crate) boot: Option<(String, String)>,
     /// By the address of a container: the address from which this host relays to it, and why the
     /// never-ban list refuses a ban of that address.
     pub(crate) refused: BTreeMap<IpAddr, (IpAddr, String)>,
 }
-
-/// The most ports that one finding names.
-const MAX_NAMED_PORTS: usize = 8;
 
 /// Returns the firewall backends that hold rules of Docker; several if the backend was changed and
 /// the old rules stayed.
@@ -68,7 +59,8 @@ pub(crate) fn docker_backends(host: &Host) -> Vec<&'static str> {
 
 /// Returns all problems, the worst first.
 pub(crate) fn all(facts: &Facts<'_>) -> Vec<Finding> {
-    let mut found = dropped_by_others(facts);
+    let mut found = foreign_drops::findings(facts);
+    found.extend(guests::findings(facts.host, facts.table));
     found.extend(flush_at_boot(facts));
     found.extend(uplink_taken_for_dockers(facts));
     found.extend(not_forwarding(facts));
@@ -76,136 +68,6 @@ pub(crate) fn all(facts: &Facts<'_>) -> Vec<Finding> {
     found.extend(other_firewalls(facts));
     found.extend(legacy_rules(facts));
     found
-}
-
-/// The name of a connection that the policy allows, and its first packet at each hook on its path.
-type Way = (String, Vec<(Hook, Packet)>);
-
-fn dropped_by_others(facts: &Facts<'_>) -> Vec<Finding> {
-    let ways: Vec<Way> =
-        facts.ports.iter().flat_map(|port| ways_in(facts, port)).chain(ways_out(facts)).collect();
-    let mut found = Vec::new();
-    for table in facts.host.tables() {
-        for chain in &table.chains {
-            let Some((base, filter)) = chain.base.zip(table.filter_of(chain)) else { continue };
-            let (mut names, mut certain) = (Vec::new(), true);
-            for (name, packets) in &ways {
-                for (hook, packet) in packets {
-                    if *hook != base.hook {
-                        continue;
-                    }
-                    if let Some(ForeignVerdict::Drops { certain: is }) = filter.verdict(packet) {
-                        certain &= is;
-                        names.push(name.as_str());
-                    }
-                }
-            }
-            names.dedup();
-            if !names.is_empty() {
-                found.push(drop_finding(table, chain, base.policy, base.hook, &names, certain));
-            }
-        }
-    }
-    found
-}
-
-fn drop_finding(
-    table: &ForeignTable,
-    chain: &ForeignChain,
-    policy: ChainPolicy,
-    hook: Hook,
-    names: &[&str],
-    certain: bool,
-) -> Finding {
-    let policy = if policy == ChainPolicy::Drop { "drop" } else { "accept" };
-    let (verb, but) = match certain {
-        true => ("drops", ""),
-        false => ("may drop", ", unless one of its rules that nfguard cannot read lets it pass"),
-    };
-    let more = match names.len().saturating_sub(MAX_NAMED_PORTS) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    let some = names.iter().take(MAX_NAMED_PORTS).copied().collect::<Vec<_>>().join(", ");
-    Finding {
-        code: "foreign-drop",
-        what: format!(
-            "table {} {}, chain {} (hook {}, policy {policy}) {verb} what the policy allows: \
-             {some}{more}{but}",
-            table.family.word(),
-            table.name,
-            chain.name,
-            text::hook_word(hook),
-        ),
-        why: "a packet has to pass every table: an accept in nfguard's table ends only that table"
-            .to_owned(),
-        fix: "let that firewall accept the same traffic, or remove its rules and leave the filtering to \
-              nfguard"
-            .to_owned(),
-    }
-}
-
-fn ways_in(facts: &Facts<'_>, port: &Port) -> Vec<Way> {
-    if !port.admission.as_ref().is_some_and(|admission| admission.allowed) {
-        return Vec::new();
-    }
-    let way = |version: &IpVersion| {
-        let from = example::remote(*version);
-        let own = port.on.unwrap_or(facts.own[*version]);
-        let uplink = facts.host.uplink().to_owned();
-        let packet = |to, number| Packet {
-            in_interface: uplink.clone(),
-            ..Packet::new(from, to, port.protocol, (SOURCE_PORT, number))
-        };
-        let first = packet(own, port.ports.0);
-        let second = match &port.responder {
-            Responder::Translated { to, bridge, .. } => {
-                (Hook::Forward, translated(packet(to.ip(), to.port()), port, bridge.as_deref()))
-            }
-            _ => (Hook::Input, first.clone()),
-        };
-        (format!("in {}", port.name()), vec![(Hook::Prerouting, first), second])
-    };
-    port.ip_versions.iter().map(way).collect()
-}
-
-fn translated(packet: Packet, port: &Port, bridge: Option<&str>) -> Packet {
-    Packet {
-        out_interface: bridge.unwrap_or("docker0").to_owned(),
-        dnat_from: Some(port.ports.0),
-        fib_daddr_type: fib_type::UNICAST,
-        ..packet
-    }
-}
-
-fn ways_out(facts: &Facts<'_>) -> Vec<Way> {
-    let Some(table) = facts.table else { return Vec::new() };
-    let mut ways = Vec::new();
-    for (first, last) in ports::intervals(table) {
-        for protocol in ports::PROTOCOLS {
-            for (version, own) in facts.own.iter() {
-                let flow = Flow {
-                    path: FlowPath::Out,
-                    source: *own,
-                    destination: example::remote(version),
-                    payload: Payload::Ports { protocol, source: SOURCE_PORT, destination: first },
-                    in_interface: String::new(),
-                    out_interface: facts.host.uplink().to_owned(),
-                };
-                if explain(table, &flow, &mut Memory::default()).fate != Fate::Accept {
-                    continue;
-                }
-                let packet = Packet {
-                    out_interface: flow.out_interface,
-                    fib_daddr_type: fib_type::UNICAST,
-                    ..Packet::new(*own, flow.destination, protocol, (SOURCE_PORT, first))
-                };
-                let name = ports::name((first, last), protocol);
-                ways.push((format!("out {name}"), vec![(Hook::Output, packet)]));
-            }
-        }
-    }
-    ways
 }
 
 fn flush_at_boot(facts: &Facts<'_>) -> Option<Finding> {
@@ -236,11 +98,11 @@ fn flushes(text: &str) -> bool {
 /// Finds an uplink whose packets the loaded rules send to the chain for containers.
 fn uplink_taken_for_dockers(facts: &Facts<'_>) -> Vec<Finding> {
     let Some(table) = facts.table else { return Vec::new() };
-    let is_taken = |uplink: &&String| {
+    let is_taken = |uplink: &&str| {
         let [source, destination] = [[203, 0, 113, 7], [203, 0, 113, 8]].map(IpAddr::from);
         let packet = Packet {
-            in_interface: (*uplink).clone(),
-            out_interface: (*uplink).clone(),
+            in_interface: (*uplink).to_owned(),
+            out_interface: (*uplink).to_owned(),
             fib_daddr_type: fib_type::UNICAST,
             ..Packet::new(source, destination, nfguard_netlink::protocol::TCP, (SOURCE_PORT, 9))
         };
@@ -250,7 +112,7 @@ fn uplink_taken_for_dockers(facts: &Facts<'_>) -> Vec<Finding> {
             decision.matched.iter().any(|(_, _, rule)| rule.exprs.iter().any(leads))
         })
     };
-    let finding = |uplink: &String| Finding {
+    let finding = |uplink: &str| Finding {
         code: "uplink-bridge",
         what: format!(
             "the default route uses {uplink}, and the policy takes {uplink} for a bridge of Docker"
@@ -260,20 +122,26 @@ fn uplink_taken_for_dockers(facts: &Facts<'_>) -> Vec<Finding> {
             .to_owned(),
         fix: "list the container bridges under `containers` in the policy".to_owned(),
     };
-    facts.host.uplinks.iter().filter(is_taken).map(finding).collect()
+    facts.host.network.uplinks().into_iter().filter(is_taken).map(finding).collect()
 }
 
 fn not_forwarding(facts: &Facts<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
+    let network = &facts.host.network;
+    let is_forwarded = |to: IpAddr| network.way(to).is_some_and(|way| !way.is_local());
     for (version, setting) in
         [(IpVersion::V4, "net.ipv4.ip_forward"), (IpVersion::V6, "net.ipv6.conf.all.forwarding")]
     {
         let translated = |port: &&Port| {
-            port.ip_versions.contains(&version)
-                && matches!(port.responder, Responder::Translated { .. })
+            let to = match &port.responder {
+                Responder::Translated { to, .. } => to.address,
+                _ => return false,
+            };
+            port.ip_versions.contains(&version) && is_forwarded(to)
         };
-        let ports: Vec<String> = facts.ports.iter().filter(translated).map(Port::name).collect();
-        if ports.is_empty() || facts.forwards[version] {
+        let ports = ports::summed_up(facts.ports);
+        let ports: Vec<String> = ports.iter().filter(translated).map(Port::name).collect();
+        if ports.is_empty() || network.forwards[version] {
             continue;
         }
         found.push(Finding {
@@ -290,11 +158,24 @@ fn not_forwarding(facts: &Facts<'_>) -> Vec<Finding> {
 
 fn hidden_clients(facts: &Facts<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
-    for port in facts
-        .ports
-        .iter()
-        .filter(|port| port.admission.as_ref().is_none_or(|admission| admission.allowed))
-    {
+    let nat: Vec<_> = facts.host.tables().map(ForeignTable::source_nat).collect();
+    let is_hidden = |port: &&Port| {
+        let allowed = port.admission.as_ref().is_none_or(|admission| admission.allowed);
+        allowed
+            && match &port.responder {
+                _ if port.on.is_some_and(|on| on.is_loopback()) => false,
+                Responder::Relayed { to, .. } => to.is_some(),
+                Responder::Translated { to, .. } => {
+                    facts.host.network.way(to.address).is_some_and(|way| {
+                        let packet = translated(port, to, way);
+                        nat.iter().any(|nat| nat.hides_source(&packet))
+                    })
+                }
+                _ => false,
+            }
+    };
+    let hidden: Vec<Port> = facts.ports.iter().filter(is_hidden).cloned().collect();
+    for port in ports::summed_up(&hidden) {
         let versions = port.ip_versions.iter().map(|version| match version {
             IpVersion::V4 => "IPv4",
             IpVersion::V6 => "IPv6",
@@ -305,22 +186,8 @@ fn hidden_clients(facts: &Facts<'_>) -> Vec<Finding> {
             versions.collect::<Vec<_>>().join(" and ")
         );
         let (how, to) = match &port.responder {
-            _ if port.on.is_some_and(|on| on.is_loopback()) => continue,
-            Responder::Relayed { to: Some(to), .. } => ("docker-proxy relays them", to.ip()),
-            Responder::Translated { to, bridge, .. } => {
-                let packet = Packet::new(
-                    example::remote(IpVersion::of(to.ip())),
-                    to.ip(),
-                    port.protocol,
-                    (SOURCE_PORT, to.port()),
-                );
-                // After routing, the input interface is unknown, also to nft.
-                let packet = translated(packet, port, bridge.as_deref());
-                if !facts.host.tables().any(|table| table.hides_source(&packet)) {
-                    continue;
-                }
-                ("a masquerade rule rewrites them", to.ip())
-            }
+            Responder::Relayed { to: Some(to), .. } => ("docker-proxy relays them", to.address),
+            Responder::Translated { to, .. } => ("a masquerade rule rewrites them", to.address),
             _ => continue,
         };
         let refused = match facts.refused.get(&to) {
@@ -345,6 +212,18 @@ fn hidden_clients(facts: &Facts<'_>) -> Vec<Finding> {
         });
     }
     found
+}
+
+/// Returns the first packet of a connection when it leaves for what receives the port. After routing,
+/// the input interface is unknown, also to nft.
+fn translated(port: &Port, to: &Target, way: &Way) -> Packet {
+    let from = example::remote(IpVersion::of(to.address));
+    Packet {
+        out_interface: way.interface.clone(),
+        dnat_from: Some(port.ports.0),
+        fib_daddr_type: fib_type::UNICAST,
+        ..Packet::new(from, to.address, port.protocol, (SOURCE_PORT, to.ports.0))
+    }
 }
 
 fn other_firewalls(facts: &Facts<'_>) -> Vec<Finding> {

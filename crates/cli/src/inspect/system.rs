@@ -4,17 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use nfguard_host::{default_interfaces, source_address};
 use nfguard_netlink::{
-    Error, Family, ForeignTable, IpVersion, ListeningSocket, Nft, Published, SockDiag,
+    Error, Family, ForeignTable, ListeningSocket, Nft, Published, Rtnetlink, SockDiag,
 };
 
 use crate::inspect::docker::{self, DockerPort};
-use crate::inspect::example;
-use crate::inspect::iptables_legacy;
+use crate::inspect::network::Network;
+use crate::inspect::{iptables_legacy, namespaces};
 
 /// The facts.
 #[derive(Debug, Default)]
@@ -30,8 +29,7 @@ pub(crate) struct Host {
     pub(crate) owners: BTreeMap<u32, Process>,
     /// The ports that Docker publishes, if its socket can be read.
     pub(crate) docker: Vec<DockerPort>,
-    /// The interfaces of default routes.
-    pub(crate) uplinks: Vec<String>,
+    pub(crate) network: Network,
     /// What could not be read, with the remedy.
     pub(crate) notes: Vec<String>,
 }
@@ -50,7 +48,8 @@ pub(crate) const PROXY: &str = "docker-proxy";
 
 impl Host {
     pub(crate) fn read(kernel: &mut Nft, docker_socket: &Path) -> Result<Host, Error> {
-        let mut host = Host { uplinks: default_interfaces(), ..Host::default() };
+        let mut rtnetlink = Rtnetlink::open()?;
+        let mut host = Host { network: Network::read(&mut rtnetlink)?, ..Host::default() };
         match kernel.foreign_tables(&[nfguard_policy::TABLE, nfguard_ban::TABLE]) {
             Ok(tables) => host.nft = tables,
             Err(error @ (Error::Decode(_) | Error::Interrupted)) => {
@@ -63,12 +62,24 @@ impl Host {
             Ok(listening) => host.listening = listening,
             Err(error) => host.notes.push(format!("the listening sockets cannot be read: {error}")),
         }
-        host.owners = owners(&host.listening);
+        let mut namespaces = Vec::new();
+        host.owners = owners(&host.listening, &mut namespaces);
+        host.network.keep_sharing(namespaces::sharing_links(namespaces));
         match docker::ports(docker_socket) {
             Ok(ports) => host.docker = ports.unwrap_or_default(),
             Err(error) => host.notes.push(format!("{}: {error}", docker_socket.display())),
         }
+        let receivers = host.receivers();
+        host.network.ask_ways(&mut rtnetlink, receivers)?;
         Ok(host)
+    }
+
+    /// Returns the addresses to which published ports lead.
+    fn receivers(&self) -> Vec<IpAddr> {
+        let translated = self.published().into_iter().map(|sent| sent.to);
+        let of_docker = self.docker.iter().flat_map(|port| port.addresses.iter().copied());
+        let relayed = self.owners.values().filter_map(|owner| owner.relays_to);
+        translated.chain(of_docker).chain(relayed.map(|to| to.ip())).collect()
     }
 
     /// Returns all tables of other programs.
@@ -79,11 +90,6 @@ impl Host {
     /// Returns the ports that address translation publishes.
     pub(crate) fn published(&self) -> Vec<Published> {
         self.tables().flat_map(ForeignTable::published).collect()
-    }
-
-    /// Returns the interface on which packets from outside arrive.
-    pub(crate) fn uplink(&self) -> &str {
-        self.uplinks.first().map_or("eth0", String::as_str)
     }
 
     fn read_legacy_tables(&mut self) {
@@ -126,13 +132,9 @@ impl Host {
     }
 }
 
-/// Returns the address of this host in the internet, or a stand-in if it has none.
-pub(crate) fn own_address(version: IpVersion) -> IpAddr {
-    source_address(example::remote(version)).unwrap_or_else(|| example::host(version))
-}
-
-/// Returns the processes that hold these sockets. Only root sees those of other users.
-fn owners(listening: &[ListeningSocket]) -> BTreeMap<u32, Process> {
+/// Returns the processes that hold these sockets, and adds the network namespaces that a process holds
+/// open. Only root sees those of other users.
+fn owners(listening: &[ListeningSocket], namespaces: &mut Vec<PathBuf>) -> BTreeMap<u32, Process> {
     let wanted: BTreeSet<u32> = listening.iter().map(|socket| socket.inode).collect();
     let mut owners = BTreeMap::new();
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -144,6 +146,9 @@ fn owners(listening: &[ListeningSocket]) -> BTreeMap<u32, Process> {
         let descriptors = fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten();
         for descriptor in descriptors {
             let Ok(link) = fs::read_link(descriptor.path()) else { continue };
+            if link.as_os_str().as_encoded_bytes().starts_with(b"net:[") {
+                namespaces.push(descriptor.path());
+            }
             let Some(inode) = link.to_str().and_then(socket_inode) else { continue };
             if wanted.contains(&inode) {
                 owners.entry(inode).or_insert_with(|| describe(id, &process.path()));

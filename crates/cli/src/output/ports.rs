@@ -1,16 +1,19 @@
 //! The ports of this host, for people and for programs.
 
+use std::net::IpAddr;
+
 use anstyle::Style;
 use nfguard_netlink::IpVersion;
 use serde_json::{Value, json};
 
 use super::{BAD, GOOD, NOTE};
+use crate::inspect::network::Network;
 use crate::inspect::ports::{Port, Responder, State, protocol_name};
 use crate::inspect::system::PROXY;
 use crate::output;
 
-pub(crate) fn print(ports: &[Port]) {
-    let rows: Vec<_> = ports.iter().map(|port| (responder_text(port), port)).collect();
+pub(crate) fn print(ports: &[Port], network: &Network) {
+    let rows: Vec<_> = ports.iter().map(|port| (responder_text(port, network), port)).collect();
     let widths = rows.iter().map(|(answer, _)| answer.chars().count());
     let width = widths.max().unwrap_or(0).max(ANSWERED_BY.len());
     output::line(&format!(
@@ -44,20 +47,26 @@ fn verdict(port: &Port) -> (Style, String) {
     }
 }
 
-fn responder_text(port: &Port) -> String {
-    let responder = describe(&port.responder);
+fn responder_text(port: &Port, network: &Network) -> String {
+    let responder = describe(&port.responder, network);
     match port.on {
         Some(on) => format!("{responder}, only at {on}"),
         None => responder,
     }
 }
 
-fn describe(responder: &Responder) -> String {
+fn describe(responder: &Responder, network: &Network) -> String {
+    let is_guest = |to: &IpAddr| {
+        let way = network.way(*to);
+        way.is_some_and(|way| !way.is_local() && network.is_for_guests(&way.interface))
+    };
     match responder {
         Responder::Translated { to, container: Some(name), .. } => {
             format!("container {name} at {to}, by DNAT")
         }
-        Responder::Translated { to, bridge: Some(_), .. } => format!("container at {to}, by DNAT"),
+        Responder::Translated { to, .. } if is_guest(&to.address) => {
+            format!("container at {to}, by DNAT")
+        }
         // A rule of the operator, not of Docker.
         Responder::Translated { to, .. } => format!("{to}, by DNAT"),
         Responder::Relayed { to: Some(to), container: Some(name) } => {
@@ -82,12 +91,14 @@ pub(crate) fn to_json(ports: &[Port]) -> Vec<Value> {
         });
         let responder = match &port.responder {
             Responder::Translated { to, container, .. } => json!({
-                "kind": "dnat", "address": to.ip(), "port": to.port(), "container": container,
+                "kind": "dnat", "address": to.address, "port": to.ports.0,
+                "last_port": to.ports.1, "container": container,
             }),
             Responder::Relayed { to, container } => json!({
                 "kind": "docker-proxy",
-                "address": to.map(|to| to.ip()),
-                "port": to.map(|to| to.port()),
+                "address": to.map(|to| to.address),
+                "port": to.map(|to| to.ports.0),
+                "last_port": to.map(|to| to.ports.1),
                 "container": container,
             }),
             Responder::Process(process) => json!({

@@ -36,14 +36,35 @@ impl ForeignFilter {
         if !self.family.sees(packet.source) {
             return None;
         }
-        let drops = self.readings.each_ref().map(|table| {
+        let drops = |table: &Table| {
             let decided = evaluate(table, self.hook, packet, &mut Memory::default());
             decided.is_some_and(|decision| decision.fate != Fate::Accept)
-        });
-        Some(match drops {
-            [false, false] => ForeignVerdict::Passes,
-            [one, other] => ForeignVerdict::Drops { certain: one && other },
+        };
+        // A rule that accepts more drops no more.
+        let [strict, lenient] = &self.readings;
+        Some(match drops(strict) {
+            false => ForeignVerdict::Passes,
+            true => ForeignVerdict::Drops { certain: drops(lenient) },
         })
+    }
+}
+
+/// The chains of a table that rewrite source addresses. A rewriting rule stands as a drop.
+#[derive(Clone, Debug)]
+pub struct ForeignSourceNat {
+    family: Family,
+    chains: Vec<Table>,
+}
+
+impl ForeignSourceNat {
+    /// Returns whether the source address of this packet is rewritten when it leaves the host.
+    #[must_use]
+    pub fn hides_source(&self, packet: &Packet) -> bool {
+        let rewrites = |table: &Table| {
+            let decided = evaluate(table, Hook::Postrouting, packet, &mut Memory::default());
+            decided.is_some_and(|decision| decision.rule.is_some() && decision.fate == Fate::Drop)
+        };
+        self.family.sees(packet.source) && self.chains.iter().any(rewrites)
     }
 }
 
@@ -58,9 +79,9 @@ impl ForeignTable {
         Some(ForeignFilter { family: self.family, hook, readings })
     }
 
-    /// Returns whether the table rewrites the source address of this packet when it leaves the host.
+    /// Returns what the table does to the source addresses of packets that leave the host.
     #[must_use]
-    pub fn hides_source(&self, packet: &Packet) -> bool {
+    pub fn source_nat(&self) -> ForeignSourceNat {
         let at_postrouting = |chain: &&ForeignChain| {
             chain.is_nat && chain.base.is_some_and(|base| base.hook == Hook::Postrouting)
         };
@@ -73,22 +94,21 @@ impl ForeignTable {
             }
             Some(exprs)
         };
-        self.family.sees(packet.source)
-            && self.chains.iter().filter(at_postrouting).any(|base| {
-                let table = self.with_one_base(base, &rewrites);
-                let decided = evaluate(&table, Hook::Postrouting, packet, &mut Memory::default());
-                decided
-                    .is_some_and(|decision| decision.rule.is_some() && decision.fate == Fate::Drop)
-            })
+        let chains = self.chains.iter().filter(at_postrouting);
+        let chains = chains.map(|base| self.with_one_base(base, &rewrites)).collect();
+        ForeignSourceNat { family: self.family, chains }
     }
 
-    /// Returns the table with only one base chain, as a value that can be evaluated.
+    /// Returns the table with only one base chain and what a packet reaches from it, as a value that
+    /// can be evaluated.
     fn with_one_base(
         &self,
         base: &ForeignChain,
         exprs: &dyn Fn(&ForeignRule) -> Option<Vec<Expr>>,
     ) -> Table {
-        let chains = self.chains.iter().map(|chain| Chain {
+        let reached = self.reached_from([base.name.as_str()]);
+        let chains = self.chains.iter().filter(|chain| reached.contains(&*chain.name));
+        let chains = chains.map(|chain| Chain {
             name: chain.name.clone(),
             base: chain.base.filter(|_| chain.name == base.name).map(|base| Base {
                 // The policy of a nat chain applies to packets that are not rewritten.

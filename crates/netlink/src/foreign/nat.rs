@@ -37,8 +37,6 @@ pub struct Published {
     pub to: IpAddr,
     /// The port that receives the packets; `None` for the same port.
     pub to_port: Option<u16>,
-    /// The interface whose packets the rule leaves as they are: the bridge of the receiver.
-    pub bridge: Option<String>,
 }
 
 impl ForeignTable {
@@ -70,7 +68,6 @@ impl ForeignTable {
             on: conditions.on,
             to,
             to_port: port,
-            bridge: conditions.bridge.clone(),
         };
         conditions.ports.iter().copied().map(published).collect()
     }
@@ -84,7 +81,6 @@ impl ForeignTable {
                 Expr::Meta { key, reg } => {
                     let field = match key {
                         MetaKey::L4proto => Field::Protocol,
-                        MetaKey::Iifname => Field::Iifname,
                         _ => Field::Other,
                     };
                     loaded.insert(*reg, field);
@@ -116,10 +112,6 @@ impl ForeignTable {
                             found.ports.extend(lowest.take().zip(port(data)));
                         }
                         (Field::Address, CmpOp::Eq, _) => found.on = address_from_bytes(data),
-                        (Field::Iifname, CmpOp::Neq, name) => {
-                            let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
-                            found.bridge = Some(String::from_utf8_lossy(name).into_owned());
-                        }
                         _ => {}
                     }
                 }
@@ -146,7 +138,6 @@ enum Field {
     Protocol,
     Port,
     Address,
-    Iifname,
     Other,
 }
 
@@ -156,7 +147,6 @@ struct Conditions {
     protocol: Option<u8>,
     ports: Vec<(u16, u16)>,
     on: Option<IpAddr>,
-    bridge: Option<String>,
 }
 
 pub(super) fn port(data: &[u8]) -> Option<u16> {

@@ -90,6 +90,11 @@ impl Request {
         Request { kind, flags: REQUEST | DUMP, head, body }
     }
 
+    /// Asks for one object, of any subsystem.
+    pub(crate) fn one(kind: u16, head: [u8; 4], body: Writer) -> Request {
+        Request { kind, flags: REQUEST, head, body }
+    }
+
     /// Asks for all connections that are tracked.
     pub(crate) fn connections() -> Request {
         Request::dump(conntrack(IPCTNL_MSG_CT_GET), [0; 4], Writer::default())

@@ -2,8 +2,8 @@
 //!
 //! Taken from `nf_tables.h`, `nf_tables_compat.h`, `nfnetlink_conntrack.h`, `nf_conntrack_tcp.h`,
 //! `nf_conntrack_common.h` and `nfnetlink_log.h` in `include/uapi/linux/netfilter`, and `sock_diag.h`,
-//! `inet_diag.h`, `rtnetlink.h`, `if_link.h`, `if_addr.h` and `nexthop.h` beside it, of Linux 6.1 (the
-//! oldest kernel that nfguard is tested on), which permit their use by programs
+//! `inet_diag.h`, `rtnetlink.h`, `if_link.h`, `if_addr.h`, `neighbour.h` and `nexthop.h` beside it, of
+//! Linux 6.1 (the oldest kernel that nfguard is tested on), which permit their use by programs
 //! (`Linux-syscall-note`). Only what this crate uses; `tests/uapi.rs` holds every line
 //! against the headers of the host it runs on.
 
@@ -318,17 +318,36 @@ pub(crate) const RTM_GETROUTE: u16 = 26;
 pub(crate) const RTM_NEWNEXTHOP: u16 = 104;
 pub(crate) const RTM_GETNEXTHOP: u16 = 106;
 
+pub(crate) const RTM_NEWNEIGH: u16 = 28;
+pub(crate) const RTM_GETNEIGH: u16 = 30;
+
+pub(crate) const IFLA_ADDRESS: u16 = 1;
 pub(crate) const IFLA_IFNAME: u16 = 3;
+pub(crate) const IFLA_LINK: u16 = 5;
+pub(crate) const IFLA_MASTER: u16 = 10;
+pub(crate) const IFLA_LINKINFO: u16 = 18;
+pub(crate) const IFLA_LINK_NETNSID: u16 = 37;
 pub(crate) const IFLA_PROP_LIST: u16 = 52;
 pub(crate) const IFLA_ALT_IFNAME: u16 = 53;
+pub(crate) const IFLA_INFO_KIND: u16 = 1;
+pub(crate) const IFLA_INFO_DATA: u16 = 2;
+pub(crate) const IFLA_BR_NF_CALL_IPTABLES: u16 = 36;
+pub(crate) const IFLA_BR_NF_CALL_IP6TABLES: u16 = 37;
+pub(crate) const IFLA_TUN_TYPE: u16 = 3;
+
+pub(crate) const NDA_DST: u16 = 1;
+pub(crate) const NDA_LLADDR: u16 = 2;
 
 pub(crate) const IFA_ADDRESS: u16 = 1;
 pub(crate) const IFA_LOCAL: u16 = 2;
 pub(crate) const IFA_LABEL: u16 = 3;
 
 pub(crate) const RTA_DST: u16 = 1;
+pub(crate) const RTA_SRC: u16 = 2;
+pub(crate) const RTA_IIF: u16 = 3;
 pub(crate) const RTA_OIF: u16 = 4;
 pub(crate) const RTA_GATEWAY: u16 = 5;
+pub(crate) const RTA_PREFSRC: u16 = 7;
 pub(crate) const RTA_MULTIPATH: u16 = 9;
 pub(crate) const RTA_TABLE: u16 = 15;
 pub(crate) const RTA_VIA: u16 = 18;
