@@ -2,6 +2,7 @@
 
 pub(crate) mod docker;
 pub(crate) mod example;
+pub(crate) mod finding;
 pub(crate) mod findings;
 pub(crate) mod foreign_drops;
 pub(crate) mod guests;

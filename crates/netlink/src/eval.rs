@@ -4,6 +4,8 @@
 //! facts that the kernel would know. A [`Memory`] keeps the elements that rules add to sets, so a
 //! sequence of packets can be evaluated.
 
+mod port_index;
+
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -11,6 +13,8 @@ use std::time::Duration;
 use crate::model::{Base, Chain, ChainPolicy, Hook, Key, Rule, Table};
 use crate::model::{CmpOp, CtKey, Dynset, Expr, Header, MetaKey, Reject, Verdict};
 use crate::symbols::{NFPROTO_IPV4, NFPROTO_IPV6, ct_state, ct_status, fib_type, tcp_flag};
+
+pub(crate) use port_index::PortIndex;
 
 /// A packet at a hook, with the facts that the kernel knows of it there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,11 +148,23 @@ pub fn evaluate<'a>(
     packet: &Packet,
     memory: &mut Memory,
 ) -> Option<Decision<'a>> {
+    evaluate_indexed(table, None, hook, packet, memory)
+}
+
+/// Does what [`evaluate`] does, and skips rules for other ports by the index of the table.
+pub(crate) fn evaluate_indexed<'a>(
+    table: &'a Table,
+    index: Option<&PortIndex>,
+    hook: Hook,
+    packet: &Packet,
+    memory: &mut Memory,
+) -> Option<Decision<'a>> {
     let at_hook = |chain: &'a Chain| Some((chain.base.filter(|base| base.hook == hook)?, chain));
     let mut chains: Vec<(Base, &Chain)> = table.chains.iter().filter_map(at_hook).collect();
     chains.sort_by_key(|(base, _)| base.priority);
     let mut run = Run {
         table,
+        index,
         packet,
         memory,
         network: packet.network_header(),
@@ -178,6 +194,7 @@ const REGISTER_BYTES: usize = 64;
 
 struct Run<'a, 'p> {
     table: &'a Table,
+    index: Option<&'p PortIndex>,
     packet: &'p Packet,
     memory: &'p mut Memory,
     network: Vec<u8>,
@@ -201,7 +218,12 @@ impl<'a> Run<'a, '_> {
         if depth > MAX_JUMPS {
             return None;
         }
-        for (index, rule) in chain.rules.iter().enumerate() {
+        let indices = match self.index {
+            Some(ports) => ports.candidates(chain, self.packet),
+            None => (0..chain.rules.len()).collect(),
+        };
+        for index in indices {
+            let rule = chain.rules.get(index)?;
             let Some(ending) = self.rule(rule) else { continue };
             self.matched.push((&chain.name, index, rule));
             match ending {

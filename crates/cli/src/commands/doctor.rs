@@ -12,7 +12,8 @@ use nfguard_netlink::{Error, Nft};
 use serde_json::json;
 
 use crate::args::DoctorRequest;
-use crate::inspect::findings::{self, Facts};
+use crate::inspect::finding::Facts;
+use crate::inspect::findings;
 use crate::inspect::ports::{self, Port, Responder};
 use crate::inspect::system::Host;
 use crate::output::failure::Failure;

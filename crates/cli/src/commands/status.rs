@@ -8,7 +8,7 @@ use nfguard_netlink::{Counts, Error, Expr, Nft, Ownership, Table};
 use serde_json::{Value, json};
 
 use crate::args::StatusRequest;
-use crate::inspect::findings::Finding;
+use crate::inspect::finding::Finding;
 use crate::inspect::guests;
 use crate::inspect::ports::{self, Port};
 use crate::inspect::system::Host;

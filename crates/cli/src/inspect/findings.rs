@@ -1,41 +1,17 @@
 //! The problems of this host, derived from facts. Pure.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use nfguard_netlink::eval::{Memory, Packet, evaluate};
-use nfguard_netlink::{Expr, ForeignTable, Hook, IpVersion, Table, Verdict, fib_type};
-use serde::Serialize;
+use nfguard_netlink::{Expr, ForeignTable, Hook, IpVersion, Verdict, fib_type};
 
 use crate::inspect::example::{self, SOURCE_PORT};
+use crate::inspect::finding::{Facts, Finding};
 use crate::inspect::network::Way;
 use crate::inspect::port_ranges::Target;
 use crate::inspect::ports::{self, Port, Responder};
 use crate::inspect::system::Host;
 use crate::inspect::{foreign_drops, guests, iptables_legacy};
-
-/// A problem with its cause and its remedy.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Finding {
-    /// A stable name for programs.
-    pub(crate) code: &'static str,
-    pub(crate) what: String,
-    pub(crate) why: String,
-    pub(crate) fix: String,
-}
-
-/// The facts to judge.
-pub(crate) struct Facts<'a> {
-    pub(crate) host: &'a Host,
-    /// The loaded policy.
-    pub(crate) table: Option<&'a Table>,
-    pub(crate) ports: &'a [Port],
-    /// The name and the text of the file that nftables.service loads at boot.
-    pub(crate) boot: Option<(String, String)>,
-    /// By the address of a container: the address from which this host relays to it, and why the
-    /// never-ban list refuses a ban of that address.
-    pub(crate) refused: BTreeMap<IpAddr, (IpAddr, String)>,
-}
 
 /// Returns the firewall backends that hold rules of Docker; several if the backend was changed and
 /// the old rules stayed.

@@ -9,7 +9,7 @@ use nfguard_netlink::{
 use nfguard_policy::{Flow, FlowPath, Payload, explain};
 
 use crate::inspect::example::{self, SOURCE_PORT};
-use crate::inspect::findings::{Facts, Finding};
+use crate::inspect::finding::{Facts, Finding};
 use crate::inspect::network::Network;
 use crate::inspect::port_ranges;
 use crate::inspect::ports::{self, Port, Responder};

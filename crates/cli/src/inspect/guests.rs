@@ -9,7 +9,7 @@ use nfguard_netlink::{CmpOp, Expr, Hook, IpVersion, Link, MetaKey, Table, protoc
 use nfguard_policy::{Flow, FlowPath, Payload, explain};
 
 use crate::inspect::example::{self, SOURCE_PORT};
-use crate::inspect::findings::Finding;
+use crate::inspect::finding::Finding;
 use crate::inspect::network::Network;
 use crate::inspect::port_ranges;
 use crate::inspect::ports::{self, PROTOCOLS};
@@ -58,6 +58,8 @@ fn opinion(table: &Table, flow: &Flow) -> Opinion {
     let rule = explanation.deciding().and_then(|(_, decision)| decision.rule);
     match rule.and_then(|(_, rule)| rule.comment.as_deref()) {
         None | Some("default") => Opinion::Ignores,
+        // The default for what is sent to all.
+        Some(comment) if comment.starts_with("builtin: quiet-broadcast") => Opinion::Ignores,
         Some(_) => Opinion::Refuses,
     }
 }

@@ -274,7 +274,6 @@ mod tests {
         let address = |text: &str| text.parse::<IpAddr>().expect("an address");
         assert_eq!((web.protocol, web.ports, web.on), (6, (80, 80), None));
         assert_eq!((web.to, web.to_port), (address("172.17.0.2"), Some(8080)));
-        assert_eq!(web.bridge.as_deref(), Some("docker0"));
         assert_eq!(
             (udp.protocol, udp.ports, udp.on),
             (17, (5000, 5010), Some(address("127.0.0.1")))

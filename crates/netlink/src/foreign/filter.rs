@@ -1,7 +1,7 @@
 //! The verdict of a foreign table on a packet, as far as its rules can be read.
 
 use super::{Family, ForeignChain, ForeignRule, ForeignTable, Nat};
-use crate::eval::{Fate, Memory, Packet, evaluate};
+use crate::eval::{Fate, Memory, Packet, PortIndex, evaluate_indexed};
 use crate::model::{Base, Chain, ChainPolicy, Hook, Rule, Table};
 use crate::model::{Expr, Verdict};
 
@@ -26,7 +26,7 @@ pub struct ForeignFilter {
     family: Family,
     /// The hook of the base chain.
     pub hook: Hook,
-    readings: [Table; 2],
+    readings: [(Table, PortIndex); 2],
 }
 
 impl ForeignFilter {
@@ -36,8 +36,9 @@ impl ForeignFilter {
         if !self.family.sees(packet.source) {
             return None;
         }
-        let drops = |table: &Table| {
-            let decided = evaluate(table, self.hook, packet, &mut Memory::default());
+        let drops = |(table, index): &(Table, PortIndex)| {
+            let memory = &mut Memory::default();
+            let decided = evaluate_indexed(table, Some(index), self.hook, packet, memory);
             decided.is_some_and(|decision| decision.fate != Fate::Accept)
         };
         // A rule that accepts more drops no more.
@@ -53,15 +54,16 @@ impl ForeignFilter {
 #[derive(Clone, Debug)]
 pub struct ForeignSourceNat {
     family: Family,
-    chains: Vec<Table>,
+    chains: Vec<(Table, PortIndex)>,
 }
 
 impl ForeignSourceNat {
     /// Returns whether the source address of this packet is rewritten when it leaves the host.
     #[must_use]
     pub fn hides_source(&self, packet: &Packet) -> bool {
-        let rewrites = |table: &Table| {
-            let decided = evaluate(table, Hook::Postrouting, packet, &mut Memory::default());
+        let rewrites = |(table, index): &(Table, PortIndex)| {
+            let memory = &mut Memory::default();
+            let decided = evaluate_indexed(table, Some(index), Hook::Postrouting, packet, memory);
             decided.is_some_and(|decision| decision.rule.is_some() && decision.fate == Fate::Drop)
         };
         self.family.sees(packet.source) && self.chains.iter().any(rewrites)
@@ -105,7 +107,7 @@ impl ForeignTable {
         &self,
         base: &ForeignChain,
         exprs: &dyn Fn(&ForeignRule) -> Option<Vec<Expr>>,
-    ) -> Table {
+    ) -> (Table, PortIndex) {
         let reached = self.reached_from([base.name.as_str()]);
         let chains = self.chains.iter().filter(|chain| reached.contains(&*chain.name));
         let chains = chains.map(|chain| Chain {
@@ -122,7 +124,10 @@ impl ForeignTable {
                 .collect(),
             comment: None,
         });
-        Table { chains: chains.collect(), sets: self.sets.clone(), ..Table::default() }
+        let chains = chains.collect();
+        let table = Table { chains, sets: self.sets.clone(), ..Table::default() };
+        let index = PortIndex::of(&table);
+        (table, index)
     }
 
     /// Returns the rule without the expressions that cannot be read; `None` for a rule that counts as
