@@ -457,7 +457,6 @@ fn a_route_to_a_container_is_a_rule_for_its_published_port() {
         on: on.map(Into::into),
         to: [172, 17, 0, 2].into(),
         to_port,
-        bridge: Some("docker0".to_owned()),
     };
     config.published = vec![
         published((8080, 8080), None, Some(80)),
