@@ -429,6 +429,21 @@ fn fixed() -> impl Strategy<Value = Part> {
         let data = kind.to_ne_bytes().to_vec();
         plain(vec![Expr::FibDaddrType { reg: REG }, Expr::Cmp { reg: REG, op, data }])
     });
+    let source = (1..=5u32, any::<bool>()).prop_map(|(kind, equal)| {
+        let op = if equal { CmpOp::Eq } else { CmpOp::Neq };
+        let data = kind.to_ne_bytes().to_vec();
+        plain(vec![Expr::FibSaddrType { reg: REG }, Expr::Cmp { reg: REG, op, data }])
+    });
+    let mark = (any::<u32>(), any::<bool>()).prop_map(|(mark, equal)| {
+        let op = if equal { CmpOp::Eq } else { CmpOp::Neq };
+        plain(meta(MetaKey::Mark, op, mark.to_ne_bytes().to_vec()))
+    });
+    let kinds = (select(vec![MetaKey::Iifkind, MetaKey::Oifkind]), "[a-z][a-z0-9]{1,8}");
+    let kind = kinds.prop_map(|(key, kind)| {
+        let mut data = kind.into_bytes();
+        data.resize(16, 0);
+        plain(meta(key, CmpOp::Eq, data))
+    });
     let family =
         select(vec![2u8, 10]).prop_map(|family| Part { family: Some(family), ..plain(Vec::new()) });
     let number = select(vec![1u8, 2, 6, 17, 33, 50, 58, 132, 200]);
@@ -449,7 +464,7 @@ fn fixed() -> impl Strategy<Value = Part> {
             Expr::Cmp { reg: REG, op: CmpOp::Eq, data: vec![hops] },
         ],
     });
-    prop_oneof![fib, family, protocol, routing_header, hop_limit]
+    prop_oneof![fib, source, mark, kind, family, protocol, routing_header, hop_limit]
 }
 
 fn statement() -> impl Strategy<Value = Part> {

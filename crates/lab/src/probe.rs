@@ -291,7 +291,11 @@ fn wait_for(
     let mut buffer = [0; 2048];
     loop {
         socket.set_read_timeout(Some(remaining(deadline)?))?;
-        let length = socket.read(&mut buffer)?;
+        let length = match socket.read(&mut buffer) {
+            // Without a signal, too, where the machine was stopped for a moment.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            read => read?,
+        };
         if accept(buffer.get(..length).unwrap_or_default()) {
             return Ok(());
         }

@@ -115,7 +115,34 @@ fn any_bit(key: CtKey, bits: u32) -> Vec<Expr> {
 /// Matches packets whose destination address is of a type of [`fib_type`](crate::fib_type).
 #[must_use]
 pub fn fib_type(kind: u32) -> Vec<Expr> {
-    equals(Expr::FibDaddrType { reg: REG }, kind.to_ne_bytes().to_vec())
+    destination_type(CmpOp::Eq, kind)
+}
+
+/// Matches packets whose destination address is of a type of [`fib_type`](crate::fib_type), or of any
+/// other with [`CmpOp::Neq`].
+#[must_use]
+pub fn destination_type(op: CmpOp, kind: u32) -> Vec<Expr> {
+    compare(Expr::FibDaddrType { reg: REG }, op, kind.to_ne_bytes().to_vec())
+}
+
+/// Matches packets whose source address is of a type of [`fib_type`](crate::fib_type), or of any other
+/// with [`CmpOp::Neq`].
+#[must_use]
+pub fn source_type(op: CmpOp, kind: u32) -> Vec<Expr> {
+    compare(Expr::FibSaddrType { reg: REG }, op, kind.to_ne_bytes().to_vec())
+}
+
+/// Matches packets to whose source the routing tables do not lead by the interface that they came in
+/// by.
+#[must_use]
+pub fn no_return_path() -> Vec<Expr> {
+    equals(Expr::FibReturnPath { reg: REG }, vec![0; 4])
+}
+
+/// Matches packets with this mark, or with any other with [`CmpOp::Neq`].
+#[must_use]
+pub fn mark(op: CmpOp, mark: u32) -> Vec<Expr> {
+    compare(meta(MetaKey::Mark), op, mark.to_ne_bytes().to_vec())
 }
 
 /// Matches IPv6 packets with a routing header of type 0.

@@ -37,8 +37,12 @@ pub struct Packet {
     pub ct_state: u32,
     /// The destination port of the connection's first packet, if DNAT has changed its destination.
     pub dnat_from: Option<u16>,
-    /// One of [`fib_type`].
+    /// The type of the destination address, one of [`fib_type`].
     pub fib_daddr_type: u32,
+    /// The type of the source address, one of [`fib_type`].
+    pub fib_saddr_type: u32,
+    /// The mark of the packet.
+    pub mark: u32,
 }
 
 impl Packet {
@@ -82,6 +86,8 @@ impl Packet {
             ct_state: ct_state::NEW,
             dnat_from: None,
             fib_daddr_type: fib_type::LOCAL,
+            fib_saddr_type: fib_type::UNICAST,
+            mark: 0,
         }
     }
 
@@ -275,6 +281,9 @@ impl<'a> Run<'a, '_> {
                     MetaKey::L4proto => self.store(reg.index(), &[packet.protocol]),
                     MetaKey::Iifname => self.store(reg.index(), &name(&packet.in_interface)?),
                     MetaKey::Oifname => self.store(reg.index(), &name(&packet.out_interface)?),
+                    MetaKey::Mark => self.store(reg.index(), &packet.mark.to_ne_bytes()),
+                    // An interface here has no kind.
+                    MetaKey::Iifkind | MetaKey::Oifkind => None,
                 }
             }
             Expr::Payload { header, offset, len, reg } => {
@@ -306,6 +315,12 @@ impl<'a> Run<'a, '_> {
                 let value = self.packet.fib_daddr_type.to_ne_bytes();
                 self.store(reg.index(), &value)
             }
+            Expr::FibSaddrType { reg } => {
+                let value = self.packet.fib_saddr_type.to_ne_bytes();
+                self.store(reg.index(), &value)
+            }
+            // Every source here is where the routing tables lead.
+            Expr::FibReturnPath { reg } => self.store(reg.index(), &1_u32.to_ne_bytes()),
             Expr::Bitwise { reg, mask, xor } => {
                 let mut value = [0; REGISTER_BYTES];
                 let value = value.get_mut(..mask.len())?;

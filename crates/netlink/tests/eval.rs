@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use nfguard_netlink::build;
 use nfguard_netlink::eval::{Fate, Memory, Packet, evaluate};
 use nfguard_netlink::{
     Base, Chain, ChainPolicy, CmpOp, CtKey, Dynset, Element, Expr, Header, Hook, Key, KeyType,
@@ -112,6 +113,15 @@ fn the_destinations_type_is_compared() {
         |kind: u32| vec![Expr::FibDaddrType { reg: REG }, cmp(CmpOp::Eq, &kind.to_ne_bytes())];
     assert!(matches(fib(fib_type::LOCAL), &packet()));
     assert!(!matches(fib(fib_type::MULTICAST), &packet()));
+    let source = |op| build::source_type(op, fib_type::LOCAL);
+    assert!(!matches(source(CmpOp::Eq), &packet()) && matches(source(CmpOp::Neq), &packet()));
+    let own = Packet { fib_saddr_type: fib_type::LOCAL, ..packet() };
+    assert!(matches(source(CmpOp::Eq), &own));
+    assert!(!matches(build::no_return_path(), &packet()), "each source has a way back");
+    assert!(matches(build::mark(CmpOp::Eq, 0), &packet()));
+    let marked = Packet { mark: 0x100, ..packet() };
+    assert!(matches(build::mark(CmpOp::Eq, 0x100), &marked));
+    assert!(matches(build::mark(CmpOp::Neq, 0), &marked));
 }
 
 #[test]

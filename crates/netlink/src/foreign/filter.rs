@@ -3,7 +3,7 @@
 use super::{Family, ForeignChain, ForeignRule, ForeignTable, Nat};
 use crate::eval::{Fate, Memory, Packet, PortIndex, evaluate_indexed};
 use crate::model::{Base, Chain, ChainPolicy, Hook, Rule, Table};
-use crate::model::{Expr, Verdict};
+use crate::model::{Expr, MetaKey, Verdict};
 
 /// The verdict of a base chain on a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,7 +134,10 @@ impl ForeignTable {
     /// not matching.
     fn readable(&self, rule: &ForeignRule, optimistic: bool) -> Option<Vec<Expr>> {
         let is_known = |expr: &Expr| match expr {
-            Expr::Unknown { .. } => false,
+            Expr::Unknown { .. }
+            | Expr::Meta { key: MetaKey::Mark | MetaKey::Iifkind | MetaKey::Oifkind, .. }
+            | Expr::FibSaddrType { .. }
+            | Expr::FibReturnPath { .. } => false,
             Expr::Lookup { set, .. } => self.sets.iter().any(|known| known.name == *set),
             _ => true,
         };

@@ -51,6 +51,17 @@ pub enum Expr {
         /// The register that it goes to.
         reg: Reg,
     },
+    /// Loads the type of the source address in this host's routing tables (`RTN_*`).
+    FibSaddrType {
+        /// The register that it goes to.
+        reg: Reg,
+    },
+    /// Loads the index of the interface that the packet came in by, if the routing tables lead back to
+    /// its source by that interface, and else 0. Packets of `lo` and of discovery always lead back.
+    FibReturnPath {
+        /// The register that it goes to.
+        reg: Reg,
+    },
     /// `reg = (reg & mask) ^ xor`.
     Bitwise {
         /// The register.
@@ -114,7 +125,9 @@ impl Expr {
             Expr::Payload { .. } => "payload",
             Expr::Exthdr { .. } => "exthdr",
             Expr::Ct { .. } => "ct",
-            Expr::FibDaddrType { .. } => "fib",
+            Expr::FibDaddrType { .. } | Expr::FibSaddrType { .. } | Expr::FibReturnPath { .. } => {
+                "fib"
+            }
             Expr::Bitwise { .. } => "bitwise",
             Expr::Cmp { .. } => "cmp",
             Expr::Lookup { .. } => "lookup",
@@ -162,6 +175,14 @@ pub enum MetaKey {
     Iifname,
     /// The name of the interface that the packet leaves by, 16 bytes filled up with NUL.
     Oifname,
+    /// The packet's mark, a u32 in the machine's byte order.
+    Mark,
+    /// The kind of the interface that the packet came in by, such as `bridge`; 16 bytes filled up with
+    /// NUL. Does not match an interface without a kind.
+    Iifkind,
+    /// The kind of the interface that the packet leaves by; 16 bytes filled up with NUL. Does not match
+    /// an interface without a kind.
+    Oifkind,
 }
 
 /// The header that `payload` reads.

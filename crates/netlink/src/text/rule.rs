@@ -60,6 +60,8 @@ enum Kind {
     Protocol,
     Name,
     Number,
+    /// Eight hexadecimal digits.
+    Mark,
     TcpFlags,
     Words(&'static [(&'static str, u32)]),
 }
@@ -86,6 +88,12 @@ impl Printer {
             Expr::Ct { key, reg } => self.load(*reg, ct(*key)),
             Expr::FibDaddrType { reg } => {
                 self.load(*reg, ("fib daddr type".to_owned(), Kind::Words(&fib_type::WORDS)));
+            }
+            Expr::FibSaddrType { reg } => {
+                self.load(*reg, ("fib saddr type".to_owned(), Kind::Words(&fib_type::WORDS)));
+            }
+            Expr::FibReturnPath { reg } => {
+                self.load(*reg, ("fib saddr . mark . iif oif".to_owned(), Kind::Words(&[])));
             }
             Expr::Bitwise { reg, mask, .. } => {
                 if let Some(loaded) = self.registers.get_mut(reg) {
@@ -319,6 +327,9 @@ fn meta(key: MetaKey) -> (String, Kind) {
         MetaKey::L4proto => ("meta l4proto", Kind::Protocol),
         MetaKey::Iifname => ("iifname", Kind::Name),
         MetaKey::Oifname => ("oifname", Kind::Name),
+        MetaKey::Mark => ("meta mark", Kind::Mark),
+        MetaKey::Iifkind => ("meta iifkind", Kind::Name),
+        MetaKey::Oifkind => ("meta oifkind", Kind::Name),
     };
     (words.to_owned(), kind)
 }
@@ -346,6 +357,7 @@ fn right(kind: Kind, data: &[u8]) -> String {
             quoted(&if data.len() < 16 { format!("{name}*") } else { name.to_owned() })
         }
         (Kind::Number, [byte]) => byte.to_string(),
+        (Kind::Mark, _) => format!("0x{:08x}", data.try_into().map_or(0, u32::from_ne_bytes)),
         (Kind::TcpFlags, [flags]) => tcp_flags(*flags),
         (Kind::Words(words), _) => {
             let number = data.try_into().map_or(0, u32::from_ne_bytes);

@@ -39,7 +39,9 @@ impl Expr {
                 load::encode_exthdr(out, *kind, *offset, *len, *reg);
             }
             Expr::Ct { key, reg } => load::encode_ct(out, *key, *reg),
-            Expr::FibDaddrType { reg } => load::encode_fib(out, *reg),
+            Expr::FibDaddrType { reg } => load::encode_fib(out, load::DADDR_TYPE, *reg),
+            Expr::FibSaddrType { reg } => load::encode_fib(out, load::SADDR_TYPE, *reg),
+            Expr::FibReturnPath { reg } => load::encode_fib(out, load::RETURN_PATH, *reg),
             Expr::Bitwise { reg, mask, xor } => compare::encode_bitwise(out, *reg, mask, xor),
             Expr::Cmp { reg, op, data } => compare::encode_cmp(out, *reg, *op, data),
             Expr::Lookup { reg, set, inverted } => {

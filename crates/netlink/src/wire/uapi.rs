@@ -152,10 +152,13 @@ pub(crate) const NFTA_EXTHDR_LEN: u16 = 4;
 pub(crate) const NFTA_EXTHDR_FLAGS: u16 = 5;
 pub(crate) const NFTA_EXTHDR_OP: u16 = 6;
 
+pub(crate) const NFT_META_MARK: u32 = 3;
 pub(crate) const NFT_META_IIFNAME: u32 = 6;
 pub(crate) const NFT_META_OIFNAME: u32 = 7;
 pub(crate) const NFT_META_NFPROTO: u32 = 15;
 pub(crate) const NFT_META_L4PROTO: u32 = 16;
+pub(crate) const NFT_META_IIFKIND: u32 = 26;
+pub(crate) const NFT_META_OIFKIND: u32 = 27;
 
 pub(crate) const NFTA_META_DREG: u16 = 1;
 pub(crate) const NFTA_META_KEY: u16 = 2;
@@ -200,9 +203,13 @@ pub(crate) const NFTA_FIB_DREG: u16 = 1;
 pub(crate) const NFTA_FIB_RESULT: u16 = 2;
 pub(crate) const NFTA_FIB_FLAGS: u16 = 3;
 
+pub(crate) const NFT_FIB_RESULT_OIF: u32 = 1;
 pub(crate) const NFT_FIB_RESULT_ADDRTYPE: u32 = 3;
 
+pub(crate) const NFTA_FIB_F_SADDR: u32 = 1;
 pub(crate) const NFTA_FIB_F_DADDR: u32 = 2;
+pub(crate) const NFTA_FIB_F_MARK: u32 = 4;
+pub(crate) const NFTA_FIB_F_IIF: u32 = 8;
 
 pub(crate) const NFTA_OBJ_TABLE: u16 = 1;
 pub(crate) const NFTA_OBJ_NAME: u16 = 2;

@@ -6,8 +6,15 @@ use crate::wire::attr::Writer;
 use crate::wire::uapi::*;
 
 impl MetaKey {
-    const ALL: [MetaKey; 4] =
-        [MetaKey::Nfproto, MetaKey::L4proto, MetaKey::Iifname, MetaKey::Oifname];
+    const ALL: [MetaKey; 7] = [
+        MetaKey::Nfproto,
+        MetaKey::L4proto,
+        MetaKey::Iifname,
+        MetaKey::Oifname,
+        MetaKey::Mark,
+        MetaKey::Iifkind,
+        MetaKey::Oifkind,
+    ];
 
     fn number(self) -> u32 {
         match self {
@@ -15,6 +22,9 @@ impl MetaKey {
             MetaKey::L4proto => NFT_META_L4PROTO,
             MetaKey::Iifname => NFT_META_IIFNAME,
             MetaKey::Oifname => NFT_META_OIFNAME,
+            MetaKey::Mark => NFT_META_MARK,
+            MetaKey::Iifkind => NFT_META_IIFKIND,
+            MetaKey::Oifkind => NFT_META_OIFKIND,
         }
     }
 }
@@ -108,15 +118,27 @@ pub(super) fn decode_ct(fields: &Fields<'_>) -> Option<Expr> {
     Some(Expr::Ct { key, reg: fields.reg(NFTA_CT_DREG)? })
 }
 
-pub(super) fn encode_fib(out: &mut Writer, reg: Reg) {
+/// What `fib` looks up: the kernel's result and flags.
+pub(super) type FibQuestion = (u32, u32);
+
+pub(super) const DADDR_TYPE: FibQuestion = (NFT_FIB_RESULT_ADDRTYPE, NFTA_FIB_F_DADDR);
+pub(super) const SADDR_TYPE: FibQuestion = (NFT_FIB_RESULT_ADDRTYPE, NFTA_FIB_F_SADDR);
+pub(super) const RETURN_PATH: FibQuestion =
+    (NFT_FIB_RESULT_OIF, NFTA_FIB_F_SADDR | NFTA_FIB_F_MARK | NFTA_FIB_F_IIF);
+
+pub(super) fn encode_fib(out: &mut Writer, (result, flags): FibQuestion, reg: Reg) {
     out.u32(NFTA_FIB_DREG, reg.number());
-    out.u32(NFTA_FIB_RESULT, NFT_FIB_RESULT_ADDRTYPE);
-    out.u32(NFTA_FIB_FLAGS, NFTA_FIB_F_DADDR);
+    out.u32(NFTA_FIB_RESULT, result);
+    out.u32(NFTA_FIB_FLAGS, flags);
 }
 
 pub(super) fn decode_fib(fields: &Fields<'_>) -> Option<Expr> {
     fields.only(&[NFTA_FIB_DREG, NFTA_FIB_RESULT, NFTA_FIB_FLAGS])?;
-    let ours = fields.u32(NFTA_FIB_RESULT)? == NFT_FIB_RESULT_ADDRTYPE
-        && fields.u32(NFTA_FIB_FLAGS)? == NFTA_FIB_F_DADDR;
-    ours.then_some(Expr::FibDaddrType { reg: fields.reg(NFTA_FIB_DREG)? })
+    let reg = fields.reg(NFTA_FIB_DREG)?;
+    match (fields.u32(NFTA_FIB_RESULT)?, fields.u32(NFTA_FIB_FLAGS)?) {
+        DADDR_TYPE => Some(Expr::FibDaddrType { reg }),
+        SADDR_TYPE => Some(Expr::FibSaddrType { reg }),
+        RETURN_PATH => Some(Expr::FibReturnPath { reg }),
+        _ => None,
+    }
 }
