@@ -17,7 +17,7 @@ pub enum Place {
     Answered,
     /// After all rules for packets to this host.
     LetIn,
-    /// After all rules for packets from this host.
+    /// After all rules for packets that leave this host, those that it passes on included.
     LetOut,
     /// After all rules for packets that this host passes on.
     LetThrough,
@@ -27,7 +27,7 @@ const PLACES: [(Place, &str, i32, &str); 5] = [
     (Place::Arrived, "prerouting", -500, "saddr"),
     (Place::Answered, "prerouting", -500, "daddr"),
     (Place::LetIn, "input", 500, "saddr"),
-    (Place::LetOut, "output", 500, "saddr"),
+    (Place::LetOut, "postrouting", 500, "saddr"),
     (Place::LetThrough, "forward", 500, "saddr"),
 ];
 

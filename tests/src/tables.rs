@@ -424,15 +424,10 @@ fn conntrack() -> impl Strategy<Value = Part> {
 }
 
 fn fixed() -> impl Strategy<Value = Part> {
-    let fib = (1..=5u32, any::<bool>()).prop_map(|(kind, equal)| {
+    let ends = select(vec![Expr::FibDaddrType { reg: REG }, Expr::FibSaddrType { reg: REG }]);
+    let fib = (ends, 1..=5u32, any::<bool>()).prop_map(|(load, kind, equal)| {
         let op = if equal { CmpOp::Eq } else { CmpOp::Neq };
-        let data = kind.to_ne_bytes().to_vec();
-        plain(vec![Expr::FibDaddrType { reg: REG }, Expr::Cmp { reg: REG, op, data }])
-    });
-    let source = (1..=5u32, any::<bool>()).prop_map(|(kind, equal)| {
-        let op = if equal { CmpOp::Eq } else { CmpOp::Neq };
-        let data = kind.to_ne_bytes().to_vec();
-        plain(vec![Expr::FibSaddrType { reg: REG }, Expr::Cmp { reg: REG, op, data }])
+        plain(vec![load, Expr::Cmp { reg: REG, op, data: kind.to_ne_bytes().to_vec() }])
     });
     let mark = (any::<u32>(), any::<bool>()).prop_map(|(mark, equal)| {
         let op = if equal { CmpOp::Eq } else { CmpOp::Neq };
@@ -464,7 +459,7 @@ fn fixed() -> impl Strategy<Value = Part> {
             Expr::Cmp { reg: REG, op: CmpOp::Eq, data: vec![hops] },
         ],
     });
-    prop_oneof![fib, source, mark, kind, family, protocol, routing_header, hop_limit]
+    prop_oneof![fib, mark, kind, family, protocol, routing_header, hop_limit]
 }
 
 fn statement() -> impl Strategy<Value = Part> {

@@ -22,7 +22,7 @@ pub(crate) const DONE: &str = "nfguard-done";
 
 /// Modules that the tests may need, as folders or files below `kernel`; with
 /// each come those it depends on.
-const MODULES: [&str; 11] = [
+const MODULES: [&str; 13] = [
     "net/netfilter/",
     "net/ipv4/netfilter/",
     "net/ipv6/netfilter/",
@@ -34,6 +34,8 @@ const MODULES: [&str; 11] = [
     "net/sched/",
     "drivers/net/veth.ko",
     "drivers/net/dummy.ko",
+    "drivers/net/macvlan.ko",
+    "drivers/net/vxlan",
     // The checksum that connection tracking asks for by name.
     "crypto/crc32c",
 ];
@@ -108,6 +110,7 @@ fn init_script(guests: &[Guest]) -> String {
          mkdir -p /dev/pts && mount -t devpts devpts /dev/pts\n\
          mount -t tmpfs tmpfs /run\n\
          ip link set lo up\n\
+         modprobe br_netfilter\n\
          export NFGUARD_BIN=/usr/sbin/nfguard NFGUARD_EXAMPLES=/examples\n\
          export NFGUARD_EMULATED=1\n\
          export NFGUARD_NETNS_TEST=$(readlink /proc/self/ns/net | tr -cd 0-9)\n\

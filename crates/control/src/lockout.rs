@@ -113,6 +113,7 @@ impl Visitor {
             out_interface: self.interface.clone(),
             ct_state: ct_state::ESTABLISHED,
             fib_daddr_type: fib_type::UNICAST,
+            fib_saddr_type: fib_type::LOCAL,
             ..Packet::new(local.ip(), peer.ip(), protocol::TCP, (local.port(), SOURCE_PORT))
         };
         let go_on = Packet { ct_state: ct_state::ESTABLISHED, ..begin.clone() };
@@ -121,6 +122,7 @@ impl Visitor {
             ("a new connection", Hook::Prerouting, &begin),
             ("a new connection", Hook::Input, &begin),
             ("the answer to a new connection", Hook::Output, &answer),
+            ("the answer to a new connection", Hook::Postrouting, &answer),
             ("a later packet of a new connection", Hook::Prerouting, &go_on),
             ("a later packet of a new connection", Hook::Input, &go_on),
         ];

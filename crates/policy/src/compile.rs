@@ -3,21 +3,31 @@
 //! | Chain | Hook, priority | What it judges |
 //! |---|---|---|
 //! | `scan` | prerouting, raw (−300) | sources that are banned for a scan; only if the policy bans scans |
-//! | `ingress` | prerouting, mangle (−150) | packets for this host, by the port that the sender sees: after conntrack, before DNAT |
-//! | `input` | input, filter − 10 | packets that are delivered here although their address is not this host's |
+//! | `ingress` | prerouting, mangle (−150) | loopback addresses by wire, and packets for an address of this host, by the port that the sender sees: after conntrack, before DNAT |
+//! | `martians` | from `ingress` | drops loopback addresses that came by wire |
+//! | `input` | input, filter − 10 | what is delivered here and `ingress` could not be sure of: broadcast, multicast, routing rules, NAT, containers |
 //! | `inbound` | from `ingress`, `input` | the rules for `in` |
 //! | `forward` | forward, filter − 10 | packets that pass through, before Docker's own chains |
-//! | `published` | from `forward`, `input` | packets that DNAT redirected, by the port before DNAT |
+//! | `published` | from `forward`, `input` | packets from outside that DNAT redirected, by the port before DNAT |
 //! | `containers` | from `forward` | what containers send |
-//! | `output` | output, filter − 10 | what this host sends |
-//! | `egress` | from `output`, `containers` | the rules for `out`, for host and containers alike |
+//! | `output` | output, filter − 10 | answers what `out` rejects; judges what `postrouting` cannot tell from a forwarded packet |
+//! | `answers` | from `output` | the rules for `out` up to the last that rejects; only if one does |
+//! | `sent` | from `output` | judges a packet of this host before it leaves |
+//! | `sent/builtin` | from `output`, `sent`, `postrouting` | built-in allowances, and answers to untracked packets |
+//! | `postrouting` | postrouting, filter − 10 | what this host sends, by the way that it really leaves: after DNAT and marks, before source NAT |
+//! | `egress` | from `postrouting`, `sent`, `containers` | the rules for `out`, for host and containers alike |
+//! | `egress/silent` | from `postrouting` | the same where a rule rejects, which postrouting cannot do |
 //!
-//! Every policy has the same base chains but `scan`, and their chain policy is `drop`: the kernel
-//! replaces rules atomically, but not the hooks of chains. The last rule of a chain does what the
-//! default says.
+//! Every policy has the same base chains but `scan`: the kernel replaces rules atomically, but not the
+//! hooks of chains. Their chain policy is `drop`, so nothing passes while the kernel builds a chain.
+//! That of `postrouting` is `accept`: a table of an older nfguard has `output` judge what leaves, and
+//! goes on with it until the transaction is done. The last rule of a chain does what the default
+//! says.
 
 mod builtin;
+mod egress;
 mod expr;
+mod limit;
 mod log;
 mod rule;
 pub(crate) mod scan;
@@ -25,13 +35,15 @@ mod untracked;
 
 use std::collections::HashSet;
 
-use expr::{accept, discard, goto};
+use expr::{End, accept, discard, goto, jump};
 use nfguard_netlink::{
-    Base, Chain, ChainPolicy, Counter, Expr, Hook, Rule as NftRule, Table, ct_status, fib_type,
+    Base, Chain, ChainPolicy, Counter, Expr, Hook, IpVersion, MetaKey, Rule as NftRule, Table,
+    Verdict as NftVerdict, ct_status, fib_type,
 };
 
+use self::egress::Rejection;
 use self::log::log_line;
-use crate::policy::{Action, Builtin, Direction, Interface, Policy, Verdict};
+use crate::policy::{Action, Builtin, Direction, Interface, Policy, Rule, Verdict};
 use nfguard_netlink::comment::{MAX_COMMENT_BYTES, clean};
 
 /// Name of the table that policies are loaded into.
@@ -45,8 +57,22 @@ pub const TABLE_COMMENT: &str = "nfguard policy, format 1";
 pub const CONTAINERS_CHAIN: &str = "containers";
 
 /// Comments of the rules that accept a packet because another hook judges it.
-pub(crate) const DEFERRAL_COMMENTS: [&str; 2] =
-    ["not an address of this host: input or forward decides", "judged by ingress"];
+pub(crate) const DEFERRAL_COMMENTS: [&str; 7] = [
+    NOT_SURELY_OURS,
+    OF_A_CONTAINER,
+    JUDGED_BY_INGRESS,
+    POSTROUTING_DECIDES,
+    NOT_OF_THIS_HOST,
+    JUDGED_BY_OUTPUT,
+    OF_A_VRF,
+];
+const NOT_SURELY_OURS: &str = "not surely for this host: input or forward decides";
+const OF_A_CONTAINER: &str = "of a container: input or forward decides";
+const JUDGED_BY_INGRESS: &str = "judged by ingress";
+const POSTROUTING_DECIDES: &str = "postrouting decides, by the way that the packet takes";
+const NOT_OF_THIS_HOST: &str = "not from an address of this host: judged by forward or output";
+const JUDGED_BY_OUTPUT: &str = "to many: judged by output";
+const OF_A_VRF: &str = "comes again by the interface that it leaves by";
 
 impl Policy {
     /// Returns the table that does what the policy says. The value is the same on every machine.
@@ -70,7 +96,12 @@ impl Policy {
         compiler.published();
         compiler.containers();
         compiler.output();
-        compiler.egress();
+        compiler.postrouting();
+        compiler.egress(Rejection::Answer);
+        if self.answers_senders() {
+            compiler.answers();
+            compiler.egress(Rejection::Drop);
+        }
         // Lists show the base chains first, because packets enter there.
         compiler.table.chains.sort_by_key(|chain| chain.base.is_none());
         compiler.table
@@ -94,37 +125,76 @@ impl Compiler<'_> {
 
     fn ingress(&mut self) {
         let mut chain = base("ingress", Hook::Prerouting, -150);
-        self.early_rules(&mut chain, Direction::In);
-        chain.rules.push(commented(
-            [expr::fib_type(fib_type::UNICAST), vec![accept()]],
-            DEFERRAL_COMMENTS[0],
-        ));
-        chain.rules.push(plain([vec![goto("inbound")]]));
+        self.martians(&mut chain);
+        self.rh0(&mut chain);
+        self.known_peers(&mut chain);
+        self.established(&mut chain);
+        self.loopback(&mut chain, expr::iifname);
+        self.illegal_flags(&mut chain);
+        self.invalid(&mut chain);
+        if self.is_on(Builtin::ReturnPath) {
+            let counter = self.counter("builtin/return-path");
+            let parts = [expr::no_return_path(), counter, vec![discard()]];
+            chain.rules.push(commented(parts, "builtin: return-path"));
+        }
+        // What a container sends is judged by where it goes: DNAT may lead it to another container.
+        self.end_for_containers(&mut chain, &accept(), OF_A_CONTAINER);
+        chain.rules.push(plain([expr::fib_type(fib_type::LOCAL), vec![goto("inbound")]]));
+        chain.rules.push(commented([vec![accept()]], NOT_SURELY_OURS));
         self.table.chains.push(chain);
     }
 
-    /// Adds the chain for packets that a routing rule, a VRF or another program's NAT delivers here
-    /// although their address is not one of this host's. `ingress` does not judge them.
+    /// Adds the rules that drop loopback addresses which came by wire. They come first, because such a
+    /// packet could pass for one of a connection within this host. A VRF has loopback addresses of its
+    /// own.
+    fn martians(&mut self, chain: &mut Chain) {
+        let counter = self.counter("builtin/martians");
+        for version in IpVersion::ALL {
+            for end in [End::Source, End::Destination] {
+                let parts =
+                    [loopback_address(version, end), expr::is_not_loopback(MetaKey::Iifname)]
+                        .concat();
+                chain.rules.push(plain([parts, vec![jump("martians")]]));
+            }
+        }
+        let rules = vec![
+            plain([expr::is_vrf(MetaKey::Iifkind), vec![Expr::Verdict(NftVerdict::Return)]]),
+            commented([counter, vec![discard()]], "a loopback address that came by wire"),
+        ];
+        self.table.chains.push(Chain { name: "martians".to_owned(), rules, ..Chain::default() });
+    }
+
+    /// Adds the chain for what is delivered here. `ingress` has judged packets for an address of this
+    /// host. A routing rule, a VRF or NAT delivers others too, and broadcast and multicast may as well
+    /// only cross a bridge of this host.
     fn input(&mut self) {
         let mut chain = base("input", Hook::Input, -10);
-        self.early_rules(&mut chain, Direction::In);
+        self.established(&mut chain);
+        self.loopback(&mut chain, expr::iifname);
+        self.end_for_containers(&mut chain, &goto("inbound"), "of a container");
         chain.rules.push(commented(
             [expr::ct_status(ct_status::DNAT), vec![goto("published")]],
             "sent on to this host",
         ));
-        chain.rules.push(commented(
-            [expr::fib_type(fib_type::UNICAST), vec![goto("inbound")]],
-            "delivered here although the address is not this host's",
-        ));
-        chain.rules.push(commented([vec![accept()]], DEFERRAL_COMMENTS[1]));
+        chain
+            .rules
+            .push(commented([expr::fib_type(fib_type::LOCAL), vec![accept()]], JUDGED_BY_INGRESS));
+        chain.rules.push(commented([vec![goto("inbound")]], "delivered here after all"));
         self.table.chains.push(chain);
+    }
+
+    fn end_for_containers(&self, chain: &mut Chain, end: &Expr, comment: &str) {
+        let interfaces = self.policy.containers.interfaces.iter();
+        chain.rules.extend(
+            interfaces.map(|it| commented([expr::iifname(it), vec![end.clone()]], comment)),
+        );
     }
 
     fn inbound(&mut self) {
         let mut chain = Chain { name: "inbound".to_owned(), ..Chain::default() };
         self.untracked_answers(&mut chain, Direction::Out);
         self.builtins(&mut chain, builtin::INBOUND);
-        self.rules(&mut chain, Direction::In);
+        self.rules(&mut chain, Direction::In, Rejection::Answer);
         self.builtins(&mut chain, builtin::INBOUND_LAST);
         if self.policy.default.input != Verdict::Accept && self.is_on(Builtin::QuietBroadcast) {
             for (kind, what) in
@@ -144,17 +214,19 @@ impl Compiler<'_> {
 
     fn forward(&mut self) {
         let mut chain = base("forward", Hook::Forward, -10);
-        self.early_rules(&mut chain, Direction::Forward);
+        self.banned_outgoing(&mut chain);
+        self.established(&mut chain);
         self.untracked_answers(&mut chain, Direction::Forward);
         self.builtins(&mut chain, builtin::FORWARD);
+        // Also what DNAT leads to another container: the sender decides, not the way.
+        for interface in &self.policy.containers.interfaces {
+            chain.rules.push(plain([expr::iifname(interface), vec![goto(CONTAINERS_CHAIN)]]));
+        }
         chain.rules.push(commented(
             [expr::ct_status(ct_status::DNAT), vec![goto("published")]],
             "sent on to a container by its published port",
         ));
-        for interface in &self.policy.containers.interfaces {
-            chain.rules.push(plain([expr::iifname(interface), vec![goto(CONTAINERS_CHAIN)]]));
-        }
-        self.rules(&mut chain, Direction::Forward);
+        self.rules(&mut chain, Direction::Forward, Rejection::Answer);
         self.default(&mut chain, Direction::Forward, self.policy.default.forward);
         self.table.chains.push(chain);
     }
@@ -190,67 +262,32 @@ impl Compiler<'_> {
         self.table.chains.push(chain);
     }
 
-    fn output(&mut self) {
-        let mut chain = base("output", Hook::Output, -10);
-        self.early_rules(&mut chain, Direction::Out);
-        self.untracked_answers(&mut chain, Direction::In);
-        self.builtins(&mut chain, builtin::OUTPUT);
-        chain.rules.push(plain([vec![goto("egress")]]));
-        self.table.chains.push(chain);
-    }
-
-    fn egress(&mut self) {
-        let mut chain = Chain { name: "egress".to_owned(), ..Chain::default() };
-        self.rules(&mut chain, Direction::Out);
-        self.builtins(&mut chain, builtin::EGRESS_LAST);
-        for interface in &self.policy.containers.interfaces {
-            chain.rules.push(commented(
-                [expr::oifname(interface), vec![accept()]],
-                "host to its containers",
-            ));
-        }
-        self.default(&mut chain, Direction::Out, self.policy.default.output);
-        self.table.chains.push(chain);
-    }
-
-    /// Adds what comes before the rules of the policy. Packets of established connections, which are
-    /// the most frequent, leave the chain here.
-    fn early_rules(&mut self, chain: &mut Chain, direction: Direction) {
+    fn rh0(&mut self, chain: &mut Chain) {
         if self.is_on(Builtin::Rh0) {
-            let counter = self.counter("builtin/rh0");
-            chain.rules.push(commented(
-                [expr::routing_header_0(), counter, vec![discard()]],
-                "builtin: rh0",
-            ));
+            let parts = [expr::routing_header_0(), self.counter("builtin/rh0"), vec![discard()]];
+            chain.rules.push(commented(parts, "builtin: rh0"));
         }
-        match direction {
-            Direction::In if chain.name == "ingress" => self.known_peers(chain),
-            Direction::In => {}
-            Direction::Forward | Direction::Out => self.banned_outgoing(chain),
-        }
+    }
+
+    /// Adds the rule for packets of established connections. They are the most frequent, so it stands
+    /// near the start.
+    fn established(&self, chain: &mut Chain) {
         if self.is_on(Builtin::Established) {
-            chain
-                .rules
-                .push(commented([expr::established(), vec![accept()]], "builtin: established"));
+            let parts = [expr::established(), vec![accept()]];
+            chain.rules.push(commented(parts, "builtin: established"));
         }
-        let lo = Interface { name: "lo".to_owned(), wildcard: false };
-        let on_loopback = match direction {
-            Direction::In => Some(expr::iifname(&lo)),
-            Direction::Forward => None,
-            Direction::Out => Some(expr::oifname(&lo)),
-        };
-        if let Some(on_loopback) = on_loopback.filter(|_| self.is_on(Builtin::Loopback)) {
-            chain.rules.push(commented([on_loopback, vec![accept()]], "builtin: loopback"));
+    }
+
+    fn loopback(&self, chain: &mut Chain, by: fn(&Interface) -> Vec<Expr>) {
+        if self.is_on(Builtin::Loopback) {
+            chain.rules.push(commented([by(&expr::lo()), vec![accept()]], "builtin: loopback"));
         }
-        if chain.name == "ingress" {
-            self.illegal_flags(chain);
-        }
-        // The rules judge every packet of this host itself, even an invalid one.
-        if self.is_on(Builtin::Invalid) && direction != Direction::Out {
-            let counter = self.counter("builtin/invalid");
-            chain
-                .rules
-                .push(commented([expr::invalid(), counter, vec![discard()]], "builtin: invalid"));
+    }
+
+    fn invalid(&mut self, chain: &mut Chain) {
+        if self.is_on(Builtin::Invalid) {
+            let parts = [expr::invalid(), self.counter("builtin/invalid"), vec![discard()]];
+            chain.rules.push(commented(parts, "builtin: invalid"));
         }
     }
 
@@ -267,13 +304,12 @@ impl Compiler<'_> {
         }
     }
 
-    fn rules(&mut self, chain: &mut Chain, direction: Direction) {
-        let rules = self.policy.rules.iter().filter(|rule| rule.direction == direction);
-        for rule in rules {
+    fn rules(&mut self, chain: &mut Chain, direction: Direction, rejection: Rejection) {
+        for rule in self.policy.rules_for(direction) {
             let counter = self.counter(&rule::object_name(rule));
-            let compiled = rule::compile(self.policy, rule, &counter);
+            let compiled = rule::compile(self.policy, rule, &counter, rejection);
             if matches!(rule.action, Action::Limit(_)) {
-                self.counter(&rule::over_counter(&rule::object_name(rule)));
+                self.counter(&limit::over_counter(&rule::object_name(rule)));
             }
             self.table.sets.extend(compiled.sets);
             for helper in compiled.helpers {
@@ -331,6 +367,17 @@ impl Compiler<'_> {
     }
 }
 
+/// Matches a loopback address: 127.0.0.0/8 or ::1.
+fn loopback_address(version: IpVersion, end: End) -> Vec<Expr> {
+    let address = match version {
+        IpVersion::V4 => expr::in_prefix(version, end, &[127, 0, 0, 0], 8),
+        IpVersion::V6 => {
+            expr::in_prefix(version, end, &std::net::Ipv6Addr::LOCALHOST.octets(), 128)
+        }
+    };
+    [expr::ip_version(version), address].concat()
+}
+
 fn base(name: &str, hook: Hook, priority: i32) -> Chain {
     let base = Base { hook, priority, policy: ChainPolicy::Drop };
     Chain { name: name.to_owned(), base: Some(base), ..Chain::default() }
@@ -358,5 +405,13 @@ fn verdicts(verdict: Verdict, protocol: Option<u8>) -> Vec<(Vec<Expr>, Expr)> {
         (Verdict::Reject, None) => {
             vec![(expr::protocol(TCP), reset), (Vec::new(), unreachable)]
         }
+    }
+}
+
+/// Returns the comment of a rule's rules in the table.
+fn comment(rule: &Rule) -> String {
+    match &rule.comment {
+        Some(comment) => format!("{}: {comment}", rule.name),
+        None => rule.name.clone(),
     }
 }

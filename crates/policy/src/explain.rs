@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use nfguard_netlink::eval::{Decision, Fate, Memory, Packet, evaluate};
-use nfguard_netlink::{Expr, Hook, Table, fib_type};
+use nfguard_netlink::{Expr, Hook, Table, ct_state, fib_type};
 
 use crate::compile::DEFERRAL_COMMENTS;
 use crate::compile::scan::{CLOSED_PORT_COUNTER, COMMENT_PREFIX};
@@ -92,6 +92,26 @@ impl<'t> Explanation<'t> {
     }
 }
 
+/// What routing rules and the rules of other programs do with a packet. By default nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Treatment {
+    /// The packet's mark.
+    pub mark: u32,
+    /// Whether connection tracking leaves the packet out (`notrack`).
+    pub is_untracked: bool,
+    /// Where DNAT leads the packet, and the port there: a packet of this host ([`FlowPath::Out`]), or
+    /// one that NAT delivers to this host ([`FlowPath::In`]).
+    pub translated_to: Option<(IpAddr, u16)>,
+    /// The interface that a packet of this host would have left by without its mark, or without DNAT.
+    pub first_out_interface: Option<String>,
+    /// The type of the destination in the routing tables before DNAT, one of [`fib_type`], where it is
+    /// not the one that goes with the path.
+    pub destination_type: Option<u32>,
+    /// Whether a packet of this host has a source address that is not this host's, as those of a
+    /// transparent proxy.
+    pub has_foreign_source: bool,
+}
+
 /// Returns what a table does with the first packet of a connection. `memory` has the elements that
 /// rules have added to sets.
 ///
@@ -100,8 +120,19 @@ impl<'t> Explanation<'t> {
 /// addresses and the broadcast addresses of its networks.
 #[must_use]
 pub fn explain<'t>(table: &'t Table, flow: &Flow, memory: &mut Memory) -> Explanation<'t> {
+    explain_treated(table, flow, &Treatment::default(), memory)
+}
+
+/// As [`explain`], for a packet that routing rules or other programs treat.
+#[must_use]
+pub fn explain_treated<'t>(
+    table: &'t Table,
+    flow: &Flow,
+    treatment: &Treatment,
+    memory: &mut Memory,
+) -> Explanation<'t> {
     let mut hooks = Vec::new();
-    for (hook, packet) in packets(flow) {
+    for (hook, packet) in packets(flow, treatment) {
         let Some(decision) = evaluate(table, hook, &packet, memory) else { continue };
         let fate = decision.fate;
         hooks.push((hook, decision));
@@ -113,7 +144,45 @@ pub fn explain<'t>(table: &'t Table, flow: &Flow, memory: &mut Memory) -> Explan
 }
 
 /// Returns the packet as each hook sees it.
-fn packets(flow: &Flow) -> Vec<(Hook, Packet)> {
+fn packets(flow: &Flow, treatment: &Treatment) -> Vec<(Hook, Packet)> {
+    let packet = first_packet(flow, treatment);
+    let input = flow.in_interface.clone();
+    let prerouting = Packet { in_interface: input.clone(), ..packet.clone() };
+    let output = flow.out_interface.clone();
+    match flow.path {
+        FlowPath::In => {
+            let delivered = translated(prerouting.clone(), treatment.translated_to);
+            vec![(Hook::Prerouting, prerouting), (Hook::Input, delivered)]
+        }
+        FlowPath::Out => {
+            let fib_saddr_type = match treatment.has_foreign_source {
+                true => fib_type::UNICAST,
+                false => fib_type::LOCAL,
+            };
+            let sent = Packet { fib_saddr_type, ..translated(packet, treatment.translated_to) };
+            let first = treatment.first_out_interface.clone().unwrap_or_else(|| output.clone());
+            let leaving = Packet { out_interface: output, ..sent.clone() };
+            let sent = Packet { out_interface: first, ..sent };
+            vec![(Hook::Output, sent), (Hook::Postrouting, leaving)]
+        }
+        FlowPath::Forward | FlowPath::Published(_) => {
+            let inner = match flow.path {
+                FlowPath::Published(inner) => Some((flow.destination, inner)),
+                _ => None,
+            };
+            let forwarded = Packet { out_interface: output, ..prerouting.clone() };
+            let forwarded = translated(forwarded, inner);
+            vec![
+                (Hook::Prerouting, prerouting),
+                (Hook::Forward, forwarded.clone()),
+                (Hook::Postrouting, forwarded),
+            ]
+        }
+    }
+}
+
+/// Returns the packet before it is routed.
+fn first_packet(flow: &Flow, treatment: &Treatment) -> Packet {
     let (from, to) = (flow.source, flow.destination);
     let packet = match flow.payload {
         Payload::Ports { protocol, source, destination } => {
@@ -130,29 +199,21 @@ fn packets(flow: &Flow) -> Vec<(Hook, Packet)> {
         (FlowPath::Forward | FlowPath::Out, _) => fib_type::UNICAST,
         (FlowPath::In | FlowPath::Published(_), _) => fib_type::LOCAL,
     };
-    let packet = Packet { fib_daddr_type, ..packet };
-    let input = flow.in_interface.clone();
-    let prerouting = Packet { in_interface: input.clone(), ..packet.clone() };
-    let output = flow.out_interface.clone();
-    match flow.path {
-        FlowPath::In => vec![(Hook::Prerouting, prerouting.clone()), (Hook::Input, prerouting)],
-        FlowPath::Out => vec![(Hook::Output, Packet { out_interface: output, ..packet })],
-        FlowPath::Forward => vec![
-            (Hook::Prerouting, prerouting),
-            (Hook::Forward, Packet { in_interface: input, out_interface: output, ..packet }),
-        ],
-        FlowPath::Published(inner) => {
-            let mut transport = packet.transport.clone();
-            let port = transport.get(2..4).and_then(|port| port.try_into().ok());
-            transport.splice(2.min(transport.len())..4.min(transport.len()), inner.to_be_bytes());
-            let forwarded = Packet {
-                in_interface: input,
-                out_interface: output,
-                dnat_from: port.map(u16::from_be_bytes),
-                transport,
-                ..packet
-            };
-            vec![(Hook::Prerouting, prerouting), (Hook::Forward, forwarded)]
-        }
+    let ct_state = if treatment.is_untracked { ct_state::UNTRACKED } else { packet.ct_state };
+    Packet {
+        fib_daddr_type: treatment.destination_type.unwrap_or(fib_daddr_type),
+        mark: treatment.mark,
+        ct_state,
+        ..packet
     }
+}
+
+/// Returns the packet after DNAT.
+fn translated(packet: Packet, to: Option<(IpAddr, u16)>) -> Packet {
+    let Some((destination, inner)) = to else { return packet };
+    let mut transport = packet.transport.clone();
+    let port = transport.get(2..4).and_then(|port| port.try_into().ok());
+    transport.splice(2.min(transport.len())..4.min(transport.len()), inner.to_be_bytes());
+    let dnat_from = Some(port.map_or(0, u16::from_be_bytes));
+    Packet { destination, dnat_from, transport, ..packet }
 }

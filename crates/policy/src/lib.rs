@@ -73,7 +73,7 @@ mod problem;
 mod sample;
 
 pub use compile::{CONTAINERS_CHAIN, TABLE, TABLE_COMMENT};
-pub use explain::{Explanation, Flow, FlowPath, Payload, explain};
+pub use explain::{Explanation, Flow, FlowPath, Payload, Treatment, explain, explain_treated};
 pub use json::{keep_comments, protocol_number, protocol_word, schema};
 pub use log_prefix::LoggedRule;
 pub use policy::{Policy, RuleInfo};

@@ -104,6 +104,9 @@ pub(crate) enum Builtin {
     Invalid,
     /// Drops routing headers of type 0 (RFC 5095).
     Rh0,
+    /// Drops new connections whose source is not reached by the interface that they came in by, as
+    /// the kernel's strict `rp_filter` does.
+    ReturnPath,
     /// Accepts ICMP and ICMPv6 errors, which path MTU discovery and traceroute need.
     IcmpErrors,
     /// Accepts echo requests to this host.
@@ -131,11 +134,12 @@ pub(crate) enum Builtin {
 
 impl Builtin {
     /// All built-ins, in the order in which lists show them.
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::Loopback,
         Self::Established,
         Self::Invalid,
         Self::Rh0,
+        Self::ReturnPath,
         Self::IcmpErrors,
         Self::PingIn,
         Self::PingOut,
@@ -156,6 +160,7 @@ impl Builtin {
             Self::Established => "established",
             Self::Invalid => "invalid",
             Self::Rh0 => "rh0",
+            Self::ReturnPath => "return-path",
             Self::IcmpErrors => "icmp-errors",
             Self::PingIn => "ping-in",
             Self::PingOut => "ping-out",
@@ -179,6 +184,9 @@ impl Builtin {
             }
             Self::Invalid => "Drop packets that connection tracking calls invalid.",
             Self::Rh0 => "Drop IPv6 routing headers of type 0.",
+            Self::ReturnPath => {
+                "Drop what comes in by another interface than the one that leads back to its source."
+            }
             Self::IcmpErrors => "Accept ICMP and ICMPv6 errors; path MTU discovery needs them.",
             Self::PingIn => "Answer echo requests.",
             Self::PingOut => "Let this host and its containers send echo requests.",
@@ -195,10 +203,12 @@ impl Builtin {
         }
     }
 
-    /// Returns whether the built-in is on if a policy does not name it. Only echo requests from this
-    /// host are off, because a policy that denies outgoing connections would be weaker than it looks.
+    /// Returns whether the built-in is on if a policy does not name it. Echo requests from this host
+    /// are off, because a policy that denies outgoing connections would be weaker than it looks. The
+    /// check of return paths is off, because a host with several uplinks may get packets by one and
+    /// answer by another.
     pub(crate) fn is_on_by_default(self) -> bool {
-        self != Self::PingOut
+        !matches!(self, Self::PingOut | Self::ReturnPath)
     }
 }
 

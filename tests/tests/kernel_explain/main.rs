@@ -4,14 +4,16 @@ mod shots;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nfguard_lab::{Netns, Probe, World};
+use nfguard_lab::{Netns, Probe, World, veth};
 use nfguard_netlink::eval::{Fate, Memory};
 use nfguard_netlink::{Expr, Nft, Table, load, protocol, text, unload};
-use nfguard_policy::{Flow, FlowPath, Payload, Policy, TABLE, explain};
+use nfguard_policy::{Flow, FlowPath, Payload, Policy, TABLE, Treatment, explain_treated};
 use nfguard_tests::nft::nft;
+use nfguard_tests::place::netns;
 use nfguard_tests::program::time_box;
 use nfguard_tests::{processor, property};
 use proptest::test_runner::{TestCaseError, TestError};
@@ -31,8 +33,30 @@ const WATCH: &str = "table inet watch {
     chain c { type filter hook input priority 400; jump after; }
     chain d { type filter hook postrouting priority 400; jump after; }
 }
+table inet treat {
+    chain raw_in { type filter hook prerouting priority raw; jump untracked; }
+    chain raw_out { type filter hook output priority raw; jump untracked; }
+    chain marks { type route hook output priority -150;
+        ip ttl 77 meta l4proto { tcp, udp } th sport 62000 meta mark set 5
+        ip6 hoplimit 77 meta l4proto { tcp, udp } th sport 62000 meta mark set 5
+    }
+    chain out { type nat hook output priority -100;
+        ip ttl 77 meta l4proto { tcp, udp } th sport 62001 dnat ip to 10.7.0.1:8080
+        ip6 hoplimit 77 meta l4proto { tcp, udp } th sport 62001 dnat ip6 to [2001:db8:77::1]:8080
+        ip ttl 77 meta l4proto { tcp, udp } th sport 62002 redirect to :8080
+        ip6 hoplimit 77 meta l4proto { tcp, udp } th sport 62002 redirect to :8080
+    }
+    chain untracked {
+        ip ttl 77 meta l4proto { tcp, udp } th sport 62003 notrack
+        ip6 hoplimit 77 meta l4proto { tcp, udp } th sport 62003 notrack
+    }
+}
 table inet publish {
     chain pre { type nat hook prerouting priority dstnat;
+        ip ttl 77 meta l4proto { tcp, udp } th sport 62002 redirect to :8080
+        ip6 hoplimit 77 meta l4proto { tcp, udp } th sport 62002 redirect to :8080
+        ip ttl 77 meta l4proto { tcp, udp } th sport 62004 dnat ip to 172.17.0.3:8080
+        ip6 hoplimit 77 meta l4proto { tcp, udp } th sport 62004 dnat ip6 to [2001:db8:d0c::3]:8080
         ip ttl 77 meta l4proto { tcp, udp } th sport 61000 dnat ip to 172.17.0.2:8080
         ip ttl 77 meta l4proto { tcp, udp } th sport 61001 dnat ip to 172.17.0.2:22
         ip6 hoplimit 77 meta l4proto { tcp, udp } th sport 61000 dnat ip6 to [2001:db8:d0c::2]:8080
@@ -44,6 +68,8 @@ table inet publish {
 /// A host between the internet and a container, with counters for all packets.
 struct Ground {
     world: World,
+    /// Another neighbour of the host, and a second container.
+    _neighbours: [Netns; 2],
     kernel: Nft,
     /// The sockets that keep the host a member of the multicast groups.
     _members: Vec<UdpSocket>,
@@ -54,18 +80,43 @@ impl Ground {
         let world = World::with_container()
             .unwrap_or_else(|error| panic!("{error}\nrun me with `cargo xtask netns-test`"));
         let container = world.container.as_ref().expect("it was made with one");
-        for interface in ["all", "eth0", "docker0"] {
+        let (second, neighbour) = (netns(), netns());
+        veth(&world.host, "veth2", &second, "eth0").expect("a link");
+        world.host.enslave("veth2", "docker0").expect("a port");
+        veth(&world.host, "eth1", &neighbour, "eth0").expect("a link");
+        for (netns, link, v4, v6) in [
+            (&second, "eth0", "172.17.0.3", "2001:db8:d0c::3"),
+            (&world.host, "eth1", "10.7.0.2", "2001:db8:77::2"),
+            (&neighbour, "eth0", "10.7.0.1", "2001:db8:77::1"),
+        ] {
+            netns.address(link, address(v4), 24).expect("an address");
+            netns.address(link, address(v6), 64).expect("an address");
+        }
+        add_routes(&world);
+        for setting in ["bridge-nf-call-iptables", "bridge-nf-call-ip6tables"] {
+            world.host.sysctl(&format!("bridge/{setting}"), "1").expect("br_netfilter is there");
+        }
+        for interface in ["all", "eth0", "eth1", "docker0"] {
             let setting = format!("ipv4/conf/{interface}/rp_filter");
             world.host.sysctl(&setting, "0").expect("can be set");
         }
         // Neighbours are resolved once. Later the policy may drop neighbour discovery.
+        let seconds = [address("172.17.0.3"), address("2001:db8:d0c::3")];
+        let neighbours = [address("10.7.0.1"), address("2001:db8:77::1")];
         for (netns, peers) in [
             (&world.internet, [World::HOST_V4, World::HOST_V6]),
             (container, [World::INTERNET_V4, World::INTERNET_V6]),
+            (container, seconds),
+            (&second, [World::CONTAINER_V4, World::CONTAINER_V6]),
+            (&world.host, seconds),
+            (&world.host, neighbours),
         ] {
             for family in ["ipv4", "ipv6"] {
-                let setting = format!("{family}/neigh/eth0/base_reachable_time_ms");
-                netns.sysctl(&setting, "86400000").expect("can be set");
+                for link in ["eth0", "eth1", "docker0"] {
+                    let setting = format!("{family}/neigh/{link}/base_reachable_time_ms");
+                    let set = netns.sysctl(&setting, "86400000");
+                    assert!(set.is_ok() || link != "eth0", "{set:?}");
+                }
             }
             for peer in peers {
                 let probe = Probe::ping(netns, peer).timeout(Duration::from_secs(60));
@@ -75,7 +126,7 @@ impl Ground {
         let members = members(&world.host);
         nft(&world.host, WATCH);
         let kernel = world.host.run(|| Nft::open().expect("netlink is there"));
-        Ground { world, kernel, _members: members }
+        Ground { world, _neighbours: [second, neighbour], kernel, _members: members }
     }
 
     fn load(&mut self, table: &Table) {
@@ -142,6 +193,39 @@ struct Effect {
     total: BTreeMap<String, u64>,
 }
 
+/// Adds routes by rules: for marks, to addresses that are delivered here, and through the host.
+fn add_routes(world: &World) {
+    let run = |netns: &Netns, arguments: &str| {
+        let output = netns.run(|| Command::new("ip").args(arguments.split(' ')).output());
+        let output = output.expect("ip is installed");
+        assert!(output.status.success(), "ip {arguments}: {output:?}");
+    };
+    for arguments in [
+        "route add default via 10.7.0.1 table 100",
+        "-6 route add default via 2001:db8:77::1 table 100",
+        "rule add fwmark 5 lookup 100",
+        "-6 rule add fwmark 5 lookup 100",
+        "rule add to 198.51.100.60 lookup 101",
+        "-6 rule add to 2001:db8:60::1 lookup 101",
+        "route add local 198.51.100.60 dev lo table 101",
+        "-6 route add local 2001:db8:60::1 dev lo table 101",
+        "rule add iif eth0 to 198.18.0.0/15 lookup 100",
+        "-6 rule add iif eth0 to 2001:db9::/32 lookup 100",
+        "route add unreachable 198.18.0.0/15",
+        "-6 route add unreachable 2001:db9::/32",
+    ] {
+        run(&world.host, arguments);
+    }
+    for arguments in [
+        "route add 198.51.100.60/32 via 198.51.100.2",
+        "-6 route add 2001:db8:60::/64 via 2001:db8:1::2",
+        "route add 198.18.0.0/15 via 198.51.100.2",
+        "-6 route add 2001:db9::/32 via 2001:db8:1::2",
+    ] {
+        run(&world.internet, arguments);
+    }
+}
+
 fn members(host: &Netns) -> Vec<UdpSocket> {
     host.run(|| {
         let addresses = std::fs::read_to_string("/proc/thread-self/net/if_inet6").expect("reads");
@@ -183,7 +267,7 @@ fn assert_agreement(
     let each = shots.iter().flat_map(|shot| std::iter::repeat_n(shot, shot.times));
     for (number, shot) in each.take(40).enumerate() {
         memory.now = start.elapsed();
-        let foretold = explain(&table, &shot.flow, &mut memory);
+        let foretold = explain_treated(&table, &shot.flow, &shot.treatment, &mut memory);
         let mut counted: BTreeMap<String, u64> = BTreeMap::new();
         let matched = foretold.hooks.iter().flat_map(|(_, decision)| &decision.matched);
         for expr in matched.flat_map(|(.., rule)| &rule.exprs) {
@@ -222,6 +306,22 @@ fn assert_agreement(
             FlowPath::Published(_) if foretold.hooks.len() > 1 => "published",
             FlowPath::Published(_) => "published and stopped before",
         });
+        let Treatment { mark, is_untracked, has_foreign_source, .. } = shot.treatment;
+        for (is_so, what) in [
+            (mark != 0, "marked"),
+            (is_untracked, "untracked"),
+            (has_foreign_source, "of a foreign source"),
+            (shot.treatment.translated_to.is_some(), "translated"),
+            (shot.treatment.destination_type.is_some(), "routed by a rule"),
+            (
+                shot.flow.in_interface == "docker0" && shot.flow.out_interface == "docker0",
+                "bridged",
+            ),
+        ] {
+            if is_so {
+                see(what);
+            }
+        }
         if effect.alone {
             see("counters compared exactly");
         }
@@ -272,7 +372,9 @@ fn the_kernel_does_what_explain_predicts() {
 /// Returns an event that the comparison must meet at least five times, and has not yet.
 fn find_missing_event(seen: &Seen) -> Option<&'static str> {
     let all = ["accept", "drop", "reject", "in", "out", "forward", "published", "over a limit"];
-    let mut all = all.into_iter().chain(["counters compared exactly"]);
+    let treated =
+        ["marked", "untracked", "of a foreign source", "translated", "routed by a rule", "bridged"];
+    let mut all = all.into_iter().chain(treated).chain(["counters compared exactly"]);
     all.find(|what| seen.get(what).is_none_or(|times| *times < 5))
 }
 
@@ -294,7 +396,7 @@ fn a_kernel_that_differs_from_explain_is_detected() {
         in_interface: "eth0".to_owned(),
         out_interface: String::new(),
     };
-    let shot = Shot { from: Place::Internet, flow, times: 1 };
+    let shot = Shot { from: Place::Internet, flow, treatment: Treatment::default(), times: 1 };
     let stopped = ground.send_shot(&shot);
     assert!(!stopped.passed && stopped.counted.contains_key("default/in"), "{stopped:?}");
     nft(&ground.world.host, "insert rule inet nfguard ingress tcp dport 22 accept\n");

@@ -4,9 +4,9 @@ use std::fmt;
 use std::net::IpAddr;
 
 use nfguard_lab::{World, packet};
-use nfguard_netlink::protocol;
+use nfguard_netlink::{fib_type, protocol};
 use nfguard_policy::arbitrary::{Pool, policy_text};
-use nfguard_policy::{Flow, FlowPath, Payload};
+use nfguard_policy::{Flow, FlowPath, Payload, Treatment};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -14,6 +14,22 @@ use serde_json::{Value, json};
 
 /// The hop limit that marks the packets of the test.
 const HOP_LIMIT: u8 = 77;
+/// Source ports by which the rules of the test treat packets.
+pub(crate) mod treated {
+    /// Marked with [`MARK`](super::MARK), and so sent by another interface.
+    pub(crate) const MARKED: u16 = 62_000;
+    /// Sent on to a neighbour behind another interface.
+    pub(crate) const LED_ASIDE: u16 = 62_001;
+    /// Sent on to this host.
+    pub(crate) const REDIRECTED: u16 = 62_002;
+    /// Not tracked.
+    pub(crate) const UNTRACKED: u16 = 62_003;
+    /// Of containers: sent on to the second container.
+    pub(crate) const TO_A_SERVICE: u16 = 62_004;
+}
+pub(crate) const MARK: u32 = 5;
+/// The port that treated packets are sent on to.
+const INNER: u16 = 8080;
 /// Source ports whose packets are forwarded to the container, and the port there.
 const PUBLISHED: [(u16, u16); 2] = [(61_000, 8080), (61_001, 22)];
 
@@ -81,6 +97,7 @@ fn option_of_two() -> impl Strategy<Value = Option<u8>> {
 pub(crate) struct Shot {
     pub(crate) from: Place,
     pub(crate) flow: Flow,
+    pub(crate) treatment: Treatment,
     pub(crate) times: usize,
 }
 
@@ -92,8 +109,166 @@ pub(crate) enum Place {
 }
 
 pub(crate) fn shots() -> impl Strategy<Value = Vec<Shot>> {
-    vec(any::<bool>().prop_flat_map(shot), 1..14)
+    let one = any::<bool>().prop_flat_map(
+        |is_v6| prop_oneof![3 => shot(is_v6).boxed(), 2 => treated_shot(is_v6).boxed()],
+    );
+    vec(one, 1..14)
 }
+
+/// Returns a packet that routing rules or the rules of other programs treat.
+fn treated_shot(is_v6: bool) -> impl Strategy<Value = Shot> {
+    let pick = move |v4: &str, v6: &str| address(if is_v6 { v6 } else { v4 });
+    let host = pick("198.51.100.2", "2001:db8:1::2");
+    let container = pick("172.17.0.2", "2001:db8:d0c::2");
+    let second = pick("172.17.0.3", "2001:db8:d0c::3");
+    let stranger = pick("192.0.2.7", "2001:db8:7::1");
+    let far = pick("203.0.113.200", "2001:db8:9::1");
+    let service = pick("10.43.0.1", "2001:db8:43::1");
+    let plain = Treatment::default();
+    let way = |from, path, ends: (IpAddr, IpAddr), interfaces: (&str, &str), port, treatment| {
+        let interfaces = (interfaces.0.to_owned(), interfaces.1.to_owned());
+        (from, path, ends, interfaces, port, treatment)
+    };
+    let led = |to: IpAddr, first: Option<&str>| Treatment {
+        translated_to: Some((to, INNER)),
+        first_out_interface: first.map(str::to_owned),
+        ..Treatment::default()
+    };
+    let untracked = Treatment { is_untracked: true, ..Treatment::default() };
+    let marked = Treatment {
+        mark: MARK,
+        first_out_interface: Some("eth0".to_owned()),
+        ..Treatment::default()
+    };
+    // The look-up of an IPv6 address follows the rules of routing, that of an IPv4 address does not.
+    let by_rule = Treatment {
+        destination_type: Some(if is_v6 { fib_type::LOCAL } else { fib_type::UNICAST }),
+        ..plain.clone()
+    };
+    let beyond = Treatment {
+        destination_type: Some(if is_v6 { UNREACHABLE } else { fib_type::UNICAST }),
+        ..plain.clone()
+    };
+    let to_service = Treatment { destination_type: Some(fib_type::UNICAST), ..plain.clone() };
+    let foreign = Treatment { has_foreign_source: true, ..plain.clone() };
+    let (out, forward) = (FlowPath::Out, FlowPath::Forward);
+    let hairpin = FlowPath::Published(INNER);
+    let here = pick("127.0.0.1", "::1");
+    let aside = pick("10.7.0.1", "2001:db8:77::1");
+    let ways = vec![
+        way(Place::Host, out, (host, far), ("", "eth1"), treated::MARKED, marked),
+        way(
+            Place::Host,
+            out,
+            (host, far),
+            ("", "eth1"),
+            treated::LED_ASIDE,
+            led(aside, Some("eth0")),
+        ),
+        way(
+            Place::Host,
+            out,
+            (host, far),
+            ("", "lo"),
+            treated::REDIRECTED,
+            led(here, Some("eth0")),
+        ),
+        way(Place::Host, out, (stranger, far), ("", "eth0"), 40_000, foreign),
+        way(Place::Host, out, (host, far), ("", "eth0"), treated::UNTRACKED, untracked.clone()),
+        way(
+            Place::Internet,
+            FlowPath::In,
+            (stranger, host),
+            ("eth0", ""),
+            treated::UNTRACKED,
+            untracked.clone(),
+        ),
+        way(
+            Place::Internet,
+            FlowPath::In,
+            (stranger, host),
+            ("eth0", ""),
+            treated::REDIRECTED,
+            led(host, None),
+        ),
+        way(
+            Place::Internet,
+            FlowPath::In,
+            (stranger, pick("198.51.100.60", "2001:db8:60::1")),
+            ("eth0", ""),
+            40_000,
+            by_rule,
+        ),
+        way(
+            Place::Internet,
+            forward,
+            (stranger, container),
+            ("eth0", "docker0"),
+            treated::UNTRACKED,
+            untracked.clone(),
+        ),
+        way(
+            Place::Internet,
+            forward,
+            (stranger, pick("198.18.0.9", "2001:db9::9")),
+            ("eth0", "eth1"),
+            40_000,
+            beyond,
+        ),
+        way(
+            Place::Container,
+            forward,
+            (container, far),
+            ("docker0", "eth0"),
+            treated::UNTRACKED,
+            untracked,
+        ),
+        way(
+            Place::Container,
+            forward,
+            (container, second),
+            ("docker0", "docker0"),
+            40_000,
+            plain.clone(),
+        ),
+        way(
+            Place::Container,
+            hairpin,
+            (container, host),
+            ("docker0", "docker0"),
+            treated::TO_A_SERVICE,
+            plain,
+        ),
+        way(
+            Place::Container,
+            hairpin,
+            (container, service),
+            ("docker0", "docker0"),
+            treated::TO_A_SERVICE,
+            to_service,
+        ),
+    ];
+    let ports = select(vec![22_u16, 53, 80, 443, 8080, 5353, 9999]);
+    let protocols = select(vec![protocol::TCP, protocol::UDP]);
+    (select(ways), protocols, ports, 1..6_usize).prop_map(
+        |((from, path, ends, interfaces, source, treatment), protocol, destination, times)| {
+            let ((source_address, destination_address), (in_interface, out_interface)) =
+                (ends, interfaces);
+            let flow = Flow {
+                path,
+                source: source_address,
+                destination: destination_address,
+                payload: Payload::Ports { protocol, source, destination },
+                in_interface,
+                out_interface,
+            };
+            Shot { from, flow, treatment, times }
+        },
+    )
+}
+
+/// `RTN_UNREACHABLE`.
+const UNREACHABLE: u32 = 7;
 
 fn shot(is_v6: bool) -> impl Strategy<Value = Shot> {
     let one_of = move |v4: &[&str], v6: &[&str]| {
@@ -139,7 +314,7 @@ fn shot(is_v6: bool) -> impl Strategy<Value = Shot> {
         (payload(path, is_v6), 1..6_usize).prop_map(move |(payload, times)| {
             let (in_interface, out_interface) = (input.clone(), output.clone());
             let flow = Flow { path, source, destination, payload, in_interface, out_interface };
-            Shot { from, flow, times }
+            Shot { from, flow, treatment: Treatment::default(), times }
         })
     })
 }

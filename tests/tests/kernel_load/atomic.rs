@@ -10,6 +10,7 @@ use nfguard_lab::{Netns, Probe, World};
 use nfguard_netlink::load as load_table;
 use nfguard_tests::nft::nft;
 use nfguard_tests::program::{command, nfguard, time_box};
+use nfguard_tests::wait::wait_until;
 
 use super::{POLICY_A, POLICY_B, compiled, held, kernel, load, netns, policy_file, world};
 
@@ -116,6 +117,32 @@ fn a_thousand_reloads_lose_no_allowed_packet_and_let_no_denied_one_through() {
     eprintln!("{reloads} reloads");
     let last = if reloads % 2 == 0 { a } else { b };
     assert_eq!(held(&world.host), Some(last));
+}
+
+/// A table of an nfguard whose output hook judged. The chain at postrouting is new, and hooks do not
+/// change at one moment.
+#[test]
+fn a_table_that_judged_at_output_is_replaced_without_a_gap() {
+    let world = world();
+    nft(&world.host, include_str!("../../fixtures/output-judges.nft"));
+    let server = world.host.serve_tcp((World::HOST_V4, 443)).expect("serves");
+    let mut conversation = Conversation::open(&world.internet, server.address());
+    let policy = policy_file(POLICY_A);
+    reload_under_traffic(&world.host, &world.internet, || {
+        let came = || {
+            let loaded = kernel(&world.host).table("watch").expect("reads").loaded;
+            let counts = loaded.expect("is there").counts;
+            ["in443came", "in9999came", "out443came", "out9999came"]
+                .iter()
+                .map(|name| counts[*name].packets)
+                .min()
+        };
+        wait_until("traffic", || came() > Some(600));
+        load(&world.host, &policy);
+        conversation.exchange_line();
+        wait_until("traffic", || came() > Some(1200));
+    });
+    assert_eq!(held(&world.host), Some(compiled(POLICY_A)));
 }
 
 struct Conversation(std::io::BufReader<std::net::TcpStream>);

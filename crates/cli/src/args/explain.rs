@@ -35,9 +35,15 @@ pub(crate) struct ExplainRequest {
     /// The interface on which the packets arrive
     #[arg(long, default_value = "eth0", value_name = "NAME")]
     pub(crate) iif: String,
-    /// The interface on which the packets leave
+    /// The interface on which the packets leave, after routing rules, marks and NAT
     #[arg(long, default_value = "eth0", value_name = "NAME")]
     pub(crate) oif: String,
+    /// The packets have this mark
+    #[arg(long, default_value_t = 0, value_name = "NUMBER")]
+    pub(crate) mark: u32,
+    /// A rule of another program keeps the packets out of connection tracking (`notrack`)
+    #[arg(long)]
+    pub(crate) untracked: bool,
     /// Explain the Nth of several such connections at once, for rules that limit
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) nth: u32,

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use nfguard_netlink::eval::{Decision, Fate, Memory};
 use nfguard_netlink::{Hook, ICMP_TYPES, ICMPV6_TYPES, IpVersion, protocol, text};
-use nfguard_policy::{Flow, FlowPath, Payload, explain as ask};
+use nfguard_policy::{Flow, FlowPath, Payload, Treatment, explain_treated};
 use serde_json::{Value, json};
 
 use crate::args::ExplainRequest;
@@ -17,9 +17,11 @@ pub(crate) fn explain(request: &ExplainRequest, as_json: bool) -> Done {
     let flow = flow(request).map_err(Failure::Usage)?;
     let table = file.policy.compile();
     let mut memory = Memory::default();
-    let mut explanation = ask(&table, &flow, &mut memory);
+    let treatment =
+        Treatment { mark: request.mark, is_untracked: request.untracked, ..Treatment::default() };
+    let mut explanation = explain_treated(&table, &flow, &treatment, &mut memory);
     for _ in 1..request.nth {
-        explanation = ask(&table, &flow, &mut memory);
+        explanation = explain_treated(&table, &flow, &treatment, &mut memory);
     }
     let accepted = explanation.fate == Fate::Accept;
     let scan = explanation.scan();

@@ -27,7 +27,7 @@ fn an_empty_policy_denies_everything_and_pings_nobody() {
     assert_eq!(policy.default.output, Verdict::Drop);
     assert_eq!(policy.default.forward, Verdict::Drop);
     let off: Vec<_> = Builtin::ALL.into_iter().filter(|it| !policy.builtin.contains(it)).collect();
-    assert_eq!(off, [Builtin::PingOut]);
+    assert_eq!(off, [Builtin::ReturnPath, Builtin::PingOut]);
     assert!(policy.containers.follow_out);
     assert_eq!(policy.log.defaults.prefix, "[NFGUARD] ");
 }

@@ -59,7 +59,7 @@ const UPNP: (Ipv4Addr, Ipv6Addr, u16) =
 /// Returns the matches of a built-in in this chain, one for each rule. Adds the sets that they need.
 pub(super) fn rules(which: Builtin, chain: &str, sets: &mut Vec<Set>) -> Vec<Vec<Expr>> {
     let mut types = |name: &str, version, types: &[u8]| icmp_types(sets, name, version, types);
-    let incoming = chain == "inbound";
+    let (incoming, outgoing) = (chain == "inbound", chain == "sent/builtin");
     match which {
         Builtin::IcmpErrors => vec![
             types("icmp_errors", IpVersion::V4, &ICMP_ERRORS),
@@ -75,7 +75,7 @@ pub(super) fn rules(which: Builtin, chain: &str, sets: &mut Vec<Set>) -> Vec<Vec
         }
         Builtin::MulticastListener => {
             let listener = types("multicast_listener", IpVersion::V6, &MULTICAST_LISTENER);
-            let from = if chain == "output" { Vec::new() } else { link_local(End::Source) };
+            let from = if outgoing { Vec::new() } else { link_local(End::Source) };
             vec![[listener, from].concat()]
         }
         Builtin::Igmp => {
@@ -102,6 +102,7 @@ pub(super) fn rules(which: Builtin, chain: &str, sets: &mut Vec<Set>) -> Vec<Vec
         | Builtin::Established
         | Builtin::Invalid
         | Builtin::Rh0
+        | Builtin::ReturnPath
         | Builtin::QuietBroadcast => Vec::new(),
     }
 }

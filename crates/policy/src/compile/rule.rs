@@ -1,13 +1,13 @@
 //! Compiles one rule of a policy to rules, sets and chains of a table.
 
 use nfguard_netlink::{
-    Chain, CtHelper, Dynset, Element, Expr, IpVersion, Key, KeyType, Reg, Rule as NftRule, Set,
-    protocol,
+    Chain, CtHelper, Element, Expr, IpVersion, Key, KeyType, Rule as NftRule, Set, protocol,
 };
 
 use super::expr::{self, End};
+use super::limit::{limit_rules, limit_sets, over_rules};
 use super::log::log_line;
-use super::{accept, commented, discard, goto, verdicts};
+use super::{POSTROUTING_DECIDES, Rejection, accept, comment, commented, goto, verdicts};
 use crate::json::port::Transport;
 use crate::policy::{
     Action, Addresses, Direction, Helper, Interface, Limit, Policy, Ports, Prefixes, Rule, Traffic,
@@ -33,15 +33,25 @@ pub(super) fn object_name(rule: &Rule) -> String {
     format!("{direction}/{}", rule.name)
 }
 
-pub(super) fn compile(policy: &Policy, rule: &Rule, counter: &[Expr]) -> Compiled {
+/// Compiles a rule. A rule that is compiled a second time, for packets that are dropped where it
+/// rejects, uses the sets of the first.
+pub(super) fn compile(
+    policy: &Policy,
+    rule: &Rule,
+    counter: &[Expr],
+    rejection: Rejection,
+) -> Compiled {
     let object = object_name(rule);
     let comment = comment(rule);
+    let is_first = rejection == Rejection::Answer;
     let mut compiled = Compiled {
-        sets: sets(rule, &object),
+        sets: if is_first { sets(rule, &object) } else { Vec::new() },
         helpers: Vec::new(),
         chains: Vec::new(),
         rules: Vec::new(),
     };
+    let limit_chain_name = if is_first || !rule.rejects() { "limit" } else { "limit/silent" };
+    let limit_chain_name = format!("{object}/{limit_chain_name}");
     for Match { exprs, protocol } in matches(policy, rule, &object, PortSource::Packet) {
         let logs = rule.log.as_ref().filter(|_| !matches!(rule.action, Action::Limit(_)));
         if let Some(target) = logs {
@@ -50,14 +60,14 @@ pub(super) fn compile(policy: &Policy, rule: &Rule, counter: &[Expr]) -> Compile
                 Action::Deny => Verdict::Drop,
                 Action::Reject => Verdict::Reject,
             };
-            let line = log_line(target, verdict, &object);
+            let line = log_line(target, rejection.of(verdict), &object);
             compiled.rules.push(commented([exprs.clone(), line], &comment));
         }
         let ends = match rule.action {
             Action::Allow => verdicts(Verdict::Accept, protocol),
             Action::Deny => verdicts(Verdict::Drop, protocol),
-            Action::Reject => verdicts(Verdict::Reject, protocol),
-            Action::Limit(_) => vec![(Vec::new(), goto(&format!("{object}/limit")))],
+            Action::Reject => verdicts(rejection.of(Verdict::Reject), protocol),
+            Action::Limit(_) => vec![(Vec::new(), goto(&limit_chain_name))],
         };
         let helper = rule.helper.and_then(|helper| ct_helper(helper, protocol?));
         let assigns: Vec<Expr> =
@@ -69,14 +79,65 @@ pub(super) fn compile(policy: &Policy, rule: &Rule, counter: &[Expr]) -> Compile
         }
     }
     if let Action::Limit(limit) = rule.action {
-        let versions = match versions(policy, rule).as_slice() {
-            [Some(one)] => vec![*one],
-            _ => IpVersion::ALL.to_vec(),
-        };
-        compiled.sets.extend(limit_sets(&object, &limit, &versions));
-        compiled.chains.push(limit_chain(rule, &object, &limit, &versions));
+        let versions = limited_versions(policy, rule);
+        if is_first {
+            compiled.sets.extend(limit_sets(&object, &limit, &versions));
+        }
+        if is_first || rule.rejects() {
+            let limit = Limit { over: rejection.of(limit.over), ..limit };
+            let rules = limit_rules(rule, &object, &limit, &versions);
+            compiled.chains.push(Chain { name: limit_chain_name, rules, ..Chain::default() });
+        }
     }
     compiled
+}
+
+/// Compiles a rule for `out` to what it rejects. What it does not reject is judged, counted and logged
+/// in postrouting.
+pub(super) fn answer(policy: &Policy, rule: &Rule) -> Compiled {
+    let object = object_name(rule);
+    let comment = comment(rule);
+    let count = Expr::Counter(object.clone());
+    let mut compiled =
+        Compiled { sets: Vec::new(), helpers: Vec::new(), chains: Vec::new(), rules: Vec::new() };
+    for Match { exprs, protocol } in matches(policy, rule, &object, PortSource::Packet) {
+        match rule.action {
+            Action::Reject => {
+                if let Some(target) = &rule.log {
+                    let line = log_line(target, Verdict::Reject, &object);
+                    compiled.rules.push(commented([exprs.clone(), line], &comment));
+                }
+                for (more, end) in verdicts(Verdict::Reject, protocol) {
+                    let parts = [exprs.clone(), more, vec![count.clone(), end]];
+                    compiled.rules.push(commented(parts, &comment));
+                }
+            }
+            Action::Limit(_) if rule.rejects() => {
+                let over = vec![goto(&format!("{object}/answer"))];
+                compiled.rules.push(commented([exprs, over], &comment));
+            }
+            Action::Allow | Action::Deny | Action::Limit(_) => {
+                compiled.rules.push(commented([exprs, vec![accept()]], POSTROUTING_DECIDES));
+            }
+        }
+    }
+    if let (Action::Limit(limit), true) = (rule.action, rule.rejects()) {
+        let mut rules = Vec::new();
+        for version in limited_versions(policy, rule) {
+            rules.extend(over_rules(rule, &object, &limit, version, Some(&count)));
+        }
+        rules.push(commented([vec![accept()]], POSTROUTING_DECIDES));
+        compiled.chains.push(Chain { name: format!("{object}/answer"), rules, ..Chain::default() });
+    }
+    compiled
+}
+
+/// Returns the IP versions whose sources a limit counts.
+fn limited_versions(policy: &Policy, rule: &Rule) -> Vec<IpVersion> {
+    match versions(policy, rule).as_slice() {
+        [Some(one)] => vec![*one],
+        _ => IpVersion::ALL.to_vec(),
+    }
 }
 
 /// Returns the kernel's helper for a transport protocol; `None` if it reads another one.
@@ -133,21 +194,13 @@ pub(super) fn prefix_sets(name: &str, prefixes: &Prefixes) -> Vec<Set> {
             .collect();
         (!keys.is_empty()).then(|| Set {
             name: format!("{name}/{}", version.suffix()),
-            key: vec![address_key(version)],
+            key: vec![expr::address_key(version)],
             interval: true,
             elements: keys.into_iter().map(Element::from).collect(),
             ..Set::default()
         })
     };
     IpVersion::ALL.into_iter().filter_map(networks).collect()
-}
-
-/// Returns the key type of a set of addresses.
-pub(super) fn address_key(version: IpVersion) -> KeyType {
-    match version {
-        IpVersion::V4 => KeyType::Ipv4Addr,
-        IpVersion::V6 => KeyType::Ipv6Addr,
-    }
 }
 
 pub(super) fn group_set(group: &str) -> String {
@@ -387,92 +440,5 @@ fn port_match(field: Expr, ports: &Ports, set: &str) -> Vec<Expr> {
         [] => Vec::new(),
         [range] => expr::in_range(field, *range),
         _ => vec![field, expr::in_set(set)],
-    }
-}
-
-/// Returns one set for each connection that a source may open. Set *n* holds the sources that have
-/// opened *n* connections, each for as long as that connection counts. So the window slides exactly,
-/// unlike that of a token bucket.
-fn limit_sets(object: &str, limit: &Limit, versions: &[IpVersion]) -> Vec<Set> {
-    let timeout = std::time::Duration::from_secs(u64::from(limit.seconds));
-    let set = |version: &IpVersion, slot| Set {
-        name: slot_set(object, *version, slot),
-        key: vec![address_key(*version)],
-        dynamic: true,
-        timeout: Some(timeout),
-        size: Some(limit.sources),
-        ..Set::default()
-    };
-    versions
-        .iter()
-        .flat_map(|version| (1..limit.connections).map(move |slot| set(version, slot)))
-        .collect()
-}
-
-fn slot_set(object: &str, version: IpVersion, slot: u8) -> String {
-    format!("{object}/{slot}/{}", version.suffix())
-}
-
-/// Returns the chain that counts connections. A new connection takes the first slot that its source
-/// does not hold. If there is none, the connection is refused and all slots of its source restart.
-/// So the source is refused until it has been quiet for the whole window.
-fn limit_chain(rule: &Rule, object: &str, limit: &Limit, versions: &[IpVersion]) -> Chain {
-    let mut rules = Vec::new();
-    for version in versions {
-        let slots = 1..limit.connections;
-        let source = source(*version, limit);
-        for slot in slots.clone() {
-            let set = slot_set(object, *version, slot);
-            let take = vec![expr::not_in_set(&set), add(set, false), accept()];
-            let text = format!("{}: {slot} of {} in {} s", rule.name, slots.end - 1, limit.seconds);
-            rules.push(commented([source.clone(), take], &text));
-        }
-        let last = expr::in_set(&slot_set(object, *version, limit.connections - 1));
-        let over = [source, vec![last]].concat();
-        // A rule stops at a full set, so the refusal is a rule of its own: an attacker who fills the
-        // first slot with forged sources must not switch the limit off.
-        let restart = slots.rev().map(|slot| add(slot_set(object, *version, slot), true)).collect();
-        let text = format!("{}: restart the window", rule.name);
-        rules.push(commented([over.clone(), restart], &text));
-        if let Some(target) = &rule.log {
-            let line = log_line(target, limit.over, object);
-            rules.push(commented([over.clone(), line], &comment(rule)));
-        }
-        let end = match limit.over {
-            Verdict::Reject => Expr::Reject(nfguard_netlink::Reject::PortUnreachable),
-            Verdict::Accept | Verdict::Drop => discard(),
-        };
-        let counter = Expr::Counter(over_counter(object));
-        let text = format!("{}: over the limit", rule.name);
-        rules.push(commented([over, vec![counter, end]], &text));
-    }
-    // When a flood has filled the sets, accepting a source is better than locking out all of them.
-    let text = format!("{}: no room to remember another source", rule.name);
-    rules.push(commented([vec![accept()]], &text));
-    Chain { name: format!("{object}/limit"), rules, ..Chain::default() }
-}
-
-/// Returns the name of the counter of what a limit refused.
-pub(super) fn over_counter(object: &str) -> String {
-    format!("{object}/over")
-}
-
-fn source(version: IpVersion, limit: &Limit) -> Vec<Expr> {
-    let mut exprs = expr::ip_version(version);
-    exprs.push(expr::address(version, End::Source));
-    if version == IpVersion::V6 && limit.v6_prefix < 128 {
-        exprs.push(expr::keep_prefix(16, limit.v6_prefix));
-    }
-    exprs
-}
-
-fn add(set: String, update: bool) -> Expr {
-    Expr::Dynset(Dynset { reg: Reg::FIRST, set, update, timeout: None })
-}
-
-fn comment(rule: &Rule) -> String {
-    match &rule.comment {
-        Some(comment) => format!("{}: {comment}", rule.name),
-        None => rule.name.clone(),
     }
 }

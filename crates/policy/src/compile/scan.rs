@@ -16,14 +16,14 @@ use std::time::Duration;
 
 use nfguard_netlink::build::REG;
 use nfguard_netlink::{
-    Base, Chain, ChainPolicy, Dynset, Expr, Header, Hook, IpVersion, KeyType, Limit, MetaKey, Reg,
-    Rule, Set, Verdict as NftVerdict, ct_status, fib_type, protocol, tcp_flag,
+    Base, Chain, ChainPolicy, CmpOp, Dynset, Expr, Header, Hook, IpVersion, KeyType, Limit,
+    MetaKey, Reg, Rule, Set, Verdict as NftVerdict, ct_status, fib_type, protocol, tcp_flag,
 };
 
 use super::expr::{self, End};
 use super::log::log_line;
 use super::{Compiler, accept, builtin, commented, discard, goto, plain, rule};
-use crate::policy::{Builtin, Interface, Scan, Verdict};
+use crate::policy::{Builtin, Scan, Verdict};
 
 /// Counter of closed ports; each port counts once for a source.
 pub(crate) const CLOSED_PORT_COUNTER: &str = "scan/closed";
@@ -115,12 +115,12 @@ impl Compiler<'_> {
         let never = crate::policy::Prefixes::from_nets(self.policy.never_ban.iter().copied());
         let elements = rule::prefix_sets("", &never)
             .into_iter()
-            .filter(|set| set.key == [rule::address_key(version)])
+            .filter(|set| set.key == [expr::address_key(version)])
             .flat_map(|set| set.elements)
             .collect();
         Set {
             name: name("never", version),
-            key: vec![rule::address_key(version)],
+            key: vec![expr::address_key(version)],
             interval: true,
             comment: Some(Set::STATE.to_owned()),
             elements,
@@ -137,7 +137,7 @@ impl Compiler<'_> {
             chain.rules.push(plain([source(version), banned]));
         }
         self.table.chains.push(chain);
-        let lo = Interface { name: "lo".to_owned(), wildcard: false };
+        let lo = expr::lo();
         for version in IpVersion::ALL {
             let mut rules = vec![commented([expr::iifname(&lo), vec![accept()]], "this host")];
             rules.extend(self.exemptions(version, End::Source, &accept()));
@@ -221,12 +221,11 @@ impl Compiler<'_> {
         }));
         rules.extend(self.skipped(scan));
         rules.push(link_local());
-        if !self.is_on(Builtin::QuietBroadcast) {
-            for kind in [fib_type::BROADCAST, fib_type::MULTICAST] {
-                let parts = [expr::fib_type(kind), vec![back()]];
-                rules.push(commented(parts, "scan: not to one host"));
-            }
-        }
+        let elsewhere = expr::destination_type(CmpOp::Neq, fib_type::LOCAL);
+        rules.push(commented([elsewhere, vec![back()]], "scan: not surely for this host"));
+        // Here the kernel has not checked the source yet, see `rp_filter`.
+        let text = "scan: an answer would not leave by this interface";
+        rules.push(commented([expr::no_return_path(), vec![back()]], text));
         let syn = [expr::protocol(protocol::TCP), expr::tcp_flags(FIN | SYN | RST | ACK, SYN)];
         rules.push(plain([syn.concat(), vec![goto("scan/port")]]));
         let udp = || expr::protocol(protocol::UDP);
@@ -329,7 +328,7 @@ impl Compiler<'_> {
         if !scan.interfaces.is_empty() {
             return Vec::new();
         }
-        let lo = Interface { name: "lo".to_owned(), wildcard: false };
+        let lo = expr::lo();
         let lo = Some(lo).filter(|_| !self.is_on(Builtin::Loopback));
         let inside = lo.iter().chain(&self.policy.containers.interfaces);
         let text = "scan: not from outside";
@@ -360,7 +359,7 @@ fn sets(scan: &Scan, version: IpVersion) -> Vec<Set> {
         size: Some(MAX_PAUSED_PROTOCOLS),
         ..set("paused", vec![KeyType::InetProto], PAUSE_SECONDS)
     };
-    let address = rule::address_key(version);
+    let address = expr::address_key(version);
     let source = |what: &str| set(what, vec![address], 0);
     let within = u64::from(scan.window_seconds);
     let port = vec![address, address, KeyType::InetProto, KeyType::InetService];

@@ -1,0 +1,180 @@
+//! Chains for what this host sends.
+//!
+//! `output` and `postrouting` share the packets of this host by what both see alike, so each packet is
+//! judged by one of them. Postrouting has no incoming interface for most packets of this host, but
+//! has one for those of tunnels and neighbour discovery, and none for what a bridge passes on. So the
+//! source decides: `postrouting` judges packets from an address of this host. `output` judges the
+//! rest (transparent proxies, VRFs), and unmarked broadcast and multicast, which pass postrouting
+//! twice if this host listens itself.
+
+use nfguard_netlink::{Base, Chain, ChainPolicy, CmpOp, Expr, Hook, IpVersion, MetaKey, fib_type};
+
+use super::expr::{self, End};
+use super::{
+    Compiler, JUDGED_BY_OUTPUT, NOT_OF_THIS_HOST, OF_A_VRF, POSTROUTING_DECIDES, accept, base,
+    builtin, commented, ct_status, discard, goto, jump, loopback_address, plain, rule,
+};
+use crate::policy::{Action, Direction, Policy, Rule, Verdict};
+
+impl Compiler<'_> {
+    pub(super) fn output(&mut self) {
+        let mut chain = base("output", Hook::Output, -10);
+        self.rh0(&mut chain);
+        self.banned_outgoing(&mut chain);
+        self.established(&mut chain);
+        self.loopback(&mut chain, expr::oifname);
+        let not_ours = expr::source_type(CmpOp::Neq, fib_type::LOCAL);
+        chain.rules.push(plain([not_ours, vec![goto("sent")]]));
+        chain.rules.extend(to_many().map(|to| plain([to, vec![goto("sent")]])));
+        if self.policy.answers_senders() {
+            // Before its last route is known, a packet must not be refused for the first one.
+            for uncertain in [expr::mark(CmpOp::Neq, 0), expr::ct_status(ct_status::DNAT)] {
+                chain.rules.push(commented([uncertain, vec![accept()]], POSTROUTING_DECIDES));
+            }
+            chain.rules.push(plain([vec![jump("sent/builtin")]]));
+            chain.rules.push(plain([vec![goto("answers")]]));
+        } else {
+            chain.rules.push(commented([vec![accept()]], POSTROUTING_DECIDES));
+        }
+        self.table.chains.push(chain);
+
+        let mut chain = Chain { name: "sent".to_owned(), ..Chain::default() };
+        let of_vrf = expr::is_vrf(MetaKey::Oifkind);
+        chain.rules.push(commented([of_vrf, vec![accept()]], OF_A_VRF));
+        chain.rules.push(plain([vec![jump("sent/builtin")]]));
+        chain.rules.push(plain([vec![goto("egress")]]));
+        self.table.chains.push(chain);
+
+        let mut chain = Chain { name: "sent/builtin".to_owned(), ..Chain::default() };
+        self.untracked_answers(&mut chain, Direction::In);
+        self.builtins(&mut chain, builtin::OUTPUT);
+        self.table.chains.push(chain);
+    }
+
+    pub(super) fn postrouting(&mut self) {
+        let hook = Base { hook: Hook::Postrouting, priority: -10, policy: ChainPolicy::Accept };
+        let name = "postrouting".to_owned();
+        let mut chain = Chain { name, base: Some(hook), ..Chain::default() };
+        self.established(&mut chain);
+        self.loopback(&mut chain, expr::oifname);
+        let not_ours = expr::source_type(CmpOp::Neq, fib_type::LOCAL);
+        chain.rules.push(commented([not_ours, vec![accept()]], NOT_OF_THIS_HOST));
+        chain.rules.extend(to_many().map(|to| commented([to, vec![accept()]], JUDGED_BY_OUTPUT)));
+        let of_vrf = expr::is_vrf(MetaKey::Oifkind);
+        chain.rules.push(commented([of_vrf, vec![accept()]], OF_A_VRF));
+        for version in IpVersion::ALL {
+            let to = loopback_address(version, End::Destination);
+            let counter = self.counter("builtin/martians");
+            let parts = [to, expr::is_not_loopback(MetaKey::Oifname), counter, vec![discard()]];
+            chain.rules.push(commented(parts, "a loopback address that would leave by wire"));
+        }
+        chain.rules.push(plain([vec![jump("sent/builtin")]]));
+        let egress = Rejection::Drop.egress(self.policy);
+        chain.rules.push(plain([vec![goto(egress)]]));
+        self.table.chains.push(chain);
+    }
+
+    /// Adds the chain that rejects what the rules for `out` reject, and leaves the rest to
+    /// `postrouting`.
+    pub(super) fn answers(&mut self) {
+        let policy = self.policy;
+        let mut chain = Chain { name: "answers".to_owned(), ..Chain::default() };
+        let rules: Vec<&Rule> = policy.rules_for(Direction::Out).collect();
+        let by_default = policy.default.output == Verdict::Reject;
+        let last = rules.iter().rposition(|rule| rule.rejects()).map_or(0, |last| last + 1);
+        let needed = if by_default { rules.len() } else { last };
+        for rule in rules.into_iter().take(needed) {
+            let answer = rule::answer(policy, rule);
+            self.table.chains.extend(answer.chains);
+            chain.rules.extend(answer.rules);
+        }
+        if by_default {
+            self.builtins(&mut chain, builtin::EGRESS_LAST);
+            self.accept_to_containers(&mut chain);
+            self.default(&mut chain, Direction::Out, Verdict::Reject);
+        } else {
+            chain.rules.push(commented([vec![accept()]], POSTROUTING_DECIDES));
+        }
+        self.table.chains.push(chain);
+    }
+
+    pub(super) fn egress(&mut self, rejection: Rejection) {
+        let name = rejection.egress(self.policy).to_owned();
+        let mut chain = Chain { name, ..Chain::default() };
+        self.rules(&mut chain, Direction::Out, rejection);
+        self.builtins(&mut chain, builtin::EGRESS_LAST);
+        self.accept_to_containers(&mut chain);
+        let verdict = rejection.of(self.policy.default.output);
+        self.default(&mut chain, Direction::Out, verdict);
+        self.table.chains.push(chain);
+    }
+
+    fn accept_to_containers(&self, chain: &mut Chain) {
+        for interface in &self.policy.containers.interfaces {
+            chain.rules.push(commented(
+                [expr::oifname(interface), vec![accept()]],
+                "host to its containers",
+            ));
+        }
+    }
+}
+
+/// What becomes of a packet that a rule rejects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rejection {
+    /// Its sender is told.
+    Answer,
+    /// It is dropped, because postrouting cannot reject. `output` has told the sender where the way was
+    /// certain.
+    Drop,
+}
+
+impl Rejection {
+    pub(super) fn of(self, verdict: Verdict) -> Verdict {
+        match (self, verdict) {
+            (Rejection::Drop, Verdict::Reject) => Verdict::Drop,
+            (_, verdict) => verdict,
+        }
+    }
+
+    /// Returns the name of the chain with the rules for `out`. There is one if no rule rejects.
+    pub(super) fn egress(self, policy: &Policy) -> &'static str {
+        if self == Rejection::Drop && policy.answers_senders() { "egress/silent" } else { "egress" }
+    }
+}
+
+impl Policy {
+    pub(super) fn rules_for(&self, direction: Direction) -> impl Iterator<Item = &Rule> {
+        self.rules.iter().filter(move |rule| rule.direction == direction)
+    }
+
+    /// Returns whether `out` rejects anything.
+    pub(super) fn answers_senders(&self) -> bool {
+        self.default.output == Verdict::Reject || self.rules_for(Direction::Out).any(Rule::rejects)
+    }
+}
+
+impl Rule {
+    pub(super) fn rejects(&self) -> bool {
+        match self.action {
+            Action::Reject => true,
+            Action::Limit(limit) => limit.over == Verdict::Reject,
+            Action::Allow | Action::Deny => false,
+        }
+    }
+}
+
+/// Returns the matches of unmarked packets to broadcast and multicast addresses.
+fn to_many() -> [Vec<Expr>; 3] {
+    let multicast = |version: IpVersion, network: &[u8], len| {
+        let to = expr::in_prefix(version, End::Destination, network, len);
+        [expr::ip_version(version), to].concat()
+    };
+    let broadcast = expr::fib_type(fib_type::BROADCAST);
+    [
+        multicast(IpVersion::V4, &[224, 0, 0, 0], 4),
+        multicast(IpVersion::V6, &[0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], 8),
+        [expr::ip_version(IpVersion::V4), broadcast].concat(),
+    ]
+    .map(|to| [to, expr::mark(CmpOp::Eq, 0)].concat())
+}

@@ -1,0 +1,257 @@
+//! What leaves is judged by the interface that it really leaves by.
+
+use std::net::SocketAddr;
+
+use nfguard_lab::{ProbeOutcome, Refusal};
+
+use super::*;
+
+/// Marks what this host sends to these ports.
+const MARKS: &str = "table inet marks {
+    chain marks {
+        type route hook output priority -150
+        meta l4proto { tcp, udp } th dport 7001 meta mark set 5
+    }
+}
+";
+
+#[test]
+fn a_marked_packet_is_judged_by_the_interface_that_it_leaves_by() {
+    let uplinks = Uplinks::new();
+    let host = &uplinks.world.host;
+    uplinks.route_by_mark();
+    nft(host, MARKS);
+    let _servers = uplinks.serve(&[7000, 7001]);
+    let leaked = Watch::new(&uplinks.second, "prerouting", "");
+    for address in FAR {
+        must_pass(host, address, 7000);
+        must_pass(host, address, 7001);
+    }
+    leaked.must_see(7001);
+    nft(&uplinks.second, "flush set inet watch_prerouting ports\n");
+    load(host, r#""rules": [{ "action": "allow", "direction": "out", "out_interface": "eth0" }]"#);
+    for address in FAR {
+        must_pass(host, address, 7000);
+        must_not_pass(host, address, 7001);
+    }
+    assert_eq!(leaked.ports(), BTreeSet::new(), "left by another interface");
+
+    load(host, r#""rules": [{ "action": "allow", "direction": "out", "out_interface": "eth1" }]"#);
+    for address in FAR {
+        must_not_pass(host, address, 7000);
+        must_pass(host, address, 7001);
+    }
+}
+
+/// A tunnel stands for the VPN. Its own packets have the tunnel as their incoming interface in
+/// postrouting, as those of WireGuard have.
+#[test]
+fn a_kill_switch_lets_out_by_the_tunnel_alone() {
+    let uplinks = Uplinks::new();
+    let (host, internet) = (&uplinks.world.host, &uplinks.world.internet);
+    let far = v4([203, 0, 113, 99]);
+    for (netns, own, other) in [(host, 2, 1), (internet, 1, 2)] {
+        let tunnel = format!(
+            "link add vpn0 address 02:00:00:00:00:0{own} type vxlan id 5 \
+             local 198.51.100.{own} remote 198.51.100.{other} dstport 4789 dev eth0"
+        );
+        ip(netns, &tunnel);
+        ip(netns, &format!("address add 10.9.0.{own}/24 dev vpn0"));
+        ip(netns, "link set vpn0 up");
+        ip(netns, &format!("neigh add 10.9.0.{other} lladdr 02:00:00:00:00:0{other} dev vpn0"));
+    }
+    ip(host, "route add 203.0.113.99/32 via 10.9.0.1");
+    let _servers = [
+        internet.serve_udp(SocketAddr::new(far, 7000)).expect("a server"),
+        internet.serve_tcp(SocketAddr::new(far, 7000)).expect("a server"),
+    ];
+    let inner = r#"{ "action": "allow", "direction": "out", "out_interface": "vpn0" }"#;
+    let outer = r#"{ "action": "allow", "direction": "out", "out_interface": "eth0",
+                     "proto": "udp", "port": 4789, "to": "198.51.100.1" },
+                   { "action": "allow", "proto": "udp", "port": 4789, "from": "198.51.100.1" }"#;
+    load(host, &format!(r#""rules": [{inner}]"#));
+    must_not_pass(host, far, 7000);
+    load(host, &format!(r#""rules": [{inner}, {outer}]"#));
+    must_pass(host, far, 7000);
+    // The tunnel is gone, and the default route leads to the same host in the clear.
+    let clear = Watch::new(internet, "prerouting", "iifname eth0");
+    ip(host, "route del 203.0.113.99/32");
+    must_not_pass(host, far, 7000);
+    assert!(!clear.ports().contains(&7000), "in the clear: {:?}", clear.ports());
+}
+
+#[test]
+fn what_nat_leads_back_to_this_host_never_left_it() {
+    let uplinks = Uplinks::new();
+    let host = &uplinks.world.host;
+    nft(
+        host,
+        "table inet proxy {
+            chain redirects {
+                type nat hook output priority -100
+                meta l4proto { tcp, udp } th dport 53 redirect to :5353
+            }
+        }\n",
+    );
+    let mut servers = Vec::new();
+    for address in ["127.0.0.1:5353", "[::1]:5353"] {
+        let address: SocketAddr = address.parse().expect("an address");
+        servers.push(host.serve_udp(address).expect("a server"));
+        servers.push(host.serve_tcp(address).expect("a server"));
+    }
+    load(host, r#""rules": []"#);
+    for address in FAR {
+        must_pass(host, address, 53);
+        must_not_pass(host, address, 54);
+    }
+}
+
+#[test]
+fn what_nat_leads_elsewhere_is_judged_by_where_it_goes() {
+    let uplinks = Uplinks::new();
+    let (world, host) = (&uplinks.world, &uplinks.world.host);
+    nft(
+        host,
+        "table inet services {
+            chain service {
+                type nat hook output priority -100
+                ip daddr 10.43.0.1 meta l4proto { tcp, udp } th dport 80 dnat ip to 203.0.113.9:8080
+                ip6 daddr 2001:db8:43::1 meta l4proto { tcp, udp } th dport 80 \
+                    dnat ip6 to [2001:db8:9::9]:8080
+                ip daddr 10.43.0.2 meta l4proto { tcp, udp } th dport 80 dnat ip to 10.7.0.1:8081
+                ip daddr 10.43.0.3 meta l4proto { tcp, udp } th dport 80 dnat ip to 172.17.0.2:8082
+            }
+        }\n",
+    );
+    let _servers = uplinks.serve(&[8080]);
+    let container = world.container.as_ref().expect("a container");
+    let mut others = Vec::new();
+    for (netns, address) in [(&uplinks.second, v4([10, 7, 0, 1])), (container, World::CONTAINER_V4)]
+    {
+        let port = if address == World::CONTAINER_V4 { 8082 } else { 8081 };
+        others.push(netns.serve_udp(SocketAddr::new(address, port)).expect("a server"));
+        others.push(netns.serve_tcp(SocketAddr::new(address, port)).expect("a server"));
+    }
+    let service = [v4([10, 43, 0, 1]), v6(0x43, 1)];
+    load(host, r#""rules": [{ "action": "allow", "direction": "out", "port": 80 }]"#);
+    for address in service {
+        must_not_pass(host, address, 80);
+    }
+    // The rules' silence holds nothing back from a container, also behind NAT.
+    must_pass(host, v4([10, 43, 0, 3]), 80);
+    load(host, r#""rules": [{ "action": "allow", "direction": "out", "port": 8080 }]"#);
+    for address in service {
+        must_pass(host, address, 80);
+    }
+    // Before NAT the way would have been eth0.
+    let by = |interface: &str| {
+        format!(
+            r#""rules": [{{ "action": "allow", "direction": "out", "port": 8081,
+                "out_interface": "{interface}" }}]"#
+        )
+    };
+    load(host, &by("eth0"));
+    must_not_pass(host, v4([10, 43, 0, 2]), 80);
+    load(host, &by("eth1"));
+    must_pass(host, v4([10, 43, 0, 2]), 80);
+}
+
+#[test]
+fn a_rejection_answers_where_the_way_is_certain_and_drops_elsewhere() {
+    let uplinks = Uplinks::new();
+    let host = &uplinks.world.host;
+    uplinks.route_by_mark();
+    nft(host, MARKS);
+    let _servers = uplinks.serve(&[7000, 7001, 7004]);
+    load(
+        host,
+        r#""default": { "out": "reject" },
+           "rules": [{ "action": "allow", "direction": "out", "out_interface": "eth1" },
+                     { "name": "no", "action": "reject", "direction": "out", "port": 7004 }]"#,
+    );
+    let refused = ProbeOutcome::Refused(Refusal::Closed);
+    for address in FAR {
+        for port in [7000, 7004] {
+            // A datagram that is rejected on its way out fails at once.
+            let [_, tcp] = probes(host, address, port);
+            assert_eq!(tcp.timeout(TIMEOUT).run(), refused, "{tcp:?}");
+            must_not_pass(host, address, port);
+        }
+        // By its first way the packet would have been refused.
+        must_pass(host, address, 7001);
+    }
+    load(
+        host,
+        r#""default": { "out": "reject" },
+           "rules": [{ "action": "allow", "direction": "out", "out_interface": "eth0" }]"#,
+    );
+    for address in FAR {
+        must_pass(host, address, 7000);
+        for probe in probes(host, address, 7001) {
+            let outcome = probe.run();
+            let dropped = [ProbeOutcome::TimedOut, ProbeOutcome::Refused(Refusal::NotPermitted)];
+            assert!(dropped.contains(&outcome), "{probe:?}: {outcome}");
+        }
+    }
+}
+
+/// A connection is counted once, whichever hook refuses it.
+#[test]
+fn a_limit_counts_each_connection_once() {
+    let uplinks = Uplinks::new();
+    let host = &uplinks.world.host;
+    uplinks.route_by_mark();
+    nft(host, MARKS);
+    let _servers = uplinks.serve(&[7000, 7001]);
+    for over in ["reject", "drop"] {
+        for port in [7000, 7001] {
+            load(host, r#""rules": []"#);
+            load(
+                host,
+                &format!(
+                    r#""rules": [{{ "name": "some", "action": "limit", "direction": "out",
+                        "port": {port}, "limit": {{ "connections": 4, "seconds": 3600,
+                        "over": "{over}" }} }}]"#
+                ),
+            );
+            for address in FAR {
+                let probe = Probe::tcp(host, SocketAddr::new(address, port));
+                for _ in 0..3 {
+                    assert!(probe.timeout(TIMEOUT).run().passed(), "{over} {probe:?}");
+                }
+                let outcome = probe.run();
+                let is_answered = over == "reject" && port == 7000;
+                assert_eq!(
+                    outcome == ProbeOutcome::Refused(Refusal::Closed),
+                    is_answered,
+                    "{over} {probe:?}: {outcome}"
+                );
+                assert!(!outcome.passed());
+            }
+            let listing = nft(host, "list counters table inet nfguard\n");
+            let over = listing.split("counter out/some/over").nth(1).expect("a counter");
+            let counted = over.split_whitespace().nth(2).expect("packets");
+            assert_eq!(counted, "2", "{listing}");
+        }
+    }
+}
+
+/// A transparent proxy sends from its clients' addresses.
+#[test]
+fn what_has_a_foreign_source_is_judged_too() {
+    let uplinks = Uplinks::new();
+    let host = &uplinks.world.host;
+    let came = Watch::new(&uplinks.world.internet, "prerouting", "");
+    let from = [v4([192, 0, 2, 200]), v6(0x200, 1)];
+    for (from, to) in from.into_iter().zip(FAR) {
+        send(host, None, from, to, 7100);
+    }
+    came.must_see(7100);
+    load(host, r#""rules": [{ "action": "allow", "direction": "out", "port": 7101 }]"#);
+    for (from, to) in from.into_iter().zip(FAR) {
+        send(host, None, from, to, 7102);
+        send(host, None, from, to, 7101);
+    }
+    came.must_see(7101);
+    assert!(!came.ports().contains(&7102), "{:?}", came.ports());
+}
