@@ -34,6 +34,20 @@ impl Fail2Ban {
         Fail2Ban { folder: folder.to_owned(), server: None }
     }
 
+    /// Writes a file of the configuration.
+    ///
+    /// # Panics
+    /// If it cannot be written.
+    pub fn write(&self, name: &str, text: &str) {
+        fs::write(self.folder.join("etc").join(name), text).expect("written");
+    }
+
+    /// Returns the log of the server.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.join("fail2ban.log")).unwrap_or_default()
+    }
+
     /// Starts the server, also a second time, and waits for both jails.
     ///
     /// # Panics

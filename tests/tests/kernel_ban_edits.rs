@@ -4,7 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use nfguard_ban::{
-    ActiveBan, Ban, BanCounts, BanOutcome, Bans, Error, NeverBan, NeverBanKind, Port, TABLE, Target,
+    ActiveBan, Ban, BanCounts, BanOutcome, Bans, Error, NeverBan, NeverBanKind, Port, ReplacedBans,
+    TABLE, Target,
 };
 use nfguard_lab::{Netns, Probe, World};
 use nfguard_tests::nft::nft;
@@ -129,11 +130,11 @@ fn a_ban_can_be_extended_and_an_absent_one_cannot() {
     let netns = netns();
     let mut bans = bans(&netns);
     bans.ban(&ban(&bans, "192.0.2.1", seconds(100))).expect("banned");
-    let extended = bans.extend(target("192.0.2.1"), None, Duration::from_secs(1000));
+    let extended = bans.extend("one", target("192.0.2.1"), None, Duration::from_secs(1000));
     assert!(extended.expect("an answer").expect("banned").expires_in > seconds(1000));
     let left = left(&mut bans, "192.0.2.1");
     assert!(left > seconds(1000) && left <= seconds(1100), "{left:?}");
-    let absent = bans.extend(target("192.0.2.2"), None, Duration::from_secs(1));
+    let absent = bans.extend("one", target("192.0.2.2"), None, Duration::from_secs(1));
     assert_eq!(absent.expect("an answer"), None);
 }
 
@@ -144,7 +145,8 @@ fn a_ban_of_zero_duration_ends_and_one_of_maximum_duration_lasts() {
     let all = [("192.0.2.1", Duration::ZERO), ("192.0.2.2", Duration::MAX)]
         .map(|(text, lasts)| ban(&bans, text, Some(lasts)));
     bans.ban_all(all).expect("banned");
-    bans.extend(target("192.0.2.2"), None, Duration::MAX).expect("an answer").expect("extended");
+    let extended = bans.extend("one", target("192.0.2.2"), None, Duration::MAX);
+    extended.expect("an answer").expect("extended");
     let deadline = Instant::now() + TIMEOUT;
     while bans.look_up(target("192.0.2.1"), None).expect("an answer").is_some() {
         assert!(Instant::now() < deadline, "a ban of no time holds on");
@@ -187,18 +189,54 @@ fn replace_sets_the_bans_of_one_source_and_leaves_the_others() {
         ban(&bans, "192.0.2.5", seconds(30)),
     ];
     let tally = bans.replace("one", new).expect("replaced");
-    assert_eq!(tally, BanCounts { added: 1, extended: 1, kept: 2 });
+    let counts = BanCounts { added: 2, extended: 1, kept: 1 };
+    assert_eq!(tally, ReplacedBans { counts, ended: 1 });
     let source = |ActiveBan { target, source, .. }: ActiveBan| (target.to_string(), source);
     let listed: Vec<_> = bans.list().expect("a list").into_iter().map(source).collect();
     let expected = [
         ("192.0.2.2", "one"),
         ("192.0.2.3", "other"),
+        ("192.0.2.3", "one"),
         ("192.0.2.4", "other"),
         ("192.0.2.5", "one"),
     ];
     assert_eq!(listed, expected.map(|(target, source)| (target.to_owned(), source.to_owned())));
     assert!(left(&mut bans, "192.0.2.2") <= seconds(60));
     assert!(left(&mut bans, "192.0.2.3") > seconds(60));
+}
+
+#[test]
+fn a_second_replace_with_the_same_list_keeps_every_ban_and_writes_nothing() {
+    let netns = netns();
+    let mut bans = bans(&netns);
+    let list = [
+        ban(&bans, "192.0.2.1", HOUR),
+        ban(&bans, "192.0.2.2", None),
+        ban(&bans, "2001:db8::/48", HOUR),
+    ];
+    bans.ban(&Ban { source: "other", ..list[0] }).expect("banned");
+    let first = bans.replace("one", list).expect("replaced");
+    let added = BanCounts { added: 3, ..BanCounts::default() };
+    assert_eq!(first, ReplacedBans { counts: added, ended: 0 });
+    let nft_handle = || nft(&netns, "list ruleset\n");
+    let before = nft_handle();
+    let second = bans.replace("one", list).expect("replaced");
+    let kept = BanCounts { kept: 3, ..BanCounts::default() };
+    assert_eq!(second, ReplacedBans { counts: kept, ended: 0 });
+    // nft prints what is left of each time, and what was given; the latter changes with a new ban.
+    let given = |text: &str| {
+        let words: Vec<_> = text.split_whitespace().collect();
+        let after = |pair: &[&str]| (pair[0] != "expires").then(|| pair[1].to_owned());
+        words.windows(2).filter_map(after).collect::<Vec<_>>()
+    };
+    assert_eq!(given(&before), given(&nft_handle()));
+
+    let less = bans.replace("one", [list[1], Ban { duration: seconds(60), ..list[2] }]);
+    let counts = BanCounts { extended: 1, kept: 1, ..BanCounts::default() };
+    assert_eq!(less.expect("replaced"), ReplacedBans { counts, ended: 1 });
+    let none = bans.replace("one", []).expect("replaced");
+    assert_eq!(none, ReplacedBans { ended: 2, ..ReplacedBans::default() });
+    assert_eq!(bans.count().expect("a number"), 1, "the other source's");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -28,7 +29,7 @@ fn address(text: &str) -> IpAddr {
 struct Stage {
     world: World,
     fail2ban: Fail2Ban,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Stage {
@@ -56,7 +57,7 @@ impl Stage {
             serve(netns.run(listen), &log);
         }
         let fail2ban = Fail2Ban::new(folder.path(), &path);
-        Stage { world, fail2ban, _folder: folder }
+        Stage { world, fail2ban, folder }
     }
 
     fn start(&mut self) {
@@ -99,6 +100,26 @@ impl Stage {
         assert_eq!(answer.status, Some(0), "{answer:?}");
         let answer: Value = serde_json::from_str(&answer.stdout).expect("JSON");
         answer["bans"].as_array().expect("a list").clone()
+    }
+
+    /// Returns the sources of the bans of an address.
+    fn owners(&self, of: &str) -> Vec<String> {
+        let of = |ban: &Value| (ban["target"] == of).then(|| ban["source"].to_string());
+        let mut owners: Vec<String> = self.bans().iter().filter_map(of).collect();
+        owners.sort();
+        owners
+    }
+
+    /// Sends a wrong request each second until the address is banned.
+    fn attack_until_banned(&self, from: &str, to: (IpAddr, u16), path: &str) {
+        let deadline = Instant::now() + TIMEOUT;
+        while self.owners(from).is_empty() {
+            assert!(Instant::now() < deadline, "not banned again: {}", self.fail2ban.log());
+            for _ in 0..5 {
+                self.get(from, to, path);
+            }
+            thread::sleep(Duration::from_secs(1));
+        }
     }
 
     /// Attacks until the address is banned.
@@ -217,14 +238,117 @@ fn an_attacker_is_banned_again_after_a_flush_by_others() {
     stage.attack(ATTACKER, HOST[0], "/admin", 5);
     nft(&stage.world.host, "flush ruleset\n");
     assert!(stage.bans().is_empty());
-    let deadline = Instant::now() + TIMEOUT;
-    while stage.bans().is_empty() {
-        assert!(Instant::now() < deadline, "not banned again");
-        for _ in 0..5 {
-            stage.get(ATTACKER, HOST[0], "/admin");
-        }
-        thread::sleep(Duration::from_secs(1));
-    }
+    stage.attack_until_banned(ATTACKER, HOST[0], "/admin");
     assert!(!stage.reaches(ATTACKER, HOST[0]));
     assert!(stage.get(CLIENT, HOST[0], "/"));
+}
+
+#[test]
+fn an_attacker_that_an_operator_let_go_is_banned_again_at_its_next_failures() {
+    let mut stage = Stage::new();
+    stage.start();
+    stage.attack(CLIENT, HOST[0], "/admin", 5);
+    stage.attack(ATTACKER, HOST[0], "/admin", 5);
+    let by_hand = nfguard(&stage.world.host, &["unban", ATTACKER]);
+    assert_eq!(by_hand.status, Some(0), "{by_hand:?}");
+    assert!(stage.get(ATTACKER, HOST[0], "/"), "the operator's word");
+    stage.attack_until_banned(ATTACKER, HOST[0], "/admin");
+    assert!(!stage.reaches(ATTACKER, HOST[0]));
+    assert_eq!(stage.owners(CLIENT), ["\"fail2ban/traefik-auth\""], "it has stayed banned");
+    let log = stage.fail2ban.log();
+    assert!(!log.contains("Unable to restore"), "{log}");
+
+    // The two are in step: Fail2Ban lets it go, and the ban ends.
+    stage.client(&["set", "traefik-auth", "unbanip", ATTACKER]);
+    stage.wait("an unban", || stage.owners(ATTACKER).is_empty());
+    assert!(stage.get(ATTACKER, HOST[0], "/"));
+    assert!(!stage.reaches(CLIENT, HOST[0]));
+}
+
+/// The jail of sshd on a log of its own, and the jail for those that were banned twice. Debian's
+/// filters and everything else.
+fn enable_sshd_and_recidive(stage: &Stage, folder: &Path) -> PathBuf {
+    let auth = folder.join("auth.log");
+    File::create(&auth).expect("a log");
+    let (auth_text, own) = (auth.display(), folder.join("fail2ban.log"));
+    File::create(&own).expect("a log");
+    stage.fail2ban.write(
+        "jail.d/zz-test.local",
+        &format!(
+            "[sshd]\nenabled = true\nbackend = polling\nlogpath = {auth_text}\nmaxretry = 3\n\
+             bantime = 10m\n\n[recidive]\nenabled = true\nbackend = polling\nlogpath = {}\n\
+             maxretry = 2\nbantime = 1w\n",
+            own.display()
+        ),
+    );
+    auth
+}
+
+/// Writes what sshd logs of wrong passwords, until the jail has banned the address.
+fn fail_at_ssh(stage: &Stage, auth: &Path, from: &str) {
+    let time = Command::new("date").arg("+%b %e %H:%M:%S").output().expect("a time");
+    let time = String::from_utf8(time.stdout).expect("a text");
+    let mut log = OpenOptions::new().append(true).open(auth).expect("a log");
+    for port in 1000..1003 {
+        let line = format!(
+            "{} host sshd[7]: Failed password for root from {from} port {port} ssh2\n",
+            time.trim()
+        );
+        log.write_all(line.as_bytes()).expect("written");
+    }
+    let sshd = "\"fail2ban/sshd\"".to_owned();
+    stage.wait("a ban by sshd", || stage.owners(from).contains(&sshd));
+}
+
+/// Has sshd ban the attacker once more and again, until recidive bans it too.
+fn ban_by_both(stage: &Stage, auth: &Path) {
+    let both = ["\"fail2ban/recidive\"", "\"fail2ban/sshd\""];
+    let deadline = Instant::now() + TIMEOUT;
+    loop {
+        fail_at_ssh(stage, auth, ATTACKER);
+        let soon = Instant::now() + Duration::from_secs(3);
+        while stage.owners(ATTACKER) != both && Instant::now() < soon {
+            thread::sleep(Duration::from_millis(100));
+        }
+        if stage.owners(ATTACKER) == both {
+            return;
+        }
+        assert!(Instant::now() < deadline, "not banned by both: {}", stage.fail2ban.log());
+        stage.client(&["set", "sshd", "unbanip", ATTACKER]);
+        stage.wait("an unban", || !stage.owners(ATTACKER).contains(&both[1].to_owned()));
+    }
+}
+
+#[test]
+fn an_address_that_sshd_and_recidive_banned_is_shut_out_until_the_last_lets_it_go() {
+    let mut stage = Stage::new();
+    let auth = enable_sshd_and_recidive(&stage, stage.folder.path());
+    stage.start();
+    stage.wait("the other jails", || {
+        let status = stage.client(&["status"]);
+        status.contains("sshd") && status.contains("recidive")
+    });
+    for (first, last) in [("sshd", "recidive"), ("recidive", "sshd")] {
+        ban_by_both(&stage, &auth);
+        assert!(!stage.reaches(ATTACKER, HOST[0]));
+        stage.client(&["set", first, "unbanip", ATTACKER]);
+        stage.wait("one owner", || stage.owners(ATTACKER).len() == 1);
+        assert_eq!(stage.owners(ATTACKER), [format!("\"fail2ban/{last}\"")]);
+        assert!(!stage.reaches(ATTACKER, HOST[0]), "{last} has not let it go");
+        let left = stage.bans()[0]["expires_in_seconds"].as_f64().expect("an end");
+        let (least, most) = if last == "sshd" { (300.0, 600.0) } else { (604_000.0, 604_800.0) };
+        assert!((least..=most).contains(&left), "{last}: {left}");
+        stage.client(&["set", last, "unbanip", ATTACKER]);
+        stage.wait("no owner", || stage.owners(ATTACKER).is_empty());
+        assert!(stage.get(ATTACKER, HOST[0], "/"));
+    }
+
+    // The end of a jail ends its own bans alone.
+    ban_by_both(&stage, &auth);
+    stage.client(&["stop", "sshd"]);
+    stage.wait("the end of a jail", || stage.owners(ATTACKER).len() == 1);
+    assert!(!stage.reaches(ATTACKER, HOST[0]));
+    let by_hand = nfguard(&stage.world.host, &["unban", ATTACKER]);
+    assert_eq!(by_hand.status, Some(0), "{by_hand:?}");
+    assert!(stage.get(ATTACKER, HOST[0], "/"), "the operator's word ends all");
 }

@@ -133,7 +133,7 @@ impl GuardClient {
         &mut self,
         unbans: Vec<BanKey>,
     ) -> Result<(BatchCounts, Vec<RefusedEntry>), Error> {
-        self.batch(&Request::UnbanAll { unbans })
+        self.batch(&Request::UnbanAll { unbans, source: None })
     }
 
     fn batch(&mut self, request: &Request) -> Result<(BatchCounts, Vec<RefusedEntry>), Error> {

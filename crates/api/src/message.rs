@@ -67,7 +67,7 @@ mod tests {
             Request::Status {},
             Request::Ban(ban),
             bulk,
-            Request::Unban(BanKey { target: "203.0.113.7".to_owned(), port: None }),
+            Request::Unban(BanKey::of("203.0.113.7")),
             Request::Release { tables: Release::Loaded },
             Request::Release { tables: Release::Removed(vec!["nfguard".to_owned()]) },
         ] {

@@ -17,16 +17,18 @@ pub struct Ban<'a> {
     /// How long the ban lasts; `None`: until it is ended. The kernel counts at least one
     /// millisecond and at most 584 years, and other durations become the nearer of the two.
     pub duration: Option<Duration>,
-    /// Who bans: the name of a tool or of one of its jails. Kept with the ban, at most 32 bytes;
-    /// spaces and `@` become `_`.
+    /// Who bans: the name of a tool or of one of its jails. A ban belongs to its source: bans of one
+    /// target by several sources are independent of each other. A name of more than 64 bytes, or
+    /// with characters that a comment cannot hold, is listed with a digest of the whole name.
     pub source: &'a str,
-    /// Why. Kept with the ban as far as it fits, about 70 bytes.
+    /// Why. Kept with the ban as far as it fits: source and reason have 113 bytes together.
     pub reason: &'a str,
     /// When the ban was first made, in seconds since 1970; `None`: now.
     pub created_at: Option<u64>,
 }
 
-/// A ban in force.
+/// A ban in force. A target that several sources have banned is shut out until the last of their
+/// bans ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ActiveBan {
     /// The target.
@@ -43,7 +45,7 @@ pub struct ActiveBan {
     pub created_at: Option<u64>,
 }
 
-/// What became of a ban.
+/// What became of a ban, among the bans of the same source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BanOutcome {
     /// It is in force.
@@ -65,11 +67,27 @@ pub struct BanCounts {
     pub kept: u64,
 }
 
+/// What [`Bans::replace`](crate::Bans::replace) did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReplacedBans {
+    /// What became of the bans of the list. Those with another end than before, also an earlier
+    /// one, count as extended.
+    pub counts: BanCounts,
+    /// Bans of the source that were not in the list, and were ended.
+    pub ended: u64,
+}
+
 impl BanCounts {
     /// Returns the number of all bans.
     #[must_use]
     pub fn all(&self) -> u64 {
         self.added + self.extended + self.kept
+    }
+
+    pub(crate) fn add(&mut self, other: BanCounts) {
+        self.added += other.added;
+        self.extended += other.extended;
+        self.kept += other.kept;
     }
 
     pub(crate) fn count(&mut self, outcome: BanOutcome) {

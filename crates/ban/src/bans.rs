@@ -15,7 +15,7 @@ use crate::ban::{ActiveBan, Ban, BanCounts, BanOutcome, outlasts};
 use crate::comment;
 use crate::element;
 use crate::error::{Error, errno, is_refused_with};
-use crate::layout::{self, BanSet, Outgoing, SetKey, TABLE};
+use crate::layout::{self, BanSet, Outgoing, Place, SetKey, TABLE};
 use crate::never_ban::{Admitted, NeverBan, NeverBanEntry, NeverBanKind, Refused};
 use crate::never_sets;
 use crate::plan;
@@ -44,6 +44,8 @@ pub struct Bans {
     /// The sets that the table had last. A new set is made before it is needed: the kernel takes
     /// some ten milliseconds for a transaction that it refuses.
     ban_sets: BTreeSet<BanSet>,
+    /// The sets that were made when they were needed: those of owners, and [`layout::ENDED`].
+    made_sets: BTreeSet<String>,
 }
 
 impl Bans {
@@ -86,7 +88,8 @@ impl Bans {
     }
 
     fn new(nft: Nft, never_ban: NeverBan) -> Bans {
-        Bans { nft, own: never_ban.clone(), never_ban, ban_sets: BTreeSet::new() }
+        let own = never_ban.clone();
+        Bans { nft, own, never_ban, ban_sets: BTreeSet::new(), made_sets: BTreeSet::new() }
     }
 
     /// Returns the never-ban list: what this was opened with and, since then, what the kernel held.
@@ -189,8 +192,8 @@ impl Bans {
         self.never_ban.admit(target)
     }
 
-    /// Bans one target. Of this ban and the ban in force of the same target and port, the one that
-    /// ends later counts.
+    /// Bans one target. Of this ban and the ban in force of the same source, target and port, the
+    /// one that ends later counts. What other sources have banned stays as it is.
     ///
     /// # Errors
     /// [`Error::Full`], or the kernel's refusal.
@@ -204,56 +207,119 @@ impl Bans {
         })
     }
 
-    /// Extends a ban in force by this much. A ban without end stays so.
+    /// Extends a ban in force of one source by this much. A ban without end stays so.
     ///
     /// # Errors
-    /// The kernel's refusal. `None` if there is no ban of exactly this target and port.
+    /// The kernel's refusal. `None` if the source has no ban of exactly this target and port.
     pub fn extend(
         &mut self,
+        source: &str,
         target: Target,
         port: Option<Port>,
         by: Duration,
     ) -> Result<Option<ActiveBan>, Error> {
-        let key = SetKey::of(target, port);
-        let now = now();
-        let longer = |_: usize, held: Option<ActiveBan>| {
-            let Some(mut held) = held else { return (Vec::new(), None) };
-            let Some(left) = held.expires_in else { return (Vec::new(), Some(held)) };
-            held.expires_in = Some(left.saturating_add(by));
-            (plan::replace(&key, element::of_active_ban(&key, &held, now)), Some(held))
+        let (key, source) = (SetKey::of(target, port), comment::clean_source(source));
+        let longer = |_: usize, owners: &mut Vec<ActiveBan>| {
+            let own = owners.iter_mut().find(|ban| ban.source == source)?;
+            own.expires_in = own.expires_in.map(|left| left.saturating_add(by));
+            Some(own.clone())
         };
         let mut outcome = None;
         self.edit(slice::from_ref(&key), longer, |held| outcome = held)?;
         Ok(outcome)
     }
 
-    /// Ends a ban, also one that the kernel made by itself for a scan; `false` if there is none of
-    /// exactly this target and port.
+    /// Ends the bans of a target by all sources, also one that the kernel made by itself for a scan;
+    /// `false` if there is none of exactly this target and port. This is the operator's word: the
+    /// sources can see it, see [`Bans::is_ended`].
     ///
     /// # Errors
     /// The kernel's refusal. See [`scan::unban`].
     pub fn unban(&mut self, target: Target, port: Option<Port>) -> Result<bool, Error> {
         // First what may be refused.
         let ended = port.is_none() && scan::unban(&mut self.nft, target)?;
-        Ok(self.delete(target, port)? || ended)
-    }
-
-    fn delete(&mut self, target: Target, port: Option<Port>) -> Result<bool, Error> {
         let key = SetKey::of(target, port);
-        if self.nft.element(TABLE, &key.set.name(), &key.key)?.is_none() {
-            return Ok(false);
+        let owners = self.owners(&key)?;
+        if owners.is_empty() {
+            return Ok(ended);
         }
-        let transaction = Transaction { table: TABLE.to_owned(), ops: vec![plan::delete(&key)] };
-        let outcome = self.nft.commit(&transaction, None);
-        // It expired, or another process was faster.
-        if is_refused_with(&outcome, errno::ENOENT) {
-            return Ok(false);
-        }
-        outcome?;
-        Ok(true)
+        self.note_ended(&owners)?;
+        let all = |_: usize, owners: &mut Vec<ActiveBan>| !std::mem::take(owners).is_empty();
+        let mut was_banned = false;
+        self.edit(slice::from_ref(&key), all, |outcome| was_banned = outcome)?;
+        Ok(ended || was_banned)
     }
 
-    /// Returns the ban of exactly this target and port. The kernel's own bans are left out.
+    /// Ends the ban of a target by one source; `false` if that source has none of exactly this
+    /// target and port. The target stays shut out for as long as another source wants.
+    ///
+    /// # Errors
+    /// As [`Bans::unban`].
+    pub fn unban_of(
+        &mut self,
+        source: &str,
+        target: Target,
+        port: Option<Port>,
+    ) -> Result<bool, Error> {
+        let is_scan = source == scan::SOURCE && port.is_none();
+        let ended = is_scan && scan::unban(&mut self.nft, target)?;
+        Ok(self.end(source, slice::from_ref(&SetKey::of(target, port)))? > 0 || ended)
+    }
+
+    /// Tells whether the operator has ended a ban of this source, within 30 days and since
+    /// [`Bans::forget_ended`].
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn is_ended(&mut self, source: &str) -> Result<bool, Error> {
+        let key = plan::ended_key(&comment::clean_source(source));
+        Ok(self.nft.element(TABLE, layout::ENDED, &key)?.is_some())
+    }
+
+    /// Forgets that the operator has ended bans of this source.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn forget_ended(&mut self, source: &str) -> Result<(), Error> {
+        if !self.is_ended(source)? {
+            return Ok(());
+        }
+        let keys = vec![plan::ended_key(&comment::clean_source(source))];
+        let delete = Op::DeleteElements { set: layout::ENDED.to_owned(), keys };
+        match self.nft.commit(&Transaction { table: TABLE.to_owned(), ops: vec![delete] }, None) {
+            outcome if is_refused_with(&outcome, errno::ENOENT) => Ok(()),
+            outcome => Ok(outcome?),
+        }
+    }
+
+    fn note_ended(&mut self, owners: &[ActiveBan]) -> Result<(), Error> {
+        let mut sources = Vec::new();
+        for ActiveBan { source, .. } in owners {
+            if !self.is_ended(source)? {
+                sources.push(source.as_str());
+            }
+        }
+        if sources.is_empty() {
+            return Ok(());
+        }
+        let notes = plan::note_ended(&sources);
+        let mut transaction = Transaction { table: TABLE.to_owned(), ops: notes };
+        if !self.made_sets.contains(layout::ENDED) {
+            transaction.ops.insert(0, Op::AddSet(layout::ended_set()));
+        }
+        match self.nft.commit(&transaction, None) {
+            // The table is gone, or is another one: there is nothing to note.
+            outcome if is_refused_with(&outcome, errno::ENOENT) => self.made_sets.clear(),
+            outcome => {
+                outcome?;
+                self.made_sets.insert(layout::ENDED.to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the ban of exactly this target and port; of bans by several sources, the one that
+    /// ends last. The kernel's own bans are left out.
     ///
     /// # Errors
     /// The kernel's refusal.
@@ -262,11 +328,28 @@ impl Bans {
         target: Target,
         port: Option<Port>,
     ) -> Result<Option<ActiveBan>, Error> {
-        self.held(&SetKey::of(target, port))
+        self.held(&Place { rank: 0, key: SetKey::of(target, port) })
     }
 
-    /// Returns all bans, by prefix length and address, and then the kernel's own. Of two bans of
-    /// one target, it is the one that ends later. Slow for very many, see [`Nft::live_elements`].
+    /// Returns the ban of exactly this target and port by one source. The kernel's own bans are left
+    /// out.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn look_up_of(
+        &mut self,
+        source: &str,
+        target: Target,
+        port: Option<Port>,
+    ) -> Result<Option<ActiveBan>, Error> {
+        let source = comment::clean_source(source);
+        let owners = self.owners(&SetKey::of(target, port))?;
+        Ok(owners.into_iter().find(|ban| ban.source == source))
+    }
+
+    /// Returns all bans, by prefix length and address, and then the kernel's own. Bans of one target
+    /// by several sources stand behind each other, later ends first. Slow for very many, see
+    /// [`Nft::live_elements`].
     ///
     /// # Errors
     /// The kernel's refusal.
@@ -276,11 +359,12 @@ impl Bans {
         if scans.is_empty() {
             return Ok(all);
         }
-        let of_all_ports = all.iter().enumerate().filter(|(_, ban)| ban.port.is_none());
-        let known: BTreeMap<Target, usize> =
-            of_all_ports.map(|(at, ban)| (ban.target, at)).collect();
+        // A ban for a scan that outlived its policy, or a boot, lies among the others.
+        let is_scan = |ban: &ActiveBan| ban.port.is_none() && ban.source == scan::SOURCE;
+        let copies = all.iter().enumerate().filter(|(_, ban)| is_scan(ban));
+        let copies: BTreeMap<Target, usize> = copies.map(|(at, ban)| (ban.target, at)).collect();
         for ban in scans {
-            match known.get(&ban.target).and_then(|at| all.get_mut(*at)) {
+            match copies.get(&ban.target).and_then(|at| all.get_mut(*at)) {
                 None => all.push(ban),
                 Some(other) if outlasts(ban.expires_in, other.expires_in) => *other = ban,
                 Some(_) => {}
@@ -311,13 +395,49 @@ impl Bans {
         scan::list(&mut self.nft, now())
     }
 
-    fn list_without_scans(&mut self) -> Result<Vec<ActiveBan>, Error> {
-        let mut all = Vec::new();
-        for set in self.retried(Bans::read_ban_sets)? {
-            let elements = self.nft.live_elements(TABLE, &set.name())?;
-            all.extend(elements.into_iter().filter_map(|live| element::read(set, live)));
+    pub(in crate::bans) fn list_without_scans(&mut self) -> Result<Vec<ActiveBan>, Error> {
+        let BanSets { sets, shared } = self.retried(Bans::read_ban_sets)?;
+        // A ban that ends can bring another one of its target from the owners to the set that drops,
+        // and a new ban the other way. So the owners are read before and after that set.
+        let mut others = BTreeMap::new();
+        self.read_owners(&shared, &mut others)?;
+        let mut bans = Vec::new();
+        for set in sets {
+            let name = set.name();
+            for live in self.nft.live_elements(TABLE, &name)? {
+                if let Some(place) = element::place(&name, &live) {
+                    bans.extend(element::read(&place, live).map(|ban| (place.key, ban)));
+                }
+            }
+        }
+        self.read_owners(&shared, &mut others)?;
+        let mut all = Vec::with_capacity(bans.len());
+        for (key, ban) in bans {
+            let others = others.remove(&key).unwrap_or_default();
+            let others = others.into_values().filter(|other| other.source != ban.source);
+            let mut others: Vec<ActiveBan> = others.collect();
+            plan::sort(&mut others);
+            all.push(ban);
+            all.append(&mut others);
         }
         Ok(all)
+    }
+
+    /// Reads the owners in these sets, by target and port and by source.
+    fn read_owners(
+        &mut self,
+        sets: &BTreeSet<BanSet>,
+        owners: &mut BTreeMap<SetKey, BTreeMap<String, ActiveBan>>,
+    ) -> Result<(), Error> {
+        for set in sets {
+            let name = layout::owners_set(*set).name;
+            for live in self.nft.live_elements(TABLE, &name)? {
+                let Some(place) = element::place(&name, &live) else { continue };
+                let Some(ban) = element::read(&place, live) else { continue };
+                owners.entry(place.key).or_default().insert(ban.source.clone(), ban);
+            }
+        }
+        Ok(())
     }
 
     /// Returns the number of bans, the kernel's own too. A ban whose time is just over may still be
@@ -327,8 +447,12 @@ impl Bans {
     /// The kernel's refusal.
     pub fn count(&mut self) -> Result<u64, Error> {
         let mut all = 0;
-        for set in self.retried(Bans::read_ban_sets)? {
+        let BanSets { sets, shared } = self.retried(Bans::read_ban_sets)?;
+        for set in sets {
             all += self.nft.count(TABLE, &set.name())?;
+        }
+        for set in shared {
+            all += self.nft.count(TABLE, &layout::owners_set(set).name)?;
         }
         Ok(all + self.count_scans()?)
     }
@@ -342,9 +466,21 @@ impl Bans {
         scan::count(&mut self.nft)
     }
 
-    fn held(&mut self, key: &SetKey) -> Result<Option<ActiveBan>, Error> {
-        let found = self.nft.element(TABLE, &key.set.name(), &key.key)?;
-        Ok(found.and_then(|live| element::read(key.set, live)))
+    fn held(&mut self, place: &Place) -> Result<Option<ActiveBan>, Error> {
+        let found = self.nft.element(TABLE, &place.set_name(), &place.element_key())?;
+        Ok(found.and_then(|live| element::read(place, live)))
+    }
+
+    /// Returns the bans of a target by all sources, the one that drops first.
+    fn owners(&mut self, key: &SetKey) -> Result<Vec<ActiveBan>, Error> {
+        let mut owners = Vec::new();
+        for rank in 0..=u16::MAX {
+            match self.held(&Place { rank, key: key.clone() })? {
+                Some(ban) => owners.push(ban),
+                None => break,
+            }
+        }
+        Ok(owners)
     }
 
     /// Completes the table: makes all of it, or these sets and their rules, as far as it is missing.
@@ -379,9 +515,13 @@ impl Bans {
         }
     }
 
-    fn read_ban_sets(&mut self) -> Result<BTreeSet<BanSet>, Error> {
-        let sets = self.nft.sets(TABLE)?;
-        Ok(sets.iter().filter_map(|set| BanSet::from_name(&set.name)).collect())
+    fn read_ban_sets(&mut self) -> Result<BanSets, Error> {
+        let all = self.nft.sets(TABLE)?;
+        let names = || all.iter().map(|set| set.name.as_str());
+        Ok(BanSets {
+            sets: names().filter_map(BanSet::from_name).collect(),
+            shared: names().filter_map(BanSet::from_owners_name).collect(),
+        })
     }
 
     /// Makes an attempt again if others change the ruleset in between.
@@ -397,6 +537,13 @@ impl Bans {
         }
         Err(nfguard_netlink::Error::Interrupted.into())
     }
+}
+
+/// The sets of bans in the kernel.
+struct BanSets {
+    sets: BTreeSet<BanSet>,
+    /// Those beside which there is a set of owners.
+    shared: BTreeSet<BanSet>,
 }
 
 /// Returns networks as they are on a never-ban list.

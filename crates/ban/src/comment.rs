@@ -4,7 +4,13 @@ use std::fmt::Write as _;
 
 use nfguard_netlink::comment::{self, MAX_COMMENT_BYTES, push_clean};
 
-const MAX_SOURCE_BYTES: usize = 32;
+/// The longest name of a source that is kept as it is.
+const MAX_SOURCE_BYTES: usize = 64;
+/// `~` and a digest.
+const DIGEST_BYTES: usize = 17;
+
+/// What stands behind the source.
+const SEPARATOR: &str = " @";
 
 /// Who banned, when and why.
 pub(crate) struct BanComment<'a> {
@@ -26,7 +32,7 @@ impl BanComment<'_> {
 
     /// Parses source, reason and time. A comment of another form is a reason.
     pub(crate) fn parse(comment: &str) -> (String, String, Option<u64>) {
-        let parsed = comment.split_once(" @").and_then(|(source, rest)| {
+        let parsed = comment.split_once(SEPARATOR).and_then(|(source, rest)| {
             let (created_at, reason) = rest.split_once(' ').unwrap_or((rest, ""));
             Some((source.to_owned(), reason.to_owned(), Some(created_at.parse().ok()?)))
         });
@@ -52,13 +58,24 @@ pub(crate) fn clean(text: &str) -> String {
     comment::clean(text, MAX_COMMENT_BYTES)
 }
 
+/// Appends a source. A name that a comment cannot hold as it is gets a digest of the whole name, so
+/// that no two names become one.
 fn push_source(out: &mut String, text: &str) {
     let start = out.len();
     push_clean(out, text, start + MAX_SOURCE_BYTES);
-    if out.contains(['@', ' ']) {
-        let source = out.split_off(start).replace(['@', ' '], "_");
-        out.push_str(&source);
+    let is_kept = out.get(start..) == Some(text) && !text.contains(SEPARATOR);
+    if is_kept {
+        return;
     }
+    out.truncate(start);
+    push_clean(out, &text.replace(SEPARATOR, "_@"), start + MAX_SOURCE_BYTES - DIGEST_BYTES);
+    let _ = write!(out, "~{:016x}", digest(text));
+}
+
+/// Returns the FNV-1a digest of a text.
+pub(crate) fn digest(text: &str) -> u64 {
+    let add = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, add)
 }
 
 #[cfg(test)]
@@ -84,8 +101,40 @@ mod tests {
         let comment = BanComment { source: "a b@c", reason: &reason, created_at: 1 }.text();
         let fits = comment.len() <= MAX_COMMENT_BYTES && !comment.contains(['"', '\n']);
         assert!(fits, "{comment}");
-        assert_eq!(BanComment::parse(&comment).0, "a_b_c");
+        assert_eq!(BanComment::parse(&comment).0, "a b@c");
         assert_eq!(clean("a\u{202e}b\u{2028}c\u{1b}[31m"), "a b c [31m");
+    }
+
+    #[test]
+    fn each_name_of_a_source_is_one_of_its_own_and_is_found_again() {
+        let long = |end: &str| format!("fail2ban/{}.example.org{end}", "a".repeat(50));
+        let names = [
+            "",
+            "a b",
+            "a_b",
+            "a@b",
+            "a @b",
+            "a_@b",
+            "@a",
+            "a ",
+            "a'",
+            "a\"",
+            "a\n",
+            "ä",
+            "fail2ban/sshd",
+        ];
+        let names = names.map(str::to_owned).into_iter();
+        let names: Vec<String> = names.chain(["", "1", "2"].map(long)).collect();
+        let mut kept = std::collections::BTreeSet::new();
+        for name in &names {
+            let source = clean_source(name);
+            assert!(source.len() <= MAX_SOURCE_BYTES, "{source}");
+            assert_eq!(clean_source(&source), source, "a name that was listed is the same source");
+            let comment = BanComment { source: name, reason: "why", created_at: 1 }.text();
+            assert_eq!(BanComment::parse(&comment), (source.clone(), "why".to_owned(), Some(1)));
+            assert!(kept.insert(source), "{name:?} is another source, too: {kept:?}");
+        }
+        assert!(kept.contains("a b") && kept.contains("a@b"), "{kept:?}");
     }
 
     #[test]

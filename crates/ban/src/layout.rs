@@ -75,6 +75,10 @@ impl BanSet {
         Some(BanSet { version, prefix, by_port })
     }
 
+    pub(crate) fn from_owners_name(name: &str) -> Option<BanSet> {
+        BanSet::from_name(name.strip_prefix(OWNERS)?)
+    }
+
     /// Returns the most bans that the set holds.
     pub(crate) fn size(self) -> u32 {
         match (self.version, self.prefix, self.by_port) {
@@ -123,6 +127,9 @@ impl BanSet {
 /// What ends the name of a set of bans by port.
 const PORTS: &str = "/ports";
 
+/// What begins the name of a set of owners.
+const OWNERS: &str = "owners/";
+
 /// Returns the registers of protocol and port, which stand behind the address.
 fn port_registers(version: IpVersion) -> [Reg; 2] {
     let first = match version {
@@ -163,6 +170,72 @@ impl SetKey {
             _ => return None,
         };
         Some((target, port))
+    }
+}
+
+/// Where one owner's ban of a target lies. The set that drops has the ban that ends last, at rank 0.
+/// The bans of the other owners lie in a set of owners that no rule looks up, later ends first: the
+/// kernel ends them from the last rank on, so the ranks in use have no gap, and the owners of a
+/// target are found without reading the set.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    pub(crate) rank: u16,
+    pub(crate) key: SetKey,
+}
+
+impl Place {
+    pub(crate) fn set_name(&self) -> String {
+        match self.rank {
+            0 => self.key.set.name(),
+            _ => owners_name(self.key.set),
+        }
+    }
+
+    pub(crate) fn element_key(&self) -> Vec<u8> {
+        let mut key = self.key.key.clone();
+        if self.rank > 0 {
+            let [high, low] = self.rank.to_be_bytes();
+            key.extend([high, low, 0, 0]);
+        }
+        key
+    }
+
+    /// Reads a place from the name of a set and a key in it; `None` if no ban lies there.
+    pub(crate) fn parse(set: &str, key: &[u8]) -> Option<Place> {
+        let (set, key, rank) = match BanSet::from_owners_name(set) {
+            None => (BanSet::from_name(set)?, key, 0),
+            Some(set) => {
+                let (key, rank) = key.split_at_checked(key.len().checked_sub(4)?)?;
+                let [high, low, ..] = rank else { return None };
+                (set, key, u16::from_be_bytes([*high, *low]))
+            }
+        };
+        Some(Place { rank, key: SetKey { set, key: key.to_vec() } })
+    }
+}
+
+fn owners_name(set: BanSet) -> String {
+    format!("{OWNERS}{}", set.name())
+}
+
+/// Returns the set of those owners of the bans of a set that are not in that set itself.
+pub(crate) fn owners_set(set: BanSet) -> Set {
+    let mut key = set.set().key;
+    key.push(KeyType::InetService);
+    Set { name: owners_name(set), key, size: Some(SIZE_WITHOUT_ROOM), ..set.set() }
+}
+
+/// The set of sources that had a ban ended by the operator.
+pub(crate) const ENDED: &str = "ended";
+
+/// Returns the set [`ENDED`]. Its keys are digests; nft has no type for these.
+pub(crate) fn ended_set() -> Set {
+    Set {
+        name: ENDED.to_owned(),
+        key: vec![KeyType::Ipv6Addr],
+        timeout: Some(Duration::ZERO),
+        size: Some(65_535),
+        ..Set::default()
     }
 }
 

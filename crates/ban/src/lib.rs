@@ -131,7 +131,7 @@ mod target;
 // They are part of the interface: of errors, never-ban entries and feeds.
 pub use {ipnetwork, nfguard_netlink};
 
-pub use ban::{ActiveBan, Ban, BanCounts, BanOutcome};
+pub use ban::{ActiveBan, Ban, BanCounts, BanOutcome, ReplacedBans};
 pub use bans::{ActiveFeed, Bans};
 pub use day::{Day, InvalidDay};
 pub use error::Error;

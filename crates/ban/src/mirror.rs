@@ -9,8 +9,9 @@ use nfguard_netlink::{
 };
 
 use crate::ban::ActiveBan;
+use crate::comment;
 use crate::element;
-use crate::layout::{BanSet, SetKey, TABLE, is_intact};
+use crate::layout::{BanSet, ENDED, Place, TABLE, is_intact};
 
 /// Most bans of one transaction: what a socket without privilege can send.
 const MAX_BANS_PER_TRANSACTION: usize = 4_000;
@@ -38,7 +39,7 @@ pub struct BanMirror {
     nft: Nft,
     /// Everything but the bans; `None` if there is no table.
     table_without_bans: Option<Table>,
-    bans: BTreeMap<SetKey, MirroredBan>,
+    bans: BTreeMap<Place, MirroredBan>,
     /// Something other than bans was changed.
     is_stale: bool,
     /// The table was removed.
@@ -102,11 +103,13 @@ impl BanMirror {
     pub fn apply(&mut self, event: &RulesetEvent, now: Instant) -> Vec<BanChange> {
         let mut changes = Vec::new();
         match event {
+            RulesetEvent::Added { table, set, .. } | RulesetEvent::Removed { table, set, .. }
+                if table == TABLE && set == ENDED => {}
             RulesetEvent::Added { table, set, elements } if table == TABLE => {
                 for live in elements {
                     match read_ban(set, live) {
-                        Some((key, ban)) => {
-                            self.insert(key, live, now);
+                        Some((place, ban)) => {
+                            self.insert(place, live, now);
                             changes.push(BanChange::Banned(ban));
                         }
                         None => self.is_stale = true,
@@ -116,8 +119,8 @@ impl BanMirror {
             RulesetEvent::Removed { table, set, elements } if table == TABLE => {
                 for live in elements {
                     match read_ban(set, live) {
-                        Some((key, ban)) => {
-                            self.bans.remove(&key);
+                        Some((place, ban)) => {
+                            self.bans.remove(&place);
                             changes.push(BanChange::Unbanned(ban));
                         }
                         None => self.is_stale = true,
@@ -192,20 +195,20 @@ impl BanMirror {
         self.counts = None;
         for (set, elements) in elements {
             for live in &elements {
-                if let Some((key, _)) = read_ban(&set, live) {
-                    self.insert(key, live, now);
+                if let Some((place, _)) = read_ban(&set, live) {
+                    self.insert(place, live, now);
                 }
             }
         }
         Ok(())
     }
 
-    fn insert(&mut self, key: SetKey, live: &LiveElement, now: Instant) {
+    fn insert(&mut self, place: Place, live: &LiveElement, now: Instant) {
         let left = live.expires_in.or(live.element.timeout.filter(|timeout| !timeout.is_zero()));
         // An end too far away to be counted is none.
         let expires_at = left.and_then(|left| now.checked_add(left));
         let comment = live.element.comment.clone();
-        self.bans.insert(key, MirroredBan { expires_at, comment });
+        self.bans.insert(place, MirroredBan { expires_at, comment });
     }
 
     /// Restores the table and all bans, the first bans in the same transaction as the table.
@@ -220,23 +223,26 @@ impl BanMirror {
         }
         transaction.ops.extend(diff(None, table).ops);
         let mut room = MAX_BANS_PER_TRANSACTION;
-        // Bans of one set stand behind each other: its name is made once.
-        let mut set: Option<(BanSet, String, bool)> = None;
-        for (key, ban) in &self.bans {
-            let (_, name, is_placed) = match set.take().filter(|(other, ..)| *other == key.set) {
+        // Bans of one set stand behind each other: its name is made once. The sets that drop come
+        // first, and then the other owners.
+        let mut set: Option<(u16, BanSet, String, bool)> = None;
+        for (place, ban) in &self.bans {
+            let of_set = (place.rank.min(1), place.key.set);
+            let same = set.take().filter(|(rank, other, ..)| (*rank, *other) == of_set);
+            let (_, _, name, is_placed) = match same {
                 Some(same) => set.insert(same),
                 None => {
-                    let name = key.set.name();
+                    let name = place.set_name();
                     let is_placed = table.set(&name).is_some();
-                    set.insert((key.set, name, is_placed))
+                    set.insert((of_set.0, of_set.1, name, is_placed))
                 }
             };
             if !*is_placed {
-                restored.unplaced.extend(ban.active(key, now));
+                restored.unplaced.extend(ban.active(place, now));
                 continue;
             }
             let element = Element {
-                key: Key::Value(key.key.clone()),
+                key: Key::Value(place.element_key()),
                 timeout: ban.expires_in(now).map(|left| left.max(element::MIN_TIMEOUT)),
                 comment: ban.comment.clone(),
             };
@@ -272,8 +278,8 @@ impl BanMirror {
         if !self.counts.as_ref().is_some_and(is_new) {
             self.drop_expired(now);
             let mut counts = BTreeMap::new();
-            for (key, ban) in &self.bans {
-                let source = ban.active(key, now).map(|ban| ban.source).unwrap_or_default();
+            for (place, ban) in &self.bans {
+                let source = ban.active(place, now).map(|ban| ban.source).unwrap_or_default();
                 *counts.entry(source).or_insert(0) += 1;
             }
             self.counts = Some((now, counts));
@@ -293,18 +299,19 @@ impl BanMirror {
         let mut bans = Vec::new();
         let all = match after.and_then(parse_cursor) {
             Some(start) => self.bans.range(start..),
-            None => self.bans.range::<SetKey, _>(..),
+            None => self.bans.range::<Place, _>(..),
         };
-        for (seen, (key, ban)) in all.enumerate() {
+        let source = source.map(comment::clean_source);
+        for (seen, (place, ban)) in all.enumerate() {
             // A search for what is rare must not keep other clients waiting.
             if bans.len() == PAGE_BANS || seen == MAX_BANS_SEEN_PER_PAGE {
-                return (bans, Some(cursor(key)));
+                return (bans, Some(cursor(place)));
             }
             if ban.expires_at.is_some_and(|end| end <= now) {
                 continue;
             }
-            let Some(ban) = ban.active(key, now) else { continue };
-            if source.is_none_or(|source| source == ban.source) {
+            let Some(ban) = ban.active(place, now) else { continue };
+            if source.as_ref().is_none_or(|source| *source == ban.source) {
                 bans.push(ban);
             }
         }
@@ -325,38 +332,39 @@ impl MirroredBan {
         self.expires_at.map(|end| end.saturating_duration_since(now))
     }
 
-    fn active(&self, key: &SetKey, now: Instant) -> Option<ActiveBan> {
+    fn active(&self, place: &Place, now: Instant) -> Option<ActiveBan> {
         let comment = self.comment.clone();
-        let element = Element { key: Key::Value(key.key.clone()), timeout: None, comment };
-        element::read(key.set, LiveElement { element, expires_in: self.expires_in(now) })
+        let element = Element { key: Key::Value(Vec::new()), timeout: None, comment };
+        element::read(place, LiveElement { element, expires_in: self.expires_in(now) })
     }
 }
 
 /// Reads the ban that an element of a set is, and where it lies; `None` if it is none.
-fn read_ban(set: &str, live: &LiveElement) -> Option<(SetKey, ActiveBan)> {
-    let set = BanSet::from_name(set)?;
-    let Key::Value(key) = &live.element.key else { return None };
-    Some((SetKey { set, key: key.clone() }, element::read(set, live.clone())?))
+fn read_ban(set: &str, live: &LiveElement) -> Option<(Place, ActiveBan)> {
+    let place = element::place(set, live)?;
+    let ban = element::read(&place, live.clone())?;
+    Some((place, ban))
 }
 
 /// Writes where a page begins: the set's name and the key in hexadecimal.
-fn cursor(key: &SetKey) -> String {
-    let hex: String = key.key.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{} {hex}", key.set.name())
+fn cursor(place: &Place) -> String {
+    let hex: String = place.element_key().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{} {hex}", place.set_name())
 }
 
-fn parse_cursor(text: &str) -> Option<SetKey> {
+fn parse_cursor(text: &str) -> Option<Place> {
     let (set, key) = text.split_once(' ')?;
     let bytes = key.as_bytes().chunks(2).map(|pair| {
         let pair = str::from_utf8(pair).ok()?;
         u8::from_str_radix(pair, 16).ok()
     });
-    Some(SetKey { set: BanSet::from_name(set)?, key: bytes.collect::<Option<_>>()? })
+    Place::parse(set, &bytes.collect::<Option<Vec<_>>>()?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layout::SetKey;
 
     fn live(address: [u8; 4], expires_in: Option<Duration>) -> LiveElement {
         let comment = Some("jail @1700000000 why".to_owned());
@@ -433,9 +441,10 @@ mod tests {
 
     #[test]
     fn a_cursor_is_read_as_it_is_written() {
-        for (set, key) in [("v4/32", vec![192, 0, 2, 1]), ("v6/64", vec![0xfd; 16])] {
+        for (set, key, rank) in [("v4/32", vec![192, 0, 2, 1], 0), ("v6/64", vec![0xfd; 16], 300)] {
             let key = SetKey { set: BanSet::from_name(set).expect("a set"), key };
-            assert_eq!(parse_cursor(&cursor(&key)), Some(key));
+            let place = Place { rank, key };
+            assert_eq!(parse_cursor(&cursor(&place)), Some(place));
         }
         assert_eq!(parse_cursor("never/v4 00"), None);
     }

@@ -1,19 +1,26 @@
 //! What to do about bans, planned from what the kernel holds. Pure: no socket, no clock.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ptr;
+use std::time::Duration;
 
-use nfguard_netlink::{Element, ElementOptions, Elements, Op, Transaction, diff};
+use nfguard_netlink::{Element, ElementOptions, Elements, Key, Op, Transaction, diff};
 
 use crate::ban::{ActiveBan, Ban, BanOutcome, outlasts};
 use crate::comment;
 use crate::element::{self, timeout};
 use crate::error::Error;
-use crate::layout::{self, BanSet, SetKey, TABLE};
+use crate::layout::{self, BanSet, Place, SetKey, TABLE};
 use crate::never_ban::NeverBan;
 use crate::never_sets;
 use crate::table_state::TableState;
 use crate::target::Target;
+
+/// Difference between two ends that are the same.
+const END_TOLERANCE: Duration = Duration::from_secs(1);
+/// How long it is known that the operator ended a ban of a source.
+const ENDED_RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Plans to complete the table: to make it if it is absent, with the sets, and with the rules and
 /// the elements that a never-ban list asks for. Returns the sets of bans that the table then has.
@@ -88,49 +95,132 @@ pub(crate) fn create(part: &[Ban<'_>], now: u64) -> (BTreeSet<BanSet>, Transacti
     (sets, Transaction { table: TABLE.to_owned(), ops })
 }
 
-/// Plans what a ban does to the ban in force of the same target and port.
-pub(crate) fn change(
-    key: &SetKey,
-    ban: &Ban<'_>,
-    held: Option<&ActiveBan>,
-    now: u64,
-) -> (Vec<Op>, BanOutcome) {
-    match held {
+/// Adds a ban to the bans in force of the same target and port. Of two of one source, the one that
+/// ends later counts.
+pub(crate) fn add(owners: &mut Vec<ActiveBan>, ban: ActiveBan) -> BanOutcome {
+    match owners.iter_mut().find(|other| other.source == ban.source) {
         None => {
-            let elements = vec![element::of_ban(key, ban, now)];
-            (vec![Op::AddElements { set: key.set.name(), elements }], BanOutcome::Added)
+            owners.push(ban);
+            BanOutcome::Added
         }
-        Some(held) if outlasts(ban.duration, held.expires_in) => {
-            (replace(key, element::of_ban(key, ban, now)), BanOutcome::Extended)
+        Some(own) if outlasts(ban.expires_in, own.expires_in) => {
+            *own = ban;
+            BanOutcome::Extended
         }
-        Some(_) => (Vec::new(), BanOutcome::Kept),
+        Some(_) => BanOutcome::Kept,
     }
 }
 
-/// Plans to put an element in the place of one that may be present. Before Linux 6.12 adding alone
-/// leaves the old element as it is, and no kernel changes a comment. The first addition makes sure
-/// that there is an element to delete: the old one may expire until then.
-pub(crate) fn replace(key: &SetKey, element: Element) -> Vec<Op> {
-    let add = Op::AddElements { set: key.set.name(), elements: vec![element] };
-    vec![add.clone(), delete(key), add]
+/// Makes a ban the one of its source, also if it ends earlier.
+pub(crate) fn put(owners: &mut Vec<ActiveBan>, ban: ActiveBan) -> BanOutcome {
+    let Some(own) = owners.iter_mut().find(|other| other.source == ban.source) else {
+        owners.push(ban);
+        return BanOutcome::Added;
+    };
+    if !is_same_end(own.expires_in, ban.expires_in) {
+        *own = ban;
+        return BanOutcome::Extended;
+    }
+    own.reason = ban.reason;
+    BanOutcome::Kept
 }
 
-/// Plans to end a ban.
-pub(crate) fn delete(key: &SetKey) -> Op {
-    Op::DeleteElements { set: key.set.name(), keys: vec![key.key.clone()] }
+/// Plans to make these the owners of a target, in the place of those that are held there. Nothing is
+/// added twice or updated: before Linux 6.12 to add what is present leaves it as it is, and no
+/// kernel changes a comment. What is removed comes first, so that a listener hears of an owner that
+/// changes its place last that it is there.
+pub(crate) fn rewrite(
+    key: &SetKey,
+    held: &[ActiveBan],
+    mut wanted: Vec<ActiveBan>,
+    now: u64,
+) -> Vec<Op> {
+    sort(&mut wanted);
+    let (mut ops, mut additions) = (Vec::new(), Vec::new());
+    for rank in 0..held.len().max(wanted.len()) {
+        let (held, wanted) = (held.get(rank), wanted.get(rank));
+        let Ok(rank) = u16::try_from(rank) else { break };
+        if held == wanted {
+            continue;
+        }
+        let place = Place { rank, key: key.clone() };
+        let set = place.set_name();
+        let delete = Op::DeleteElements { set: set.clone(), keys: vec![place.element_key()] };
+        if held.is_some() {
+            ops.push(delete.clone());
+        }
+        let Some(wanted) = wanted else { continue };
+        let elements = vec![element::of_active_ban(&place, wanted, now)];
+        let add = Op::AddElements { set, elements };
+        // An owner may be left of a ban that another program ended: nothing looks for it there.
+        if held.is_none() && rank > 0 {
+            additions.extend([add.clone(), delete]);
+        }
+        additions.push(add);
+    }
+    ops.extend(additions);
+    ops
 }
 
-/// Returns of each target and port the ban that ends last.
-pub(crate) fn longest<'a>(bans: impl Iterator<Item = Ban<'a>>) -> BTreeMap<SetKey, Ban<'a>> {
-    let mut longest: BTreeMap<SetKey, Ban<'a>> = BTreeMap::new();
+/// Sorts the bans of a target, later ends first.
+pub(crate) fn sort(owners: &mut [ActiveBan]) {
+    owners.sort_by(|a, b| match (a.expires_in, b.expires_in) {
+        (a, b) if outlasts(a, b) => Ordering::Less,
+        (a, b) if outlasts(b, a) => Ordering::Greater,
+        _ => Ordering::Equal,
+    });
+}
+
+/// Plans to note that the operator ended bans of these sources.
+pub(crate) fn note_ended(sources: &[&str]) -> Vec<Op> {
+    let mut ops = Vec::new();
+    for source in sources {
+        let key = ended_key(source);
+        let elements = vec![Element {
+            key: Key::Value(key.clone()),
+            timeout: Some(ENDED_RETENTION),
+            comment: Some((*source).to_owned()),
+        }];
+        let add = Op::AddElements { set: layout::ENDED.to_owned(), elements };
+        let delete = Op::DeleteElements { set: layout::ENDED.to_owned(), keys: vec![key] };
+        ops.extend([add.clone(), delete, add]);
+    }
+    ops
+}
+
+/// Returns the key of a source in the set of sources that had a ban ended.
+pub(crate) fn ended_key(source: &str) -> Vec<u8> {
+    let mut key = vec![0; 8];
+    key.extend(comment::digest(source).to_be_bytes());
+    key
+}
+
+/// Returns the bans of each target and port, of each source the one that ends last.
+pub(crate) fn longest<'a>(bans: impl Iterator<Item = Ban<'a>>) -> BTreeMap<SetKey, Vec<Ban<'a>>> {
+    let mut longest: BTreeMap<SetKey, Vec<Ban<'a>>> = BTreeMap::new();
     for ban in bans {
-        let key = SetKey::of(ban.target.target(), ban.port);
-        let known = longest.get(&key).map(|known| known.duration);
-        if known.is_none_or(|known| outlasts(ban.duration, known)) {
-            longest.insert(key, ban);
+        let of_target = longest.entry(SetKey::of(ban.target.target(), ban.port)).or_default();
+        match of_target.iter_mut().find(|other| is_same_source(other.source, ban.source)) {
+            None => of_target.push(ban),
+            Some(own) if outlasts(ban.duration, own.duration) => *own = ban,
+            Some(_) => {}
         }
     }
     longest
+}
+
+fn is_same_source(a: &str, b: &str) -> bool {
+    ptr::eq(a, b) || comment::clean_source(a) == comment::clean_source(b)
+}
+
+/// Tells whether two ends are the same: the kernel counts in steps of up to ten milliseconds, and
+/// what is said twice is said at two moments.
+fn is_same_end(a: Option<Duration>, b: Option<Duration>) -> bool {
+    match (a, b) {
+        (None, None) => true,
+        (Some(a), Some(b)) => a.abs_diff(b) < END_TOLERANCE,
+        _ => false,
+    }
 }
 
 /// Returns the most bytes that a ban takes in a transaction.

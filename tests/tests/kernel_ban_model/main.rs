@@ -20,7 +20,7 @@ use run::{Run, Seen, Trouble};
 use steps::Action;
 
 /// The events that many sequences together must meet.
-const ALL: [&str; 13] = [
+const ALL: [&str; 17] = [
     "added",
     "extended",
     "kept",
@@ -29,6 +29,10 @@ const ALL: [&str; 13] = [
     "extended by request",
     "unbanned",
     "nothing to unban",
+    "unbanned by its owner",
+    "banned by others still",
+    "nothing of this owner",
+    "shared",
     "flushed",
     "refused",
     "expired",

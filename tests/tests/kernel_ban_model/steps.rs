@@ -62,7 +62,12 @@ pub(crate) const SENDERS: [&str; 14] = [
 /// The ports of bans and of packets. No ban has the last port.
 pub(crate) const PORTS: [&str; 3] = ["443/tcp", "443/udp", "53/udp"];
 
-const SOURCES: [&str; 2] = ["one", "two"];
+/// Two of the names agree in their first 40 bytes.
+pub(crate) const SOURCES: [&str; 3] = [
+    "one",
+    "fail2ban/traefik-shop.example-company.com/a",
+    "fail2ban/traefik-shop.example-company.com/b",
+];
 const REASONS: [&str; 2] = ["the monitor", "the office"];
 
 /// A step, and the index of the program that takes it.
@@ -77,8 +82,10 @@ pub(crate) enum Step {
     Ban(Wish),
     BanAll(Vec<Wish>),
     Replace(&'static str, Vec<Wish>),
-    Extend(Notation, From),
+    Extend(&'static str, Notation, From),
+    /// The operator's word.
     Unban(Notation, From),
+    UnbanOf(&'static str, Notation, From),
     Flush(&'static str),
     ReplaceNeverBan(&'static str, Vec<Notation>),
     RemoveNeverBan(Vec<Notation>),
@@ -127,8 +134,11 @@ fn steps(targets: Vec<Notation>, entries: Vec<Notation>) -> impl Strategy<Value 
         12 => wish(target()).prop_map(Step::Ban),
         5 => wishes(1..7).prop_map(Step::BanAll),
         2 => (source(), wishes(0..7)).prop_map(|(source, list)| Step::Replace(source, list)),
-        4 => (target(), from()).prop_map(|(target, from)| Step::Extend(target, from)),
-        5 => (target(), from()).prop_map(|(target, from)| Step::Unban(target, from)),
+        4 => (source(), target(), from())
+            .prop_map(|(source, target, from)| Step::Extend(source, target, from)),
+        3 => (target(), from()).prop_map(|(target, from)| Step::Unban(target, from)),
+        5 => (source(), target(), from())
+            .prop_map(|(source, target, from)| Step::UnbanOf(source, target, from)),
         1 => source().prop_map(Step::Flush),
         3 => (select(&REASONS[..]), entries())
             .prop_map(|(reason, entries)| Step::ReplaceNeverBan(reason, entries)),

@@ -30,7 +30,7 @@ fn one_line_bans_and_one_unbans_and_all_subscribers_get_events() {
         (&event["event"], &event["ban"]["target"]),
         (&"banned".into(), &"203.0.113.7".into())
     );
-    let shorter = r#"{"op":"ban","target":"203.0.113.7","for":60}"#;
+    let shorter = r#"{"op":"ban","target":"203.0.113.7","for":60,"source":"tool"}"#;
     assert_eq!(json(&tool.request(shorter))["did"], "kept");
     let longer = r#"{"op":"ban","target":"203.0.113.7","for":7200,"source":"tool"}"#;
     assert_eq!(json(&tool.request(longer))["did"], "extended");

@@ -3,6 +3,7 @@
 mod api;
 mod bulk;
 mod loads;
+mod owners;
 mod repair;
 mod scans;
 

@@ -53,12 +53,15 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
-    /// Ends a ban. Needs the right to write.
+    /// Ends the ban of a target by one source, or by all. Needs the right to write.
     Unban(BanKey),
     /// Ends many bans at once, at most 50,000, with one answer for all. Needs the right to write.
     UnbanAll {
         /// The bans.
         unbans: Vec<BanKey>,
+        /// Source of the bans that name none. Without it, the bans of all sources end.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        source: Option<String>,
     },
     /// Lists bans in force, a page of at most 1,000.
     Bans {
@@ -100,10 +103,12 @@ pub struct NewBan {
     /// The only port that is closed to the target: "443/tcp". Without it, every port is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<String>,
-    /// Source of the ban: a tool or one of its jails, at most 32 bytes. Without it, "api".
+    /// Source of the ban: a tool or one of its jails. Bans of one target by several sources are
+    /// independent of each other. A name of more than 64 bytes is listed with a digest of the whole
+    /// name. Without it, "api".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
-    /// Reason of the ban, for people. About 70 bytes are kept.
+    /// Reason of the ban, for people. Source and reason have 113 bytes together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
@@ -147,7 +152,7 @@ impl NewBan {
     }
 }
 
-/// A ban, by what it is of.
+/// A ban, by its target.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(any(test, feature = "schema"), derive(JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -157,13 +162,23 @@ pub struct BanKey {
     /// The port, as in the ban.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<String>,
+    /// The source, as in the ban: the target stays banned for as long as other sources want. Without
+    /// it, the bans of all sources end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
 }
 
 impl BanKey {
-    /// Names the ban of an address or a prefix from every port.
+    /// Names the bans of an address or a prefix from every port, by all sources.
     #[must_use]
     pub fn of(target: impl ToString) -> BanKey {
-        BanKey { target: target.to_string(), port: None }
+        BanKey { target: target.to_string(), port: None, source: None }
+    }
+
+    /// Names the ban of one source only.
+    #[must_use]
+    pub fn source(self, source: impl ToString) -> BanKey {
+        BanKey { source: Some(source.to_string()), ..self }
     }
 }
 

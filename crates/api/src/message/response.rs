@@ -162,7 +162,7 @@ pub struct Status {
     pub restores: u64,
     /// Number of policies loaded while the guard ran.
     pub loads: u64,
-    /// Number of bans in force.
+    /// Number of bans in force. A target that several sources have banned counts for each.
     pub bans: u64,
     /// Number of bans of each source. Up to 5 seconds old.
     pub bans_by_source: BTreeMap<String, u64>,

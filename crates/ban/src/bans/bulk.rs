@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use nfguard_netlink::{Op, Transaction};
+use nfguard_netlink::{Op, Set, Transaction};
 
 use super::{Bans, now};
-use crate::ban::{ActiveBan, Ban, BanCounts, BanOutcome};
+use crate::ban::{ActiveBan, Ban, BanCounts, BanOutcome, ReplacedBans};
 use crate::comment;
 use crate::element;
 use crate::error::{Error, errno, is_refusal, is_refused_with};
-use crate::layout::{SetKey, TABLE};
+use crate::layout::{self, Place, SetKey, TABLE};
 use crate::plan::{self, count};
 use crate::scan;
 
@@ -23,10 +23,14 @@ const MAX_LOOKED_UP: usize = 256;
 /// How often others may change the ruleset while one ban is looked up and changed.
 const MAX_INTERRUPTIONS: usize = 1000;
 
+/// How often a ban may end by itself while it is looked up and changed. The kernel takes some ten
+/// milliseconds for a transaction that it refuses.
+const MAX_LOSSES: usize = 20;
+
 impl Bans {
     /// Bans all of them, at the kernel's own speed: about a microsecond each, whatever is in force
-    /// already. Of several bans of one target and port, and of one in force, the one that ends
-    /// later counts.
+    /// already. Of several bans of one source, target and port, and of one in force, the one that
+    /// ends later counts.
     ///
     /// The list is taken as it comes, some thousand at a time; no more of it is held.
     ///
@@ -46,8 +50,9 @@ impl Bans {
     }
 
     /// Replaces the bans of one source: its bans that are not in the list end, and each ban of the
-    /// list ends when the list says, earlier than before too. Where another source has banned the
-    /// same target and port, the ban that ends later counts. The bans' own `source` is ignored.
+    /// list ends when the list says, earlier than before too. Bans of the same targets by other
+    /// sources stay as they are. The bans' own `source` is ignored. A ban whose end is within a
+    /// second of what the list says is kept.
     ///
     /// New bans are added before old ones end, so a target in both lists is banned throughout.
     ///
@@ -58,34 +63,31 @@ impl Bans {
         &mut self,
         source: &str,
         bans: impl IntoIterator<Item = Ban<'a>>,
-    ) -> Result<BanCounts, Error> {
+    ) -> Result<ReplacedBans, Error> {
         let mut old: BTreeSet<SetKey> = self.keys_of(source)?.into_iter().collect();
         let mut given = 0;
         let bans = bans.into_iter().inspect(|_| given += 1);
-        let wanted = plan::longest(bans.map(|ban| Ban { source, ..ban }));
-        let twice = given - wanted.len();
-        let is_old = |(key, _): &(SetKey, Ban<'_>)| old.contains(key);
-        let (known, new): (Vec<_>, Vec<_>) = wanted.into_iter().partition(is_old);
+        // One source: one ban of each target and port.
+        let longest = plan::longest(bans.map(|ban| Ban { source, ..ban }));
+        let wanted =
+            longest.into_iter().filter_map(|(key, bans)| Some((key, bans.first().copied()?)));
+        let (known, new): (Vec<_>, Vec<_>) = wanted.partition(|(key, _)| old.contains(key));
+        let twice = given - known.len() - new.len();
         let mut counts = self.ban_all(new.into_iter().map(|(_, ban)| ban))?;
         counts.kept += count(twice);
 
         let (keys, bans): (Vec<SetKey>, Vec<Ban<'_>>) = known.into_iter().unzip();
         let now = now();
-        let renewed = |at: usize, held: Option<ActiveBan>| {
-            let (Some(key), Some(ban)) = (keys.get(at), bans.get(at)) else {
-                return (Vec::new(), BanOutcome::Kept);
-            };
-            match held.filter(|held| held.source != comment::clean_source(source)) {
-                Some(others) => plan::change(key, ban, Some(&others), now),
-                None => (plan::replace(key, element::of_ban(key, ban, now)), BanOutcome::Extended),
-            }
+        let renewed = |at: usize, owners: &mut Vec<ActiveBan>| match bans.get(at) {
+            Some(ban) => plan::put(owners, element::active(ban, now)),
+            None => BanOutcome::Kept,
         };
         self.edit(&keys, renewed, |outcome| counts.count(outcome))?;
         keys.iter().for_each(|key| {
             old.remove(key);
         });
-        self.end(source, &Vec::from_iter(old))?;
-        Ok(counts)
+        let ended = self.end(source, &Vec::from_iter(old))?;
+        Ok(ReplacedBans { counts, ended })
     }
 
     /// Ends all bans of one source, and returns their number. Reads all bans, see [`Bans::list`].
@@ -103,34 +105,58 @@ impl Bans {
         Ok(ended + self.end(source, &keys)?)
     }
 
-    /// Changes bans as they are at that moment: `plan` gets the index of each key and the ban that
-    /// is held there, and returns what to do and its outcome; `done` gets the outcome once it is
-    /// true. If others change the ruleset in between, all is planned again, fewer keys at a time.
+    /// Changes the bans of targets as they are at that moment: `change` gets the index of each key
+    /// and the bans of all sources there, and returns its outcome; `done` gets the outcome once it is
+    /// true. If others change the ruleset in between, or a ban ends, all is planned again, fewer keys
+    /// at a time.
     pub(super) fn edit<O>(
         &mut self,
         keys: &[SetKey],
-        mut plan: impl FnMut(usize, Option<ActiveBan>) -> (Vec<Op>, O),
+        mut change: impl FnMut(usize, &mut Vec<ActiveBan>) -> O,
         mut done: impl FnMut(O),
     ) -> Result<(), Error> {
-        let (mut start, mut window, mut interruptions) = (0, MAX_LOOKED_UP, 0);
+        let (mut start, mut window) = (0, MAX_LOOKED_UP);
+        let (mut interruptions, mut losses) = (0, 0);
+        let now = now();
         while start < keys.len() {
             let generation = self.nft.generation()?;
             let mut transaction = Transaction::new(TABLE);
             let mut outcomes = Vec::new();
+            let mut shared = BTreeSet::new();
             for (at, key) in keys.iter().enumerate().skip(start).take(window) {
-                let (ops, outcome) = plan(at, self.held(key)?);
-                transaction.ops.extend(ops);
-                outcomes.push(outcome);
+                let held = self.owners(key)?;
+                let mut owners = held.clone();
+                outcomes.push(change(at, &mut owners));
+                if owners.len() > 1 {
+                    shared.insert(key.set);
+                }
+                transaction.ops.extend(plan::rewrite(key, &held, owners, now));
+            }
+            let sets = shared.into_iter().map(layout::owners_set);
+            let missing: Vec<Set> =
+                sets.filter(|set| !self.made_sets.contains(&set.name)).collect();
+            if !transaction.is_empty() {
+                transaction.ops.splice(0..0, missing.iter().cloned().map(Op::AddSet));
             }
             match self.nft.commit(&transaction, Some(generation)) {
                 Err(nfguard_netlink::Error::Interrupted) if interruptions < MAX_INTERRUPTIONS => {
                     interruptions += 1;
                     window = (window / 2).max(1);
                 }
+                Err(nfguard_netlink::Error::TooLarge { .. }) if window > 1 => window /= 2,
+                // A ban has ended by itself, or another process has removed a set.
+                outcome if is_refused_with(&outcome, errno::ENOENT) && losses < MAX_LOSSES => {
+                    losses += 1;
+                    window = (window / 2).max(1);
+                    self.made_sets.clear();
+                }
                 outcome => {
                     outcome?;
+                    if !transaction.is_empty() {
+                        self.made_sets.extend(missing.into_iter().map(|set| set.name));
+                    }
                     start += outcomes.len();
-                    interruptions = 0;
+                    (interruptions, losses) = (0, 0);
                     outcomes.into_iter().for_each(&mut done);
                 }
             }
@@ -190,20 +216,23 @@ impl Bans {
 
     /// Adds bans of which some are in force, or twice in the list.
     fn add_to_others(&mut self, part: &[Ban<'_>], counts: &mut BanCounts) -> Result<(), Error> {
-        let (keys, bans): (Vec<SetKey>, Vec<Ban<'_>>) =
+        let (keys, bans): (Vec<SetKey>, Vec<Vec<Ban<'_>>>) =
             plan::longest(part.iter().copied()).into_iter().unzip();
         let now = now();
-        let plan = |at: usize, held: Option<ActiveBan>| match (keys.get(at), bans.get(at)) {
-            (Some(key), Some(ban)) => plan::change(key, ban, held.as_ref(), now),
-            _ => (Vec::new(), BanOutcome::Kept),
+        let add = |at: usize, owners: &mut Vec<ActiveBan>| {
+            let bans = bans.get(at).into_iter().flatten();
+            let mut counts = BanCounts::default();
+            bans.for_each(|ban| counts.count(plan::add(owners, element::active(ban, now))));
+            counts
         };
-        match self.edit(&keys, plan, |outcome| counts.count(outcome)) {
+        let before = counts.all();
+        match self.edit(&keys, add, |some| counts.add(some)) {
             Err(Error::Kernel(error)) if is_refusal(&error, errno::ENFILE) => {
                 return Err(self.full(part, error));
             }
             edited => edited?,
         }
-        counts.kept += count(part.len() - keys.len());
+        counts.kept += count(part.len()) - (counts.all() - before);
         Ok(())
     }
 
@@ -211,8 +240,9 @@ impl Bans {
     fn full(&mut self, part: &[Ban<'_>], error: nfguard_netlink::Error) -> Error {
         let mut absent: BTreeMap<String, usize> = BTreeMap::new();
         for key in plan::longest(part.iter().copied()).into_keys() {
-            if self.held(&key).is_ok_and(|held| held.is_none()) {
-                *absent.entry(key.set.name()).or_default() += 1;
+            let place = Place { rank: 0, key };
+            if self.held(&place).is_ok_and(|held| held.is_none()) {
+                *absent.entry(place.set_name()).or_default() += 1;
             }
         }
         let present = self.nft.sets(TABLE).unwrap_or_default();
@@ -232,18 +262,16 @@ impl Bans {
         Ok(all.map(|ban| SetKey::of(ban.target, ban.port)).collect())
     }
 
-    /// Ends those bans that still are of this source, and returns their number.
-    fn end(&mut self, source: &str, keys: &[SetKey]) -> Result<u64, Error> {
+    /// Ends the bans of this source at these places, and returns their number.
+    pub(super) fn end(&mut self, source: &str, keys: &[SetKey]) -> Result<u64, Error> {
         let source = comment::clean_source(source);
         let mut ended = 0;
-        let plan = |at: usize, held: Option<ActiveBan>| {
-            let is_of_source = held.is_some_and(|held| held.source == source);
-            match keys.get(at).filter(|_| is_of_source) {
-                Some(key) => (vec![plan::delete(key)], 1),
-                None => (Vec::new(), 0),
-            }
+        let end = |_: usize, owners: &mut Vec<ActiveBan>| {
+            let before = owners.len();
+            owners.retain(|ban| ban.source != source);
+            count(before - owners.len())
         };
-        self.edit(keys, plan, |one| ended += one)?;
+        self.edit(keys, end, |some| ended += some)?;
         Ok(ended)
     }
 }

@@ -10,15 +10,17 @@ use super::values::{self, BanDuration, Ports};
 #[command(group = ArgGroup::new("what"))]
 pub(crate) struct BansRequest {
     /// List only the bans of this source
-    #[arg(long, group = "what")]
+    #[arg(long, conflicts_with = "count")]
     pub(crate) source: Option<String>,
     /// Print only the number of bans
     #[arg(long, group = "what")]
     pub(crate) count: bool,
-    /// Check whether the ban table exists; exit status 1 if it does not
+    /// Check whether the ban table exists; exit status 1 if it does not. With `--source`, also if
+    /// `unban` without a source has ended a ban of this source
     #[arg(long, group = "what")]
     pub(crate) ready: bool,
-    /// Create the ban table if it does not exist, and print nothing
+    /// Create the ban table if it does not exist, and print nothing. With `--source`, take note of
+    /// what `unban` has ended, so that `--ready` is true again
     #[arg(long, group = "what")]
     pub(crate) prepare: bool,
 }
@@ -41,7 +43,8 @@ pub(crate) struct BanRequest {
     /// The reason; it is kept with the ban
     #[arg(long, default_value = "")]
     pub(crate) reason: String,
-    /// The tool or jail that bans, at most 32 bytes; it is kept with the ban
+    /// The tool or jail that bans; it is kept with the ban. Bans of one address by several sources
+    /// are independent of each other
     #[arg(long, default_value = "cli")]
     pub(crate) source: String,
     /// Also remove the open connections from the kernel's connection table. The output tells their
@@ -58,8 +61,9 @@ pub(crate) struct UnbanRequest {
     /// 203.0.113.7, 203.0.113.0/24, 2001:db8::1, 2001:db8::/32
     #[arg(required_unless_present = "source")]
     pub(crate) targets: Vec<String>,
-    /// Remove all bans of this source
-    #[arg(long, conflicts_with = "targets")]
+    /// Remove only the bans of this source, without targets all of them. The address stays banned
+    /// for as long as another source wants. Without it, the bans of all sources are removed
+    #[arg(long)]
     pub(crate) source: Option<String>,
     #[command(flatten)]
     pub(crate) extent: Extent,

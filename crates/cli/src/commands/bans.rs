@@ -9,11 +9,19 @@ use crate::output::{self, Answer, Done};
 
 pub(crate) fn bans(request: &BansRequest, context: &Context, as_json: bool) -> Done {
     if request.prepare {
-        return Ok(Bans::open(context.never_ban()?).map(|_| Answer::Yes)?);
+        let mut bans = Bans::open(context.never_ban()?)?;
+        if let Some(source) = &request.source {
+            bans.forget_ended(source)?;
+        }
+        return Ok(Answer::Yes);
     }
-    let bans = Bans::open_existing(context.never_ban()?)?;
+    let mut bans = Bans::open_existing(context.never_ban()?)?;
     if request.ready {
-        let ready = bans.is_some();
+        let is_ended = match (&mut bans, &request.source) {
+            (Some(bans), Some(source)) => bans.is_ended(source)?,
+            _ => false,
+        };
+        let ready = bans.is_some() && !is_ended;
         if as_json {
             output::json(&json!({ "ready": ready }));
         }

@@ -12,7 +12,7 @@ use crate::output::{self, Answer, Done};
 
 pub(crate) fn unban(request: &UnbanRequest, context: &Context, as_json: bool) -> Done {
     let mut bans = Bans::open_existing(context.never_ban()?)?;
-    if let Some(source) = &request.source {
+    if let (Some(source), true) = (&request.source, request.targets.is_empty()) {
         let count = match &mut bans {
             Some(bans) => with_lease(|| bans.flush(source))?,
             None => 0,
@@ -34,7 +34,10 @@ pub(crate) fn unban(request: &UnbanRequest, context: &Context, as_json: bool) ->
         for port in request.extent.ports() {
             for target in who.may_be_banned_as(request.extent.v6_prefix) {
                 let Some(bans) = &mut bans else { continue };
-                was_banned |= with_lease(|| bans.unban(target, port))?;
+                was_banned |= with_lease(|| match &request.source {
+                    Some(source) => bans.unban_of(source, target, port),
+                    None => bans.unban(target, port),
+                })?;
             }
         }
         unbans.push((text, was_banned));

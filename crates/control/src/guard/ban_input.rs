@@ -35,6 +35,16 @@ pub(super) struct CheckedBan {
     reason: String,
 }
 
+/// Bans to be ended.
+#[derive(Debug)]
+pub(super) struct BansToEnd {
+    /// How the target may have been banned.
+    pub(super) targets: Vec<Target>,
+    pub(super) port: Option<Port>,
+    /// `None`: every source.
+    pub(super) source: Option<String>,
+}
+
 impl Refusal {
     pub(super) fn bad_input(message: impl ToString) -> Refusal {
         Refusal { code: ErrorCode::BadInput, message: message.to_string() }
@@ -71,6 +81,10 @@ impl CheckedBan {
         Ok(CheckedBan { target, port, end, source, reason: reason.unwrap_or_default() })
     }
 
+    pub(super) fn source(&self) -> &str {
+        &self.source
+    }
+
     /// Returns the ban to make at this time.
     pub(super) fn at(&self, now: SystemTime) -> Ban<'_> {
         Ban {
@@ -89,10 +103,14 @@ impl CheckedBan {
     }
 }
 
-/// Reads a key: how its target may have been banned, and its port.
-pub(super) fn parse_key(key: &BanKey) -> Result<(Vec<Target>, Option<Port>), Refusal> {
+/// Reads a key.
+pub(super) fn parse_key(key: BanKey) -> Result<BansToEnd, Refusal> {
     let target: BanTarget = key.target.parse().map_err(Refusal::bad_input)?;
-    Ok((target.may_be_banned_as(Target::V6_SOURCE), parse_port(key.port.as_deref())?))
+    Ok(BansToEnd {
+        targets: target.may_be_banned_as(Target::V6_SOURCE),
+        port: parse_port(key.port.as_deref())?,
+        source: key.source,
+    })
 }
 
 fn parse_port(text: Option<&str>) -> Result<Option<Port>, Refusal> {

@@ -5,7 +5,7 @@ use std::vec;
 use nfguard_api::message::{
     BanKey, BatchCounts, ErrorCode, MAX_BATCH, NewBan, RefusedEntry, Response, Time,
 };
-use nfguard_ban::BanCounts;
+use nfguard_ban::{BanCounts, ReplacedBans};
 
 use super::ban_input::{CheckedBan, Refusal, parse_key};
 use super::firewall::Firewall;
@@ -43,7 +43,11 @@ enum Work {
         defaults: Defaults,
         checked: Vec<CheckedBan>,
     },
-    Unban(vec::IntoIter<BanKey>),
+    Unban {
+        keys: vec::IntoIter<BanKey>,
+        /// Source of the keys that name none.
+        source: Option<String>,
+    },
 }
 
 impl Batch {
@@ -65,9 +69,9 @@ impl Batch {
         Ok(Batch::new(Work::Replace { source, bans: bans.into_iter(), defaults, checked }))
     }
 
-    pub(super) fn unban(unbans: Vec<BanKey>) -> Result<Batch, Refusal> {
+    pub(super) fn unban(unbans: Vec<BanKey>, source: Option<String>) -> Result<Batch, Refusal> {
         limit(unbans.len())?;
-        Ok(Batch::new(Work::Unban(unbans.into_iter())))
+        Ok(Batch::new(Work::Unban { keys: unbans.into_iter(), source }))
     }
 
     fn new(work: Work) -> Batch {
@@ -79,7 +83,7 @@ impl Batch {
         let done = match &mut self.work {
             Work::Ban { .. } => self.ban_part(firewall),
             Work::Replace { .. } => self.replace_part(firewall),
-            Work::Unban(_) => self.unban_part(firewall),
+            Work::Unban { .. } => self.unban_part(firewall),
         };
         match done {
             Ok(false) => None,
@@ -122,19 +126,20 @@ impl Batch {
             let message = format!("entry {index}: {error}; nothing was changed");
             return Err(Refusal::bad_input(message));
         }
-        let (counts, ended) = firewall.replace(source, checked)?;
+        let ReplacedBans { counts, ended } = firewall.replace(source, checked)?;
         self.count(counts);
         self.counts.ended = ended;
         Ok(true)
     }
 
     fn unban_part(&mut self, firewall: &mut Firewall) -> Result<bool, Refusal> {
-        let Work::Unban(keys) = &mut self.work else { return Ok(true) };
+        let Work::Unban { keys, source } = &mut self.work else { return Ok(true) };
         for key in keys.take(UNBANS_PER_TURN) {
             let index = self.next;
             self.next += 1;
-            match parse_key(&key) {
-                Ok((targets, port)) => match firewall.unban(&targets, port)? {
+            let source = key.source.or_else(|| source.clone());
+            match parse_key(BanKey { source, ..key }) {
+                Ok(bans) => match firewall.unban(&bans)? {
                     true => self.counts.ended += 1,
                     false => self.counts.absent += 1,
                 },

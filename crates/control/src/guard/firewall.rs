@@ -5,13 +5,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use nfguard_api::message::{Event, ListedBan, PROTOCOL_VERSION, PolicyState, Release, Status};
 use nfguard_ban::{
-    ActiveBan, Ban, BanChange, BanCounts, BanMirror, Bans, NeverBan, Port, RestoredBans, Target,
+    ActiveBan, Ban, BanChange, BanCounts, BanMirror, Bans, NeverBan, ReplacedBans, RestoredBans,
     scan,
 };
 use nfguard_netlink::{Error, RulesetEvent};
 use nfguard_policy::TABLE;
 
-use super::ban_input::{BanEnd, CheckedBan};
+use super::ban_input::{BanEnd, BansToEnd, CheckedBan};
 use super::metrics::Metrics;
 use super::policy_table::{PolicyTable, TakenBack};
 use super::repeated_warning::RepeatedWarning;
@@ -92,6 +92,7 @@ impl Firewall {
     /// Takes note of the kernel's events, and repairs what others changed.
     pub(super) fn handle_events(&mut self, events: Vec<RulesetEvent>, received_at: Instant) {
         let (mut is_policy_changed, mut is_touched, mut by) = (false, false, String::new());
+        let mut changes = Vec::new();
         for event in events {
             match &event {
                 RulesetEvent::Added { table, set, .. }
@@ -120,18 +121,35 @@ impl Firewall {
                 let ended = self.scan_watch.removed(set, elements);
                 self.events.extend(ended.into_iter().map(unbanned));
             }
-            for change in self.mirror.apply(&event, received_at) {
-                self.events.push(match change {
-                    BanChange::Banned(ban) => banned(ban),
-                    BanChange::Unbanned(ban) => unbanned(ban),
-                    BanChange::Lost => Event::Lost {},
-                });
-            }
+            changes.extend(self.mirror.apply(&event, received_at));
         }
+        self.publish(changes);
         if is_policy_changed || is_touched {
             self.verify_policy(received_at, &by);
         }
         self.verify_bans(received_at, &by);
+    }
+
+    /// Publishes changes of bans. A ban that was removed and is there again was extended, or has
+    /// another place in the kernel.
+    fn publish(&mut self, changes: Vec<BanChange>) {
+        let mut is_again = HashSet::new();
+        let mut events = Vec::with_capacity(changes.len());
+        for change in changes.into_iter().rev() {
+            match change {
+                BanChange::Banned(ban) => {
+                    is_again.insert((ban.target, ban.port, ban.source.clone()));
+                    events.push(banned(ban));
+                }
+                BanChange::Unbanned(ban) => {
+                    if !is_again.remove(&(ban.target, ban.port, ban.source.clone())) {
+                        events.push(unbanned(ban));
+                    }
+                }
+                BanChange::Lost => events.push(Event::Lost {}),
+            }
+        }
+        self.events.extend(events.into_iter().rev());
     }
 
     pub(super) fn is_verify_due(&self, now: Instant) -> bool {
@@ -334,39 +352,35 @@ impl Firewall {
     /// that is left, so the two ends differ by what was lost on the way.
     fn is_in_force(&mut self, ban: &CheckedBan) -> Result<bool, nfguard_ban::Error> {
         let BanEnd::At(end) = ban.end else { return Ok(false) };
-        let Some(held) = self.bans.look_up(ban.target.target(), ban.port)? else {
-            return Ok(false);
-        };
+        let held = self.bans.look_up_of(ban.source(), ban.target.target(), ban.port)?;
+        let Some(held) = held else { return Ok(false) };
         let Some(left) = held.expires_in else { return Ok(true) };
         Ok(SystemTime::now() + left + CLOCK_TOLERANCE >= end)
     }
 
-    /// Makes these the bans of one source. Returns what became of them, and how many others ended.
+    /// Makes these the bans of one source.
     pub(super) fn replace(
         &mut self,
         source: &str,
         bans: &[CheckedBan],
-    ) -> Result<(BanCounts, u64), nfguard_ban::Error> {
-        let wanted: HashSet<_> = bans.iter().map(|ban| (ban.target.target(), ban.port)).collect();
-        let before = self.bans.list_of(source)?;
-        let ended = before.iter().filter(|ban| !wanted.contains(&(ban.target, ban.port))).count();
+    ) -> Result<ReplacedBans, nfguard_ban::Error> {
         let now = SystemTime::now();
-        let counts = self.bans.replace(source, bans.iter().map(|ban| ban.at(now)))?;
-        Ok((counts, u64::try_from(ended).unwrap_or(u64::MAX)))
+        self.bans.replace(source, bans.iter().map(|ban| ban.at(now)))
     }
 
-    /// Ends the bans of these targets, the kernel's own too; `false` if there is none.
-    pub(super) fn unban(
-        &mut self,
-        targets: &[Target],
-        port: Option<Port>,
-    ) -> Result<bool, nfguard_ban::Error> {
+    /// Ends the bans of these targets by one source, or by all and the kernel's own too; `false` if
+    /// there is none.
+    pub(super) fn unban(&mut self, bans: &BansToEnd) -> Result<bool, nfguard_ban::Error> {
+        let BansToEnd { targets, port, source } = bans;
         let mut is_ended = false;
         for target in targets {
-            if port.is_none() {
+            if port.is_none() && source.as_ref().is_none_or(|source| source == scan::SOURCE) {
                 is_ended |= self.policy.unban(*target)?;
             }
-            is_ended |= self.bans.unban(*target, port)?;
+            is_ended |= match source {
+                Some(source) => self.bans.unban_of(source, *target, *port)?,
+                None => self.bans.unban(*target, *port)?,
+            };
         }
         Ok(is_ended)
     }

@@ -83,8 +83,7 @@ fn answer(
             Response::did(did(firewall.ban(&[ban])?))
         }
         Request::Unban(key) => {
-            let (targets, port) = parse_key(&key)?;
-            let is_ended = firewall.unban(&targets, port)?;
+            let is_ended = firewall.unban(&parse_key(key)?)?;
             Response::did(if is_ended { Did::Ended } else { Did::Absent })
         }
         Request::BanAll { bans, source, duration, until, reason } => {
@@ -95,7 +94,9 @@ fn answer(
             let defaults = Defaults { source: None, duration, until, reason };
             return Batch::replace(source, bans, defaults).map(Answer::Batch);
         }
-        Request::UnbanAll { unbans } => return Batch::unban(unbans).map(Answer::Batch),
+        Request::UnbanAll { unbans, source } => {
+            return Batch::unban(unbans, source).map(Answer::Batch);
+        }
         Request::Acquire {} => lease(firewall.acquire(caller.id, now)),
         Request::Release { tables } => lease(firewall.release(caller.id, &tables)),
     };
