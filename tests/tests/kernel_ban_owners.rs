@@ -213,6 +213,53 @@ fn more_owners_add_no_rule_and_the_set_that_drops_has_each_target_once() {
 }
 
 #[test]
+fn an_element_that_is_removed_by_hand_was_the_ban_of_all_owners() {
+    let netns = netns();
+    let mut bans = open(&netns);
+    for (text, from) in TARGETS {
+        for source in ["one", "two", "three"] {
+            bans.ban(&ban(&bans, text, from, source, HOUR)).expect("banned");
+        }
+    }
+    let elements = [
+        ("v4/32", "203.0.113.66"),
+        ("v4/25", "203.0.113.0"),
+        ("v4/32/ports", "203.0.113.66 . tcp . 443"),
+        ("v6/128", "2001:db8:66::1"),
+        ("v6/64/ports", "2001:db8:66:: . udp . 443"),
+    ];
+    for (set, element) in elements {
+        nft(&netns, &format!("delete element inet {TABLE} {set} {{ {element} }}\n"));
+    }
+    let is_absent = |bans: &mut Bans| {
+        assert_eq!(bans.list().expect("a list"), []);
+        assert_eq!(bans.count().expect("a number"), 0);
+        for (text, from) in TARGETS {
+            assert!(!bans.unban_of("two", target(text), port(from)).expect("an answer"), "{text}");
+        }
+    };
+    is_absent(&mut bans);
+    // Not even a ban of a new owner, or of two, brings them back.
+    for (text, from) in TARGETS {
+        bans.ban(&ban(&bans, text, from, "four", HOUR)).expect("banned");
+        assert_eq!(bans.look_up_of("two", target(text), port(from)).expect("an answer"), None);
+    }
+    assert_eq!(bans.count().expect("a number"), 5);
+    for (text, from) in TARGETS {
+        bans.ban(&ban(&bans, text, from, "five", HOUR)).expect("banned");
+    }
+    let owners: BTreeSet<_> = sources(&netns).into_iter().collect();
+    assert_eq!(owners, BTreeSet::from(["four".to_owned(), "five".to_owned()]));
+    assert_eq!(bans.count().expect("a number"), 10);
+    for (text, from) in TARGETS {
+        for source in ["five", "four"] {
+            assert!(bans.unban_of(source, target(text), port(from)).expect("an answer"), "{text}");
+        }
+    }
+    is_absent(&mut bans);
+}
+
+#[test]
 fn two_sources_that_ban_and_let_go_at_once_never_touch_each_other() {
     let netns = netns();
     const ROUNDS: u64 = 60;

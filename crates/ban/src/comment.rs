@@ -1,4 +1,5 @@
-//! What a ban carries in its element's comment: `SOURCE @SECONDS REASON`. Pure.
+//! What a ban carries in its element's comment: `SOURCE @SECONDS REASON`. Before the seconds of a ban
+//! that drops stands a `+` if there are other owners of its target. Pure.
 
 use std::fmt::Write as _;
 
@@ -12,22 +13,44 @@ const DIGEST_BYTES: usize = 17;
 /// What stands behind the source.
 const SEPARATOR: &str = " @";
 
+/// What stands before the seconds of a ban with other owners beside it. Numbers may begin so.
+const SHARED: &str = "+";
+
 /// Who banned, when and why.
+#[derive(Clone, Copy)]
 pub(crate) struct BanComment<'a> {
     pub(crate) source: &'a str,
     pub(crate) reason: &'a str,
     /// Seconds since 1970.
     pub(crate) created_at: u64,
+    pub(crate) sharing: Sharing,
+}
+
+/// Whether a ban that drops has other owners of its target beside it. What lies in a set of owners
+/// counts only if the ban says so: it may be left of a ban that was removed by hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sharing {
+    Alone,
+    Shared,
 }
 
 impl BanComment<'_> {
     pub(crate) fn text(&self) -> String {
         let mut text = String::with_capacity(MAX_COMMENT_BYTES);
         push_source(&mut text, self.source);
-        let _ = write!(text, " @{} ", self.created_at);
+        let mark = if self.sharing == Sharing::Shared { SHARED } else { "" };
+        let _ = write!(text, " @{mark}{} ", self.created_at);
         push_clean(&mut text, self.reason, MAX_COMMENT_BYTES);
         text.truncate(text.trim_end().len());
         text
+    }
+
+    /// Reads whether other owners count.
+    pub(crate) fn sharing(comment: &str) -> Sharing {
+        match comment.split_once(SEPARATOR) {
+            Some((_, rest)) if rest.starts_with(SHARED) => Sharing::Shared,
+            _ => Sharing::Alone,
+        }
     }
 
     /// Parses source, reason and time. A comment of another form is a reason.
@@ -88,17 +111,25 @@ mod tests {
             source: "fail2ban/traefik",
             reason: "5 failures",
             created_at: 1_700_000_000,
+            sharing: Sharing::Alone,
         };
         assert_eq!(comment.text(), "fail2ban/traefik @1700000000 5 failures");
-        let parsed = BanComment::parse(&comment.text());
-        let expected = ("fail2ban/traefik".to_owned(), "5 failures".to_owned());
-        assert_eq!(parsed, (expected.0, expected.1, Some(1_700_000_000)));
+        let shared = BanComment { sharing: Sharing::Shared, ..comment };
+        assert_eq!(shared.text(), "fail2ban/traefik @+1700000000 5 failures");
+        for comment in [comment, shared] {
+            assert_eq!(BanComment::sharing(&comment.text()), comment.sharing);
+            let parsed = BanComment::parse(&comment.text());
+            let expected = ("fail2ban/traefik".to_owned(), "5 failures".to_owned());
+            assert_eq!(parsed, (expected.0, expected.1, Some(1_700_000_000)));
+        }
     }
 
     #[test]
     fn long_and_hostile_reasons_fit_a_comment_that_nft_can_print() {
         let reason = "ä\"\n".repeat(100);
-        let comment = BanComment { source: "a b@c", reason: &reason, created_at: 1 }.text();
+        let comment =
+            BanComment { source: "a b@c", reason: &reason, created_at: 1, sharing: Sharing::Alone }
+                .text();
         let fits = comment.len() <= MAX_COMMENT_BYTES && !comment.contains(['"', '\n']);
         assert!(fits, "{comment}");
         assert_eq!(BanComment::parse(&comment).0, "a b@c");
@@ -130,7 +161,9 @@ mod tests {
             let source = clean_source(name);
             assert!(source.len() <= MAX_SOURCE_BYTES, "{source}");
             assert_eq!(clean_source(&source), source, "a name that was listed is the same source");
-            let comment = BanComment { source: name, reason: "why", created_at: 1 }.text();
+            let comment =
+                BanComment { source: name, reason: "why", created_at: 1, sharing: Sharing::Shared }
+                    .text();
             assert_eq!(BanComment::parse(&comment), (source.clone(), "why".to_owned(), Some(1)));
             assert!(kept.insert(source), "{name:?} is another source, too: {kept:?}");
         }

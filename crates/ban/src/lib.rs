@@ -61,6 +61,11 @@
 //! the sets of [`scan`]. So bans work beside any firewall, and no other firewall's reload ends a
 //! ban. The kernel ends each ban at its time, whether this process runs or not.
 //!
+//! # Whose a ban is
+//! A ban belongs to its source, and bans of one target by several sources are independent of each
+//! other: the kernel drops until the last of them ends. [`Bans::unban_of`] ends the ban of one
+//! source. [`Bans::unban`] is the operator's word and ends all.
+//!
 //! # What it costs
 //! A ban is one transaction of about 3 µs, however many bans are in force. A million in one call of
 //! [`Bans::ban_all`] take about a second, nearly all of it the kernel's, and 5 MB. To ban a target

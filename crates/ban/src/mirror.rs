@@ -9,7 +9,7 @@ use nfguard_netlink::{
 };
 
 use crate::ban::ActiveBan;
-use crate::comment;
+use crate::comment::{self, BanComment, Sharing};
 use crate::element;
 use crate::layout::{BanSet, ENDED, Place, TABLE, is_intact};
 
@@ -226,7 +226,8 @@ impl BanMirror {
         // Bans of one set stand behind each other: its name is made once. The sets that drop come
         // first, and then the other owners.
         let mut set: Option<(u16, BanSet, String, bool)> = None;
-        for (place, ban) in &self.bans {
+        let bans = &self.bans;
+        for (place, ban) in bans.iter().filter(|(place, _)| is_in_force(bans, place)) {
             let of_set = (place.rank.min(1), place.key.set);
             let same = set.take().filter(|(rank, other, ..)| (*rank, *other) == of_set);
             let (_, _, name, is_placed) = match same {
@@ -269,7 +270,9 @@ impl BanMirror {
     /// Returns the number of bans. Those whose time is just over may be among them.
     #[must_use]
     pub fn count(&self) -> u64 {
-        u64::try_from(self.bans.len()).unwrap_or(u64::MAX)
+        let others = self.bans.keys().rev().take_while(|place| place.rank > 0);
+        let left_over = others.filter(|place| !is_in_force(&self.bans, place)).count();
+        u64::try_from(self.bans.len() - left_over).unwrap_or(u64::MAX)
     }
 
     /// Returns the number of bans of each source, as of some seconds ago.
@@ -278,7 +281,8 @@ impl BanMirror {
         if !self.counts.as_ref().is_some_and(is_new) {
             self.drop_expired(now);
             let mut counts = BTreeMap::new();
-            for (place, ban) in &self.bans {
+            for (place, ban) in self.bans.iter().filter(|(place, _)| is_in_force(&self.bans, place))
+            {
                 let source = ban.active(place, now).map(|ban| ban.source).unwrap_or_default();
                 *counts.entry(source).or_insert(0) += 1;
             }
@@ -307,7 +311,7 @@ impl BanMirror {
             if bans.len() == PAGE_BANS || seen == MAX_BANS_SEEN_PER_PAGE {
                 return (bans, Some(cursor(place)));
             }
-            if ban.expires_at.is_some_and(|end| end <= now) {
+            if ban.expires_at.is_some_and(|end| end <= now) || !is_in_force(&self.bans, place) {
                 continue;
             }
             let Some(ban) = ban.active(place, now) else { continue };
@@ -337,6 +341,15 @@ impl MirroredBan {
         let element = Element { key: Key::Value(Vec::new()), timeout: None, comment };
         element::read(place, LiveElement { element, expires_in: self.expires_in(now) })
     }
+}
+
+/// Tells whether a ban counts. In a set of owners there may be what is left of a ban that was removed
+/// by hand.
+fn is_in_force(bans: &BTreeMap<Place, MirroredBan>, place: &Place) -> bool {
+    let is_shared = |drops: &MirroredBan| {
+        drops.comment.as_deref().map(BanComment::sharing) == Some(Sharing::Shared)
+    };
+    place.rank == 0 || bans.get(&Place { rank: 0, key: place.key.clone() }).is_some_and(is_shared)
 }
 
 /// Reads the ban that an element of a set is, and where it lies; `None` if it is none.

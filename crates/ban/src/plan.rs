@@ -8,7 +8,7 @@ use std::time::Duration;
 use nfguard_netlink::{Element, ElementOptions, Elements, Key, Op, Transaction, diff};
 
 use crate::ban::{ActiveBan, Ban, BanOutcome, outlasts};
-use crate::comment;
+use crate::comment::{self, Sharing};
 use crate::element::{self, timeout};
 use crate::error::Error;
 use crate::layout::{self, BanSet, Place, SetKey, TABLE};
@@ -125,35 +125,51 @@ pub(crate) fn put(owners: &mut Vec<ActiveBan>, ban: ActiveBan) -> BanOutcome {
     BanOutcome::Kept
 }
 
+/// The bans that the kernel holds of one target and port.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Owners {
+    /// Those in force, the one that drops first.
+    pub(crate) bans: Vec<ActiveBan>,
+    /// How many elements lie in the set of owners behind those in force: they are left of a ban that
+    /// was removed by hand.
+    pub(crate) stale: usize,
+    pub(crate) sharing: Option<Sharing>,
+}
+
 /// Plans to make these the owners of a target, in the place of those that are held there. Nothing is
 /// added twice or updated: before Linux 6.12 to add what is present leaves it as it is, and no
 /// kernel changes a comment. What is removed comes first, so that a listener hears of an owner that
 /// changes its place last that it is there.
 pub(crate) fn rewrite(
     key: &SetKey,
-    held: &[ActiveBan],
+    held: &Owners,
     mut wanted: Vec<ActiveBan>,
     now: u64,
 ) -> Vec<Op> {
     sort(&mut wanted);
     let (mut ops, mut additions) = (Vec::new(), Vec::new());
-    for rank in 0..held.len().max(wanted.len()) {
-        let (held, wanted) = (held.get(rank), wanted.get(rank));
-        let Ok(rank) = u16::try_from(rank) else { break };
-        if held == wanted {
+    let sharing = if wanted.len() > 1 { Sharing::Shared } else { Sharing::Alone };
+    let is_marked = sharing == Sharing::Alone || held.sharing == Some(Sharing::Shared);
+    let present = held.bans.len() + held.stale;
+    for rank in 0..present.max(wanted.len()) {
+        let (is_present, wanted) = (rank < present, wanted.get(rank));
+        let is_same = held.bans.get(rank) == wanted && rank < held.bans.len();
+        let Ok(number) = u16::try_from(rank) else { break };
+        if is_same && (rank > 0 || is_marked) {
             continue;
         }
-        let place = Place { rank, key: key.clone() };
+        let place = Place { rank: number, key: key.clone() };
         let set = place.set_name();
         let delete = Op::DeleteElements { set: set.clone(), keys: vec![place.element_key()] };
-        if held.is_some() {
+        if is_present {
             ops.push(delete.clone());
         }
         let Some(wanted) = wanted else { continue };
-        let elements = vec![element::of_active_ban(&place, wanted, now)];
+        let sharing = if rank == 0 { sharing } else { Sharing::Alone };
+        let elements = vec![element::of_active_ban(&place, wanted, sharing, now)];
         let add = Op::AddElements { set, elements };
-        // An owner may be left of a ban that another program ended: nothing looks for it there.
-        if held.is_none() && rank > 0 {
+        // Two that end at one moment may end the wrong way round, and leave the later rank.
+        if !is_present && rank > 0 {
             additions.extend([add.clone(), delete]);
         }
         additions.push(add);

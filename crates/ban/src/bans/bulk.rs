@@ -6,7 +6,7 @@ use nfguard_netlink::{Op, Set, Transaction};
 
 use super::{Bans, now};
 use crate::ban::{ActiveBan, Ban, BanCounts, BanOutcome, ReplacedBans};
-use crate::comment;
+use crate::comment::{self, Sharing};
 use crate::element;
 use crate::error::{Error, errno, is_refusal, is_refused_with};
 use crate::layout::{self, Place, SetKey, TABLE};
@@ -124,11 +124,14 @@ impl Bans {
             let mut outcomes = Vec::new();
             let mut shared = BTreeSet::new();
             for (at, key) in keys.iter().enumerate().skip(start).take(window) {
-                let held = self.owners(key)?;
-                let mut owners = held.clone();
+                let mut held = self.owners(key)?;
+                let mut owners = held.bans.clone();
                 outcomes.push(change(at, &mut owners));
                 if owners.len() > 1 {
                     shared.insert(key.set);
+                    if held.sharing != Some(Sharing::Shared) {
+                        held.stale = self.read_ranks(key)?.len();
+                    }
                 }
                 transaction.ops.extend(plan::rewrite(key, &held, owners, now));
             }
