@@ -52,10 +52,10 @@ pub fn diff(current: Option<&Table>, desired: &Table) -> Transaction {
     let gone = old.helpers.iter().filter(|helper| !helper_stays(helper));
     ops.extend(gone.map(|helper| Op::DeleteHelper(helper.name.clone())));
 
-    let new = desired.helpers.iter().filter(|helper| !helper_stays(helper));
-    ops.extend(new.map(|helper| Op::AddHelper(helper.clone())));
     let new = desired.counters.iter().filter(|counter| !counter_stays(counter));
     ops.extend(new.map(|counter| Op::AddCounter(counter.clone())));
+    let new = desired.helpers.iter().filter(|helper| !helper_stays(helper));
+    ops.extend(new.map(|helper| Op::AddHelper(helper.clone())));
     for set in desired.sets.iter().filter(|set| !set_stays(&set.name)) {
         ops.push(Op::AddSet(Set { elements: Vec::new(), ..set.clone() }));
         if !set.elements.is_empty() {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use nfguard_netlink::{
-    Base, Chain, ChainPolicy, Counter, Element, Expr, Hook, Key, KeyType, Op, Rule, Set, Table,
-    Verdict, diff,
+    Base, Chain, ChainPolicy, Counter, CtHelper, Element, Expr, Hook, Key, KeyType, Op, Rule, Set,
+    Table, Verdict, diff,
 };
 
 fn counter(name: &str) -> Counter {
@@ -90,6 +90,29 @@ fn a_changed_static_set_is_made_anew_with_its_elements() {
             "add rule inet t c accept",
         ]
     );
+}
+
+#[test]
+fn a_changed_helper_is_made_anew_and_one_that_no_rule_assigns_goes() {
+    let helper = |protocol| CtHelper {
+        name: "sip".to_owned(),
+        kind: "sip".to_owned(),
+        protocol,
+        version: None,
+    };
+    let with = |helpers: Vec<CtHelper>| Table { helpers, ..table() };
+    let (tcp, udp) = (with(vec![helper(6)]), with(vec![helper(17)]));
+    assert!(diff(Some(&tcp), &tcp).is_empty());
+    let removed = "delete ct helper inet t sip";
+    let added = "add ct helper inet t sip { type \"sip\" protocol udp; l3proto inet; }";
+    let printed_ops = |current: &Table, desired: &Table| {
+        let mut lines = printed(current, desired);
+        lines.retain(|line| line.contains("ct helper"));
+        lines
+    };
+    assert_eq!(printed_ops(&tcp, &udp), [removed, added]);
+    assert_eq!(printed_ops(&udp, &table()), [removed]);
+    assert_eq!(printed_ops(&table(), &udp), [added]);
 }
 
 #[test]

@@ -174,7 +174,8 @@ impl Maker<'_> {
                     IpAddr::V4(address) => address.to_bits(),
                     IpAddr::V6(_) => 0,
                 },
-                (true, _) => (self.word() << 16) | self.word(),
+                // Not 0, because a policy refuses it as a destination.
+                (true, _) => ((self.word() << 16) | self.word()).max(1),
             };
             let length = self.pick(&[32_u32, 24, 16, 8, 31, 25, 1, 0]);
             let network =
@@ -307,6 +308,19 @@ impl Maker<'_> {
             }
         }
         self.traffic(&mut rule, version);
+        let is_of_container = direction == "out" && rule.contains_key("in_interface");
+        if rule.contains_key("port") && ["allow", "limit"].contains(&action) {
+            if self.one_in(6) {
+                let helper = match rule.get("proto").and_then(Value::as_str) {
+                    Some("tcp") => "ftp",
+                    Some(_) => "tftp",
+                    None => "sip",
+                };
+                rule.insert("helper".to_owned(), json!(helper));
+            } else if action == "allow" && !is_of_container && self.one_in(6) {
+                rule.insert("untracked".to_owned(), json!(true));
+            }
+        }
         if self.one_in(4) {
             let log = match self.below(3) {
                 0 => json!(true),

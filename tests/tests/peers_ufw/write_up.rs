@@ -26,6 +26,30 @@ const DIFFERENCES: &[Difference] = &[
         why: "multicast router discovery is for switches",
     },
     Difference {
+        packets: &["in v4 IGMP query"],
+        passes: Peer::Nfguard,
+        why: "a host that does not answer is left out by switches: mDNS, which ufw allows, then ends",
+    },
+    Difference {
+        packets: &[
+            "in v6 udp 40000 to 546, global to link-local",
+            "in v6 udp 40000 to 546, link-local to link-local",
+            "in v6 udp 547 to 546, global to link-local",
+        ],
+        passes: Peer::Nfguard,
+        why: "DHCPv6 servers answer from global addresses and other ports, to a link-local address",
+    },
+    Difference {
+        packets: &[
+            "out v4 udp 1900 to 239.255.255.250",
+            "out v4 udp 5353 to 224.0.0.251",
+            "out v6 udp 1900 to ff02::f",
+            "out v6 udp 5353 to ff02::fb",
+        ],
+        passes: Peer::Nfguard,
+        why: "what may be asked may be answered, also where the default denies what leaves",
+    },
+    Difference {
         packets: &["out v4 icmp 3/", "out v4 icmp 11/", "out v4 icmp 12/"],
         passes: Peer::Nfguard,
         why: "a host that may not send errors leaves its peers waiting, and ufw allows it for IPv6",

@@ -112,9 +112,9 @@ impl RuleLint<'_> {
                     Direction::In | Direction::Out
                         if by_lo_alone && (*direction == Direction::In || !is_source) =>
                     {
-                        let message = "a part of the rule can never match: loopback addresses are \
-                                       used over lo alone, and the built-in \"loopback\" accepts \
-                                       all of lo";
+                        let message = "a part of the rule can never match outside of a VRF: loopback \
+                                       addresses are used over lo alone, and the built-in \
+                                       \"loopback\" accepts all of lo";
                         warn(key, message);
                     }
                     Direction::In | Direction::Out => {}
