@@ -143,7 +143,8 @@ pub(crate) enum Verb {
         address: Option<IpAddr>,
     },
     /// Find problems of this host: other tables that drop what the policy allows, hidden client
-    /// addresses, services that remove the policy at boot; exit status 1 if a problem is found
+    /// addresses, guests that the policy does not know or does not reach, services that remove the
+    /// policy at boot; exit status 1 if a problem is found
     Doctor(DoctorRequest),
     /// Remove the policy from the kernel; bans and the tables of other programs stay
     Unload {

@@ -277,3 +277,49 @@ fn a_thousand_adjacent_ports_are_one_line_of_status_and_of_a_finding() {
     let words = finding_text(&found, "foreign-drop");
     assert!(words.ends_with("what the policy allows: in 8100-8999/tcp"), "{words}");
 }
+
+#[test]
+fn each_uplink_and_each_ip_version_is_judged_by_its_own_way() {
+    let (world, other) = (world(), netns());
+    let host = &world.host;
+    // IPv6 has an uplink of its own, and IPv4 a second one.
+    veth(host, "eth1", &other, "eth0").expect("a link");
+    let v6 = |text: &str| text.parse::<IpAddr>().expect("an address");
+    host.address("eth1", v6("2001:db8:2::2"), 64).expect("an address");
+    host.address("eth1", [192, 168, 7, 2].into(), 24).expect("an address");
+    other.address("eth0", v6("2001:db8:2::1"), 64).expect("an address");
+    other.address("eth0", [192, 168, 7, 1].into(), 24).expect("an address");
+    for arguments in [
+        "-6 route replace default via 2001:db8:2::1",
+        "route replace default nexthop via 198.51.100.1 nexthop via 192.168.7.1",
+    ] {
+        let output =
+            host.run(|| std::process::Command::new("ip").args(arguments.split(' ')).output());
+        assert!(output.as_ref().is_ok_and(|it| it.status.success()), "{arguments}: {output:?}");
+    }
+    load(host, WEB);
+    let any: IpAddr = std::net::Ipv6Addr::UNSPECIFIED.into();
+    let _server = host.serve_tcp(SocketAddr::new(any, 80)).expect("a server");
+    let reaches = |to: IpAddr| {
+        let probe = nfguard_lab::Probe::tcp(&other, SocketAddr::new(to, 80));
+        probe.timeout(Duration::from_millis(500)).run().passed()
+    };
+    let own = [v6("2001:db8:2::2"), [192, 168, 7, 2].into()];
+    let met = |rule: &str, reached: [bool; 2], found: bool| {
+        drop(nfguard_tests::nft::try_nft(host, "delete table inet mine\n"));
+        nft(
+            host,
+            &format!(
+                "table inet mine {{ chain in {{ type filter hook input priority 0; {rule}; }}; }}\n"
+            ),
+        );
+        assert_eq!(own.map(reaches), reached, "{rule}");
+        let expected = if found { vec!["foreign-drop"] } else { vec![] };
+        assert_eq!(codes(&doctor(host)), expected, "{rule}");
+    };
+    met("iifname eth1 meta nfproto ipv6 tcp dport 80 drop", [false, true], true);
+    met("iifname eth1 meta nfproto ipv4 tcp dport 80 drop", [true, false], true);
+    // No client of IPv6 comes by the uplink of IPv4.
+    met("iifname eth0 meta nfproto ipv6 tcp dport 80 drop", [true, true], false);
+    met("iifname eth2 tcp dport 80 drop", [true, true], false);
+}
