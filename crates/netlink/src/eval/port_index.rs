@@ -107,8 +107,8 @@ mod tests {
         let index = PortIndex::of(&table);
         for source in [98, 99] {
             for destination in 78..100 {
-                let ends = [[192, 0, 2, 1], [192, 0, 2, 2]].map(std::net::IpAddr::from);
-                let packet = Packet::new(ends[0], ends[1], TCP, (source, destination));
+                let [from, to] = [[192, 0, 2, 1], [192, 0, 2, 2]].map(std::net::IpAddr::from);
+                let packet = Packet::new(from, to, TCP, (source, destination));
                 let memory = &mut Memory::default();
                 let plain = evaluate(&table, Hook::Input, &packet, memory);
                 let indexed = evaluate_indexed(&table, Some(&index), Hook::Input, &packet, memory);
@@ -116,6 +116,7 @@ mod tests {
             }
         }
         let packet = Packet::icmp([192, 0, 2, 1].into(), [192, 0, 2, 2].into(), 8);
-        assert_eq!(index.candidates(&table.chains[0], &packet).len(), 3);
+        let chain = table.chain("in").expect("a chain");
+        assert_eq!(index.candidates(chain, &packet).len(), 3);
     }
 }
