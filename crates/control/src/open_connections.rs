@@ -5,8 +5,8 @@
 //! allow new ones would cut it. So the kernel is told of each connection that is open:
 //!
 //! - before the first table comes, because then no packet meets the rules without its connection;
-//! - and once more right after, of those that were opened meanwhile. From then on the kernel tracks
-//!   by itself.
+//! - and once more right after, of those of this host that were opened meanwhile. From then on the
+//!   kernel tracks by itself.
 //!
 //! A socket of this host, or of a container that is routed without address translation, is the proof
 //! that a connection is open. What the kernel knows already stays as it is. A load is done as well
@@ -64,17 +64,16 @@ impl<'c> OpenConnections<'c> {
                 (Vec::from_iter(session), Err(format!("the sockets cannot be read: {error}")))
             }
         };
-        let mut forwarded = connections_of_containers();
-        if !forwarded.is_empty() {
+        // Once is enough: it takes long.
+        if self.known.is_empty() {
             // Where addresses are translated, connections are tracked already. One that is not known
             // there any more would be forwarded without its translation.
             let has_nat = [IpVersion::V4, IpVersion::V6].map(|version| has_nat(nft, version));
-            forwarded.retain(|it| match it.original.source {
+            open.extend(connections_of_containers(|local| match local {
                 IpAddr::V4(_) => !has_nat[0],
                 IpAddr::V6(_) => !has_nat[1],
-            });
+            }));
         }
-        open.append(&mut forwarded);
         // If there is no room for all, the operator's comes first.
         open.sort_by_key(|it| Some(it.original) != session);
         open.retain(|it| self.known.insert(it.original));

@@ -15,16 +15,19 @@ use crate::facts::addresses;
 
 /// Returns the open connections of the other network namespaces that processes are in, as far as this
 /// process may enter them. Entering needs `CAP_SYS_ADMIN`. The connections may pass through this
-/// namespace, or they may not.
+/// namespace, or they may not. Only those from a local address that `wanted` is true of are read: the
+/// kernel walks through the sockets of the whole machine for each namespace.
 ///
 /// An unprivileged user must not be able to invent a connection. So only namespaces whose processes
 /// have the user namespace of this thread count, and only connections from an address that an
 /// interface of the namespace has, and none of this namespace.
 #[must_use]
-pub fn connections_of_containers() -> Vec<OpenConnection> {
+pub fn connections_of_containers(wanted: impl Fn(IpAddr) -> bool + Sync) -> Vec<OpenConnection> {
     let Ok(ours) = routed_addresses() else { return Vec::new() };
+    let wanted = |address: &IpAddr| wanted(*address) && !ours.contains(address);
     let others = other_namespaces().unwrap_or_default();
-    let found = others.iter().map(|namespace| connections_of(namespace, &ours).unwrap_or_default());
+    let found =
+        others.iter().map(|namespace| connections_of(namespace, wanted).unwrap_or_default());
     found.flatten().collect()
 }
 
@@ -53,12 +56,12 @@ fn other_namespaces() -> io::Result<Vec<File>> {
 /// Returns the connections of a namespace.
 fn connections_of(
     namespace: &File,
-    not_from: &HashSet<IpAddr>,
+    wanted: impl Fn(&IpAddr) -> bool + Sync,
 ) -> Result<Vec<OpenConnection>, Error> {
     let read = || {
         let network = Some(LinkNameSpaceType::Network);
         move_into_link_name_space(namespace.as_fd(), network).map_err(io::Error::from)?;
-        let own: HashSet<IpAddr> = routed_addresses()?.difference(not_from).copied().collect();
+        let own: HashSet<IpAddr> = routed_addresses()?.into_iter().filter(&wanted).collect();
         if own.is_empty() {
             return Ok(Vec::new());
         }

@@ -1,6 +1,13 @@
 //! The system calls of one load, counted.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::net::UdpSocket;
+
+use nfguard_netlink::Nft;
+use nfguard_tests::wait::wait_until;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::{Place, read_calls, strace};
 
@@ -68,4 +75,59 @@ fn a_first_load_that_cannot_list_the_open_connections_says_so_and_is_done() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(stderr.contains("connections that are open now may be cut"), "{stderr}");
     assert_eq!(place.table(), super::loaded_table("{}/b.json"));
+}
+
+#[test]
+fn a_connection_that_opens_during_the_first_load_is_known_too() {
+    let place_with_connection = || {
+        let place = Place::new();
+        place.netns.bridge("br0").expect("a bridge");
+        place.netns.address("br0", [192, 0, 2, 1].into(), 24).expect("an address");
+        let socket = connected(&place);
+        (place, socket)
+    };
+    let arguments = ["load", "{}/b.json"];
+    let (place, _socket) = place_with_connection();
+    let trace = place.path("trace");
+    let trace_option = trace.to_str().expect("UTF-8").to_owned();
+    let options = ["-o", &trace_option, "-e", "trace=sendto"].map(str::to_owned);
+    let complete = place.netns.run(|| strace(&place, &options, &arguments).output());
+    assert!(complete.expect("strace is installed").status.success());
+    let tells = |(_, rest): &(String, String)| rest.contains("IPCTNL_MSG_CT_NEW");
+    let told = read_calls(&trace).iter().position(tells).expect("the kernel is told") + 1;
+
+    // The load stops between the two times that it tells the kernel.
+    let (place, _socket) = place_with_connection();
+    let inject = format!("inject=sendto:signal=SIGSTOP:when={}", told + 1);
+    let options = ["-o", "/dev/null", "-e", "trace=sendto", "-e", &inject].map(str::to_owned);
+    let start = || strace(&place, &options, &arguments).spawn().expect("strace is installed");
+    let mut load = place.netns.run(start);
+    wait_until("the first connection is known", || tracked(&place) == 1);
+    assert!(place.table().is_none(), "the load is under way");
+    let _other = connected(&place);
+    let children = format!("/proc/{0}/task/{0}/children", load.id());
+    wait_until("the load ends", || {
+        let children = fs::read_to_string(&children).unwrap_or_default();
+        for child in children.split_whitespace().filter_map(|child| child.parse().ok()) {
+            let _ = kill(Pid::from_raw(child), Signal::SIGCONT);
+        }
+        load.try_wait().expect("it is ours").is_some()
+    });
+    assert!(place.table().is_some());
+    assert_eq!(tracked(&place), 2);
+}
+
+/// Returns a connected socket. Nothing needs to be at the other end.
+fn connected(place: &Place) -> UdpSocket {
+    let connected = || {
+        let socket = UdpSocket::bind("192.0.2.1:0")?;
+        socket.connect("192.0.2.2:9").map(|()| socket)
+    };
+    place.netns.run(connected).expect("a socket")
+}
+
+/// Returns the number of connections that the kernel tracks.
+fn tracked(place: &Place) -> usize {
+    let list = || Nft::open()?.connections(|_| true);
+    place.netns.run(list).expect("a list").len()
 }

@@ -2,132 +2,133 @@
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints")]
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::{env, fs};
+use std::process::{Child, Command, Stdio};
+use std::{env, fs, io};
 
-use nfguard_benches::{Program, Result, Samples, enter, header, millis, run, table, timed};
-use nfguard_lab::World;
-use nfguard_netlink::{Nft, SockDiag};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nfguard_benches::{Program, Result, Sample, Samples, enter, header, millis, run, table};
+use nfguard_lab::{Netns, World};
+use nfguard_netlink::Nft;
 use socket2::{Domain, Socket, Type};
 
 /// The numbers of connections. The first argument overrides the largest.
 const COUNTS: [usize; 4] = [0, 1_000, 10_000, 100_000];
 /// The number of runs of each variant.
 const RUNS: usize = 7;
-/// Files of this process besides the two ends of each connection.
-const OTHER_FILES: u64 = 100;
-const PORT: u16 = 443;
+/// Connections of a process, which may not hold more files than 20,000 on many machines.
+const PER_PROCESS: usize = 10_000;
+const FIRST_PORT: u16 = 10_000;
 const RESULTS: &str = "benches/results/connections.md";
 const POLICIES: [&str; 2] = ["policies/traefik.json", "policies/web-server.json"];
 
 fn main() -> Result<()> {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    if let [end, number, count] = &arguments[..] {
+        return hold(end, number.parse()?, count.parse()?);
+    }
     enter()?;
     let nfguard = PathBuf::from(env::var_os("NFGUARD_BIN").ok_or("NFGUARD_BIN is not set")?);
-    let wanted = env::args().nth(1).map_or(Ok(COUNTS[3]), |most| most.parse())?;
-    let most = wanted.min(most_connections(wanted)?);
+    let most = arguments.first().map_or(Ok(COUNTS[3]), |most| most.parse())?;
     let mut page = format!(
         "# A first load with open connections\n\nMade by `cargo xtask bench connections`: TCP \
-         connections over a veth pair, all ending at sockets of the host; {RUNS} runs of each, \
-         medians. The two loads are whole processes. Before each first load, no rule of the \
-         namespace needs connection tracking, and the kernel has forgotten all connections.\n\n{}\n",
+         connections over a veth pair, all ending at sockets of the host; {RUNS} runs of each, whole \
+         processes, medians. Before each first load, no rule of the namespace needs connection \
+         tracking, and the kernel has forgotten all connections.\n\n{}\n",
         header(&[Program(&nfguard, &["--version"]), Program(Path::new("nft"), &["--version"])]),
     );
-    if most < wanted {
-        page += &format!("This machine lets a process hold {most} connections.\n\n");
-    }
-    let bench = Bench::new(nfguard)?;
-    let (mut held, mut rows) = (Vec::new(), Vec::new());
+    let world = World::new()?;
+    let (mut held, mut rows, mut open) = (Vec::new(), Vec::new(), 0);
     for count in COUNTS.into_iter().filter(|count| *count < most).chain([most]) {
-        while held.len() < count {
-            held.push(bench.connect(held.len())?);
+        while open < count {
+            let part = (count - open).min(PER_PROCESS);
+            held.push(Held::open(&world, held.len(), part)?);
+            open += part;
         }
-        rows.push(bench.measure(count)?);
+        rows.push(measure(&nfguard, &world.host, count)?);
     }
-    let head =
-        ["Open connections", "first load", "CPU", "next load", "list sockets", "tell the kernel"];
-    page += &table(&head, &rows);
+    page += &table(&["Open connections", "first load", "CPU", "next load", "CPU"], &rows);
     print!("{page}");
     // A trial run writes no result.
-    if wanted == COUNTS[3] {
+    if most == COUNTS[3] {
         fs::write(RESULTS, page)?;
     }
     Ok(())
 }
 
-/// Returns how many connections this process can hold, of those wanted.
-fn most_connections(wanted: usize) -> Result<usize> {
-    let files = u64::try_from(wanted)? * 2 + OTHER_FILES;
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    if setrlimit(Resource::RLIMIT_NOFILE, files, hard.max(files)).is_err() {
-        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
-    }
-    let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    Ok(usize::try_from(soft.saturating_sub(OTHER_FILES) / 2)?)
-}
-
-struct Bench {
-    nfguard: PathBuf,
-    world: World,
-    listener: TcpListener,
-}
-
-impl Bench {
-    fn new(nfguard: PathBuf) -> Result<Bench> {
-        let world = World::new()?;
-        let listener = world.host.run(|| TcpListener::bind((World::HOST_V4, PORT)))?;
-        Ok(Bench { nfguard, world, listener })
-    }
-
-    /// Opens a connection from an address and a port of its own.
-    fn connect(&self, number: usize) -> Result<[TcpStream; 2]> {
-        const PORTS: usize = 10_000;
-        let address = Ipv4Addr::new(203, 0, 113, u8::try_from(1 + number / PORTS)?);
-        let from = SocketAddr::new(IpAddr::V4(address), u16::try_from(10_000 + number % PORTS)?);
-        let client = self.world.internet.run(|| {
-            let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-            socket.bind(&from.into())?;
-            socket.connect(&SocketAddr::new(World::HOST_V4, PORT).into())?;
-            Ok::<TcpStream, std::io::Error>(socket.into())
-        })?;
-        Ok([client, self.listener.accept()?.0])
-    }
-
-    fn measure(&self, count: usize) -> Result<Vec<String>> {
-        let host = &self.world.host;
-        let mut samples = [(); 4].map(|()| Vec::new());
-        for _ in 0..RUNS {
-            let [first, next, list, tell] = &mut samples;
-            first.push(self.nfguard(&["load", POLICIES[0]])?);
-            next.push(self.nfguard(&["load", POLICIES[1]])?);
-            self.nfguard(&["unload"])?;
-            self.forget(count)?;
-            let (open, sample) =
-                host.run(|| timed(|| Ok(SockDiag::open()?.connections(|_| true)?)))?;
-            list.push(sample);
-            let mut nft = host.run(Nft::open)?;
-            tell.push(timed(|| Ok(nft.track_connections(&open)?))?.1);
-            self.forget(count)?;
-        }
-        let [first, next, list, tell] = samples.map(Samples::from_iter);
-        let mut row = vec![count.to_string(), millis(first.median()), millis(first.median_cpu())];
-        row.extend([next, list, tell].map(|samples| millis(samples.median())));
-        Ok(row)
-    }
-
-    fn nfguard(&self, arguments: &[&str]) -> Result<nfguard_benches::Sample> {
-        let mut command = Command::new(&self.nfguard);
+/// Loads a first and another policy, and removes it, several times.
+fn measure(program: &Path, host: &Netns, count: usize) -> Result<Vec<String>> {
+    let nfguard = |arguments: &[&str]| -> Result<Sample> {
         // The history is the same for every load, and slow.
-        run(&self.world.host, command.args(arguments).env("NFGUARD_STATE_DIR", ""))
-    }
-
-    fn forget(&self, count: usize) -> Result<()> {
-        let forgotten = self.world.host.run(|| Nft::open()?.forget_connections(|_| true))?;
+        run(host, Command::new(program).args(arguments).env("NFGUARD_STATE_DIR", ""))
+    };
+    let mut samples = [Vec::new(), Vec::new()];
+    for _ in 0..RUNS {
+        for (policy, samples) in POLICIES.into_iter().zip(&mut samples) {
+            samples.push(nfguard(&["load", policy])?);
+        }
+        nfguard(&["unload"])?;
+        let forgotten = host.run(|| Nft::open()?.forget_connections(|_| true))?;
         if forgotten < count {
             return Err(format!("{forgotten} of {count} connections were tracked").into());
         }
-        Ok(())
     }
+    let mut row = vec![count.to_string()];
+    for samples in samples.map(Samples::from_iter) {
+        row.extend([millis(samples.median()), millis(samples.median_cpu())]);
+    }
+    Ok(row)
+}
+
+/// Two processes that hold the two ends of connections.
+struct Held([Child; 2]);
+
+impl Held {
+    fn open(world: &World, number: usize, count: usize) -> Result<Held> {
+        let start = |netns: &Netns, end: &str| -> Result<Child> {
+            let mut command = Command::new(env::current_exe()?);
+            command.args([end, &number.to_string(), &count.to_string()]);
+            command.stdin(Stdio::piped()).stdout(Stdio::piped());
+            let mut child = netns.run(|| command.spawn())?;
+            let mut line = String::new();
+            BufReader::new(child.stdout.take().ok_or("no output")?).read_line(&mut line)?;
+            if line.is_empty() { Err(format!("no {end}").into()) } else { Ok(child) }
+        };
+        Ok(Held([start(&world.host, "server")?, start(&world.internet, "client")?]))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Holds one end of the connections, until the input ends.
+fn hold(end: &str, number: u16, count: u16) -> Result<()> {
+    let at = SocketAddr::new(World::HOST_V4, FIRST_PORT + number);
+    let mut held = Vec::new();
+    if end == "server" {
+        let listener = TcpListener::bind(at)?;
+        println!("listens");
+        for _ in 0..count {
+            held.push(listener.accept()?.0);
+        }
+    } else {
+        let address = Ipv4Addr::new(203, 0, 113, u8::try_from(number + 1)?);
+        for port in 0..count {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+            socket.bind(&SocketAddr::new(address.into(), FIRST_PORT + port).into())?;
+            socket.connect(&at.into())?;
+            held.push(TcpStream::from(socket));
+        }
+        println!("holds {}", held.len());
+    }
+    io::stdout().flush()?;
+    io::stdin().read_to_end(&mut Vec::new())?;
+    Ok(())
 }
