@@ -16,6 +16,10 @@ use crate::program;
 const ACTION: &str = include_str!("../../packaging/fail2ban/action.d/nfguard.conf");
 const JAILS: &str = include_str!("../../packaging/fail2ban/jail.d/traefik.conf");
 
+/// A folder with another Fail2Ban to test, as `dpkg-deb -x` unpacks its package. Without it, the
+/// installed one is tested.
+const UNPACKED: &str = "NFGUARD_TEST_FAIL2BAN";
+
 /// A Fail2Ban server with files of its own. It ends with its value.
 #[derive(Debug)]
 pub struct Fail2Ban {
@@ -110,8 +114,15 @@ impl Fail2Ban {
     }
 
     fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
         let path = std::env::var("PATH").expect("a path");
+        let mut command = match std::env::var_os(UNPACKED).map(PathBuf::from) {
+            None => Command::new(program),
+            Some(root) => {
+                let mut command = Command::new(root.join("usr/bin").join(program));
+                command.env("PYTHONPATH", root.join("usr/lib/python3/dist-packages"));
+                command
+            }
+        };
         command.env("PATH", format!("{}:{path}", self.folder.join("bin").display()));
         command.arg("-c").arg(self.folder.join("etc"));
         command.arg("-s").arg(self.folder.join("socket"));
@@ -132,7 +143,8 @@ impl Drop for Fail2Ban {
 /// Writes the configuration of Debian, our files, and the settings of an administrator.
 fn configure(folder: &Path, log: &Path) {
     let etc = folder.join("etc");
-    let copied = Command::new("cp").args(["-r", "/etc/fail2ban"]).arg(&etc).status();
+    let root = std::env::var_os(UNPACKED).map_or_else(|| PathBuf::from("/"), PathBuf::from);
+    let copied = Command::new("cp").arg("-r").arg(root.join("etc/fail2ban")).arg(&etc).status();
     assert!(copied.expect("cp starts").success(), "fail2ban is not installed");
     let write = |name: &str, text: &str| fs::write(etc.join(name), text).expect("written");
     write("action.d/nfguard.conf", ACTION);

@@ -265,6 +265,28 @@ fn an_attacker_that_an_operator_let_go_is_banned_again_at_its_next_failures() {
     assert!(!stage.reaches(CLIENT, HOST[0]));
 }
 
+#[test]
+fn a_ban_lasts_as_long_as_fail2ban_prolongs_it() {
+    let mut stage = Stage::new();
+    let increment = "[sshd]\nenabled = false\n\n[traefik-auth]\nbantime = 40\n\
+                     bantime.increment = true\nbantime.multipliers = 1 1000\n";
+    stage.fail2ban.write("jail.d/zz-test.local", increment);
+    stage.start();
+    stage.attack(ATTACKER, HOST[0], "/admin", 5);
+    let is_banned = || stage.client(&["status", "traefik-auth"]).contains(ATTACKER);
+    stage.wait("the end of the first ban", || stage.owners(ATTACKER).is_empty() && !is_banned());
+    // Fail2Ban prolongs the second ban, some seconds after it began.
+    for _ in 0..5 {
+        assert!(stage.get(ATTACKER, HOST[0], "/admin"));
+    }
+    stage.wait("the longer ban", || {
+        let left = stage.bans().first().and_then(|ban| ban["expires_in_seconds"].as_f64());
+        left.is_some_and(|left| left > 1000.0)
+    });
+    assert_eq!(stage.owners(ATTACKER).len(), 1);
+    assert!(!stage.reaches(ATTACKER, HOST[0]));
+}
+
 /// The jail of sshd on a log of its own, and the jail for those that were banned twice. Debian's
 /// filters and everything else.
 fn enable_sshd_and_recidive(stage: &Stage, folder: &Path) -> PathBuf {
