@@ -45,7 +45,7 @@ impl SshSession {
     /// There is a session, and its text names no peer. sshd writes such a text for a session that
     /// comes by a pipe, a vsock or a Unix socket.
     pub fn of_this_process() -> Result<Option<SshSession>, InvalidSession> {
-        let own = VARIABLES.iter().find_map(|name| env::var_os(name));
+        let own = VARIABLES.iter().find_map(env::var_os);
         let own = own.map(|text| text.to_string_lossy().into_owned());
         match nearest(own.into_iter().chain(Ancestors(Some(parent_id())))) {
             Some(text) => text.parse().map(Some),

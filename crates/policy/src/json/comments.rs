@@ -33,7 +33,7 @@ pub fn keep_comments(old: &str, new: &str) -> String {
         let own = old_text.entries.iter().find(is_before).and_then(place);
         let next = || {
             let behind = old_text.entries.iter().filter(|entry| entry.start >= comment.start);
-            behind.filter_map(|entry| place(entry)).next()
+            behind.filter_map(&place).next()
         };
         let at = match own {
             _ if comment.is_head => 0,
