@@ -9,8 +9,6 @@ use std::fmt;
 
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 
-use crate::json::port::Transport;
-
 /// A valid policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -422,6 +420,25 @@ pub(crate) enum Traffic {
     Icmp { v4: Option<Vec<u8>>, v6: Option<Vec<u8>> },
     /// IP protocol numbers other than TCP, UDP, ICMP and ICMPv6. At least one.
     Protocols(Vec<u8>),
+}
+
+/// A protocol whose ports rules can match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Transport {
+    Tcp,
+    Udp,
+}
+
+impl Transport {
+    pub(crate) const ALL: [Self; 2] = [Self::Tcp, Self::Udp];
+
+    /// Returns the word that policies use.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
 }
 
 /// Inclusive ranges: sorted, disjoint and not adjacent.

@@ -8,7 +8,7 @@ use crate::json::address::{Peer, suggest_group};
 use crate::json::document::Problems;
 use crate::json::file::{LimitFile, RuleFile};
 use crate::json::log::RuleLog;
-use crate::json::port::{PortItem, Transport};
+use crate::json::port::PortItem;
 use crate::json::protocol::IcmpType;
 use crate::json::reader::{Field, OneOrMany};
 use crate::json::values::{
@@ -16,7 +16,7 @@ use crate::json::values::{
 };
 use crate::policy::{
     Action, Addresses, Containers, Direction, Group, Helper, Interface, Limit, LogTarget, Prefixes,
-    Rule, Traffic, Verdict,
+    Rule, Traffic, Transport, Verdict,
 };
 
 /// A rule before it gets its final name.

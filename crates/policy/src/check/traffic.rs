@@ -3,10 +3,10 @@
 use crate::check::rule::RuleContext;
 use crate::json::document::Problems;
 use crate::json::file::RuleFile;
-use crate::json::port::{PerTransport, PortItem, Transport};
+use crate::json::port::{PerTransport, PortItem};
 use crate::json::protocol::{IcmpType, Protocol};
 use crate::json::reader::{Field, OneOrMany, shown};
-use crate::policy::{Ports, Traffic};
+use crate::policy::{Ports, Traffic, Transport};
 
 impl RuleContext<'_> {
     /// Returns the traffic that a rule is for. Returns `None` if an error was reported, here or by the

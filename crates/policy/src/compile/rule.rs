@@ -8,10 +8,9 @@ use super::expr::{self, End};
 use super::limit::{limit_rules, limit_sets, over_rules};
 use super::log::log_line;
 use super::{POSTROUTING_DECIDES, Rejection, accept, comment, commented, goto, verdicts};
-use crate::json::port::Transport;
 use crate::policy::{
     Action, Addresses, Direction, Helper, Interface, Limit, Policy, Ports, Prefixes, Rule, Traffic,
-    Verdict,
+    Transport, Verdict,
 };
 
 /// The objects of one rule.

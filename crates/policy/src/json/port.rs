@@ -8,7 +8,7 @@ use crate::json::document::Problems;
 use crate::json::reader::{FromJson, Node, schema, shown};
 use crate::json::services::{self, Service};
 use crate::json::suggest::quoted;
-use crate::policy::Ports;
+use crate::policy::{Ports, Transport};
 
 const EXPECTED: &str =
     "a port from 1 to 65535, a range like \"8000-8100\" or a service like \"https\"";
@@ -42,25 +42,6 @@ impl PortItem {
                 tcp: service.tcp.map(|port| (port, port)),
                 udp: service.udp.map(|port| (port, port)),
             },
-        }
-    }
-}
-
-/// A protocol whose ports rules can match.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Transport {
-    Tcp,
-    Udp,
-}
-
-impl Transport {
-    pub(crate) const ALL: [Self; 2] = [Self::Tcp, Self::Udp];
-
-    /// Returns the word that policies use.
-    pub(crate) fn word(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
         }
     }
 }

@@ -1,8 +1,7 @@
 //! Warnings about protocols that need a helper, and rules without one.
 
 use crate::json::document::Problems;
-use crate::json::port::Transport;
-use crate::policy::{Action, Direction, Helper, Policy, Ports, Rule, Traffic, Verdict};
+use crate::policy::{Action, Direction, Helper, Policy, Ports, Rule, Traffic, Transport, Verdict};
 
 /// Ports of protocols whose two ends agree on further connections: the port, the name, the transport
 /// protocols, the helper, and what fails without it.
