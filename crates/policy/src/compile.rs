@@ -8,6 +8,7 @@
 //! | `input` | input, filter − 10 | what is delivered here and `ingress` could not be sure of: broadcast, multicast, routing rules, NAT, containers |
 //! | `inbound` | from `ingress`, `input` | the rules for `in` |
 //! | `forward` | forward, filter − 10 | packets that pass through, before Docker's own chains |
+//! | `redirected` | from `input` | what a container sends and DNAT leads to this host: by the port before DNAT, and if no rule speaks of it by that after |
 //! | `published` | from `forward`, `input` | packets from outside that DNAT redirected, by the port before DNAT |
 //! | `containers` | from `forward` | what containers send |
 //! | `output` | output, filter − 10 | answers what `out` rejects; judges what `postrouting` cannot tell from a forwarded packet |
@@ -57,9 +58,8 @@ pub const TABLE_COMMENT: &str = "nfguard policy, format 1";
 pub const CONTAINERS_CHAIN: &str = "containers";
 
 /// Comments of the rules that accept a packet because another hook judges it.
-pub(crate) const DEFERRAL_COMMENTS: [&str; 7] = [
+pub(crate) const DEFERRAL_COMMENTS: [&str; 6] = [
     NOT_SURELY_OURS,
-    OF_A_CONTAINER,
     JUDGED_BY_INGRESS,
     POSTROUTING_DECIDES,
     NOT_OF_THIS_HOST,
@@ -67,7 +67,6 @@ pub(crate) const DEFERRAL_COMMENTS: [&str; 7] = [
     OF_A_VRF,
 ];
 const NOT_SURELY_OURS: &str = "not surely for this host: input or forward decides";
-const OF_A_CONTAINER: &str = "of a container: input or forward decides";
 const JUDGED_BY_INGRESS: &str = "judged by ingress";
 const POSTROUTING_DECIDES: &str = "postrouting decides, by the way that the packet takes";
 const NOT_OF_THIS_HOST: &str = "not from an address of this host: judged by forward or output";
@@ -137,8 +136,6 @@ impl Compiler<'_> {
             let parts = [expr::no_return_path(), counter, vec![discard()]];
             chain.rules.push(commented(parts, "builtin: return-path"));
         }
-        // What a container sends is judged by where it goes: DNAT may lead it to another container.
-        self.end_for_containers(&mut chain, &accept(), OF_A_CONTAINER);
         chain.rules.push(plain([expr::fib_type(fib_type::LOCAL), vec![goto("inbound")]]));
         chain.rules.push(commented([vec![accept()]], NOT_SURELY_OURS));
         self.table.chains.push(chain);
@@ -171,7 +168,10 @@ impl Compiler<'_> {
         let mut chain = base("input", Hook::Input, -10);
         self.established(&mut chain);
         self.loopback(&mut chain, expr::iifname);
-        self.end_for_containers(&mut chain, &goto("inbound"), "of a container");
+        for interface in &self.policy.containers.interfaces {
+            let parts = [expr::iifname(interface), expr::ct_status(ct_status::DNAT)].concat();
+            chain.rules.push(plain([parts, vec![goto("redirected")]]));
+        }
         chain.rules.push(commented(
             [expr::ct_status(ct_status::DNAT), vec![goto("published")]],
             "sent on to this host",
@@ -181,13 +181,6 @@ impl Compiler<'_> {
             .push(commented([expr::fib_type(fib_type::LOCAL), vec![accept()]], JUDGED_BY_INGRESS));
         chain.rules.push(commented([vec![goto("inbound")]], "delivered here after all"));
         self.table.chains.push(chain);
-    }
-
-    fn end_for_containers(&self, chain: &mut Chain, end: &Expr, comment: &str) {
-        let interfaces = self.policy.containers.interfaces.iter();
-        chain.rules.extend(
-            interfaces.map(|it| commented([expr::iifname(it), vec![end.clone()]], comment)),
-        );
     }
 
     fn inbound(&mut self) {
@@ -237,6 +230,12 @@ impl Compiler<'_> {
         let mut chain = Chain { name: "published".to_owned(), ..Chain::default() };
         for rule in &self.policy.rules {
             chain.rules.extend(rule::published(self.policy, rule));
+        }
+        if !self.policy.containers.interfaces.is_empty() {
+            let mut rules = chain.rules.clone();
+            rules.push(plain([vec![goto("inbound")]]));
+            let name = "redirected".to_owned();
+            self.table.chains.push(Chain { name, rules, ..Chain::default() });
         }
         self.default_verdict(&mut chain, "default/published", self.policy.default.input);
         self.table.chains.push(chain);

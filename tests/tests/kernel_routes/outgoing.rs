@@ -255,3 +255,40 @@ fn what_has_a_foreign_source_is_judged_too() {
     came.must_see(7101);
     assert!(!came.ports().contains(&7102), "{:?}", came.ports());
 }
+
+#[test]
+fn a_macvlan_is_an_interface_of_its_own() {
+    let uplinks = Uplinks::new();
+    let (host, internet) = (&uplinks.world.host, &uplinks.world.internet);
+    ip(host, "link add mv0 link eth0 type macvlan mode bridge");
+    ip(host, "link set mv0 up");
+    host.address("mv0", v4([198, 51, 100, 3]), 24).expect("an address");
+    host.address("mv0", v6(1, 3), 64).expect("an address");
+    ip_each(
+        host,
+        [
+            "route add 203.0.113.77/32 via 198.51.100.1 dev mv0",
+            "route add 2001:db8:9::77/128 via 2001:db8:1::1 dev mv0",
+        ],
+    );
+    let by_macvlan = [v4([203, 0, 113, 77]), v6(9, 0x77)];
+    let mut servers = uplinks.serve(&[7000]);
+    for address in by_macvlan {
+        let address = SocketAddr::new(address, 7000);
+        servers.push(internet.serve_udp(address).expect("a server"));
+        servers.push(internet.serve_tcp(address).expect("a server"));
+    }
+    for (interface, pass, stop) in [("mv0", by_macvlan, FAR), ("eth0", FAR, by_macvlan)] {
+        let rule = format!(
+            r#""rules": [{{ "action": "allow", "direction": "out",
+                "out_interface": "{interface}" }}]"#
+        );
+        load(host, &rule);
+        for address in pass {
+            must_pass(host, address, 7000);
+        }
+        for address in stop {
+            must_not_pass(host, address, 7000);
+        }
+    }
+}

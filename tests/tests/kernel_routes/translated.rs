@@ -62,8 +62,8 @@ fn a_container_reaches_a_service_as_it_reaches_the_container_behind() {
     for version in 0..2 {
         must_pass(container, SECOND_CONTAINER[version], 8080);
         must_pass(container, SERVICE[version], 80);
-        must_pass(container, OWN[version], 30080);
-        // The world does not.
+        // The world does not. An address of the host itself is for what the rules for `in` allow.
+        must_not_pass(container, OWN[version], 30080);
         must_not_pass(&world.internet, SERVICE[version], 80);
         must_not_pass(&world.internet, OWN[version], 30080);
         must_not_pass(&world.internet, SECOND_CONTAINER[version], 8080);
@@ -72,6 +72,7 @@ fn a_container_reaches_a_service_as_it_reaches_the_container_behind() {
     for version in 0..2 {
         must_pass(&world.internet, SERVICE[version], 80);
         must_pass(&world.internet, OWN[version], 30080);
+        must_pass(container, OWN[version], 30080);
     }
 }
 
@@ -81,7 +82,7 @@ fn a_container_reaches_a_service_of_the_host_as_the_rules_for_in_say() {
     let container = world.container.as_ref().expect("a container");
     let _servers = serve(&world.host, OWN, 6443);
     let service = [v4([10, 43, 0, 9]), v6(0x43, 9)];
-    load(&world.host, r#""rules": [{ "action": "allow", "port": 443 }]"#);
+    load(&world.host, r#""rules": [{ "action": "allow", "port": 80 }]"#);
     for version in 0..2 {
         must_not_pass(container, service[version], 443);
         must_not_pass(container, OWN[version], 6443);
@@ -95,6 +96,14 @@ fn a_container_reaches_a_service_of_the_host_as_the_rules_for_in_say() {
         must_pass(container, service[version], 443);
         must_pass(container, OWN[version], 6443);
         must_not_pass(&world.internet, service[version], 443);
+    }
+    // A rule for the port that the container asks for comes first.
+    load(
+        &world.host,
+        r#""rules": [{ "action": "deny", "port": 443 }, { "action": "allow", "port": 6443 }]"#,
+    );
+    for version in 0..2 {
+        must_not_pass(container, service[version], 443);
     }
 }
 

@@ -93,9 +93,8 @@ fn uplink_taken_for_dockers(facts: &Facts<'_>) -> Vec<Finding> {
         what: format!(
             "the default route uses {uplink}, and the policy takes {uplink} for a bridge of Docker"
         ),
-        why: "the policy judges packets that arrive there as if a container had sent them: every \
-             published port is open to them, and the default deny does not hold for packets that \
-             this host sends there"
+        why: "the policy judges packets that arrive there as if a container had sent them, and \
+             its default deny does not hold for packets that this host sends there"
             .to_owned(),
         fix: "list the container bridges under `containers` in the policy".to_owned(),
     };
