@@ -20,7 +20,8 @@ use crate::facts::addresses;
 ///
 /// An unprivileged user must not be able to invent a connection. So only namespaces whose processes
 /// have the user namespace of this thread count, and only connections from an address that an
-/// interface of the namespace has, and none of this namespace.
+/// interface of the namespace has. Connections that end at an address of this namespace are left out:
+/// of those, a socket of this namespace is the only proof.
 #[must_use]
 pub fn connections_of_containers(wanted: impl Fn(IpAddr) -> bool + Sync) -> Vec<OpenConnection> {
     let Ok(ours) = routed_addresses() else { return Vec::new() };
@@ -28,7 +29,8 @@ pub fn connections_of_containers(wanted: impl Fn(IpAddr) -> bool + Sync) -> Vec<
     let others = other_namespaces().unwrap_or_default();
     let found =
         others.iter().map(|namespace| connections_of(namespace, wanted).unwrap_or_default());
-    found.flatten().collect()
+    let ends = |one: &OpenConnection| [one.original.source, one.original.destination];
+    found.flatten().filter(|one| !ends(one).iter().any(|end| ours.contains(end))).collect()
 }
 
 /// Returns each network namespace but this thread's, once.
