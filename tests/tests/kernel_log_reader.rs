@@ -94,7 +94,8 @@ fn each_dropped_packet_is_a_line_that_names_rule_and_packet() {
     let (to, from) = PEERS[0];
     let out = packet::ip(from, to, 17, 64, &packet::udp(from, to, 53, 9, b""));
     let _ = world.host.send_raw(None, &out);
-    let expected = format!("drop default/out output oif eth0 {from}:53 > {to}:9 udp length 28");
+    let expected =
+        format!("drop default/out postrouting oif eth0 {from}:53 > {to}:9 udp length 28");
     assert_eq!(reader.line().split_once(' ').expect("words").1, expected);
     reader.signal(Signal::SIGTERM);
     let (rest, notes) = reader.end();

@@ -8,15 +8,18 @@ use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::thread;
 
-use nfguard_netlink::{Error, OpenConnection, SockDiag};
+use nfguard_netlink::{
+    Error, OpenConnection, RouteAnswer, RouteQuestion, Rtnetlink, SockDiag, fib_type,
+};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::facts::addresses;
 
 /// Returns the open connections of the other network namespaces that processes are in, as far as this
 /// process may enter them. Entering needs `CAP_SYS_ADMIN`. The connections may pass through this
-/// namespace, or they may not. Only those from a local address that `wanted` is true of are read: the
-/// kernel walks through the sockets of the whole machine for each namespace.
+/// namespace, or they may not. Only those from a local address that `wanted` is true of are read, and
+/// that this namespace reaches without a gateway: the kernel walks through the sockets of the whole
+/// machine for each namespace.
 ///
 /// An unprivileged user must not be able to invent a connection. So only namespaces whose processes
 /// have the user namespace of this thread count, and only connections from an address that an
@@ -24,11 +27,14 @@ use crate::facts::addresses;
 /// of those, a socket of this namespace is the only proof.
 #[must_use]
 pub fn connections_of_containers(wanted: impl Fn(IpAddr) -> bool + Sync) -> Vec<OpenConnection> {
-    let Ok(ours) = routed_addresses() else { return Vec::new() };
+    let (Ok(ours), Ok(mut routes)) = (routed_addresses(), Rtnetlink::open()) else {
+        return Vec::new();
+    };
     let wanted = |address: &IpAddr| wanted(*address) && !ours.contains(address);
     let others = other_namespaces().unwrap_or_default();
-    let found =
-        others.iter().map(|namespace| connections_of(namespace, wanted).unwrap_or_default());
+    let found = others
+        .iter()
+        .map(|namespace| connections_of(namespace, &mut routes, wanted).unwrap_or_default());
     let ends = |one: &OpenConnection| [one.original.source, one.original.destination];
     found.flatten().filter(|one| !ends(one).iter().any(|end| ours.contains(end))).collect()
 }
@@ -55,15 +61,24 @@ fn other_namespaces() -> io::Result<Vec<File>> {
     Ok(others)
 }
 
-/// Returns the connections of a namespace.
+/// Returns the connections of a namespace. `routes` are those of the namespace that asks.
 fn connections_of(
     namespace: &File,
+    routes: &mut Rtnetlink,
     wanted: impl Fn(&IpAddr) -> bool + Sync,
 ) -> Result<Vec<OpenConnection>, Error> {
     let read = || {
         let network = Some(LinkNameSpaceType::Network);
         move_into_link_name_space(namespace.as_fd(), network).map_err(io::Error::from)?;
-        let own: HashSet<IpAddr> = routed_addresses()?.into_iter().filter(&wanted).collect();
+        let own: Vec<IpAddr> = routed_addresses()?.into_iter().filter(&wanted).collect();
+        let questions: Vec<_> = own.iter().copied().map(RouteQuestion::to).collect();
+        let answers = routes.look_up(&questions)?;
+        let is_on_link = |answer: &RouteAnswer| {
+            u32::from(answer.kind) == fib_type::UNICAST && answer.gateway.is_none()
+        };
+        let near = own.into_iter().zip(answers);
+        let near = near.filter(|(_, answer)| answer.as_ref().is_some_and(is_on_link));
+        let own: HashSet<IpAddr> = near.map(|(address, _)| address).collect();
         if own.is_empty() {
             return Ok(Vec::new());
         }
