@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nfguard_ban::{Ban, BanOutcome, Bans, NeverBan, Port, TABLE, Target};
-use nfguard_lab::{Netns, Probe, World};
+use nfguard_lab::{DEFAULT_TIMEOUT, Netns, Probe, World};
 use nfguard_tests::nft::nft;
 use nfguard_tests::place::netns;
 use nfguard_tests::program::{nfguard, nfguard_fed, succeed};
@@ -139,16 +139,16 @@ fn the_kernel_ends_each_owner_s_ban_at_its_time_and_drops_until_the_last() {
     let _listener = world.host.run(|| {
         std::net::TcpListener::bind(SocketAddr::new(World::HOST_V4, 443)).expect("a listener")
     });
-    let reaches = || {
+    let reaches = |patience| {
         let to = SocketAddr::new(World::HOST_V4, 443);
-        Probe::tcp(&world.internet, to).from(attacker).connect().is_ok()
+        Probe::tcp(&world.internet, to).from(attacker).timeout(patience).connect().is_ok()
     };
     let short = Duration::from_secs(2);
     for (text, from) in [("203.0.113.66", None), ("203.0.113.0/25", Some("443/tcp"))] {
         let (target, port) = (target(text), port(from));
         // The first owner's time is over before the second's, and the other way round.
         for (first, second) in [(short, HOUR), (HOUR, short)] {
-            assert!(reaches(), "{text}");
+            assert!(reaches(TIMEOUT), "{text}");
             bans.ban(&ban(&bans, text, from, "first", first)).expect("banned");
             bans.ban(&ban(&bans, text, from, "second", second)).expect("banned");
             let brief = if first == short { "first" } else { "second" };
@@ -158,7 +158,7 @@ fn the_kernel_ends_each_owner_s_ban_at_its_time_and_drops_until_the_last() {
                 thread::sleep(Duration::from_millis(20));
             }
             assert_eq!(bans.list().expect("a list").len(), 1);
-            assert!(!reaches(), "{text}: the other owner has not let go");
+            assert!(!reaches(DEFAULT_TIMEOUT), "{text}: the other owner has not let go");
             let other = if first == short { "second" } else { "first" };
             assert!(bans.unban_of(other, target, port).expect("an answer"));
         }
@@ -171,7 +171,7 @@ fn the_kernel_ends_each_owner_s_ban_at_its_time_and_drops_until_the_last() {
             assert!(Instant::now() < deadline, "{text}: no end");
             thread::sleep(Duration::from_millis(20));
         }
-        assert!(reaches());
+        assert!(reaches(TIMEOUT));
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::process::Command;
 
-use nfguard_lab::{Netns, Probe, World, packet};
+use nfguard_lab::{DEFAULT_TIMEOUT, Netns, Probe, World, packet};
 use nfguard_netlink::{CtHelper, Nft, Op, Transaction};
 use nfguard_tests::judge::{self, Place};
 use nfguard_tests::nft::nft;
@@ -278,17 +278,17 @@ fn data_connections_of_ftp_pass_with_the_helper_alone() {
             }
             IpAddr::V6(_) => format!("229 Entering Extended Passive Mode (|||{DATA}|)"),
         };
-        let fetch = |keys: &str| {
+        let fetch = |keys: &str, patience| {
             let rule = format!(r#"{{ "action": "allow", "proto": "tcp", "port": 21 {keys} }}"#);
             let loaded = load(&world.host, &format!(r#""rules": [{rule}]"#));
             let mut control = Control::open(&world.internet, port);
             control.say("200 hello");
             control.say(&passive);
-            (Probe::tcp(&world.internet, data).run().passed(), loaded)
+            (Probe::tcp(&world.internet, data).timeout(patience).run().passed(), loaded)
         };
-        let (passed, loaded) = fetch("");
+        let (passed, loaded) = fetch("", DEFAULT_TIMEOUT);
         assert!(!passed && loaded.stderr.contains("\"helper\" of \"ftp\""), "{loaded:?}");
-        let (passed, loaded) = fetch(r#", "helper": "ftp""#);
+        let (passed, loaded) = fetch(r#", "helper": "ftp""#, TIMEOUT);
         assert!(passed && !loaded.stderr.contains("helper"), "{loaded:?}");
         // What was not announced is as closed as before.
         assert!(!Probe::tcp(&world.internet, data).run().passed());
@@ -296,7 +296,7 @@ fn data_connections_of_ftp_pass_with_the_helper_alone() {
         assert!(shown.contains("ct helper ftp/tcp {"), "{shown}");
         assert!(shown.contains("ct helper set \"ftp/tcp\""), "{shown}");
         assert_eq!(nfguard(&world.host, &["status"]).status, Some(0));
-        let (passed, _) = fetch("");
+        let (passed, _) = fetch("", DEFAULT_TIMEOUT);
         assert!(!passed, "the helper goes with its rule");
         assert!(!nft(&world.host, "list table inet nfguard\n").contains("ct helper"));
     }
@@ -319,7 +319,8 @@ fn a_client_with_the_helper_is_called_back() {
         control.say("USER anonymous");
         control.say(&format!("PORT 198,51,100,2,{},{}", DATA >> 8, DATA & 0xff));
         let call = Probe::tcp(&world.internet, data).from(IpAddr::from(ROUTER));
-        assert_eq!(call.run().passed(), is_called, "{helper}");
+        let patience = if is_called { TIMEOUT } else { DEFAULT_TIMEOUT };
+        assert_eq!(call.timeout(patience).run().passed(), is_called, "{helper}");
     }
 }
 

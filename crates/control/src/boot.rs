@@ -8,6 +8,7 @@ use crate::ban_table::BanRules;
 use crate::change::PolicyChange;
 use crate::context::Context;
 use crate::history::{LoadOutcome, LoadRecord};
+use crate::lease::Release;
 use crate::policy_file::{PolicyFile, Sealed};
 use crate::saved_bans::{self, Restored};
 use crate::table::ours;
@@ -118,7 +119,7 @@ fn load(
         change.record(file.record(digest, context.connection()));
     }
     change.load(&table, None)?;
-    if let Err(error) = change.finish(BanRules::of(&file.policy), &table) {
+    if let Err(error) = change.finish(BanRules::of(&file.policy), &table, Release::Loaded) {
         report(&error);
     }
     Ok(())

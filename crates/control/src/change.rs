@@ -290,17 +290,22 @@ impl<'c> PolicyChange<'c> {
     }
 
     /// Tells the ban table, and releases the lease: steps 8 to 10. `table` is the one that was put
-    /// in.
+    /// in. If other programs change it again and again, the lease ends with `at_last`.
     ///
     /// # Errors
     /// If the ban table or the guard refuses. The policy is in force all the same.
-    pub fn finish(mut self, rules: BanRules<'_>, table: &Table) -> Result<(), Error> {
+    pub fn finish(
+        mut self,
+        rules: BanRules<'_>,
+        table: &Table,
+        at_last: Release,
+    ) -> Result<(), Error> {
         let told = self.tell_bans(rules);
         let put_in = Release::PutIn(digest::digest(table));
         let mut attempts = 1;
         while !self.lease.try_release(put_in.clone())? {
             if attempts == RELEASE_ATTEMPTS {
-                self.lease.release(Release::AsFound)?;
+                self.lease.release(at_last)?;
                 let why = "another program changes the policy's table all the time";
                 return Err(Error::Guard(why.to_owned()));
             }
@@ -360,7 +365,7 @@ pub fn load(
         change.arm(time)?;
     }
     let done = change.load(&table, Some(record))?;
-    change.finish(BanRules::of(&file.policy), &table)?;
+    change.finish(BanRules::of(&file.policy), &table, Release::Loaded)?;
     let confirm = caution.confirm.filter(|_| !done.transaction.is_empty());
     Ok(Loaded { table, change: done, obstacle, confirm })
 }

@@ -31,6 +31,8 @@ const PORTION: usize = 1000;
 pub(crate) struct OpenConnections<'c> {
     context: &'c Context,
     known: HashSet<ConnectionTuple>,
+    /// Whether the rules hold by now.
+    is_loaded: bool,
 }
 
 impl<'c> OpenConnections<'c> {
@@ -39,8 +41,10 @@ impl<'c> OpenConnections<'c> {
         if !matches!(nfguard_netlink::read_own_head(nft, &ours()), Ok(None)) {
             return None;
         }
-        let mut open = OpenConnections { context, known: HashSet::new() };
-        open.track_new(nft).then_some(open)
+        let mut open = OpenConnections { context, known: HashSet::new(), is_loaded: false };
+        let is_told = open.track_new(nft);
+        open.is_loaded = true;
+        is_told.then_some(open)
     }
 
     /// Tells the kernel of those that were opened since it was last told. Returns whether it could
@@ -65,7 +69,7 @@ impl<'c> OpenConnections<'c> {
             }
         };
         // Once is enough: it takes long.
-        if self.known.is_empty() {
+        if !self.is_loaded {
             // Where addresses are translated, connections are tracked already. One that is not known
             // there any more would be forwarded without its translation.
             let has_nat = [IpVersion::V4, IpVersion::V6].map(|version| has_nat(nft, version));
@@ -76,8 +80,11 @@ impl<'c> OpenConnections<'c> {
         }
         // If there is no room for all, the operator's comes first.
         open.sort_by_key(|it| Some(it.original) != session);
+        // What a program connects once the rules hold is theirs to judge. A TCP connection proves that
+        // packets went both ways; a UDP socket does not.
+        open.retain(|it| !self.is_loaded || it.original.protocol == protocol::TCP);
         open.retain(|it| self.known.insert(it.original));
-        let mut rest = open.as_slice();
+        let (mut rest, mut told) = (open.as_slice(), Ok(()));
         while !rest.is_empty() {
             let count = room().min(PORTION).min(rest.len());
             let (part, later) = rest.split_at(count);
@@ -88,13 +95,16 @@ impl<'c> OpenConnections<'c> {
                      net.netfilter.nf_conntrack_max"
                 ));
             }
-            nft.track_connections(part).map_err(|error| match error {
-                Error::Io(error) => format!("the kernel does not track them: {error}"),
-                error => error.to_string(),
-            })?;
+            // One that the kernel refuses does not hold up the others.
+            if let Err(error) = nft.track_connections(part) {
+                told = Err(match error {
+                    Error::Io(error) => format!("the kernel does not track all of them: {error}"),
+                    error => error.to_string(),
+                });
+            }
             rest = later;
         }
-        read
+        read.and(told)
     }
 }
 

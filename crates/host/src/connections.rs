@@ -9,7 +9,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::thread;
 
 use nfguard_netlink::{
-    Error, OpenConnection, RouteAnswer, RouteQuestion, Rtnetlink, SockDiag, fib_type,
+    ConnectionTuple, Error, OpenConnection, RouteAnswer, RouteQuestion, Rtnetlink, SockDiag,
+    fib_type,
 };
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
@@ -51,11 +52,12 @@ fn other_namespaces() -> io::Result<Vec<File>> {
             continue;
         };
         let of = format!("/proc/{number}/ns");
-        // A process may have ended, or be none that this one may look into.
+        // A process may have ended, or be none that this one may look into. Its network namespace is
+        // opened before its user namespace is asked: no process comes back from one of its own.
+        let Ok(net) = File::open(format!("{of}/net")) else { continue };
         let is_ours = inode(&format!("{of}/user")).is_ok_and(|its| its == user);
-        let net = format!("{of}/net");
-        if is_ours && inode(&net).is_ok_and(|net| seen.insert(net)) {
-            others.extend(File::open(&net));
+        if is_ours && net.metadata().is_ok_and(|net| seen.insert(net.ino())) {
+            others.push(net);
         }
     }
     Ok(others)
@@ -70,7 +72,8 @@ fn connections_of(
     let read = || {
         let network = Some(LinkNameSpaceType::Network);
         move_into_link_name_space(namespace.as_fd(), network).map_err(io::Error::from)?;
-        let own: Vec<IpAddr> = routed_addresses()?.into_iter().filter(&wanted).collect();
+        let all = routed_addresses()?;
+        let own: Vec<IpAddr> = all.iter().copied().filter(&wanted).collect();
         let questions: Vec<_> = own.iter().copied().map(RouteQuestion::to).collect();
         let answers = routes.look_up(&questions)?;
         let is_on_link = |answer: &RouteAnswer| {
@@ -82,7 +85,14 @@ fn connections_of(
         if own.is_empty() {
             return Ok(Vec::new());
         }
-        SockDiag::open()?.connections(|local| own.contains(&local))
+        let mut open = SockDiag::open()?.connections(|local| own.contains(&local))?;
+        // What the namespace says to itself does not leave it.
+        open.retain(
+            |OpenConnection { original: ConnectionTuple { source, destination, .. }, .. }| {
+                !(all.contains(source) && all.contains(destination))
+            },
+        );
+        Ok(open)
     };
     // The thread stays in the namespace, and ends.
     let outcome = thread::scope(|scope| scope.spawn(read).join());

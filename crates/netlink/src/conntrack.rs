@@ -136,36 +136,42 @@ impl Nft {
     /// direction and with whatever address translation, stays as it is.
     ///
     /// # Errors
-    /// [`Error::Permission`]; [`Error::Io`] if the kernel cannot track connections, or no more of
-    /// them: then some are tracked.
+    /// [`Error::Permission`]; [`Error::Io`] if the kernel cannot track connections, or some of these:
+    /// then the others are tracked.
     pub fn track_connections(&mut self, open: &[OpenConnection]) -> Result<usize, Error> {
-        let mut tracked = 0;
+        let (mut tracked, mut refused) = (0, None);
         for part in open.chunks(MAX_REQUESTS_PER_SEND) {
             let last = part.len().saturating_sub(1);
             let requests = part.iter().enumerate().map(|(index, connection)| {
                 let request = connection.track();
                 if index == last { request } else { request.without_ack() }
             });
-            let (mut known, mut is_done) = (0, false);
+            let (mut not_new, mut is_done) = (0, false);
             self.channel.ask_each(requests, |index, reply| {
                 let Some(outcome) = reply.outcome()? else { return Ok(()) };
                 is_done |= index == last;
                 match outcome.errno {
                     0 => {}
-                    errno::EEXIST => known += 1,
+                    errno::EEXIST => not_new += 1,
                     errno::EPERM => return Err(Error::Permission),
                     // No module answers.
                     errno::EINVAL => return Err(Error::Io(ErrorKind::Unsupported.into())),
-                    errno => return Err(io::Error::from_raw_os_error(errno).into()),
+                    errno => {
+                        refused = Some(errno);
+                        not_new += 1;
+                    }
                 }
                 Ok(())
             })?;
             if !is_done {
                 return Err(Error::AnswerLost);
             }
-            tracked += part.len() - known;
+            tracked += part.len() - not_new;
         }
-        Ok(tracked)
+        match refused {
+            Some(errno) => Err(io::Error::from_raw_os_error(errno).into()),
+            None => Ok(tracked),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use nfguard_lab::{ProbeOutcome, Refusal};
+use nfguard_lab::{DEFAULT_TIMEOUT, ProbeOutcome, Refusal, World};
 
 use super::*;
 
@@ -219,8 +219,9 @@ fn a_limit_counts_each_connection_once() {
                 for _ in 0..3 {
                     assert!(probe.timeout(TIMEOUT).run().passed(), "{over} {probe:?}");
                 }
-                let outcome = probe.run();
                 let is_answered = over == "reject" && port == 7000;
+                let patience = if is_answered { TIMEOUT } else { DEFAULT_TIMEOUT };
+                let outcome = probe.timeout(patience).run();
                 assert_eq!(
                     outcome == ProbeOutcome::Refused(Refusal::Closed),
                     is_answered,
@@ -254,6 +255,35 @@ fn what_has_a_foreign_source_is_judged_too() {
     }
     came.must_see(7101);
     assert!(!came.ports().contains(&7102), "{:?}", came.ports());
+}
+
+/// Postrouting tells by the mark what output has judged, and others may clear it in between.
+#[test]
+fn multicast_with_a_mark_that_others_clear_is_judged_too() {
+    let uplinks = Uplinks::new();
+    let host = &uplinks.world.host;
+    let came = Watch::new(&uplinks.world.internet, "prerouting", "");
+    nft(
+        host,
+        "table inet marks {
+            chain out {
+                type filter hook output priority mangle
+                meta mark set 5
+            }
+            chain late {
+                type filter hook postrouting priority mangle
+                meta mark set 0
+            }
+        }\n",
+    );
+    let (from, group) = (World::HOST_V4, v4([239, 1, 1, 1]));
+    send(host, Some("eth0"), from, group, 7200);
+    came.must_see(7200);
+    load(host, r#""rules": [{ "action": "allow", "direction": "out", "port": 7201 }]"#);
+    send(host, Some("eth0"), from, group, 7202);
+    send(host, Some("eth0"), from, group, 7201);
+    came.must_see(7201);
+    assert!(!came.ports().contains(&7202), "{:?}", came.ports());
 }
 
 #[test]

@@ -1,9 +1,8 @@
 //! Networks with bridges of their own: what leads to a container is asked of the kernel, not guessed.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
-use nfguard_lab::{Netns, Server, World, veth};
+use nfguard_lab::{DEFAULT_TIMEOUT, Netns, Server, World, veth};
 use nfguard_tests::nft::nft;
 use nfguard_tests::place::{netns, world};
 use nfguard_tests::program::TempFile;
@@ -52,7 +51,7 @@ fn network() -> Network {
 }
 
 fn serves(network: &Network, expected: bool) {
-    let timeout = if expected { TIMEOUT } else { Duration::from_millis(500) };
+    let timeout = if expected { TIMEOUT } else { DEFAULT_TIMEOUT };
     assert_eq!(reaches(&network.world, 80, false, timeout), expected);
 }
 
@@ -300,9 +299,9 @@ fn each_uplink_and_each_ip_version_is_judged_by_its_own_way() {
     load(host, WEB);
     let any: IpAddr = std::net::Ipv6Addr::UNSPECIFIED.into();
     let _server = host.serve_tcp(SocketAddr::new(any, 80)).expect("a server");
-    let reaches = |to: IpAddr| {
+    let reaches = |to: IpAddr, is_meant: bool| {
         let probe = nfguard_lab::Probe::tcp(&other, SocketAddr::new(to, 80));
-        probe.timeout(Duration::from_millis(500)).run().passed()
+        probe.timeout(if is_meant { TIMEOUT } else { DEFAULT_TIMEOUT }).run().passed()
     };
     let own = [v6("2001:db8:2::2"), [192, 168, 7, 2].into()];
     let met = |rule: &str, reached: [bool; 2], found: bool| {
@@ -313,7 +312,8 @@ fn each_uplink_and_each_ip_version_is_judged_by_its_own_way() {
                 "table inet mine {{ chain in {{ type filter hook input priority 0; {rule}; }}; }}\n"
             ),
         );
-        assert_eq!(own.map(reaches), reached, "{rule}");
+        let found_to_reach = [0, 1].map(|at| reaches(own[at], reached[at]));
+        assert_eq!(found_to_reach, reached, "{rule}");
         let expected = if found { vec!["foreign-drop"] } else { vec![] };
         assert_eq!(codes(&doctor(host)), expected, "{rule}");
     };

@@ -10,6 +10,7 @@ use crate::Error;
 use crate::ban_table::BanRules;
 use crate::change::PolicyChange;
 use crate::context::Context;
+use crate::lease::Release;
 use crate::table::{ours, replacement};
 
 /// What a load changes, as it was.
@@ -74,7 +75,8 @@ impl Snapshot {
             bans_scans: false,
         };
         let finished = match &self.table {
-            Some(table) => change.finish(rules, table),
+            // What stands there is nearer to these rules than those that no one confirmed.
+            Some(table) => change.finish(rules, table, Release::AsFound),
             None => change.finish_removed(rules, vec![ours().name]),
         };
         if let Err(error) = finished {

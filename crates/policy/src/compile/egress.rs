@@ -4,8 +4,8 @@
 //! judged by one of them. Postrouting has no incoming interface for most packets of this host, but
 //! has one for those of tunnels and neighbour discovery, and none for what a bridge passes on. So the
 //! source decides: `postrouting` judges packets from an address of this host. `output` judges the
-//! rest (transparent proxies, VRFs), and unmarked broadcast and multicast, which pass postrouting
-//! twice if this host listens itself.
+//! rest (transparent proxies, VRFs), and broadcast and multicast, which pass postrouting twice if
+//! this host listens itself. Those that a mark may lead elsewhere are judged by both.
 
 use nfguard_netlink::{Base, Chain, ChainPolicy, CmpOp, Expr, Hook, IpVersion, MetaKey, fib_type};
 
@@ -59,7 +59,11 @@ impl Compiler<'_> {
         self.loopback(&mut chain, expr::oifname);
         let not_ours = expr::source_type(CmpOp::Neq, fib_type::LOCAL);
         chain.rules.push(commented([not_ours, vec![accept()]], NOT_OF_THIS_HOST));
-        chain.rules.extend(to_many().map(|to| commented([to, vec![accept()]], JUDGED_BY_OUTPUT)));
+        chain.rules.extend(
+            to_many().map(|to| {
+                commented([to, expr::mark(CmpOp::Eq, 0), vec![accept()]], JUDGED_BY_OUTPUT)
+            }),
+        );
         let of_vrf = expr::is_vrf(MetaKey::Oifkind);
         chain.rules.push(commented([of_vrf, vec![accept()]], OF_A_VRF));
         for version in IpVersion::ALL {
@@ -164,7 +168,7 @@ impl Rule {
     }
 }
 
-/// Returns the matches of unmarked packets to broadcast and multicast addresses.
+/// Returns the matches of packets to broadcast and multicast addresses.
 fn to_many() -> [Vec<Expr>; 3] {
     let multicast = |version: IpVersion, network: &[u8], len| {
         let to = expr::in_prefix(version, End::Destination, network, len);
@@ -176,5 +180,4 @@ fn to_many() -> [Vec<Expr>; 3] {
         multicast(IpVersion::V6, &[0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], 8),
         [expr::ip_version(IpVersion::V4), broadcast].concat(),
     ]
-    .map(|to| [to, expr::mark(CmpOp::Eq, 0)].concat())
 }
