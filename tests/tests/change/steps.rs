@@ -2,15 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::UdpSocket;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 
+use nfguard_lab::veth;
 use nfguard_netlink::Nft;
+use nfguard_tests::place::netns;
 use nfguard_tests::wait::wait_until;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::{Place, read_calls, strace};
 
+const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2)), 9);
 /// The protocol by which the kernel lists sockets.
 const LISTS_SOCKETS: &str = "NETLINK_SOCK_DIAG";
 
@@ -80,14 +83,16 @@ fn a_first_load_that_cannot_list_the_open_connections_says_so_and_is_done() {
 #[test]
 fn a_connection_that_opens_during_the_first_load_is_known_too() {
     let place_with_connection = || {
-        let place = Place::new();
-        place.netns.bridge("br0").expect("a bridge");
-        place.netns.address("br0", [192, 0, 2, 1].into(), 24).expect("an address");
+        let (place, peer) = (Place::new(), netns());
+        veth(&place.netns, "eth0", &peer, "eth0").expect("a link");
+        place.netns.address("eth0", [192, 0, 2, 1].into(), 24).expect("an address");
+        peer.address("eth0", SERVER.ip(), 24).expect("an address");
+        let server = peer.serve_tcp(SERVER).expect("a server");
         let socket = connected(&place);
-        (place, socket)
+        (place, (peer, server, socket))
     };
     let arguments = ["load", "{}/b.json"];
-    let (place, _socket) = place_with_connection();
+    let (place, _connection) = place_with_connection();
     let trace = place.path("trace");
     let trace_option = trace.to_str().expect("UTF-8").to_owned();
     let options = ["-o", &trace_option, "-e", "trace=sendto"].map(str::to_owned);
@@ -97,7 +102,7 @@ fn a_connection_that_opens_during_the_first_load_is_known_too() {
     let told = read_calls(&trace).iter().position(tells).expect("the kernel is told") + 1;
 
     // The load stops between the two times that it tells the kernel.
-    let (place, _socket) = place_with_connection();
+    let (place, _connection) = place_with_connection();
     let inject = format!("inject=sendto:signal=SIGSTOP:when={}", told + 1);
     let options = ["-o", "/dev/null", "-e", "trace=sendto", "-e", &inject].map(str::to_owned);
     let start = || strace(&place, &options, &arguments).spawn().expect("strace is installed");
@@ -117,13 +122,8 @@ fn a_connection_that_opens_during_the_first_load_is_known_too() {
     assert_eq!(tracked(&place), 2);
 }
 
-/// Returns a connected socket. Nothing needs to be at the other end.
-fn connected(place: &Place) -> UdpSocket {
-    let connected = || {
-        let socket = UdpSocket::bind("192.0.2.1:0")?;
-        socket.connect("192.0.2.2:9").map(|()| socket)
-    };
-    place.netns.run(connected).expect("a socket")
+fn connected(place: &Place) -> TcpStream {
+    place.netns.run(|| TcpStream::connect(SERVER)).expect("a connection")
 }
 
 /// Returns the number of connections that the kernel tracks.
