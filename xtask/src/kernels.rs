@@ -20,7 +20,7 @@ pub(crate) use selection::Guest;
 static KERNELS: [(&str, &str); 2] = [("6.1", "bookworm"), ("6.12", "trixie")];
 
 /// A boot takes seconds; the tests are many, and the machine is emulated.
-const LIMIT: Duration = Duration::from_secs(40 * 60);
+const LIMIT: Duration = Duration::from_secs(60 * 60);
 
 /// What is said of a machine that crashed.
 const NO_VERDICT: &str = "the machine ended without a verdict";

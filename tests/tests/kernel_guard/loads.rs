@@ -43,7 +43,7 @@ fn load_unload_and_rollback_work_under_a_guard_and_the_loaded_policy_is_guarded(
     is_guarded(&table_a);
     // No confirmation comes: the watchdog rolls back, and the guard keeps the old rules.
     let answer = nfguard(&netns, &["--state-dir", kept, "load", path_b, "--confirm", "1s"]);
-    let late = answer.stderr.contains("longer than there was time to confirm");
+    let late = answer.stderr.contains("longer than the time to confirm it");
     assert_eq!(answer.status, Some(if late { 3 } else { 0 }), "{answer:?}");
     wait_until("the rollback is done", &guard, || policy(&netns) == table_a);
     is_guarded(&table_a);

@@ -141,7 +141,15 @@ impl Bans {
             if !transaction.is_empty() {
                 transaction.ops.splice(0..0, missing.iter().cloned().map(Op::AddSet));
             }
-            match self.nft.commit(&transaction, Some(generation)) {
+            // What is left as it is must have been read whole, too.
+            let committed = match transaction.is_empty() {
+                true if self.nft.generation()? != generation => {
+                    Err(nfguard_netlink::Error::Interrupted)
+                }
+                true => Ok(()),
+                false => self.nft.commit(&transaction, Some(generation)),
+            };
+            match committed {
                 Err(nfguard_netlink::Error::Interrupted) if interruptions < MAX_INTERRUPTIONS => {
                     interruptions += 1;
                     window = (window / 2).max(1);

@@ -116,9 +116,13 @@ impl Bans {
         target: Target,
         port: Option<Port>,
     ) -> Result<Option<ActiveBan>, Error> {
-        let source = comment::clean_source(source);
-        let owners = self.owners(&SetKey::of(target, port))?.bans;
-        Ok(owners.into_iter().find(|ban| ban.source == source))
+        let (key, source) = (SetKey::of(target, port), comment::clean_source(source));
+        let mut found = None;
+        let find = |_: usize, owners: &mut Vec<ActiveBan>| {
+            owners.iter().find(|ban| ban.source == source).cloned()
+        };
+        self.edit(slice::from_ref(&key), find, |held| found = held)?;
+        Ok(found)
     }
 
     pub(super) fn list_without_scans(&mut self) -> Result<Vec<ActiveBan>, Error> {
