@@ -215,7 +215,7 @@ fn a_second_replace_with_the_same_list_keeps_every_ban_and_writes_nothing() {
         ban(&bans, "2001:db8::/48", HOUR),
     ];
     bans.ban(&Ban { source: "other", ..list[0] }).expect("banned");
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     let first = bans.replace("one", list).expect("replaced");
     let added = BanCounts { added: 3, ..BanCounts::default() };
     assert_eq!(first, ReplacedBans { counts: added, ended: 0 });
