@@ -14,7 +14,7 @@
 //! | `output` | output, filter − 10 | answers what `out` rejects; judges what `postrouting` cannot tell from a forwarded packet |
 //! | `answers` | from `output` | the rules for `out` up to the last that rejects; only if one does |
 //! | `sent` | from `output` | judges a packet of this host before it leaves |
-//! | `sent/builtin` | from `output`, `sent`, `postrouting` | built-in allowances, and answers to untracked packets |
+//! | `sent/builtin` | from `output`, `sent`, `postrouting` | built-in allowances, and replies to untracked packets |
 //! | `postrouting` | postrouting, filter − 10 | what this host sends, by the way that it really leaves: after DNAT and marks, before source NAT |
 //! | `egress` | from `postrouting`, `sent`, `containers` | the rules for `out`, for host and containers alike |
 //! | `egress/silent` | from `postrouting` | the same where a rule rejects, which postrouting cannot do |
@@ -321,11 +321,11 @@ impl Compiler<'_> {
         }
     }
 
-    /// Adds the rules that accept answers to untracked packets that the rules of a direction allow.
+    /// Adds the rules that accept replies to untracked packets that the rules of a direction allow.
     fn untracked_answers(&mut self, chain: &mut Chain, direction: Direction) {
         let rules = self.policy.rules.iter();
         for rule in rules.filter(|rule| rule.direction == direction && rule.untracked) {
-            let (sets, rules) = untracked::answers(self.policy, rule);
+            let (sets, rules) = untracked::replies(self.policy, rule);
             self.table.sets.extend(sets);
             chain.rules.extend(rules);
         }

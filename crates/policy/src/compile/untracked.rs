@@ -1,4 +1,4 @@
-//! Answers to packets that connection tracking does not look at.
+//! Replies to packets that connection tracking does not look at.
 
 use nfguard_netlink::{Rule as NftRule, Set};
 
@@ -6,17 +6,17 @@ use super::rule::{Match, PortSource, matches, object_name, sets};
 use super::{accept, commented, expr};
 use crate::policy::{Direction, Policy, Rule, Traffic};
 
-/// Returns the rules that accept answers to what a rule allows and connection tracking does not know:
-/// the same rule the other way round. What this host answers may count as new, if only what comes in
-/// is untracked. What others answer must be untracked: that, the host itself has decided.
-pub(super) fn answers(policy: &Policy, rule: &Rule) -> (Vec<Set>, Vec<NftRule>) {
+/// Returns the rules that accept replies to what a rule allows and connection tracking does not know:
+/// the same rule the other way round. What this host replies may count as new, if only what comes in
+/// is untracked. What others reply must be untracked: that, the host itself has decided.
+pub(super) fn replies(policy: &Policy, rule: &Rule) -> (Vec<Set>, Vec<NftRule>) {
     let mut all = (Vec::new(), Vec::new());
     let Traffic::Ports { tcp, udp, source } = &rule.traffic else { return all };
     let state = match rule.direction {
         Direction::In => Vec::new(),
         Direction::Out | Direction::Forward => expr::untracked(),
     };
-    let comment = format!("{}: answers to untracked packets", rule.name);
+    let comment = format!("{}: replies to untracked packets", rule.name);
     for (word, is_tcp, ports) in [("tcp", true, tcp), ("udp", false, udp)] {
         let Some(ports) = ports else { continue };
         let to = |wanted: bool| (wanted == is_tcp).then(|| source.clone());
@@ -28,7 +28,7 @@ pub(super) fn answers(policy: &Policy, rule: &Rule) -> (Vec<Set>, Vec<NftRule>) 
             traffic: Traffic::Ports { tcp: to(true), udp: to(false), source: ports.clone() },
             ..rule.clone()
         };
-        let object = format!("{}/answers/{word}", object_name(rule));
+        let object = format!("{}/replies/{word}", object_name(rule));
         all.0.extend(sets(&reversed, &object));
         let matches = matches(policy, &reversed, &object, PortSource::Packet);
         let rules = matches
