@@ -53,14 +53,14 @@ pub(crate) fn run_tests(command: &mut Command) -> Result<Tally, String> {
     Ok(tally)
 }
 
-/// Runs a program, gives each line it writes to `each`, and kills it after
-/// `limit`. Data and errors come in the order in which they are written.
+/// Runs a program, gives each line it writes to `each`, and kills it after `limit` without a line.
+/// Data and errors come in the order in which they are written.
 pub(crate) fn run_lines(
     command: &mut Command,
     limit: Duration,
     mut each: impl FnMut(&str),
 ) -> Result<ExitStatus, String> {
-    let started = Instant::now();
+    let mut heard = Instant::now();
     let (reader, writer) = std::io::pipe().map_err(|error| error.to_string())?;
     let second = writer.try_clone().map_err(|error| error.to_string())?;
     let child = command.stdout(writer).stderr(second).stdin(Stdio::null()).spawn();
@@ -81,7 +81,10 @@ pub(crate) fn run_lines(
         // After the end, only what is still in the pipe.
         let patience = Duration::from_millis(if ended.is_some() { 5000 } else { 100 });
         match lines.recv_timeout(patience) {
-            Ok(line) => each(line.trim_end_matches('\r')),
+            Ok(line) => {
+                heard = Instant::now();
+                each(line.trim_end_matches('\r'));
+            }
             Err(RecvTimeoutError::Disconnected) if ended.is_none() => {
                 std::thread::sleep(Duration::from_millis(10));
             }
@@ -92,10 +95,14 @@ pub(crate) fn run_lines(
         if ended.is_none() {
             ended = child.try_wait().map_err(|error| error.to_string())?;
         }
-        if ended.is_none() && started.elapsed() > limit {
+        if ended.is_none() && heard.elapsed() > limit {
             child.kill().map_err(|error| error.to_string())?;
             child.wait().map_err(|error| error.to_string())?;
-            return Err(format!("{} killed after {} s", name(command), limit.as_secs()));
+            return Err(format!(
+                "{} killed after {} s without a line",
+                name(command),
+                limit.as_secs()
+            ));
         }
     }
     ended.ok_or_else(|| "the program has no exit status".to_owned())
