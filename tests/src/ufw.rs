@@ -50,6 +50,16 @@ pub fn ufw_with_rule(netns: &Netns, rule: &str, commands: &[&str]) {
     enabled_and(netns, &format!("sed -i '/^COMMIT/i {rule}' {rules}\n"), commands, "");
 }
 
+/// Runs [`ufw()`] with `IPV6=no` in its defaults.
+///
+/// # Panics
+/// As [`ufw()`].
+pub fn ufw_without_ipv6(netns: &Netns, commands: &[&str]) {
+    let without = "sed 's/^IPV6=.*/IPV6=no/' /etc/default/ufw > /run/defaults\n\
+                   cat /run/defaults > /etc/default/ufw\n";
+    enabled_and(netns, without, commands, "");
+}
+
 /// Runs [`ufw()`] and disables `ufw` afterwards.
 ///
 /// # Panics

@@ -100,6 +100,7 @@ pub fn import(config: &UfwConfig, bridges: ContainerBridges) -> Result<Import, I
     let has_bridges = bridges == ContainerBridges::Docker;
     about_rules(&merged, config, has_bridges, &mut diagnostics);
     let published = config.published.iter().filter_map(PortForward::of_kernel);
+    let published = published.filter(|it| settings.ipv6 || it.version == IpVersion::V4);
     let of_files = nat::read(&config.before_rules, settings.ipv6, &mut diagnostics);
     let forwards: Vec<PortForward> = of_files.into_iter().chain(published).collect();
     let draft = Draft {
@@ -127,7 +128,9 @@ fn check_files(config: &UfwConfig, settings: &Settings) -> Result<(), ImportErro
     for files in [&config.user_rules, &config.before_rules, &config.after_rules] {
         for (version, file) in files.iter() {
             let is_read = settings.ipv6 || version == IpVersion::V4;
-            if is_read && !file.text.lines().any(|line| line.trim() == "*filter") {
+            // UFW starts without this file.
+            let is_absent = *file == config.user_rules.v6 && file.text.trim().is_empty();
+            if is_read && !is_absent && !file.text.lines().any(|line| line.trim() == "*filter") {
                 let message = format!("{}: no `*filter`; not a file of UFW", file.name);
                 return Err(ImportError::NotUfw(message));
             }

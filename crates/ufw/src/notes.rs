@@ -3,7 +3,7 @@
 use crate::config::UfwConfig;
 use crate::diagnostic::Diagnostics;
 use crate::merge::MergedRule;
-use crate::settings::{LogLevel, Settings, setting};
+use crate::settings::{LogLevel, Setting, Settings, setting};
 use crate::tuple::{Action, Direction, RuleSpec};
 
 /// Adds a note for each kind of rule that means something slightly different in a policy.
@@ -47,15 +47,32 @@ pub(crate) fn about_settings(
 ) {
     let (defaults, conf) = (&config.defaults, &config.conf);
     let line = |file, key| setting(file, key).map(|setting| setting.line);
+    let words = |file, key| {
+        setting(file, key).map_or(format!("no {key}"), |setting| format!("{key}={}", setting.value))
+    };
     if !settings.enabled {
-        let message =
-            "UFW is disabled (ENABLED=no); the policy does what UFW would do if it were enabled";
+        let message = format!(
+            "UFW is disabled ({}); the policy does what UFW would do if it were enabled",
+            words(conf, "ENABLED")
+        );
         diagnostics.note(&conf.name, line(conf, "ENABLED"), message);
     }
+    let user6 = &config.user_rules.v6;
     if !settings.ipv6 {
-        let message = "IPV6=no: three rules deny all IPv6; only packets of established \
-                       connections and their ICMPv6 errors still pass";
+        let message = format!(
+            "{}: three rules deny all IPv6; only packets of established connections and their \
+             ICMPv6 errors still pass",
+            words(defaults, "IPV6")
+        );
         diagnostics.note(&defaults.name, line(defaults, "IPV6"), message);
+    } else if user6.text.trim().is_empty() {
+        diagnostics.note(&user6.name, None, "no rules: UFW starts without rules for IPv6");
+    }
+    let manages = setting(defaults, "MANAGE_BUILTINS").filter(|setting| setting.value == "yes");
+    if let Some(Setting { line, .. }) = manages {
+        let message = "UFW empties the rules of other programs when it starts and stops; nfguard \
+                       leaves them as they are";
+        diagnostics.note(&defaults.name, line, message);
     }
     let log_line = line(conf, "LOGLEVEL");
     if settings.log >= LogLevel::Medium {

@@ -69,8 +69,8 @@ impl Settings {
             input: policy("DEFAULT_INPUT_POLICY")?,
             output: policy("DEFAULT_OUTPUT_POLICY")?,
             forward: policy("DEFAULT_FORWARD_POLICY")?,
-            ipv6: is_yes(&required(defaults, "IPV6")?),
-            enabled: is_yes(&required(conf, "ENABLED")?),
+            ipv6: !ipv6_is_off(defaults),
+            enabled: is_yes(conf, "ENABLED"),
             log: match log.to_ascii_lowercase().as_str() {
                 "off" => LogLevel::Off,
                 "low" | "on" => LogLevel::Low,
@@ -86,7 +86,7 @@ impl Settings {
 /// Returns whether `/etc/default/ufw` switches IPv6 off. UFW then reads no `*6.rules` file.
 #[must_use]
 pub fn ipv6_is_off(defaults: &SourceFile) -> bool {
-    setting(defaults, "IPV6").is_some_and(|setting| !is_yes(&setting.value))
+    !is_yes(defaults, "IPV6")
 }
 
 /// Returns the path of the file that `/etc/default/ufw` names for kernel settings.
@@ -95,8 +95,9 @@ pub fn sysctl_path(defaults: &SourceFile) -> Option<String> {
     setting(defaults, "IPT_SYSCTL").map(|setting| setting.value)
 }
 
-fn is_yes(value: &str) -> bool {
-    value.eq_ignore_ascii_case("yes")
+/// Returns whether a setting is on, as the script that starts UFW reads it. Without the setting it is off.
+fn is_yes(file: &SourceFile, key: &str) -> bool {
+    setting(file, key).is_some_and(|setting| matches!(&*setting.value, "yes" | "YES"))
 }
 
 fn required(file: &SourceFile, key: &str) -> Result<String, String> {
@@ -122,6 +123,8 @@ pub(crate) fn setting(file: &SourceFile, key: &str) -> Option<Setting> {
         });
         let word = || value.split_whitespace().next().unwrap_or_default();
         let value = || quoted.unwrap_or_else(word).trim().to_owned();
+        let name = name.trim_start();
+        let name = name.strip_prefix("export ").unwrap_or(name);
         (name == key).then(|| Setting { line, value: value() })
     });
     settings.last()

@@ -97,3 +97,59 @@ fn an_invalid_configuration_of_ufw_is_bad_input() {
     }
     assert_eq!(import(folder.path(), &[]).status, Some(0), "as it was, it is good");
 }
+
+/// Each change is a shell command in the folder, as administrators and hardening roles make it.
+#[test]
+fn ipv6_that_is_switched_off_is_denied_whatever_its_files_are() {
+    let set = |line: &str| format!("sed -i 's/^IPV6=.*/{line}/' default/ufw");
+    let off = set("IPV6=no");
+    let changes = [
+        off.clone(),
+        set("IPV6=\"no\""),
+        set("IPV6=NO # no IPv6 here"),
+        set("  export IPV6=no"),
+        // What starts UFW knows no other yes.
+        set("IPV6=Yes"),
+        set("IPV6="),
+        set(""),
+        format!("{off}; rm ufw/*6.rules"),
+        format!("{off}; for file in ufw/*6.rules; do : > $file; done"),
+        format!("{off}; echo nonsense > ufw/user6.rules"),
+        format!("{off}; rm -r ufw/applications.d"),
+        format!("{off}; sed -i 's/^MANAGE_BUILTINS=.*/MANAGE_BUILTINS=yes/' default/ufw"),
+        format!("{off}; sed -i 's/^IPT_SYSCTL=.*/IPT_SYSCTL=/' default/ufw"),
+        format!("{off}; sed -i '/^ENABLED/d' ufw/ufw.conf"),
+        format!("{off}; sed -i 's/^ENABLED=.*/ENABLED=yes/' ufw/ufw.conf"),
+        format!("{off}; sed -i 's/_POLICY=.*/_POLICY=\"ACCEPT\"/' default/ufw"),
+    ];
+    for change in changes {
+        let folder = Folder::new_installation();
+        folder.ufw(&["allow 22/tcp".to_owned(), "limit from 2001:db8::/32".to_owned()]);
+        folder.change(&change);
+        let answer = import(folder.path(), &[]);
+        assert_eq!(answer.status, Some(0), "{change}: {answer:#?}");
+        let policy: Value = serde_json::from_str(&answer.stdout).expect("a policy is JSON");
+        let rules = policy["rules"].as_array().expect("a list");
+        let is_against = |rule: &Value| rule["from"] == "::/0" && rule["action"] == "deny";
+        assert!(rules[..3].iter().all(is_against), "{change}: {policy:#}");
+        assert!(rules.iter().any(|rule| rule["port"] == 22), "{change}: {policy:#}");
+        assert!(!answer.stdout.contains("2001:db8"), "{change}: {policy:#}");
+        assert!(!answer.stderr.contains(" :") && !answer.stderr.contains(": :"), "{answer:#?}");
+    }
+}
+
+#[test]
+fn ipv6_that_is_on_needs_no_rules_of_its_own() {
+    for change in ["rm ufw/user6.rules", ": > ufw/user6.rules", "echo > ufw/user6.rules"] {
+        let folder = Folder::new_installation();
+        folder.ufw(&["allow 22/tcp".to_owned()]);
+        folder.change(change);
+        let answer = import(folder.path(), &[]);
+        assert_eq!(answer.status, Some(0), "{change}: {answer:#?}");
+        assert!(answer.stderr.contains("user6.rules: no rules"), "{change}: {answer:#?}");
+        let policy: Value = serde_json::from_str(&answer.stdout).expect("a policy is JSON");
+        let rules = policy["rules"].as_array().expect("a list");
+        let ssh = rules.iter().find(|rule| rule["port"] == 22).expect("the rule for IPv4");
+        assert_eq!(ssh["from"], "0.0.0.0/0", "{change}: {policy:#}");
+    }
+}

@@ -4,6 +4,7 @@ mod answers;
 mod generate;
 mod original;
 mod packets;
+mod without_ipv6;
 
 use std::collections::BTreeMap;
 use std::path::Path;

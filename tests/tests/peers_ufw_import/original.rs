@@ -47,14 +47,14 @@ impl Folder {
             cp -r /etc/ufw/applications.d etc/ufw
             cp /etc/default/ufw etc/default/ufw
         "#;
-        let done = Command::new("sh")
-            .args(["-c", script])
-            .current_dir(folder.path())
-            .status()
-            .expect("sh is there");
-        assert!(done.success(), "ufw is not installed");
+        shell(script, folder.path());
         fs::write(folder.path().join("etc/ufw/applications.d/test"), PROFILE).expect("writable");
         Folder(folder)
+    }
+
+    /// Runs a shell command in its `etc`.
+    pub(crate) fn change(&self, command: &str) {
+        shell(command, &self.path().join("etc"));
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -99,6 +99,12 @@ impl Folder {
     fn read(&self, name: &str) -> String {
         fs::read_to_string(self.path().join("etc/ufw").join(name)).expect("ufw has written it")
     }
+}
+
+fn shell(script: &str, folder: &Path) {
+    let mut command = Command::new("sh");
+    let done = command.args(["-c", script]).current_dir(folder).status().expect("sh is there");
+    assert!(done.success(), "is ufw installed? {script}");
 }
 
 /// The kernel rules of an enabled ufw besides user rules, for given defaults.

@@ -73,8 +73,10 @@ fn read_config(request: &UfwRequest) -> Result<UfwConfig, Failure> {
     let without_v6 = nfguard_ufw::ipv6_is_off(&defaults);
     let per_version = |name: &str| -> Result<PerIpVersion<SourceFile>, Failure> {
         let v6 = folder.join(format!("{name}6.rules"));
-        // UFW does not read this file without IPv6.
-        let v6 = if without_v6 { SourceFile::default() } else { read_file(&v6)? };
+        // UFW reads none of these files without IPv6, and starts without its own rules for IPv6.
+        let is_absent = without_v6 || name == "user" && !v6.exists();
+        let text = if is_absent { String::new() } else { input::read_list(&v6)? };
+        let v6 = SourceFile { name: v6.display().to_string(), text };
         Ok(PerIpVersion { v4: read_file(&folder.join(format!("{name}.rules")))?, v6 })
     };
     Ok(UfwConfig {
