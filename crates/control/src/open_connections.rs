@@ -24,8 +24,8 @@ use nfguard_netlink::{
 use crate::context::Context;
 use crate::table::ours;
 
-/// Number of connections that the kernel is told of before its room for more is read again.
-const PORTION: usize = 1000;
+/// Number of connections in one message to the kernel. Before each, its room for more is read again.
+const BATCH: usize = 1000;
 
 /// The connections that the kernel was told of.
 pub(crate) struct OpenConnections<'c> {
@@ -42,22 +42,22 @@ impl<'c> OpenConnections<'c> {
             return None;
         }
         let mut open = OpenConnections { context, known: HashSet::new(), is_loaded: false };
-        let is_told = open.track_new(nft);
+        let all_tracked = open.track_new(nft);
         open.is_loaded = true;
-        is_told.then_some(open)
+        all_tracked.then_some(open)
     }
 
-    /// Tells the kernel of those that were opened since it was last told. Returns whether it could
-    /// be told.
+    /// Tells the kernel of those that were opened since it was last told. Returns whether it tracks
+    /// all of them.
     pub(crate) fn track_new(&mut self, nft: &mut Nft) -> bool {
-        let told = self.tell(nft);
-        if let Err(why) = &told {
+        let tracked = self.track(nft);
+        if let Err(why) = &tracked {
             (self.context.warn)(&format!("connections that are open now may be cut: {why}"));
         }
-        told.is_ok()
+        tracked.is_ok()
     }
 
-    fn tell(&mut self, nft: &mut Nft) -> Result<(), String> {
+    fn track(&mut self, nft: &mut Nft) -> Result<(), String> {
         let session = self.context.connection().map(session_tuple);
         let (mut open, read) = match SockDiag::open().and_then(|mut it| it.connections(|_| true)) {
             Ok(open) => (open, Ok(())),
@@ -84,11 +84,11 @@ impl<'c> OpenConnections<'c> {
         // packets went both ways; a UDP socket does not.
         open.retain(|it| !self.is_loaded || it.original.protocol == protocol::TCP);
         open.retain(|it| self.known.insert(it.original));
-        let (mut rest, mut told) = (open.as_slice(), Ok(()));
+        let (mut rest, mut tracked) = (open.as_slice(), Ok(()));
         while !rest.is_empty() {
-            let count = room().min(PORTION).min(rest.len());
-            let (part, later) = rest.split_at(count);
-            if part.is_empty() {
+            let count = free_entries().min(BATCH).min(rest.len());
+            let (batch, later) = rest.split_at(count);
+            if batch.is_empty() {
                 let rest = rest.len();
                 return Err(format!(
                     "the kernel has too little room to track the last {rest} of them; raise \
@@ -96,15 +96,15 @@ impl<'c> OpenConnections<'c> {
                 ));
             }
             // One that the kernel refuses does not hold up the others.
-            if let Err(error) = nft.track_connections(part) {
-                told = Err(match error {
+            if let Err(error) = nft.track_connections(batch) {
+                tracked = Err(match error {
                     Error::Io(error) => format!("the kernel does not track all of them: {error}"),
                     error => error.to_string(),
                 });
             }
             rest = later;
         }
-        read.and(told)
+        read.and(tracked)
     }
 }
 
@@ -131,17 +131,17 @@ fn has_nat(nft: &mut Nft, version: IpVersion) -> bool {
 
 /// Returns how many more connections the kernel can track with a quarter of its room left for new
 /// ones.
-fn room() -> usize {
+fn free_entries() -> usize {
     let setting = |name: &str| {
         let text = fs::read_to_string(format!("/proc/sys/net/netfilter/{name}")).ok()?;
         text.trim().parse().ok()
     };
-    room_in(setting("nf_conntrack_max"), setting("nf_conntrack_count"))
+    free_in(setting("nf_conntrack_max"), setting("nf_conntrack_count"))
 }
 
 /// Without the module, nothing is tracked yet. It comes with the first connection. A limit of 0 is
 /// none.
-fn room_in(max: Option<usize>, count: Option<usize>) -> usize {
+fn free_in(max: Option<usize>, count: Option<usize>) -> usize {
     match max {
         None | Some(0) => usize::MAX,
         Some(max) => (max - max / 4).saturating_sub(count.unwrap_or(0)),
@@ -154,10 +154,10 @@ mod tests {
 
     #[test]
     fn a_quarter_of_the_table_stays_free() {
-        assert_eq!(room_in(Some(262_144), Some(10)), 196_598);
-        assert_eq!(room_in(Some(1024), Some(768)), 0);
-        assert_eq!(room_in(Some(1024), Some(2000)), 0);
-        assert_eq!(room_in(Some(0), Some(2000)), usize::MAX);
-        assert_eq!(room_in(None, None), usize::MAX);
+        assert_eq!(free_in(Some(262_144), Some(10)), 196_598);
+        assert_eq!(free_in(Some(1024), Some(768)), 0);
+        assert_eq!(free_in(Some(1024), Some(2000)), 0);
+        assert_eq!(free_in(Some(0), Some(2000)), usize::MAX);
+        assert_eq!(free_in(None, None), usize::MAX);
     }
 }

@@ -12,9 +12,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
 /// One bit for each number of a system call. Numbers from 512 on share the last bit.
-static NOTED: [AtomicU64; 8] = [const { AtomicU64::new(0) }; 8];
+static DENIED: [AtomicU64; 8] = [const { AtomicU64::new(0) }; 8];
 /// The bits of the calls that were returned by [`take_new`].
-static TOLD: [AtomicU64; 8] = [const { AtomicU64::new(0) }; 8];
+static TAKEN: [AtomicU64; 8] = [const { AtomicU64::new(0) }; 8];
 
 /// Installs the handler. Call it before the filter of the sandbox is in force.
 pub(super) fn install() -> io::Result<()> {
@@ -28,9 +28,9 @@ pub(super) fn install() -> io::Result<()> {
 /// Returns the numbers of the calls that were denied for the first time.
 pub(super) fn take_new() -> Vec<u32> {
     let mut new = Vec::new();
-    for (at, (noted, told)) in (0..).zip(NOTED.iter().zip(&TOLD)) {
-        let bits = noted.load(Ordering::Relaxed);
-        let unseen = bits & !told.fetch_or(bits, Ordering::Relaxed);
+    for (at, (denied, taken)) in (0..).zip(DENIED.iter().zip(&TAKEN)) {
+        let bits = denied.load(Ordering::Relaxed);
+        let unseen = bits & !taken.fetch_or(bits, Ordering::Relaxed);
         new.extend((0..64).filter(|bit| unseen >> bit & 1 == 1).map(|bit| at * 64 + bit));
     }
     new
@@ -49,5 +49,5 @@ extern "C" fn note(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut libc::
         context.regs[8]
     };
     let bit = number.clamp(0, 511) as usize;
-    NOTED[bit / 64].fetch_or(1 << (bit % 64), Ordering::Relaxed);
+    DENIED[bit / 64].fetch_or(1 << (bit % 64), Ordering::Relaxed);
 }
