@@ -1,8 +1,9 @@
 //! Addresses as bytes of a key, as numbers and as ranges of numbers. Pure.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
+use nfguard_netlink::IpVersion;
 
 /// First and last address of a range, as numbers. Both are of one IP version, which is said
 /// elsewhere.
@@ -32,6 +33,14 @@ pub(crate) fn number(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(address) => u128::from(address.to_bits()),
         IpAddr::V6(address) => address.to_bits(),
+    }
+}
+
+/// Returns the address of a number. Of IPv4 the last 32 bits count.
+pub(crate) fn from_number(number: u128, version: IpVersion) -> IpAddr {
+    match version {
+        IpVersion::V4 => IpAddr::V4(Ipv4Addr::from_bits(number as u32)),
+        IpVersion::V6 => IpAddr::V6(Ipv6Addr::from_bits(number)),
     }
 }
 

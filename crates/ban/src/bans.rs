@@ -47,6 +47,8 @@ pub struct Bans {
     ban_sets: BTreeSet<BanSet>,
     /// The sets that were made when they were needed: those of owners, and [`layout::ENDED`].
     made_sets: BTreeSet<String>,
+    /// Whether there was no table when this was opened.
+    is_new: bool,
 }
 
 impl Bans {
@@ -84,13 +86,43 @@ impl Bans {
     /// As [`Bans::open`].
     pub fn from_nft(nft: Nft, never_ban: NeverBan) -> Result<Bans, Error> {
         let mut bans = Bans::new(nft, never_ban);
-        bans.complete(&BTreeSet::new())?;
+        bans.is_new = bans.complete(&BTreeSet::new())?;
         Ok(bans)
     }
 
     fn new(nft: Nft, never_ban: NeverBan) -> Bans {
         let own = never_ban.clone();
-        Bans { nft, own, never_ban, ban_sets: BTreeSet::new(), made_sets: BTreeSet::new() }
+        Bans {
+            nft,
+            own,
+            never_ban,
+            ban_sets: BTreeSet::new(),
+            made_sets: BTreeSet::new(),
+            is_new: false,
+        }
+    }
+
+    /// Tells whether there was no table when this was opened, so that nothing was banned.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.is_new
+    }
+
+    /// Adds entries to the never-ban list, here and in the kernel. A network that is on it keeps its
+    /// kind. A ban in force that hits an entry does nothing from then on.
+    ///
+    /// # Errors
+    /// [`Error::TooManyEntries`], or the kernel's refusal.
+    pub fn add_never_ban(
+        &mut self,
+        entries: impl IntoIterator<Item = NeverBanEntry>,
+    ) -> Result<(), Error> {
+        let entries: Vec<NeverBanEntry> = entries.into_iter().collect();
+        if entries.is_empty() {
+            return Ok(());
+        }
+        self.complete_with(&BTreeSet::new(), |all| all.with_all(entries.iter().cloned()))?;
+        Ok(())
     }
 
     /// Returns the never-ban list: what this was opened with and, since then, what the kernel held.
@@ -117,7 +149,8 @@ impl Bans {
                 all.without(|entry| entry.kind == kind || networks.contains(&entry.network));
             let entry = |network: &IpNetwork| NeverBanEntry::from((*network, kind.clone()));
             others.with_all(networks.iter().map(entry))
-        })
+        })?;
+        Ok(())
     }
 
     /// Removes the never-ban entries of exactly these networks, here and in the kernel.
@@ -128,7 +161,8 @@ impl Bans {
         let networks = normalised(networks);
         self.complete_with(&BTreeSet::new(), |all| {
             all.without(|entry| networks.contains(&entry.network))
-        })
+        })?;
+        Ok(())
     }
 
     /// Writes the never-ban list into the kernel once more. Facts of the host are those of when
@@ -137,7 +171,8 @@ impl Bans {
     /// # Errors
     /// The kernel's refusal.
     pub fn refresh_never_ban(&mut self) -> Result<(), Error> {
-        self.complete(&BTreeSet::new())
+        self.complete(&BTreeSet::new())?;
+        Ok(())
     }
 
     /// Sets what becomes of packets that this host or its containers send to the banned. A new
@@ -325,7 +360,8 @@ impl Bans {
     }
 
     /// Completes the table: makes all of it, or these sets and their rules, as far as it is missing.
-    fn complete(&mut self, sets: &BTreeSet<BanSet>) -> Result<(), Error> {
+    /// Returns whether there was no table.
+    fn complete(&mut self, sets: &BTreeSet<BanSet>) -> Result<bool, Error> {
         self.complete_with(sets, |all| all)
     }
 
@@ -334,8 +370,8 @@ impl Bans {
         &mut self,
         sets: &BTreeSet<BanSet>,
         change: impl Fn(NeverBan) -> NeverBan,
-    ) -> Result<(), Error> {
-        self.retried(|bans| {
+    ) -> Result<bool, Error> {
+        let was_absent = self.retried(|bans| {
             let generation = bans.nft.generation()?;
             let state = TableState::read(&mut bans.nft)?;
             // If another program has removed the table, the entries of others are those that it
@@ -347,12 +383,12 @@ impl Bans {
             let (transaction, ban_sets) = plan::complete(&state, sets, &never_ban)?;
             bans.nft.commit(&transaction, Some(generation))?;
             (bans.own, bans.never_ban, bans.ban_sets) = (own, never_ban, ban_sets);
-            Ok(())
+            Ok(!state.exists)
         })?;
         match scan::write_never_ban(&mut self.nft, &self.never_ban) {
             // The owner of the policy's table sees to it.
-            Err(Error::Kernel(error)) if scan::is_owned(&error) => Ok(()),
-            outcome => outcome,
+            Err(Error::Kernel(error)) if scan::is_owned(&error) => Ok(was_absent),
+            outcome => outcome.map(|()| was_absent),
         }
     }
 

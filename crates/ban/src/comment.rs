@@ -69,8 +69,10 @@ pub(crate) fn encoded_len(source: &str, reason: &str) -> usize {
     (source.len().min(MAX_SOURCE_BYTES) + 13 + reason.len()).min(MAX_COMMENT_BYTES) + 10
 }
 
-/// Returns a source as comments hold it.
-pub(crate) fn clean_source(text: &str) -> String {
+/// Returns the name of a source as bans are listed with it: the name itself, or a part of it with a
+/// digest of the whole.
+#[must_use]
+pub fn clean_source(text: &str) -> String {
     let mut source = String::new();
     push_source(&mut source, text);
     source

@@ -89,6 +89,15 @@ impl Feed {
         Ok(())
     }
 
+    /// Returns the first and the last address of each range, joined where they overlap or adjoin.
+    pub fn blocks(&self) -> impl Iterator<Item = (IpAddr, IpAddr)> + '_ {
+        self.ranges.iter().flat_map(|(version, ranges)| {
+            let address = move |number| address::from_number(number, version);
+            let merged = address::merged(ranges.iter().copied()).into_iter();
+            merged.map(move |(first, last)| (address(first), address(last)))
+        })
+    }
+
     /// Removes what must not be dropped, and joins what overlaps or adjoins.
     #[must_use]
     pub fn clean(&self, never_ban: &NeverBan) -> CleanFeed {

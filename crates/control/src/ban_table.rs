@@ -4,8 +4,8 @@ use ipnetwork::IpNetwork;
 use nfguard_ban::{Bans, NeverBan, NeverBanKind, Outgoing};
 use nfguard_policy::Policy;
 
-use crate::Error;
 use crate::context::Context;
+use crate::{Error, persistence};
 
 /// Returns the addresses that are never banned, as far as this host tells.
 ///
@@ -50,7 +50,7 @@ impl<'p> BanRules<'p> {
             None if never_ban.is_empty() && outgoing == Outgoing::Pass && !bans_scans => {
                 return Ok(());
             }
-            none => none.insert(Bans::open(context.never_ban()?)?),
+            none => none.insert(persistence::open(context)?),
         };
         bans.replace_never_ban(&NeverBanKind::Policy, never_ban)?;
         Ok(bans.set_outgoing(outgoing)?)

@@ -1,4 +1,5 @@
-//! A boot: loads a policy and restores the saved bans, whatever has become of their files.
+//! A boot: loads a policy, and restores bans, feeds and never-ban entries, whatever has become of their
+//! files.
 
 use std::path::{Path, PathBuf};
 
@@ -9,10 +10,10 @@ use crate::change::PolicyChange;
 use crate::context::Context;
 use crate::history::{LoadOutcome, LoadRecord};
 use crate::lease::Release;
+use crate::persistence::{self, RestoredKept};
 use crate::policy_file::{PolicyFile, Sealed};
-use crate::saved_bans::{self, Restored};
 use crate::table::ours;
-use crate::{Error, Warn, rollback};
+use crate::{Error, rollback};
 
 /// The policy of a machine that has none which can be loaded, and never had one. To refuse every
 /// connection would be as safe, but then the machine could not be repaired.
@@ -38,11 +39,11 @@ pub enum Source {
 pub struct Booted {
     /// What came to be in force.
     pub source: Source,
-    /// What came of the bans; `Ok(None)` without a file, `Err` if they are not in force.
-    pub bans: Result<Option<Restored>, ()>,
+    /// What else was written down, and is in force again; `Err` if the bans cannot be opened.
+    pub kept: Result<RestoredKept, ()>,
 }
 
-/// Loads a policy that can be loaded, and restores the saved bans. Errors on the way go to `report`.
+/// Loads a policy that can be loaded, and restores what else is written down. Errors on the way go to `report`.
 ///
 /// # Errors
 /// If no policy can be loaded at all.
@@ -53,11 +54,30 @@ pub fn boot(
     report: fn(&Error),
     next: impl FnMut(usize),
 ) -> Result<Booted, Error> {
-    // The bans hold without a policy, too.
+    // The bans hold without a policy, too. The policy comes first: it shuts more out.
+    context.restores_later.set(true);
     let policy = policy(path, context, report);
-    let bans = bans.or_else(|| context.history.bans());
-    let bans = bans.map_or(Ok(None), |bans| restore(&bans, context.warn, report, next));
-    Ok(Booted { source: policy?, bans })
+    let kept = restore(bans.as_deref(), context, report, next);
+    Ok(Booted { source: policy?, kept })
+}
+
+/// Restores what is written down; nothing is made where nothing is.
+fn restore(
+    bans: Option<&Path>,
+    context: &Context,
+    report: fn(&Error),
+    next: impl FnMut(usize),
+) -> Result<RestoredKept, ()> {
+    if bans.is_none_or(|bans| !bans.exists()) && context.kept.is_empty() {
+        return Ok(RestoredKept::nothing());
+    }
+    match persistence::open(context) {
+        Ok(mut open) => Ok(persistence::restore_all(&mut open, bans, context, &report, next)),
+        Err(error) => {
+            report(&error);
+            Err(())
+        }
+    }
 }
 
 /// Loads the first of these that can be loaded: the file, the last good load, and, if the kernel holds
@@ -148,26 +168,4 @@ fn good(entries: &[LoadRecord]) -> impl Iterator<Item = (u64, PolicyFile)> {
 /// down once.
 fn is_new(file: &PolicyFile, records: &[LoadRecord]) -> bool {
     good(records).next().is_none_or(|(_, newest)| newest.text != file.text)
-}
-
-/// Restores the bans of the file; `None` without a file, as before the first shutdown. A file that
-/// cannot be used is renamed: the next `save` would write over it.
-fn restore(
-    path: &Path,
-    warn: Warn,
-    report: fn(&Error),
-    next: impl FnMut(usize),
-) -> Result<Option<Restored>, ()> {
-    if !path.exists() {
-        return Ok(None);
-    }
-    saved_bans::restore(path, warn, next).map(Some).map_err(|failure| {
-        report(&failure);
-        if path.exists() {
-            match saved_bans::keep_aside(path) {
-                Ok(aside) => warn(&format!("the bans are now in {}", aside.display())),
-                Err(error) => warn(&format!("{}: {error}", path.display())),
-            }
-        }
-    })
 }

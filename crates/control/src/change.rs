@@ -383,12 +383,21 @@ pub fn obstacle(table: &Table, caution: &Caution, context: &Context) -> Option<O
     visitor.obstacle(table).map(Obstacle::Refusal)
 }
 
+/// What an unload has done.
+#[derive(Debug)]
+pub struct Unloaded {
+    /// The names of the tables that were removed.
+    pub tables: Vec<String>,
+    /// Whether bans, feeds or never-ban entries were written down. The next boot has them no more.
+    pub was_written_down: bool,
+}
+
 /// Removes the policy, and with `all` then the bans: between the two, everything is let in but what
-/// is banned. Returns the names of the tables that were removed.
+/// is banned.
 ///
 /// # Errors
 /// If the guard or the kernel does not let go of them.
-pub fn unload(all: bool, context: &Context) -> Result<Vec<String>, Error> {
+pub fn unload(all: bool, context: &Context) -> Result<Unloaded, Error> {
     let mut change = PolicyChange::begin(context)?;
     if nfguard_netlink::read_own_head(&mut change.nft, &ours())?.is_some() {
         change.record(LoadRecord::new("", None, String::new(), context.connection()));
@@ -414,5 +423,7 @@ pub fn unload(all: bool, context: &Context) -> Result<Vec<String>, Error> {
         change.scans.forget();
     }
     change.finish_removed(BanRules::Unchanged, removed.clone())?;
-    Ok(removed)
+    // The operator has ended all of it: the next boot is not to bring it back.
+    let was_written_down = all && context.kept.forget()?;
+    Ok(Unloaded { tables: removed, was_written_down })
 }

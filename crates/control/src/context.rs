@@ -1,12 +1,13 @@
 //! What one run of a program knows of itself and of its host, found out once.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::path::PathBuf;
 
 use nfguard_ban::NeverBan;
 use nfguard_host::{HostFacts, InvalidSession, SshSession, TcpConnection};
 
 use crate::history::History;
+use crate::kept::Kept;
 use crate::{Error, Warn};
 
 /// What one run of a program knows of itself and of its host. Make it once, and hand it around: each
@@ -15,21 +16,40 @@ use crate::{Error, Warn};
 pub struct Context {
     /// The loads that were done before.
     pub history: History,
+    /// What operators put in besides policies.
+    pub kept: Kept,
     /// Takes what the operator has to know.
     pub warn: Warn,
     session: OnceCell<Result<Option<SshSession>, InvalidSession>>,
     never_ban: OnceCell<NeverBan>,
+    /// Whether what is kept is restored later by the same run: a boot loads the policy first.
+    pub(crate) restores_later: Cell<bool>,
 }
 
 impl Context {
     /// Keeps its files in this folder, or in that of the environment, or in the usual one.
     pub fn new(state_dir: Option<PathBuf>, warn: Warn) -> Context {
+        let history = History::open(state_dir, warn);
         Context {
-            history: History::open(state_dir, warn),
+            kept: Kept::in_folder(history.folder()),
+            history,
             warn,
             session: OnceCell::new(),
             never_ban: OnceCell::new(),
+            restores_later: Cell::new(false),
         }
+    }
+
+    /// Writes down what was put in, so that the next boot has it. Returns whether it did; why it did
+    /// not is a warning. `what` is in force all the same.
+    pub fn write_down(&self, what: &str, write: impl FnOnce(&Kept) -> Result<bool, Error>) -> bool {
+        write(&self.kept).unwrap_or_else(|error| {
+            (self.warn)(&format!(
+                "what was done to {what} is in force, but could not be written down and ends with \
+                 the next boot: {error}"
+            ));
+            false
+        })
     }
 
     /// Returns the SSH session that this process was started from.

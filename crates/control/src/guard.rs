@@ -33,7 +33,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::PathBuf;
 
 use nfguard_api::local_socket::LocalAddress;
-use nfguard_ban::{BanMirror, Bans};
+use nfguard_ban::BanMirror;
 use nfguard_netlink::{Error as KernelError, Nft, Ownership, RulesetMonitor, Table};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -46,7 +46,7 @@ use crate::lease::Lease;
 use crate::open_connections::OpenConnections;
 use crate::policy_file::PolicyFile;
 use crate::table::{ours, removal};
-use crate::{digest, lease};
+use crate::{digest, lease, persistence};
 use event_loop::EventLoop;
 use firewall::Firewall;
 
@@ -134,7 +134,7 @@ pub fn run(options: &Options, file: Option<&PolicyFile>, context: &Context) -> R
     let rules = file.map_or(BanRules::Unchanged, |file| BanRules::of(&file.policy));
     // There is no lease to release.
     change.finish_removed(rules, Vec::new())?;
-    let bans = Bans::open(context.never_ban()?)?;
+    let bans = persistence::open(context)?;
     let mirror = BanMirror::read(Nft::open()?)?;
     // Without the privilege, repairs are later.
     let _ = rustix::process::setpriority_process(None, NICENESS);

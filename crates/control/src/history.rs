@@ -151,6 +151,11 @@ impl History {
         self.folder.as_deref().unwrap_or(Path::new(""))
     }
 
+    /// The folder; none if nothing is to be kept.
+    pub(crate) fn folder(&self) -> Option<&Path> {
+        self.folder.as_deref()
+    }
+
     fn loads(&self) -> Option<PathBuf> {
         self.folder.as_ref().map(|folder| folder.join("history"))
     }

@@ -13,7 +13,7 @@
 //!                     context       the host and the session, found out once
 //!                     policy_file   a policy, sealed with its digest
 //!
-//!  beside them: saved_bans (save, restore), scanners (who tried which ports), drift, lockout
+//!  beside them: persistence, kept, saved_bans (what the next boot brings back), scanners (who tried which ports), drift, lockout
 //! ```
 //!
 //! Every change of the policy's table goes through [`change::PolicyChange`]. The order of its steps,
@@ -36,14 +36,17 @@ pub mod guard;
 pub mod history;
 pub mod input;
 pub mod interface_names;
+pub mod kept;
 pub mod lease;
 pub mod lockout;
 mod open_connections;
+pub mod persistence;
 pub mod policy_file;
 pub mod rollback;
 pub mod saved_bans;
 mod scan_bans;
 pub mod scanners;
+mod state_folder;
 pub mod table;
 pub mod table_diff;
 

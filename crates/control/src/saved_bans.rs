@@ -1,7 +1,10 @@
 //! Saved bans: a file that keeps the bans from one boot to the next.
 //!
 //! Each line is a JSON object: a head with the version, each ban with the time of its end, and a foot
-//! with the number of bans and the SHA-256 of all lines before it.
+//! with the number of bans and the SHA-256 of all lines before it. What commands have changed since the
+//! last save stands in a log beside the file.
+
+mod log;
 
 use std::fmt::Display;
 use std::fs;
@@ -10,14 +13,15 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use nfguard_ban::{ActiveBan, Ban, BanCounts, Bans, Port, Target};
+use nfguard_ban::{ActiveBan, Ban, BanCounts, Bans, Port, Refused, Target};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::ban_table::never;
 use crate::clock::now;
 use crate::digest::sha256;
 use crate::input::{self, STANDARD};
 use crate::{Error, Warn, atomic_file};
+
+pub use log::BanLog;
 
 const VERSION: u32 = 1;
 /// How a file of any version begins.
@@ -33,7 +37,7 @@ struct Head {
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Line {
+pub(crate) struct Line {
     target: Text<Target>,
     #[serde(skip_serializing_if = "Option::is_none")]
     port: Option<Text<Port>>,
@@ -55,33 +59,6 @@ struct Foot {
     sha256: String,
 }
 
-/// All bans as a file has them.
-#[derive(Debug)]
-pub struct Saved {
-    /// The file's text.
-    pub text: String,
-    /// How many bans it has.
-    pub bans: usize,
-}
-
-/// Reads all bans from the kernel.
-///
-/// # Errors
-/// If they cannot be read.
-pub fn collect(warn: Warn) -> Result<Saved, Error> {
-    let mut bans = Bans::open_existing(never()?)?;
-    // A save is done every few minutes. Addresses of this host, gateways and name servers change, and
-    // without a guard no other program tells the rules that ban scans.
-    let told = bans.as_mut().map_or(Ok(()), Bans::refresh_never_ban);
-    if let Err(error) = told {
-        warn(&format!("the never-ban entries of this host could not be updated: {error}"));
-    }
-    let bans = bans.map_or(Ok(Vec::new()), |mut bans| bans.list())?;
-    let count = bans.len();
-    let text = text(bans, now()).map_err(Error::file(Path::new("bans")))?;
-    Ok(Saved { text, bans: count })
-}
-
 /// What became of the bans of a file.
 #[derive(Debug)]
 pub struct Restored {
@@ -93,22 +70,21 @@ pub struct Restored {
     pub over: u64,
 }
 
-/// Restores the bans of the file, or none if it is damaged. Before each ban, `next` is told how many
-/// there are.
-///
-/// # Errors
-/// If the file cannot be used, or the kernel refuses the bans.
-pub fn restore(path: &Path, warn: Warn, mut next: impl FnMut(usize)) -> Result<Restored, Error> {
+/// Tells whether this is a file of saved bans, of whatever version.
+pub(crate) fn is_saved(path: &Path) -> bool {
+    path.is_file() && fs::read(path).is_ok_and(|bytes| bytes.starts_with(START))
+}
+
+/// Reads a file of saved bans: when it was saved, and its bans. A damaged one is renamed.
+pub(crate) fn read_file(path: &Path) -> Result<(f64, Vec<Line>), Error> {
     let text = input::read_bytes(path)?;
-    let (saved_at, saved) = match read(&text) {
-        Ok(read) => read,
-        Err(Unreadable::OtherVersion(version)) => {
-            return Err(Error::Usage(format!(
-                "{}: written by another version of nfguard (format {version}, this one reads \
-                 {VERSION}); no address was banned",
-                path.display()
-            )));
-        }
+    match read(&text) {
+        Ok(read) => Ok(read),
+        Err(Unreadable::OtherVersion(version)) => Err(Error::Usage(format!(
+            "{}: written by another version of nfguard (format {version}, this one reads {VERSION}); no \
+             address was banned",
+            path.display()
+        ))),
         Err(Unreadable::Damaged(why)) => {
             let mut message = format!("{}: {why}; no address was banned", path.display());
             // Not a file of another program, or a device, that was given by mistake.
@@ -119,9 +95,61 @@ pub fn restore(path: &Path, warn: Warn, mut next: impl FnMut(usize)) -> Result<R
                 let aside = keep_aside(&own).map_err(Error::file(path))?;
                 message.push_str(&format!(", and the file is now {}", aside.display()));
             }
-            return Err(Error::Usage(message));
+            Err(Error::Usage(message))
         }
+    }
+}
+
+/// Restores the bans of this file with the changes of the log; `None` if there is neither. A file that
+/// cannot be used is renamed, because the next `save` would write over it, and the log counts alone.
+pub(crate) fn restore_kept(
+    bans: &mut Bans,
+    path: &Path,
+    log: Option<BanLog<'_>>,
+    warn: Warn,
+    report: &dyn Fn(&Error),
+    next: impl FnMut(usize),
+) -> Result<Option<Restored>, ()> {
+    let mut is_whole = true;
+    let mut failed = |failure: Error| {
+        report(&failure);
+        is_whole = false;
     };
+    let (mut saved_at, mut saved) = (0.0, Vec::new());
+    if path.exists() {
+        match read_file(path) {
+            Ok(read) => (saved_at, saved) = read,
+            Err(failure) => {
+                failed(failure);
+                if path.exists() {
+                    match keep_aside(path) {
+                        Ok(aside) => warn(&format!("the bans are now in {}", aside.display())),
+                        Err(error) => warn(&format!("{}: {error}", path.display())),
+                    }
+                }
+            }
+        }
+    } else if !log.is_some_and(BanLog::exists) {
+        return Ok(None);
+    }
+    if let Some(log) = log {
+        let (all, problems) = log.applied_to(saved);
+        problems.into_iter().for_each(|problem| failed(Error::Usage(problem)));
+        saved = all;
+    }
+    let restored = ban_lines(bans, &saved, saved_at, warn, next);
+    let restored = restored.map_err(|error| failed(error)).ok();
+    restored.filter(|_| is_whole).map(Some).ok_or(())
+}
+
+/// Makes these bans, as far as they are not over.
+pub(crate) fn ban_lines(
+    bans: &mut Bans,
+    saved: &[Line],
+    saved_at: f64,
+    warn: Warn,
+    mut next: impl FnMut(usize),
+) -> Result<Restored, Error> {
     let mut clock = now();
     if clock < saved_at {
         warn(
@@ -130,21 +158,13 @@ pub fn restore(path: &Path, warn: Warn, mut next: impl FnMut(usize)) -> Result<R
         );
         clock = saved_at;
     }
-    let mut bans = Bans::open(never()?)?;
     let (mut refused, mut over) = (Vec::new(), 0_u64);
     let mut wanted = Vec::new();
-    for saved in &saved {
-        match (saved.duration(clock), bans.admit(saved.target.0)) {
-            (Some(duration), Ok(target)) => wanted.push(Ban {
-                target,
-                port: saved.port.as_ref().map(|Text(port)| *port),
-                duration,
-                source: &saved.source,
-                reason: &saved.reason,
-                created_at: saved.created_at,
-            }),
-            (None, _) => over += 1,
-            (_, Err(error)) => refused.push(error.to_string()),
+    for saved in saved {
+        match saved.duration(clock).map(|duration| saved.ban(bans, duration)) {
+            Some(Ok(ban)) => wanted.push(ban),
+            Some(Err(refusal)) => refused.push(refusal.to_string()),
+            None => over += 1,
         }
     }
     for problem in &refused {
@@ -167,8 +187,25 @@ impl Line {
         }
     }
 
+    fn key(&self) -> (Target, Option<Port>) {
+        (self.target.0, self.port.as_ref().map(|Text(port)| *port))
+    }
+
+    /// Returns the ban to make, unless it would hit a never-ban entry.
+    pub(crate) fn ban(&self, bans: &Bans, duration: Option<Duration>) -> Result<Ban<'_>, Refused> {
+        let (target, port) = self.key();
+        Ok(Ban {
+            target: bans.admit(target)?,
+            port,
+            duration,
+            source: &self.source,
+            reason: &self.reason,
+            created_at: self.created_at,
+        })
+    }
+
     /// Returns how long the ban still lasts; `Some(None)`: without end; `None`: it is over.
-    fn duration(&self, now: f64) -> Option<Option<Duration>> {
+    pub(crate) fn duration(&self, now: f64) -> Option<Option<Duration>> {
         let Some(until) = self.until else { return Some(None) };
         let left = Duration::try_from_secs_f64(until - now).ok()?;
         (left >= Duration::from_millis(1)).then_some(Some(left))
@@ -177,7 +214,7 @@ impl Line {
 
 /// A value that is written as the text that it prints.
 #[derive(Debug)]
-struct Text<T>(T);
+pub(crate) struct Text<T>(pub(crate) T);
 
 impl<T: Display> Serialize for Text<T> {
     fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
@@ -212,15 +249,21 @@ pub fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     atomic_file::replace(&path, text)
 }
 
-fn text(bans: Vec<ActiveBan>, now: f64) -> io::Result<String> {
-    let count = bans.len();
+/// Returns the text of a file with these bans.
+pub(crate) fn text_of(bans: Vec<ActiveBan>) -> io::Result<String> {
+    let now = now();
+    let lines: Vec<Line> = bans.into_iter().map(|ban| Line::new(ban, now)).collect();
+    text(&lines, now)
+}
+
+fn text(lines: &[Line], now: f64) -> io::Result<String> {
     let mut text = serde_json::to_string(&Head { nfguard_bans: VERSION, saved_at: now })?;
     text.push('\n');
-    for ban in bans {
-        text.push_str(&serde_json::to_string(&Line::new(ban, now))?);
+    for line in lines {
+        text.push_str(&serde_json::to_string(line)?);
         text.push('\n');
     }
-    let foot = Foot { bans: count, sha256: sha256(text.as_bytes()) };
+    let foot = Foot { bans: lines.len(), sha256: sha256(text.as_bytes()) };
     text.push_str(&serde_json::to_string(&foot)?);
     text.push('\n');
     Ok(text)
@@ -286,7 +329,8 @@ mod tests {
             created_at: Some(1),
         };
         let hour = Some(Duration::from_secs(3600));
-        text(vec![ban("192.0.2.1", hour), ban("2001:db8::/32", None)], 1000.0).expect("a text")
+        let bans = [ban("192.0.2.1", hour), ban("2001:db8::/32", None)];
+        text(&bans.map(|ban| Line::new(ban, 1000.0)), 1000.0).expect("a text")
     }
 
     #[test]

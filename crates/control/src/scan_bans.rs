@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use nfguard_ban::{ActiveBan, Ban, Bans, Target, scan};
 use nfguard_netlink::{IpVersion, Op, Transaction};
 
-use crate::Error;
 use crate::context::Context;
+use crate::{Error, persistence};
 
 /// The bans that the kernel made by itself, for scans. They lie in the policy's table, and end with
 /// it.
@@ -73,7 +73,7 @@ impl ScanBans {
         }
         let bans = match bans {
             Some(bans) => bans,
-            none => none.insert(Bans::open(context.never_ban()?)?),
+            none => none.insert(persistence::open(context)?),
         };
         let gone = self.bans.iter().filter(|ban| !but.contains(&ban.target));
         let gone: Vec<_> =

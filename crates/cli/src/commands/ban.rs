@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::slice;
 
-use nfguard_ban::{Admitted, Ban, BanOutcome, Bans, NeverBan, Port};
+use nfguard_ban::{Admitted, Ban, BanOutcome, NeverBan, Port};
 use nfguard_control::context::Context;
 use nfguard_control::input::STANDARD;
+use nfguard_control::persistence;
 use serde_json::{Value, json};
 
 use crate::args::{BanDuration, BanRequest};
@@ -26,7 +27,7 @@ struct Targets {
 }
 
 pub(crate) fn ban(request: &BanRequest, context: &Context, as_json: bool) -> Done {
-    let mut bans = Bans::open(context.never_ban()?)?;
+    let mut bans = persistence::open(context)?;
     let (targets, bad) = targets(request, bans.never_ban())?;
     // Without `--skip-bad-lines` a bad line stops everything: the operator has to check the list.
     if !bad.is_empty() && !request.skip_bad_lines {
@@ -57,6 +58,9 @@ pub(crate) fn ban(request: &BanRequest, context: &Context, as_json: bool) -> Don
         }
         print(&outcomes, &bad, as_json);
     }
+    context.write_down("these bans", |kept| {
+        kept.ban_log().map_or(Ok(false), |log| log.banned(all()).map(|()| true))
+    });
     if request.cut {
         let all: Vec<_> = all().map(|ban| (ban.target.target(), ban.port)).collect();
         let cut = bans.forget_connections(&all)?;

@@ -2,6 +2,7 @@
 
 use nfguard_ban::Bans;
 use nfguard_control::context::Context;
+use nfguard_control::persistence;
 use serde_json::{Value, json};
 
 use crate::args::BansRequest;
@@ -9,7 +10,7 @@ use crate::output::{self, Answer, Done};
 
 pub(crate) fn bans(request: &BansRequest, context: &Context, as_json: bool) -> Done {
     if request.prepare {
-        let mut bans = Bans::open(context.never_ban()?)?;
+        let mut bans = persistence::open(context)?;
         if let Some(source) = &request.source {
             bans.forget_ended(source)?;
         }

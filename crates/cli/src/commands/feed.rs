@@ -10,6 +10,7 @@ use crate::input::{self, feed_list};
 use crate::output::failure::Failure;
 use crate::output::{self, Answer, Done};
 use nfguard_control::context::Context;
+use nfguard_control::persistence;
 
 pub(crate) fn feed(verb: &FeedVerb, context: &Context, as_json: bool) -> Done {
     match verb {
@@ -31,9 +32,10 @@ fn add(name: &str, file: &Path, skip_bad_lines: bool, context: &Context, as_json
     for problem in &bad {
         output::warning(problem);
     }
-    let mut bans = Bans::open(context.never_ban()?)?;
+    let mut bans = persistence::open(context)?;
     let cleaned = feed.clean(bans.never_ban());
     bans.set_feed(name, &cleaned)?;
+    context.write_down("this feed", |kept| kept.write_feed(name, &feed));
     let (ranges, reserved, never_ban) = (cleaned.ranges(), cleaned.reserved, cleaned.never_ban);
     if as_json {
         output::json(&json!({
@@ -80,6 +82,7 @@ fn list(context: &Context, as_json: bool) -> Done {
 fn remove(name: &str, context: &Context, as_json: bool) -> Done {
     let bans = Bans::open_existing(context.never_ban()?)?;
     let removed = bans.map_or(Ok(false), |mut bans| bans.remove_feed(name))?;
+    let removed = context.write_down("this feed", |kept| kept.remove_feed(name)) || removed;
     if as_json {
         output::json(&json!({ "feed": name, "removed": removed }));
     } else {

@@ -3,6 +3,7 @@
 use ipnetwork::IpNetwork;
 use nfguard_ban::{Bans, NeverBan, NeverBanEntry, NeverBanKind, Target};
 use nfguard_control::context::Context;
+use nfguard_control::persistence;
 use serde_json::{Value, json};
 
 use crate::args::NeverChange;
@@ -20,11 +21,14 @@ pub(crate) fn never(change: Option<&NeverChange>, context: &Context, as_json: bo
             let entry = |network: &IpNetwork| {
                 NeverBanEntry::from((*network, NeverBanKind::by_hand(reason)))
             };
-            let added = networks.iter().map(entry);
-            Bans::open(of_this_host.with_all(added))?.never_ban().clone()
+            let added: Vec<_> = networks.iter().map(entry).collect();
+            let mut bans = persistence::open(context)?;
+            bans.add_never_ban(added)?;
+            context.write_down("these entries", |kept| kept.add_never_ban(networks, reason));
+            bans.never_ban().clone()
         }
         Some(NeverChange::Remove { networks }) => {
-            let mut bans = Bans::open(of_this_host.clone())?;
+            let mut bans = persistence::open(context)?;
             let mut removable = Vec::new();
             for network in networks {
                 match obstacle(*network, &of_this_host, bans.never_ban()) {
@@ -33,6 +37,7 @@ pub(crate) fn never(change: Option<&NeverChange>, context: &Context, as_json: bo
                 }
             }
             bans.remove_never_ban(&removable)?;
+            context.write_down("these entries", |kept| kept.remove_never_ban(&removable));
             bans.never_ban().clone()
         }
     };

@@ -2,15 +2,16 @@
 
 use std::path::Path;
 
-use nfguard_control::saved_bans;
+use nfguard_control::context::Context;
+use nfguard_control::persistence;
 
 use crate::output::bans::print_restored;
 use crate::output::progress::Progress;
-use crate::output::{self, Answer, Done};
+use crate::output::{Answer, Done};
 
-pub(crate) fn restore(path: &Path, as_json: bool) -> Done {
+pub(crate) fn restore(path: &Path, context: &Context, as_json: bool) -> Done {
     let mut progress = Progress::default();
-    let restored = saved_bans::restore(path, output::warning, |count| progress.next(count))?;
+    let restored = persistence::restore_file(path, context, |count| progress.next(count))?;
     print_restored(&restored, as_json);
     Ok(Answer::Yes)
 }

@@ -2,24 +2,29 @@
 
 use std::path::Path;
 
+use nfguard_control::context::Context;
 use nfguard_control::input::STANDARD;
-use nfguard_control::saved_bans::{self, Saved};
+use nfguard_control::persistence::{self, SavedFile};
 use serde_json::json;
 
-use crate::output::failure::Failure;
 use crate::output::{self, Answer, Done};
 
-pub(crate) fn save(path: &Path, as_json: bool) -> Done {
-    let Saved { text, bans: count } = saved_bans::collect(output::warning)?;
+pub(crate) fn save(path: &Path, context: &Context, as_json: bool) -> Done {
     if path == Path::new(STANDARD) {
-        output::line(text.trim_end());
+        output::line(persistence::collect(context)?.text.trim_end());
         return Ok(Answer::Yes);
     }
-    saved_bans::replace(path, text.as_bytes()).map_err(Failure::file(path))?;
+    let bans = match persistence::save(path, context)? {
+        SavedFile::Written(bans) => Some(bans),
+        SavedFile::Left => None,
+    };
+    let name = path.display();
     if as_json {
-        output::json(&json!({ "file": path.display().to_string(), "bans": count }));
+        output::json(&json!({ "file": name.to_string(), "bans": bans }));
+    } else if let Some(bans) = bans {
+        output::line(&format!("{name}: {bans} bans"));
     } else {
-        output::line(&format!("{}: {count} bans", path.display()));
+        output::line(&format!("{name}: left as it is, because there is no table for bans"));
     }
     Ok(Answer::Yes)
 }

@@ -4,6 +4,7 @@ use nfguard_ban::{Bans, Error};
 use nfguard_control::ban_text::BanTarget;
 use nfguard_control::context::Context;
 use nfguard_control::lease::{self, Release};
+use nfguard_control::saved_bans::BanLog;
 use serde_json::{Value, json};
 
 use crate::args::UnbanRequest;
@@ -17,6 +18,7 @@ pub(crate) fn unban(request: &UnbanRequest, context: &Context, as_json: bool) ->
             Some(bans) => with_lease(|| bans.flush(source))?,
             None => 0,
         };
+        write_down(context, |log| log.ended(source));
         if as_json {
             output::json(&json!({ "source": source, "unbanned": count }));
         } else {
@@ -28,11 +30,12 @@ pub(crate) fn unban(request: &UnbanRequest, context: &Context, as_json: bool) ->
         text.parse::<BanTarget>().map_err(|error| Failure::Usage(error.to_string()))
     };
     let targets: Vec<BanTarget> = request.targets.iter().map(parse).collect::<Result<_, _>>()?;
-    let mut unbans = Vec::new();
+    let (mut unbans, mut all) = (Vec::new(), Vec::new());
     for (text, who) in request.targets.iter().zip(targets) {
         let mut was_banned = false;
         for port in request.extent.ports() {
             for target in who.may_be_banned_as(request.extent.v6_prefix) {
+                all.push((target, port));
                 let Some(bans) = &mut bans else { continue };
                 was_banned |= with_lease(|| match &request.source {
                     Some(source) => bans.unban_of(source, target, port),
@@ -42,6 +45,7 @@ pub(crate) fn unban(request: &UnbanRequest, context: &Context, as_json: bool) ->
         }
         unbans.push((text, was_banned));
     }
+    write_down(context, |log| log.unbanned(all, request.source.as_deref()));
     if as_json {
         let unbans: Vec<Value> = unbans
             .iter()
@@ -55,6 +59,16 @@ pub(crate) fn unban(request: &UnbanRequest, context: &Context, as_json: bool) ->
         }
     }
     Ok(Answer::from(unbans.iter().all(|(_, was_banned)| *was_banned)))
+}
+
+/// Writes down what has ended, or the next boot brings it back.
+fn write_down(
+    context: &Context,
+    write: impl FnOnce(BanLog<'_>) -> Result<(), nfguard_control::Error>,
+) {
+    context.write_down("these bans", |kept| {
+        kept.ban_log().map_or(Ok(false), |log| write(log).map(|()| true))
+    });
 }
 
 /// Removes bans, with a lease of the policy's table if a guard owns it: bans of scanners lie in that

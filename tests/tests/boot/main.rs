@@ -1,5 +1,7 @@
 //! `boot`: policy and bans are in force before the first packet, even with damaged files.
 
+mod kept;
+
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;

@@ -1,0 +1,207 @@
+//! Brings back what is written down: at a boot, and where there is no table for bans any more.
+
+use std::fs;
+use std::path::Path;
+
+use nfguard_ban::{Bans, NeverBanEntry, NeverBanKind};
+
+use crate::Error;
+use crate::clock::now;
+use crate::context::Context;
+use crate::saved_bans::{self, BanLog, Restored};
+
+/// Opens the bans. If there was no table for them, because another program has flushed the ruleset or
+/// because no boot has restored what was written down, that is restored first.
+///
+/// # Errors
+/// If the bans cannot be opened.
+pub fn open(context: &Context) -> Result<Bans, Error> {
+    let mut bans = Bans::open(context.never_ban()?)?;
+    if bans.is_new() && !context.restores_later.get() {
+        let report = |error: &Error| (context.warn)(&error.to_string());
+        let restored = restore_all(&mut bans, None, context, &report, |_| ());
+        if let Some(text) = restored.text() {
+            (context.warn)(&format!("there was no table for bans, and it was made again: {text}"));
+        }
+    }
+    Ok(bans)
+}
+
+/// What was restored besides bans.
+#[derive(Debug)]
+pub struct RestoredKept {
+    /// What came of the bans; `Ok(None)` if there were none, `Err` if they are not in force.
+    pub bans: Result<Option<Restored>, ()>,
+    /// How many never-ban entries.
+    pub never_ban: usize,
+    /// The names of the feeds.
+    pub feeds: Vec<String>,
+    /// Whether something was written down that is not in force.
+    pub is_incomplete: bool,
+}
+
+impl RestoredKept {
+    pub(crate) fn nothing() -> RestoredKept {
+        RestoredKept { bans: Ok(None), never_ban: 0, feeds: Vec::new(), is_incomplete: false }
+    }
+
+    /// Returns in words what was restored; `None` if there was nothing.
+    pub fn text(&self) -> Option<String> {
+        let bans = self.bans.as_ref().ok().and_then(Option::as_ref);
+        let bans = bans.map_or(0, |restored| restored.tally.all());
+        let RestoredKept { never_ban, feeds, .. } = self;
+        let is_any = bans > 0 || *never_ban > 0 || !feeds.is_empty();
+        let feeds = feeds.len();
+        let text =
+            format!("{bans} bans, {feeds} feeds and {never_ban} never-ban entries are restored");
+        is_any.then_some(text)
+    }
+}
+
+/// Restores what is written down: the never-ban entries, then the bans of this file and of the log,
+/// and the feeds. What cannot be restored is reported, and keeps nothing else from being restored.
+pub fn restore_all(
+    bans: &mut Bans,
+    file: Option<&Path>,
+    context: &Context,
+    report: &dyn Fn(&Error),
+    next: impl FnMut(usize),
+) -> RestoredKept {
+    let kept = &context.kept;
+    let mut is_incomplete = false;
+    let mut failed = |error: Error| {
+        report(&error);
+        is_incomplete = true;
+    };
+    let (entries, problems) = kept.never_ban();
+    problems.into_iter().for_each(|why| failed(Error::Usage(why)));
+    let count = entries.len();
+    let by_hand = entries
+        .into_iter()
+        .map(|(network, reason)| NeverBanEntry::from((network, NeverBanKind::by_hand(&reason))));
+    // Before the bans: what is never banned is not to be banned for a moment.
+    let added = bans.add_never_ban(by_hand).map(|()| count);
+    let never_ban = added.unwrap_or_else(|error| {
+        failed(error.into());
+        0
+    });
+    let path = file.map(Path::to_owned).or_else(|| context.history.bans());
+    let restored = path.map_or(Ok(None), |path| {
+        saved_bans::restore_kept(bans, &path, kept.ban_log(), context.warn, report, next)
+    });
+    let mut feeds = Vec::new();
+    for feed in kept.feeds() {
+        let put_in = feed.and_then(|(name, feed)| {
+            bans.set_feed(&name, &feed.clean(bans.never_ban()))?;
+            Ok(name)
+        });
+        match put_in {
+            Ok(name) => feeds.push(name),
+            Err(error) => failed(error),
+        }
+    }
+    RestoredKept { bans: restored, never_ban, feeds, is_incomplete }
+}
+
+/// All bans as a file has them.
+#[derive(Debug)]
+pub struct Saved {
+    /// The file's text.
+    pub text: String,
+    /// How many bans it has.
+    pub bans: usize,
+    /// Whether there is a table for bans. If there is none, another program has removed it.
+    pub has_table: bool,
+}
+
+/// Reads all bans from the kernel.
+///
+/// # Errors
+/// If they cannot be read.
+pub fn collect(context: &Context) -> Result<Saved, Error> {
+    let mut bans = Bans::open_existing(context.never_ban()?)?;
+    // A save is done every few minutes. Addresses of this host, gateways and name servers change, and
+    // without a guard no other program tells the rules that ban scans.
+    let told = bans.as_mut().map_or(Ok(()), Bans::refresh_never_ban);
+    if let Err(error) = told {
+        (context.warn)(&format!(
+            "the never-ban entries of this host could not be updated: {error}"
+        ));
+    }
+    let has_table = bans.is_some();
+    let bans = bans.map_or(Ok(Vec::new()), |mut bans| bans.list())?;
+    let count = bans.len();
+    let text = saved_bans::text_of(bans).map_err(Error::file(Path::new("bans")))?;
+    Ok(Saved { text, bans: count, has_table })
+}
+
+/// What became of a file of saved bans.
+#[derive(Debug)]
+pub enum SavedFile {
+    /// It has this many bans.
+    Written(usize),
+    /// There is no table for bans, because another program removed it or because nothing was banned.
+    /// The file stays as it was.
+    Left,
+}
+
+/// Saves all bans to this file. If it is the one that `boot` reads, the log of bans ends in it.
+///
+/// # Errors
+/// If the bans cannot be read, or the file cannot be written.
+pub fn save(path: &Path, context: &Context) -> Result<SavedFile, Error> {
+    let log = context.kept.ban_log().filter(|_| is_own(path, context));
+    if let Some(log) = log {
+        log.begin_save().map_err(Error::file(path))?;
+    }
+    let Saved { text, bans, has_table } = collect(context)?;
+    if !has_table && (saved_bans::is_saved(path) || log.is_some_and(BanLog::exists)) {
+        return Ok(SavedFile::Left);
+    }
+    saved_bans::replace(path, text.as_bytes()).map_err(Error::file(path))?;
+    if let Some(log) = log {
+        log.end_save().map_err(Error::file(path))?;
+    }
+    Ok(SavedFile::Written(bans))
+}
+
+/// Tells whether this is the file that `boot` reads.
+fn is_own(path: &Path, context: &Context) -> bool {
+    let real = |path: &Path| {
+        let folder = path.parent().filter(|folder| *folder != Path::new(""));
+        let folder = fs::canonicalize(folder.unwrap_or(Path::new("."))).ok()?;
+        Some(folder.join(path.file_name()?))
+    };
+    let own = context.history.bans();
+    own.is_some_and(|own| path == own || real(path).is_some_and(|path| real(&own) == Some(path)))
+}
+
+/// Restores the bans of the file, or none if it is damaged. Before each ban, `next` is told how many
+/// there are. They are written down for the next boot.
+///
+/// # Errors
+/// If the file cannot be used, or the kernel refuses the bans.
+pub fn restore_file(
+    path: &Path,
+    context: &Context,
+    next: impl FnMut(usize),
+) -> Result<Restored, Error> {
+    let warn = context.warn;
+    let (saved_at, saved) = saved_bans::read_file(path)?;
+    let mut bans = open(context)?;
+    if is_own(path, context)
+        && let Some(log) = context.kept.ban_log()
+    {
+        let (saved, problems) = log.applied_to(saved);
+        problems.iter().for_each(|problem| warn(problem));
+        return saved_bans::ban_lines(&mut bans, &saved, saved_at, warn, next);
+    }
+    let restored = saved_bans::ban_lines(&mut bans, &saved, saved_at, warn, next)?;
+    let clock = now().max(saved_at);
+    // The file may be anywhere, or a pipe: the next boot does not read it.
+    let again = saved.iter().filter_map(|line| line.ban(&bans, line.duration(clock)?).ok());
+    context.write_down("these bans", |kept| {
+        kept.ban_log().map_or(Ok(false), |log| log.banned(again).map(|()| true))
+    });
+    Ok(restored)
+}

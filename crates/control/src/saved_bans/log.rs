@@ -1,0 +1,354 @@
+//! The log of bans: what commands have banned and ended since the last save, line by line.
+//!
+//! The kernel has each change before it is written. A save moves the log aside before it reads the
+//! kernel, so it holds all of that, and then removes it. What is written meanwhile begins a new log.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use nfguard_ban::{ActiveBan, Ban, Port, Target, source_name};
+use serde::{Deserialize, Serialize};
+
+use super::{Line, Text};
+use crate::clock::now;
+use crate::state_folder::{lock, sealed_line, unsealed_line};
+use crate::{Error, atomic_file};
+
+/// Size above which the log is folded into the file of saved bans. Where `save` runs every few
+/// minutes, no log grows to it.
+const FOLDED_ABOVE_BYTES: u64 = 4 * 1024 * 1024;
+
+/// A change of bans that a command has made.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+enum Change {
+    /// A ban was made, or made longer.
+    Ban(Line),
+    /// The ban of one source, or of all, was ended.
+    Unban {
+        target: Text<Target>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        port: Option<Text<Port>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        source: Option<String>,
+    },
+    /// All bans of one source were ended.
+    End { source: String },
+}
+
+/// The log of bans in the state's folder.
+#[derive(Clone, Copy, Debug)]
+pub struct BanLog<'f> {
+    folder: &'f Path,
+}
+
+impl<'f> BanLog<'f> {
+    pub(crate) fn in_folder(folder: &'f Path) -> BanLog<'f> {
+        BanLog { folder }
+    }
+
+    /// The log, and the one that a save has moved aside.
+    pub(crate) fn paths(self) -> [PathBuf; 2] {
+        [self.folder.join("bans.log"), self.folder.join("bans.log.old")]
+    }
+
+    /// Writes down that these bans are in force.
+    ///
+    /// # Errors
+    /// They cannot be written.
+    pub fn banned<'a>(self, bans: impl IntoIterator<Item = Ban<'a>>) -> Result<(), Error> {
+        let now = now();
+        self.append(bans.into_iter().map(|ban| {
+            let Ban { target, port, duration, source, reason, created_at } = ban;
+            Change::Ban(Line::new(
+                ActiveBan {
+                    target: target.target(),
+                    port,
+                    expires_in: duration,
+                    source: source_name(source),
+                    reason: reason.to_owned(),
+                    created_at: created_at.or(Some(now as u64)),
+                },
+                now,
+            ))
+        }))
+    }
+
+    /// Writes down that these bans are ended; those of all sources without one.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn unbanned(
+        self,
+        targets: impl IntoIterator<Item = (Target, Option<Port>)>,
+        source: Option<&str>,
+    ) -> Result<(), Error> {
+        self.append(targets.into_iter().map(|(target, port)| Change::Unban {
+            target: Text(target),
+            port: port.map(Text),
+            source: source.map(source_name),
+        }))
+    }
+
+    /// Writes down that all bans of a source are ended.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn ended(self, source: &str) -> Result<(), Error> {
+        self.append([Change::End { source: source_name(source) }])
+    }
+
+    fn append(self, changes: impl IntoIterator<Item = Change>) -> Result<(), Error> {
+        let [path, _] = self.paths();
+        let append = || -> io::Result<()> {
+            let mut text = String::new();
+            for change in changes {
+                text.push_str(&sealed_line(&serde_json::to_string(&change)?));
+            }
+            if text.is_empty() {
+                return Ok(());
+            }
+            let _lock = lock(self.folder)?;
+            let is_new = !path.exists();
+            let mut options = OpenOptions::new();
+            let mut file = options.create(true).read(true).append(true).mode(0o600).open(&path)?;
+            let length = file.metadata()?.len();
+            if ends_in_a_line(&mut file)? {
+                text.insert(0, '\n');
+            }
+            if let Err(error) = file.write_all(text.as_bytes()).and_then(|()| file.sync_data()) {
+                // A full disk: no half of a line is to stay.
+                let _ = file.set_len(length);
+                return Err(error);
+            }
+            if is_new {
+                File::open(self.folder)?.sync_all()?;
+            }
+            if length > FOLDED_ABOVE_BYTES {
+                self.fold()?;
+            }
+            Ok(())
+        };
+        append().map_err(Error::file(&path))
+    }
+
+    /// Folds the log into the file of saved bans, without the kernel. A file that cannot be read is
+    /// left to `boot`, which says so.
+    fn fold(self) -> io::Result<()> {
+        let saved = self.folder.join("bans");
+        let bytes = match fs::read(&saved) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+            bytes => bytes?,
+        };
+        let mut lines = Vec::new();
+        if !bytes.is_empty() {
+            let Ok((_, read)) = super::read(&bytes) else { return Ok(()) };
+            lines = read;
+        }
+        let (mut lines, problems) = self.applied_to(lines);
+        if !problems.is_empty() {
+            return Ok(());
+        }
+        let now = now();
+        lines.retain(|line| line.duration(now).is_some());
+        super::replace(&saved, super::text(&lines, now)?.as_bytes())?;
+        self.remove()
+    }
+
+    fn remove(self) -> io::Result<()> {
+        for path in self.paths() {
+            remove_if_present(&path)?;
+        }
+        Ok(())
+    }
+
+    /// Moves the log aside, before the kernel is read.
+    pub(crate) fn begin_save(self) -> io::Result<()> {
+        let _lock = lock(self.folder)?;
+        let [log, old] = self.paths();
+        if !log.exists() {
+            return Ok(());
+        }
+        if old.exists() {
+            // A save that did not come to its end. What is in both is the same twice as once.
+            let mut all = fs::read(&old)?;
+            all.push(b'\n');
+            all.extend(fs::read(&log)?);
+            atomic_file::replace(&old, &all)?;
+            fs::remove_file(&log)
+        } else {
+            fs::rename(&log, &old)
+        }
+    }
+
+    /// Removes what was moved aside: the saved file has it.
+    pub(crate) fn end_save(self) -> io::Result<()> {
+        let [_, old] = self.paths();
+        let _lock = lock(self.folder)?;
+        remove_if_present(&old)
+    }
+
+    /// Tells whether there is anything in the log.
+    pub(crate) fn exists(self) -> bool {
+        self.paths().iter().any(|path| path.exists())
+    }
+
+    /// Returns these bans with all changes of the log, and what could not be read of it.
+    pub(crate) fn applied_to(self, lines: Vec<Line>) -> (Vec<Line>, Vec<String>) {
+        let mut all: BTreeMap<(Target, Option<Port>), Vec<Line>> = BTreeMap::new();
+        for line in lines {
+            all.entry(line.key()).or_default().push(line);
+        }
+        let [log, old] = self.paths();
+        let mut problems = Vec::new();
+        for path in [old, log] {
+            let bytes = match fs::read(&path) {
+                Ok(bytes) => bytes,
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(error) => {
+                    problems.push(format!("{}: {error}", path.display()));
+                    continue;
+                }
+            };
+            let text = String::from_utf8_lossy(&bytes);
+            for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.is_empty()) {
+                match unsealed_line(line).and_then(|line| serde_json::from_str(line).ok()) {
+                    Some(change) => apply(change, &mut all),
+                    None => problems.push(format!(
+                        "{}: line {number} is damaged; that ban, or its end, is lost",
+                        path.display()
+                    )),
+                }
+            }
+        }
+        (all.into_values().flatten().collect(), problems)
+    }
+}
+
+fn apply(change: Change, all: &mut BTreeMap<(Target, Option<Port>), Vec<Line>>) {
+    match change {
+        Change::Ban(line) => {
+            let owners = all.entry(line.key()).or_default();
+            match owners.iter_mut().find(|own| own.source == line.source) {
+                None => owners.push(line),
+                // The later end counts, as in the kernel.
+                Some(own) => {
+                    let ends = |line: &Line| line.until.unwrap_or(f64::INFINITY);
+                    if ends(&line) > ends(own) {
+                        *own = line;
+                    }
+                }
+            }
+        }
+        Change::Unban { target, port, source } => {
+            if let Some(owners) = all.get_mut(&(target.0, port.map(|port| port.0))) {
+                owners.retain(|own| source.as_ref().is_some_and(|source| own.source != *source));
+            }
+        }
+        Change::End { source } => {
+            all.values_mut().for_each(|owners| owners.retain(|own| own.source != source));
+        }
+    }
+}
+
+/// Tells whether the file ends in the middle of a line: the machine lost its power.
+fn ends_in_a_line(file: &mut File) -> io::Result<bool> {
+    if file.metadata()?.len() == 0 {
+        return Ok(false);
+    }
+    let mut last = [0];
+    file.seek(SeekFrom::End(-1))?;
+    file.read_exact(&mut last)?;
+    Ok(last != *b"\n")
+}
+
+fn remove_if_present(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use nfguard_ban::NeverBan;
+
+    use super::*;
+
+    fn ban<'a>(target: &str, source: &'a str, seconds: u64) -> Ban<'a> {
+        let target = target.parse().expect("a target");
+        Ban {
+            target: NeverBan::default().admit(target).expect("admitted"),
+            port: None,
+            duration: Some(Duration::from_secs(seconds)),
+            source,
+            reason: "",
+            created_at: None,
+        }
+    }
+
+    fn shown(log: BanLog<'_>) -> (Vec<String>, usize) {
+        let (lines, problems) = log.applied_to(Vec::new());
+        let left = |line: &Line| line.until.map(|until| (until - now()).round());
+        let shown = |line: &Line| format!("{} {} {:?}", line.target.0, line.source, left(line));
+        (lines.iter().map(shown).collect(), problems.len())
+    }
+
+    #[test]
+    fn the_log_ends_in_what_the_commands_left() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let log = BanLog::in_folder(folder.path());
+        let of = |text: &str| (text.parse::<Target>().expect("a target"), None);
+        log.banned([ban("192.0.2.1", "a", 600), ban("192.0.2.1", "b", 60)]).expect("written");
+        log.banned([ban("192.0.2.1", "a", 60), ban("192.0.2.2", "a", 60)]).expect("written");
+        log.unbanned([of("192.0.2.2")], None).expect("written");
+        log.banned([ban("192.0.2.3", "c", 60), ban("192.0.2.4", "c", 60)]).expect("written");
+        log.ended("c").expect("written");
+        log.unbanned([of("192.0.2.1")], Some("b")).expect("written");
+        let left = vec!["192.0.2.1 a Some(600.0)".to_owned()];
+        assert_eq!(shown(log), (left.clone(), 0));
+
+        log.begin_save().expect("moved");
+        log.banned([ban("192.0.2.5", "a", 60)]).expect("written");
+        assert_eq!(shown(log).0.len(), 2, "a save that is killed loses nothing");
+        log.begin_save().expect("moved");
+        assert_eq!(shown(log).0.len(), 2, "nor does the next one");
+        log.end_save().expect("removed");
+        assert_eq!(shown(log).0.len(), 0);
+    }
+
+    #[test]
+    fn a_line_that_is_cut_or_changed_loses_itself_alone_and_is_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let log = BanLog::in_folder(folder.path());
+        log.banned([ban("192.0.2.1", "a", 600)]).expect("written");
+        let [path, _] = log.paths();
+        let first = fs::read(&path).expect("written");
+        for cut in 1..first.len() {
+            fs::write(&path, &first[..cut]).expect("written");
+            log.banned([ban("192.0.2.2", "a", 600)]).expect("written");
+            let (left, problems) = shown(log);
+            let whole = cut + 1 == first.len();
+            assert_eq!((left.len(), problems), (1 + usize::from(whole), usize::from(!whole)));
+        }
+    }
+
+    #[test]
+    fn a_log_that_nothing_saves_is_folded_into_the_saved_bans() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let log = BanLog::in_folder(folder.path());
+        log.banned([ban("192.0.2.1", "a", 600), ban("192.0.2.2", "a", 600)]).expect("written");
+        let lock = lock(folder.path()).expect("locked");
+        log.fold().expect("folded");
+        drop(lock);
+        assert!(!log.exists());
+        let saved = fs::read(folder.path().join("bans")).expect("written");
+        let (_, lines) = super::super::read(&saved).expect("whole");
+        assert_eq!(lines.len(), 2);
+    }
+}
