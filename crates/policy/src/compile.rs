@@ -25,7 +25,7 @@
 //! goes on with it until the transaction is done. The last rule of a chain does what the default
 //! says.
 
-mod builtin;
+pub(crate) mod builtin;
 mod egress;
 mod expr;
 mod limit;

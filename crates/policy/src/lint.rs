@@ -1,24 +1,26 @@
 //! Warnings about a valid policy that is probably not what its author meant. A warning that is not
 //! true is a bug.
 
+mod builtin;
 mod cover;
 mod cover_index;
 mod helpers;
 mod never;
 
+use std::collections::BTreeSet;
+
+use self::builtin::Taken;
 use self::cover::{GroupRanges, PacketBox, ProtocolMatch, TCP, UDP};
 use self::cover_index::CoverIndex;
 use crate::json::document::Problems;
-use crate::policy::{
-    Action, Addresses, Builtin, Direction, Interface, Policy, Rule, Traffic, Verdict,
-};
+use crate::policy::{Action, Addresses, Builtin, Direction, Policy, Rule, Traffic, Verdict};
 
 /// Adds the warnings about a policy.
 pub(crate) fn policy(policy: &Policy, problems: &mut Problems) {
     let groups = GroupRanges::of(policy);
     builtins(policy, problems);
     for direction in [Direction::In, Direction::Out, Direction::Forward] {
-        dead_rules(policy, &groups, direction, problems);
+        decided_before(policy, &groups, direction, problems);
     }
     never::rules(policy, problems);
     helpers::without(policy, problems);
@@ -44,22 +46,25 @@ fn builtins(policy: &Policy, problems: &mut Problems) {
     }
 }
 
-/// Warns about each rule that can never match, because earlier rules or the built-in `loopback` take
-/// all its packets.
-fn dead_rules(
+/// Warns about each rule that can never match, because earlier rules or built-ins take all its
+/// packets, and about each that refuses what a built-in accepts.
+fn decided_before(
     policy: &Policy,
     groups: &GroupRanges,
     direction: Direction,
     problems: &mut Problems,
 ) {
+    let lo = [never::lo()];
     let mut earlier = CoverIndex::default();
+    let taken = Taken::of(policy, direction, groups, &lo);
+    let first = policy.rules.len();
+    for (index, taken) in (first..).zip(&taken) {
+        if taken.is_whole(policy, direction) {
+            taken.packets.iter().for_each(|packets| earlier.add(index, packets.clone()));
+        }
+    }
     for (index, rule) in policy.rules.iter().enumerate() {
         if rule.direction != direction {
-            continue;
-        }
-        if is_all_loopback(rule, policy) {
-            let message = "the rule can never match: the built-in \"loopback\" accepts all of lo";
-            problems.warn(format!("/rules/{index}"), message);
             continue;
         }
         let packets = PacketBox::of(rule, groups);
@@ -73,9 +78,18 @@ fn dead_rules(
         if is_dead && !packets.is_empty() {
             takers.sort_unstable();
             takers.dedup();
-            let takers: Vec<&Rule> =
-                takers.iter().filter_map(|index| policy.rules.get(*index)).collect();
-            problems.warn(format!("/rules/{index}"), dead_rule_message(rule, &takers));
+            let builtins = takers.iter().filter_map(|index| taken.get(index.checked_sub(first)?));
+            let builtins = builtins.flat_map(|taken| &taken.builtins).copied().collect();
+            let rules = takers.iter().filter_map(|index| policy.rules.get(*index)).collect();
+            problems.warn(format!("/rules/{index}"), dead_rule_message(rule, builtins, rules));
+        } else if matches!(rule.action, Action::Deny | Action::Reject) {
+            let taken = taken.iter().filter(|taken| taken.concerns(rule, &packets));
+            let builtins: BTreeSet<Builtin> = taken.flat_map(|it| &it.builtins).copied().collect();
+            if !builtins.is_empty() {
+                let taken = take("that part", &builtins, &[]);
+                let message = format!("a part of the rule can never match: {taken}");
+                problems.warn(format!("/rules/{index}"), message);
+            }
         }
         for packets in packets {
             earlier.add(index, packets);
@@ -86,34 +100,45 @@ fn dead_rules(
 /// The most earlier rules that a warning names.
 const MAX_NAMED_RULES: usize = 4;
 
-fn is_all_loopback(rule: &Rule, policy: &Policy) -> bool {
-    let interfaces = match rule.direction {
-        Direction::In => &rule.in_interface,
-        Direction::Out => &rule.out_interface,
-        Direction::Forward => return false,
-    };
-    let is_lo = |one: &Interface| one.name == "lo" && !one.wildcard;
-    policy.builtin.contains(&Builtin::Loopback)
-        && !interfaces.is_empty()
-        && interfaces.iter().all(is_lo)
-}
-
-fn dead_rule_message(rule: &Rule, takers: &[&Rule]) -> String {
-    let mut names: Vec<String> =
-        takers.iter().take(MAX_NAMED_RULES).map(|taker| format!("\"{}\"", taker.name)).collect();
-    if takers.len() > MAX_NAMED_RULES {
-        names.push("more".to_owned());
-    }
-    let last = names.pop().unwrap_or_default();
-    let (names, verb) = match names.as_slice() {
-        [] => (format!("rule {last}"), "takes"),
-        names => (format!("rules {} and {last}", names.join(", ")), "take"),
-    };
+fn dead_rule_message(rule: &Rule, builtins: BTreeSet<Builtin>, rules: Vec<&Rule>) -> String {
     let what = match rule.action {
         Action::Limit(_) => "the limit can never trigger",
         Action::Allow | Action::Deny | Action::Reject => "the rule can never match",
     };
-    format!("{what}: {names} before it {verb} all its packets")
+    let taken = take("all its packets", &builtins, &rules);
+    let why = if builtins.contains(&Builtin::NeighbourDiscovery) {
+        ", but for forged ones: those of a neighbour have the hop limit 255"
+    } else if builtins.contains(&Builtin::Invalid) {
+        "; one accepts what belongs to a connection, the other drops the rest"
+    } else {
+        ""
+    };
+    format!("{what}: {taken}{why}")
+}
+
+/// Says that built-ins and rules take these packets.
+fn take(packets: &str, builtins: &BTreeSet<Builtin>, rules: &[&Rule]) -> String {
+    let quoted = |name: &str| format!("\"{name}\"");
+    let builtins: Vec<String> = builtins.iter().map(|builtin| quoted(builtin.name())).collect();
+    let mut names: Vec<String> =
+        rules.iter().take(MAX_NAMED_RULES).map(|rule| quoted(&rule.name)).collect();
+    if rules.len() > MAX_NAMED_RULES {
+        names.push("more".to_owned());
+    }
+    let verb = if builtins.len() + names.len() == 1 { "takes" } else { "take" };
+    let kinds = [("the built-in", builtins), ("rule", names)];
+    let kinds = kinds.into_iter().filter(|(_, names)| !names.is_empty());
+    let kinds: Vec<String> = kinds.map(|(kind, names)| listed(kind, names)).collect();
+    format!("{} before it {verb} {packets}", kinds.join(" and "))
+}
+
+/// `rule "a"`, `rules "a", "b" and "c"`
+fn listed(kind: &str, mut names: Vec<String>) -> String {
+    let last = names.pop().unwrap_or_default();
+    match names.as_slice() {
+        [] => format!("{kind} {last}"),
+        names => format!("{kind}s {} and {last}", names.join(", ")),
+    }
 }
 
 fn no_way_in_for_ssh(policy: &Policy, groups: &GroupRanges, problems: &mut Problems) {

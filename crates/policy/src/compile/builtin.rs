@@ -16,7 +16,7 @@ use super::rule;
 use crate::policy::Builtin;
 
 /// Built-ins before the rules, in the order in which the kernel tries them. A host needs them to work.
-pub(super) const INBOUND: &[Builtin] = &[
+pub(crate) const INBOUND: &[Builtin] = &[
     Builtin::IcmpErrors,
     Builtin::NeighbourDiscovery,
     Builtin::MulticastListener,
@@ -28,9 +28,9 @@ pub(super) const INBOUND: &[Builtin] = &[
 pub(super) const INBOUND_LAST: &[Builtin] = &[Builtin::PingIn, Builtin::Mdns, Builtin::Upnp];
 /// Routers pass none of the last three on, but a bridge does, whose packets come here while
 /// `bridge-nf-call-iptables` is on.
-pub(super) const FORWARD: &[Builtin] =
+pub(crate) const FORWARD: &[Builtin] =
     &[Builtin::IcmpErrors, Builtin::NeighbourDiscovery, Builtin::MulticastListener, Builtin::Igmp];
-pub(super) const OUTPUT: &[Builtin] = &[
+pub(crate) const OUTPUT: &[Builtin] = &[
     Builtin::IcmpErrors,
     Builtin::NeighbourDiscovery,
     Builtin::MulticastListener,
@@ -40,17 +40,22 @@ pub(super) const OUTPUT: &[Builtin] = &[
 ];
 pub(super) const EGRESS_LAST: &[Builtin] = &[Builtin::PingOut, Builtin::Mdns, Builtin::Upnp];
 
-const ICMP_ERRORS: [u8; 3] = [3, 11, 12];
-const ICMPV6_ERRORS: [u8; 4] = [1, 2, 3, 4];
+pub(crate) const ICMP_ERRORS: [u8; 3] = [3, 11, 12];
+pub(crate) const ICMPV6_ERRORS: [u8; 4] = [1, 2, 3, 4];
 /// Router and neighbour solicitation and advertisement, and their inverse (RFC 3122).
-const NEIGHBOUR_DISCOVERY: [u8; 6] = [133, 134, 135, 136, 141, 142];
+pub(crate) const NEIGHBOUR_DISCOVERY: [u8; 6] = [133, 134, 135, 136, 141, 142];
 /// Query, report, done, version 2 report.
-const MULTICAST_LISTENER: [u8; 4] = [130, 131, 132, 143];
+pub(crate) const MULTICAST_LISTENER: [u8; 4] = [130, 131, 132, 143];
 const ECHO_REQUEST: (u8, u8) = (8, 128);
 /// Multicast of IPv4.
-const MULTICAST: (Ipv4Addr, u8) = (Ipv4Addr::new(224, 0, 0, 0), 4);
+pub(crate) const MULTICAST: (Ipv4Addr, u8) = (Ipv4Addr::new(224, 0, 0, 0), 4);
+/// Link-local addresses of IPv6.
+pub(crate) const LINK_LOCAL: (Ipv6Addr, u8) = (Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10);
+/// Ports of DHCP: the server's and the client's.
+pub(crate) const DHCP_PORTS: (u16, u16) = (67, 68);
+pub(crate) const DHCPV6_PORTS: (u16, u16) = (547, 546);
 /// All DHCP servers and relays (RFC 8415).
-const DHCPV6_SERVERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
+pub(crate) const DHCPV6_SERVERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
 const MDNS: (Ipv4Addr, Ipv6Addr, u16) =
     (Ipv4Addr::new(224, 0, 0, 251), Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xfb), 5353);
 const UPNP: (Ipv4Addr, Ipv6Addr, u16) =
@@ -84,17 +89,18 @@ pub(super) fn rules(which: Builtin, chain: &str, sets: &mut Vec<Set>) -> Vec<Vec
             vec![[expr::ip_version(IpVersion::V4), to, expr::protocol(protocol::IGMP)].concat()]
         }
         Builtin::Dhcpv4Client => {
-            let ports = if incoming { (67, 68) } else { (68, 67) };
+            let (server, client) = DHCP_PORTS;
+            let ports = if incoming { (server, client) } else { (client, server) };
             vec![[expr::ip_version(IpVersion::V4), udp(ports)].concat()]
         }
         Builtin::Dhcpv6Client if incoming => {
             let to = link_local(End::Destination);
-            vec![[expr::ip_version(IpVersion::V6), to, udp_to(546)].concat()]
+            vec![[expr::ip_version(IpVersion::V6), to, udp_to(DHCPV6_PORTS.1)].concat()]
         }
         Builtin::Dhcpv6Client => {
             let to =
                 expr::in_prefix(IpVersion::V6, End::Destination, &DHCPV6_SERVERS.octets(), 128);
-            vec![[expr::ip_version(IpVersion::V6), to, udp_to(547)].concat()]
+            vec![[expr::ip_version(IpVersion::V6), to, udp_to(DHCPV6_PORTS.0)].concat()]
         }
         Builtin::Mdns => multicast_service(MDNS),
         Builtin::Upnp => multicast_service(UPNP),
@@ -121,8 +127,8 @@ fn icmp_types(sets: &mut Vec<Set>, name: &str, version: IpVersion, types: &[u8])
 
 /// Matches a link-local address. The rule must have matched IPv6.
 fn link_local(end: End) -> Vec<Expr> {
-    let network = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0);
-    expr::in_prefix(IpVersion::V6, end, &network.octets(), 10)
+    let (network, len) = LINK_LOCAL;
+    expr::in_prefix(IpVersion::V6, end, &network.octets(), len)
 }
 
 fn udp((source, destination): (u16, u16)) -> Vec<Expr> {

@@ -7,7 +7,7 @@
 
 use std::rc::Rc;
 
-use nfguard_netlink::{IpVersion, PerIpVersion};
+use nfguard_netlink::{IpVersion, PerIpVersion, protocol};
 
 use crate::policy::{Addresses, Group, Interface, Policy, Ports, Prefixes, Rule, Traffic};
 
@@ -52,13 +52,23 @@ impl<'p> PacketBox<'p> {
     /// Returns all boxes of a rule.
     pub(crate) fn of(rule: &'p Rule, groups: &GroupRanges) -> Vec<Self> {
         let interfaces = [rule.in_interface.as_slice(), rule.out_interface.as_slice()];
+        Self::of_parts(&rule.traffic, [&rule.from, &rule.to], interfaces, groups)
+    }
+
+    /// Returns all boxes of a rule with these parts.
+    pub(crate) fn of_parts(
+        traffic: &Traffic,
+        ends: [&Addresses; 2],
+        interfaces: [&'p [Interface]; 2],
+        groups: &GroupRanges,
+    ) -> Vec<Self> {
         let mut all = Vec::new();
         for version in IpVersion::ALL {
-            let [from, to] = [&rule.from, &rule.to].map(|side| groups.addresses(side, version));
+            let [from, to] = ends.map(|side| groups.addresses(side, version));
             if from.is_empty() || to.is_empty() {
                 continue;
             }
-            for (protocol, ports, source) in protocols(&rule.traffic, version) {
+            for (protocol, ports, source) in protocols(traffic, version) {
                 let ranges = [ports, source, from.clone(), to.clone()];
                 all.push(Self { version, protocol, ranges, interfaces });
             }
@@ -74,6 +84,28 @@ impl<'p> PacketBox<'p> {
             let [_, source, from, to] = self.ranges.clone();
             Self { protocol, ranges: [Rc::from([point]), source, from, to], ..*self }
         })
+    }
+
+    /// Returns whether the box is about certain ports, ICMP types or a protocol of its own.
+    pub(crate) fn is_about_a_service(&self) -> bool {
+        const WITH_PORTS_OR_TYPES: [u8; 4] = [1, 6, 17, 58];
+        let is_narrow = !contains(&self.ranges[DESTINATION_PORT], &all());
+        match self.protocol {
+            ProtocolMatch::Any => false,
+            ProtocolMatch::Only(number) => is_narrow || !WITH_PORTS_OR_TYPES.contains(&number),
+        }
+    }
+
+    /// Returns whether a packet is in both boxes.
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+        let ranges = self.ranges.iter().zip(&other.ranges).all(|(one, other)| overlaps(one, other));
+        let interfaces = self.interfaces.iter().zip(other.interfaces).all(|(one, other)| {
+            let is_one =
+                |it: &Interface| other.iter().any(|other| it.contains(other) || other.contains(it));
+            one.is_empty() || other.is_empty() || one.iter().any(is_one)
+        });
+        let is_comparable = self.version == other.version && self.protocol == other.protocol;
+        is_comparable && ranges && interfaces
     }
 
     /// Returns for each dimension whether `self` lacks a part of `other`. Returns `None` if the two
@@ -213,9 +245,20 @@ fn protocols(traffic: &Traffic, version: IpVersion) -> Vec<(ProtocolMatch, Range
             vec![(ProtocolMatch::Only(protocol), ranges, all())]
         }
         Traffic::Protocols(numbers) => {
-            numbers.iter().map(|number| (ProtocolMatch::Only(*number), all(), all())).collect()
+            let numbers = numbers.iter().filter(|it| version == IpVersion::V4 || in_v6(**it));
+            numbers.map(|number| (ProtocolMatch::Only(*number), all(), all())).collect()
         }
     }
+}
+
+/// Protocols that are no payload in IPv6: extension headers.
+pub(crate) const EXTENSION_HEADERS: [u8; 3] = [43, 44, 60];
+const AH: u8 = 51;
+
+/// Returns whether IPv6 packets can have this protocol behind their extension headers, to which AH
+/// belongs. MLD does the work of IGMP.
+pub(crate) fn in_v6(number: u8) -> bool {
+    !EXTENSION_HEADERS.contains(&number) && ![AH, protocol::IGMP].contains(&number)
 }
 
 fn port_ranges(ports: &Ports) -> Ranges {

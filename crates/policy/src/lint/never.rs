@@ -3,21 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
-use nfguard_netlink::{IpVersion, protocol};
+use nfguard_netlink::IpVersion;
 
 use crate::json::document::Problems;
+use crate::lint::cover::{EXTENSION_HEADERS, in_v6};
 use crate::policy::{Addresses, Builtin, Direction, Interface, Policy, Prefixes, Rule, Traffic};
-
-/// Types of messages that begin no connection and report no error, so that connection tracking calls
-/// them invalid: replies, and router discovery of IPv4.
-const INVALID_ICMP: [u8; 6] = [0, 9, 10, 14, 16, 18];
-const INVALID_ICMPV6: [u8; 2] = [129, 140];
-/// What the built-in `icmp-errors` accepts.
-const ICMP_ERRORS: [u8; 3] = [3, 11, 12];
-const ICMPV6_ERRORS: [u8; 4] = [1, 2, 3, 4];
-/// Protocols that are no payload in IPv6: extension headers, and IGMP, whose work MLD does.
-const EXTENSION_HEADERS: [u8; 3] = [43, 44, 60];
-const AH: u8 = 51;
 
 /// Warns about rules that match nothing by themselves.
 pub(super) fn rules(policy: &Policy, problems: &mut Problems) {
@@ -50,6 +40,20 @@ impl RuleLint<'_> {
         let all_are = |list: &[Interface], test: &dyn Fn(&Interface) -> bool| {
             !list.is_empty() && list.iter().all(test)
         };
+        let by_lo = match direction {
+            Direction::In => Some(("/in_interface", in_interface)),
+            Direction::Out => Some(("/out_interface", out_interface)),
+            Direction::Forward => None,
+        };
+        if let Some((key, list)) = by_lo
+            && self.policy.builtin.contains(&Builtin::Loopback)
+            && list.iter().any(|one| one.contains(&lo()))
+            && !all_are(list, &is_lo)
+        {
+            let message = "a part of the rule can never match: lo, because the built-in \"loopback\" \
+                           accepts all of lo";
+            warn(key, message);
+        }
         let is_bridge = |one: &Interface| containers.interfaces.iter().any(|it| it.contains(one));
         match direction {
             Direction::Forward => {
@@ -142,33 +146,7 @@ impl RuleLint<'_> {
     }
 
     fn traffic(&self, warn: &mut impl FnMut(&str, &str)) {
-        let is_on = |builtin| self.policy.builtin.contains(&builtin);
         match &self.rule.traffic {
-            Traffic::Icmp { v4, v6 } => {
-                let all_in = |list_v4: &[u8], list_v6: &[u8]| {
-                    let within = |types: &Option<Vec<u8>>, list: &[u8]| {
-                        types.as_ref().is_none_or(|types| {
-                            !types.is_empty() && types.iter().all(|kind| list.contains(kind))
-                        })
-                    };
-                    within(v4, list_v4) && within(v6, list_v6)
-                };
-                if is_on(Builtin::IcmpErrors) && all_in(&ICMP_ERRORS, &ICMPV6_ERRORS) {
-                    let message = "the rule can never match: the built-in \"icmp-errors\" accepts \
-                                   these packets before all rules";
-                    warn("/icmp_type", message);
-                }
-                if is_on(Builtin::Established)
-                    && is_on(Builtin::Invalid)
-                    && self.rule.direction != Direction::Out
-                    && all_in(&INVALID_ICMP, &INVALID_ICMPV6)
-                {
-                    let message = "the rule can never match: the built-in \"established\" accepts \
-                                   replies to what this host asked, and the built-in \"invalid\" drops \
-                                   all others";
-                    warn("/icmp_type", message);
-                }
-            }
             Traffic::Protocols(numbers) => {
                 if numbers.iter().any(|number| EXTENSION_HEADERS.contains(number)) {
                     let message = "43, 44 and 60 are extension headers of IPv6; a rule matches the \
@@ -182,7 +160,7 @@ impl RuleLint<'_> {
                     warn("/proto", message);
                 }
             }
-            Traffic::Any | Traffic::Ports { .. } => {}
+            Traffic::Any | Traffic::Icmp { .. } | Traffic::Ports { .. } => {}
         }
     }
 
@@ -198,6 +176,11 @@ impl RuleLint<'_> {
             Addresses::Group(index) => self.policy.groups.get(*index).map(|group| &group.prefixes),
         }
     }
+}
+
+/// Returns the loopback interface.
+pub(super) fn lo() -> Interface {
+    Interface { name: "lo".to_owned(), wildcard: false }
 }
 
 fn is_lo(one: &Interface) -> bool {
@@ -232,12 +215,6 @@ fn carries(traffic: &Traffic, version: IpVersion) -> bool {
         (Traffic::Protocols(numbers), IpVersion::V6) => numbers.iter().any(|it| in_v6(*it)),
         (Traffic::Protocols(_) | Traffic::Any | Traffic::Ports { .. }, _) => true,
     }
-}
-
-/// Returns whether IPv6 packets can have this protocol behind their extension headers, to which AH
-/// belongs.
-fn in_v6(number: u8) -> bool {
-    !EXTENSION_HEADERS.contains(&number) && ![AH, protocol::IGMP].contains(&number)
 }
 
 fn is_to_many(net: &IpNetwork) -> bool {
