@@ -66,7 +66,7 @@ fn explain_names_only_the_rule_that_decides() {
     for (way, to, rule) in [
         ("--in", "443/tcp", "https: Traefik"),
         ("--out", "123/udp", "ntp-out: Time"),
-        ("--published=8443", "443/tcp", "https"),
+        ("--published=8443", "443/tcp", "https: Traefik"),
     ] {
         let text = stdout(&netns, "explain", &[way, "--to", to]);
         let decided = text.lines().filter(|line| line.contains("decided at")).collect::<Vec<_>>();

@@ -235,6 +235,32 @@ pub fn original_port() -> Expr {
     Expr::Ct { key: CtKey::OriginalProtoDst, reg: REG }
 }
 
+/// Loads the destination address from before DNAT; its version must have been matched.
+#[must_use]
+pub fn original_address(version: IpVersion) -> Expr {
+    Expr::Ct { key: CtKey::OriginalDaddr(version), reg: REG }
+}
+
+/// Matches connections that were opened to an address within a prefix, before any DNAT. The version must
+/// have been matched.
+#[must_use]
+pub fn original_in_prefix(version: IpVersion, network: &[u8], len: u8) -> Vec<Expr> {
+    let cmp = |data: &[u8]| Expr::Cmp { reg: REG, op: CmpOp::Eq, data: data.to_vec() };
+    match network.get(..usize::from(len / 8)) {
+        Some(start) if len > 0 && len.is_multiple_of(8) => {
+            vec![original_address(version), cmp(start)]
+        }
+        _ => vec![original_address(version), keep_prefix(network.len(), len), cmp(network)],
+    }
+}
+
+/// Matches packets that came in by an interface; with `false`, packets that no interface brought.
+#[must_use]
+pub fn came_in(wanted: bool) -> Vec<Expr> {
+    let op = if wanted { CmpOp::Neq } else { CmpOp::Eq };
+    compare(meta(MetaKey::Iif), op, vec![0; 4])
+}
+
 /// Matches a port from the first to the last. `load` is [`port`] or [`original_port`].
 #[must_use]
 pub fn in_range(load: Expr, (first, last): (u16, u16)) -> Vec<Expr> {

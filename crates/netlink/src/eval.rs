@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::ip_version::IpVersion;
 use crate::model::{Base, Chain, ChainPolicy, Hook, Key, Rule, Table};
 use crate::model::{CmpOp, CtKey, Dynset, Expr, Header, MetaKey, Reject, Verdict};
 use crate::symbols::{NFPROTO_IPV4, NFPROTO_IPV6, ct_state, ct_status, fib_type, tcp_flag};
@@ -35,8 +36,8 @@ pub struct Packet {
     pub out_interface: String,
     /// One bit of [`ct_state`].
     pub ct_state: u32,
-    /// The destination port of the connection's first packet, if DNAT has changed its destination.
-    pub dnat_from: Option<u16>,
+    /// The destination of the connection's first packet and its port, if DNAT has changed it.
+    pub dnat_from: Option<(IpAddr, u16)>,
     /// The type of the destination address, one of [`fib_type`].
     pub fib_daddr_type: u32,
     /// The type of the source address, one of [`fib_type`].
@@ -284,6 +285,10 @@ impl<'a> Run<'a, '_> {
                     MetaKey::Mark => self.store(reg.index(), &packet.mark.to_ne_bytes()),
                     // An interface here has no kind.
                     MetaKey::Iifkind | MetaKey::Oifkind => None,
+                    MetaKey::Iif => {
+                        let index = u32::from(!packet.in_interface.is_empty());
+                        self.store(reg.index(), &index.to_ne_bytes())
+                    }
                 }
             }
             Expr::Payload { header, offset, len, reg } => {
@@ -299,16 +304,32 @@ impl<'a> Run<'a, '_> {
                 let packet = self.packet;
                 let tracked = packet.ct_state & (ct_state::INVALID | ct_state::UNTRACKED) == 0;
                 match key {
-                    CtKey::Status | CtKey::OriginalProtoDst if !tracked => None,
+                    CtKey::Status | CtKey::OriginalProtoDst | CtKey::OriginalDaddr(_)
+                        if !tracked =>
+                    {
+                        None
+                    }
                     CtKey::State => self.store(reg.index(), &packet.ct_state.to_ne_bytes()),
                     CtKey::Status => {
                         let dnat = packet.dnat_from.map_or(0, |_| ct_status::DNAT);
                         self.store(reg.index(), &dnat.to_ne_bytes())
                     }
                     CtKey::OriginalProtoDst => match packet.dnat_from {
-                        Some(port) => self.store(reg.index(), &port.to_be_bytes()),
+                        Some((_, port)) => self.store(reg.index(), &port.to_be_bytes()),
                         None => self.store(reg.index(), packet.transport.get(2..4)?),
                     },
+                    CtKey::OriginalDaddr(version) => {
+                        let first = packet.dnat_from.map_or(packet.destination, |(to, _)| to);
+                        match (first, version) {
+                            (IpAddr::V4(to), IpVersion::V4) => {
+                                self.store(reg.index(), &to.octets())
+                            }
+                            (IpAddr::V6(to), IpVersion::V6) => {
+                                self.store(reg.index(), &to.octets())
+                            }
+                            _ => None,
+                        }
+                    }
                 }
             }
             Expr::FibDaddrType { reg } => {

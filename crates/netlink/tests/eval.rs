@@ -94,7 +94,7 @@ fn conntrack_knows_the_state_and_the_port_before_dnat() {
     assert!(matches(state(ct_state::NEW | ct_state::RELATED), &packet()));
     assert!(!matches(state(ct_state::ESTABLISHED), &packet()));
 
-    let published = Packet { dnat_from: Some(8443), ..packet() };
+    let published = Packet { dnat_from: Some(("198.51.100.2".parse().unwrap(), 8443)), ..packet() };
     let dnat = vec![ct(CtKey::Status), bits(ct_status::DNAT), any.clone()];
     assert!(matches(dnat.clone(), &published));
     assert!(!matches(dnat, &packet()));

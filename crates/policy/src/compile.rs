@@ -3,13 +3,17 @@
 //! | Chain | Hook, priority | What it judges |
 //! |---|---|---|
 //! | `scan` | prerouting, raw (−300) | sources that are banned for a scan; only if the policy bans scans |
-//! | `ingress` | prerouting, mangle (−150) | loopback addresses by wire, and packets for an address of this host, by the port that the sender sees: after conntrack, before DNAT |
+//! | `ingress` | prerouting, mangle (−150) | what only the packet as it came shows: loopback addresses by wire, and which container asks for an address of this host. It lets nothing in |
 //! | `martians` | from `ingress` | drops loopback addresses that came by wire |
-//! | `input` | input, filter − 10 | what is delivered here and `ingress` could not be sure of: broadcast, multicast, routing rules, NAT, containers |
-//! | `inbound` | from `ingress`, `input` | the rules for `in` |
+//! | `asked` | from `ingress` | drops what a container asks an address of this host for, if the rules for `in` do not allow it: DNAT may lead it to another container |
+//! | `helpers` | from `ingress` | assigns the kernel's helpers, which it takes before DNAT alone |
+//! | `input` | input, filter − 10 | what is delivered here |
+//! | `inbound` | from `input` | the rules for `in` |
 //! | `forward` | forward, filter − 10 | packets that pass through, before Docker's own chains |
-//! | `redirected` | from `input` | what a container sends and DNAT leads to this host: by the port before DNAT, and if no rule speaks of it by that after |
-//! | `published` | from `forward`, `input` | packets from outside that DNAT redirected, by the port before DNAT |
+//! | `return-path` | from `input`, `forward` | drops sources to which the routing tables lead by another interface, if the policy says so |
+//! | `redirected` | from `input` | what a container sends and DNAT leads to this host: by destination and port before DNAT, and if no rule speaks of it by those after |
+//! | `published` | from `forward`, `input` | packets from outside that DNAT redirected, by destination and port before DNAT |
+//! | `published/rules` | from `published`, `redirected` | the rules for `in`, by destination and port before DNAT |
 //! | `containers` | from `forward` | what containers send |
 //! | `output` | output, filter − 10 | answers what `out` rejects; judges what `postrouting` cannot tell from a forwarded packet |
 //! | `answers` | from `output` | the rules for `out` up to the last that rejects; only if one does |
@@ -18,6 +22,9 @@
 //! | `postrouting` | postrouting, filter − 10 | what this host sends, by the way that it really leaves: after DNAT and marks, before source NAT |
 //! | `egress` | from `postrouting`, `sent`, `containers` | the rules for `out`, for host and containers alike |
 //! | `egress/silent` | from `postrouting` | the same where a rule rejects, which postrouting cannot do |
+//!
+//! Each packet is judged where it ends, by `input` or `forward`. Whatever rewrites it on its way there,
+//! with or without NAT, no verdict before counts.
 //!
 //! Every policy has the same base chains but `scan`: the kernel replaces rules atomically, but not the
 //! hooks of chains. Their chain policy is `drop`, so nothing passes while the kernel builds a chain.
@@ -58,16 +65,9 @@ pub const TABLE_COMMENT: &str = "nfguard policy, format 1";
 pub const CONTAINERS_CHAIN: &str = "containers";
 
 /// Comments of the rules that accept a packet because another hook judges it.
-pub(crate) const DEFERRAL_COMMENTS: [&str; 6] = [
-    NOT_SURELY_OURS,
-    JUDGED_BY_INGRESS,
-    POSTROUTING_DECIDES,
-    NOT_OF_THIS_HOST,
-    JUDGED_BY_OUTPUT,
-    OF_A_VRF,
-];
-const NOT_SURELY_OURS: &str = "not surely for this host: input or forward decides";
-const JUDGED_BY_INGRESS: &str = "judged by ingress";
+pub(crate) const DEFERRAL_COMMENTS: [&str; 5] =
+    [JUDGED_WHERE_IT_ENDS, POSTROUTING_DECIDES, NOT_OF_THIS_HOST, JUDGED_BY_OUTPUT, OF_A_VRF];
+const JUDGED_WHERE_IT_ENDS: &str = "input or forward decides";
 const POSTROUTING_DECIDES: &str = "postrouting decides, by the way that the packet takes";
 const NOT_OF_THIS_HOST: &str = "not from an address of this host: judged by forward or output";
 const JUDGED_BY_OUTPUT: &str = "to many: judged by output";
@@ -92,6 +92,7 @@ impl Policy {
         compiler.input();
         compiler.forward();
         compiler.inbound();
+        compiler.asked();
         compiler.published();
         compiler.containers();
         compiler.output();
@@ -122,22 +123,52 @@ impl Compiler<'_> {
         }
     }
 
+    /// Adds the chain that sees packets before NAT. An older nfguard had it judge them, so its table is
+    /// replaced without a change of hooks.
     fn ingress(&mut self) {
         let mut chain = base("ingress", Hook::Prerouting, -150);
         self.martians(&mut chain);
-        self.rh0(&mut chain);
-        self.known_peers(&mut chain);
-        self.established(&mut chain);
-        self.loopback(&mut chain, expr::iifname);
-        self.illegal_flags(&mut chain);
-        self.invalid(&mut chain);
-        if self.is_on(Builtin::ReturnPath) {
-            let counter = self.counter("builtin/return-path");
-            let parts = [expr::no_return_path(), counter, vec![discard()]];
-            chain.rules.push(commented(parts, "builtin: return-path"));
+        let containers = &self.policy.containers.interfaces;
+        let helpers = rule::helpers(self.policy);
+        let needs_new = !containers.is_empty() || !helpers.is_empty();
+        if needs_new && self.is_on(Builtin::Established) {
+            let parts = [expr::established(), vec![accept()]];
+            chain.rules.push(commented(parts, JUDGED_WHERE_IT_ENDS));
         }
-        chain.rules.push(plain([expr::fib_type(fib_type::LOCAL), vec![goto("inbound")]]));
-        chain.rules.push(commented([vec![accept()]], NOT_SURELY_OURS));
+        if !helpers.is_empty() {
+            chain.rules.push(plain([vec![jump("helpers")]]));
+            let name = "helpers".to_owned();
+            self.table.chains.push(Chain { name, rules: helpers, ..Chain::default() });
+        }
+        if !containers.is_empty() && self.is_on(Builtin::Invalid) {
+            let parts = [expr::invalid(), vec![accept()]];
+            chain.rules.push(commented(parts, JUDGED_WHERE_IT_ENDS));
+        }
+        for interface in containers {
+            let to_host = expr::fib_type(fib_type::LOCAL);
+            chain.rules.push(plain([expr::iifname(interface), to_host, vec![goto("asked")]]));
+        }
+        chain.rules.push(commented([vec![accept()]], JUDGED_WHERE_IT_ENDS));
+        self.table.chains.push(chain);
+    }
+
+    /// Adds the chain that drops what a container asks this host for and no rule for `in` allows. DNAT
+    /// may lead it to another container, and then it no longer shows that this host was asked. What is
+    /// allowed is judged, counted and logged where it ends.
+    fn asked(&mut self) {
+        if self.policy.containers.interfaces.is_empty() {
+            return;
+        }
+        let mut chain = Chain { name: "asked".to_owned(), ..Chain::default() };
+        self.untracked_answers(&mut chain, Direction::Out);
+        self.builtins(&mut chain, builtin::INBOUND);
+        for rule in self.policy.rules_for(Direction::In) {
+            let counter = self.counter(&rule::object_name(rule));
+            chain.rules.extend(rule::refusal(self.policy, rule, &counter));
+        }
+        self.builtins(&mut chain, builtin::INBOUND_LAST);
+        self.closed_ports(&mut chain);
+        self.default(&mut chain, Direction::In, self.policy.default.input);
         self.table.chains.push(chain);
     }
 
@@ -161,13 +192,16 @@ impl Compiler<'_> {
         self.table.chains.push(Chain { name: "martians".to_owned(), rules, ..Chain::default() });
     }
 
-    /// Adds the chain for what is delivered here. `ingress` has judged packets for an address of this
-    /// host. A routing rule, a VRF or NAT delivers others too, and broadcast and multicast may as well
-    /// only cross a bridge of this host.
+    /// Adds the chain for what is delivered here.
     fn input(&mut self) {
         let mut chain = base("input", Hook::Input, -10);
+        self.rh0(&mut chain);
+        self.known_peers(&mut chain);
         self.established(&mut chain);
         self.loopback(&mut chain, expr::iifname);
+        self.illegal_flags(&mut chain);
+        self.invalid(&mut chain);
+        self.return_path(&mut chain);
         for interface in &self.policy.containers.interfaces {
             let parts = [expr::iifname(interface), expr::ct_status(ct_status::DNAT)].concat();
             chain.rules.push(plain([parts, vec![goto("redirected")]]));
@@ -176,11 +210,29 @@ impl Compiler<'_> {
             [expr::ct_status(ct_status::DNAT), vec![goto("published")]],
             "sent on to this host",
         ));
-        chain
-            .rules
-            .push(commented([expr::fib_type(fib_type::LOCAL), vec![accept()]], JUDGED_BY_INGRESS));
-        chain.rules.push(commented([vec![goto("inbound")]], "delivered here after all"));
+        chain.rules.push(plain([vec![goto("inbound")]]));
         self.table.chains.push(chain);
+    }
+
+    /// Adds the rule and the chain that drop sources to which the routing tables lead by another
+    /// interface. A bridge may join guests without an address of its own, so nothing is known of the
+    /// sources there.
+    fn return_path(&mut self, chain: &mut Chain) {
+        if !self.is_on(Builtin::ReturnPath) {
+            return;
+        }
+        chain.rules.push(plain([expr::no_return_path(), vec![jump("return-path")]]));
+        if self.table.chains.iter().any(|chain| chain.name == "return-path") {
+            return;
+        }
+        let back = vec![Expr::Verdict(NftVerdict::Return)];
+        let bridged = [expr::is_bridge(MetaKey::Iifkind), expr::is_bridge(MetaKey::Oifkind)];
+        let counter = self.counter("builtin/return-path");
+        let rules = vec![
+            commented([bridged.concat(), back], "perhaps only crosses a bridge"),
+            commented([counter, vec![discard()]], "builtin: return-path"),
+        ];
+        self.table.chains.push(Chain { name: "return-path".to_owned(), rules, ..Chain::default() });
     }
 
     fn inbound(&mut self) {
@@ -208,7 +260,11 @@ impl Compiler<'_> {
     fn forward(&mut self) {
         let mut chain = base("forward", Hook::Forward, -10);
         self.banned_outgoing(&mut chain);
+        self.rh0(&mut chain);
+        self.known_peers(&mut chain);
         self.established(&mut chain);
+        self.invalid(&mut chain);
+        self.return_path(&mut chain);
         self.untracked_answers(&mut chain, Direction::Forward);
         self.builtins(&mut chain, builtin::FORWARD);
         // Also what DNAT leads to another container: the sender decides, not the way.
@@ -224,20 +280,26 @@ impl Compiler<'_> {
         self.table.chains.push(chain);
     }
 
-    /// Adds the chain with the rules for `in`, matched by the connection's original port. A packet
-    /// here has passed `ingress`, unless a program other than Docker rewrote a foreign address.
+    /// Adds the chains with the rules for `in`, matched by the connection's original destination and
+    /// port.
     fn published(&mut self) {
-        let mut chain = Chain { name: "published".to_owned(), ..Chain::default() };
-        for rule in &self.policy.rules {
-            chain.rules.extend(rule::published(self.policy, rule));
+        let mut rules = Vec::new();
+        for rule in self.policy.rules_for(Direction::In) {
+            let counter = self.counter(&rule::object_name(rule));
+            rules.extend(rule::published(self.policy, rule, &counter));
         }
+        let name = "published/rules".to_owned();
+        self.table.chains.push(Chain { name, rules, ..Chain::default() });
+        let by_rules = plain([vec![jump("published/rules")]]);
         if !self.policy.containers.interfaces.is_empty() {
-            let mut rules = chain.rules.clone();
-            rules.push(plain([vec![goto("inbound")]]));
+            let rules = vec![by_rules.clone(), plain([vec![goto("inbound")]])];
             let name = "redirected".to_owned();
             self.table.chains.push(Chain { name, rules, ..Chain::default() });
         }
-        self.default_verdict(&mut chain, "default/published", self.policy.default.input);
+        let name = "published".to_owned();
+        let mut chain = Chain { name, rules: vec![by_rules], ..Chain::default() };
+        self.closed_ports(&mut chain);
+        self.default(&mut chain, Direction::In, self.policy.default.input);
         self.table.chains.push(chain);
     }
 
@@ -326,7 +388,9 @@ impl Compiler<'_> {
         let rules = self.policy.rules.iter();
         for rule in rules.filter(|rule| rule.direction == direction && rule.untracked) {
             let (sets, rules) = untracked::replies(self.policy, rule);
-            self.table.sets.extend(sets);
+            if chain.name != "asked" {
+                self.table.sets.extend(sets);
+            }
             chain.rules.extend(rules);
         }
     }

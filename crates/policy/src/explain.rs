@@ -171,7 +171,12 @@ fn packets(flow: &Flow, treatment: &Treatment) -> Vec<(Hook, Packet)> {
                 _ => None,
             };
             let forwarded = Packet { out_interface: output, ..prerouting.clone() };
-            let forwarded = translated(forwarded, inner);
+            let forwarded = match inner {
+                Some(_) => {
+                    Packet { fib_daddr_type: fib_type::UNICAST, ..translated(forwarded, inner) }
+                }
+                None => forwarded,
+            };
             vec![
                 (Hook::Prerouting, prerouting),
                 (Hook::Forward, forwarded.clone()),
@@ -214,6 +219,6 @@ fn translated(packet: Packet, to: Option<(IpAddr, u16)>) -> Packet {
     let mut transport = packet.transport.clone();
     let port = transport.get(2..4).and_then(|port| port.try_into().ok());
     transport.splice(2.min(transport.len())..4.min(transport.len()), inner.to_be_bytes());
-    let dnat_from = Some(port.map_or(0, u16::from_be_bytes));
+    let dnat_from = Some((packet.destination, port.map_or(0, u16::from_be_bytes)));
     Packet { destination, dnat_from, transport, ..packet }
 }

@@ -399,7 +399,7 @@ fn a_kernel_that_differs_from_explain_is_detected() {
     let shot = Shot { from: Place::Internet, flow, treatment: Treatment::default(), times: 1 };
     let stopped = ground.send_shot(&shot);
     assert!(!stopped.passed && stopped.counted.contains_key("default/in"), "{stopped:?}");
-    nft(&ground.world.host, "insert rule inet nfguard ingress tcp dport 22 accept\n");
+    nft(&ground.world.host, "insert rule inet nfguard input tcp dport 22 accept\n");
     let passed = ground.send_shot(&shot);
     // Other packets may have been counted at the same time.
     assert!(passed.passed && !passed.counted.contains_key("default/in"), "{passed:?}");

@@ -83,6 +83,49 @@ fn what_crosses_a_bridge_is_judged_by_the_rules_for_forward() {
     assert_eq!(passed, [], "no rule for forward allows it");
 }
 
+/// The bridge joins networks of which this host knows nothing.
+#[test]
+fn a_bridge_without_an_address_is_no_way_back_to_its_guests() {
+    let bridged = Bridged::new(true);
+    let (host, [_, second]) = (&bridged.host, &bridged.guests);
+    ip(host, "address flush dev br0");
+    let came = Watch::new(second, "prerouting", "");
+    let strict = r#""builtin": { "return-path": true }"#;
+    load(host, &format!(r#"{strict}, "rules": [{ACROSS}]"#));
+    for (to, port) in SECOND.into_iter().zip([4001, 4002]) {
+        bridged.send(to, port);
+        came.must_see(port);
+    }
+}
+
+/// Two hosts share an address, as with VRRP or anycast. The frame goes to the other one.
+#[test]
+fn a_frame_for_another_machine_with_an_address_of_this_host_only_crosses() {
+    let bridged = Bridged::new(true);
+    let (host, [first, second]) = (&bridged.host, &bridged.guests);
+    let shared = [v4([10, 5, 0, 99]), v6(5, 0x99)];
+    for address in shared {
+        let len = if address.is_ipv6() { 128 } else { 32 };
+        second.address("eth0", address, len).expect("an address");
+        ip(host, &format!("address add {address}/{len} dev lo"));
+    }
+    let hardware = "02:00:00:00:00:99";
+    ip(second, &format!("link set eth0 address {hardware}"));
+    for address in shared {
+        ip(first, &format!("neigh replace {address} lladdr {hardware} dev eth0"));
+    }
+    let came = Watch::new(second, "prerouting", "");
+    load(host, &format!(r#"{STRICT}, "rules": [{ACROSS}]"#));
+    let mut port = 4000;
+    for to in shared {
+        for _ in 0..3 {
+            port += 1;
+            bridged.send(to, port);
+            came.must_see(port);
+        }
+    }
+}
+
 #[test]
 fn without_br_netfilter_a_bridge_is_no_matter_of_the_policy() {
     let bridged = Bridged::new(false);

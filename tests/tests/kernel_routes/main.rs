@@ -3,6 +3,7 @@
 mod bogus;
 mod bridged;
 mod outgoing;
+mod rewritten;
 mod translated;
 
 use std::collections::BTreeSet;

@@ -196,7 +196,7 @@ fn translated(port: &Port, to: &Target, way: &Way) -> Packet {
     let from = example::remote(IpVersion::of(to.address));
     Packet {
         out_interface: way.interface.clone(),
-        dnat_from: Some(port.ports.0),
+        dnat_from: Some((port.on.unwrap_or(to.address), port.ports.0)),
         fib_daddr_type: fib_type::UNICAST,
         ..Packet::new(from, to.address, port.protocol, (SOURCE_PORT, to.ports.0))
     }

@@ -184,7 +184,7 @@ fn forwarded(
     let Some(way) = network.way(to) else { return Vec::new() };
     let packet = Packet {
         in_interface: packet.in_interface.clone(),
-        dnat_from: Some(port.ports.0),
+        dnat_from: Some((packet.destination, port.ports.0)),
         ..Packet::new(packet.source, to, port.protocol, (SOURCE_PORT, to_port))
     };
     if way.is_local() {

@@ -135,7 +135,10 @@ impl ForeignTable {
     fn readable(&self, rule: &ForeignRule, optimistic: bool) -> Option<Vec<Expr>> {
         let is_known = |expr: &Expr| match expr {
             Expr::Unknown { .. }
-            | Expr::Meta { key: MetaKey::Mark | MetaKey::Iifkind | MetaKey::Oifkind, .. }
+            | Expr::Meta {
+                key: MetaKey::Mark | MetaKey::Iifkind | MetaKey::Oifkind | MetaKey::Iif,
+                ..
+            }
             | Expr::FibSaddrType { .. }
             | Expr::FibReturnPath { .. } => false,
             Expr::Lookup { set, .. } => self.sets.iter().any(|known| known.name == *set),

@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use crate::ip_version::IpVersion;
+
 /// An expression.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expr {
@@ -183,6 +185,9 @@ pub enum MetaKey {
     /// The kind of the interface that the packet leaves by; 16 bytes filled up with NUL. Does not match
     /// an interface without a kind.
     Oifkind,
+    /// The index of the interface that the packet came in by, a u32 in the machine's byte order. 0 for a
+    /// packet without one.
+    Iif,
 }
 
 /// The header that `payload` reads.
@@ -204,6 +209,9 @@ pub enum CtKey {
     /// The destination port of the connection's first packet before any DNAT; two bytes, big
     /// endian. Match the protocol first, otherwise nft does not print the expression.
     OriginalProtoDst,
+    /// The destination address of the connection's first packet before any DNAT. Does not match a
+    /// connection of another IP version.
+    OriginalDaddr(IpVersion),
 }
 
 /// The comparison of `cmp`.

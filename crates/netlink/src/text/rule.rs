@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::{comment_line, duration, hex, leading_zeros, quoted, value};
+use crate::ip_version::IpVersion;
 use crate::model::{CmpOp, CtKey, Expr, Header, LogTo, MetaKey, Reg, Reject, Verdict};
 use crate::model::{KeyType, Rule};
 use crate::symbols::{
@@ -62,6 +63,8 @@ enum Kind {
     Number,
     /// Eight hexadecimal digits.
     Mark,
+    /// A number in the machine's byte order.
+    Index,
     TcpFlags,
     Words(&'static [(&'static str, u32)]),
 }
@@ -330,6 +333,7 @@ fn meta(key: MetaKey) -> (String, Kind) {
         MetaKey::Mark => ("meta mark", Kind::Mark),
         MetaKey::Iifkind => ("meta iifkind", Kind::Name),
         MetaKey::Oifkind => ("meta oifkind", Kind::Name),
+        MetaKey::Iif => ("iif", Kind::Index),
     };
     (words.to_owned(), kind)
 }
@@ -339,6 +343,12 @@ fn ct(key: CtKey) -> (String, Kind) {
         CtKey::State => ("ct state", Kind::Words(&ct_state::WORDS)),
         CtKey::Status => ("ct status", Kind::Words(&ct_status::WORDS)),
         CtKey::OriginalProtoDst => ("ct original proto-dst", Kind::Key(KeyType::InetService)),
+        CtKey::OriginalDaddr(IpVersion::V4) => {
+            ("ct original ip daddr", Kind::Key(KeyType::Ipv4Addr))
+        }
+        CtKey::OriginalDaddr(IpVersion::V6) => {
+            ("ct original ip6 daddr", Kind::Key(KeyType::Ipv6Addr))
+        }
     };
     (words.to_owned(), kind)
 }
@@ -357,6 +367,7 @@ fn right(kind: Kind, data: &[u8]) -> String {
             quoted(&if data.len() < 16 { format!("{name}*") } else { name.to_owned() })
         }
         (Kind::Number, [byte]) => byte.to_string(),
+        (Kind::Index, _) => data.try_into().map_or(0, u32::from_ne_bytes).to_string(),
         (Kind::Mark, _) => format!("0x{:08x}", data.try_into().map_or(0, u32::from_ne_bytes)),
         (Kind::TcpFlags, [flags]) => tcp_flags(*flags),
         (Kind::Words(words), _) => {

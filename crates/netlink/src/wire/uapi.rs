@@ -166,6 +166,8 @@ pub(crate) const NFTA_META_KEY: u16 = 2;
 pub(crate) const NFT_CT_STATE: u32 = 0;
 pub(crate) const NFT_CT_STATUS: u32 = 2;
 pub(crate) const NFT_CT_PROTO_DST: u32 = 12;
+pub(crate) const NFT_CT_DST_IP: u32 = 20;
+pub(crate) const NFT_CT_DST_IP6: u32 = 22;
 
 pub(crate) const NFTA_CT_DREG: u16 = 1;
 pub(crate) const NFTA_CT_KEY: u16 = 2;

@@ -64,7 +64,7 @@ const UPNP: (Ipv4Addr, Ipv6Addr, u16) =
 /// Returns the matches of a built-in in this chain, one for each rule. Adds the sets that they need.
 pub(super) fn rules(which: Builtin, chain: &str, sets: &mut Vec<Set>) -> Vec<Vec<Expr>> {
     let mut types = |name: &str, version, types: &[u8]| icmp_types(sets, name, version, types);
-    let (incoming, outgoing) = (chain == "inbound", chain == "sent/builtin");
+    let (incoming, outgoing) = (matches!(chain, "inbound" | "asked"), chain == "sent/builtin");
     match which {
         Builtin::IcmpErrors => vec![
             types("icmp_errors", IpVersion::V4, &ICMP_ERRORS),

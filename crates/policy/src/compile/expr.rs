@@ -7,8 +7,8 @@ use nfguard_netlink::{CmpOp, Expr, IpVersion, KeyType, MetaKey};
 pub(super) use nfguard_netlink::build::{
     End, accept, address, ct_status, destination_type, discard, equals, established, fib_type,
     goto, hop_limit_255, icmp, icmp_type, in_prefix, in_range, in_set, invalid, ip_version, jump,
-    keep_prefix, mark, no_return_path, not_in_set, original_port, port, protocol, routing_header_0,
-    source_type, tcp_flags, untracked,
+    keep_prefix, mark, no_return_path, not_in_set, original_address, original_in_prefix,
+    original_port, port, protocol, routing_header_0, source_type, tcp_flags, untracked,
 };
 
 use crate::policy::Interface;
@@ -35,6 +35,11 @@ pub(super) fn is_not_loopback(key: MetaKey) -> Vec<Expr> {
 /// with an interface of the VRF.
 pub(super) fn is_vrf(key: MetaKey) -> Vec<Expr> {
     equals(build::meta(key), filled("vrf"))
+}
+
+/// Matches packets that came in by a bridge, or leave by one.
+pub(super) fn is_bridge(key: MetaKey) -> Vec<Expr> {
+    equals(build::meta(key), filled("bridge"))
 }
 
 /// Returns a name as the kernel holds it.

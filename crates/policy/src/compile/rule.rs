@@ -1,13 +1,17 @@
 //! Compiles one rule of a policy to rules, sets and chains of a table.
 
 use nfguard_netlink::{
-    Chain, CtHelper, Element, Expr, IpVersion, Key, KeyType, Rule as NftRule, Set, protocol,
+    Chain, CtHelper, Element, Expr, IpVersion, Key, KeyType, Rule as NftRule, Set,
+    Verdict as NftVerdict, protocol,
 };
 
 use super::expr::{self, End};
 use super::limit::{limit_rules, limit_sets, over_rules};
 use super::log::log_line;
-use super::{POSTROUTING_DECIDES, Rejection, accept, comment, commented, goto, verdicts};
+use super::{
+    JUDGED_WHERE_IT_ENDS, POSTROUTING_DECIDES, Rejection, accept, comment, commented, goto,
+    verdicts,
+};
 use crate::policy::{
     Action, Addresses, Direction, Helper, Interface, Limit, Policy, Ports, Prefixes, Rule, Traffic,
     Transport, Verdict,
@@ -41,7 +45,6 @@ pub(super) fn compile(
     rejection: Rejection,
 ) -> Compiled {
     let object = object_name(rule);
-    let comment = comment(rule);
     let is_first = rejection == Rejection::Answer;
     let mut compiled = Compiled {
         sets: if is_first { sets(rule, &object) } else { Vec::new() },
@@ -51,31 +54,16 @@ pub(super) fn compile(
     };
     let limit_chain_name = if is_first || !rule.rejects() { "limit" } else { "limit/silent" };
     let limit_chain_name = format!("{object}/{limit_chain_name}");
-    for Match { exprs, protocol } in matches(policy, rule, &object, PortSource::Packet) {
-        let logs = rule.log.as_ref().filter(|_| !matches!(rule.action, Action::Limit(_)));
-        if let Some(target) = logs {
-            let verdict = match rule.action {
-                Action::Allow | Action::Limit(_) => Verdict::Accept,
-                Action::Deny => Verdict::Drop,
-                Action::Reject => Verdict::Reject,
-            };
-            let line = log_line(target, rejection.of(verdict), &object);
-            compiled.rules.push(commented([exprs.clone(), line], &comment));
-        }
-        let ends = match rule.action {
-            Action::Allow => verdicts(Verdict::Accept, protocol),
-            Action::Deny => verdicts(Verdict::Drop, protocol),
-            Action::Reject => verdicts(rejection.of(Verdict::Reject), protocol),
-            Action::Limit(_) => vec![(Vec::new(), goto(&limit_chain_name))],
-        };
-        let helper = rule.helper.and_then(|helper| ct_helper(helper, protocol?));
-        let assigns: Vec<Expr> =
-            helper.iter().map(|helper| Expr::Helper(helper.name.clone())).collect();
+    for found in matches(policy, rule, &object, PortSource::Packet) {
+        let helper = rule.helper.and_then(|helper| ct_helper(helper, found.protocol?));
+        // That of a rule for `in` is assigned before NAT.
+        let assigned = helper.iter().filter(|_| rule.direction != Direction::In);
+        let parts: Vec<Expr> = assigned
+            .map(|helper| Expr::Helper(helper.name.clone()))
+            .chain(counter.iter().cloned())
+            .collect();
         compiled.helpers.extend(helper);
-        for (more, end) in ends {
-            let parts = [exprs.clone(), more, assigns.clone(), counter.to_vec(), vec![end]];
-            compiled.rules.push(commented(parts, &comment));
-        }
+        compiled.rules.extend(judge(rule, &found, rejection, &limit_chain_name, &parts));
     }
     if let Action::Limit(limit) = rule.action {
         let versions = limited_versions(policy, rule);
@@ -89,6 +77,40 @@ pub(super) fn compile(
         }
     }
     compiled
+}
+
+/// Returns the rules that log a packet and end its way as a rule says. `statements` stand before the
+/// end.
+fn judge(
+    rule: &Rule,
+    Match { exprs, protocol }: &Match,
+    rejection: Rejection,
+    limit_chain: &str,
+    statements: &[Expr],
+) -> Vec<NftRule> {
+    let comment = comment(rule);
+    let mut rules = Vec::new();
+    let logs = rule.log.as_ref().filter(|_| !matches!(rule.action, Action::Limit(_)));
+    if let Some(target) = logs {
+        let verdict = match rule.action {
+            Action::Allow | Action::Limit(_) => Verdict::Accept,
+            Action::Deny => Verdict::Drop,
+            Action::Reject => Verdict::Reject,
+        };
+        let line = log_line(target, rejection.of(verdict), &object_name(rule));
+        rules.push(commented([exprs.clone(), line], &comment));
+    }
+    let ends = match rule.action {
+        Action::Allow => verdicts(Verdict::Accept, *protocol),
+        Action::Deny => verdicts(Verdict::Drop, *protocol),
+        Action::Reject => verdicts(rejection.of(Verdict::Reject), *protocol),
+        Action::Limit(_) => vec![(Vec::new(), goto(limit_chain))],
+    };
+    for (more, end) in ends {
+        let parts = [exprs.clone(), more, statements.to_vec(), vec![end]];
+        rules.push(commented(parts, &comment));
+    }
+    rules
 }
 
 /// Compiles a rule for `out` to what it rejects. What it does not reject is judged, counted and logged
@@ -154,31 +176,46 @@ fn ct_helper(helper: Helper, number: u8) -> Option<CtHelper> {
     })
 }
 
-/// Returns the same rule for packets after DNAT, matched by the port before DNAT. `ingress` has judged
-/// the first packet by its destination and counted it for a limit, so destinations and limits are
-/// left out here: a denial of one address must not deny the others. These rules matter for packets
-/// to addresses that are routed here, are not this host's, and are rewritten by a program other than
-/// Docker: `ingress` does not judge those.
-pub(super) fn published(policy: &Policy, rule: &Rule) -> Vec<NftRule> {
-    let ends = |protocol| match rule.action {
-        Action::Allow | Action::Limit(_) => verdicts(Verdict::Accept, protocol),
-        Action::Deny => verdicts(Verdict::Drop, protocol),
-        Action::Reject => verdicts(Verdict::Reject, protocol),
+/// Returns the same rule for packets after DNAT, matched by destination and port before DNAT. It shares
+/// the sets and the count of a limit with the rule for packets without NAT.
+pub(super) fn published(policy: &Policy, rule: &Rule, counter: &[Expr]) -> Vec<NftRule> {
+    let object = object_name(rule);
+    let matches = matches(policy, rule, &object, PortSource::Conntrack);
+    let limit = format!("{object}/limit");
+    matches.iter().flat_map(|it| judge(rule, it, Rejection::Answer, &limit, counter)).collect()
+}
+
+/// Returns the rules that refuse what a rule refuses. What it allows, another hook judges.
+pub(super) fn refusal(policy: &Policy, rule: &Rule, counter: &[Expr]) -> Vec<NftRule> {
+    let matches = matches(policy, rule, &object_name(rule), PortSource::Packet);
+    let refused = matches!(rule.action, Action::Deny | Action::Reject);
+    let rules = matches.into_iter().flat_map(|it| {
+        if refused {
+            judge(rule, &it, Rejection::Answer, "", counter)
+        } else {
+            vec![commented([it.exprs, vec![accept()]], JUDGED_WHERE_IT_ENDS)]
+        }
+    });
+    rules.collect()
+}
+
+/// Returns the rules that assign the helpers of the rules for `in`. The kernel prepares a connection for
+/// what its helper rewrites while it sets up NAT, so the helper has to come first.
+pub(super) fn helpers(policy: &Policy) -> Vec<NftRule> {
+    let rules: Vec<&Rule> = policy.rules_for(Direction::In).collect();
+    let needed = rules.iter().rposition(|rule| rule.helper.is_some()).map_or(0, |last| last + 1);
+    let assign = |rule: &Rule| {
+        let matches = matches(policy, rule, &object_name(rule), PortSource::Packet).into_iter();
+        let helper = rule.helper;
+        let of_first = matches.map(move |Match { exprs, protocol }| {
+            let helper = helper.and_then(|helper| ct_helper(helper, protocol?));
+            let helper = helper.map(|helper| Expr::Helper(helper.name)).into_iter().collect();
+            [exprs, helper, vec![Expr::Verdict(NftVerdict::Return)]]
+        });
+        let name = rule.name.clone();
+        of_first.map(move |parts| commented(parts, &name)).collect::<Vec<_>>()
     };
-    let denies_one_address =
-        matches!(rule.action, Action::Deny | Action::Reject) && rule.to != Addresses::Any;
-    if rule.direction != Direction::In || denies_one_address {
-        return Vec::new();
-    }
-    matches(policy, rule, &object_name(rule), PortSource::Conntrack)
-        .into_iter()
-        .flat_map(|Match { exprs, protocol }| {
-            ends(protocol)
-                .into_iter()
-                .map(|(more, end)| commented([exprs.clone(), more, vec![end]], &rule.name))
-                .collect::<Vec<_>>()
-        })
-        .collect()
+    rules.into_iter().take(needed).flat_map(assign).collect()
 }
 
 /// Returns the sets of a group or of a rule's addresses: one for each IP version with an address.
@@ -279,9 +316,10 @@ pub(super) fn matches(policy: &Policy, rule: &Rule, object: &str, port: PortSour
     for interfaces in interfaces(rule) {
         for version in versions(policy, rule) {
             let from = version.map(|version| addresses(policy, rule, object, version, End::Source));
-            let to = version
-                .filter(|_| port == PortSource::Packet)
-                .map(|version| addresses(policy, rule, object, version, End::Destination));
+            let to = version.map(|version| match port {
+                PortSource::Packet => addresses(policy, rule, object, version, End::Destination),
+                PortSource::Conntrack => original_addresses(policy, rule, object, version),
+            });
             let head = [
                 interfaces.clone(),
                 version.map(expr::ip_version).unwrap_or_default(),
@@ -341,20 +379,39 @@ fn addresses(
         End::Source => (&rule.from, "from"),
         End::Destination => (&rule.to, "to"),
     };
-    let in_set = |name: String| {
-        let set = format!("{name}/{}", version.suffix());
-        vec![expr::address(version, end), expr::in_set(&set)]
-    };
+    match among(policy, addresses, &format!("{object}/{word}"), version) {
+        Among::All => Vec::new(),
+        Among::Set(set) => vec![expr::address(version, end), expr::in_set(&set)],
+        Among::Prefix(network, len) => expr::in_prefix(version, end, &network, len),
+    }
+}
+
+/// As [`addresses`], for the destination before DNAT.
+fn original_addresses(policy: &Policy, rule: &Rule, object: &str, version: IpVersion) -> Vec<Expr> {
+    match among(policy, &rule.to, &format!("{object}/to"), version) {
+        Among::All => Vec::new(),
+        Among::Set(set) => vec![expr::original_address(version), expr::in_set(&set)],
+        Among::Prefix(network, len) => expr::original_in_prefix(version, &network, len),
+    }
+}
+
+/// Where the table has the addresses of a rule.
+enum Among {
+    All,
+    Set(String),
+    Prefix(Vec<u8>, u8),
+}
+
+fn among(policy: &Policy, addresses: &Addresses, object: &str, version: IpVersion) -> Among {
+    let set = |name: &str| Among::Set(format!("{name}/{}", version.suffix()));
     match addresses {
-        Addresses::Any => Vec::new(),
-        Addresses::Group(index) => policy
-            .groups
-            .get(*index)
-            .map(|group| in_set(group_set(&group.name)))
-            .unwrap_or_default(),
+        Addresses::Any => Among::All,
+        Addresses::Group(index) => {
+            policy.groups.get(*index).map_or(Among::All, |group| set(&group_set(&group.name)))
+        }
         Addresses::Prefixes(prefixes) => match networks(prefixes, version).as_slice() {
-            [(network, len)] => expr::in_prefix(version, end, network, *len),
-            _ => in_set(format!("{object}/{word}")),
+            [(network, len)] => Among::Prefix(network.clone(), *len),
+            _ => set(object),
         },
     }
 }

@@ -3,10 +3,11 @@
 //! | Chain | From | What it does |
 //! |---|---|---|
 //! | `scan` | prerouting, raw | drops packets of banned sources |
-//! | `scan/known` | `ingress` | remembers peers that have sent data over a connection |
-//! | `scan/illegal` | `ingress` | finds TCP flags that are a scan by themselves |
-//! | `scan/closed` | `inbound` | finds packets to closed ports, and ignores what harmless sources send |
-//! | `scan/port` | `scan/closed` | counts each port of a source once |
+//! | `scan/known` | `input`, `forward` | remembers peers that have sent data over a connection |
+//! | `scan/illegal` | `input` | finds TCP flags that are a scan by themselves |
+//! | `scan/closed` | `inbound`, `published`, `asked` | finds packets to closed ports of this host |
+//! | `scan/kind` | `scan/closed` | ignores what harmless sources send |
+//! | `scan/port` | `scan/kind` | counts each port of a source once |
 //! | `scan/count` | `scan/port` | counts the ports of a source, as `limit` counts connections |
 //! | `scan/outgoing` | `output`, `forward` | drops packets to banned sources, if the policy wants that |
 //! | `scan/ban` | `scan/count`, `scan/illegal` | exempts never-ban entries, and limits the bans per minute |
@@ -221,9 +222,21 @@ impl Compiler<'_> {
         }));
         rules.extend(self.skipped(scan));
         rules.push(link_local());
+        // The never-ban list has this host's own addresses.
+        for version in IpVersion::ALL {
+            let asked = [
+                expr::ip_version(version),
+                expr::ct_status(ct_status::DNAT),
+                vec![expr::original_address(version), lookup("never", version, false)],
+            ];
+            rules.push(plain([asked.concat(), vec![goto("scan/kind")]]));
+        }
         let elsewhere = expr::destination_type(CmpOp::Neq, fib_type::LOCAL);
         rules.push(commented([elsewhere, vec![back()]], "scan: not surely for this host"));
-        // Here the kernel has not checked the source yet, see `rp_filter`.
+        rules.push(plain([vec![goto("scan/kind")]]));
+        self.chain("closed", rules);
+
+        let mut rules = Vec::new();
         let text = "scan: an answer would not leave by this interface";
         rules.push(commented([expr::no_return_path(), vec![back()]], text));
         let syn = [expr::protocol(protocol::TCP), expr::tcp_flags(FIN | SYN | RST | ACK, SYN)];
@@ -239,7 +252,7 @@ impl Compiler<'_> {
         rules.push(commented([udp(), late.concat(), vec![back()]], "scan: perhaps a late answer"));
         rules.push(plain([udp(), vec![goto("scan/port")]]));
         rules.push(bare_ack());
-        self.chain("closed", rules);
+        self.chain("kind", rules);
 
         let counter = self.counter(CLOSED_PORT_COUNTER);
         let mut rules = Vec::new();

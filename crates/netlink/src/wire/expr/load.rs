@@ -1,12 +1,13 @@
 //! Expressions that load a register.
 
 use super::Fields;
+use crate::ip_version::IpVersion;
 use crate::model::{CtKey, Expr, Header, MetaKey, Reg};
 use crate::wire::attr::Writer;
 use crate::wire::uapi::*;
 
 impl MetaKey {
-    const ALL: [MetaKey; 7] = [
+    const ALL: [MetaKey; 8] = [
         MetaKey::Nfproto,
         MetaKey::L4proto,
         MetaKey::Iifname,
@@ -14,6 +15,7 @@ impl MetaKey {
         MetaKey::Mark,
         MetaKey::Iifkind,
         MetaKey::Oifkind,
+        MetaKey::Iif,
     ];
 
     fn number(self) -> u32 {
@@ -25,6 +27,7 @@ impl MetaKey {
             MetaKey::Mark => NFT_META_MARK,
             MetaKey::Iifkind => NFT_META_IIFKIND,
             MetaKey::Oifkind => NFT_META_OIFKIND,
+            MetaKey::Iif => NFT_META_IIF,
         }
     }
 }
@@ -98,6 +101,8 @@ pub(super) fn encode_ct(out: &mut Writer, key: CtKey, reg: Reg) {
         CtKey::State => (NFT_CT_STATE, None),
         CtKey::Status => (NFT_CT_STATUS, None),
         CtKey::OriginalProtoDst => (NFT_CT_PROTO_DST, Some(ORIGINAL)),
+        CtKey::OriginalDaddr(IpVersion::V4) => (NFT_CT_DST_IP, Some(ORIGINAL)),
+        CtKey::OriginalDaddr(IpVersion::V6) => (NFT_CT_DST_IP6, Some(ORIGINAL)),
     };
     out.u32(NFTA_CT_DREG, reg.number());
     out.u32(NFTA_CT_KEY, number);
@@ -113,6 +118,8 @@ pub(super) fn decode_ct(fields: &Fields<'_>) -> Option<Expr> {
         (NFT_CT_STATE, None) => CtKey::State,
         (NFT_CT_STATUS, None) => CtKey::Status,
         (NFT_CT_PROTO_DST, Some(ORIGINAL)) => CtKey::OriginalProtoDst,
+        (NFT_CT_DST_IP, Some(ORIGINAL)) => CtKey::OriginalDaddr(IpVersion::V4),
+        (NFT_CT_DST_IP6, Some(ORIGINAL)) => CtKey::OriginalDaddr(IpVersion::V6),
         _ => return None,
     };
     Some(Expr::Ct { key, reg: fields.reg(NFTA_CT_DREG)? })
