@@ -82,8 +82,9 @@ fn nft_lists_each_policy_and_its_text_alike() {
         nft(&theirs, &text::table(&table));
         let (ours, theirs) = (list(&ours), list(&theirs));
         assert_eq!(sorted(&ours), sorted(&theirs), "{}\n{ours}\n{theirs}", path.display());
-        // nft has no other form for a mark.
+        // nft has no other form for a mark and for the bytes of a link's header.
         let ours = ours.replace("mark 0x0", "mark 0").replace("mark != 0x0", "mark != 0");
+        let ours = ours.replace("@ll,96,8 != 0xff", "");
         for odd in ["[invalid", "unknown", "0x"] {
             assert!(!ours.contains(odd), "{}: {odd} in\n{ours}", path.display());
         }

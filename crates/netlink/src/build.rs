@@ -254,11 +254,25 @@ pub fn original_in_prefix(version: IpVersion, network: &[u8], len: u8) -> Vec<Ex
     }
 }
 
-/// Matches packets that came in by an interface; with `false`, packets that no interface brought.
+/// Matches packets that no interface brought.
 #[must_use]
-pub fn came_in(wanted: bool) -> Vec<Expr> {
-    let op = if wanted { CmpOp::Neq } else { CmpOp::Eq };
-    compare(meta(MetaKey::Iif), op, vec![0; 4])
+pub fn no_iif() -> Vec<Expr> {
+    equals(meta(MetaKey::Iif), vec![0; 4])
+}
+
+/// Matches packets that a program of this network namespace sends.
+#[must_use]
+pub fn of_a_program() -> Vec<Expr> {
+    // `(uid_t) -1` is no user.
+    compare(meta(MetaKey::Skuid), CmpOp::Neq, vec![0xff; 4])
+}
+
+/// Matches packets that have the header of the link which they came by. The bytes are the high half of the
+/// EtherType, which 0xff does not begin, so every such header matches.
+#[must_use]
+pub fn has_link_header() -> Vec<Expr> {
+    let field = Expr::Payload { header: Header::Link, offset: 12, len: 1, reg: REG };
+    compare(field, CmpOp::Neq, vec![0xff])
 }
 
 /// Matches a port from the first to the last. `load` is [`port`] or [`original_port`].

@@ -285,6 +285,11 @@ impl<'a> Run<'a, '_> {
                     MetaKey::Mark => self.store(reg.index(), &packet.mark.to_ne_bytes()),
                     // An interface here has no kind.
                     MetaKey::Iifkind | MetaKey::Oifkind => None,
+                    // A packet of this host is one of a program here.
+                    MetaKey::Skuid if packet.in_interface.is_empty() => {
+                        self.store(reg.index(), &[0; 4])
+                    }
+                    MetaKey::Skuid => None,
                     MetaKey::Iif => {
                         let index = u32::from(!packet.in_interface.is_empty());
                         self.store(reg.index(), &index.to_ne_bytes())
@@ -295,6 +300,8 @@ impl<'a> Run<'a, '_> {
                 let bytes = match header {
                     Header::Network => &self.network,
                     Header::Transport => &self.packet.transport,
+                    // Only a packet that a bridge passes on has one where rules look for it.
+                    Header::Link => return None,
                 };
                 let (start, len) = (usize::try_from(*offset).ok()?, usize::try_from(*len).ok()?);
                 let value = bytes.get(start..start.checked_add(len)?)?;

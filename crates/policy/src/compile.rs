@@ -18,6 +18,7 @@
 //! | `output` | output, filter − 10 | answers what `out` rejects; judges what `postrouting` cannot tell from a forwarded packet |
 //! | `answers` | from `output` | the rules for `out` up to the last that rejects; only if one does |
 //! | `sent` | from `output` | judges a packet of this host before it leaves |
+//! | `sent/foreign`, `leaving/foreign` | from `output`, `postrouting` | find who sends what has a foreign source |
 //! | `sent/builtin` | from `output`, `sent`, `postrouting` | built-in allowances, and replies to untracked packets |
 //! | `postrouting` | postrouting, filter − 10 | what this host sends, by the way that it really leaves: after DNAT and marks, before source NAT |
 //! | `egress` | from `postrouting`, `sent`, `containers` | the rules for `out`, for host and containers alike |
@@ -65,11 +66,18 @@ pub const TABLE_COMMENT: &str = "nfguard policy, format 1";
 pub const CONTAINERS_CHAIN: &str = "containers";
 
 /// Comments of the rules that accept a packet because another hook judges it.
-pub(crate) const DEFERRAL_COMMENTS: [&str; 5] =
-    [JUDGED_WHERE_IT_ENDS, POSTROUTING_DECIDES, NOT_OF_THIS_HOST, JUDGED_BY_OUTPUT, OF_A_VRF];
+pub(crate) const DEFERRAL_COMMENTS: [&str; 6] = [
+    CROSSES_A_BRIDGE,
+    JUDGED_WHERE_IT_ENDS,
+    POSTROUTING_DECIDES,
+    NOT_OF_THIS_HOST,
+    JUDGED_BY_OUTPUT,
+    OF_A_VRF,
+];
 const JUDGED_WHERE_IT_ENDS: &str = "input or forward decides";
+const CROSSES_A_BRIDGE: &str = "only crosses a bridge: judged by forward";
 const POSTROUTING_DECIDES: &str = "postrouting decides, by the way that the packet takes";
-const NOT_OF_THIS_HOST: &str = "not from an address of this host: judged by forward or output";
+const NOT_OF_THIS_HOST: &str = "not of this host: judged by forward or output";
 const JUDGED_BY_OUTPUT: &str = "to many: judged by output";
 const OF_A_VRF: &str = "comes again by the interface that it leaves by";
 

@@ -124,6 +124,13 @@ fn a_frame_for_another_machine_with_an_address_of_this_host_only_crosses() {
             came.must_see(port);
         }
     }
+    // And the other way.
+    let answers = Watch::new(first, "prerouting", "");
+    for (from, to) in shared.into_iter().zip(FIRST) {
+        port += 1;
+        send(second, Some("eth0"), from, to, port);
+        answers.must_see(port);
+    }
 }
 
 #[test]

@@ -257,6 +257,73 @@ fn what_has_a_foreign_source_is_judged_too() {
     assert!(!came.ports().contains(&7102), "{:?}", came.ports());
 }
 
+/// What has a foreign source, because a program chose it or another table wrote it, is judged by the way
+/// that it really takes.
+#[test]
+fn a_foreign_source_is_judged_by_the_interface_that_it_leaves_by() {
+    let uplinks = Uplinks::new();
+    let host = &uplinks.world.host;
+    uplinks.route_by_mark();
+    let tos = "rule add tos 0x10 lookup 100";
+    ip_each(host, [tos, tos]);
+    nft(
+        host,
+        "table inet treat {
+            chain route {
+                type route hook output priority -150
+                udp dport 7301 meta mark set 5
+                udp dport 7302 ip dscp set 4
+                udp dport 7302 ip6 dscp set 4
+                udp dport 7303 ip saddr set 192.0.2.99
+                udp dport 7303 ip6 saddr set 2001:db8:200::99
+            }
+            chain translate {
+                type nat hook output priority -100
+                udp dport 7304 dnat ip to 10.7.0.1:7304
+                udp dport 7304 dnat ip6 to [2001:db8:77::1]:7304
+            }
+            chain late {
+                type filter hook postrouting priority -150
+                udp dport 7305 ip saddr set 192.0.2.98
+                udp dport 7305 ip6 saddr set 2001:db8:200::98
+            }
+        }\n",
+    );
+    let here = Watch::new(&uplinks.world.internet, "prerouting", "");
+    let there = Watch::new(&uplinks.second, "prerouting", "");
+    let foreign = [v4([192, 0, 2, 200]), v6(0x200, 1)];
+    let own = [World::HOST_V4, World::HOST_V6];
+    for only in ["eth0", "eth1"] {
+        load(
+            host,
+            &format!(
+                r#""rules": [{{ "action": "allow", "direction": "out",
+                    "out_interface": "{only}" }}]"#
+            ),
+        );
+        for version in 0..2 {
+            for port in [7300, 7301, 7302, 7304] {
+                send(host, None, foreign[version], FAR[version], port);
+            }
+            for port in [7303, 7305, 7306] {
+                send(host, None, own[version], FAR[version], port);
+            }
+            let (by_first, by_second) = ([7300, 7303, 7305, 7306], [7301, 7302, 7304]);
+            let (passes, stays) = match only {
+                "eth0" => ((&here, &by_first[..]), &there),
+                _ => ((&there, &by_second[..]), &here),
+            };
+            passes.1.iter().for_each(|port| passes.0.must_see(*port));
+            let leaked: Vec<u16> =
+                stays.ports().into_iter().filter(|port| (7300..7400).contains(port)).collect();
+            assert_eq!(leaked, [], "allowed by {only} alone");
+            for netns in [&uplinks.world.internet, &uplinks.second] {
+                nft(netns, "flush set inet watch_prerouting ports\n");
+            }
+        }
+    }
+}
+
 /// Postrouting tells by the mark what output has judged, and others may clear it in between.
 #[test]
 fn multicast_with_a_mark_that_others_clear_is_judged_too() {

@@ -3,7 +3,7 @@
 use super::{Family, ForeignChain, ForeignRule, ForeignTable, Nat};
 use crate::eval::{Fate, Memory, Packet, PortIndex, evaluate_indexed};
 use crate::model::{Base, Chain, ChainPolicy, Hook, Rule, Table};
-use crate::model::{Expr, MetaKey, Verdict};
+use crate::model::{Expr, Header, MetaKey, Verdict};
 
 /// The verdict of a base chain on a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,8 +135,10 @@ impl ForeignTable {
     fn readable(&self, rule: &ForeignRule, optimistic: bool) -> Option<Vec<Expr>> {
         let is_known = |expr: &Expr| match expr {
             Expr::Unknown { .. }
+            | Expr::Payload { header: Header::Link, .. }
             | Expr::Meta {
-                key: MetaKey::Mark | MetaKey::Iifkind | MetaKey::Oifkind | MetaKey::Iif,
+                key:
+                    MetaKey::Mark | MetaKey::Iifkind | MetaKey::Oifkind | MetaKey::Iif | MetaKey::Skuid,
                 ..
             }
             | Expr::FibSaddrType { .. }

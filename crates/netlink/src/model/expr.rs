@@ -188,6 +188,9 @@ pub enum MetaKey {
     /// The index of the interface that the packet came in by, a u32 in the machine's byte order. 0 for a
     /// packet without one.
     Iif,
+    /// The user of the socket that sent the packet, a u32 in the machine's byte order. Does not match a
+    /// packet without a program's socket.
+    Skuid,
 }
 
 /// The header that `payload` reads.
@@ -197,6 +200,8 @@ pub enum Header {
     Network,
     /// The header of TCP, UDP, ICMP and so on. Does not match a later fragment, which has none.
     Transport,
+    /// The header of the link that the packet came by. Does not match a packet of this host.
+    Link,
 }
 
 /// The property of a connection that `ct` loads.

@@ -211,12 +211,17 @@ impl Printer {
             _ => None,
         };
         let Some(known) = known else {
-            let base = if header == Header::Network { "nh" } else { "th" };
+            let base = match header {
+                Header::Network => "nh",
+                Header::Transport => "th",
+                Header::Link => "ll",
+            };
             let bits = |bytes: u32| u64::from(bytes) * 8;
             return (format!("@{base},{},{}", bits(offset), bits(len)), Kind::Number);
         };
         let is_icmp = matches!(known.1, Kind::Key(KeyType::IcmpType | KeyType::Icmpv6Type));
         self.implied.retain(|(layer, _)| match header {
+            Header::Link => true,
             Header::Network => *layer != Layer::Network,
             Header::Transport => *layer != Layer::Transport && !is_icmp,
         });
@@ -334,6 +339,7 @@ fn meta(key: MetaKey) -> (String, Kind) {
         MetaKey::Iifkind => ("meta iifkind", Kind::Name),
         MetaKey::Oifkind => ("meta oifkind", Kind::Name),
         MetaKey::Iif => ("iif", Kind::Index),
+        MetaKey::Skuid => ("meta skuid", Kind::Index),
     };
     (words.to_owned(), kind)
 }

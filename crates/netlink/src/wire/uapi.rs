@@ -137,6 +137,7 @@ pub(crate) const NFTA_DYNSET_SREG_KEY: u16 = 4;
 pub(crate) const NFTA_DYNSET_TIMEOUT: u16 = 6;
 pub(crate) const NFTA_DYNSET_FLAGS: u16 = 9;
 
+pub(crate) const NFT_PAYLOAD_LL_HEADER: u32 = 0;
 pub(crate) const NFT_PAYLOAD_NETWORK_HEADER: u32 = 1;
 pub(crate) const NFT_PAYLOAD_TRANSPORT_HEADER: u32 = 2;
 
@@ -153,6 +154,7 @@ pub(crate) const NFTA_EXTHDR_FLAGS: u16 = 5;
 pub(crate) const NFTA_EXTHDR_OP: u16 = 6;
 
 pub(crate) const NFT_META_MARK: u32 = 3;
+pub(crate) const NFT_META_SKUID: u32 = 10;
 pub(crate) const NFT_META_IIFNAME: u32 = 6;
 pub(crate) const NFT_META_OIFNAME: u32 = 7;
 pub(crate) const NFT_META_NFPROTO: u32 = 15;

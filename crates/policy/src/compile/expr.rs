@@ -6,9 +6,10 @@ use nfguard_netlink::{CmpOp, Expr, IpVersion, KeyType, MetaKey};
 
 pub(super) use nfguard_netlink::build::{
     End, accept, address, ct_status, destination_type, discard, equals, established, fib_type,
-    goto, hop_limit_255, icmp, icmp_type, in_prefix, in_range, in_set, invalid, ip_version, jump,
-    keep_prefix, mark, no_return_path, not_in_set, original_address, original_in_prefix,
-    original_port, port, protocol, routing_header_0, source_type, tcp_flags, untracked,
+    goto, has_link_header, hop_limit_255, icmp, icmp_type, in_prefix, in_range, in_set, invalid,
+    ip_version, jump, keep_prefix, mark, no_iif, no_return_path, not_in_set, of_a_program,
+    original_address, original_in_prefix, original_port, port, protocol, routing_header_0,
+    source_type, tcp_flags, untracked,
 };
 
 use crate::policy::Interface;

@@ -7,7 +7,7 @@ use crate::wire::attr::Writer;
 use crate::wire::uapi::*;
 
 impl MetaKey {
-    const ALL: [MetaKey; 8] = [
+    const ALL: [MetaKey; 9] = [
         MetaKey::Nfproto,
         MetaKey::L4proto,
         MetaKey::Iifname,
@@ -16,6 +16,7 @@ impl MetaKey {
         MetaKey::Iifkind,
         MetaKey::Oifkind,
         MetaKey::Iif,
+        MetaKey::Skuid,
     ];
 
     fn number(self) -> u32 {
@@ -28,6 +29,7 @@ impl MetaKey {
             MetaKey::Iifkind => NFT_META_IIFKIND,
             MetaKey::Oifkind => NFT_META_OIFKIND,
             MetaKey::Iif => NFT_META_IIF,
+            MetaKey::Skuid => NFT_META_SKUID,
         }
     }
 }
@@ -49,6 +51,7 @@ impl Header {
         match self {
             Header::Network => NFT_PAYLOAD_NETWORK_HEADER,
             Header::Transport => NFT_PAYLOAD_TRANSPORT_HEADER,
+            Header::Link => NFT_PAYLOAD_LL_HEADER,
         }
     }
 }
@@ -63,7 +66,8 @@ pub(super) fn encode_payload(out: &mut Writer, header: Header, offset: u32, len:
 pub(super) fn decode_payload(fields: &Fields<'_>) -> Option<Expr> {
     fields.only(&[NFTA_PAYLOAD_DREG, NFTA_PAYLOAD_BASE, NFTA_PAYLOAD_OFFSET, NFTA_PAYLOAD_LEN])?;
     let number = fields.u32(NFTA_PAYLOAD_BASE)?;
-    let header = [Header::Network, Header::Transport].into_iter().find(|h| h.number() == number)?;
+    let mut headers = [Header::Network, Header::Transport, Header::Link].into_iter();
+    let header = headers.find(|header| header.number() == number)?;
     Some(Expr::Payload {
         header,
         offset: fields.u32(NFTA_PAYLOAD_OFFSET)?,
