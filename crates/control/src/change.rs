@@ -380,7 +380,7 @@ pub fn obstacle(table: &Table, caution: &Caution, context: &Context) -> Option<O
             Err(why) => return Some(Obstacle::Unknown(why)),
         },
     };
-    visitor.obstacle(table).map(Obstacle::Refusal)
+    visitor.obstacle(table)
 }
 
 /// What an unload has done.

@@ -3,11 +3,13 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use nfguard_host::{arrival_interface, path_to};
+use nfguard_host::{
+    Arrival, InvalidSession, SshSession, TcpConnection, arrival,
+    is_in_other_namespace_than_ancestors, path_to,
+};
 use nfguard_netlink::eval::{Decision, Fate, Memory, Packet, evaluate};
-use nfguard_netlink::{Hook, Table, ct_state, fib_type, protocol, text};
-
-use nfguard_host::{InvalidSession, SshSession, TcpConnection};
+use nfguard_netlink::{Expr, Hook, Nft, Table, ct_state, fib_type, protocol, text};
+use nfguard_policy::RETURN_PATH_COUNTER;
 
 /// Source port of the connection that is tried.
 const SOURCE_PORT: u16 = 40_000;
@@ -19,7 +21,7 @@ const SSH: u16 = 22;
 pub enum Obstacle {
     /// The policy refuses its operator; where.
     Refusal(String),
-    /// The operator came by a session that does not say from where.
+    /// The operator came by a session that does not say from where, or by which way.
     Unknown(String),
 }
 
@@ -47,9 +49,13 @@ impl fmt::Display for Obstacle {
 /// The peer that must still get in, and how it comes.
 #[derive(Clone, Debug)]
 pub struct Visitor {
+    /// The ends as the peer's packets name them when they come in.
     ends: TcpConnection,
-    /// The interface that the peer comes in by.
-    interface: String,
+    /// The end at this host after DNAT; `None` if it is the same.
+    translated: Option<SocketAddr>,
+    /// Whether the address that the peer sends to is one of this host.
+    is_to_own_address: bool,
+    arrival: Arrival,
 }
 
 impl Visitor {
@@ -63,7 +69,7 @@ impl Visitor {
     ) -> Result<Option<Visitor>, String> {
         match session.map_err(|invalid| invalid.to_string())? {
             None => Ok(None),
-            Some(SshSession { connection: Some(ends), .. }) => Ok(Visitor::of_connection(ends)),
+            Some(SshSession { connection: Some(ends), .. }) => Visitor::of_connection(ends),
             Some(SshSession { peer, local_port: Some(port), .. }) => {
                 Ok(Some(Visitor::given(peer, Some(port))))
             }
@@ -73,9 +79,41 @@ impl Visitor {
         }
     }
 
-    fn of_connection(ends: TcpConnection) -> Option<Visitor> {
-        let interface = arrival_interface(ends.peer.ip(), ends.local.ip())?;
-        Some(Visitor { ends, interface })
+    fn of_connection(ends: TcpConnection) -> Result<Option<Visitor>, String> {
+        let TcpConnection { peer, local } = ends;
+        let Some(at_server) = arrival(peer.ip(), local.ip()) else {
+            if is_in_other_namespace_than_ancestors() {
+                return Ok(None);
+            }
+            return Err(format!(
+                "the SSH session came to {}, which is no address of this host, so something stands \
+                 between the client and sshd",
+                local.ip()
+            ));
+        };
+        if peer.ip().is_loopback() {
+            return Err(format!(
+                "the SSH session came from {}, so a proxy or a tunnel of this host stands between \
+                 the client and sshd",
+                peer.ip()
+            ));
+        }
+        let Some(before) = before_translation(ends) else {
+            let translated = None;
+            return Ok(Some(Visitor {
+                ends,
+                translated,
+                is_to_own_address: true,
+                arrival: at_server,
+            }));
+        };
+        let own = arrival(before.peer.ip(), before.local.ip());
+        Ok(Some(Visitor {
+            ends: before,
+            translated: Some(local),
+            is_to_own_address: own.is_some(),
+            arrival: own.unwrap_or(at_server),
+        }))
     }
 
     /// Returns a peer given by its address, and the port that it has to reach.
@@ -91,40 +129,69 @@ impl Visitor {
         let local = SocketAddr::new(local, port.unwrap_or(SSH));
         Visitor {
             ends: TcpConnection { peer: SocketAddr::new(peer, SOURCE_PORT), local },
-            interface,
+            translated: None,
+            is_to_own_address: true,
+            arrival: Arrival { interfaces: vec![interface.clone()], answers: Some(interface) },
         }
     }
 
     /// Says why this table would refuse a new connection of the peer, or cut it; `None` if it would
     /// not. A rule with a limit lets the first connection in.
-    pub fn obstacle(&self, table: &Table) -> Option<String> {
+    #[must_use]
+    pub fn obstacle(&self, table: &Table) -> Option<Obstacle> {
+        let interfaces = &self.arrival.interfaces;
+        let found = interfaces.iter().filter_map(|it| Some((it, self.obstacle_by(it, table)?)));
+        let found: Vec<(&String, String)> = found.collect();
+        let (interface, why) = found.first()?;
+        if found.len() == interfaces.len() {
+            return Some(Obstacle::Refusal(why.clone()));
+        }
+        let all = interfaces.join(" or ");
+        Some(Obstacle::Unknown(format!(
+            "its packets come in by {all}, and if by {interface}, {why}"
+        )))
+    }
+
+    /// Says why the table would refuse a connection that comes in by this interface.
+    fn obstacle_by(&self, interface: &str, table: &Table) -> Option<String> {
         let TcpConnection { peer, local } = self.ends;
-        let begin = Packet {
-            in_interface: self.interface.clone(),
-            ..Packet::new(
-                peer.ip(),
-                local.ip(),
-                protocol::TCP,
-                // Not the port of the open connection.
-                (SOURCE_PORT, local.port()),
-            )
+        let answers = self.arrival.answers.as_deref().unwrap_or(interface);
+        if answers != interface && checks_return_path(table) {
+            return Some(format!(
+                "a new connection from {} to {local} would be dropped by the built-in \
+                 \"return-path\": it comes in by {interface}, and answers leave by {answers}",
+                peer.ip()
+            ));
+        }
+        // Not from the port of the open connection.
+        let to = |at: SocketAddr, fib_daddr_type| Packet {
+            in_interface: interface.to_owned(),
+            fib_daddr_type,
+            ..Packet::new(peer.ip(), at.ip(), protocol::TCP, (SOURCE_PORT, at.port()))
+        };
+        let at_server = self.translated.unwrap_or(local);
+        let kind = if self.is_to_own_address { fib_type::LOCAL } else { fib_type::UNICAST };
+        let begin = to(local, kind);
+        let delivered = Packet {
+            dnat_from: self.translated.map(|_| local.port()),
+            ..to(at_server, fib_type::LOCAL)
         };
         let answer = Packet {
-            out_interface: self.interface.clone(),
+            out_interface: answers.to_owned(),
             ct_state: ct_state::ESTABLISHED,
             fib_daddr_type: fib_type::UNICAST,
             fib_saddr_type: fib_type::LOCAL,
-            ..Packet::new(local.ip(), peer.ip(), protocol::TCP, (local.port(), SOURCE_PORT))
+            ..Packet::new(at_server.ip(), peer.ip(), protocol::TCP, (at_server.port(), SOURCE_PORT))
         };
-        let go_on = Packet { ct_state: ct_state::ESTABLISHED, ..begin.clone() };
+        let later = |packet: &Packet| Packet { ct_state: ct_state::ESTABLISHED, ..packet.clone() };
         let mut memory = Memory::default();
         let steps = [
             ("a new connection", Hook::Prerouting, &begin),
-            ("a new connection", Hook::Input, &begin),
+            ("a new connection", Hook::Input, &delivered),
             ("the answer to a new connection", Hook::Output, &answer),
             ("the answer to a new connection", Hook::Postrouting, &answer),
-            ("a later packet of a new connection", Hook::Prerouting, &go_on),
-            ("a later packet of a new connection", Hook::Input, &go_on),
+            ("a later packet of a new connection", Hook::Prerouting, &later(&begin)),
+            ("a later packet of a new connection", Hook::Input, &later(&delivered)),
         ];
         steps.into_iter().find_map(|(what, hook, packet)| {
             let decision = evaluate(table, hook, packet, &mut memory)?;
@@ -152,17 +219,52 @@ impl Visitor {
     }
 }
 
+/// Returns the ends of a connection as its packets name them when they come in; `None` if the kernel
+/// translates none of its addresses and ports, or tracks no connections.
+fn before_translation(ends: TcpConnection) -> Option<TcpConnection> {
+    let TcpConnection { peer, local } = ends;
+    let mut found = Nft::open().ok()?.connections(|connection| {
+        let reply = &connection.reply;
+        reply.protocol == protocol::TCP
+            && (reply.source, reply.source_port) == (local.ip(), local.port())
+            && (reply.destination, reply.destination_port) == (peer.ip(), peer.port())
+    });
+    let original = found.as_mut().ok()?.pop()?.original;
+    let before = TcpConnection {
+        peer: SocketAddr::new(original.source, original.source_port),
+        local: SocketAddr::new(original.destination, original.destination_port),
+    };
+    (before != ends).then_some(before)
+}
+
+/// Tells whether the table drops what comes in by another interface than the one that leads back.
+fn checks_return_path(table: &Table) -> bool {
+    let counter = Expr::Counter(RETURN_PATH_COUNTER.to_owned());
+    table.chains.iter().flat_map(|chain| &chain.rules).any(|rule| rule.exprs.contains(&counter))
+}
+
 #[cfg(test)]
 mod tests {
     use nfguard_policy::Policy;
 
     use super::*;
 
+    fn visitor(peer: &str) -> Visitor {
+        Visitor {
+            ends: format!("{peer} 50000 198.51.100.2 22").parse().expect("ends"),
+            translated: None,
+            is_to_own_address: true,
+            arrival: Arrival {
+                interfaces: vec!["eth0".to_owned()],
+                answers: Some("eth0".to_owned()),
+            },
+        }
+    }
+
     fn obstacle(rules: &str, builtin: &str, peer: &str) -> Option<String> {
         let text = format!(r#"{{ "version": 1, "builtin": {{ {builtin} }}, "rules": [{rules}] }}"#);
         let (policy, _) = Policy::parse(&text).expect("a policy");
-        let ends = format!("{peer} 50000 198.51.100.2 22").parse().expect("ends");
-        Visitor { ends, interface: "eth0".to_owned() }.obstacle(&policy.compile())
+        visitor(peer).obstacle(&policy.compile()).map(|obstacle| obstacle.why().to_owned())
     }
 
     #[test]

@@ -11,8 +11,8 @@
 //! ```
 //!
 //! Each function reads when it is called, and changes nothing. What it returns is about the network
-//! namespace of the calling thread, but for [`connections_of_containers`]. Read once, and hand the
-//! value around.
+//! namespace of the calling thread, but for [`connections_of_containers`] and [`NetworkNamespace`]. Read
+//! once, and hand the value around.
 //!
 //! ```
 //! use nfguard_host::{HostFacts, SshSession};
@@ -30,13 +30,15 @@
 mod connections;
 mod facts;
 mod name_servers;
+mod namespaces;
 mod path;
 mod ssh;
 mod tcp;
 
 pub use connections::connections_of_containers;
 pub use facts::{HostFacts, addresses};
+pub use namespaces::{NetworkNamespace, is_in_other_namespace_than_ancestors};
 pub use nfguard_netlink::InterfaceAddress;
-pub use path::{Path, arrival_interface, path_to};
+pub use path::{Arrival, Path, arrival, path_to};
 pub use ssh::{InvalidSession, SshSession};
 pub use tcp::{TcpConnection, tcp_connections};

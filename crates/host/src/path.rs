@@ -20,21 +20,35 @@ pub fn path_to(peer: IpAddr) -> Option<Path> {
     path(RouteQuestion::to(peer))
 }
 
-/// Returns the interface by which packets of a peer come to an address of this host: the one that has
-/// the address, or, where no packet comes in by that one, the one that answers leave by. `None` if
-/// the address is none of this network namespace.
+/// The ways by which packets of a peer come to an address of this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// The interfaces that packets may come in by. There is one, unless answers leave by another one than
+    /// the one that has the address: then the kernel does not say which.
+    pub interfaces: Vec<String>,
+    /// The interface that answers leave by; `None` if no route leads to the peer.
+    pub answers: Option<String>,
+}
+
+/// Returns the ways by which packets of a peer come to an address of this host. `None` if the address is
+/// none of this network namespace.
 #[must_use]
-pub fn arrival_interface(peer: IpAddr, local: IpAddr) -> Option<String> {
+pub fn arrival(peer: IpAddr, local: IpAddr) -> Option<Arrival> {
     let mut rtnetlink = Rtnetlink::open().ok()?;
     let is_same = |own: IpAddr| own == local || own.is_loopback() && local.is_loopback();
     let own = rtnetlink.addresses().ok()?.into_iter().find(|own| is_same(own.address))?;
     let link = rtnetlink.links().ok()?.remove(&own.index)?;
-    let answers = path(RouteQuestion { source: Some(local), ..RouteQuestion::to(peer) });
-    let answers = answers.or_else(|| path_to(peer));
-    // Packets of this host to itself come in by loopback, and no packet by a dummy.
-    let is_other =
-        |path: &Path| path.interface == LOOPBACK || link.is_loopback || link.kind == "dummy";
-    Some(answers.filter(is_other).map_or(link.name, |path| path.interface))
+    let path = path(RouteQuestion { source: Some(local), ..RouteQuestion::to(peer) });
+    let answers = path.or_else(|| path_to(peer)).map(|path| path.interface);
+    let interfaces = match &answers {
+        // Packets of this host to itself come in by loopback, and no packet by a dummy.
+        Some(answers) if answers == LOOPBACK || link.is_loopback || link.kind == "dummy" => {
+            vec![answers.clone()]
+        }
+        Some(answers) if *answers != link.name => vec![link.name, answers.clone()],
+        _ => vec![link.name],
+    };
+    Some(Arrival { interfaces, answers })
 }
 
 const LOOPBACK: &str = "lo";
@@ -63,7 +77,7 @@ mod tests {
         let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let path = path_to(loopback).expect("a path");
         assert_eq!((path.source, path.interface.as_str()), (loopback, LOOPBACK));
-        let interface = arrival_interface(loopback, [127, 0, 0, 9].into());
-        assert_eq!(interface.as_deref(), Some(LOOPBACK));
+        let arrival = arrival(loopback, [127, 0, 0, 9].into()).expect("an own address");
+        assert_eq!(arrival.interfaces, [LOOPBACK]);
     }
 }

@@ -3,6 +3,7 @@
 use std::env;
 use std::fmt;
 use std::fs;
+use std::iter;
 use std::net::IpAddr;
 use std::os::unix::process::parent_id;
 use std::str::FromStr;
@@ -47,7 +48,7 @@ impl SshSession {
     pub fn of_this_process() -> Result<Option<SshSession>, InvalidSession> {
         let own = VARIABLES.iter().find_map(env::var_os);
         let own = own.map(|text| text.to_string_lossy().into_owned());
-        match nearest(own.into_iter().chain(Ancestors(Some(parent_id())))) {
+        match nearest(own.into_iter().chain(ancestors().filter_map(text_of))) {
             Some(text) => text.parse().map(Some),
             None => Ok(None),
         }
@@ -66,25 +67,19 @@ fn nearest(texts: impl Iterator<Item = String>) -> Option<String> {
     empty
 }
 
-/// The texts of sessions in the environments of this process's ancestors, the nearest first.
-struct Ancestors(Option<u32>);
+/// Returns the numbers of this process's ancestors, the nearest first.
+pub(crate) fn ancestors() -> impl Iterator<Item = u32> {
+    iter::successors(Some(parent_id()), |process| {
+        // A program's name may be in any encoding.
+        let stat = fs::read(format!("/proc/{process}/stat")).unwrap_or_default();
+        parent_in(&String::from_utf8_lossy(&stat))
+    })
+}
 
-impl Iterator for Ancestors {
-    type Item = String;
-
-    fn next(&mut self) -> Option<String> {
-        while let Some(process) = self.0 {
-            // A program's name may be in any encoding.
-            let stat = fs::read(format!("/proc/{process}/stat")).unwrap_or_default();
-            self.0 = parent_in(&String::from_utf8_lossy(&stat));
-            // Another user's environment cannot be read; that process' parent may be ours again.
-            let environment = fs::read(format!("/proc/{process}/environ")).unwrap_or_default();
-            if let Some(text) = in_environment(&environment) {
-                return Some(text);
-            }
-        }
-        None
-    }
+/// Returns the text of a session in the environment of a process. Another user's environment cannot be
+/// read; its parent may be ours again.
+fn text_of(process: u32) -> Option<String> {
+    in_environment(&fs::read(format!("/proc/{process}/environ")).ok()?)
 }
 
 /// Finds the session's text among NUL-terminated variables.

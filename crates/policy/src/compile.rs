@@ -65,6 +65,9 @@ pub const TABLE_COMMENT: &str = "nfguard policy, format 1";
 /// Name of the chain that judges what containers send.
 pub const CONTAINERS_CHAIN: &str = "containers";
 
+/// Name of the counter of packets that the built-in `return-path` drops.
+pub const RETURN_PATH_COUNTER: &str = "builtin/return-path";
+
 /// Comments of the rules that accept a packet because another hook judges it.
 pub(crate) const DEFERRAL_COMMENTS: [&str; 6] = [
     CROSSES_A_BRIDGE,
@@ -235,7 +238,7 @@ impl Compiler<'_> {
         }
         let back = vec![Expr::Verdict(NftVerdict::Return)];
         let bridged = [expr::is_bridge(MetaKey::Iifkind), expr::is_bridge(MetaKey::Oifkind)];
-        let counter = self.counter("builtin/return-path");
+        let counter = self.counter(RETURN_PATH_COUNTER);
         let rules = vec![
             commented([bridged.concat(), back], "perhaps only crosses a bridge"),
             commented([counter, vec![discard()]], "builtin: return-path"),

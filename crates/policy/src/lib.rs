@@ -72,7 +72,7 @@ mod policy;
 mod problem;
 mod sample;
 
-pub use compile::{CONTAINERS_CHAIN, TABLE, TABLE_COMMENT};
+pub use compile::{CONTAINERS_CHAIN, RETURN_PATH_COUNTER, TABLE, TABLE_COMMENT};
 pub use explain::{Explanation, Flow, FlowPath, Payload, Treatment, explain, explain_treated};
 pub use json::{keep_comments, protocol_number, protocol_word, schema};
 pub use log_prefix::LoggedRule;

@@ -1,6 +1,7 @@
 //! Lock-out protection, and what a confirmation proves.
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::process::Command;
 use std::time::Duration;
 
 use nfguard_lab::{Netns, Probe, Server, World};
@@ -9,7 +10,7 @@ use serde_json::Value;
 
 use super::{
     LONG_CONFIRM_TIME, POLICY_A, POLICY_B, POLICY_C, listed, load_each, netns, over_ssh, path,
-    policy_file, succeed, wait_for_watchdog_end, world,
+    policy_file, run_nft_script, succeed, wait_for_watchdog_end, world,
 };
 
 /// Lets in SSH from elsewhere only.
@@ -21,7 +22,7 @@ const ELSEWHERE: &str = r#"{ "version": 1, "rules": [
 struct Sshd<'w>(&'w World, Server);
 
 impl Sshd<'_> {
-    fn new(world: &World, at: std::net::IpAddr) -> Sshd<'_> {
+    fn new(world: &World, at: IpAddr) -> Sshd<'_> {
         Sshd(world, world.host.serve_tcp((at, 22)).expect("serves"))
     }
 
@@ -156,13 +157,8 @@ fn a_peer_can_be_given_and_a_session_of_another_host_is_ignored() {
 #[test]
 fn a_session_is_judged_by_the_interface_that_its_packets_come_in_by() {
     let world = world();
-    for arguments in [
-        "address add 198.51.100.60/32 dev eth0 label eth0:1",
-        "address add 198.51.100.61/32 dev lo",
-    ] {
-        let ip = || std::process::Command::new("ip").args(arguments.split(' ')).status();
-        assert!(world.host.run(ip).expect("ip is installed").success(), "{arguments}");
-    }
+    ip(&world.host, "address add 198.51.100.60/32 dev eth0 label eth0:1");
+    ip(&world.host, "address add 198.51.100.61/32 dev lo");
     let locks_out = |interface: &str, session: &str| {
         let rule = format!(r#"{{ "action": "allow", "port": 22, "in_interface": "{interface}" }}"#);
         let policy = policy_file(&format!(r#"{{ "version": 1, "rules": [{rule}] }}"#));
@@ -179,6 +175,153 @@ fn a_session_is_judged_by_the_interface_that_its_packets_come_in_by() {
     // From this host to itself a packet never leaves it.
     let own = "198.51.100.2 50000 198.51.100.2 22";
     assert!(!locks_out("eth9", own), "loopback is built in");
+}
+
+fn ip(netns: &Netns, arguments: &str) {
+    let done = netns.run(|| Command::new("ip").args(arguments.split(' ')).status());
+    assert!(done.expect("ip is installed").success(), "{arguments}");
+}
+
+/// Returns why a load over this session is not done; `None` if it would be.
+fn lockout(host: &Netns, session: &str, policy: &str) -> Option<String> {
+    let policy = policy_file(policy);
+    let answer = over_ssh(host, session, &["load", path(&policy), "--dry-run", "--json"]);
+    let answer: Value = serde_json::from_str(&answer.stdout).expect("JSON");
+    answer["lockout"].as_str().map(str::to_owned)
+}
+
+/// Lets in these ports and no others.
+fn allow(ports: &[u16]) -> String {
+    let rules: Vec<String> =
+        ports.iter().map(|port| format!(r#"{{ "action": "allow", "port": {port} }}"#)).collect();
+    format!(r#"{{ "version": 1, "rules": [{}] }}"#, rules.join(","))
+}
+
+#[test]
+fn a_session_behind_port_translation_is_judged_by_the_port_that_its_client_asks_for() {
+    for (address, family) in [(World::HOST_V4, "ip"), (World::HOST_V6, "ip6")] {
+        let world = world();
+        let host = &world.host;
+        ip(host, "address add 203.0.113.77/32 dev lo");
+        ip(host, "address add 2001:db8:77::1/128 dev lo");
+        // 2222 by redirect; 2223 to another address of this host; 2224 of an address that it has not.
+        let (any, other, foreign) = match family {
+            "ip" => ("0.0.0.0", "203.0.113.77", "198.18.5.9"),
+            _ => ("::", "2001:db8:77::1", "2001:db9::9"),
+        };
+        let to = SocketAddr::new(other.parse().expect("an address"), 22);
+        run_nft_script(
+            host,
+            &format!(
+                "table {family} nat {{ chain pre {{ type nat hook prerouting priority dstnat;
+                     tcp dport 2222 redirect to :22
+                     tcp dport 2223 dnat to {to}
+                     {family} daddr {foreign} tcp dport 2224 dnat to {to}
+                 }}
+                 }}"
+            ),
+        );
+        ip(&world.internet, &format!("route add {foreign} via {address}"));
+        let any: IpAddr = any.parse().expect("an address");
+        let _server = host.serve_tcp((any, 22)).expect("serves");
+        let mut streams = Vec::new();
+        let mut session = |at: SocketAddr| {
+            let probe = Probe::tcp(&world.internet, at).timeout(Duration::from_secs(60));
+            let stream = probe.connect().expect("connects");
+            let near = stream.local_addr().expect("connected");
+            streams.push(stream);
+            // sshd names the end that it sees.
+            let local = if [22, 2222].contains(&at.port()) { address } else { to.ip() };
+            format!("{} {} {local} 22", near.ip(), near.port())
+        };
+        let foreign = foreign.parse().expect("an address");
+        for (at, port) in [(address, 22), (address, 2222), (address, 2223), (foreign, 2224)] {
+            let at = SocketAddr::new(at, port);
+            let session = session(at);
+            assert_eq!(lockout(host, &session, &allow(&[port])), None, "{session} by {port}");
+            let why = lockout(host, &session, &allow(&[2200])).expect("no way in");
+            assert!(why.contains(&at.to_string()), "{why}");
+            // What was foretold comes true.
+            let policy = policy_file(&allow(&[port]));
+            assert_eq!(over_ssh(host, &session, &["load", path(&policy)]).status, Some(0));
+            assert!(Probe::tcp(&world.internet, at).run().passed(), "{session} by {port}");
+            succeed(host, &["unload"]);
+            if port != 22 {
+                // The port of sshd alone is of no use.
+                assert!(lockout(host, &session, &allow(&[22])).is_some(), "{session} by {port}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_session_whose_way_in_is_not_certain_is_judged_by_each_way() {
+    let world = world();
+    let host = &world.host;
+    // Answers to one peer leave by another interface than the one that has the address.
+    ip(host, "link add eth1 type veth peer name other");
+    for arguments in ["link set eth1 up", "link set other up", "address add 10.9.0.1/24 dev eth1"] {
+        ip(host, arguments);
+    }
+    ip(host, "route add 203.0.113.0/24 via 10.9.0.2");
+    let (asymmetric, plain) =
+        ("203.0.113.9 50000 198.51.100.2 22", "192.0.2.9 50000 198.51.100.2 22");
+    let by = |interface: &str| {
+        format!(
+            r#"{{ "version": 1, "rules": [
+                {{ "action": "allow", "port": 22, "in_interface": "{interface}" }} ] }}"#
+        )
+    };
+    for interface in ["eth0", "eth1"] {
+        let why = lockout(host, asymmetric, &by(interface)).expect("it depends");
+        assert!(why.contains("come in by eth0 or eth1"), "{why}");
+    }
+    assert_eq!(lockout(host, asymmetric, &by("eth*")), None);
+    assert!(lockout(host, asymmetric, &by("wg0")).expect("none").contains("would be dropped"));
+    assert_eq!(lockout(host, plain, &by("eth0")), None);
+    let strict = r#"{ "version": 1, "builtin": { "return-path": true },
+        "rules": [ { "action": "allow", "port": 22 } ] }"#;
+    let why = lockout(host, asymmetric, strict).expect("the kernel may drop it");
+    assert!(why.contains("return-path") && why.contains("answers leave by eth1"), "{why}");
+    assert_eq!(lockout(host, plain, strict), None);
+    // The named peer is the operator's word.
+    let file = policy_file(strict);
+    let named = ["load", path(&file), "--peer", "203.0.113.9"];
+    assert_eq!(over_ssh(host, asymmetric, &named).status, Some(0));
+}
+
+#[test]
+fn a_session_to_an_address_that_this_host_has_not_needs_a_peer_or_force() {
+    let world = world();
+    let policy = policy_file(POLICY_A);
+    let run = |session: &str, more: &str| {
+        // A process namespace, in which all ancestors are in the same network namespace.
+        let nfguard = nfguard_tests::program::path();
+        let script = format!("{} load {} {more}; exit $?", nfguard.display(), path(&policy));
+        world.host.run(|| {
+            let mut unshare = Command::new("unshare");
+            unshare.args(["--pid", "--fork", "--mount-proc", "sh", "-c", &script]);
+            unshare.env("SSH_CONNECTION", session);
+            nfguard_tests::program::Answer::from(unshare.output().expect("unshare is installed"))
+        })
+    };
+    for session in [
+        "192.0.2.9 50000 192.0.2.77 22",
+        "2001:db8:5::9 50000 2001:db8:5::77 2222",
+        "127.0.0.1 50000 127.0.0.1 22",
+        "::1 50000 ::1 22",
+    ] {
+        let refused = run(session, "");
+        assert_eq!(refused.status, Some(1), "{session}: {refused:?}");
+        for part in ["nothing was loaded", "cannot be judged", "`--peer`", "`--force`"] {
+            assert!(refused.stderr.contains(part), "{session}: {refused:?}");
+        }
+        assert_eq!(run(session, "--dry-run --peer 192.0.2.9").status, Some(0), "{session}");
+    }
+    let forced = run("192.0.2.9 50000 192.0.2.77 22", "--force");
+    assert_eq!(forced.status, Some(0), "{forced:?}");
+    assert!(forced.stderr.contains("cannot be judged"), "{forced:?}");
+    assert_eq!(run("192.0.2.9 50000 198.51.100.2 22", "").status, Some(0), "an own address");
 }
 
 fn confirm(host: &Netns, session: Option<&str>) -> Value {
