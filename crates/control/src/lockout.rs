@@ -173,7 +173,7 @@ impl Visitor {
         let kind = if self.is_to_own_address { fib_type::LOCAL } else { fib_type::UNICAST };
         let begin = to(local, kind);
         let delivered = Packet {
-            dnat_from: self.translated.map(|_| local.port()),
+            dnat_from: self.translated.map(|_| (local.ip(), local.port())),
             ..to(at_server, fib_type::LOCAL)
         };
         let answer = Packet {
