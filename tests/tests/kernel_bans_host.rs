@@ -211,7 +211,7 @@ fn the_ssh_session_is_found_behind_programs_that_clean_the_environment() {
     for (variable, peer) in [
         ("SSH_CONNECTION=203.0.113.9 50000 198.51.100.2 22", "203.0.113.9/32"),
         ("SSH_CONNECTION=fe80::9%eth0 50000 fe80::2%eth0 22", "fe80::9/128"),
-        ("SSH_CLIENT=2001:db8:9::9 50000 22", "2001:db8:9::9/128"),
+        ("SSH_CLIENT=2001:db8:9::9 50000 22", "2001:db8:9::/64"),
     ] {
         // The shell stays, as `sudo` does, and has the variables that its child lacks.
         let script = "env -i \"$0\" never; exit $?";
@@ -225,4 +225,140 @@ fn the_ssh_session_is_found_behind_programs_that_clean_the_environment() {
         let found = listed.stdout.lines().find(|line| line.starts_with(peer));
         assert!(found.is_some_and(|line| line.contains("an SSH session on 2")), "{listed:?}");
     }
+}
+
+/// Runs `nfguard` in a session of this peer.
+fn in_session(host: &Netns, peer: &str, arguments: &[&str]) -> Answer {
+    let mut command = program::command(arguments);
+    command.env("SSH_CONNECTION", format!("{peer} 50000 198.51.100.2 22"));
+    host.run(|| command.output().expect("nfguard starts").into())
+}
+
+#[test]
+fn every_load_confirmation_and_ban_notes_the_peer_of_the_ssh_session_and_says_for_how_long() {
+    let place = tempfile::tempdir().expect("a folder");
+    let policy = |name: &str, port: u16| {
+        let path = place.path().join(name);
+        let rules = format!(
+            r#"{{ "version": 1, "rules": [{{ "action": "allow", "port": 22 }},
+                {{ "action": "allow", "port": {port} }}] }}"#
+        );
+        std::fs::write(&path, rules).expect("written");
+        path.to_str().expect("plain letters").to_owned()
+    };
+    let (first, second) = (policy("first", 80), policy("second", 443));
+    let (peer, neighbour) = ("2001:db8:9::9", "2001:db8:9::abcd");
+    let refused = |host: &Netns| {
+        let ban = ["ban", neighbour, "--source", "fail2ban/sshd"];
+        let answer = program::nfguard(host, &ban);
+        assert_eq!(answer.status, Some(2), "{answer:?}");
+        assert!(answer.stderr.contains("2001:db8:9::/64 (an SSH session on 2"), "{answer:?}");
+    };
+    let said = "2001:db8:9::/64, the peer of your SSH session, is not banned by any program until";
+    // The first policy of a host says nothing of bans.
+    for ways in [
+        &[&["load", &*first][..]][..],
+        &[&["load", &*first, "--dry-run"], &["ban", "203.0.113.7"]],
+        &[&["load", &*first], &["unload", "--all"], &["load", &*second, "--confirm", "10m"]],
+    ] {
+        let host = netns();
+        let answers: Vec<_> = ways.iter().map(|way| in_session(&host, peer, way)).collect();
+        let last = answers.last().expect("one");
+        assert!(last.status == Some(0) && last.stdout.contains(said), "{answers:?}");
+        refused(&host);
+        if last.stdout.contains("confirm") {
+            // A table that was removed meanwhile.
+            nfguard_tests::nft::nft(&host, "delete table inet nfguard_bans\n");
+            let answer = in_session(&host, peer, &["confirm"]);
+            assert!(answer.stdout.contains(said), "{answer:?}");
+            refused(&host);
+        }
+    }
+    // The control: without a session a load notes none.
+    let host = netns();
+    program::succeed(&host, &["load", &first]);
+    program::succeed(&host, &["ban", neighbour]);
+}
+
+/// The networks of two bridges and of a pair of links, of which one end is in a container.
+fn host_with_guests() -> (Netns, Netns) {
+    let (host, guest) = (netns(), netns());
+    for (bridge, addresses) in
+        [("docker0", &["172.17.0.1/16"][..]), ("br-web", &["10.7.0.1/24", "2a00:7::1/64"])]
+    {
+        host.bridge(bridge).expect("a bridge");
+        for address in addresses {
+            let (address, bits) = address.split_once('/').expect("a prefix");
+            let bits = bits.parse().expect("a length");
+            host.address(bridge, address.parse().expect("an address"), bits).expect("an address");
+        }
+    }
+    veth(&host, "ve-guest", &guest, "host0").expect("a link");
+    host.address("ve-guest", [192, 168, 77, 1].into(), 28).expect("an address");
+    (host, guest)
+}
+
+#[test]
+fn containers_and_guests_are_not_banned_by_any_way_and_the_answer_says_what_is_wrong_with_the_log()
+{
+    let (host, _guest) = host_with_guests();
+    let place = tempfile::tempdir().expect("a folder");
+    let inside = [
+        ("172.17.0.2", "172.17.0.0/16", "docker0"),
+        ("10.7.0.0/25", "10.7.0.0/24", "br-web"),
+        ("2a00:7::5", "2a00:7::/64", "br-web"),
+        ("192.168.77.2", "192.168.77.0/28", "ve-guest"),
+    ];
+    let around =
+        [("10.0.0.0/8", "10.7.0.0/24"), ("::/1", "2a00:7::/64"), ("2a00::/16", "2a00:7::/64")];
+    for (target, network, link) in inside {
+        let answer = program::nfguard(&host, &["ban", target, "--source", "fail2ban/traefik"]);
+        let listed = program::nfguard_fed(&host, &["ban", "-"], &format!("{target}\n"));
+        for answer in [answer, listed] {
+            assert_eq!(answer.status, Some(2), "{answer:?}");
+            let behind =
+                format!("{network} (containers, guests or peers behind this host, by {link})");
+            let said = answer.stderr.contains(&behind) && answer.stderr.contains("X-Forwarded-For");
+            assert!(said, "{answer:?}");
+        }
+    }
+    for (target, network) in around {
+        let answer = program::nfguard(&host, &["ban", target]);
+        assert_eq!(answer.status, Some(2), "{answer:?}");
+        assert!(answer.stderr.contains(&format!("it would ban {network}")), "{answer:?}");
+    }
+    // The neighbours of these networks can be banned.
+    program::succeed(&host, &["ban", "172.18.0.2", "10.7.1.0/24", "2a00:8::5", "192.168.77.17"]);
+
+    // A list that is put in is cut.
+    let list = place.path().join("list");
+    std::fs::write(&list, "2a00::/16\n").expect("written");
+    program::succeed(&host, &["feed", "add", "drop", list.to_str().expect("plain letters")]);
+    let feed = listed(&host, TABLE);
+    assert!(feed.contains("2a00::-2a00:6:ffff:") && feed.contains("2a00:7:0:1::"), "{feed}");
+
+    // Bans of a time when there was no container.
+    let (before, saved) = (netns(), place.path().join("saved"));
+    let saved = saved.to_str().expect("plain letters");
+    program::succeed(&before, &["ban", "172.17.0.2", "172.16.0.0/12", "203.0.113.9"]);
+    program::succeed(&before, &["save", saved]);
+    let answer = program::succeed(&host, &["restore", saved]);
+    assert!(answer.stderr.matches("by docker0)").count() == 2, "{answer:?}");
+    assert!(answer.stdout.starts_with("1 banned"), "{answer:?}");
+
+    // The library, and the socket.
+    host.run(|| {
+        let bans = Bans::open(NeverBan::of_this_host().expect("facts")).expect("opens");
+        let refused = bans.admit("172.17.0.2".parse().expect("a target")).expect_err("refused");
+        assert_eq!(refused.entry.kind.word(), "behind");
+    });
+    let guard = nfguard_tests::guard::Guard::start(&host, None, &[]);
+    let mut client = guard.connect();
+    for target in ["172.17.0.2", "10.0.0.0/8"] {
+        let answer = client.request(&format!(r#"{{"op":"ban","target":"{target}","for":60}}"#));
+        assert!(answer.contains("never_ban") && answer.contains("behind this host"), "{answer}");
+    }
+    let all = r#"{"op":"ban_all","bans":[{"target":"172.17.0.2"},{"target":"203.0.113.77"}]}"#;
+    let answer = client.request(all);
+    assert!(answer.contains("behind this host") && answer.contains(r#""added":1"#), "{answer}");
 }

@@ -3,12 +3,14 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nfguard_lab::World;
+use nfguard_lab::{Probe, World};
+use nfguard_tests::guard::Guard;
 use nfguard_tests::nft::nft;
 use nfguard_tests::program::{self, Answer};
 use nfguard_tests::wait::TIMEOUT;
@@ -249,4 +251,38 @@ fn the_very_first_load_keeps_its_own_connection_open() {
     assert_eq!(status, 0, "{words}");
     assert!(words.contains("`nfguard confirm`"), "{words}");
     assert_eq!(stage.over_ssh(&[], &stage.nfguard("confirm")).status, Some(0));
+}
+
+#[test]
+fn no_program_bans_the_peer_of_a_login_and_one_that_only_guesses_is_banned() {
+    let stage = Stage::new();
+    let host = &stage.world.host;
+    let attacker = "203.0.113.66";
+    let peer = "203.0.113.9";
+    let refused = |answer: &str| answer.contains("an SSH session on 2");
+
+    // Another program than the operator's has no session of its own.
+    let mut shell = Shell::open(&stage, &["-b", peer]);
+    assert_eq!(shell.run("true").1, 0);
+    let answer = program::nfguard(host, &["ban", peer, "--source", "fail2ban/sshd"]);
+    assert!(answer.status == Some(2) && refused(&answer.stderr), "{answer:?}");
+    // The list still has the peer: for a guard, too.
+    let guard = Guard::start(host, None, &[]);
+    let mut client = guard.connect();
+    let mut ban = |target: &str| {
+        client.request(&format!(r#"{{"op":"ban","target":"{target}","for":600,"source":"waf"}}"#))
+    };
+    assert!(refused(&ban(peer)), "{}", guard.log());
+
+    // An attacker has a connection to the server, too, while it guesses.
+    let connection = Probe::tcp(&stage.world.internet, (World::HOST_V4, 22));
+    let from: IpAddr = attacker.parse().expect("an address");
+    let connection = connection.from(from).timeout(TIMEOUT).connect().expect("it connects");
+    let answer = ban(attacker);
+    assert!(answer.contains("added"), "{answer}");
+    program::succeed(host, &["unban", attacker]);
+    let answer = program::nfguard(host, &["ban", attacker, "--source", "fail2ban/sshd"]);
+    assert_eq!(answer.status, Some(0), "{answer:?}");
+    drop(connection);
+    assert_eq!(shell.run("true").1, 0, "the session goes on");
 }

@@ -3,15 +3,17 @@
 use std::io;
 use std::time::SystemTime;
 
-use nfguard_host::{HostFacts, SshSession};
+use ipnetwork::IpNetwork;
+use nfguard_host::{HostFacts, NetworkBehind, SshSession};
 
 use crate::never_ban::{NeverBan, NeverBanEntry, NeverBanKind};
 
 impl NeverBan {
     /// Returns the list of this thread's network namespace: loopback, the addresses of all
     /// interfaces, the gateways of all routing tables, and the name servers of `/etc/resolv.conf`,
-    /// of systemd-resolved and of NetworkManager. Beside these, the peer of the SSH session that
-    /// this process was started from, through `sudo` too.
+    /// of systemd-resolved and of NetworkManager, and the networks behind this host: of containers,
+    /// guests and peers of tunnels. Beside these, the peer of the SSH session that this process was
+    /// started from, through `sudo` too, and the peers of the other SSH logins that are open.
     ///
     /// All routes are read for it: on a router, a million take about 0.2 s.
     ///
@@ -26,7 +28,7 @@ impl NeverBan {
     /// stays on the list of other programs for a week.
     #[must_use]
     pub fn of_host(facts: &HostFacts, session: Option<&SshSession>) -> NeverBan {
-        let HostFacts { addresses, gateways, name_servers } = facts;
+        let HostFacts { addresses, gateways, name_servers, behind, ssh_peers } = facts;
         let own = |interface: &String| NeverBanKind::OwnAddress { interface: interface.clone() };
         let addresses = addresses.iter().map(|it| (it.address, own(&it.interface)));
         let gateways = gateways.iter().map(|address| (*address, NeverBanKind::Gateway));
@@ -35,12 +37,18 @@ impl NeverBan {
         let entries = all
             .filter(|(address, _)| !address.is_loopback())
             .map(|(address, kind)| NeverBanEntry { network: address.into(), kind });
-        let mut never_ban = NeverBan::default().with_all(entries);
+        let behind =
+            behind.iter().filter_map(|NetworkBehind { address, prefix_len, interface }| {
+                let network = IpNetwork::new(*address, *prefix_len).ok()?;
+                let kind = NeverBanKind::Behind { interface: interface.clone() };
+                Some(NeverBanEntry { network, kind })
+            });
+        let mut never_ban = NeverBan::default().with_all(entries.chain(behind));
         never_ban.knows_host = true;
-        match session {
-            Some(session) => never_ban.with_ssh_peer(session.peer, SystemTime::now()),
-            None => never_ban,
-        }
+        let peers =
+            session.map(|session| session.peer).into_iter().chain(ssh_peers.iter().copied());
+        let now = SystemTime::now();
+        peers.fold(never_ban, |never_ban, peer| never_ban.with_ssh_peer(peer, now))
     }
 }
 
@@ -55,6 +63,12 @@ mod tests {
             addresses: Vec::new(),
             gateways: [address("192.0.2.1"), address("fe80::1")].into(),
             name_servers: vec![address("127.0.0.53"), address("192.0.2.53"), address("192.0.2.1")],
+            behind: vec![NetworkBehind {
+                address: address("172.17.0.0"),
+                prefix_len: 16,
+                interface: "docker0".to_owned(),
+            }],
+            ssh_peers: [address("2001:db8:9::9"), address("fe80::9")].into(),
         };
         let session = "203.0.113.9 50000 192.0.2.2 22".parse().expect("a session");
         let never_ban = NeverBan::of_host(&facts, Some(&session));
@@ -67,6 +81,9 @@ mod tests {
         assert_eq!(kinds("fe80::1"), ["gateway"]);
         assert_eq!(kinds("192.0.2.53"), ["name-server"]);
         assert_eq!(kinds("203.0.113.9"), ["ssh-peer"]);
+        assert_eq!(kinds("172.17.0.0"), ["behind"]);
+        assert_eq!(kinds("2001:db8:9::"), ["ssh-peer"], "the /64 of the peer");
+        assert_eq!(kinds("fe80::9"), ["ssh-peer"]);
         assert_eq!(kinds("127.0.0.53"), [""; 0], "loopback is on the list as a whole");
     }
 }

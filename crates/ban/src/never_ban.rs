@@ -15,9 +15,6 @@ use crate::target::Target;
 
 pub use kind::NeverBanKind;
 
-/// How long the peer of an SSH session stays on the list of other programs.
-const SSH_PEER_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
-
 /// The never-ban list. Loopback is always on it.
 ///
 /// The list protects twice: only an [`Admitted`] target becomes an element of a set, and the
@@ -48,9 +45,10 @@ pub struct Admitted(Target);
 /// A target that was refused because it has an address in common with a never-ban entry.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{target} is not banned: it would ban {} ({}), which is on the never-ban list",
+    "{target} is not banned: it would ban {} ({}), which is on the never-ban list{}",
     Target::from(entry.network),
-    entry.kind
+    entry.kind,
+    hint(*target, entry)
 )]
 #[non_exhaustive]
 pub struct Refused {
@@ -58,6 +56,20 @@ pub struct Refused {
     pub target: Target,
     /// The entry that the ban would hit.
     pub entry: NeverBanEntry,
+}
+
+/// Says what is wrong with the log that a ban of an address on this host's own side comes from.
+fn hint(target: Target, entry: &NeverBanEntry) -> &'static str {
+    let is_inside = target.network().prefix() >= entry.network.prefix();
+    match entry.kind {
+        NeverBanKind::Behind { .. } | NeverBanKind::OwnAddress { .. } if is_inside => {
+            ". A log that has it as a client has the address of a proxy or a translator: have it log \
+             the client's own (X-Forwarded-For or the PROXY protocol, from a proxy that is trusted), or \
+             turn docker-proxy off (\"userland-proxy\": false)"
+        }
+        NeverBanKind::Behind { .. } => ". Ban the parts of it that are not behind this host",
+        _ => "",
+    }
 }
 
 impl Default for NeverBan {
@@ -70,6 +82,9 @@ impl Default for NeverBan {
 }
 
 impl NeverBan {
+    /// How long the peer of an SSH session stays on the list of other programs.
+    pub const SSH_PEER_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
+
     /// Adds an entry. A lone address is that address, IPv6 too. A network that is on the list
     /// already keeps its kind.
     #[must_use]
@@ -96,11 +111,23 @@ impl NeverBan {
         self
     }
 
-    /// Adds the peer of an SSH session. Other programs that ban on this host keep the entry for a
-    /// week.
+    /// Adds the peer of an SSH session; of an IPv6 peer its /64, because its address changes by the
+    /// day. Other programs that ban on this host keep the entry for [`NeverBan::SSH_PEER_RETENTION`]
+    /// from the beginning of the day.
     #[must_use]
     pub fn with_ssh_peer(self, peer: IpAddr, now: SystemTime) -> NeverBan {
-        self.with(peer.to_canonical(), NeverBanKind::SshPeer { seen_on: Day::of(now) })
+        let is_of_link = matches!(peer, IpAddr::V6(v6) if v6.is_unicast_link_local());
+        let network =
+            Target::source(peer, if is_of_link { 128 } else { Target::V6_SOURCE }).network();
+        let kind = NeverBanKind::SshPeer { seen_on: Day::of(now) };
+        if self.entries.iter().any(|entry| entry.network == network && entry.kind != kind) {
+            // A session that goes on is seen again.
+            let is_old = |entry: &NeverBanEntry| {
+                entry.network == network && matches!(entry.kind, NeverBanKind::SshPeer { .. })
+            };
+            return self.without(is_old).with(network, kind);
+        }
+        self.with(network, kind)
     }
 
     /// Removes the entries that match `predicate`.
@@ -113,9 +140,9 @@ impl NeverBan {
     /// knows better which addresses are its own, and an SSH session is forgotten in time.
     pub(crate) fn merged_with(&self, others: Vec<NeverBanEntry>, now: SystemTime) -> NeverBan {
         let holds = |entry: &NeverBanEntry| match &entry.kind {
-            NeverBanKind::SshPeer { seen_on } => {
-                now.duration_since(seen_on.start()).is_ok_and(|ago| ago < SSH_PEER_RETENTION)
-            }
+            NeverBanKind::SshPeer { seen_on } => now
+                .duration_since(seen_on.start())
+                .is_ok_and(|ago| ago < NeverBan::SSH_PEER_RETENTION),
             kind => !(self.knows_host && kind.is_fact_of_host()),
         };
         self.clone().with_all(others.into_iter().filter(holds))
@@ -132,7 +159,9 @@ impl NeverBan {
         if !address::overlaps_any(self.ranges(version), address::range_of(network)) {
             return Ok(Admitted(target));
         }
-        let hit = self.entries.iter().find(|entry| Target::from(entry.network).overlaps(target));
+        // The widest says most: of a bridge its network, and not this host's address there.
+        let hits = self.entries.iter().filter(|entry| Target::from(entry.network).overlaps(target));
+        let hit = hits.min_by_key(|entry| entry.network.prefix());
         hit.map_or(Ok(Admitted(target)), |entry| Err(Refused { target, entry: entry.clone() }))
     }
 

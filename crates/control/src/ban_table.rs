@@ -15,6 +15,17 @@ pub fn never() -> Result<NeverBan, Error> {
     NeverBan::of_this_host().map_err(|error| Error::Kernel(error.into()))
 }
 
+/// Puts the peer of the SSH session on the never-ban list. Nothing is done without one.
+///
+/// # Errors
+/// If the bans cannot be opened.
+pub fn note_login(context: &Context) -> Result<(), Error> {
+    if context.has_login() {
+        persistence::open(context)?;
+    }
+    Ok(())
+}
+
 /// What a policy says of bans.
 #[derive(Clone, Copy, Debug)]
 pub enum BanRules<'p> {
@@ -42,12 +53,16 @@ impl<'p> BanRules<'p> {
     }
 
     /// Tells the ban table. A host without bans gets no table for a policy that says nothing and
-    /// bans nothing.
+    /// bans nothing, unless an operator is logged in by SSH: no other program is to ban the peer.
     pub(crate) fn tell(self, bans: &mut Option<Bans>, context: &Context) -> Result<(), Error> {
         let BanRules::Set { never_ban, outgoing, bans_scans } = self else { return Ok(()) };
         let bans = match bans {
             Some(bans) => bans,
-            None if never_ban.is_empty() && outgoing == Outgoing::Pass && !bans_scans => {
+            None if never_ban.is_empty()
+                && outgoing == Outgoing::Pass
+                && !bans_scans
+                && !context.has_login() =>
+            {
                 return Ok(());
             }
             none => none.insert(persistence::open(context)?),

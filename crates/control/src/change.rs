@@ -122,7 +122,7 @@ impl<'c> PolicyChange<'c> {
         // A host that does not tell who it is can still be given a policy: see `finish`.
         let (never_ban, host) = match context.never_ban() {
             Ok(never_ban) => (never_ban, Ok(())),
-            Err(error) => (NeverBan::default(), Err(error)),
+            Err(error) => (context.without_host_facts(), Err(error)),
         };
         let mut bans = Bans::open_existing(never_ban)?;
         let scans = ScanBans::read(bans.as_mut())?;

@@ -2,8 +2,9 @@
 
 use std::cell::{Cell, OnceCell};
 use std::path::PathBuf;
+use std::time::SystemTime;
 
-use nfguard_ban::NeverBan;
+use nfguard_ban::{Day, NeverBan, NeverBanEntry, NeverBanKind, Target};
 use nfguard_host::{HostFacts, InvalidSession, SshSession, TcpConnection};
 
 use crate::history::History;
@@ -63,6 +64,31 @@ impl Context {
     /// Returns the connection of that session.
     pub fn connection(&self) -> Option<TcpConnection> {
         self.session().ok()??.connection
+    }
+
+    /// Returns the peer of that session as it stands on the never-ban list, and the day on which it is
+    /// no more: other programs keep it until then, or until the next boot.
+    pub fn spared_peer(&self) -> Option<(Target, Day)> {
+        let peer = self.session().ok().flatten()?.peer;
+        let now = SystemTime::now();
+        let all = NeverBan::default().with_ssh_peer(peer, now);
+        let is_peer = |entry: &&NeverBanEntry| matches!(entry.kind, NeverBanKind::SshPeer { .. });
+        let entry = all.entries().iter().find(is_peer)?;
+        Some((entry.network.into(), Day::of(now + NeverBan::SSH_PEER_RETENTION)))
+    }
+
+    /// Returns the never-ban list of a host that does not tell who it is: the SSH session is known.
+    pub(crate) fn without_host_facts(&self) -> NeverBan {
+        let peer = self.session().ok().flatten().map(|session| session.peer);
+        let none = NeverBan::default();
+        peer.into_iter().fold(none, |all, peer| all.with_ssh_peer(peer, SystemTime::now()))
+    }
+
+    /// Tells whether an SSH login is open on this host, as far as the host tells.
+    pub(crate) fn has_login(&self) -> bool {
+        let is_peer = |entry: &NeverBanEntry| matches!(entry.kind, NeverBanKind::SshPeer { .. });
+        let is_known = self.never_ban().is_ok_and(|all| all.entries().iter().any(is_peer));
+        is_known || self.spared_peer().is_some()
     }
 
     /// Returns the addresses that are never banned, as far as this host tells.

@@ -17,6 +17,7 @@ mod denied_call;
 mod event_loop;
 mod firewall;
 mod listener;
+mod login_watch;
 mod metrics;
 mod policy_table;
 mod repeated_warning;

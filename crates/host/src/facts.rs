@@ -1,4 +1,4 @@
-//! Addresses, gateways and name servers, read together.
+//! Addresses, gateways, name servers, networks behind this host and SSH logins, read together.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -6,6 +6,8 @@ use std::net::IpAddr;
 
 use nfguard_netlink::{Error, InterfaceAddress, Rtnetlink};
 
+use crate::behind::{NetworkBehind, networks_behind};
+use crate::logins::ssh_peers;
 use crate::name_servers::name_servers;
 
 /// What a network namespace says of its host: addresses that a firewall must not cut.
@@ -18,6 +20,10 @@ pub struct HostFacts {
     /// The name servers of `/etc/resolv.conf`, of systemd-resolved and of NetworkManager. A server
     /// may occur twice, and a resolver on this host is among them.
     pub name_servers: Vec<IpAddr>,
+    /// The networks of containers, guests and peers of tunnels.
+    pub behind: Vec<NetworkBehind>,
+    /// The peers of the SSH logins that are open.
+    pub ssh_peers: BTreeSet<IpAddr>,
 }
 
 impl HostFacts {
@@ -33,6 +39,8 @@ impl HostFacts {
             addresses: rtnetlink.addresses().map_err(to_io)?,
             gateways: rtnetlink.gateways().map_err(to_io)?,
             name_servers: name_servers()?,
+            behind: networks_behind(&mut rtnetlink).map_err(to_io)?,
+            ssh_peers: ssh_peers(),
         })
     }
 }

@@ -4,10 +4,10 @@
 //!  rtnetlink         resolv.conf        /proc
 //!      │                  │               │
 //!      └────────┬─────────┘               ├── SshSession::of_this_process()
-//!               ▼                         ├── tcp_connections()
+//!               ▼                         ├── ssh_peers(), tcp_connections()
 //!       HostFacts::read()                 ├── connections_of_containers()
 //!                                         └── path_to()
-//!   addresses, gateways, name servers
+//!   addresses, gateways, name servers, networks behind the host, SSH logins
 //! ```
 //!
 //! Each function reads when it is called, and changes nothing. What it returns is about the network
@@ -27,16 +27,20 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+mod behind;
 mod connections;
 mod facts;
+mod logins;
 mod name_servers;
 mod namespaces;
 mod path;
 mod ssh;
 mod tcp;
 
+pub use behind::NetworkBehind;
 pub use connections::connections_of_containers;
 pub use facts::{HostFacts, addresses};
+pub use logins::{login_grace, recorded_ssh_peers, ssh_connections, ssh_peers};
 pub use namespaces::{NetworkNamespace, is_in_other_namespace_than_ancestors};
 pub use nfguard_netlink::InterfaceAddress;
 pub use path::{Arrival, Path, arrival, path_to};

@@ -83,7 +83,7 @@ fn text_of(process: u32) -> Option<String> {
 }
 
 /// Finds the session's text among NUL-terminated variables.
-fn in_environment(environment: &[u8]) -> Option<String> {
+pub(crate) fn in_environment(environment: &[u8]) -> Option<String> {
     let environment = String::from_utf8_lossy(environment);
     let value = |name: &str| {
         let of_variable = |variable: &str| {

@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 /// A TCP connection, by its two ends. Its text is what sshd writes into `SSH_CONNECTION`: address
 /// and port of the peer, address and port of this host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TcpConnection {
     /// The far end.
     pub peer: SocketAddr,

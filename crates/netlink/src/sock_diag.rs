@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::conntrack::{ConnectionPhase, ConnectionTuple, OpenConnection};
 use crate::error::{DecodeError, Error};
@@ -124,17 +124,40 @@ impl SockDiag {
         Ok(found)
     }
 
+    /// Returns the established TCP connections of the sockets at a local port, each with its near and
+    /// its far end. The kernel lists no others.
+    ///
+    /// # Errors
+    /// As [`SockDiag::listening`].
+    pub fn established_at(&mut self, port: u16) -> Result<Vec<(SocketAddr, SocketAddr)>, Error> {
+        let mut found = Vec::new();
+        self.dump_at(port, [1 << TCP_ESTABLISHED, 0], |socket| {
+            let ListeningSocket { address, port, .. } = socket.bound;
+            let near = SocketAddr::new(address.to_canonical(), port);
+            found.push((near, SocketAddr::new(socket.peer.to_canonical(), socket.peer_port)));
+        })?;
+        Ok(found)
+    }
+
     /// Lists the sockets of these states, of TCP and of UDP, both IPv4 and IPv6.
-    fn dump(
+    fn dump(&mut self, states: [u32; 2], each: impl FnMut(InetSocket)) -> Result<(), Error> {
+        self.dump_at(0, states, each)
+    }
+
+    /// As [`SockDiag::dump`], of a local port; 0: of all.
+    fn dump_at(
         &mut self,
+        port: u16,
         [tcp, udp]: [u32; 2],
         mut each: impl FnMut(InetSocket),
     ) -> Result<(), Error> {
         for version in IpVersion::ALL {
-            for (protocol, states) in [(protocol::TCP, tcp), (protocol::UDP, udp)] {
+            let all = [(protocol::TCP, tcp), (protocol::UDP, udp)];
+            for (protocol, states) in all.into_iter().filter(|(_, states)| *states != 0) {
                 let mut body = Writer::default();
                 let mut rest = [0; REQUEST_BYTES];
-                for (to, from) in rest.iter_mut().zip(states.to_ne_bytes()) {
+                let wanted = states.to_ne_bytes().into_iter().chain(port.to_be_bytes());
+                for (to, from) in rest.iter_mut().zip(wanted) {
                     *to = from;
                 }
                 body.raw(&rest);

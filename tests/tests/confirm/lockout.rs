@@ -368,7 +368,12 @@ fn only_a_connection_opened_after_the_load_is_proof() {
     load(1);
     let (_fourth, after) = sshd.login();
     let words = over_ssh(host, &after, &["confirm"]);
-    assert_eq!(words.stdout, "confirmed from a connection opened after the load\n");
+    let (confirmed, peer) = words.stdout.split_once('\n').expect("two lines");
+    assert_eq!(confirmed, "confirmed from a connection opened after the load");
+    assert!(
+        peer.starts_with("198.51.100.1, the peer of your SSH session, is not banned"),
+        "{peer}"
+    );
 }
 
 #[test]

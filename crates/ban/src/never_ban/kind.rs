@@ -20,6 +20,11 @@ pub enum NeverBanKind {
     Gateway,
     /// A name server that this host asks.
     NameServer,
+    /// A network behind this host: of containers, guests, or peers of a tunnel.
+    Behind {
+        /// The interface that leads there.
+        interface: String,
+    },
     /// The peer of an SSH session.
     SshPeer {
         /// The last day on which the session was seen.
@@ -49,6 +54,7 @@ impl NeverBanKind {
             NeverBanKind::OwnAddress { .. } => "own-address",
             NeverBanKind::Gateway => "gateway",
             NeverBanKind::NameServer => "name-server",
+            NeverBanKind::Behind { .. } => "behind",
             NeverBanKind::SshPeer { .. } => "ssh-peer",
             NeverBanKind::Policy => "policy",
             NeverBanKind::ByHand { .. } => "by-hand",
@@ -59,7 +65,10 @@ impl NeverBanKind {
     pub(crate) fn is_fact_of_host(&self) -> bool {
         matches!(
             self,
-            NeverBanKind::OwnAddress { .. } | NeverBanKind::Gateway | NeverBanKind::NameServer
+            NeverBanKind::OwnAddress { .. }
+                | NeverBanKind::Gateway
+                | NeverBanKind::NameServer
+                | NeverBanKind::Behind { .. }
         )
     }
 
@@ -73,7 +82,9 @@ impl NeverBanKind {
     pub(crate) fn comment(&self) -> String {
         let mut comment = self.word().to_owned();
         let detail = match self {
-            NeverBanKind::OwnAddress { interface } => interface.clone(),
+            NeverBanKind::OwnAddress { interface } | NeverBanKind::Behind { interface } => {
+                interface.clone()
+            }
             NeverBanKind::SshPeer { seen_on } => seen_on.to_string(),
             NeverBanKind::ByHand { reason } => reason.clone(),
             NeverBanKind::Loopback
@@ -96,6 +107,7 @@ impl NeverBanKind {
             ("own-address", interface) => {
                 NeverBanKind::OwnAddress { interface: interface.to_owned() }
             }
+            ("behind", interface) => NeverBanKind::Behind { interface: interface.to_owned() },
             ("gateway", "") => NeverBanKind::Gateway,
             ("name-server", "") => NeverBanKind::NameServer,
             ("policy", "") => NeverBanKind::Policy,
@@ -120,6 +132,9 @@ impl fmt::Display for NeverBanKind {
             }
             NeverBanKind::Gateway => f.write_str("this host's gateway"),
             NeverBanKind::NameServer => f.write_str("this host's name server"),
+            NeverBanKind::Behind { interface } => {
+                write!(f, "containers, guests or peers behind this host, by {interface}")
+            }
             NeverBanKind::SshPeer { seen_on } => write!(f, "an SSH session on {seen_on}"),
             NeverBanKind::Policy => f.write_str("the policy says so"),
             NeverBanKind::ByHand { reason } => f.write_str(reason),
@@ -134,11 +149,12 @@ mod tests {
     use super::*;
 
     /// Every kind with its comment.
-    fn all() -> [(NeverBanKind, &'static str); 8] {
+    fn all() -> [(NeverBanKind, &'static str); 9] {
         [
             (NeverBanKind::Loopback, "loopback"),
             (NeverBanKind::OwnAddress { interface: "eth0".to_owned() }, "own-address: eth0"),
             (NeverBanKind::Gateway, "gateway"),
+            (NeverBanKind::Behind { interface: "docker0".to_owned() }, "behind: docker0"),
             (NeverBanKind::NameServer, "name-server"),
             (
                 NeverBanKind::SshPeer { seen_on: "2026-11-29".parse().expect("a day") },

@@ -13,7 +13,9 @@ use serde_json::{Value, json};
 use crate::args::{BanDuration, BanRequest};
 use crate::input;
 use crate::input::ban_list::{self, Details, ReadEntry};
-use crate::output::bans::{outcome_text, print_counts, target_text};
+use crate::output::bans::{
+    outcome_text, print_counts, print_spared_peer, spared_peer_to_json, target_text,
+};
 use crate::output::failure::Failure;
 use crate::output::progress::Progress;
 use crate::output::{self, Answer, Done};
@@ -56,11 +58,14 @@ pub(crate) fn ban(request: &BanRequest, context: &Context, as_json: bool) -> Don
             let target = target_text(&ban.target.target().to_string(), ban.port);
             outcomes.push((target, bans.ban(&ban)?));
         }
-        print(&outcomes, &bad, as_json);
+        print(&outcomes, &bad, context, as_json);
     }
     context.write_down("these bans", |kept| {
         kept.ban_log().map_or(Ok(false), |log| log.banned(all()).map(|()| true))
     });
+    if !as_json {
+        print_spared_peer(context);
+    }
     if request.cut {
         let all: Vec<_> = all().map(|ban| (ban.target.target(), ban.port)).collect();
         let cut = bans.forget_connections(&all)?;
@@ -122,13 +127,14 @@ fn targets(request: &BanRequest, never: &NeverBan) -> Result<(Targets, Vec<Strin
     Ok((targets, bad))
 }
 
-fn print(outcomes: &[(String, BanOutcome)], bad: &[String], as_json: bool) {
+fn print(outcomes: &[(String, BanOutcome)], bad: &[String], context: &Context, as_json: bool) {
     if as_json {
         let bans: Vec<Value> = outcomes
             .iter()
             .map(|(target, outcome)| json!({ "target": target, "did": outcome_text(*outcome) }))
             .collect();
-        output::json(&json!({ "bans": bans, "refused": bad }));
+        let ssh_peer = spared_peer_to_json(context);
+        output::json(&json!({ "bans": bans, "refused": bad, "ssh_peer": ssh_peer }));
     } else {
         for (target, outcome) in outcomes {
             output::line(&format!("{target}: {}", outcome_text(*outcome)));

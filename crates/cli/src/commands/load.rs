@@ -24,7 +24,7 @@ pub(crate) fn load(
         output::loads::print_plan(&file, changes.as_deref(), lockout.as_ref(), as_json);
     } else {
         let loaded = change::load(&file, None, caution, context)?;
-        output::loads::print(&file, &loaded, as_json);
+        output::loads::print(&file, &loaded, context, as_json);
     }
     Ok(Answer::Yes)
 }

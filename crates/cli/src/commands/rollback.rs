@@ -55,7 +55,7 @@ pub(crate) fn rollback(
         ));
     }
     let loaded = change::load(&file, Some(load.of.unwrap_or(load.number)), caution, context)?;
-    output::loads::print(&file, &loaded, as_json);
+    output::loads::print(&file, &loaded, context, as_json);
     Ok(Answer::Yes)
 }
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use nfguard_ban::{ActiveBan, BanCounts, BanOutcome, Port};
+use nfguard_ban::{ActiveBan, BanCounts, BanOutcome, Day, Port, Target};
+use nfguard_control::context::Context;
 use nfguard_control::saved_bans::Restored;
 use serde_json::{Value, json};
 
@@ -48,6 +49,22 @@ pub(crate) fn print_restored(restored: &Restored, as_json: bool) {
 
 pub(crate) fn restored_to_json(restored: &Restored) -> Value {
     counts_to_json(&restored.tally, &restored.refused)
+}
+
+/// Prints how long the peer of the SSH session is not banned.
+pub(crate) fn print_spared_peer(context: &Context) {
+    if let Some((peer, until)) = context.spared_peer() {
+        output::line(&format!(
+            "{peer}, the peer of your SSH session, is not banned by any program until {until} or the \
+             next boot"
+        ));
+    }
+}
+
+/// Returns the same for programs.
+pub(crate) fn spared_peer_to_json(context: &Context) -> Value {
+    let to_json = |(peer, until): (Target, Day)| json!({ "network": peer.to_string(), "until": until.to_string() });
+    context.spared_peer().map_or(Value::Null, to_json)
 }
 
 /// Prints a table of bans.

@@ -3,24 +3,26 @@
 use std::time::Duration;
 
 use nfguard_control::change::Loaded;
+use nfguard_control::context::Context;
 use nfguard_control::lockout::Obstacle;
 use nfguard_control::policy_file::PolicyFile;
 use nfguard_control::{rollback, table_diff};
 use nfguard_policy::TABLE;
 use serde_json::json;
 
-use super::NOTE;
+use super::{NOTE, bans};
 use crate::output;
 
 /// The longest list of changes that a load prints. `diff` prints all.
 const MAX_PRINTED_CHANGES: usize = 40;
 
 /// Prints what a load has done.
-pub(crate) fn print(file: &PolicyFile, loaded: &Loaded, as_json: bool) {
+pub(crate) fn print(file: &PolicyFile, loaded: &Loaded, context: &Context, as_json: bool) {
     if as_json {
-        print_json(file, loaded);
+        print_json(file, loaded, context);
     } else {
         print_text(file, loaded);
+        bans::print_spared_peer(context);
         match loaded.confirm {
             Some(time) => print_confirm_hint(time),
             None => warn_of_waiting_load(),
@@ -28,7 +30,7 @@ pub(crate) fn print(file: &PolicyFile, loaded: &Loaded, as_json: bool) {
     }
 }
 
-fn print_json(file: &PolicyFile, loaded: &Loaded) {
+fn print_json(file: &PolicyFile, loaded: &Loaded, context: &Context) {
     let Loaded { table, change, obstacle, .. } = loaded;
     output::json(&json!({
         "file": file.name,
@@ -37,6 +39,7 @@ fn print_json(file: &PolicyFile, loaded: &Loaded) {
         "verified": change.verified,
         "changes": table_diff::changes(change.before.as_ref(), Some(table)),
         "lockout": obstacle.as_ref().map(Obstacle::why),
+        "ssh_peer": bans::spared_peer_to_json(context),
         "confirm_within_seconds": rollback::time_left().map(|left| left.as_secs_f64()),
     }));
 }

@@ -12,6 +12,7 @@ use nfguard_netlink::{Error, RulesetEvent};
 use nfguard_policy::TABLE;
 
 use super::ban_input::{BanEnd, BansToEnd, CheckedBan};
+use super::login_watch::LoginWatch;
 use super::metrics::Metrics;
 use super::policy_table::{PolicyTable, TakenBack};
 use super::repeated_warning::RepeatedWarning;
@@ -34,6 +35,7 @@ pub(super) struct Firewall {
     mirror: BanMirror,
     bans: Bans,
     scan_watch: ScanWatch,
+    logins: LoginWatch,
     lease: Option<HeldLease>,
     /// What subscribers are to be told.
     events: Vec<Event>,
@@ -71,6 +73,7 @@ impl Firewall {
             mirror,
             bans,
             scan_watch: ScanWatch::new(),
+            logins: LoginWatch::default(),
             lease: None,
             events: Vec::new(),
             next_verify: now,
@@ -230,7 +233,13 @@ impl Firewall {
     pub(super) fn refresh_never_ban(&mut self, now: Instant) {
         self.next_never_ban = now + NEVER_BAN_INTERVAL;
         // A table that was removed on purpose is not to come back for this.
-        let opened = ban_table::never().and_then(|never| Ok(Bans::open_existing(never)?));
+        let logins = self.logins.aged(now);
+        let opened = ban_table::never().and_then(|never| {
+            let today = SystemTime::now();
+            let never =
+                logins.into_iter().fold(never, |never, peer| never.with_ssh_peer(peer, today));
+            Ok(Bans::open_existing(never)?)
+        });
         let written = opened.and_then(|bans| {
             if let Some(mut bans) = bans {
                 bans.refresh_never_ban()?;
@@ -327,6 +336,17 @@ impl Firewall {
                 Err(LeaseError::Kernel(error))
             }
         }
+    }
+
+    /// Puts the peers of logins that are new on the never-ban list, before a client bans.
+    pub(super) fn see_logins(&mut self, now: Instant) -> Result<(), nfguard_ban::Error> {
+        let today = SystemTime::now();
+        let peers = self.logins.recorded(now).into_iter();
+        let all = peers.fold(NeverBan::default(), |all, peer| all.with_ssh_peer(peer, today));
+        let known: HashSet<_> =
+            self.never_ban().entries().iter().map(|entry| entry.network).collect();
+        let new = all.entries().iter().filter(|entry| !known.contains(&entry.network)).cloned();
+        self.bans.add_never_ban(new.collect::<Vec<_>>())
     }
 
     /// Returns the never-ban list.

@@ -69,6 +69,9 @@ fn answer(
     caller: &Caller,
     now: Instant,
 ) -> Result<Answer, Refusal> {
+    if let Request::Ban(_) | Request::BanAll { .. } | Request::Replace { .. } = &request {
+        firewall.see_logins(now)?;
+    }
     let response = match request {
         Request::Status {} => {
             Response { status: Some(firewall.status(caller.clients, now)), ..Response::done() }
