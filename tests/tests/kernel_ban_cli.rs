@@ -331,7 +331,8 @@ fn a_hundred_thousand_saved_bans_come_back_with_their_remaining_time() {
     assert!(restored.stdout.starts_with(&format!("{} banned, 0 ", count + 1)), "{restored:?}");
     // A repeated restore changes nothing.
     let again = succeed(&there, &["restore", path]);
-    assert!(again.stdout.starts_with("0 banned, "), "{again:?}");
+    let unchanged = format!("nothing changed: {} were banned already", count + 1);
+    assert!(again.stdout.starts_with(&unchanged), "{again:?}");
     let all = listed(&there);
     assert_eq!(all.len(), count as usize + 1);
     let probe = all.into_iter().find(|ban| ban["target"] == "10.0.2.3").expect("banned");
@@ -352,6 +353,64 @@ fn a_saved_ban_that_has_expired_is_not_restored() {
     let restored = succeed(&there, &["restore", path]);
     assert!(restored.stdout.starts_with("1 had expired\n1 banned, 0 "), "{restored:?}");
     assert_eq!(targets(&there), ["192.0.2.2"]);
+}
+
+#[test]
+fn bans_of_other_tools_are_taken_over_with_the_time_that_is_left() {
+    let netns = netns();
+    let left = |target: &str| {
+        let ban = listed(&netns).into_iter().find(|ban| ban["target"] == target).expect(target);
+        let left =
+            ban["expires_in_seconds"].as_f64().map_or(f64::INFINITY, |left| (left / 60.0).ceil());
+        (ban["source"].as_str().expect("a source").to_owned(), left)
+    };
+    let ever = f64::INFINITY;
+    let ipset = include_str!("../../crates/control/src/lists/samples/ipset.save");
+    let cscli = include_str!("../../crates/control/src/lists/samples/cscli.json");
+    let set = include_str!("../../crates/control/src/lists/samples/nft.set");
+    let sshguard = "1764440000|100|4|192.0.2.9\n1764440001|100|6|2001:db8:7::7\n";
+    for (list, targets, over) in [
+        (
+            ipset,
+            &[("192.0.2.7", "ipset/f2b-sshd", 5.0), ("198.51.100.0/24", "ipset/f2b-sshd", ever)][..],
+            0,
+        ),
+        (
+            set,
+            &[("192.0.2.7", "nft/blackhole", 60.0), ("203.0.113.2/31", "nft/blackhole", ever)],
+            0,
+        ),
+        (cscli, &[("192.0.2.7", "crowdsec", 240.0), ("198.51.100.0/24", "crowdsec", 11.0)], 1),
+        (sshguard, &[("192.0.2.9", "sshguard", ever), ("2001:db8:7::/64", "sshguard", ever)], 0),
+    ] {
+        let file = TempFile::new("bans", list);
+        let import = ["import".as_ref(), "bans".as_ref(), file.as_ref(), "--json".as_ref()];
+        let answer = nfguard::<&std::ffi::OsStr>(&netns, &import);
+        assert_eq!(answer.status, Some(0), "{answer:?}");
+        let told: Value = serde_json::from_str(&answer.stdout).expect("JSON");
+        assert_eq!((&told["over"], &told["kept"]), (&over.into(), &0.into()), "{told}");
+        for (target, source, minutes) in targets {
+            assert_eq!(left(target), ((*source).to_owned(), *minutes), "{list}");
+        }
+        let import = ["import".as_ref(), "bans".as_ref(), file.as_ref()];
+        let again = nfguard::<&std::ffi::OsStr>(&netns, &import);
+        assert!(again.stdout.contains("nothing changed: ") || over > 0 || list == set, "{again:?}");
+        succeed(&netns, &["unload", "--all"]);
+    }
+    let few = [&["import", "bans", "-", "--source", "mine", "--for", "1h"][..]].concat();
+    let answer = nfguard_fed(&netns, &few, "# list\n192.0.2.7\n192.0.2.8\n");
+    assert_eq!(answer.status, Some(0), "{answer:?}");
+    assert_eq!(left("192.0.2.8"), ("mine".to_owned(), 60.0));
+    // Nothing is left of what was banned: no error.
+    let nothing = nfguard_fed(&netns, &["import", "bans", "-"], "null\n");
+    assert_eq!(nothing.status, Some(0), "{nothing:?}");
+    // A list that would shut everyone out is refused, whichever verb reads it.
+    for verb in [&["ban", "-"][..], &["import", "bans", "-"]] {
+        let refused = nfguard_fed(&netns, verb, "192.0.2.9\n128.0.0.0/1\n");
+        assert_eq!(refused.status, Some(2), "{refused:?}");
+        assert!(refused.stderr.contains("128.0.0.0-255.255.255.255"), "{refused:?}");
+        assert_eq!(targets(&netns), ["192.0.2.7", "192.0.2.8"]);
+    }
 }
 
 #[test]

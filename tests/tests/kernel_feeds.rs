@@ -125,11 +125,11 @@ fn an_invalid_list_changes_nothing() {
     let _server = serve(&world.host, World::HOST_V4);
     add_successfully(&world.host, "mine", PLAIN);
     for (list, why) in [
-        ("<!DOCTYPE html>\n<h1>429 Too Many Requests</h1>\n", "line 1"),
+        ("<!DOCTYPE html>\n<h1>429 Too Many Requests</h1>\n", "web page"),
         ("# nothing any more\n", "no address"),
         ("10.0.0.0/8\n", "no address"),
         ("45.9.30.0/24\n45.9.31.300\n", "line 2"),
-        ("45.9.30.9-45.9.30.1\n", "no range"),
+        ("45.9.30.9-45.9.30.1\n", "ends before it starts"),
         ("45.9.30.1 203.9.30.1\n", "two addresses"),
     ] {
         let refused = add(&world.host, "mine", list);
@@ -140,6 +140,88 @@ fn an_invalid_list_changes_nothing() {
     }
     let refused = nfguard(&world.host, &["feed", "add", "no/name", "/dev/null"]);
     assert_eq!(refused.status, Some(2), "{refused:?}");
+}
+
+#[test]
+fn a_list_is_judged_as_a_whole_and_nothing_of_a_refused_one_is_put_in() {
+    let world = world();
+    let _server = serve(&world.host, World::HOST_V4);
+    let many_eights: String = (16..56).map(|first| format!("{first}.0.0.0/8\n")).collect();
+    let hundred: String = (0..100).map(|at| format!("45.8.{at}.7\n")).collect();
+    let ten: String = (0..10).map(|at| format!("45.8.{at}.7\n")).collect();
+    for (list, why) in [
+        ("45.9.30.1\n0.0.0.0/0\n", "one entry is 0.0.0.0-255.255.255.255: 100.0 percent"),
+        ("45.9.30.1\n32.0.0.0/3\n", "one entry is 32.0.0.0-63.255.255.255: 14."),
+        ("45.9.30.1\n0.0.0.0-127.255.255.255\n", "one entry is 0.0.0.0-127.255.255.255"),
+        ("45.9.30.1\n2000::/3\n", "of all addresses of IPv6"),
+        (&many_eights, "it shuts out 18."),
+    ] {
+        let refused = add(&world.host, "judged", list);
+        assert_eq!(refused.status, Some(2), "{refused:?}");
+        assert!(refused.stderr.contains(why) && refused.stderr.contains("--force"), "{refused:?}");
+    }
+    must_pass(&world, UNLISTED, World::HOST_V4);
+    must_pass(&world, "45.9.30.1", World::HOST_V4);
+    let list = |list: &str| nfguard(&world.host, &["feed", "list", list]).stdout;
+    assert_eq!(list("--json").matches("judged").count(), 0);
+
+    // What was cut on its way is smaller than the version before.
+    add_successfully(&world.host, "judged", &format!("{hundred}{LISTED}\n"));
+    for short in [ten.as_str(), "# moved\n", ""] {
+        let refused = add(&world.host, "judged", short);
+        assert_eq!(refused.status, Some(2), "{refused:?}");
+        assert!(!passes(&world, LISTED, World::HOST_V4));
+    }
+    let refused = add(&world.host, "judged", &ten);
+    assert!(
+        refused.stderr.contains("it has 10 ranges, and the version before has 101"),
+        "{refused:?}"
+    );
+    // A list that joined its entries is not smaller.
+    let told = add_successfully(&world.host, "judged", "45.8.0.0/16\n45.9.20.0/24\n");
+    assert!(told.contains("2 ranges (before: 101)"), "{told}");
+    assert!(!passes(&world, LISTED, World::HOST_V4));
+    let grown: String = (16..26).map(|first| format!("{first}.0.0.0/9\n")).collect();
+    let refused = add(&world.host, "judged", &grown);
+    assert!(
+        refused.stderr.contains("IPv4 addresses, and the version before has 65792"),
+        "{refused:?}"
+    );
+
+    // The operator may insist.
+    let force = |list: &str| {
+        let file = TempFile::new("list", list);
+        let arguments =
+            ["feed".as_ref(), "add".as_ref(), "judged".as_ref(), file.as_ref(), "--force".as_ref()];
+        nfguard::<&std::ffi::OsStr>(&world.host, &arguments)
+    };
+    let forced = force("44.0.0.0/7\n");
+    assert_eq!(forced.status, Some(0), "{forced:?}");
+    assert!(forced.stderr.contains("one entry is 44.0.0.0-45.255.255.255"), "{forced:?}");
+    assert!(!passes(&world, UNLISTED, World::HOST_V4));
+    assert_eq!(force("# empty now\n").status, Some(0));
+    must_pass(&world, LISTED, World::HOST_V4);
+    assert_eq!(nfguard(&world.host, &["feed", "remove", "judged"]).status, Some(0));
+
+    // Half of those who are connected.
+    let peers = ["45.9.22.1", "45.9.22.2", "45.9.22.3", "45.9.22.4"];
+    let to = SocketAddr::new(World::HOST_V4, 443);
+    let connect = |from: &&str| {
+        let probe = Probe::tcp(&world.internet, to).from(address(from)).timeout(TIMEOUT);
+        probe.connect().expect("a connection")
+    };
+    let open: Vec<_> = peers.iter().map(connect).collect();
+    let refused = add(&world.host, "judged", "45.9.22.0/24\n");
+    assert!(
+        refused.stderr.contains("of the 4 peers that are connected now, 45.9.22.1"),
+        "{refused:?}"
+    );
+    let told = add(&world.host, "judged", "45.9.22.1\n");
+    assert!(
+        told.status == Some(0) && told.stderr.contains("1 peers that are connected"),
+        "{told:?}"
+    );
+    drop(open);
 }
 
 #[test]
@@ -231,8 +313,12 @@ fn an_import_that_is_killed_leaves_the_old_list_or_the_new_one() {
         import.wait().expect("it was running");
         assert!(!passes(&world, LISTED, World::HOST_V4), "round {round}");
     }
-    // The next import removes the remains.
-    add_successfully(&world.host, "large", "45.9.20.0/24\n");
+    // The next import removes the remains. The whole list may be in force, which is much larger.
+    let small = TempFile::new("small", "45.9.20.0/24\n");
+    let arguments =
+        ["feed".as_ref(), "add".as_ref(), "large".as_ref(), small.as_ref(), "--force".as_ref()];
+    let added = nfguard::<&std::ffi::OsStr>(&world.host, &arguments);
+    assert_eq!(added.status, Some(0), "{added:?}");
     let listed = nft(&world.host, "list sets\n");
     assert_eq!(listed.matches("set feed/").count(), 2, "{listed}");
     assert!(!passes(&world, LISTED, World::HOST_V4));

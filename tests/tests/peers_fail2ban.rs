@@ -1,6 +1,6 @@
 //! The real Fail2Ban, which bans through nfguard at host and container.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -374,3 +374,54 @@ fn an_address_that_sshd_and_recidive_banned_is_shut_out_until_the_last_lets_it_g
     assert_eq!(by_hand.status, Some(0), "{by_hand:?}");
     assert!(stage.get(ATTACKER, HOST[0], "/"), "the operator's word ends all");
 }
+
+#[test]
+fn the_bans_of_a_database_are_taken_over_and_those_that_are_over_are_counted() {
+    let mut stage = Stage::new();
+    let bans = "[sshd]\nenabled = false\n\n[traefik-auth]\nbantime = 1h\n\n[traefik-botsearch]\nbantime = -1\n";
+    stage.fail2ban.write("jail.d/zz-test.local", bans);
+    stage.start();
+    stage.client(&["set", "traefik-auth", "banip", ATTACKER]);
+    stage.client(&["set", "traefik-botsearch", "banip", ATTACKER]);
+    stage.client(&["set", "traefik-auth", "banip", "2001:db8:bad::7"]);
+    stage.wait("the bans", || stage.bans().len() == 3);
+    let before = stage.owners(ATTACKER);
+    // The database is read while Fail2Ban runs, and stays as it is.
+    let database = stage.folder.path().join("db.sqlite3");
+    let is_written = || {
+        let found =
+            Command::new("/usr/bin/python3").args(["-c", COUNT_ROWS]).arg(&database).output();
+        found.is_ok_and(|found| found.stdout == b"3\n")
+    };
+    stage.wait("the database", is_written);
+    let over =
+        Command::new("/usr/bin/python3").args(["-c", ADD_ONE_THAT_IS_OVER]).arg(&database).status();
+    assert!(over.expect("python3 starts").success());
+    assert_eq!(nfguard(&stage.world.host, &["unload", "--all"]).status, Some(0));
+    let path = database.to_str().expect("a path");
+    let answer = nfguard(&stage.world.host, &["import", "bans", path, "--json"]);
+    assert_eq!(answer.status, Some(0), "{answer:?}");
+    let told: Value = serde_json::from_str(&answer.stdout).expect("JSON");
+    assert_eq!((&told["added"], &told["over"]), (&3.into(), &1.into()), "{told}");
+    // Each belongs to its jail, as if the action had made it.
+    assert_eq!(stage.owners(ATTACKER), before);
+    let left = |source: &str| {
+        let of = |ban: &&Value| ban["source"] == source && ban["target"] == ATTACKER;
+        stage.bans().iter().find(of).expect("a ban")["expires_in_seconds"].as_f64()
+    };
+    assert_eq!(left("fail2ban/traefik-botsearch"), None, "bantime = -1 is without end");
+    assert!(left("fail2ban/traefik-auth").is_some_and(|left| left > 3000.0 && left <= 3600.0));
+    let again = nfguard(&stage.world.host, &["import", "bans", path]);
+    assert!(again.stdout.contains("1 had expired"), "{again:?}");
+    let other = stage.folder.path().join("other.sqlite3");
+    fs::write(&other, b"SQLite format 3\0 and no more").expect("written");
+    let refused = nfguard(&stage.world.host, &["import", "bans", other.to_str().expect("a path")]);
+    assert_eq!(refused.status, Some(2), "{refused:?}");
+}
+
+const COUNT_ROWS: &str = "import sqlite3, sys
+print(sqlite3.connect(sys.argv[1]).execute('select count(*) from bips').fetchone()[0])";
+const ADD_ONE_THAT_IS_OVER: &str = "import sqlite3, sys
+base = sqlite3.connect(sys.argv[1], timeout=60)
+base.execute(\"insert into bips(ip, jail, timeofban, bantime) values('203.0.113.99', 'traefik-auth', 1000000000, 600)\")
+base.commit()";

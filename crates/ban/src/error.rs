@@ -55,15 +55,6 @@ pub enum Error {
         /// The name, as it was given.
         name: String,
     },
-    /// A feed holds no address. Nothing was changed.
-    #[error(
-        "the list for {name} holds no address that may be dropped; nothing was changed. To end the \
-         feed, remove it"
-    )]
-    EmptyFeed {
-        /// The feed's name.
-        name: String,
-    },
     /// Another process put in the same feed meanwhile. What it has put in holds.
     #[error("another process changed feed {name} meanwhile; what it put in holds")]
     FeedInUse {

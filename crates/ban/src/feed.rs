@@ -6,6 +6,7 @@ use ipnetwork::IpNetwork;
 use nfguard_netlink::{IpVersion, PerIpVersion};
 
 use crate::address::{self, AddressRange};
+use crate::addresses::Addresses;
 use crate::never_ban::NeverBan;
 use crate::target::Target;
 
@@ -66,10 +67,30 @@ pub struct CleanFeed {
     pub reserved: u64,
     /// How many of these had addresses of never-ban entries, which were removed.
     pub never_ban: u64,
+    /// The widest entry: what is left of it without reserved addresses.
+    pub widest: PerIpVersion<Option<WidestEntry>>,
     ranges: PerIpVersion<Vec<AddressRange>>,
 }
 
+/// The entry of a feed with the most addresses that are not reserved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WidestEntry {
+    /// The first address of the entry, as it was given.
+    pub first: IpAddr,
+    /// The last one.
+    pub last: IpAddr,
+    /// How many addresses it has that are not reserved.
+    pub addresses: u128,
+}
+
 impl Feed {
+    /// Adds addresses. One address is itself, IPv6 too.
+    pub fn add_addresses(&mut self, addresses: Addresses) {
+        let (first, last) = addresses.ends();
+        self.ranges[IpVersion::of(first)].push((address::number(first), address::number(last)));
+    }
+
     /// Adds an address or a prefix. Host bits count for nothing.
     pub fn add(&mut self, network: IpNetwork) {
         let network = Target::from(network).network();
@@ -103,14 +124,12 @@ impl Feed {
     pub fn clean(&self, never_ban: &NeverBan) -> CleanFeed {
         let mut clean = CleanFeed::default();
         for (version, ranges) in self.ranges.iter() {
-            let reserved = RESERVED.iter().filter_map(|text| text.parse().ok());
-            let of_version =
-                reserved.filter(|network: &IpNetwork| IpVersion::of(network.ip()) == version);
-            let reserved = address::merged(of_version.map(address::range_of));
+            let reserved = reserved(version);
             let never_banned = never_ban.ranges(version);
             clean.entries += count(ranges, |_| true);
             clean.reserved += count(ranges, |range| address::overlaps_any(&reserved, range));
             clean.never_ban += count(ranges, |range| address::overlaps_any(never_banned, range));
+            clean.widest[version] = widest(version, ranges, &reserved);
             let left = address::subtract(&address::merged(ranges.iter().copied()), &reserved);
             clean.ranges[version] = address::subtract(&left, never_banned);
         }
@@ -125,6 +144,20 @@ impl CleanFeed {
         self.ranges.iter().map(|(_, ranges)| count(ranges, |_| true)).sum()
     }
 
+    /// Returns the number of addresses of one IP version.
+    #[must_use]
+    pub fn addresses(&self, version: IpVersion) -> u128 {
+        size(&self.ranges[version])
+    }
+
+    /// Returns the number of addresses of one IP version that a feed can have: those that are not
+    /// reserved.
+    #[must_use]
+    pub fn most_addresses(version: IpVersion) -> u128 {
+        let all = u128::MAX >> (128 - u32::from(version.address_bits()));
+        size(&address::subtract(&[(0, all)], &reserved(version)))
+    }
+
     /// Returns the ranges of one IP version, sorted.
     pub(crate) fn ranges_of(&self, version: IpVersion) -> &[AddressRange] {
         &self.ranges[version]
@@ -137,6 +170,40 @@ impl CleanFeed {
         let number = address::number(address);
         address::overlaps_any(self.ranges_of(IpVersion::of(address)), (number, number))
     }
+}
+
+/// Returns the reserved ranges of an IP version, merged.
+fn reserved(version: IpVersion) -> Vec<AddressRange> {
+    let reserved = RESERVED.iter().filter_map(|text| text.parse().ok());
+    let of_version = reserved.filter(|network: &IpNetwork| IpVersion::of(network.ip()) == version);
+    address::merged(of_version.map(address::range_of))
+}
+
+fn widest(
+    version: IpVersion,
+    ranges: &[AddressRange],
+    reserved: &[AddressRange],
+) -> Option<WidestEntry> {
+    let mut widest: Option<WidestEntry> = None;
+    for range in ranges {
+        let most = widest.map_or(0, |widest| widest.addresses);
+        // Without its reserved addresses it may be smaller, but no larger.
+        if size(&[*range]) <= most {
+            continue;
+        }
+        let addresses = size(&address::subtract(&[*range], reserved));
+        if addresses > most {
+            let of = |number| address::from_number(number, version);
+            widest = Some(WidestEntry { first: of(range.0), last: of(range.1), addresses });
+        }
+    }
+    widest
+}
+
+/// Returns the number of addresses of ranges that do not overlap.
+fn size(ranges: &[AddressRange]) -> u128 {
+    let sizes = ranges.iter().map(|(first, last)| (last - first).saturating_add(1));
+    sizes.fold(0, u128::saturating_add)
 }
 
 fn count(ranges: &[AddressRange], is_counted: impl Fn(AddressRange) -> bool) -> u64 {

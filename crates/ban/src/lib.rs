@@ -115,6 +115,7 @@
 //! tested on).
 
 mod address;
+mod addresses;
 mod ban;
 mod bans;
 mod comment;
@@ -136,13 +137,14 @@ mod target;
 // They are part of the interface: of errors, never-ban entries and feeds.
 pub use {ipnetwork, nfguard_netlink};
 
+pub use addresses::{Addresses, InvalidTarget};
 pub use ban::{ActiveBan, Ban, BanCounts, BanOutcome, ReplacedBans};
 pub use bans::{ActiveFeed, Bans};
 pub use comment::clean_source as source_name;
 pub use day::{Day, InvalidDay};
 pub use error::Error;
-pub use feed::{CleanFeed, Feed, InvalidRange};
+pub use feed::{CleanFeed, Feed, InvalidRange, WidestEntry};
 pub use layout::{Outgoing, TABLE, table_identity};
 pub use mirror::{BanChange, BanMirror, RestoredBans};
 pub use never_ban::{Admitted, NeverBan, NeverBanEntry, NeverBanKind, Refused};
-pub use target::{InvalidPort, InvalidTarget, Port, Protocol, Target};
+pub use target::{InvalidPort, Port, Protocol, Target};

@@ -10,6 +10,7 @@ use ipnetwork::IpNetwork;
 use nfguard_netlink::{IpVersion, PerIpVersion};
 
 use crate::address::{self, AddressRange};
+use crate::addresses::Addresses;
 use crate::day::Day;
 use crate::target::Target;
 
@@ -176,6 +177,18 @@ impl NeverBan {
             Err(refused) => refused,
         };
         self.admit(Target::source(address, 128)).map_err(|_| refused)
+    }
+
+    /// Admits the targets that have exactly these addresses, or none of them. One address is admitted
+    /// as by [`NeverBan::admit_source`].
+    ///
+    /// # Errors
+    /// [`Refused`] names the entry.
+    pub fn admit_all(&self, all: Addresses, v6_prefix: u8) -> Result<Vec<Admitted>, Refused> {
+        match all {
+            Addresses::One(address) => Ok(vec![self.admit_source(address, v6_prefix)?]),
+            all => all.targets(v6_prefix).into_iter().map(|target| self.admit(target)).collect(),
+        }
     }
 
     pub(crate) fn ranges(&self, version: IpVersion) -> &[AddressRange] {

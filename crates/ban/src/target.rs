@@ -24,13 +24,6 @@ use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Target(IpNetwork);
 
-/// A text that is neither an address nor a prefix.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{0:?} is no address and no prefix; expected 192.0.2.1, 192.0.2.0/24, 2001:db8::1 or 2001:db8::/32"
-)]
-pub struct InvalidTarget(String);
-
 /// A port of a transport protocol, as the sender of a packet sees it: a container's published port
 /// has the number that it is published at, not the one that the container listens on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -105,18 +98,6 @@ impl From<IpNetwork> for Target {
                 None => clear_v6(network).into(),
             },
         })
-    }
-}
-
-impl FromStr for Target {
-    type Err = InvalidTarget;
-
-    fn from_str(text: &str) -> Result<Target, InvalidTarget> {
-        if let Ok(address) = text.parse() {
-            return Ok(Target::source(address, Target::V6_SOURCE));
-        }
-        let network: IpNetwork = text.parse().map_err(|_| InvalidTarget(text.to_owned()))?;
-        Ok(network.into())
     }
 }
 

@@ -7,6 +7,7 @@ mod guard;
 mod history;
 mod import;
 mod inspect;
+mod list;
 mod load;
 mod log;
 mod never;
@@ -17,8 +18,9 @@ pub(crate) use explain::ExplainRequest;
 pub(crate) use feed::FeedVerb;
 pub(crate) use guard::GuardRequest;
 pub(crate) use history::HistoryVerb;
-pub(crate) use import::{ImportVerb, UfwRequest};
+pub(crate) use import::{BansImport, ImportVerb, UfwRequest};
 pub(crate) use inspect::{DoctorRequest, StatusRequest};
+pub(crate) use list::ListRequest;
 pub(crate) use load::LockoutRequest;
 pub(crate) use log::LogRequest;
 pub(crate) use never::NeverChange;
@@ -198,7 +200,7 @@ pub(crate) enum Verb {
         #[arg(long)]
         session: bool,
     },
-    /// Convert the configuration of another firewall to a policy file
+    /// Take over from other tools: the configuration of UFW as a policy file, or bans
     #[command(subcommand)]
     Import(ImportVerb),
 }

@@ -13,6 +13,7 @@ mod feed;
 mod guard;
 mod history;
 mod import;
+mod import_bans;
 mod load;
 mod log;
 mod man;
@@ -66,6 +67,7 @@ pub(crate) fn run(args: Args) -> Done {
         Verb::Feed(verb) => feed::feed(&verb, &context, json),
         Verb::Never { change } => never::never(change.as_ref(), &context, json),
         Verb::Import(ImportVerb::Ufw(request)) => import::import(&request, json),
+        Verb::Import(ImportVerb::Bans(request)) => import_bans::import(&request, &context, json),
         Verb::Completions { shell } => completions::completions(shell),
         Verb::Man { folder } => man::man(folder.as_deref()),
         Verb::Guard(request) => guard::guard(&request, &context),

@@ -54,10 +54,9 @@ impl From<nfguard_ban::Error> for Error {
         use nfguard_ban::Error as Bans;
         match error {
             Bans::Kernel(error) => Error::Kernel(error),
-            Bans::NeverBanned(_)
-            | Bans::InvalidFeedName { .. }
-            | Bans::EmptyFeed { .. }
-            | Bans::TooManyEntries { .. } => Error::Usage(error.to_string()),
+            Bans::NeverBanned(_) | Bans::InvalidFeedName { .. } | Bans::TooManyEntries { .. } => {
+                Error::Usage(error.to_string())
+            }
             error => Error::Bans(error),
         }
     }

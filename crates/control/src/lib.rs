@@ -32,12 +32,14 @@ pub mod context;
 pub mod digest;
 pub mod drift;
 mod error;
+pub mod fail2ban;
 pub mod guard;
 pub mod history;
 pub mod input;
 pub mod interface_names;
 pub mod kept;
 pub mod lease;
+pub mod lists;
 pub mod lockout;
 mod open_connections;
 pub mod persistence;
@@ -49,6 +51,7 @@ pub mod scanners;
 mod state_folder;
 pub mod table;
 pub mod table_diff;
+pub mod timed_bans;
 
 pub use error::Error;
 

@@ -11,7 +11,7 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nfguard_ban::{ActiveBan, Ban, BanCounts, Bans, Port, Refused, Target};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -19,6 +19,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use crate::clock::now;
 use crate::digest::sha256;
 use crate::input::{self, STANDARD};
+use crate::timed_bans::ban_until;
 use crate::{Error, Warn, atomic_file};
 
 pub use log::BanLog;
@@ -138,7 +139,7 @@ pub(crate) fn restore_kept(
         saved = all;
     }
     let restored = ban_lines(bans, &saved, saved_at, warn, next);
-    let restored = restored.map_err(|error| failed(error)).ok();
+    let restored = restored.map_err(failed).ok();
     restored.filter(|_| is_whole).map(Some).ok_or(())
 }
 
@@ -150,6 +151,7 @@ pub(crate) fn ban_lines(
     warn: Warn,
     mut next: impl FnMut(usize),
 ) -> Result<Restored, Error> {
+    let asked_at = Instant::now();
     let mut clock = now();
     if clock < saved_at {
         warn(
@@ -171,7 +173,7 @@ pub(crate) fn ban_lines(
         warn(problem);
     }
     let count = wanted.len();
-    let tally = bans.ban_all(wanted.into_iter().inspect(|_| next(count)))?;
+    let tally = ban_until(bans, wanted.into_iter().inspect(|_| next(count)), asked_at)?;
     Ok(Restored { tally, refused, over })
 }
 

@@ -17,3 +17,4 @@ pub(crate) mod values;
 pub use comments::keep_comments;
 pub use protocol::{protocol_number, protocol_word};
 pub use schema::schema;
+pub use services::service_ports;

@@ -74,7 +74,7 @@ mod sample;
 
 pub use compile::{CONTAINERS_CHAIN, RETURN_PATH_COUNTER, TABLE, TABLE_COMMENT};
 pub use explain::{Explanation, Flow, FlowPath, Payload, Treatment, explain, explain_treated};
-pub use json::{keep_comments, protocol_number, protocol_word, schema};
+pub use json::{keep_comments, protocol_number, protocol_word, schema, service_ports};
 pub use log_prefix::LoggedRule;
 pub use policy::{Policy, RuleInfo};
 pub use problem::{Problem, Severity};

@@ -9,6 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use nfguard_tests::guard::Guard;
+use nfguard_tests::program::TempFile;
 use serde_json::Value;
 
 use super::{POLICY_A, banned, json, netns, policy_file, succeed, wait_until};
@@ -223,6 +224,9 @@ fn prometheus_reads_the_counters_of_rules_and_the_bans_of_each_source() {
     let a = policy_file(POLICY_A);
     let guard = Guard::start(&netns, Some(a.path()), &["--metrics", "{}/metrics.sock"]);
     succeed(&netns, &["ban", "203.0.113.7", "203.0.113.8", "--source", "tool"]);
+    let list = TempFile::new("list", "45.9.20.0/24\n45.9.30.0-45.9.30.5\n2a0e:b107::/32\n");
+    let add = ["feed".as_ref(), "add".as_ref(), "drop".as_ref(), list.as_ref()];
+    assert_eq!(nfguard_tests::program::nfguard::<&std::ffi::OsStr>(&netns, &add).status, Some(0));
     let scrape = || {
         let path = guard.folder().join("metrics.sock");
         let mut stream = UnixStream::connect(path).expect("it listens");
@@ -239,6 +243,7 @@ fn prometheus_reads_the_counters_of_rules_and_the_bans_of_each_source() {
     assert!(text.starts_with("HTTP/1.0 200 OK\r\n"), "{text}");
     for line in [
         r#"nfguard_packets_total{table="nfguard",counter="in/web"} 0"#,
+        r#"nfguard_feed_ranges{feed="drop"} 3"#,
         "nfguard_guarded 1",
         "nfguard_drift_repairs_total 0",
         "# EOF",

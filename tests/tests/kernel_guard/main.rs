@@ -6,6 +6,7 @@ mod loads;
 mod owners;
 mod repair;
 mod scans;
+mod values;
 
 use nfguard_lab::Netns;
 use nfguard_tests::guard::Guard;

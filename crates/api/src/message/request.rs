@@ -91,16 +91,17 @@ pub enum Request {
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct NewBan {
-    /// 203.0.113.7, 203.0.113.0/24, 2001:db8::1 (its /64), 2001:db8::/32
+    /// 203.0.113.7, 203.0.113.0/24, 203.0.113.1-203.0.113.9, 2001:db8::1 (its /64), 2001:db8::/32
     pub target: String,
-    /// Duration: "90s", "1h", "7d", or seconds, more than 0. Without it and `until`, or if it is
-    /// negative, the ban has no end.
+    /// Duration: "90s", "1h30m", "7d", or seconds, more than 0. Without it and `until`, or with -1, the
+    /// ban has no end.
     #[serde(rename = "for", default, skip_serializing_if = "Option::is_none")]
     pub duration: Option<Time>,
     /// End: RFC 3339 ("2026-12-24T18:00:00Z"), or seconds since 1970. Not together with `for`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Time>,
-    /// The only port that is closed to the target: "443/tcp". Without it, every port is.
+    /// The only ports that are closed to the target: "443/tcp", "http,https", "8000-8010". Without it,
+    /// or with "any", every port is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<String>,
     /// Source of the ban: a tool or one of its jails. Bans of one target by several sources are

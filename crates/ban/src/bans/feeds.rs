@@ -26,6 +26,8 @@ pub struct ActiveFeed {
     pub name: String,
     /// How many ranges of addresses it has.
     pub ranges: u64,
+    /// How many IPv4 addresses it has; `None` if that is not known.
+    pub v4_addresses: Option<u64>,
     /// When the list was put in, in seconds since 1970; `None` if that is not known.
     pub created_at: Option<u64>,
     /// What it has dropped since a list of the name was first put in.
@@ -45,14 +47,11 @@ impl Bans {
     /// feed exists. An older list of the name goes in the very moment in which the new one comes.
     ///
     /// # Errors
-    /// [`Error::InvalidFeedName`], [`Error::EmptyFeed`], [`Error::FeedInUse`], or the kernel's
-    /// refusal. The old list holds then.
+    /// [`Error::InvalidFeedName`], [`Error::FeedInUse`], or the kernel's refusal. The old list holds
+    /// then.
     pub fn set_feed(&mut self, name: &str, feed: &CleanFeed) -> Result<(), Error> {
         if !is_name(name) {
             return Err(Error::InvalidFeedName { name: name.to_owned() });
-        }
-        if feed.ranges() == 0 {
-            return Err(Error::EmptyFeed { name: name.to_owned() });
         }
         let sets = self.build(name, feed)?;
         self.swap(name, Some(&sets))
@@ -97,16 +96,20 @@ impl Bans {
             if !in_force.contains(&feed_set) {
                 continue;
             }
-            let name = feed_set.name;
+            let (name, version) = (feed_set.name, feed_set.version);
             let comment = set.comment.as_deref().unwrap_or_default();
-            let (ranges, created_at) = parse_comment(comment);
+            let (ranges, created_at, addresses) = parse_comment(comment);
             let feed = feeds.entry(name.clone()).or_insert_with(|| ActiveFeed {
                 ranges: 0,
+                v4_addresses: None,
                 created_at,
                 dropped: counters.get(&counter(&name)).copied().unwrap_or_default(),
                 name,
             });
             feed.ranges += ranges;
+            if version == IpVersion::V4 {
+                feed.v4_addresses = addresses;
+            }
         }
         Ok(feeds.into_values().collect())
     }
@@ -151,7 +154,8 @@ impl Bans {
             let leftover = of_name.into_iter().filter(|set| !in_force.contains(set));
             transaction.ops.extend(leftover.map(|set| Op::DeleteSet(set.to_string())));
             for (version, set) in sets.iter() {
-                let comment = format!("{} ranges @{}", feed.ranges_of(version).len(), now());
+                let (ranges, addresses) = (feed.ranges_of(version).len(), feed.addresses(version));
+                let comment = format!("{ranges} ranges @{} {addresses} addresses", now());
                 let set = layout::feed_set(version, set.to_string(), comment);
                 transaction.ops.push(Op::AddSet(set));
             }
@@ -253,8 +257,10 @@ fn is_name(name: &str) -> bool {
     (1..=32).contains(&name.len()) && name.bytes().all(is_fit)
 }
 
-/// Parses the comment of a feed's set: how many ranges, and when.
-fn parse_comment(comment: &str) -> (u64, Option<u64>) {
-    let (ranges, created_at) = comment.split_once(" ranges @").unwrap_or_default();
-    (ranges.parse().unwrap_or_default(), created_at.parse().ok())
+/// Parses the comment of a feed's set: how many ranges, when, and how many addresses.
+fn parse_comment(comment: &str) -> (u64, Option<u64>, Option<u64>) {
+    let (ranges, rest) = comment.split_once(" ranges @").unwrap_or_default();
+    let mut words = rest.split(' ');
+    let mut number = || words.next().and_then(|word| word.parse().ok());
+    (ranges.parse().unwrap_or_default(), number(), number())
 }

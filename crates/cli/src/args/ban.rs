@@ -3,6 +3,7 @@
 use clap::{ArgGroup, Args as ClapArgs};
 use nfguard_ban::{Port, Target};
 
+use super::list::ListRequest;
 use super::values::{self, BanDuration, Ports};
 
 // What to report of the bans.
@@ -28,16 +29,12 @@ pub(crate) struct BansRequest {
 // Bans to make.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct BanRequest {
-    /// 203.0.113.7, 203.0.113.0/24, 2001:db8::1, 2001:db8::/32; `-` alone reads a list from
-    /// standard input: one address or prefix a line, one JSON object a line, or what `bans --json`
-    /// prints
+    /// 203.0.113.7, 203.0.113.0/24, 203.0.113.1-203.0.113.9, 2001:db8::1, 2001:db8::/32; `-` alone
+    /// reads a list from standard input, in a form that `import bans` reads
     #[arg(required = true)]
     pub(crate) targets: Vec<String>,
-    /// Skip bad lines of the list, ban the rest, and exit with 1
-    #[arg(long)]
-    pub(crate) skip_bad_lines: bool,
-    /// Duration: 90s, 10m, 1h, 7d, or seconds. Without it, or if it is negative, the ban lasts
-    /// until it is removed
+    /// Duration: 90s, 10m, 1h30m, 7d, or seconds. Without it, or with -1, the ban lasts until it is
+    /// removed
     #[arg(long = "for", value_name = "TIME", value_parser = values::ban_duration, allow_hyphen_values = true)]
     pub(crate) duration: Option<BanDuration>,
     /// The reason; it is kept with the ban
@@ -52,13 +49,15 @@ pub(crate) struct BanRequest {
     #[arg(long)]
     pub(crate) cut: bool,
     #[command(flatten)]
+    pub(crate) list: ListRequest,
+    #[command(flatten)]
     pub(crate) extent: Extent,
 }
 
 // Bans to remove.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct UnbanRequest {
-    /// 203.0.113.7, 203.0.113.0/24, 2001:db8::1, 2001:db8::/32
+    /// 203.0.113.7, 203.0.113.0/24, 203.0.113.1-203.0.113.9, 2001:db8::1, 2001:db8::/32
     #[arg(required_unless_present = "source")]
     pub(crate) targets: Vec<String>,
     /// Remove only the bans of this source, without targets all of them. The address stays banned
@@ -72,9 +71,10 @@ pub(crate) struct UnbanRequest {
 // How much a ban of an address covers.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Extent {
-    /// Ban only from these ports: 443, 443/udp. They are the ports that the world sees, not those
-    /// inside a container. Without a protocol, TCP and UDP
-    #[arg(long = "port", value_name = "PORT", value_delimiter = ',', value_parser = values::ports)]
+    /// Ban only from these ports: 443, 443/udp, 8000-8010, or http,https; `any` is every port. They
+    /// are the ports that the world sees, not those inside a container. Without a protocol, TCP and
+    /// UDP
+    #[arg(long = "port", value_name = "PORTS", value_parser = values::ports)]
     pub(crate) ports: Vec<Ports>,
     /// Prefix length of a ban of an IPv6 address without a prefix
     #[arg(long, value_name = "BITS", default_value_t = Target::V6_SOURCE)]
@@ -85,8 +85,7 @@ pub(crate) struct Extent {
 impl Extent {
     /// Returns each port, or `None` for all traffic.
     pub(crate) fn ports(&self) -> Vec<Option<Port>> {
-        let ports: Vec<_> =
-            self.ports.iter().flat_map(|ports| &ports.0).copied().map(Some).collect();
-        if ports.is_empty() { vec![None] } else { ports }
+        let ports: Vec<_> = self.ports.iter().flat_map(|ports| &ports.0).copied().collect();
+        if ports.is_empty() || ports.contains(&None) { vec![None] } else { ports }
     }
 }

@@ -4,18 +4,19 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
+use super::list::ListRequest;
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum FeedVerb {
     /// Add a list, or replace the list of the same name without a gap
     Add {
         /// At most 32 letters, digits, `-`, `_` and `.`
         name: String,
-        /// FireHOL netset, Spamhaus DROP (text or JSON), ranges, or one address or prefix a line;
-        /// `-` is standard input
+        /// The list, also with gzip: one address, prefix or range a line; a table; JSON of a provider;
+        /// a set of ipset or nft; `-` is standard input
         file: PathBuf,
-        /// Skip bad lines, add the rest, and exit with 1
-        #[arg(long)]
-        skip_bad_lines: bool,
+        #[command(flatten)]
+        list: ListRequest,
     },
     /// List the active feeds with the packets that each has dropped
     List,

@@ -1,7 +1,9 @@
 //! Arguments of `never`.
 
 use clap::Subcommand;
-use ipnetwork::IpNetwork;
+use nfguard_ban::Addresses;
+
+use super::values;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum NeverChange {
@@ -9,8 +11,8 @@ pub(crate) enum NeverChange {
     Add {
         /// 203.0.113.7, 203.0.113.0/24, 2001:db8::1, 2001:db8::/32; an IPv6 address without a
         /// prefix length is this address alone
-        #[arg(required = true)]
-        networks: Vec<IpNetwork>,
+        #[arg(required = true, value_parser = values::addresses)]
+        networks: Vec<Addresses>,
         /// The reason; it is kept with the entries
         #[arg(long, default_value = "the operator says so")]
         reason: String,
@@ -19,7 +21,7 @@ pub(crate) enum NeverChange {
     /// itself
     Remove {
         /// Addresses or prefixes exactly as in the list
-        #[arg(required = true)]
-        networks: Vec<IpNetwork>,
+        #[arg(required = true, value_parser = values::addresses)]
+        networks: Vec<Addresses>,
     },
 }

@@ -3,13 +3,13 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use nfguard_ban::Port;
+use nfguard_ban::{Addresses, InvalidTarget, Port};
 use nfguard_control::guard::MetricsAddress;
 use nix::unistd::Group;
 
-/// The ports that one item of `--port` names.
+/// The ports of one `--port`; `None` is every port.
 #[derive(Clone, Debug)]
-pub(crate) struct Ports(pub(crate) Vec<Port>);
+pub(crate) struct Ports(pub(crate) Vec<Option<Port>>);
 
 /// How long a ban lasts; `None` is a ban without an end.
 #[derive(Clone, Copy, Debug)]
@@ -35,15 +35,12 @@ pub(super) fn address_and_port(text: &str) -> Result<(IpAddr, Option<u16>), Stri
         .map_err(|_| "expected an address, ADDR:PORT or [ADDR]:PORT".to_owned())
 }
 
-/// A number without a protocol is the port of TCP and of UDP.
 pub(super) fn ports(text: &str) -> Result<Ports, String> {
-    let ports = if text.contains('/') {
-        vec![text.parse()]
-    } else {
-        vec![format!("{text}/tcp").parse(), format!("{text}/udp").parse()]
-    };
-    let ports: Result<Vec<Port>, _> = ports.into_iter().collect();
-    ports.map(Ports).map_err(|_| "expected 443, 443/tcp or 443/udp".to_owned())
+    nfguard_control::ban_text::parse_ports(text).map(Ports)
+}
+
+pub(super) fn addresses(text: &str) -> Result<Addresses, String> {
+    text.parse().map_err(|error: InvalidTarget| error.to_string())
 }
 
 pub(super) fn file_mode(text: &str) -> Result<u32, String> {

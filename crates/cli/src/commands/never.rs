@@ -21,19 +21,20 @@ pub(crate) fn never(change: Option<&NeverChange>, context: &Context, as_json: bo
             let entry = |network: &IpNetwork| {
                 NeverBanEntry::from((*network, NeverBanKind::by_hand(reason)))
             };
+            let networks: Vec<IpNetwork> = networks.iter().flat_map(|it| it.networks()).collect();
             let added: Vec<_> = networks.iter().map(entry).collect();
             let mut bans = persistence::open(context)?;
             bans.add_never_ban(added)?;
-            context.write_down("these entries", |kept| kept.add_never_ban(networks, reason));
+            context.write_down("these entries", |kept| kept.add_never_ban(&networks, reason));
             bans.never_ban().clone()
         }
         Some(NeverChange::Remove { networks }) => {
             let mut bans = persistence::open(context)?;
             let mut removable = Vec::new();
-            for network in networks {
-                match obstacle(*network, &of_this_host, bans.never_ban()) {
+            for network in networks.iter().flat_map(|it| it.networks()) {
+                match obstacle(network, &of_this_host, bans.never_ban()) {
                     Some(why) => kept.push(why),
-                    None => removable.push(*network),
+                    None => removable.push(network),
                 }
             }
             bans.remove_never_ban(&removable)?;

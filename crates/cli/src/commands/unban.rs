@@ -1,7 +1,7 @@
 //! `unban`: removes bans.
 
-use nfguard_ban::{Bans, Error};
-use nfguard_control::ban_text::BanTarget;
+use nfguard_ban::{Addresses, Bans, Error};
+use nfguard_control::ban_text::may_be_banned_as;
 use nfguard_control::context::Context;
 use nfguard_control::lease::{self, Release};
 use nfguard_control::saved_bans::BanLog;
@@ -27,14 +27,14 @@ pub(crate) fn unban(request: &UnbanRequest, context: &Context, as_json: bool) ->
         return Ok(Answer::Yes);
     }
     let parse = |text: &String| {
-        text.parse::<BanTarget>().map_err(|error| Failure::Usage(error.to_string()))
+        text.parse::<Addresses>().map_err(|error| Failure::Usage(error.to_string()))
     };
-    let targets: Vec<BanTarget> = request.targets.iter().map(parse).collect::<Result<_, _>>()?;
+    let targets: Vec<Addresses> = request.targets.iter().map(parse).collect::<Result<_, _>>()?;
     let (mut unbans, mut all) = (Vec::new(), Vec::new());
     for (text, who) in request.targets.iter().zip(targets) {
         let mut was_banned = false;
         for port in request.extent.ports() {
-            for target in who.may_be_banned_as(request.extent.v6_prefix) {
+            for target in may_be_banned_as(who, request.extent.v6_prefix) {
                 all.push((target, port));
                 let Some(bans) = &mut bans else { continue };
                 was_banned |= with_lease(|| match &request.source {

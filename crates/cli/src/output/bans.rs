@@ -23,32 +23,36 @@ pub(crate) fn outcome_text(outcome: BanOutcome) -> &'static str {
     }
 }
 
-pub(crate) fn print_counts(counts: &BanCounts, refused: &[String], as_json: bool) {
+/// Prints what became of many bans, how many of a list were over, and which were refused.
+pub(crate) fn print_counts(counts: &BanCounts, over: u64, refused: &[String], as_json: bool) {
     if as_json {
-        output::json(&counts_to_json(counts, refused));
-    } else {
-        let BanCounts { added, extended, kept } = counts;
-        output::line(&format!(
-            "{added} banned, {extended} were banned and are now for longer, {kept} were banned \
-             already for at least as long"
-        ));
+        return output::json(&counts_to_json(counts, over, refused));
     }
+    if over > 0 {
+        output::line(&format!("{over} had expired"));
+    }
+    output::line(&match counts {
+        BanCounts { added: 0, extended: 0, kept } => {
+            format!("nothing changed: {kept} were banned already for at least as long")
+        }
+        BanCounts { added, extended, kept } => format!(
+            "{added} banned, {extended} were banned and are now for longer, {kept} were banned already \
+             for at least as long"
+        ),
+    });
 }
 
-fn counts_to_json(counts: &BanCounts, refused: &[String]) -> Value {
+fn counts_to_json(counts: &BanCounts, over: u64, refused: &[String]) -> Value {
     let BanCounts { added, extended, kept } = counts;
-    json!({ "added": added, "extended": extended, "kept": kept, "refused": refused })
+    json!({ "added": added, "extended": extended, "kept": kept, "over": over, "refused": refused })
 }
 
 pub(crate) fn print_restored(restored: &Restored, as_json: bool) {
-    if !as_json && restored.over > 0 {
-        output::line(&format!("{} had expired", restored.over));
-    }
-    print_counts(&restored.tally, &restored.refused, as_json);
+    print_counts(&restored.tally, restored.over, &restored.refused, as_json);
 }
 
 pub(crate) fn restored_to_json(restored: &Restored) -> Value {
-    counts_to_json(&restored.tally, &restored.refused)
+    counts_to_json(&restored.tally, restored.over, &restored.refused)
 }
 
 /// Prints how long the peer of the SSH session is not banned.
@@ -82,7 +86,7 @@ pub(crate) fn print_list(bans: &[ActiveBan]) {
     }
 }
 
-/// Returns a ban in the form that [`crate::input::ban_list`] reads.
+/// Returns a ban in the form that [`nfguard_control::lists`] reads.
 pub(crate) fn to_json(ban: &ActiveBan) -> Value {
     json!({
         "target": ban.target.to_string(),

@@ -3,9 +3,12 @@
 use std::time::{Duration, SystemTime};
 
 use nfguard_api::message::{BanKey, ErrorCode, NewBan, Time};
-use nfguard_ban::{Admitted, Ban, InvalidPort, NeverBan, Port, Target};
+use nfguard_ban::{Addresses, Admitted, Ban, NeverBan, Port, Target};
 
-use crate::ban_text::{BanTarget, parse_duration, parse_end};
+use crate::ban_text::{may_be_banned_as, parse_duration, parse_end, parse_ports, time_text};
+
+/// Most bans that one entry makes, of its prefixes and its ports.
+const MAX_BANS_OF_ENTRY: usize = 256;
 
 /// Source of a ban that names none.
 pub(super) const DEFAULT_SOURCE: &str = "api";
@@ -40,7 +43,7 @@ pub(super) struct CheckedBan {
 pub(super) struct BansToEnd {
     /// How the target may have been banned.
     pub(super) targets: Vec<Target>,
-    pub(super) port: Option<Port>,
+    pub(super) ports: Vec<Option<Port>>,
     /// `None`: every source.
     pub(super) source: Option<String>,
 }
@@ -60,25 +63,41 @@ impl From<nfguard_ban::Error> for Refusal {
 fn code(error: &nfguard_ban::Error) -> ErrorCode {
     match error {
         nfguard_ban::Error::NeverBanned(_) => ErrorCode::NeverBan,
-        nfguard_ban::Error::Full { .. } => ErrorCode::Full,
+        nfguard_ban::Error::Full { .. } | nfguard_ban::Error::TooManyEntries { .. } => {
+            ErrorCode::Full
+        }
+        nfguard_ban::Error::FeedInUse { .. } => ErrorCode::Busy,
         nfguard_ban::Error::Partly { error, .. } => code(error),
         _ => ErrorCode::Kernel,
     }
 }
 
 impl CheckedBan {
-    /// Checks a ban against the never-ban list, and each of its fields.
-    pub(super) fn check(ban: NewBan, never_ban: &NeverBan) -> Result<CheckedBan, Refusal> {
+    /// Checks a ban against the never-ban list, and each of its fields. A range becomes a ban for each
+    /// of its prefixes, and a list of ports one for each port.
+    pub(super) fn check(ban: NewBan, never_ban: &NeverBan) -> Result<Vec<CheckedBan>, Refusal> {
         let NewBan { target, duration, until, port, source, reason, .. } = ban;
-        let target: BanTarget = target.parse().map_err(Refusal::bad_input)?;
-        let port = parse_port(port.as_deref())?;
+        let addresses: Addresses = target.parse().map_err(Refusal::bad_input)?;
+        let ports = ports(port.as_deref())?;
         let end = end(duration.as_ref(), until.as_ref()).map_err(Refusal::bad_input)?;
-        let target = target.admit(never_ban, Target::V6_SOURCE).map_err(|refused| Refusal {
-            code: ErrorCode::NeverBan,
-            message: refused.to_string(),
+        let targets = addresses.targets(Target::V6_SOURCE);
+        if targets.len() * ports.len() > MAX_BANS_OF_ENTRY {
+            return Err(Refusal::bad_input(format!(
+                "{target} from these ports are more than {MAX_BANS_OF_ENTRY} bans; expected a prefix, or \
+                 fewer ports"
+            )));
+        }
+        let admitted = never_ban.admit_all(addresses, Target::V6_SOURCE).map_err(|refused| {
+            Refusal { code: ErrorCode::NeverBan, message: refused.to_string() }
         })?;
         let source = source.unwrap_or_else(|| DEFAULT_SOURCE.to_owned());
-        Ok(CheckedBan { target, port, end, source, reason: reason.unwrap_or_default() })
+        let reason = reason.unwrap_or_default();
+        let each = admitted.iter().flat_map(|target| ports.iter().map(|port| (*target, *port)));
+        let checked = each.map(|(target, port)| {
+            let (source, reason) = (source.clone(), reason.clone());
+            CheckedBan { target, port, end, source, reason }
+        });
+        Ok(checked.collect())
     }
 
     pub(super) fn source(&self) -> &str {
@@ -105,34 +124,27 @@ impl CheckedBan {
 
 /// Reads a key.
 pub(super) fn parse_key(key: BanKey) -> Result<BansToEnd, Refusal> {
-    let target: BanTarget = key.target.parse().map_err(Refusal::bad_input)?;
+    let addresses: Addresses = key.target.parse().map_err(Refusal::bad_input)?;
     Ok(BansToEnd {
-        targets: target.may_be_banned_as(Target::V6_SOURCE),
-        port: parse_port(key.port.as_deref())?,
+        targets: may_be_banned_as(addresses, Target::V6_SOURCE),
+        ports: ports(key.port.as_deref())?,
         source: key.source,
     })
 }
 
-fn parse_port(text: Option<&str>) -> Result<Option<Port>, Refusal> {
-    text.map(str::parse).transpose().map_err(|error: InvalidPort| Refusal::bad_input(error))
+/// Returns each port; `None` stands for all.
+fn ports(text: Option<&str>) -> Result<Vec<Option<Port>>, Refusal> {
+    text.map_or(Ok(vec![None]), parse_ports).map_err(Refusal::bad_input)
 }
 
 fn end(duration: Option<&Time>, until: Option<&Time>) -> Result<BanEnd, String> {
     match (duration, until) {
         (None, None) => Ok(BanEnd::Never),
         (Some(duration), None) => {
-            let duration = parse_duration(&text(duration));
+            let duration = parse_duration(&time_text(duration));
             duration.map(|duration| duration.map_or(BanEnd::Never, BanEnd::After))
         }
-        (None, Some(until)) => parse_end(&text(until), SystemTime::now()).map(BanEnd::At),
+        (None, Some(until)) => parse_end(&time_text(until), SystemTime::now()).map(BanEnd::At),
         (Some(_), Some(_)) => Err("expected `for` or `until`, not both".to_owned()),
-    }
-}
-
-/// A number is read as its text is, so that both have one parser.
-fn text(time: &Time) -> String {
-    match time {
-        Time::Number(number) => number.to_string(),
-        Time::Text(text) => text.clone(),
     }
 }

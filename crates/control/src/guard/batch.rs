@@ -156,7 +156,7 @@ impl Batch {
             let index = self.next;
             self.next += 1;
             match CheckedBan::check(ban, firewall.never_ban()) {
-                Ok(ban) => all.push(ban),
+                Ok(bans) => all.extend(bans),
                 Err(refusal) => self.refused.push(refused(index, refusal)),
             }
         }

@@ -391,9 +391,10 @@ impl Firewall {
     /// Ends the bans of these targets by one source, or by all and the kernel's own too; `false` if
     /// there is none.
     pub(super) fn unban(&mut self, bans: &BansToEnd) -> Result<bool, nfguard_ban::Error> {
-        let BansToEnd { targets, port, source } = bans;
+        let BansToEnd { targets, ports, source } = bans;
         let mut is_ended = false;
-        for target in targets {
+        for (target, port) in targets.iter().flat_map(|it| ports.iter().map(move |port| (it, port)))
+        {
             if port.is_none() && source.as_ref().is_none_or(|source| source == scan::SOURCE) {
                 is_ended |= self.policy.unban(*target)?;
             }
@@ -449,7 +450,8 @@ impl Firewall {
         let counters = [(TABLE, policy), (nfguard_ban::TABLE, bans)];
         let sources = self.bans_by_source(now);
         let is_guarded = matches!(self.policy.state(), PolicyState::Owned | PolicyState::Watched);
-        self.metrics.text(&counters, &sources, clients, is_guarded)
+        let feeds = self.bans.feeds().unwrap_or_default();
+        self.metrics.text(&counters, &sources, &feeds, clients, is_guarded)
     }
 }
 

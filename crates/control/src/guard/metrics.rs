@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 
+use nfguard_ban::ActiveFeed;
 use nfguard_netlink::{Counter as NamedCounter, Counts};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -37,6 +38,7 @@ impl Metrics {
         &self,
         counters: &[(&str, Vec<(NamedCounter, Counts)>)],
         bans_by_source: &BTreeMap<String, u64>,
+        feeds: &[ActiveFeed],
         clients: usize,
         is_guarded: bool,
     ) -> String {
@@ -62,6 +64,12 @@ impl Metrics {
             bans.get_or_create(&vec![("source", source)]).inc_by(count);
         }
         all.register("bans", "Bans in force", bans);
+        let ranges = Family::<Labels, Gauge>::default();
+        for feed in feeds {
+            let count = i64::try_from(feed.ranges).unwrap_or(i64::MAX);
+            ranges.get_or_create(&vec![("feed", feed.name.clone())]).set(count);
+        }
+        all.register("feed_ranges", "Ranges of addresses in a published list", ranges);
         let counter = |count: u64| {
             let counter = Counter::<u64, AtomicU64>::default();
             counter.inc_by(count);

@@ -83,7 +83,7 @@ fn answer(
         Request::Subscribe {} => return Ok(Answer::Subscribe),
         Request::Ban(ban) => {
             let ban = CheckedBan::check(ban, firewall.never_ban())?;
-            Response::did(did(firewall.ban(&[ban])?))
+            Response::did(did(firewall.ban(&ban)?))
         }
         Request::Unban(key) => {
             let is_ended = firewall.unban(&parse_key(key)?)?;

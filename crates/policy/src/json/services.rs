@@ -29,6 +29,13 @@ pub(crate) fn lookup(name: &str) -> Option<Service> {
     TABLE.get(name).copied()
 }
 
+/// Returns the ports of a service in TCP and in UDP, by its name or an alias. A service that is known
+/// has at least one.
+#[must_use]
+pub fn service_ports(name: &str) -> (Option<u16>, Option<u16>) {
+    lookup(name).map_or((None, None), |service| (service.tcp, service.udp))
+}
+
 /// Returns every name and alias, sorted.
 pub(crate) fn names() -> impl Iterator<Item = &'static str> + Clone {
     TABLE.keys().copied()
