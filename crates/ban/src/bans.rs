@@ -324,7 +324,7 @@ impl Bans {
     /// # Errors
     /// The kernel's refusal.
     pub fn list_scans(&mut self) -> Result<Vec<ActiveBan>, Error> {
-        scan::list(&mut self.nft, now())
+        self.retried(|bans| scan::list(&mut bans.nft, now()))
     }
 
     /// Returns the number of bans, the kernel's own too. A ban whose time is just over may still be
@@ -347,7 +347,7 @@ impl Bans {
     /// # Errors
     /// The kernel's refusal.
     pub fn count_scans(&mut self) -> Result<u64, Error> {
-        scan::count(&mut self.nft)
+        self.retried(|bans| scan::count(&mut bans.nft))
     }
 
     /// Returns the ban at a place, and whether other owners count beside it.

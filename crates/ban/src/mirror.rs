@@ -11,7 +11,7 @@ use nfguard_netlink::{
 use crate::ban::ActiveBan;
 use crate::comment::{self, BanComment, Sharing};
 use crate::element;
-use crate::layout::{BanSet, ENDED, Place, TABLE, is_intact};
+use crate::layout::{BanSet, ENDED, Place, TABLE, ended_set, is_intact};
 
 /// Most bans of one transaction: what a socket without privilege can send.
 const MAX_BANS_PER_TRANSACTION: usize = 4_000;
@@ -40,6 +40,8 @@ pub struct BanMirror {
     /// Everything but the bans; `None` if there is no table.
     table_without_bans: Option<Table>,
     bans: BTreeMap<Place, MirroredBan>,
+    /// The notes of [`ENDED`], by key.
+    notes: BTreeMap<Vec<u8>, MirroredBan>,
     /// Something other than bans was changed.
     is_stale: bool,
     /// The table was removed.
@@ -89,6 +91,7 @@ impl BanMirror {
             nft,
             table_without_bans: None,
             bans: BTreeMap::new(),
+            notes: BTreeMap::new(),
             is_stale: false,
             is_removed: false,
             is_behind: false,
@@ -103,8 +106,15 @@ impl BanMirror {
     pub fn apply(&mut self, event: &RulesetEvent, now: Instant) -> Vec<BanChange> {
         let mut changes = Vec::new();
         match event {
-            RulesetEvent::Added { table, set, .. } | RulesetEvent::Removed { table, set, .. }
-                if table == TABLE && set == ENDED => {}
+            RulesetEvent::Added { table, set, elements } if table == TABLE && set == ENDED => {
+                elements.iter().for_each(|live| self.insert_note(live, now));
+            }
+            RulesetEvent::Removed { table, set, elements } if table == TABLE && set == ENDED => {
+                let is_gone = |key: &Vec<u8>| {
+                    elements.iter().any(|live| live.element.key == Key::Value(key.clone()))
+                };
+                self.notes.retain(|key, _| !is_gone(key));
+            }
             RulesetEvent::Added { table, set, elements } if table == TABLE => {
                 for live in elements {
                     match read_ban(set, live) {
@@ -174,6 +184,7 @@ impl BanMirror {
     pub fn forget(&mut self) {
         (self.table_without_bans, self.is_removed, self.is_stale) = (None, false, true);
         self.bans.clear();
+        self.notes.clear();
         self.counts = None;
     }
 
@@ -192,9 +203,13 @@ impl BanMirror {
         }
         self.table_without_bans = Some(loaded.table);
         self.bans.clear();
+        self.notes.clear();
         self.counts = None;
         for (set, elements) in elements {
             for live in &elements {
+                if set == ENDED {
+                    self.insert_note(live, now);
+                }
                 if let Some((place, _)) = read_ban(&set, live) {
                     self.insert(place, live, now);
                 }
@@ -204,11 +219,13 @@ impl BanMirror {
     }
 
     fn insert(&mut self, place: Place, live: &LiveElement, now: Instant) {
-        let left = live.expires_in.or(live.element.timeout.filter(|timeout| !timeout.is_zero()));
-        // An end too far away to be counted is none.
-        let expires_at = left.and_then(|left| now.checked_add(left));
-        let comment = live.element.comment.clone();
-        self.bans.insert(place, MirroredBan { expires_at, comment });
+        self.bans.insert(place, MirroredBan::new(live, now));
+    }
+
+    fn insert_note(&mut self, live: &LiveElement, now: Instant) {
+        if let Key::Value(key) = &live.element.key {
+            self.notes.insert(key.clone(), MirroredBan::new(live, now));
+        }
     }
 
     /// Restores the table and all bans, the first bans in the same transaction as the table.
@@ -242,11 +259,7 @@ impl BanMirror {
                 restored.unplaced.extend(ban.active(place, now));
                 continue;
             }
-            let element = Element {
-                key: Key::Value(place.element_key()),
-                timeout: ban.expires_in(now).map(|left| left.max(element::MIN_TIMEOUT)),
-                comment: ban.comment.clone(),
-            };
+            let element = ban.element(place.element_key(), now);
             match transaction.ops.last_mut() {
                 Some(Op::AddElements { set, elements }) if set == name => elements.push(element),
                 _ => transaction
@@ -259,12 +272,19 @@ impl BanMirror {
                 (transaction.ops, room) = (Vec::new(), MAX_BANS_PER_TRANSACTION);
             }
         }
+        if !self.notes.is_empty() {
+            let note = |(key, note): (&Vec<u8>, &MirroredBan)| note.element(key.clone(), now);
+            let elements = self.notes.iter().map(note).collect();
+            transaction.ops.push(Op::AddSet(ended_set()));
+            transaction.ops.push(Op::AddElements { set: ENDED.to_owned(), elements });
+        }
         self.nft.commit(&transaction, None)?;
         Ok(restored)
     }
 
     fn drop_expired(&mut self, now: Instant) {
         self.bans.retain(|_, ban| ban.expires_at.is_none_or(|end| end > now));
+        self.notes.retain(|_, note| note.expires_at.is_none_or(|end| end > now));
     }
 
     /// Returns the number of bans. Those whose time is just over may be among them.
@@ -332,6 +352,21 @@ impl BanMirror {
 }
 
 impl MirroredBan {
+    fn new(live: &LiveElement, now: Instant) -> MirroredBan {
+        let left = live.expires_in.or(live.element.timeout.filter(|timeout| !timeout.is_zero()));
+        // An end too far away to be counted is none.
+        let expires_at = left.and_then(|left| now.checked_add(left));
+        MirroredBan { expires_at, comment: live.element.comment.clone() }
+    }
+
+    fn element(&self, key: Vec<u8>, now: Instant) -> Element {
+        Element {
+            key: Key::Value(key),
+            timeout: self.expires_in(now).map(|left| left.max(element::MIN_TIMEOUT)),
+            comment: self.comment.clone(),
+        }
+    }
+
     fn expires_in(&self, now: Instant) -> Option<Duration> {
         self.expires_at.map(|end| end.saturating_duration_since(now))
     }
@@ -399,6 +434,7 @@ mod tests {
             nft: Nft::from_exchange(|_| Ok(Vec::new())),
             table_without_bans: None,
             bans: BTreeMap::new(),
+            notes: BTreeMap::new(),
             is_stale: false,
             is_removed: false,
             is_behind: false,

@@ -7,7 +7,7 @@ use nfguard_lab::Netns;
 use nfguard_tests::guard::{Guard, GuardClient};
 use nfguard_tests::nft::nft;
 use nfguard_tests::place::netns;
-use nfguard_tests::program::succeed;
+use nfguard_tests::program::{nfguard, succeed};
 use nfguard_tests::wait::TIMEOUT;
 use serde_json::{Value, json};
 
@@ -106,9 +106,16 @@ fn flushed_bans_come_back_with_every_owner_and_its_time() {
     wait_until("the guard has the bans", &guard, || status()["bans"] == 6);
     let before = remaining_times(&netns);
     assert_eq!(before.len(), 6, "{before:?}");
+    // The operator ends a ban of a source: the source is to learn of it after the flush, too.
+    succeed(&netns, &["ban", "203.0.113.8", "--source", "jail"]);
+    succeed(&netns, &["unban", "203.0.113.8"]);
+    let is_ready = || nfguard(&netns, &["bans", "--ready", "--source", "jail"]).status == Some(0);
+    assert!(!is_ready());
+    wait_until("the guard has no more", &guard, || status()["bans"] == 6);
     let restores = status()["restores"].as_u64().expect("a number");
     nft(&netns, "flush ruleset\n");
     wait_until("they are back", &guard, || status()["restores"].as_u64() > Some(restores));
+    assert!(!is_ready());
     let after = remaining_times(&netns);
     assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>());
     for (name, left) in &after {

@@ -15,6 +15,9 @@ use crate::plan::{self, Owners};
 use crate::scan;
 use crate::target::{Port, Target};
 
+/// How often a note is tried: with the set that is there, and with a new one.
+const MAX_NOTES: usize = 2;
+
 impl Bans {
     /// Ends the bans of a target by all sources, also one that the kernel made by itself for a scan;
     /// `false` if there is none of exactly this target and port. This is the operator's word: the
@@ -89,19 +92,23 @@ impl Bans {
         if sources.is_empty() {
             return Ok(());
         }
-        let notes = plan::note_ended(&sources);
-        let mut transaction = Transaction { table: TABLE.to_owned(), ops: notes };
-        if !self.made_sets.contains(layout::ENDED) {
-            transaction.ops.insert(0, Op::AddSet(layout::ended_set()));
-        }
-        match self.nft.commit(&transaction, None) {
-            // The table is gone, or is another one: there is nothing to note.
-            outcome if is_refused_with(&outcome, errno::ENOENT) => self.made_sets.clear(),
-            outcome => {
-                outcome?;
-                self.made_sets.insert(layout::ENDED.to_owned());
+        // The set may be gone with the table, which another process has made again.
+        for _ in 0..MAX_NOTES {
+            let notes = plan::note_ended(&sources);
+            let mut transaction = Transaction { table: TABLE.to_owned(), ops: notes };
+            if !self.made_sets.contains(layout::ENDED) {
+                transaction.ops.insert(0, Op::AddSet(layout::ended_set()));
+            }
+            match self.nft.commit(&transaction, None) {
+                outcome if is_refused_with(&outcome, errno::ENOENT) => self.made_sets.clear(),
+                outcome => {
+                    outcome?;
+                    self.made_sets.insert(layout::ENDED.to_owned());
+                    break;
+                }
             }
         }
+        // Without a table there is nothing to note.
         Ok(())
     }
 
