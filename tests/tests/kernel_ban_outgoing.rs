@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use nfguard_lab::{Netns, Probe, World, packet};
-use nfguard_tests::nft::listed;
+use nfguard_tests::nft::{listed, nft};
 use nfguard_tests::place::world_with_container;
 use nfguard_tests::program::{Answer, TempFile, nfguard};
 use nfguard_tests::wait::TIMEOUT;
@@ -78,7 +78,80 @@ fn outgoing_packets_to_banned_addresses_are_dropped_where_the_policy_says_so() {
         assert_eq!(all_arrive(&world, to), [true; 2], "{to}: no longer asked for");
     }
     let table = listed(&world.host, "nfguard_bans");
+    assert!(!table.contains("outgoing") && !table.contains("hook postrouting"), "{table}");
+}
+
+/// DNAT leads to the banned what seemed to go elsewhere, and elsewhere what seemed to go to the banned.
+#[test]
+fn the_destination_that_counts_is_the_one_behind_nat() {
+    let world = world_with_container();
+    nft(
+        &world.host,
+        "table inet nat {
+            chain led {
+                ip daddr 10.43.0.1 udp dport 53 dnat ip to 203.0.113.66
+                ip6 daddr 2001:db8:43::1 udp dport 53 dnat ip6 to 2001:db8:66::1
+                ip daddr 203.0.113.68 udp dport 53 dnat ip to 203.0.113.69
+            }
+            chain out { type nat hook output priority -100; jump led; }
+            chain pre { type nat hook prerouting priority dstnat; jump led; }
+        }\n",
+    );
+    load(&world, r#""ban_outgoing": true,"#);
+    let service = ["10.43.0.1", "2001:db8:43::1"];
+    let from = [&world.host, world.container.as_ref().expect("made with one")];
+    let led = |from: &Netns, to: &str, at: &str| {
+        let to: IpAddr = to.parse().expect("an address");
+        let at: IpAddr = at.parse().expect("an address");
+        let other: IpAddr = OTHER[usize::from(to.is_ipv6())].parse().expect("an address");
+        let mut arrivals = world.internet.capture().expect("captures");
+        for to in [to, other] {
+            let probe = Probe::udp(from, SocketAddr::new(to, 53)).timeout(Duration::from_millis(1));
+            assert!(!probe.run().passed(), "nothing answers there");
+        }
+        let mut came = false;
+        let last = arrivals.wait(TIMEOUT, |bytes| {
+            let destination = packet::destination(bytes);
+            came |= destination == Some(at);
+            destination == Some(other)
+        });
+        assert!(last.expect("captures").is_some(), "nothing comes out at all");
+        came
+    };
+    for from in from {
+        for (to, at) in service.into_iter().zip(BANNED) {
+            assert!(led(from, to, at), "{to}: not banned yet");
+        }
+    }
+    ban(&world, &BANNED);
+    ban(&world, &["203.0.113.68"]);
+    for from in from {
+        for (to, at) in service.into_iter().zip(BANNED) {
+            assert!(!led(from, to, at), "{to}: leads to {at}");
+        }
+        assert!(led(from, "203.0.113.68", "203.0.113.69"), "it does not go to the banned");
+    }
+}
+
+/// The table of an nfguard that looked at what this host sends before DNAT.
+#[test]
+fn an_older_table_of_bans_judges_where_packets_leave_after_a_load() {
+    let world = world_with_container();
+    load(&world, r#""ban_outgoing": true,"#);
+    ban(&world, &BANNED);
+    nft(
+        &world.host,
+        "delete chain inet nfguard_bans postrouting
+         add chain inet nfguard_bans output { type filter hook output priority raw; }
+         add chain inet nfguard_bans forward { type filter hook forward priority raw; }
+         add rule inet nfguard_bans output goto outgoing
+         add rule inet nfguard_bans forward goto outgoing\n",
+    );
+    load(&world, r#""ban_outgoing": true,"#);
+    let table = listed(&world.host, "nfguard_bans");
+    assert!(table.contains("hook postrouting"), "{table}");
     assert!(!table.contains("hook output") && !table.contains("hook forward"), "{table}");
+    assert_eq!(all_arrive(&world, BANNED[0]), [false; 2]);
 }
 
 #[test]

@@ -186,27 +186,40 @@ impl Bans {
             let generation = bans.nft.generation()?;
             let state = TableState::read(&mut bans.nft)?;
             let mut layout = state.layout();
-            if layout.outgoing == outgoing {
+            let is_there = !bans.nft.rules(TABLE, layout::LEAVING)?.is_empty();
+            let mut removed = Vec::new();
+            for old in layout::OLD_LEAVING {
+                if !bans.nft.rules(TABLE, old)?.is_empty() {
+                    removed.push(old);
+                }
+            }
+            if layout.outgoing == outgoing && removed.is_empty() {
                 return Ok(());
             }
             layout.outgoing = outgoing;
             let mut transaction = Transaction::new(TABLE);
-            let chains = layout::outgoing_chains();
             match outgoing {
                 Outgoing::Drop => {
-                    transaction.ops.extend(chains.iter().cloned().map(Op::AddChain));
-                    for Chain { name, rules, .. } in chains {
-                        let add = |rule| Op::AddRule { chain: name.clone(), rule };
-                        transaction.ops.extend(rules.into_iter().map(add));
+                    let outgoing = Chain { name: layout::OUTGOING.to_owned(), ..Chain::default() };
+                    transaction.ops.push(Op::AddChain(outgoing));
+                    if !is_there {
+                        let mut chain = layout::leaving_chain();
+                        let rules = std::mem::take(&mut chain.rules).into_iter();
+                        let add = |rule| Op::AddRule { chain: chain.name.clone(), rule };
+                        let rules: Vec<Op> = rules.map(add).collect();
+                        transaction.ops.push(Op::AddChain(chain));
+                        transaction.ops.extend(rules);
                     }
                     transaction.ops.extend(state.rewritten(&layout));
                 }
                 Outgoing::Pass => {
-                    let names = || chains.iter().map(|chain| chain.name.clone());
-                    transaction.ops.extend(names().map(Op::FlushChain));
-                    transaction.ops.extend(names().map(Op::DeleteChain));
+                    removed.extend(is_there.then_some(layout::LEAVING));
+                    removed.push(layout::OUTGOING);
                 }
             }
+            let names = || removed.iter().map(|name| (*name).to_owned());
+            transaction.ops.extend(names().map(Op::FlushChain));
+            transaction.ops.extend(names().map(Op::DeleteChain));
             Ok(bans.nft.commit(&transaction, Some(generation))?)
         })
     }

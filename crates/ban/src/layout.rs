@@ -363,18 +363,22 @@ impl TableLayout {
     }
 }
 
-/// Returns the chain [`OUTGOING`] and the base chains that lead there: what this host sends, and
-/// what it forwards for its containers.
-pub(crate) fn outgoing_chains() -> Vec<Chain> {
-    let go = build::goto(OUTGOING);
-    let base = |name: &str, hook| Chain {
-        name: name.to_owned(),
-        base: Some(Base { hook, priority: -300, policy: ChainPolicy::Accept }),
+/// Name of the base chain that leads to [`OUTGOING`].
+pub(crate) const LEAVING: &str = "postrouting";
+
+/// Names of the base chains that led to [`OUTGOING`] in older tables. They saw destinations before DNAT.
+pub(crate) const OLD_LEAVING: [&str; 2] = ["output", "forward"];
+
+/// Returns the base chain that leads to [`OUTGOING`]. What this host sends and what it forwards passes
+/// there, and DNAT has led it to where it really goes.
+pub(crate) fn leaving_chain() -> Chain {
+    let base = Base { hook: Hook::Postrouting, priority: -300, policy: ChainPolicy::Accept };
+    Chain {
+        name: LEAVING.to_owned(),
+        base: Some(base),
         comment: Some("nothing to the banned".to_owned()),
-        rules: vec![Rule { exprs: vec![go.clone()], comment: None }],
-    };
-    let outgoing = Chain { name: OUTGOING.to_owned(), ..Chain::default() };
-    vec![outgoing, base("output", Hook::Output), base("forward", Hook::Forward)]
+        rules: vec![Rule { exprs: vec![build::goto(OUTGOING)], comment: None }],
+    }
 }
 
 /// Returns the chain of the feeds' rules.

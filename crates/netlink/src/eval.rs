@@ -72,7 +72,10 @@ impl Packet {
             (IpAddr::V6(_), _) => (crate::protocol::ICMPV6, ct_state::INVALID),
         };
         let transport = vec![kind, 0, 0, 0];
-        Packet { transport, ct_state, ..Packet::bare(source, destination, protocol) }
+        let packet = Packet { transport, ct_state, ..Packet::bare(source, destination, protocol) };
+        // Discovery that a router has passed on is forged.
+        let is_discovery = source.is_ipv6() && matches!(kind, 133..=137 | 141 | 142);
+        Packet { hop_limit: if is_discovery { 255 } else { packet.hop_limit }, ..packet }
     }
 
     fn bare(source: IpAddr, destination: IpAddr, protocol: u8) -> Packet {

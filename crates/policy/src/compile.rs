@@ -13,7 +13,8 @@
 //! | `return-path` | from `input`, `forward` | drops sources to which the routing tables lead by another interface, if the policy says so |
 //! | `redirected` | from `input` | what a container sends and DNAT leads to this host: by destination and port before DNAT, and if no rule speaks of it by those after |
 //! | `published` | from `forward`, `input` | packets from outside that DNAT redirected, by destination and port before DNAT |
-//! | `published/rules` | from `published`, `redirected` | the rules for `in`, by destination and port before DNAT |
+//! | `published/inner` | from `forward` | also the rules for `forward` that name who sends; only if one does |
+//! | `published/rules` | from `published`, `published/inner`, `redirected` | the rules for `in`, by destination and port before DNAT |
 //! | `containers` | from `forward` | what containers send |
 //! | `output` | output, filter − 10 | answers what `out` rejects; judges what `postrouting` cannot tell from a forwarded packet |
 //! | `answers` | from `output` | the rules for `out` up to the last that rejects; only if one does |
@@ -21,6 +22,7 @@
 //! | `sent/foreign`, `leaving/foreign` | from `output`, `postrouting` | find who sends what has a foreign source |
 //! | `sent/builtin` | from `output`, `sent`, `postrouting` | built-in allowances, and replies to untracked packets |
 //! | `postrouting` | postrouting, filter − 10 | what this host sends, by the way that it really leaves: after DNAT and marks, before source NAT |
+//! | `leaving/many` | from `postrouting` | drops what is sent to many by an interface that the rules for `out` do not allow |
 //! | `egress` | from `postrouting`, `sent`, `containers` | the rules for `out`, for host and containers alike |
 //! | `egress/silent` | from `postrouting` | the same where a rule rejects, which postrouting cannot do |
 //!
@@ -81,7 +83,7 @@ const JUDGED_WHERE_IT_ENDS: &str = "input or forward decides";
 const CROSSES_A_BRIDGE: &str = "only crosses a bridge: judged by forward";
 const POSTROUTING_DECIDES: &str = "postrouting decides, by the way that the packet takes";
 const NOT_OF_THIS_HOST: &str = "not of this host: judged by forward or output";
-const JUDGED_BY_OUTPUT: &str = "to many: judged by output";
+const JUDGED_BY_OUTPUT: &str = "to many: counted by output";
 const OF_A_VRF: &str = "comes again by the interface that it leaves by";
 
 impl Policy {
@@ -175,7 +177,8 @@ impl Compiler<'_> {
         self.builtins(&mut chain, builtin::INBOUND);
         for rule in self.policy.rules_for(Direction::In) {
             let counter = self.counter(&rule::object_name(rule));
-            chain.rules.extend(rule::refusal(self.policy, rule, &counter));
+            let refusal = rule::refusal(self.policy, rule, &counter, Rejection::Answer);
+            chain.rules.extend(refusal);
         }
         self.builtins(&mut chain, builtin::INBOUND_LAST);
         self.closed_ports(&mut chain);
@@ -270,7 +273,6 @@ impl Compiler<'_> {
 
     fn forward(&mut self) {
         let mut chain = base("forward", Hook::Forward, -10);
-        self.banned_outgoing(&mut chain);
         self.rh0(&mut chain);
         self.known_peers(&mut chain);
         self.established(&mut chain);
@@ -282,8 +284,9 @@ impl Compiler<'_> {
         for interface in &self.policy.containers.interfaces {
             chain.rules.push(plain([expr::iifname(interface), vec![goto(CONTAINERS_CHAIN)]]));
         }
+        let published = if self.has_inner_senders() { "published/inner" } else { "published" };
         chain.rules.push(commented(
-            [expr::ct_status(ct_status::DNAT), vec![goto("published")]],
+            [expr::ct_status(ct_status::DNAT), vec![goto(published)]],
             "sent on to a container by its published port",
         ));
         self.rules(&mut chain, Direction::Forward, Rejection::Answer);
@@ -307,11 +310,27 @@ impl Compiler<'_> {
             let name = "redirected".to_owned();
             self.table.chains.push(Chain { name, rules, ..Chain::default() });
         }
+        if self.has_inner_senders() {
+            let mut rules = vec![by_rules.clone()];
+            for rule in self.policy.rules_for(Direction::Forward).filter(names_senders) {
+                let counter = self.counter(&rule::object_name(rule));
+                rules.extend(rule::translated(self.policy, rule, &counter));
+            }
+            rules.push(plain([vec![goto("published")]]));
+            let name = "published/inner".to_owned();
+            self.table.chains.push(Chain { name, rules, ..Chain::default() });
+        }
         let name = "published".to_owned();
         let mut chain = Chain { name, rules: vec![by_rules], ..Chain::default() };
         self.closed_ports(&mut chain);
         self.default(&mut chain, Direction::In, self.policy.default.input);
         self.table.chains.push(chain);
+    }
+
+    /// Returns whether rules for `forward` name the interfaces of those who send. Such a rule also lets them
+    /// reach a service address: DNAT publishes that for the world, and they may reach what is behind.
+    fn has_inner_senders(&self) -> bool {
+        self.policy.rules_for(Direction::Forward).any(|rule| names_senders(&rule))
     }
 
     fn containers(&mut self) {
@@ -439,6 +458,10 @@ impl Compiler<'_> {
     fn is_on(&self, which: Builtin) -> bool {
         self.policy.builtin.contains(&which)
     }
+}
+
+fn names_senders(rule: &&Rule) -> bool {
+    !rule.in_interface.is_empty()
 }
 
 /// Matches a loopback address: 127.0.0.0/8 or ::1.

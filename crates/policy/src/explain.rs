@@ -110,6 +110,8 @@ pub struct Treatment {
     /// Whether a packet of this host has a source address that is not this host's, as those of a
     /// transparent proxy.
     pub has_foreign_source: bool,
+    /// The packet's hop limit, where it is not the one that goes with what it carries.
+    pub hop_limit: Option<u8>,
 }
 
 /// Returns what a table does with the first packet of a connection. `memory` has the elements that
@@ -208,6 +210,7 @@ fn first_packet(flow: &Flow, treatment: &Treatment) -> Packet {
     Packet {
         fib_daddr_type: treatment.destination_type.unwrap_or(fib_daddr_type),
         mark: treatment.mark,
+        hop_limit: treatment.hop_limit.unwrap_or(packet.hop_limit),
         ct_state,
         ..packet
     }

@@ -314,7 +314,8 @@ fn shot(is_v6: bool) -> impl Strategy<Value = Shot> {
         (payload(path, is_v6), 1..6_usize).prop_map(move |(payload, times)| {
             let (in_interface, out_interface) = (input.clone(), output.clone());
             let flow = Flow { path, source, destination, payload, in_interface, out_interface };
-            Shot { from, flow, treatment: Treatment::default(), times }
+            let treatment = Treatment { hop_limit: Some(HOP_LIMIT), ..Treatment::default() };
+            Shot { from, flow, treatment, times }
         })
     })
 }

@@ -353,6 +353,60 @@ fn multicast_with_a_mark_that_others_clear_is_judged_too() {
     assert!(!came.ports().contains(&7202), "{:?}", came.ports());
 }
 
+/// A route hook leads multicast to the other uplink, by a mark that is gone afterwards and without one;
+/// and NAT behind the output chain makes multicast of what was none.
+#[test]
+fn multicast_leaves_by_no_interface_that_the_rules_do_not_allow() {
+    let uplinks = Uplinks::new();
+    let host = &uplinks.world.host;
+    uplinks.route_by_mark();
+    ip(host, "rule add tos 0x10 lookup 100");
+    ip(host, "route add 239.0.0.0/8 dev eth0");
+    nft(
+        host,
+        "table inet treat {
+            chain route {
+                type route hook output priority -150
+                udp dport 7401 meta mark set 5
+                udp dport 7402 ip dscp set 4
+            }
+            chain led {
+                type nat hook output priority 0
+                udp dport 7403 dnat ip to 239.1.1.2
+            }
+            chain late {
+                type filter hook postrouting priority -150
+                meta mark set 0
+            }
+        }\n",
+    );
+    let group = v4([239, 1, 1, 1]);
+    let (source, other) = (v4([10, 7, 0, 2]), v4([10, 7, 0, 1]));
+    let there = Watch::new(&uplinks.second, "prerouting", "");
+    let send_all = || {
+        for port in [7401, 7402] {
+            // A route hook leads it to the interface of its source.
+            send(host, None, source, group, port);
+        }
+        send(host, None, source, other, 7403);
+        send(host, None, source, other, 7404);
+    };
+    send_all();
+    [7401, 7402, 7404].iter().for_each(|port| there.must_see(*port));
+    nft(&uplinks.second, "flush set inet watch_prerouting ports\n");
+    let here = Watch::new(&uplinks.world.internet, "prerouting", "");
+    load(
+        host,
+        r#""rules": [{ "action": "allow", "direction": "out", "out_interface": "eth0",
+                       "port": [7401, 7402] },
+                     { "action": "allow", "direction": "out", "port": 7404 }]"#,
+    );
+    send_all();
+    there.must_see(7404);
+    assert_eq!(there.ports(), BTreeSet::from([7404]));
+    assert!(!here.ports().contains(&7403), "{:?}", here.ports());
+}
+
 #[test]
 fn a_macvlan_is_an_interface_of_its_own() {
     let uplinks = Uplinks::new();

@@ -76,6 +76,55 @@ fn a_container_reaches_a_service_as_it_reaches_the_container_behind() {
     }
 }
 
+/// A machine behind an inner interface, which the host forwards for.
+#[test]
+fn a_routed_neighbour_reaches_a_service_if_a_rule_for_forward_allows_it() {
+    let (world, second) = world();
+    let (host, inner) = (&world.host, netns());
+    veth(host, "lan0", &inner, "eth0").expect("a link");
+    let neighbour = [v4([10, 8, 0, 2]), v6(0x88, 2)];
+    for (netns, link, [four, six]) in
+        [(host, "lan0", [v4([10, 8, 0, 1]), v6(0x88, 1)]), (&inner, "eth0", neighbour)]
+    {
+        netns.address(link, four, 24).expect("an address");
+        netns.address(link, six, 64).expect("an address");
+    }
+    ip_each(&inner, ["route add default via 10.8.0.1", "route add default via 2001:db8:88::1"]);
+    let _servers = serve(&second, SECOND_CONTAINER, 8080);
+    let to = |rest: &str| {
+        format!(
+            r#""rules": [{{ "action": "allow", "direction": "forward", "in_interface": "lan0",
+                {rest} }}]"#
+        )
+    };
+    // By the address that it asks for, and by the one that answers.
+    for rest in [
+        r#""to": ["10.43.0.0/16", "2001:db8:43::/64"], "port": 80"#,
+        r#""out_interface": "br-two", "port": 8080"#,
+    ] {
+        load(host, &to(rest));
+        for address in SERVICE {
+            must_pass(&inner, address, 80);
+            must_not_pass(&world.internet, address, 80);
+        }
+    }
+    for (rules, why) in [
+        (to(r#""port": 81"#), "another port"),
+        (to(r#""to": ["10.43.0.2", "2001:db8:43::2"]"#), "another address"),
+        (
+            r#""rules": [{ "action": "deny", "port": 80 }, { "action": "allow",
+                "direction": "forward", "in_interface": "lan0" }]"#
+                .to_owned(),
+            "a rule for the published port comes first",
+        ),
+    ] {
+        load(host, &rules);
+        for address in SERVICE {
+            assert!(!Probe::tcp(&inner, SocketAddr::new(address, 80)).run().passed(), "{why}");
+        }
+    }
+}
+
 #[test]
 fn a_container_reaches_a_service_of_the_host_as_the_rules_for_in_say() {
     let (world, _second) = world();

@@ -15,7 +15,8 @@
 //! So a packet is this host's if it has such a source, or a program sent it, or no interface brought
 //! it; unless it only crosses a bridge. `output` judges what that does not find: a foreign source that
 //! no program uses, as in a VRF. It judges broadcast and multicast, too, which pass postrouting twice
-//! if this host listens itself. Those that a mark may lead elsewhere are judged by both.
+//! if this host listens itself; `postrouting` drops those that leave by another interface than they
+//! may, and counts only these.
 
 use nfguard_netlink::{
     Base, Chain, ChainPolicy, CmpOp, Expr, Hook, IpVersion, MetaKey, Rule as NftRule,
@@ -34,7 +35,6 @@ impl Compiler<'_> {
     pub(super) fn output(&mut self) {
         let mut chain = base("output", Hook::Output, -10);
         self.rh0(&mut chain);
-        self.banned_outgoing(&mut chain);
         self.established(&mut chain);
         self.loopback(&mut chain, expr::oifname);
         chain.rules.extend(to_many().map(|to| plain([to, vec![goto("sent")]])));
@@ -79,19 +79,16 @@ impl Compiler<'_> {
         let hook = Base { hook: Hook::Postrouting, priority: -10, policy: ChainPolicy::Accept };
         let name = "postrouting".to_owned();
         let mut chain = Chain { name, base: Some(hook), ..Chain::default() };
+        self.banned_outgoing(&mut chain);
         self.established(&mut chain);
         self.loopback(&mut chain, expr::oifname);
         let crosses = [expr::no_iif(), expr::has_link_header()];
         chain.rules.push(commented([crosses.concat(), vec![accept()]], CROSSES_A_BRIDGE));
         let not_ours = expr::source_type(CmpOp::Neq, fib_type::LOCAL);
         chain.rules.push(plain([not_ours, vec![jump("leaving/foreign")]]));
-        chain.rules.extend(
-            to_many().map(|to| {
-                commented([to, expr::mark(CmpOp::Eq, 0), vec![accept()]], JUDGED_BY_OUTPUT)
-            }),
-        );
         let of_vrf = expr::is_vrf(MetaKey::Oifkind);
         chain.rules.push(commented([of_vrf, vec![accept()]], OF_A_VRF));
+        chain.rules.extend(to_many().map(|to| plain([to, vec![goto("leaving/many")]])));
         for version in IpVersion::ALL {
             let to = loopback_address(version, End::Destination);
             let counter = self.counter("builtin/martians");
@@ -103,6 +100,7 @@ impl Compiler<'_> {
         chain.rules.push(plain([vec![goto(egress)]]));
         self.table.chains.push(chain);
         self.leaving_foreign();
+        self.leaving_to_many();
     }
 
     /// Adds the chain that tells the packets of this host with a foreign source from those that it passes
@@ -118,6 +116,26 @@ impl Compiler<'_> {
             rules,
             ..Chain::default()
         });
+    }
+
+    /// Adds the chain for broadcast and multicast. `output` has judged, counted and logged them by the
+    /// interface of before a route hook. They may come here twice, so what may leave counts no more.
+    fn leaving_to_many(&mut self) {
+        let mut chain = Chain { name: "leaving/many".to_owned(), ..Chain::default() };
+        chain.rules.push(plain([vec![jump("sent/builtin")]]));
+        for rule in self.policy.rules_for(Direction::Out) {
+            let counter = self.counter(&rule::object_name(rule));
+            chain.rules.extend(rule::refusal(self.policy, rule, &counter, Rejection::Drop));
+        }
+        self.builtins(&mut chain, builtin::EGRESS_LAST);
+        self.accept_to_containers(&mut chain);
+        let verdict = Rejection::Drop.of(self.policy.default.output);
+        if verdict == Verdict::Accept {
+            chain.rules.push(commented([vec![accept()]], JUDGED_BY_OUTPUT));
+        } else {
+            self.default(&mut chain, Direction::Out, verdict);
+        }
+        self.table.chains.push(chain);
     }
 
     /// Adds the chain that rejects what the rules for `out` reject, and leaves the rest to

@@ -9,8 +9,8 @@ use super::expr::{self, End};
 use super::limit::{limit_rules, limit_sets, over_rules};
 use super::log::log_line;
 use super::{
-    JUDGED_WHERE_IT_ENDS, POSTROUTING_DECIDES, Rejection, accept, comment, commented, goto,
-    verdicts,
+    JUDGED_BY_OUTPUT, JUDGED_WHERE_IT_ENDS, POSTROUTING_DECIDES, Rejection, accept, comment,
+    commented, goto, verdicts,
 };
 use crate::policy::{
     Action, Addresses, Direction, Helper, Interface, Limit, Policy, Ports, Prefixes, Rule, Traffic,
@@ -185,15 +185,37 @@ pub(super) fn published(policy: &Policy, rule: &Rule, counter: &[Expr]) -> Vec<N
     matches.iter().flat_map(|it| judge(rule, it, Rejection::Answer, &limit, counter)).collect()
 }
 
+/// Returns a rule for `forward` for packets after DNAT. It is about the destination and the port that they
+/// have, or had before DNAT.
+pub(super) fn translated(policy: &Policy, rule: &Rule, counter: &[Expr]) -> Vec<NftRule> {
+    let object = object_name(rule);
+    let limit = format!("{object}/limit");
+    let judge = |it: &Match| judge(rule, it, Rejection::Answer, &limit, counter);
+    [PortSource::Packet, PortSource::Conntrack]
+        .into_iter()
+        .flat_map(|source| matches(policy, rule, &object, source))
+        .flat_map(|it| judge(&it))
+        .collect()
+}
+
 /// Returns the rules that refuse what a rule refuses. What it allows, another hook judges.
-pub(super) fn refusal(policy: &Policy, rule: &Rule, counter: &[Expr]) -> Vec<NftRule> {
+pub(super) fn refusal(
+    policy: &Policy,
+    rule: &Rule,
+    counter: &[Expr],
+    rejection: Rejection,
+) -> Vec<NftRule> {
+    let elsewhere = match rule.direction {
+        Direction::Out => JUDGED_BY_OUTPUT,
+        Direction::In | Direction::Forward => JUDGED_WHERE_IT_ENDS,
+    };
     let matches = matches(policy, rule, &object_name(rule), PortSource::Packet);
     let refused = matches!(rule.action, Action::Deny | Action::Reject);
     let rules = matches.into_iter().flat_map(|it| {
         if refused {
-            judge(rule, &it, Rejection::Answer, "", counter)
+            judge(rule, &it, rejection, "", counter)
         } else {
-            vec![commented([it.exprs, vec![accept()]], JUDGED_WHERE_IT_ENDS)]
+            vec![commented([it.exprs, vec![accept()]], elsewhere)]
         }
     });
     rules.collect()

@@ -9,7 +9,7 @@
 //! | `scan/kind` | `scan/closed` | ignores what harmless sources send |
 //! | `scan/port` | `scan/kind` | counts each port of a source once |
 //! | `scan/count` | `scan/port` | counts the ports of a source, as `limit` counts connections |
-//! | `scan/outgoing` | `output`, `forward` | drops packets to banned sources, if the policy wants that |
+//! | `scan/outgoing` | `postrouting` | drops packets to banned sources, if the policy wants that |
 //! | `scan/ban` | `scan/count`, `scan/illegal` | exempts never-ban entries, and limits the bans per minute |
 //! | `scan/add` | `scan/ban` | adds the ban, short or long |
 
