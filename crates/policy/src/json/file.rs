@@ -125,7 +125,8 @@ object! {
         /// Destination: addresses, prefixes and groups.
         "to" => to: OneOrMany<Peer> = "any",
         /// The interface that packets come in by. In a rule for `out`, it is the bridge of the
-        /// containers that the rule is for; the rule is then not for this host itself.
+        /// containers that the rule is for; the rule is then not for this host itself. A rule for `forward`
+        /// with this key is also about ports that DNAT leads to a container, unless a rule for `in` is.
         "in_interface" => in_interface: OneOrMany<Interface>,
         /// The interface that packets leave by, for `out` and `forward`.
         "out_interface" => out_interface: OneOrMany<Interface>,
