@@ -82,8 +82,19 @@ fn net(node: Node<'_>, text: &str, expected: &str, problems: &mut Problems) -> O
         Err(BadNet { reason, suggestion }) => {
             let reason = if reason.is_empty() { reason } else { format!(": {reason}") };
             let message = format!("found {}; expected {expected}{reason}", shown(text));
-            node.error_suggesting(problems, message, suggestion.map(|net| quoted(&net)));
+            let suggestion = suggestion.and_then(valid).map(|net| quoted(&net));
+            node.error_suggesting(problems, message, suggestion);
             None
+        }
+    }
+}
+
+/// Returns a suggestion, or what it leads to: a text without a second mistake.
+fn valid(suggestion: String) -> Option<String> {
+    match parse_net(&suggestion) {
+        Ok(_) => Some(suggestion),
+        Err(BadNet { suggestion: next, .. }) => {
+            next.filter(|next| *next != suggestion).and_then(valid)
         }
     }
 }
@@ -103,6 +114,17 @@ impl BadNet {
 }
 
 fn parse_net(text: &str) -> Result<IpNetwork, BadNet> {
+    let plain = text.trim();
+    if plain != text {
+        return Err(BadNet::new("it has spaces around it", Some(plain.to_owned())));
+    }
+    // As ifconfig and route write a network and its mask.
+    if let Some((address, mask)) = text.split_once(char::is_whitespace) {
+        let mask = mask.trim_start();
+        let mask = mask.strip_prefix("netmask").map_or(mask, str::trim_start);
+        let meant = mask.parse::<IpAddr>().is_ok().then(|| format!("{address}/{mask}"));
+        return Err(BadNet::new("", meant));
+    }
     let (address, length) = match text.split_once('/') {
         Some((address, length)) => (address, Some(length)),
         None => (text, None),
@@ -117,12 +139,9 @@ fn parse_net(text: &str) -> Result<IpNetwork, BadNet> {
     let longest = IpVersion::of(address).address_bits();
     let length = match length {
         None => longest,
-        Some(text) => prefix_length(text, longest).ok_or_else(|| {
-            let meant = text.parse::<Ipv4Addr>().ok().filter(|_| address.is_ipv4());
-            let meant = meant.and_then(|mask| ipnetwork::ipv4_mask_to_prefix(mask).ok());
-            let suggestion = meant.map(|length| format!("{address}/{length}"));
-            BadNet::new(format!("a prefix is 0 to {longest} bits long"), suggestion)
-        })?,
+        Some(text) => {
+            prefix_length(text, longest).ok_or_else(|| bad_length(address, text, longest))?
+        }
     };
     let parsed =
         IpNetwork::new(address, length).map_err(|error| BadNet::new(error.to_string(), None))?;
@@ -138,6 +157,38 @@ fn parse_net(text: &str) -> Result<IpNetwork, BadNet> {
         return Err(BadNet::new("it has bits after its prefix", Some(meant)));
     }
     Ok(parsed)
+}
+
+/// Says what is wrong with the length of a prefix. A mask is no length, and its zeros may stand at
+/// either end: for the host bits, or, as routers have it, for the network's.
+fn bad_length(address: IpAddr, text: &str, longest: u8) -> BadNet {
+    let reason = format!("a prefix is 0 to {longest} bits long");
+    let without_zeros = || {
+        let digits = text.trim_start_matches('0');
+        let digits = if digits.is_empty() && !text.is_empty() { "0" } else { digits };
+        prefix_length(digits, longest)
+    };
+    let length = match (address, text.parse()) {
+        (IpAddr::V4(_), Ok(IpAddr::V4(mask))) => mask_length(mask.to_bits().into(), 32),
+        (IpAddr::V6(_), Ok(IpAddr::V6(mask))) => mask_length(mask.to_bits(), 128),
+        (_, Ok(_)) => None,
+        (_, Err(_)) => without_zeros(),
+    };
+    BadNet::new(reason, length.map(|length| format!("{address}/{length}")))
+}
+
+/// Returns the length of the prefix that a mask of this width leaves; `None` if it may mean two things,
+/// or nothing.
+fn mask_length(mask: u128, width: u32) -> Option<u8> {
+    let all = u128::MAX >> (128 - width);
+    let is_low = |bits: u128| bits & bits.wrapping_add(1) == 0;
+    let length = match mask {
+        0 => return None,
+        mask if is_low(!mask & all) => mask.count_ones(),
+        mask if is_low(mask) => width - mask.count_ones(),
+        _ => return None,
+    };
+    u8::try_from(length).ok()
 }
 
 fn prefix_length(text: &str, longest: u8) -> Option<u8> {

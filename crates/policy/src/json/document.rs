@@ -5,7 +5,7 @@ use std::fmt;
 use jsonc_parser::ast::Value;
 use jsonc_parser::errors::ParseError;
 use jsonc_parser::tokens::{Token, TokenAndRange};
-use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
+use jsonc_parser::{CollectOptions, CommentCollectionStrategy, ParseOptions, parse_to_ast};
 
 use crate::problem::{Problem, Severity};
 
@@ -26,12 +26,20 @@ pub(crate) const JSONC: ParseOptions = ParseOptions {
 
 /// Returns the JSON tree of a text, or the syntax error after which nothing can be read.
 pub(crate) fn parse_json(text: &str) -> Result<Value<'_>, Box<Problem>> {
-    let collect = CollectOptions { tokens: true, ..CollectOptions::default() };
+    let collect = CollectOptions { comments: CommentCollectionStrategy::AsTokens, tokens: true };
     let parsed = parse_to_ast(text, &collect, &JSONC).map_err(|error| {
-        let message = format!("not JSON: {}", reason(&error));
-        Box::new(syntax_problem(text, error.range().start, message))
+        let start = error.range().start;
+        let letter = text.get(start..).and_then(|rest| rest.chars().next());
+        let hint = letter.and_then(wrong_letter).unwrap_or_else(|| reason(&error));
+        Box::new(syntax_problem(text, start, format!("not JSON: {hint}")))
     })?;
     let tokens = parsed.tokens.as_deref().unwrap_or_default();
+    if let Some((offset, letter)) = wrong_space(text, tokens) {
+        let hint = wrong_letter(letter).unwrap_or_else(|| {
+            format!("found U+{:04X} between values; expected a space", u32::from(letter))
+        });
+        return Err(Box::new(syntax_problem(text, offset, format!("not JSON: {hint}"))));
+    }
     if let Some(offset) = control_character(text, tokens) {
         let message = "not JSON: a string ends on its line and has no control characters";
         return Err(Box::new(syntax_problem(text, offset, message.to_owned())));
@@ -50,6 +58,34 @@ fn control_character(text: &str, tokens: &[TokenAndRange<'_>]) -> Option<usize> 
         let literal = text.get(range.start..range.end)?;
         literal.find(|found| found <= '\u{1f}').map(|at| range.start + at)
     })
+}
+
+/// Returns the first letter between values that JSON does not take for a space, with its place. The
+/// parser takes every space of Unicode.
+fn wrong_space(text: &str, tokens: &[TokenAndRange<'_>]) -> Option<(usize, char)> {
+    let starts = tokens.iter().map(|it| it.range.start).chain([text.len()]);
+    let ends = [0].into_iter().chain(tokens.iter().map(|it| it.range.end));
+    ends.zip(starts).find_map(|(from, to)| {
+        let gap = text.get(from..to)?;
+        let mut letters = gap.char_indices();
+        let (at, letter) = letters.find(|(_, letter)| !" \t\r\n".contains(*letter))?;
+        Some((from + at, letter))
+    })
+}
+
+/// Says what is wrong with a letter that looks like another one, or like none.
+fn wrong_letter(letter: char) -> Option<String> {
+    let (name, expected) = match letter {
+        '\u{feff}' => ("a byte order mark", "UTF-8 without it"),
+        '\u{a0}' => ("a no-break space", "a space"),
+        '\u{c}' => ("a form feed", "a line end"),
+        '\u{b}' => ("a vertical tab", "a line end"),
+        '\u{201c}' | '\u{201d}' | '\u{201e}' | '\u{ab}' | '\u{bb}' => {
+            ("a typographic quotation mark", "\"")
+        }
+        _ => return None,
+    };
+    Some(format!("found U+{:04X}, {name}; expected {expected}", u32::from(letter)))
 }
 
 fn reason(error: &ParseError) -> String {
