@@ -345,7 +345,7 @@ fn a_kernel_without_a_helper_is_told_by_its_name() {
 }
 
 #[test]
-fn an_alternative_name_of_an_interface_is_told_at_the_load() {
+fn an_alternative_name_of_an_interface_is_told_at_the_load_and_by_doctor() {
     let world = world();
     let arguments = ["link", "property", "add", "dev", "eth0", "altname", "enp0s3"];
     let output = world.host.run(|| Command::new("ip").args(arguments).output());
@@ -355,11 +355,17 @@ fn an_alternative_name_of_an_interface_is_told_at_the_load() {
         let rule = format!(r#"{{ "action": "allow", "port": 22, "in_interface": "{name}" }}"#);
         load(&world.host, &format!(r#""rules": [{rule}]"#)).stderr
     };
+    let doctor = || {
+        let nowhere = ["--docker-socket", "/nowhere", "--nftables-conf", "/nowhere"];
+        nfguard(&world.host, &[&["doctor"], &nowhere[..]].concat()).stdout
+    };
     for name in ["enp0s3", "enp*"] {
-        let warned = load(name);
-        assert!(warned.contains("alternative name") && warned.contains("\"eth0\""), "{warned}");
+        for warned in [load(name), doctor()] {
+            assert!(warned.contains("alternative name") && warned.contains("\"eth0\""), "{warned}");
+        }
     }
     for name in ["eth0", "e*", "wg0"] {
         assert!(!load(name).contains("alternative name"), "{name}");
+        assert!(doctor().contains("nothing found"), "{name}");
     }
 }

@@ -355,7 +355,7 @@ pub fn load(
         }
         (context.warn)(&obstacle.to_string());
     }
-    for warning in interface_names::warnings(&file.policy) {
+    for warning in interface_names::warnings(&file.policy.interfaces()) {
         (context.warn)(&warning);
     }
     let mut record = file.record(digest, context.connection());

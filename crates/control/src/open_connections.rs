@@ -59,15 +59,24 @@ impl<'c> OpenConnections<'c> {
 
     fn track(&mut self, nft: &mut Nft) -> Result<(), String> {
         let session = self.context.connection().map(session_tuple);
-        let (mut open, read) = match SockDiag::open().and_then(|mut it| it.connections(|_| true)) {
-            Ok(open) => (open, Ok(())),
-            // The operator's own is known without it.
-            Err(error) => {
-                let phase = ConnectionPhase::Established;
-                let session = session.map(|original| OpenConnection { original, phase });
-                (Vec::from_iter(session), Err(format!("the sockets cannot be read: {error}")))
+        let listed = SockDiag::open().and_then(|mut sockets| {
+            let open = sockets.connections(|_| true)?;
+            Ok((open, sockets.unlisted().clone()))
+        });
+        let (mut open, read) = match listed {
+            Ok((open, unlisted)) if unlisted.is_empty() => (open, Ok(())),
+            Ok((open, unlisted)) => {
+                let names = [(protocol::TCP, "TCP"), (protocol::UDP, "UDP")];
+                let names = names.iter().filter(|(number, _)| unlisted.contains(number));
+                let names: Vec<&str> = names.map(|(_, name)| *name).collect();
+                (open, Err(format!("the kernel cannot list the sockets of {}", names.join(", "))))
             }
+            Err(error) => (Vec::new(), Err(format!("the sockets cannot be read: {error}"))),
         };
+        // The operator's own is known without it.
+        if let (Some(original), Err(_)) = (session, &read) {
+            open.push(OpenConnection { original, phase: ConnectionPhase::Established });
+        }
         // Once is enough: it takes long.
         if !self.is_loaded {
             // Where addresses are translated, connections are tracked already. One that is not known

@@ -32,8 +32,10 @@ pub enum InterfaceName<'a> {
 }
 
 impl InterfaceName<'_> {
-    /// A name in full is compared with the NULs behind it, the start of one without.
-    fn bytes(self) -> Vec<u8> {
+    /// Returns what a rule compares with: a name in full with the NULs behind it, the start of one
+    /// without. The kernel holds other names so too, such as the kinds of interfaces.
+    #[must_use]
+    pub fn bytes(self) -> Vec<u8> {
         match self {
             InterfaceName::Exact(name) => {
                 let mut bytes = name.as_bytes().to_vec();

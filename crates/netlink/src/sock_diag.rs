@@ -1,6 +1,6 @@
 //! Sockets: which process answers at a port, and which connections are open (sock_diag).
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -16,6 +16,7 @@ use crate::wire::uapi::*;
 /// sock_diag of one network namespace. Needs no privilege.
 pub struct SockDiag {
     channel: Channel,
+    unlisted: BTreeSet<u8>,
 }
 
 /// A TCP socket that listens, or a UDP socket that is not connected.
@@ -57,7 +58,7 @@ impl SockDiag {
     /// [`Error::Io`] if there is no netlink.
     #[cfg(feature = "socket")]
     pub fn open() -> Result<SockDiag, Error> {
-        Ok(SockDiag { channel: Channel::open(libc::NETLINK_SOCK_DIAG)? })
+        Ok(SockDiag::over(Channel::open(libc::NETLINK_SOCK_DIAG)?))
     }
 
     /// Talks to the kernel, or to a test, through a function. The function sends one request and
@@ -65,13 +66,25 @@ impl SockDiag {
     pub fn from_exchange(
         exchange: impl FnMut(&[u8]) -> Result<Vec<u8>, Error> + Send + 'static,
     ) -> SockDiag {
-        SockDiag { channel: Channel::from_exchange(exchange) }
+        SockDiag::over(Channel::from_exchange(exchange))
+    }
+
+    fn over(channel: Channel) -> SockDiag {
+        SockDiag { channel, unlisted: BTreeSet::new() }
+    }
+
+    /// Returns the numbers of the transport protocols of which the kernel has listed no sockets, because
+    /// it has no module for it (`tcp_diag`, `udp_diag`). That is not the same as no sockets.
+    #[must_use]
+    pub fn unlisted(&self) -> &BTreeSet<u8> {
+        &self.unlisted
     }
 
     /// Returns the sockets that wait for connections and datagrams, TCP and UDP, IPv4 and IPv6.
     ///
     /// # Errors
-    /// [`Error::Io`] if the kernel cannot list sockets.
+    /// [`Error::Io`] if the kernel can list none of them. If it can list one transport protocol alone,
+    /// [`SockDiag::unlisted`] names the other.
     pub fn listening(&mut self) -> Result<Vec<ListeningSocket>, Error> {
         let mut found = Vec::new();
         self.dump([1 << TCP_LISTEN, 1 << TCP_CLOSE], |socket| {
@@ -163,14 +176,16 @@ impl SockDiag {
                 body.raw(&rest);
                 let head = [version.family(), protocol, 0, 0];
                 let request = Request::dump(SOCK_DIAG_BY_FAMILY, head, body);
+                let unlisted = &mut self.unlisted;
                 self.channel.ask(request, |reply| {
                     if reply.interrupted() {
                         return Err(Error::Interrupted);
                     }
                     match reply.outcome()?.map_or(0, |outcome| outcome.errno) {
                         0 => {}
-                        // The kernel has no module that answers: not the same as no sockets.
-                        errno::ENOENT => return Err(Error::Io(ErrorKind::Unsupported.into())),
+                        errno::ENOENT => {
+                            unlisted.insert(protocol);
+                        }
                         errno => return Err(io::Error::from_raw_os_error(errno).into()),
                     }
                     if reply.kind == SOCK_DIAG_BY_FAMILY {
@@ -180,7 +195,8 @@ impl SockDiag {
                 })?;
             }
         }
-        Ok(())
+        let is_some_listed = self.unlisted.len() < 2;
+        is_some_listed.then_some(()).ok_or_else(|| Error::Io(ErrorKind::Unsupported.into()))
     }
 }
 

@@ -20,6 +20,30 @@ fn a_kernel_that_tells_nothing_of_sockets_does_not_say_that_there_are_none() {
     assert_eq!(sockets.listening().expect("a list"), []);
 }
 
+#[test]
+fn a_kernel_that_can_list_one_protocol_alone_lists_that_and_names_the_other() {
+    const LISTEN: u8 = 10;
+    const CLOSE: u8 = 7;
+    const ALL: &[(u8, u8, &str, &str)] = &[
+        (protocol::TCP, LISTEN, "0.0.0.0:22", "0.0.0.0:0"),
+        (protocol::UDP, CLOSE, "[::]:53", "[::]:0"),
+    ];
+    for (missing, port) in [(protocol::UDP, 22), (protocol::TCP, 53)] {
+        let mut sockets = SockDiag::from_exchange(move |request| {
+            if request[17] == missing {
+                let error = [&(-2i32).to_ne_bytes()[..], &[0; 16]].concat();
+                let head = [&36u32.to_ne_bytes()[..], &[2, 0, 0, 0], &request[8..12], &[0; 4]];
+                return Ok([&head.concat()[..], &error].concat());
+            }
+            answer(ALL, request)
+        });
+        let listening = sockets.listening().expect("the other list");
+        assert_eq!(listening.iter().map(|socket| socket.port).collect::<Vec<_>>(), [port]);
+        assert_eq!(sockets.unlisted().iter().collect::<Vec<_>>(), [&missing]);
+        assert_eq!(sockets.connections(|_| true).expect("the other list"), []);
+    }
+}
+
 /// `struct inet_diag_msg` of a socket, in a message. The cookie, the timers and the queues are zero.
 fn socket(request: &[u8], state: u8, local: &str, peer: &str) -> Vec<u8> {
     let [local, peer]: [SocketAddr; 2] = [local, peer].map(|end| end.parse().expect("an end"));
@@ -36,19 +60,21 @@ fn socket(request: &[u8], state: u8, local: &str, peer: &str) -> Vec<u8> {
 /// A namespace with these sockets: the protocol, the state, and both ends. Those that are asked for
 /// are told.
 fn sockets(all: &'static [(u8, u8, &str, &str)]) -> SockDiag {
-    SockDiag::from_exchange(move |request| {
-        let (family, asked) = (request[16], request[17]);
-        let states = u32::from_ne_bytes(request[20..24].try_into().expect("four bytes"));
-        let is_asked = |(protocol, state, local, _): &&(u8, u8, &str, &str)| {
-            let is_v6 = local.starts_with('[');
-            *protocol == asked && (family == 10) == is_v6 && states & (1 << state) != 0
-        };
-        let told = all.iter().filter(is_asked);
-        let mut answer: Vec<u8> =
-            told.flat_map(|(_, state, local, peer)| socket(request, *state, local, peer)).collect();
-        answer.extend([&20u32.to_ne_bytes()[..], &[3, 0, 2, 0], &request[8..12], &[0; 8]].concat());
-        Ok(answer)
-    })
+    SockDiag::from_exchange(move |request| answer(all, request))
+}
+
+fn answer(all: &[(u8, u8, &str, &str)], request: &[u8]) -> Result<Vec<u8>, Error> {
+    let (family, asked) = (request[16], request[17]);
+    let states = u32::from_ne_bytes(request[20..24].try_into().expect("four bytes"));
+    let is_asked = |(protocol, state, local, _): &&(u8, u8, &str, &str)| {
+        let is_v6 = local.starts_with('[');
+        *protocol == asked && (family == 10) == is_v6 && states & (1 << state) != 0
+    };
+    let told = all.iter().filter(is_asked);
+    let mut answer: Vec<u8> =
+        told.flat_map(|(_, state, local, peer)| socket(request, *state, local, peer)).collect();
+    answer.extend([&20u32.to_ne_bytes()[..], &[3, 0, 2, 0], &request[8..12], &[0; 8]].concat());
+    Ok(answer)
 }
 
 #[test]

@@ -1,11 +1,15 @@
 //! The guests that the policy does not know: `doctor` names them, and only them.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use nfguard_lab::{World, veth};
-use nfguard_tests::place::netns;
+use nfguard_lab::{Probe, World, packet, veth};
+use nfguard_netlink::protocol;
+use nfguard_tests::place::{netns, world};
+use nfguard_tests::program::nfguard;
+use nfguard_tests::wait::TIMEOUT;
+use serde_json::Value;
 
-use super::{BRIDGE, HTTPS, Hosted, codes, findings, load, only, policy, reaches, run};
+use super::{BRIDGE, HTTPS, Hosted, NOWHERE, codes, findings, load, only, policy, reaches, run};
 
 #[test]
 fn guests_of_a_bridge_that_the_policy_does_not_name_are_found() {
@@ -215,4 +219,51 @@ fn two_networks_of_guests_are_told_apart() {
     load(host, &policy(r#""containers": { "interfaces": ["lxdbr0"] },"#, ""));
     let what = only(host, "guests-refused");
     assert!(what.contains("cni0") && !what.contains("lxdbr0"), "{what}");
+}
+
+#[test]
+fn an_uplink_that_the_kernel_does_not_listen_to_is_found_with_what_helps() {
+    let world = world();
+    let host = &world.host;
+    let second = netns();
+    veth(host, "eth1", &second, "eth0").expect("a link");
+    host.address("eth1", [10, 9, 0, 2].into(), 24).expect("an address");
+    second.address("eth0", [10, 9, 0, 1].into(), 24).expect("an address");
+    second.own_prefix([203, 0, 113, 0].into(), 24).expect("addresses");
+    run(host, "ip", "route add default via 10.9.0.1 metric 500");
+    load(host, r#"{ "version": 1, "rules": [ { "action": "allow", "port": 443 } ] }"#);
+    let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, HTTPS));
+    let _server = host.serve_tcp(any).expect("a server");
+    // The packet of a client of the internet that came by the second uplink.
+    let arrives = || {
+        let counter = || {
+            let answer = nfguard(host, &["status", "--docker-socket", NOWHERE, "--json"]);
+            let status: Value = serde_json::from_str(&answer.stdout).expect("JSON");
+            status["counters"]["in/allow-443"]["packets"].as_u64().expect("a count")
+        };
+        let before = counter();
+        let (from, to) = (IpAddr::from([203, 0, 113, 9]), IpAddr::from([10, 9, 0, 2]));
+        let syn = packet::tcp(from, to, 40_000, HTTPS, packet::SYN);
+        let sender = second.raw_sender().expect("a raw socket");
+        sender.send(&packet::ip(from, to, protocol::TCP, 64, &syn)).expect("sent");
+        // One from the link itself comes after it, and always arrives.
+        let near = Probe::tcp(&second, SocketAddr::new(to, HTTPS)).timeout(TIMEOUT);
+        assert!(near.run().passed());
+        counter() - before > 1
+    };
+    host.sysctl("ipv4/conf/all/rp_filter", "0").expect("a setting");
+    host.sysctl("ipv4/conf/eth1/rp_filter", "1").expect("a setting");
+    let what = only(host, "uplink-deaf");
+    assert!(what.contains("eth1"), "{what}");
+    assert!(!arrives());
+    // Both remedies of the finding.
+    run(host, "ip", "rule add from 10.9.0.2 table 77");
+    run(host, "ip", "route add default via 10.9.0.1 table 77");
+    assert_eq!(codes(host), [""; 0]);
+    assert!(arrives());
+    run(host, "ip", "rule del from 10.9.0.2 table 77");
+    assert_eq!(only(host, "uplink-deaf"), what);
+    host.sysctl("ipv4/conf/eth1/rp_filter", "2").expect("a setting");
+    assert_eq!(codes(host), [""; 0]);
+    assert!(arrives());
 }

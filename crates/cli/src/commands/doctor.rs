@@ -8,6 +8,7 @@ use std::path::Path;
 
 use ipnetwork::IpNetwork;
 use nfguard_control::context::Context;
+use nfguard_control::interface_names;
 use nfguard_netlink::{Error, Nft};
 use serde_json::json;
 
@@ -37,6 +38,9 @@ pub(crate) fn doctor(request: &DoctorRequest, context: &Context, as_json: bool) 
         host: &host,
         table: table.as_ref(),
         ports: &ports,
+        alternative_names: table.as_ref().map_or_else(Vec::new, |table| {
+            interface_names::warnings(&interface_names::of_table(table))
+        }),
         boot: boot(&request.nftables_conf)?,
         refused: refused(&host, &ports, context)?,
     });

@@ -25,6 +25,8 @@ pub(crate) struct Facts<'a> {
     /// The loaded policy.
     pub(crate) table: Option<&'a Table>,
     pub(crate) ports: &'a [Port],
+    /// A warning for each interface that the policy has under an alternative name.
+    pub(crate) alternative_names: Vec<String>,
     /// The name and the text of the file that nftables.service loads at boot.
     pub(crate) boot: Option<(String, String)>,
     /// By the address of a container: the address from which this host relays to it, and why the

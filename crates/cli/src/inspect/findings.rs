@@ -40,6 +40,8 @@ pub(crate) fn all(facts: &Facts<'_>) -> Vec<Finding> {
     found.extend(flush_at_boot(facts));
     found.extend(uplink_taken_for_dockers(facts));
     found.extend(not_forwarding(facts));
+    found.extend(deaf_uplinks(facts));
+    found.extend(alternative_names(facts));
     found.extend(hidden_clients(facts));
     found.extend(other_firewalls(facts));
     found.extend(legacy_rules(facts));
@@ -99,6 +101,36 @@ fn uplink_taken_for_dockers(facts: &Facts<'_>) -> Vec<Finding> {
         fix: "list the container bridges under `containers` in the policy".to_owned(),
     };
     facts.host.network.uplinks().into_iter().filter(is_taken).map(finding).collect()
+}
+
+/// Finds uplinks whose packets the kernel drops before any rule could let them pass.
+fn deaf_uplinks(facts: &Facts<'_>) -> impl Iterator<Item = Finding> {
+    facts.host.network.deaf_uplinks.iter().map(|name| Finding {
+        code: "uplink-deaf",
+        what: format!("the kernel drops what comes from the internet by {name}"),
+        why: format!(
+            "net.ipv4.conf.{name}.rp_filter (or that of `all`) is 1, and this host would answer by \
+             another interface; no rule can let such a packet pass, to this host or through it"
+        ),
+        fix: format!(
+            "answer by the interface that was asked: `ip rule add from ADDRESS table N` with the \
+             address of {name}, and a default route by {name} in table N; or \
+             `sysctl -w net.ipv4.conf.{name}.rp_filter=2`, and that of `all` too"
+        ),
+    })
+}
+
+/// Names the interfaces that the loaded rules have under a name that no rule sees.
+fn alternative_names(facts: &Facts<'_>) -> impl Iterator<Item = Finding> {
+    facts.alternative_names.iter().map(|what| Finding {
+        code: "alternative-name",
+        what: what.clone(),
+        why:
+            "a rule that names it matches no packet: what it should allow is refused, and what it \
+              should deny may pass"
+                .to_owned(),
+        fix: "write the interface's own name in the policy".to_owned(),
+    })
 }
 
 fn not_forwarding(facts: &Facts<'_>) -> Vec<Finding> {

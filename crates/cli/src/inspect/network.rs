@@ -27,6 +27,9 @@ pub(crate) struct Network {
     own: PerIpVersion<Option<IpAddr>>,
     /// The way to each host that was asked for.
     ways: HashMap<IpAddr, Way>,
+    /// The interfaces of default routes by which the kernel takes no packet from the internet, because it
+    /// would answer by another one (`rp_filter`).
+    pub(crate) deaf_uplinks: Vec<String>,
     /// Whether what arrives by the first uplink is forwarded.
     pub(crate) forwards: PerIpVersion<bool>,
     /// Whether the hooks see what passes over any bridge.
@@ -86,6 +89,7 @@ impl Network {
             false
         })?;
         network.find_uplinks(rtnetlink, &defaults)?;
+        network.find_deaf_uplinks(rtnetlink, &defaults.v4)?;
         network.forwards = PerIpVersion {
             v4: is_on(&format!("ipv4/conf/{}/forwarding", network.uplink(IpVersion::V4))),
             v6: is_on("ipv6/conf/all/forwarding"),
@@ -114,6 +118,34 @@ impl Network {
             let names: Vec<String> = names.map(|link| link.name.clone()).collect();
             self.uplinks[version] = names;
         }
+        Ok(())
+    }
+
+    fn find_deaf_uplinks(
+        &mut self,
+        rtnetlink: &mut Rtnetlink,
+        uplinks: &[u32],
+    ) -> Result<(), Error> {
+        let strict = |name: &str| {
+            let value = |of| setting(&format!("ipv4/conf/{of}/rp_filter"));
+            [value("all"), value(name)].into_iter().flatten().max().is_some_and(|it| it == "1")
+        };
+        let uplinks = uplinks.iter().filter_map(|index| self.links.get(index));
+        let uplinks = uplinks.filter(|link| strict(&link.name));
+        let asked = uplinks.filter_map(|link| {
+            let is_its = |own: &&InterfaceAddress| own.index == link.index && own.address.is_ipv4();
+            let own = self.addresses.iter().find(is_its)?;
+            let question = RouteQuestion {
+                source: Some(example::remote(IpVersion::V4)),
+                in_interface: Some(link.index),
+                ..RouteQuestion::to(own.address)
+            };
+            Some((link.name.clone(), question))
+        });
+        let (names, questions): (Vec<String>, Vec<RouteQuestion>) = asked.unzip();
+        let answers = rtnetlink.look_up(&questions)?;
+        let deaf = names.into_iter().zip(answers).filter(|(_, answer)| answer.is_none());
+        self.deaf_uplinks = deaf.map(|(name, _)| name).collect();
         Ok(())
     }
 
@@ -159,13 +191,15 @@ impl Network {
     }
 
     /// Returns the interface on which packets from the internet arrive. Without a route there, it is
-    /// that of the other IP version, or the first one with an address.
+    /// that of the other IP version, or the first one with an address that packets come in by.
     pub(crate) fn uplink(&self, version: IpVersion) -> &str {
         let other = IpVersion::ALL.into_iter().filter(|other| *other != version);
         let mut uplinks = [version].into_iter().chain(other).flat_map(|one| &self.uplinks[one]);
         let with_address = || {
-            let mut own = self.addresses.iter().filter(|own| is_global(own.address));
-            let link = own.find_map(|own| self.links.get(&own.index))?;
+            let own = self.addresses.iter().filter(|own| is_global(own.address));
+            let mut links = own.filter_map(|own| self.links.get(&own.index));
+            // An address of a service may be at these two.
+            let link = links.find(|link| !link.is_loopback && link.kind != "dummy")?;
             Some(link.name.as_str())
         };
         uplinks.next().map(String::as_str).or_else(with_address).unwrap_or(NO_UPLINK)
@@ -342,10 +376,14 @@ pub(crate) fn is_global(address: IpAddr) -> bool {
     !is_link_local && !address.is_loopback()
 }
 
+fn is_on(name: &str) -> bool {
+    setting(name).is_some_and(|value| value != "0")
+}
+
 /// The setting of a missing part of the kernel does not exist.
-fn is_on(setting: &str) -> bool {
-    let value = fs::read_to_string(Path::new("/proc/sys/net").join(setting));
-    value.is_ok_and(|value| value.trim() != "0")
+fn setting(name: &str) -> Option<String> {
+    let value = fs::read_to_string(Path::new("/proc/sys/net").join(name)).ok()?;
+    Some(value.trim().to_owned())
 }
 
 #[cfg(test)]
@@ -388,6 +426,23 @@ mod tests {
         let port = Link { master: Some(5), ..link(6, "eth1", "", 1, None) };
         let found = network(&[eth0, own, bond, port], &[(2, 9), (6, 3)]);
         assert_eq!(found.beside_the_hooks(), BTreeMap::new());
+    }
+
+    #[test]
+    fn a_service_address_makes_no_uplink() {
+        let address = |index, address: [u8; 4]| InterfaceAddress {
+            interface: String::new(),
+            index,
+            address: address.into(),
+            prefix_len: 32,
+        };
+        let lo = Link { is_loopback: true, ..link(1, "lo", "", 0, None) };
+        let vip = link(2, "vip0", "dummy", 2, None);
+        let mut here = network(&[lo, vip, link(3, "enp3s0", "", 3, None)], &[]);
+        here.addresses = vec![address(1, [203, 0, 113, 7]), address(2, [203, 0, 113, 8])];
+        assert_eq!(here.uplink(IpVersion::V4), NO_UPLINK);
+        here.addresses.push(address(3, [192, 0, 2, 3]));
+        assert_eq!(here.uplink(IpVersion::V4), "enp3s0");
     }
 
     #[test]

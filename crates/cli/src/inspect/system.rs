@@ -13,7 +13,7 @@ use nfguard_netlink::{
 
 use crate::inspect::docker::{self, DockerPort};
 use crate::inspect::network::Network;
-use crate::inspect::{iptables_legacy, namespaces};
+use crate::inspect::{iptables_legacy, namespaces, ports};
 
 /// The facts.
 #[derive(Debug, Default)]
@@ -58,8 +58,18 @@ impl Host {
             Err(error) => return Err(error),
         }
         host.read_legacy_tables();
-        match SockDiag::open().and_then(|mut sockets| sockets.listening()) {
-            Ok(listening) => host.listening = listening,
+        let listed = SockDiag::open()
+            .and_then(|mut sockets| Ok((sockets.listening()?, sockets.unlisted().clone())));
+        match listed {
+            Ok((listening, unlisted)) => {
+                host.listening = listening;
+                let names = unlisted.iter().map(|protocol| ports::protocol_name(*protocol));
+                host.notes.extend(names.map(|name| {
+                    format!(
+                        "the listening sockets of {name} cannot be read: {name}_diag is missing"
+                    )
+                }));
+            }
             Err(error) => host.notes.push(format!("the listening sockets cannot be read: {error}")),
         }
         let mut namespaces = Vec::new();

@@ -29,25 +29,18 @@ pub(super) fn lo() -> Interface {
 
 /// Matches packets that did not come in by `lo`, or do not leave by it.
 pub(super) fn is_not_loopback(key: MetaKey) -> Vec<Expr> {
-    build::compare(build::meta(key), CmpOp::Neq, filled("lo"))
+    build::compare(build::meta(key), CmpOp::Neq, InterfaceName::Exact("lo").bytes())
 }
 
 /// Matches packets of a VRF. A packet passes the hooks once with the VRF as its interface, and once
 /// with an interface of the VRF.
 pub(super) fn is_vrf(key: MetaKey) -> Vec<Expr> {
-    equals(build::meta(key), filled("vrf"))
+    equals(build::meta(key), InterfaceName::Exact("vrf").bytes())
 }
 
 /// Matches packets that came in by a bridge, or leave by one.
 pub(super) fn is_bridge(key: MetaKey) -> Vec<Expr> {
-    equals(build::meta(key), filled("bridge"))
-}
-
-/// Returns a name as the kernel holds it.
-fn filled(name: &str) -> Vec<u8> {
-    let mut bytes = name.as_bytes().to_vec();
-    bytes.resize(16, 0);
-    bytes
+    equals(build::meta(key), InterfaceName::Exact("bridge").bytes())
 }
 
 fn name(interface: &Interface) -> InterfaceName<'_> {
