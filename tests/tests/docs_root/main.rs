@@ -30,13 +30,14 @@ use nfguard_policy::Policy;
 use nfguard_tests::document::{self, Block, blocks, repository};
 
 /// The documents, and the least number of command blocks of each.
-const DOCUMENTS: [(&str, usize); 12] = [
+const DOCUMENTS: [(&str, usize); 13] = [
     ("README.md", 6),
     ("docs/api.md", 2),
     ("docs/bans.md", 1),
     ("docs/beside.md", 0),
     ("docs/guard.md", 2),
     ("docs/guide.md", 30),
+    ("docs/lists.md", 2),
     ("docs/performance.md", 0),
     ("docs/policy.md", 0),
     ("docs/recipe.md", 4),
@@ -186,6 +187,11 @@ fn the_page_on_the_guard_does_what_it_says() {
 #[test]
 fn the_page_on_security_does_what_it_says() {
     follow("docs/security.md", &mut installed());
+}
+
+#[test]
+fn the_page_on_lists_does_what_it_says() {
+    follow("docs/lists.md", &mut installed());
 }
 
 #[test]
