@@ -141,19 +141,27 @@ fn all_keys<'v>(value: &'v Value, keys: &mut Vec<&'v str>) {
 }
 
 /// Tells whether this is what `cscli decisions list -o json` prints: alerts with their decisions, or
-/// `null` if there are none.
+/// `null` if there are none; or what `cscli decisions import` reads: decisions alone.
 fn is_crowdsec(document: &Value) -> bool {
-    let has_decisions = |alert: &Value| alert.get("decisions").is_some();
+    let is_decision = |item: &Value| item.get("value").is_some() && item.get("duration").is_some();
+    let has_decisions = |item: &Value| item.get("decisions").is_some() || is_decision(item);
     document.is_null() || document.as_array().is_some_and(|all| all.iter().any(has_decisions))
 }
 
 fn crowdsec(reader: &mut Reader<'_>, document: &Value) {
     let alerts = document.as_array().into_iter().flatten();
-    let decisions = alerts.flat_map(|alert| alert["decisions"].as_array().into_iter().flatten());
+    let decisions = alerts.flat_map(|alert| match alert["decisions"].as_array() {
+        Some(decisions) => decisions.iter().collect::<Vec<_>>(),
+        None if alert["value"].is_string() => vec![alert],
+        None => Vec::new(),
+    });
     for (at, decision) in (1..).map(At::Entry).zip(decisions) {
         let text = |key: &str| decision[key].as_str().unwrap_or_default();
         let decision = Decision {
-            target: &format!("{}:{}", text("scope"), text("value")),
+            target: &match text("scope") {
+                "" => text("value").to_owned(),
+                scope => format!("{scope}:{}", text("value")),
+            },
             action: text("type"),
             left: text("duration"),
             reason: text("scenario"),

@@ -6,14 +6,22 @@ use super::is_comment;
 
 /// The words that begin a line of Tor's exit list.
 const TOR: [&str; 4] = ["ExitNode", "Published", "LastStatus", "ExitAddress"];
-/// Returns a line without its comment. After `;`, an address would be a second column.
+/// Tells whether this is the length of a prefix that stands apart from its address.
+pub(super) fn is_length(text: &str) -> bool {
+    text.strip_prefix('/').is_some_and(|length| length.parse::<u8>().is_ok())
+}
+
+/// Returns a line without its comment. After `;`, an address or the length of a prefix would be a
+/// second column.
 pub(super) fn value(line: &str) -> &str {
     if is_comment(line) {
         return "";
     }
     let line = line.split('#').next().unwrap_or_default();
     let (value, comment) = line.split_once(';').unwrap_or((line, ""));
-    let is_column = comment.split(';').any(|field| field.trim().parse::<Addresses>().is_ok());
+    let is_column = comment.split(';').map(str::trim).any(|field| {
+        field.parse::<Addresses>().is_ok() || is_length(field) || field.parse::<u8>().is_ok()
+    });
     if is_column { line.trim() } else { value.trim() }
 }
 

@@ -15,7 +15,7 @@
 
 use nfguard_ban::Addresses;
 
-use super::line::{dat, is_tor, p2p, sshguard, value};
+use super::line::{dat, is_length, is_tor, p2p, sshguard, value};
 use super::{At, Details, Reader, ban, cut, table};
 
 /// The lowest access level of a DAT file that lets an address in.
@@ -104,8 +104,9 @@ fn one_value(line: &str) -> Result<&str, String> {
     let mut words = line.split([' ', '\t', ',', ';']).filter(|word| !word.is_empty());
     let first = words.next().unwrap_or_default();
     let rest = line.strip_prefix(first).unwrap_or_default().trim_start();
-    // A dash shows a range that is incomplete.
-    if first.parse::<Addresses>().is_err() || rest.starts_with('-') {
+    // A dash shows a range that is incomplete, and a slash the length of a prefix.
+    let goes_on = rest.starts_with('-') || words.clone().any(is_length);
+    if first.parse::<Addresses>().is_err() || goes_on {
         return Ok(line);
     }
     match words.find(|word| word.parse::<Addresses>().is_ok()) {

@@ -66,12 +66,13 @@ enum Columns {
     CrowdSec(CrowdSec),
 }
 
-/// The columns of `cscli decisions list -o raw`.
+/// The columns of what `cscli decisions list -o raw` prints and `cscli decisions import` reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct CrowdSec {
     target: usize,
-    action: usize,
     left: usize,
+    scope: Option<usize>,
+    action: Option<usize>,
     reason: Option<usize>,
     simulated: Option<usize>,
 }
@@ -245,11 +246,16 @@ impl Layout {
 /// Finds the columns by their names.
 fn by_name(names: &[String]) -> Result<Option<Columns>, String> {
     let find = |wanted: &str| names.iter().position(|name| name == wanted);
-    if let (Some(target), Some(action), Some(left)) =
-        (find("ip"), find("action"), find("expiration"))
-    {
-        let (reason, simulated) = (find("reason"), find("simulated"));
-        return Ok(Some(Columns::CrowdSec(CrowdSec { target, action, left, reason, simulated })));
+    let listed = || Some((find("ip")?, find("action")?, find("expiration")?));
+    let columns = match (listed(), find("value"), find("duration")) {
+        (Some((target, action, left)), ..) => Some((target, left, Some(action))),
+        (None, Some(target), Some(left)) => Some((target, left, find("type"))),
+        _ => None,
+    };
+    if let Some((target, left, action)) = columns {
+        let (scope, reason, simulated) = (find("scope"), find("reason"), find("simulated"));
+        let columns = CrowdSec { target, left, scope, action, reason, simulated };
+        return Ok(Some(Columns::CrowdSec(columns)));
     }
     let range = RANGE_NAMES.iter().find_map(|(start, end)| Some((find(start)?, find(end)?)));
     if let Some((start, end)) = range {
@@ -382,8 +388,12 @@ fn one(
     let text = field(fields, column)?;
     let is_chosen = options.column.is_some() || has_names;
     let others = fields.iter().enumerate().filter(|(at, _)| *at != column);
-    if !is_chosen && others.into_iter().any(|(_, field)| is_address(field)) {
-        return Err("has two addresses; name the column with --column".to_owned());
+    if !is_chosen
+        && others.into_iter().any(|(_, field)| is_address(field) || line::is_length(field))
+    {
+        return Err(
+            "has two addresses, or a length apart; name the column with --column".to_owned()
+        );
     }
     Ok(text.to_owned())
 }
@@ -391,9 +401,13 @@ fn one(
 /// Reads a decision.
 fn crowdsec(reader: &mut Reader<'_>, at: At, fields: &[&str], columns: &CrowdSec) {
     let get = |column: usize| fields.get(column).copied().unwrap_or_default();
+    let target = match columns.scope.map(get).filter(|scope| !scope.is_empty()) {
+        Some(scope) => format!("{scope}:{}", get(columns.target)),
+        None => get(columns.target).to_owned(),
+    };
     let decision = Decision {
-        target: get(columns.target),
-        action: get(columns.action),
+        target: &target,
+        action: columns.action.map(get).unwrap_or_default(),
         left: get(columns.left),
         reason: columns.reason.map(get).unwrap_or_default(),
         is_simulated: columns.simulated.map(get) == Some("true"),
@@ -403,8 +417,9 @@ fn crowdsec(reader: &mut Reader<'_>, at: At, fields: &[&str], columns: &CrowdSec
 
 /// A decision of CrowdSec.
 pub(super) struct Decision<'a> {
-    /// `Ip:192.0.2.1`, `Range:192.0.2.0/24`, or another scope.
+    /// `Ip:192.0.2.1`, `Range:192.0.2.0/24`, or another scope; without one, it is an address.
     pub(super) target: &'a str,
+    /// Empty: a ban.
     pub(super) action: &'a str,
     /// The time that is left, as Go writes it.
     pub(super) left: &'a str,
@@ -414,11 +429,15 @@ pub(super) struct Decision<'a> {
 
 impl Decision<'_> {
     pub(super) fn read(&self, reader: &mut Reader<'_>, at: At) {
-        let (scope, value) = self.target.split_once(':').unwrap_or(("", self.target));
+        let is_word = |scope: &str| scope.bytes().all(|byte| byte.is_ascii_alphabetic());
+        // The colons of an IPv6 address are none of a scope.
+        let is_address = self.target.parse::<Addresses>().is_ok();
+        let scoped = self.target.split_once(':').filter(|(scope, _)| is_word(scope) && !is_address);
+        let (scope, value) = scoped.unwrap_or(("ip", self.target));
         if self.is_simulated {
             return reader.leave_out("simulated decisions");
         }
-        if self.action != "ban" {
+        if !["", "ban"].contains(&self.action) {
             return reader.leave_out("decisions other than bans");
         }
         if !["ip", "range"].contains(&scope.to_ascii_lowercase().as_str()) {

@@ -179,6 +179,10 @@ fn a_text_that_is_no_list_or_could_mean_two_things_is_refused_with_its_reason() 
         ("192.0.2.0\t192.0.2.255\n", "two addresses"),
         ("192.0.2.0 24\n198.51.100.0 25\n", "may mean 192.0.2.0/24"),
         ("192.0.2.0,24,XX\n198.51.100.7\n", "may mean 192.0.2.0/24"),
+        ("192.0.2.0 /24\n", "no address"),
+        ("192.0.2.0;24\n198.51.100.0;25\n", "may mean 192.0.2.0/24"),
+        ("192.0.2.0;/24\n", "a length apart"),
+        ("192.0.2.7\n192.0.2.0 255.255.255.0\nx\n", "may mean 192.0.2.0/24"),
         ("192.0.2.0-\n", "no address"),
         ("192.0.2\n", "four numbers"),
         ("192.0.2.*\n", "in place of `*`"),
@@ -305,6 +309,18 @@ fn bans_of_other_tools_come_with_the_time_that_is_left_and_those_that_are_over_a
             ]
         );
     }
+    for text in [
+        "duration,scope,value\n24h,ip,192.0.2.7\n1h,range,198.51.100.0/24\n0h,ip,203.0.113.1\n",
+        "value,duration\n192.0.2.7,24h\n198.51.100.0/24,1h\n203.0.113.1,0s\n",
+        "[{\"duration\":\"24h\",\"value\":\"192.0.2.7\"},{\"duration\":\"1h\",\"scope\":\"range\",\"value\":\"198.51.100.0/24\"},\
+          {\"duration\":\"-1s\",\"value\":\"203.0.113.1\"}]",
+    ] {
+        let (found, summary) = bans(text, &options());
+        assert_eq!(found, ["192.0.2.7 86400 crowdsec", "198.51.100.0/24 3600 crowdsec"], "{text}");
+        assert_eq!(summary.over, 1, "{text}");
+    }
+    let (found, _) = bans("value,duration\n2001:db8::7,24h\n", &options());
+    assert_eq!(found, ["2001:db8::7 86400 crowdsec"]);
     let (found, summary) = bans("null", &options());
     assert_eq!((found.len(), summary.form.as_str()), (0, "decisions of CrowdSec"));
     let (found, _) = bans("1764440000|100|4|192.0.2.7\n1764440001|100|6|2001:db8::7\n", &options());
