@@ -427,6 +427,6 @@ fn the_number_of_messages_of_one_ban_does_not_grow_with_its_owners_and_its_bans(
     assert_eq!(nfguard_fed(&netns, &["ban", "-"], &list).status, Some(0));
     succeed(&netns, &["ban", "203.0.113.1", "--source", "other"]);
     let many = messages(&["ban", "203.0.113.3", "--for", "1h"]);
-    // The set of owners that is there now is not read.
+    // The new set of owners is not read.
     assert_eq!(few, many);
 }

@@ -102,9 +102,12 @@
 //! Private and reserved addresses are removed from a feed, those for documentation too.
 //!
 //! # After a reboot
-//! Nothing of all this is left. To have bans again, write down [`Bans::list`] and when each ban
-//! ends, and give them to [`Bans::ban_all`]; or let `nfguard save` and `nfguard restore` do it.
-//! Never-ban entries and feeds have to be named again.
+//! Nothing of all this is left, as after another program's `flush ruleset` without a guard. This
+//! library writes no file: what a program puts in by it, that program puts in again.
+//! [`Bans::is_new`] tells that there was no table. To have bans again, write down [`Bans::list`] and
+//! when each ban ends, and give them to [`Bans::ban_all`]; or let `nfguard save` and `nfguard boot` do
+//! it, which keep the bans of all programs. Feeds go to [`Bans::set_feed`] and never-ban entries to
+//! [`Bans::add_never_ban`] again. The program `nfguard` writes down what its own commands put in.
 //!
 //! # Errors
 //! Without the privilege each call fails with [`Error::Kernel`] of

@@ -83,8 +83,8 @@ pub(crate) enum Verb {
         #[command(flatten)]
         lockout: LockoutRequest,
     },
-    /// Load the policy and restore the saved bans, before the network starts; exit status 1 if
-    /// another policy than the file's is in force, or the bans were not restored
+    /// Load the policy and restore bans, feeds and never-ban entries, before the network starts; exit
+    /// status 1 if another policy than the file's is in force, or something was not restored
     Boot {
         /// The policy. If it cannot be loaded, boot loads the last good policy of the history. If
         /// there is none, it keeps the policy that the kernel holds. If there is none either, it
@@ -150,7 +150,7 @@ pub(crate) enum Verb {
     Doctor(DoctorRequest),
     /// Remove the policy from the kernel; bans and the tables of other programs stay
     Unload {
-        /// Remove the bans, the feeds and the never-ban list too
+        /// Remove the bans, the feeds and the never-ban list too, also for the next boot
         #[arg(long)]
         all: bool,
     },
@@ -161,7 +161,8 @@ pub(crate) enum Verb {
     Unban(UnbanRequest),
     /// List the active bans
     Bans(BansRequest),
-    /// Save the active bans to a file for `restore`, without feeds and the never-ban list
+    /// Save the active bans to a file for `restore`; feeds and never-ban entries are written down when
+    /// they are put in
     Save {
         /// The file; it is replaced completely or not at all. `-` is standard output
         file: PathBuf,

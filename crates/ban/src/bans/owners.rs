@@ -15,7 +15,7 @@ use crate::plan::{self, Owners};
 use crate::scan;
 use crate::target::{Port, Target};
 
-/// How often a note is tried: with the set that is there, and with a new one.
+/// How often a note is tried: with the present set, and with a new one.
 const MAX_NOTES: usize = 2;
 
 impl Bans {
