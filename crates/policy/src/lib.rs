@@ -72,6 +72,7 @@ mod policy;
 mod problem;
 mod sample;
 
+pub use compile::builtin::DHCPV6_SERVERS;
 pub use compile::{CONTAINERS_CHAIN, RETURN_PATH_COUNTER, TABLE, TABLE_COMMENT};
 pub use explain::{Explanation, Flow, FlowPath, Payload, Treatment, explain, explain_treated};
 pub use json::{keep_comments, protocol_number, protocol_word, schema, service_ports};

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use nfguard_netlink::eval::{Fate, Memory};
 use nfguard_netlink::{CmpOp, Expr, Hook, IpVersion, Link, MetaKey, Table, protocol};
-use nfguard_policy::{Flow, FlowPath, Payload, explain};
+use nfguard_policy::{DHCPV6_SERVERS, Flow, FlowPath, Payload, explain};
 
 use crate::inspect::example::{self, SOURCE_PORT};
 use crate::inspect::finding::Finding;
@@ -18,8 +18,6 @@ use crate::inspect::system::Host;
 /// The ports of DHCP servers and clients, by IP version.
 const DHCPV4: (u16, u16) = (67, 68);
 const DHCPV6: (u16, u16) = (547, 546);
-/// All DHCP servers and relays (RFC 8415).
-const DHCPV6_SERVERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
 
 /// Returns the problems of guests, the worst first.
 pub(crate) fn findings(host: &Host, table: Option<&Table>) -> Vec<Finding> {

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use nfguard_netlink::{
-    Error, Family, ForeignTable, ListeningSocket, Nft, Published, Rtnetlink, SockDiag,
+    Error, Family, ForeignTable, ListeningSocket, Nft, Published, Rtnetlink, SockDiag, protocol,
 };
 
 use crate::inspect::docker::{self, DockerPort};
 use crate::inspect::network::Network;
-use crate::inspect::{iptables_legacy, namespaces, ports};
+use crate::inspect::{iptables_legacy, namespaces};
 
 /// The facts.
 #[derive(Debug, Default)]
@@ -63,8 +63,9 @@ impl Host {
         match listed {
             Ok((listening, unlisted)) => {
                 host.listening = listening;
-                let names = unlisted.iter().map(|protocol| ports::protocol_name(*protocol));
-                host.notes.extend(names.map(|name| {
+                let names = [(protocol::TCP, "tcp"), (protocol::UDP, "udp")].into_iter();
+                let names = names.filter(|(number, _)| unlisted.contains(number));
+                host.notes.extend(names.map(|(_, name)| {
                     format!(
                         "the listening sockets of {name} cannot be read: {name}_diag is missing"
                     )

@@ -55,7 +55,7 @@ pub(crate) const LINK_LOCAL: (Ipv6Addr, u8) = (Ipv6Addr::new(0xfe80, 0, 0, 0, 0,
 pub(crate) const DHCP_PORTS: (u16, u16) = (67, 68);
 pub(crate) const DHCPV6_PORTS: (u16, u16) = (547, 546);
 /// All DHCP servers and relays (RFC 8415).
-pub(crate) const DHCPV6_SERVERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
+pub const DHCPV6_SERVERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
 const MDNS: (Ipv4Addr, Ipv6Addr, u16) =
     (Ipv4Addr::new(224, 0, 0, 251), Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xfb), 5353);
 const UPNP: (Ipv4Addr, Ipv6Addr, u16) =

@@ -133,7 +133,8 @@ object! {
         /// ICMP and ICMPv6 types, by name or number. This key needs `proto`.
         "icmp_type" => icmp_type: OneOrMany<IcmpType>,
         /// The kernel's helper for a protocol whose two ends agree on further connections. Without it,
-        /// those count as new ones. `none`: nothing is missing without it.
+        /// those count as new ones. `none`: nothing is missing without it. H.323 has no word here: its
+        /// further connections need rules of their own.
         "helper" => helper: HelperWord,
         /// Whether another program keeps connection tracking off these packets (`notrack`), as for a
         /// busy DNS server. Their answers are then accepted by this rule. Only an `allow` with ports
