@@ -12,7 +12,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use nfguard_netlink::{Expr, IpVersion, KeyType, Set, protocol};
 
 use super::expr::{self, End};
-use super::rule;
+use super::sets::value_set;
 use crate::policy::Builtin;
 
 /// Built-ins before the rules, in the order in which the kernel tries them. A host needs them to work.
@@ -120,7 +120,7 @@ fn icmp_type(version: IpVersion, kind: u8) -> Vec<Expr> {
 fn icmp_types(sets: &mut Vec<Set>, name: &str, version: IpVersion, types: &[u8]) -> Vec<Expr> {
     if !sets.iter().any(|set| set.name == name) {
         let key = if version == IpVersion::V4 { KeyType::IcmpType } else { KeyType::Icmpv6Type };
-        sets.push(rule::value_set(name, key, types.iter().map(|kind| vec![*kind])));
+        sets.push(value_set(name, key, types.iter().map(|kind| vec![*kind])));
     }
     [expr::icmp(version), vec![expr::icmp_type(), expr::in_set(name)]].concat()
 }

@@ -23,7 +23,7 @@ use nfguard_netlink::{
 
 use super::expr::{self, End};
 use super::log::log_line;
-use super::{Compiler, accept, builtin, commented, discard, goto, plain, rule};
+use super::{Compiler, accept, builtin, commented, discard, goto, plain, sets};
 use crate::policy::{Builtin, Scan, Verdict};
 
 /// Counter of closed ports; each port counts once for a source.
@@ -114,7 +114,7 @@ impl Compiler<'_> {
     /// are added when the policy is loaded.
     fn never(&self, version: IpVersion) -> Set {
         let never = crate::policy::Prefixes::from_nets(self.policy.never_ban.iter().copied());
-        let elements = rule::prefix_sets("", &never)
+        let elements = sets::prefix_sets("", &never)
             .into_iter()
             .filter(|set| set.key == [expr::address_key(version)])
             .flat_map(|set| set.elements)

@@ -2,7 +2,8 @@
 
 use nfguard_netlink::{Rule as NftRule, Set};
 
-use super::rule::{Match, PortSource, matches, object_name, sets};
+use super::rule::{Match, PortSource, matches, object_name};
+use super::sets::sets;
 use super::{accept, commented, expr};
 use crate::policy::{Direction, Policy, Rule, Traffic};
 
