@@ -1,6 +1,6 @@
 //! Lists in JSON: an object a line, or one document of a provider.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -86,9 +86,9 @@ fn document_of(reader: &mut Reader<'_>, document: &Value) -> Result<String, Stri
         take(reader, &all);
         return Ok("ranges of GitHub".to_owned());
     }
-    let mut keys = Vec::new();
+    let mut keys = BTreeSet::new();
     all_keys(document, &mut keys);
-    if let Some((form, _, keys)) = PROVIDERS.iter().find(|(_, mark, _)| keys.contains(mark)) {
+    if let Some((form, _, keys)) = PROVIDERS.iter().find(|(_, mark, _)| keys.contains(*mark)) {
         for key in *keys {
             take(reader, texts.get(*key).map(Vec::as_slice).unwrap_or_default());
         }
@@ -125,14 +125,12 @@ fn collect<'v>(value: &'v Value, key: &'v str, texts: &mut BTreeMap<&'v str, Vec
     }
 }
 
-fn all_keys<'v>(value: &'v Value, keys: &mut Vec<&'v str>) {
+fn all_keys<'v>(value: &'v Value, keys: &mut BTreeSet<&'v str>) {
     match value {
         Value::Array(items) => items.iter().for_each(|item| all_keys(item, keys)),
         Value::Object(object) => {
             for (key, value) in object {
-                if !keys.contains(&key.as_str()) {
-                    keys.push(key);
-                }
+                keys.insert(key);
                 all_keys(value, keys);
             }
         }
