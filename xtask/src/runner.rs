@@ -16,6 +16,9 @@ const LONGEST_BUILD: Duration = Duration::from_secs(60 * 60);
 /// Longer than any test program should take on a slow machine.
 const LIMIT: Duration = Duration::from_secs(20 * 60);
 
+/// Longer than a program is silent while it works: a test of an emulated machine, or a build.
+const LONGEST_SILENCE: Duration = Duration::from_secs(15 * 60);
+
 /// Runs a program with its output shown.
 pub(crate) fn run(command: &mut Command) -> Result<Tally, String> {
     let status = match output::is_kept() {
@@ -53,14 +56,15 @@ pub(crate) fn run_tests(command: &mut Command) -> Result<Tally, String> {
     Ok(tally)
 }
 
-/// Runs a program, gives each line it writes to `each`, and kills it after `limit` without a line.
-/// Data and errors come in the order in which they are written.
+/// Runs a program, gives each line it writes to `each`, and kills it after `limit`, or after
+/// [`LONGEST_SILENCE`] without a line. Data and errors come in the order in which they are written.
 pub(crate) fn run_lines(
     command: &mut Command,
     limit: Duration,
     mut each: impl FnMut(&str),
 ) -> Result<ExitStatus, String> {
-    let mut heard = Instant::now();
+    let started = Instant::now();
+    let mut heard = started;
     let (reader, writer) = std::io::pipe().map_err(|error| error.to_string())?;
     let second = writer.try_clone().map_err(|error| error.to_string())?;
     let child = command.stdout(writer).stderr(second).stdin(Stdio::null()).spawn();
@@ -95,13 +99,14 @@ pub(crate) fn run_lines(
         if ended.is_none() {
             ended = child.try_wait().map_err(|error| error.to_string())?;
         }
-        if ended.is_none() && heard.elapsed() > limit {
+        let is_over = started.elapsed() > limit || heard.elapsed() > LONGEST_SILENCE;
+        if ended.is_none() && is_over {
             child.kill().map_err(|error| error.to_string())?;
             child.wait().map_err(|error| error.to_string())?;
+            let (all, silent) = (started.elapsed().as_secs(), heard.elapsed().as_secs());
             return Err(format!(
-                "{} killed after {} s without a line",
-                name(command),
-                limit.as_secs()
+                "{} killed after {all} s, {silent} s after its last line",
+                name(command)
             ));
         }
     }
@@ -167,7 +172,7 @@ mod tests {
     #[test]
     fn a_program_that_never_ends_is_killed() {
         let outcome = run_lines(&mut shell("exec sleep 1000"), Duration::ZERO, |_| {});
-        assert_eq!(outcome, Err("sh killed after 0 s".to_owned()));
+        assert_eq!(outcome, Err("sh killed after 0 s, 0 s after its last line".to_owned()));
     }
 
     #[test]
