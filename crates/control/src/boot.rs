@@ -13,7 +13,7 @@ use crate::lease::Release;
 use crate::persistence::{self, RestoredKept};
 use crate::policy_file::{PolicyFile, Sealed};
 use crate::table::ours;
-use crate::{Error, rollback};
+use crate::{Error, rollback, saved_bans};
 
 /// The policy of a machine that has none which can be loaded, and never had one. To refuse every
 /// connection would be as safe, but then the machine could not be repaired.
@@ -55,7 +55,12 @@ pub fn boot(
     next: impl FnMut(usize),
 ) -> Result<Booted, Error> {
     // The bans hold without a policy, too. The policy comes first: it shuts more out.
-    context.restores_later.set(true);
+    let context = &context.of_boot();
+    // No `save` is to write over the bans before they are in force.
+    let bans = bans.or_else(|| context.history.bans());
+    if let Some(bans) = bans.as_deref().filter(|bans| bans.exists() || !context.kept.is_empty()) {
+        saved_bans::begin_restore(bans);
+    }
     let policy = policy(path, context, report);
     let kept = restore(bans.as_deref(), context, report, next);
     Ok(Booted { source: policy?, kept })

@@ -1,6 +1,6 @@
 //! What one run of a program knows of itself and of its host, found out once.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::OnceCell;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
@@ -24,7 +24,7 @@ pub struct Context {
     session: OnceCell<Result<Option<SshSession>, InvalidSession>>,
     never_ban: OnceCell<NeverBan>,
     /// Whether what is kept is restored later by the same run: a boot loads the policy first.
-    pub(crate) restores_later: Cell<bool>,
+    pub(crate) restores_later: bool,
 }
 
 impl Context {
@@ -37,7 +37,20 @@ impl Context {
             warn,
             session: OnceCell::new(),
             never_ban: OnceCell::new(),
-            restores_later: Cell::new(false),
+            restores_later: false,
+        }
+    }
+
+    /// Returns one for a boot, which restores what is written down at its end.
+    pub(crate) fn of_boot(&self) -> Context {
+        let Context { history, kept, warn, session, never_ban, .. } = self;
+        Context {
+            history: history.clone(),
+            kept: kept.clone(),
+            warn: *warn,
+            session: session.clone(),
+            never_ban: never_ban.clone(),
+            restores_later: true,
         }
     }
 

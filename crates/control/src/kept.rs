@@ -46,7 +46,8 @@ impl Kept {
     /// Returns every file that there may be.
     fn paths(&self) -> Vec<PathBuf> {
         let Some(folder) = self.folder() else { return Vec::new() };
-        let mut all = vec![never::path(folder), folder.join("bans")];
+        let mut all =
+            vec![never::path(folder), folder.join("bans"), folder.join("bans.unrestored")];
         all.extend(BanLog::in_folder(folder).paths());
         all.extend(feeds::paths(folder));
         all

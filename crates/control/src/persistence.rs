@@ -3,12 +3,12 @@
 use std::fs;
 use std::path::Path;
 
-use nfguard_ban::{Bans, NeverBanEntry, NeverBanKind};
+use nfguard_ban::{Ban, Bans, NeverBanEntry, NeverBanKind};
 
 use crate::Error;
 use crate::clock::now;
 use crate::context::Context;
-use crate::saved_bans::{self, BanLog, Restored};
+use crate::saved_bans::{self, BanLog, Restored, RestoredBans};
 
 /// Opens the bans. If there was no table for them, because another program has flushed the ruleset or
 /// because no boot has restored what was written down, that is restored first.
@@ -17,7 +17,7 @@ use crate::saved_bans::{self, BanLog, Restored};
 /// If the bans cannot be opened.
 pub fn open(context: &Context) -> Result<Bans, Error> {
     let mut bans = Bans::open(context.never_ban()?)?;
-    if bans.is_new() && !context.restores_later.get() {
+    if bans.is_new() && !context.restores_later {
         let report = |error: &Error| (context.warn)(&error.to_string());
         let restored = restore_all(&mut bans, None, context, &report, |_| ());
         if let Some(text) = restored.text() {
@@ -30,8 +30,8 @@ pub fn open(context: &Context) -> Result<Bans, Error> {
 /// What was restored besides bans.
 #[derive(Debug)]
 pub struct RestoredKept {
-    /// What came of the bans; `Ok(None)` if there were none, `Err` if they are not in force.
-    pub bans: Result<Option<Restored>, ()>,
+    /// What came of the bans; `None` if there were none, or the kernel refused them.
+    pub bans: Option<Restored>,
     /// How many never-ban entries.
     pub never_ban: usize,
     /// The names of the feeds.
@@ -42,13 +42,12 @@ pub struct RestoredKept {
 
 impl RestoredKept {
     pub(crate) fn nothing() -> RestoredKept {
-        RestoredKept { bans: Ok(None), never_ban: 0, feeds: Vec::new(), is_incomplete: false }
+        RestoredKept { bans: None, never_ban: 0, feeds: Vec::new(), is_incomplete: false }
     }
 
     /// Returns in words what was restored; `None` if there was nothing.
     pub fn text(&self) -> Option<String> {
-        let bans = self.bans.as_ref().ok().and_then(Option::as_ref);
-        let bans = bans.map_or(0, |restored| restored.tally.all());
+        let bans = self.bans.as_ref().map_or(0, |restored| restored.tally.all());
         let RestoredKept { never_ban, feeds, .. } = self;
         let is_any = bans > 0 || *never_ban > 0 || !feeds.is_empty();
         let feeds = feeds.len();
@@ -86,8 +85,11 @@ pub fn restore_all(
         0
     });
     let path = file.map(Path::to_owned).or_else(|| context.history.bans());
-    let restored = path.map_or(Ok(None), |path| {
-        saved_bans::restore_kept(bans, &path, kept.ban_log(), context.warn, report, next)
+    let restored = path.map_or_else(RestoredBans::default, |path| {
+        let log = kept.ban_log();
+        // No save is to end between the reading of the file and that of the log.
+        let _save = log.and_then(|log| log.lock_save().ok());
+        saved_bans::restore_written(bans, &path, log, context.warn, report, next)
     });
     let mut feeds = Vec::new();
     for feed in kept.feeds() {
@@ -100,7 +102,28 @@ pub fn restore_all(
             Err(error) => failed(error),
         }
     }
-    RestoredKept { bans: restored, never_ban, feeds, is_incomplete }
+    is_incomplete |= restored.is_incomplete;
+    RestoredKept { bans: restored.restored, never_ban, feeds, is_incomplete }
+}
+
+/// Writes down for the next boot what was asked for: all of it, or, if not `all_done`, what of it is in
+/// force.
+pub fn write_down<'a>(
+    bans: &mut Bans,
+    asked: impl Iterator<Item = Ban<'a>>,
+    all_done: bool,
+    context: &Context,
+) {
+    let mut is_done = |ban: &Ban<'_>| {
+        all_done
+            || bans
+                .look_up_of(ban.source, ban.target.target(), ban.port)
+                .is_ok_and(|held| held.is_some())
+    };
+    context.write_down("these bans", |kept| {
+        let Some(log) = kept.ban_log() else { return Ok(false) };
+        log.banned(asked.filter(|ban| is_done(ban))).map(|()| true)
+    });
 }
 
 /// All bans as a file has them.
@@ -140,8 +163,8 @@ pub fn collect(context: &Context) -> Result<Saved, Error> {
 pub enum SavedFile {
     /// It has this many bans.
     Written(usize),
-    /// There is no table for bans, because another program removed it or because nothing was banned.
-    /// The file stays as it was.
+    /// There is no table for bans, because another program removed it or because nothing was banned;
+    /// or the kernel refuses what is written down. The file stays as it was.
     Left,
 }
 
@@ -151,6 +174,10 @@ pub enum SavedFile {
 /// If the bans cannot be read, or the file cannot be written.
 pub fn save(path: &Path, context: &Context) -> Result<SavedFile, Error> {
     let log = context.kept.ban_log().filter(|_| is_own(path, context));
+    let _save = log.map(BanLog::lock_save).transpose().map_err(Error::file(path))?;
+    if saved_bans::marker(path).exists() && !finish_restore(path, log, context)? {
+        return Ok(SavedFile::Left);
+    }
     if let Some(log) = log {
         log.begin_save().map_err(Error::file(path))?;
     }
@@ -163,6 +190,22 @@ pub fn save(path: &Path, context: &Context) -> Result<SavedFile, Error> {
         log.end_save().map_err(Error::file(path))?;
     }
     Ok(SavedFile::Written(bans))
+}
+
+/// Restores what a boot could not, or not to its end. Returns whether all is in force now.
+fn finish_restore(path: &Path, log: Option<BanLog<'_>>, context: &Context) -> Result<bool, Error> {
+    let Some(mut bans) = Bans::open_existing(context.never_ban()?)? else { return Ok(false) };
+    let warn = context.warn;
+    let report = |error: &Error| warn(&error.to_string());
+    saved_bans::restore_written(&mut bans, path, log, warn, &report, |_| ());
+    let is_left = saved_bans::marker(path).exists();
+    if is_left {
+        warn(&format!(
+            "{}: left as it is, because not all of its bans could be restored",
+            path.display()
+        ));
+    }
+    Ok(!is_left)
 }
 
 /// Tells whether this is the file that `boot` reads.
@@ -187,21 +230,24 @@ pub fn restore_file(
     next: impl FnMut(usize),
 ) -> Result<Restored, Error> {
     let warn = context.warn;
+    let log = context.kept.ban_log().filter(|_| is_own(path, context));
+    let save = log.and_then(|log| log.lock_save().ok());
     let (saved_at, saved) = saved_bans::read_file(path)?;
+    let (saved, problems) = match log {
+        Some(log) => log.applied_to(saved),
+        None => (saved, Vec::new()),
+    };
+    drop(save);
     let mut bans = open(context)?;
-    if is_own(path, context)
-        && let Some(log) = context.kept.ban_log()
-    {
-        let (saved, problems) = log.applied_to(saved);
-        problems.iter().for_each(|problem| warn(problem));
+    problems.iter().for_each(|problem| warn(problem));
+    if log.is_some() {
         return saved_bans::ban_lines(&mut bans, &saved, saved_at, warn, next);
     }
-    let restored = saved_bans::ban_lines(&mut bans, &saved, saved_at, warn, next)?;
+    let restored = saved_bans::ban_lines(&mut bans, &saved, saved_at, warn, next);
     let clock = now().max(saved_at);
     // The file may be anywhere, or a pipe: the next boot does not read it.
-    let again = saved.iter().filter_map(|line| line.ban(&bans, line.duration(clock)?).ok());
-    context.write_down("these bans", |kept| {
-        kept.ban_log().map_or(Ok(false), |log| log.banned(again).map(|()| true))
-    });
-    Ok(restored)
+    let never_ban = bans.never_ban().clone();
+    let again = saved.iter().filter_map(|line| line.ban(&never_ban, line.duration(clock)?).ok());
+    write_down(&mut bans, again, restored.is_ok(), context);
+    restored
 }

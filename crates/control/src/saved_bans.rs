@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use nfguard_ban::{ActiveBan, Ban, BanCounts, Bans, Port, Refused, Target};
+use nfguard_ban::{ActiveBan, Ban, BanCounts, Bans, NeverBan, Port, Refused, Target};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::clock::now;
@@ -101,22 +101,36 @@ pub(crate) fn read_file(path: &Path) -> Result<(f64, Vec<Line>), Error> {
     }
 }
 
-/// Restores the bans of this file with the changes of the log; `None` if there is neither. A file that
-/// cannot be used is renamed, because the next `save` would write over it, and the log counts alone.
-pub(crate) fn restore_kept(
+/// What came of the bans that are written down.
+#[derive(Debug, Default)]
+pub(crate) struct RestoredBans {
+    /// `None`: there were none, or the kernel refused them.
+    pub(crate) restored: Option<Restored>,
+    /// Whether something that is written down is not in force.
+    pub(crate) is_incomplete: bool,
+}
+
+/// Restores the bans of this file with the changes of the log. A file that cannot be used is renamed,
+/// because the next `save` would write over it, and the log counts alone. If the kernel refuses, `save`
+/// leaves the files until it does not.
+pub(crate) fn restore_written(
     bans: &mut Bans,
     path: &Path,
     log: Option<BanLog<'_>>,
     warn: Warn,
     report: &dyn Fn(&Error),
     next: impl FnMut(usize),
-) -> Result<Option<Restored>, ()> {
-    let mut is_whole = true;
+) -> RestoredBans {
+    let mut all = RestoredBans::default();
     let mut failed = |failure: Error| {
         report(&failure);
-        is_whole = false;
+        all.is_incomplete = true;
     };
     let (mut saved_at, mut saved) = (0.0, Vec::new());
+    let is_any = path.exists() || log.is_some_and(BanLog::exists);
+    if is_any {
+        begin_restore(path);
+    }
     if path.exists() {
         match read_file(path) {
             Ok(read) => (saved_at, saved) = read,
@@ -130,17 +144,40 @@ pub(crate) fn restore_kept(
                 }
             }
         }
-    } else if !log.is_some_and(BanLog::exists) {
-        return Ok(None);
     }
     if let Some(log) = log {
-        let (all, problems) = log.applied_to(saved);
+        let problems;
+        (saved, problems) = log.applied_to(saved);
         problems.into_iter().for_each(|problem| failed(Error::Usage(problem)));
-        saved = all;
     }
-    let restored = ban_lines(bans, &saved, saved_at, warn, next);
-    let restored = restored.map_err(failed).ok();
-    restored.filter(|_| is_whole).map(Some).ok_or(())
+    if is_any {
+        match ban_lines(bans, &saved, saved_at, warn, next) {
+            Ok(restored) => all.restored = Some(restored),
+            Err(failure) => {
+                failed(failure);
+                return all;
+            }
+        }
+    }
+    end_restore(path);
+    all
+}
+
+/// Returns the file that says that the bans of this file are not all in force yet.
+pub(crate) fn marker(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".unrestored");
+    name.into()
+}
+
+/// Notes that `save` must not write over this file, and what the log has, until they are restored.
+pub(crate) fn begin_restore(path: &Path) {
+    // Where no file can be made, `save` makes none either.
+    let _ = fs::write(marker(path), "");
+}
+
+fn end_restore(path: &Path) {
+    let _ = fs::remove_file(marker(path));
 }
 
 /// Makes these bans, as far as they are not over.
@@ -163,7 +200,7 @@ pub(crate) fn ban_lines(
     let (mut refused, mut over) = (Vec::new(), 0_u64);
     let mut wanted = Vec::new();
     for saved in saved {
-        match saved.duration(clock).map(|duration| saved.ban(bans, duration)) {
+        match saved.duration(clock).map(|duration| saved.ban(bans.never_ban(), duration)) {
             Some(Ok(ban)) => wanted.push(ban),
             Some(Err(refusal)) => refused.push(refusal.to_string()),
             None => over += 1,
@@ -194,10 +231,14 @@ impl Line {
     }
 
     /// Returns the ban to make, unless it would hit a never-ban entry.
-    pub(crate) fn ban(&self, bans: &Bans, duration: Option<Duration>) -> Result<Ban<'_>, Refused> {
+    pub(crate) fn ban(
+        &self,
+        never_ban: &NeverBan,
+        duration: Option<Duration>,
+    ) -> Result<Ban<'_>, Refused> {
         let (target, port) = self.key();
         Ok(Ban {
-            target: bans.admit(target)?,
+            target: never_ban.admit(target)?,
             port,
             duration,
             source: &self.source,

@@ -12,11 +12,15 @@ const SUM_LETTERS: usize = 16;
 
 /// Locks the files of this folder, which is made if it is absent, until the value is dropped.
 pub(crate) fn lock(folder: &Path) -> io::Result<File> {
-    make_folder(folder)?;
-    let path = folder.join("lock");
-    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+    let file = lock_file(folder, "lock")?;
     file.lock()?;
     Ok(file)
+}
+
+/// Opens the file of this name that stands for a lock of this folder.
+pub(crate) fn lock_file(folder: &Path, name: &str) -> io::Result<File> {
+    make_folder(folder)?;
+    OpenOptions::new().create(true).append(true).mode(0o600).open(folder.join(name))
 }
 
 pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {

@@ -25,6 +25,9 @@ const TUNNELS: [&str; 14] = [
     "geneve",
 ];
 
+/// Kinds of links that lead out of this host by a cable or by radio; empty for hardware.
+const WIRES: [&str; 5] = ["", "vlan", "bond", "team", "dsa"];
+
 /// Most networks. A router that has the routes of the internet in a tunnel has no peers there.
 const MAX_NETWORKS: usize = 1000;
 
@@ -42,6 +45,8 @@ pub struct NetworkBehind {
 /// Asks the kernel by which links and routes it reaches networks behind this host. A link that a
 /// default route leads over is a way to the internet: of its networks only private ones in a tunnel
 /// count.
+///
+/// A bridge with a cable for a port is a LAN, whose hosts may be guests, or not.
 ///
 /// Of a `veth` only single addresses and private networks count: it may be this host that is the
 /// container.
@@ -71,6 +76,8 @@ fn find(
     uplinks: &BTreeSet<u32>,
     routes: Vec<Route>,
 ) -> Vec<NetworkBehind> {
+    let is_wire = |link: &&Link| WIRES.contains(&link.kind.as_str());
+    let lans: BTreeSet<u32> = links.values().filter(is_wire).filter_map(|it| it.master).collect();
     let mut found = Vec::new();
     for Route { destination, prefix_len, next_hops, .. } in routes {
         let Some(address) = destination.filter(|address| !is_of_link(*address)) else { continue };
@@ -82,6 +89,7 @@ fn find(
                 !is_uplink || is_private(address)
             } else {
                 let may_be_elsewhere = link.kind == "veth" && !is_single && !is_private(address);
+                let may_be_elsewhere = may_be_elsewhere || lans.contains(&link.index);
                 is_guests(link) && hop.gateway.is_none() && !is_uplink && !may_be_elsewhere
             };
             if counts {
@@ -142,11 +150,15 @@ mod tests {
         [(1, "bridge"), (2, "veth"), (3, "wireguard"), (4, "macvlan"), (5, ""), (6, "tun")];
 
     fn found(uplinks: &[u32], routes: &[(&str, u32)]) -> Vec<String> {
+        found_with(&[], uplinks, routes)
+    }
+
+    /// As [`found`], with these links as ports of the bridge.
+    fn found_with(ports: &[u32], uplinks: &[u32], routes: &[(&str, u32)]) -> Vec<String> {
         let link = |(index, kind): (u32, &str)| {
-            (
-                index,
-                Link { index, kind: kind.to_owned(), name: index.to_string(), ..Link::default() },
-            )
+            let master = ports.contains(&index).then_some(1);
+            let (kind, name) = (kind.to_owned(), index.to_string());
+            (index, Link { index, kind, name, master, ..Link::default() })
         };
         let route = |(text, index): &(&str, u32)| {
             let (network, gateway) = text.split_once(" via ").unwrap_or((text, ""));
@@ -210,6 +222,13 @@ mod tests {
         assert_eq!(found(&[1, 2, 3], &routes), ["10.64.0.0/10 3"]);
         // A container without a default route, on a network that may be the internet.
         assert_eq!(found(&[], &[("198.51.100.0/24", 2)]), [""; 0]);
+    }
+
+    #[test]
+    fn a_bridge_with_a_cable_for_a_port_is_a_lan() {
+        let routes = [("192.168.1.0/24", 1)];
+        assert_eq!(found_with(&[2, 5], &[], &routes), [""; 0]);
+        assert_eq!(found_with(&[2, 6], &[], &routes), ["192.168.1.0/24 1"]);
     }
 
     #[test]

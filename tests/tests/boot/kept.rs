@@ -7,6 +7,7 @@ use nfguard_lab::Netns;
 use nfguard_tests::nft::nft;
 use nfguard_tests::place::netns;
 use nfguard_tests::policies::GOOD;
+use nfguard_tests::program::nfguard;
 use serde_json::Value;
 
 use super::{ATTACKER, CLIENT, Disk, bans, ruleset};
@@ -140,10 +141,42 @@ fn a_damaged_file_is_named_at_boot_and_loses_nothing_of_the_others() {
                 let list = disk.run(&host, &["never"]).stdout;
                 assert!(!list.contains("the office") && list.contains("2001:db8:7::/48"), "{list}");
             }
-            "state/bans.log" => assert_eq!(bans(&host), ["203.0.113.6"], "the first is lost"),
+            "state/bans.log" => {
+                assert_eq!(bans(&host), ["203.0.113.6"], "the first is lost");
+                assert!(answer.stdout.contains("1 banned, "), "{answer:?}");
+            }
             _ => disk.assert_is_in_force(&host, &[lost]),
         }
     }
+}
+
+#[test]
+fn a_save_does_not_write_over_bans_that_a_boot_did_not_come_to_restore() {
+    let disk = Disk::new();
+    disk.ban_and_save(ATTACKER);
+    let before = netns();
+    disk.succeed(&before, &["ban", ATTACKER, "203.0.113.8"]);
+    let saved = disk.path("state/bans");
+    // As a boot leaves it that is killed, or that the kernel refuses: a table, and nothing in it.
+    let host = netns();
+    nfguard(&host, &["--state-dir", "", "ban", "203.0.113.9"]);
+    fs::write(disk.path("state/bans.unrestored"), "").expect("written");
+    disk.succeed(&host, &["save", &saved]);
+    assert_eq!(bans(&host), ["203.0.113.8", "203.0.113.9", ATTACKER].map(str::to_owned));
+    assert!(!fs::exists(disk.path("state/bans.unrestored")).expect("a folder"));
+
+    // While the bans cannot be restored, because the table is not ours to change, the file stays.
+    let text = fs::read(&saved).expect("saved");
+    fs::write(disk.path("state/bans.unrestored"), "").expect("written");
+    nft(&host, "delete table inet nfguard_bans\n");
+    let answer = disk.run(&host, &["save", &saved]);
+    assert!(answer.stdout.contains("left as it is"), "{answer:?}");
+    assert_eq!(fs::read(&saved).expect("there"), text);
+    let host = netns();
+    disk.policy(GOOD);
+    assert_eq!(disk.boot(&host).status, Some(0));
+    assert_eq!(bans(&host).len(), 3);
+    assert!(!fs::exists(disk.path("state/bans.unrestored")).expect("a folder"));
 }
 
 #[test]

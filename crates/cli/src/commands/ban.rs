@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use nfguard_ban::BanOutcome;
+use nfguard_ban::{Ban, BanOutcome};
 use nfguard_control::context::Context;
 use nfguard_control::input::{STANDARD, read_bytes};
 use nfguard_control::lists::review::ListUse;
@@ -49,19 +49,18 @@ pub(crate) fn ban(request: &BanRequest, context: &Context, as_json: bool) -> Don
         let count = list.count(ports.len());
         let mut progress = Progress::default();
         let all = list.bans(defaults).inspect(|_| progress.next(count));
-        let counts = ban_until(&mut bans, all, asked_at)?;
-        print_counts(&counts, list.summary.over, &list.bad, as_json);
+        let counts = ban_until(&mut bans, all, asked_at);
+        persistence::write_down(&mut bans, list.bans(defaults), counts.is_ok(), context);
+        print_counts(&counts?, list.summary.over, &list.bad, as_json);
     } else {
-        let mut outcomes = Vec::new();
-        for ban in list.bans(defaults) {
+        let make = |ban: Ban<'_>| {
             let target = target_text(&ban.target.target().to_string(), ban.port);
-            outcomes.push((target, bans.ban(&ban)?));
-        }
-        print(&outcomes, &list.bad, context, as_json);
+            bans.ban(&ban).map(|outcome| (target, outcome))
+        };
+        let outcomes: Result<Vec<_>, _> = list.bans(defaults).map(make).collect();
+        persistence::write_down(&mut bans, list.bans(defaults), outcomes.is_ok(), context);
+        print(&outcomes?, &list.bad, context, as_json);
     }
-    context.write_down("these bans", |kept| {
-        kept.ban_log().map_or(Ok(false), |log| log.banned(list.bans(defaults)).map(|()| true))
-    });
     if !as_json {
         print_spared_peer(context);
     }

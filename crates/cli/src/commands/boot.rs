@@ -18,7 +18,7 @@ pub(crate) fn boot(path: &Path, bans: Option<PathBuf>, context: &Context, as_jso
     let mut progress = Progress::default();
     let Booted { source, kept } =
         boot::boot(path, bans, context, report, |count| progress.next(count))?;
-    let restored = kept.as_ref().ok().and_then(|kept| kept.bans.as_ref().ok()?.as_ref());
+    let restored = kept.as_ref().ok().and_then(|kept| kept.bans.as_ref());
     let text = match source {
         Source::File => format!("{} is in force", path.display()),
         Source::LastGood(number) => {
@@ -60,6 +60,6 @@ pub(crate) fn boot(path: &Path, bans: Option<PathBuf>, context: &Context, as_jso
             output::line(&format!("{feeds} feeds and {never_ban} never-ban entries restored"));
         }
     }
-    let is_whole = kept.as_ref().is_ok_and(|kept| !kept.is_incomplete && kept.bans.is_ok());
+    let is_whole = kept.as_ref().is_ok_and(|kept| !kept.is_incomplete);
     Ok(Answer::from(is_file && is_whole))
 }

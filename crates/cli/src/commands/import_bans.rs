@@ -61,11 +61,9 @@ pub(crate) fn import(request: &BansImport, context: &Context, as_json: bool) -> 
     };
     let (count, mut progress) = (list.count(ports.len()), Progress::default());
     let all = list.bans(defaults).inspect(|_| progress.next(count));
-    let counts = ban_until(&mut bans, all, asked_at)?;
-    context.write_down("these bans", |kept| {
-        kept.ban_log().map_or(Ok(false), |log| log.banned(list.bans(defaults)).map(|()| true))
-    });
-    print_counts(&counts, list.summary.over, &list.bad, as_json);
+    let counts = ban_until(&mut bans, all, asked_at);
+    persistence::write_down(&mut bans, list.bans(defaults), counts.is_ok(), context);
+    print_counts(&counts?, list.summary.over, &list.bad, as_json);
     if let (Some(judgement), false) = (judgement, as_json) {
         judgement.print(&list.summary);
     }

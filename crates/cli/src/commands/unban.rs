@@ -30,22 +30,31 @@ pub(crate) fn unban(request: &UnbanRequest, context: &Context, as_json: bool) ->
         text.parse::<Addresses>().map_err(|error| Failure::Usage(error.to_string()))
     };
     let targets: Vec<Addresses> = request.targets.iter().map(parse).collect::<Result<_, _>>()?;
-    let (mut unbans, mut all) = (Vec::new(), Vec::new());
-    for (text, who) in request.targets.iter().zip(targets) {
+    let mut ended = Vec::new();
+    let mut end = |target, port| -> Result<bool, Failure> {
+        let was_banned = match &mut bans {
+            Some(bans) => with_lease(|| match &request.source {
+                Some(source) => bans.unban_of(source, target, port),
+                None => bans.unban(target, port),
+            })?,
+            None => false,
+        };
+        ended.push((target, port));
+        Ok(was_banned)
+    };
+    let unban_each = |(text, who)| {
         let mut was_banned = false;
         for port in request.extent.ports() {
             for target in may_be_banned_as(who, request.extent.v6_prefix) {
-                all.push((target, port));
-                let Some(bans) = &mut bans else { continue };
-                was_banned |= with_lease(|| match &request.source {
-                    Some(source) => bans.unban_of(source, target, port),
-                    None => bans.unban(target, port),
-                })?;
+                was_banned |= end(target, port)?;
             }
         }
-        unbans.push((text, was_banned));
-    }
-    write_down(context, |log| log.unbanned(all, request.source.as_deref()));
+        Ok((text, was_banned))
+    };
+    let unbans: Result<Vec<_>, Failure> =
+        request.targets.iter().zip(targets).map(unban_each).collect();
+    write_down(context, |log| log.unbanned(ended, request.source.as_deref()));
+    let unbans = unbans?;
     if as_json {
         let unbans: Vec<Value> = unbans
             .iter()

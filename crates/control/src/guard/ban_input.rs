@@ -7,8 +7,12 @@ use nfguard_ban::{Addresses, Admitted, Ban, NeverBan, Port, Target};
 
 use crate::ban_text::{may_be_banned_as, parse_duration, parse_end, parse_ports, time_text};
 
-/// Most bans that one entry makes, of its prefixes and its ports.
+/// Most bans that one entry makes or ends, of its prefixes and its ports.
 const MAX_BANS_OF_ENTRY: usize = 256;
+/// Longest name of a source. The kernel has a digest of a name that is longer than it can hold.
+const MAX_SOURCE_BYTES: usize = 1024;
+/// Longest reason. The kernel has its beginning.
+const MAX_REASON_BYTES: usize = 1024;
 
 /// Source of a ban that names none.
 pub(super) const DEFAULT_SOURCE: &str = "api";
@@ -81,17 +85,13 @@ impl CheckedBan {
         let ports = ports(port.as_deref())?;
         let end = end(duration.as_ref(), until.as_ref()).map_err(Refusal::bad_input)?;
         let targets = addresses.targets(Target::V6_SOURCE);
-        if targets.len() * ports.len() > MAX_BANS_OF_ENTRY {
-            return Err(Refusal::bad_input(format!(
-                "{target} from these ports are more than {MAX_BANS_OF_ENTRY} bans; expected a prefix, or \
-                 fewer ports"
-            )));
-        }
+        limit_bans(&target, targets.len() * ports.len())?;
         let admitted = never_ban.admit_all(addresses, Target::V6_SOURCE).map_err(|refused| {
             Refusal { code: ErrorCode::NeverBan, message: refused.to_string() }
         })?;
         let source = source.unwrap_or_else(|| DEFAULT_SOURCE.to_owned());
-        let reason = reason.unwrap_or_default();
+        limit_source(&source)?;
+        let reason = shortened(reason.unwrap_or_default());
         let each = admitted.iter().flat_map(|target| ports.iter().map(|port| (*target, *port)));
         let checked = each.map(|(target, port)| {
             let (source, reason) = (source.clone(), reason.clone());
@@ -125,11 +125,45 @@ impl CheckedBan {
 /// Reads a key.
 pub(super) fn parse_key(key: BanKey) -> Result<BansToEnd, Refusal> {
     let addresses: Addresses = key.target.parse().map_err(Refusal::bad_input)?;
-    Ok(BansToEnd {
-        targets: may_be_banned_as(addresses, Target::V6_SOURCE),
-        ports: ports(key.port.as_deref())?,
-        source: key.source,
-    })
+    let ports = ports(key.port.as_deref())?;
+    limit_bans(&key.target, addresses.targets(Target::V6_SOURCE).len() * ports.len())?;
+    if let Some(source) = &key.source {
+        limit_source(source)?;
+    }
+    let targets = may_be_banned_as(addresses, Target::V6_SOURCE);
+    Ok(BansToEnd { targets, ports, source: key.source })
+}
+
+impl BansToEnd {
+    /// Returns how many bans are looked for.
+    pub(super) fn count(&self) -> usize {
+        self.targets.len() * self.ports.len()
+    }
+}
+
+fn limit_bans(target: &str, count: usize) -> Result<(), Refusal> {
+    if count <= MAX_BANS_OF_ENTRY {
+        return Ok(());
+    }
+    Err(Refusal::bad_input(format!(
+        "{target} from these ports are more than {MAX_BANS_OF_ENTRY} bans; expected a prefix, or fewer \
+         ports"
+    )))
+}
+
+pub(super) fn limit_source(source: &str) -> Result<(), Refusal> {
+    if source.len() <= MAX_SOURCE_BYTES {
+        return Ok(());
+    }
+    let message = format!("the name of the source is longer than {MAX_SOURCE_BYTES} bytes");
+    Err(Refusal::bad_input(message))
+}
+
+/// Returns a reason as far as it can be copied for each ban.
+pub(super) fn shortened(mut reason: String) -> String {
+    reason.truncate(reason.floor_char_boundary(MAX_REASON_BYTES));
+    reason.shrink_to_fit();
+    reason
 }
 
 /// Returns each port; `None` stands for all.
@@ -146,5 +180,51 @@ fn end(duration: Option<&Time>, until: Option<&Time>) -> Result<BanEnd, String> 
         }
         (None, Some(until)) => parse_end(&time_text(until), SystemTime::now()).map(BanEnd::At),
         (Some(_), Some(_)) => Err("expected `for` or `until`, not both".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// 254 prefixes of /64.
+    const RANGE: &str = "2001:db8::1-2001:db8:0:ff:ffff:ffff:ffff:fffe";
+
+    fn ban(entry: serde_json::Value) -> Result<Vec<CheckedBan>, Refusal> {
+        CheckedBan::check(serde_json::from_value(entry).expect("a ban"), &NeverBan::default())
+    }
+
+    fn key(entry: serde_json::Value) -> Result<BansToEnd, Refusal> {
+        parse_key(serde_json::from_value(entry).expect("a key"))
+    }
+
+    #[test]
+    fn one_entry_makes_and_ends_no_more_bans_than_the_limit() {
+        let ports = "8000-8063";
+        let both = json!({ "target": RANGE, "port": ports });
+        assert_eq!(
+            ban(both.clone()).map(|all| all.len()).expect_err("refused").code,
+            ErrorCode::BadInput
+        );
+        assert_eq!(
+            key(both).map(|all| all.count()).expect_err("refused").code,
+            ErrorCode::BadInput
+        );
+        for one in [json!({ "target": RANGE }), json!({ "target": "192.0.2.7", "port": ports })] {
+            let made = ban(one.clone()).expect("few").len();
+            assert!((2..=MAX_BANS_OF_ENTRY).contains(&made), "{made}");
+            assert!(key(one).expect("few").count() >= made);
+        }
+    }
+
+    #[test]
+    fn no_long_text_of_an_entry_is_copied_for_each_of_its_bans() {
+        let long = "é".repeat(1_000_000);
+        let all = ban(json!({ "target": RANGE, "reason": long })).expect("bans");
+        assert!(all.iter().all(|ban| ban.reason.len() <= MAX_REASON_BYTES));
+        assert!(ban(json!({ "target": RANGE, "source": long })).is_err());
+        assert!(key(json!({ "target": RANGE, "source": long })).is_err());
     }
 }

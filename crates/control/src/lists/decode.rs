@@ -6,7 +6,7 @@ use std::io::Read as _;
 use flate2::read::MultiGzDecoder;
 
 /// The longest text of a compressed list. The largest published lists have some 20 MB.
-const MAX_TEXT_BYTES: u64 = if cfg!(test) { 1024 * 1024 } else { 128 * 1024 * 1024 };
+const MAX_TEXT_BYTES: u64 = 128 * 1024 * 1024;
 
 const SQLITE: &[u8] = b"SQLite format 3\0";
 
@@ -31,7 +31,7 @@ pub fn is_sqlite(bytes: &[u8]) -> bool {
 /// Returns the text, or says what the bytes are. Comments may have any encoding.
 pub(super) fn text(bytes: &[u8]) -> Result<Cow<'_, str>, String> {
     let bytes = match bytes.starts_with(b"\x1f\x8b") {
-        true => Cow::Owned(unpacked(bytes)?),
+        true => Cow::Owned(unpacked(bytes, MAX_TEXT_BYTES)?),
         false => Cow::Borrowed(bytes),
     };
     if let Some((_, what)) = OTHERS.iter().find(|(start, _)| bytes.starts_with(start)) {
@@ -56,14 +56,35 @@ pub(super) fn text(bytes: &[u8]) -> Result<Cow<'_, str>, String> {
     Ok(text)
 }
 
-fn unpacked(bytes: &[u8]) -> Result<Vec<u8>, String> {
+fn unpacked(bytes: &[u8], max_bytes: u64) -> Result<Vec<u8>, String> {
     let mut text = Vec::new();
-    let mut decoder = MultiGzDecoder::new(bytes).take(MAX_TEXT_BYTES + 1);
+    let mut decoder = MultiGzDecoder::new(bytes).take(max_bytes + 1);
     decoder
         .read_to_end(&mut text)
         .map_err(|error| format!("gzip, truncated or damaged: {error}"))?;
-    if u64::try_from(text.len()).is_ok_and(|length| length > MAX_TEXT_BYTES) {
-        return Err(format!("gzip with more than {} MB of text", MAX_TEXT_BYTES / 1024 / 1024));
+    if u64::try_from(text.len()).is_ok_and(|length| length > max_bytes) {
+        return Err(format!("gzip with more than {} MB of text", max_bytes / 1024 / 1024));
     }
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
+    use super::*;
+
+    #[test]
+    fn a_small_file_that_unpacks_to_a_large_one_is_refused() {
+        let mut packed = GzEncoder::new(Vec::new(), Compression::best());
+        packed.write_all(&vec![b'\n'; 2 * 1024 * 1024]).expect("memory");
+        let packed = packed.finish().expect("memory");
+        assert!(packed.len() < 10_000);
+        let why = unpacked(&packed, 1024 * 1024).expect_err("refused");
+        assert!(why.contains("more than 1 MB"), "{why}");
+        assert!(unpacked(&packed, 2 * 1024 * 1024).is_ok());
+    }
 }

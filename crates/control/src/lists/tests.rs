@@ -225,16 +225,6 @@ fn a_text_that_is_no_list_or_could_mean_two_things_is_refused_with_its_reason() 
 }
 
 #[test]
-fn a_small_file_that_unpacks_to_a_large_one_is_refused() {
-    let mut packed = GzEncoder::new(Vec::new(), Compression::best());
-    packed.write_all(&vec![b'\n'; 2 * 1024 * 1024]).expect("memory");
-    let packed = packed.finish().expect("memory");
-    assert!(packed.len() < 10_000);
-    let why = read_with(&packed, &options()).err().expect("refused");
-    assert!(why.contains("more than 1 MB"), "{why}");
-}
-
-#[test]
 fn a_named_column_or_key_is_taken_and_a_name_that_is_not_there_is_refused() {
     let with = |column| Options { column: Some(column), ..options() };
     let csv = "when,SRC_ip,dst_ip\n2026-01-01,192.0.2.7,198.51.100.7\n";

@@ -14,12 +14,16 @@ use serde::{Deserialize, Serialize};
 
 use super::{Line, Text};
 use crate::clock::now;
-use crate::state_folder::{lock, sealed_line, unsealed_line};
+use crate::state_folder::{lock, lock_file, sealed_line, unsealed_line};
 use crate::{Error, atomic_file};
 
 /// Size above which the log is folded into the file of saved bans. Where `save` runs every few
 /// minutes, no log grows to it.
 const FOLDED_ABOVE_BYTES: u64 = 4 * 1024 * 1024;
+
+/// The file of the lock that a save holds from before it moves the log aside until the end. Its
+/// holder may wait for the folder's lock. The holder of that one only tries to get this one.
+const SAVE_LOCK: &str = "save.lock";
 
 /// A change of bans that a command has made.
 #[derive(Debug, Serialize, Deserialize)]
@@ -116,7 +120,7 @@ impl<'f> BanLog<'f> {
             let mut options = OpenOptions::new();
             let mut file = options.create(true).read(true).append(true).mode(0o600).open(&path)?;
             let length = file.metadata()?.len();
-            if ends_in_a_line(&mut file)? {
+            if ends_mid_line(&mut file)? {
                 text.insert(0, '\n');
             }
             if let Err(error) = file.write_all(text.as_bytes()).and_then(|()| file.sync_data()) {
@@ -128,16 +132,28 @@ impl<'f> BanLog<'f> {
                 File::open(self.folder)?.sync_all()?;
             }
             if length > FOLDED_ABOVE_BYTES {
-                self.fold()?;
+                // The changes are on the disk. The next command tries again to fold them.
+                let _ = self.fold();
             }
             Ok(())
         };
         append().map_err(Error::file(&path))
     }
 
-    /// Folds the log into the file of saved bans, without the kernel. A file that cannot be read is
-    /// left to `boot`, which says so.
+    /// Waits for its turn to save, until the value is dropped.
+    pub(crate) fn lock_save(self) -> io::Result<File> {
+        let file = lock_file(self.folder, SAVE_LOCK)?;
+        file.lock()?;
+        Ok(file)
+    }
+
+    /// Folds the log into the file of saved bans, without the kernel, unless a save is under way. A file
+    /// that cannot be read is left to `boot`, which says so. A log with damaged lines is kept aside.
     fn fold(self) -> io::Result<()> {
+        let save = lock_file(self.folder, SAVE_LOCK)?;
+        if save.try_lock().is_err() {
+            return Ok(());
+        }
         let saved = self.folder.join("bans");
         let bytes = match fs::read(&saved) {
             Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
@@ -149,18 +165,15 @@ impl<'f> BanLog<'f> {
             lines = read;
         }
         let (mut lines, problems) = self.applied_to(lines);
-        if !problems.is_empty() {
-            return Ok(());
-        }
         let now = now();
         lines.retain(|line| line.duration(now).is_some());
         super::replace(&saved, super::text(&lines, now)?.as_bytes())?;
-        self.remove()
-    }
-
-    fn remove(self) -> io::Result<()> {
-        for path in self.paths() {
-            remove_if_present(&path)?;
+        for path in self.paths().iter().filter(|path| path.exists()) {
+            if problems.is_empty() {
+                fs::remove_file(path)?;
+            } else {
+                super::keep_aside(path)?;
+            }
         }
         Ok(())
     }
@@ -196,7 +209,8 @@ impl<'f> BanLog<'f> {
         self.paths().iter().any(|path| path.exists())
     }
 
-    /// Returns these bans with all changes of the log, and what could not be read of it.
+    /// Returns these bans with all changes of the log, and what could not be read of it. The last line
+    /// may end in the middle: its command has not answered.
     pub(crate) fn applied_to(self, lines: Vec<Line>) -> (Vec<Line>, Vec<String>) {
         let mut all: BTreeMap<(Target, Option<Port>), Vec<Line>> = BTreeMap::new();
         for line in lines {
@@ -217,6 +231,7 @@ impl<'f> BanLog<'f> {
             for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.is_empty()) {
                 match unsealed_line(line).and_then(|line| serde_json::from_str(line).ok()) {
                     Some(change) => apply(change, &mut all),
+                    None if text.ends_with(line) => {}
                     None => problems.push(format!(
                         "{}: line {number} is damaged; that ban, or its end, is lost",
                         path.display()
@@ -255,7 +270,7 @@ fn apply(change: Change, all: &mut BTreeMap<(Target, Option<Port>), Vec<Line>>) 
 }
 
 /// Tells whether the file ends in the middle of a line: the machine lost its power.
-fn ends_in_a_line(file: &mut File) -> io::Result<bool> {
+fn ends_mid_line(file: &mut File) -> io::Result<bool> {
     if file.metadata()?.len() == 0 {
         return Ok(false);
     }
@@ -343,12 +358,56 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let log = BanLog::in_folder(folder.path());
         log.banned([ban("192.0.2.1", "a", 600), ban("192.0.2.2", "a", 600)]).expect("written");
-        let lock = lock(folder.path()).expect("locked");
+        let saved = || {
+            let saved = fs::read(folder.path().join("bans")).expect("written");
+            super::super::read(&saved).expect("whole").1.len()
+        };
+        let save = log.lock_save().expect("locked");
+        log.fold().expect("left");
+        assert!(log.exists(), "a save is under way, and reads the kernel");
+        drop(save);
         log.fold().expect("folded");
-        drop(lock);
         assert!(!log.exists());
-        let saved = fs::read(folder.path().join("bans")).expect("written");
-        let (_, lines) = super::super::read(&saved).expect("whole");
-        assert_eq!(lines.len(), 2);
+        assert_eq!(saved(), 2);
+
+        // One damaged line does not keep the rest in the log for good.
+        let [path, _] = log.paths();
+        log.banned([ban("192.0.2.3", "a", 600)]).expect("written");
+        let mut text = fs::read(&path).expect("written");
+        text.extend_from_slice(b"damaged\n");
+        fs::write(&path, text).expect("written");
+        log.fold().expect("folded");
+        assert!(!log.exists());
+        assert_eq!(saved(), 3);
+        assert!(folder.path().join("bans.log.damaged-1").exists());
+    }
+
+    #[test]
+    fn what_is_in_the_log_is_written_down_although_it_cannot_be_folded() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let log = BanLog::in_folder(folder.path());
+        fs::create_dir(folder.path().join("bans")).expect("made");
+        let [path, _] = log.paths();
+        let filler = "\n".repeat(usize::try_from(FOLDED_ABOVE_BYTES).expect("fits") + 1);
+        fs::write(path, filler).expect("written");
+        log.banned([ban("192.0.2.1", "a", 600)]).expect("written");
+        assert_eq!(shown(log).0.len(), 1);
+    }
+
+    #[test]
+    fn a_last_line_that_is_cut_is_no_damage() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let log = BanLog::in_folder(folder.path());
+        log.banned([ban("192.0.2.1", "a", 600)]).expect("written");
+        let [path, _] = log.paths();
+        let first = fs::read(&path).expect("written");
+        log.banned([ban("192.0.2.2", "a", 600)]).expect("written");
+        let both = fs::read(&path).expect("written");
+        for cut in first.len()..both.len() {
+            fs::write(&path, &both[..cut]).expect("written");
+            let whole = usize::from(cut + 1 == both.len());
+            let (left, problems) = shown(log);
+            assert_eq!((left.len(), problems), (1 + whole, 0), "cut at {cut}");
+        }
     }
 }
