@@ -10,7 +10,7 @@ use crate::change::PolicyChange;
 use crate::context::Context;
 use crate::history::{LoadOutcome, LoadRecord};
 use crate::lease::Release;
-use crate::persistence::{self, RestoredKept};
+use crate::persistence::{self, RestoredState};
 use crate::policy_file::{PolicyFile, Sealed};
 use crate::table::ours;
 use crate::{Error, rollback, saved_bans};
@@ -40,7 +40,7 @@ pub struct Booted {
     /// What came to be in force.
     pub source: Source,
     /// What else was written down, and is in force again; `Err` if the bans cannot be opened.
-    pub kept: Result<RestoredKept, ()>,
+    pub kept: Result<RestoredState, ()>,
 }
 
 /// Loads a policy that can be loaded, and restores what else is written down. Errors on the way go to `report`.
@@ -58,7 +58,7 @@ pub fn boot(
     let context = &context.of_boot();
     // No `save` is to write over the bans before they are in force.
     let bans = bans.or_else(|| context.history.bans());
-    if let Some(bans) = bans.as_deref().filter(|bans| bans.exists() || !context.kept.is_empty()) {
+    if let Some(bans) = bans.as_deref().filter(|bans| bans.exists() || !context.files.is_empty()) {
         saved_bans::begin_restore(bans);
     }
     let policy = policy(path, context, report);
@@ -72,9 +72,9 @@ fn restore(
     context: &Context,
     report: fn(&Error),
     next: impl FnMut(usize),
-) -> Result<RestoredKept, ()> {
-    if bans.is_none_or(|bans| !bans.exists()) && context.kept.is_empty() {
-        return Ok(RestoredKept::nothing());
+) -> Result<RestoredState, ()> {
+    if bans.is_none_or(|bans| !bans.exists()) && context.files.is_empty() {
+        return Ok(RestoredState::nothing());
     }
     match persistence::open(context) {
         Ok(mut open) => Ok(persistence::restore_all(&mut open, bans, context, &report, next)),

@@ -424,6 +424,6 @@ pub fn unload(all: bool, context: &Context) -> Result<Unloaded, Error> {
     }
     change.finish_removed(BanRules::Unchanged, removed.clone())?;
     // The operator has ended all of it: the next boot is not to bring it back.
-    let was_written_down = all && context.kept.forget()?;
+    let was_written_down = all && context.files.forget()?;
     Ok(Unloaded { tables: removed, was_written_down })
 }

@@ -8,7 +8,7 @@ use nfguard_ban::{Day, NeverBan, NeverBanEntry, NeverBanKind, Target};
 use nfguard_host::{HostFacts, InvalidSession, SshSession, TcpConnection};
 
 use crate::history::History;
-use crate::kept::Kept;
+use crate::operator_files::OperatorFiles;
 use crate::{Error, Warn};
 
 /// What one run of a program knows of itself and of its host. Make it once, and hand it around: each
@@ -18,7 +18,7 @@ pub struct Context {
     /// The loads that were done before.
     pub history: History,
     /// What operators put in besides policies.
-    pub kept: Kept,
+    pub files: OperatorFiles,
     /// Takes what the operator has to know.
     pub warn: Warn,
     session: OnceCell<Result<Option<SshSession>, InvalidSession>>,
@@ -32,7 +32,7 @@ impl Context {
     pub fn new(state_dir: Option<PathBuf>, warn: Warn) -> Context {
         let history = History::open(state_dir, warn);
         Context {
-            kept: Kept::in_folder(history.folder()),
+            files: OperatorFiles::in_folder(history.folder()),
             history,
             warn,
             session: OnceCell::new(),
@@ -43,10 +43,10 @@ impl Context {
 
     /// Returns one for a boot, which restores what is written down at its end.
     pub(crate) fn of_boot(&self) -> Context {
-        let Context { history, kept, warn, session, never_ban, .. } = self;
+        let Context { history, files, warn, session, never_ban, .. } = self;
         Context {
             history: history.clone(),
-            kept: kept.clone(),
+            files: files.clone(),
             warn: *warn,
             session: session.clone(),
             never_ban: never_ban.clone(),
@@ -56,8 +56,12 @@ impl Context {
 
     /// Writes down what was put in, so that the next boot has it. Returns whether it did; why it did
     /// not is a warning. `what` is in force all the same.
-    pub fn write_down(&self, what: &str, write: impl FnOnce(&Kept) -> Result<bool, Error>) -> bool {
-        write(&self.kept).unwrap_or_else(|error| {
+    pub fn write_down(
+        &self,
+        what: &str,
+        write: impl FnOnce(&OperatorFiles) -> Result<bool, Error>,
+    ) -> bool {
+        write(&self.files).unwrap_or_else(|error| {
             (self.warn)(&format!(
                 "what was done to {what} is in force, but could not be written down and ends with \
                  the next boot: {error}"

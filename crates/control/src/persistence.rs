@@ -29,7 +29,7 @@ pub fn open(context: &Context) -> Result<Bans, Error> {
 
 /// What was restored besides bans.
 #[derive(Debug)]
-pub struct RestoredKept {
+pub struct RestoredState {
     /// What came of the bans; `None` if there were none, or the kernel refused them.
     pub bans: Option<Restored>,
     /// How many never-ban entries.
@@ -40,15 +40,15 @@ pub struct RestoredKept {
     pub is_incomplete: bool,
 }
 
-impl RestoredKept {
-    pub(crate) fn nothing() -> RestoredKept {
-        RestoredKept { bans: None, never_ban: 0, feeds: Vec::new(), is_incomplete: false }
+impl RestoredState {
+    pub(crate) fn nothing() -> RestoredState {
+        RestoredState { bans: None, never_ban: 0, feeds: Vec::new(), is_incomplete: false }
     }
 
     /// Returns in words what was restored; `None` if there was nothing.
     pub fn text(&self) -> Option<String> {
         let bans = self.bans.as_ref().map_or(0, |restored| restored.tally.all());
-        let RestoredKept { never_ban, feeds, .. } = self;
+        let RestoredState { never_ban, feeds, .. } = self;
         let is_any = bans > 0 || *never_ban > 0 || !feeds.is_empty();
         let feeds = feeds.len();
         let text =
@@ -65,14 +65,14 @@ pub fn restore_all(
     context: &Context,
     report: &dyn Fn(&Error),
     next: impl FnMut(usize),
-) -> RestoredKept {
-    let kept = &context.kept;
+) -> RestoredState {
+    let files = &context.files;
     let mut is_incomplete = false;
     let mut failed = |error: Error| {
         report(&error);
         is_incomplete = true;
     };
-    let (entries, problems) = kept.never_ban();
+    let (entries, problems) = files.never_ban();
     problems.into_iter().for_each(|why| failed(Error::Usage(why)));
     let count = entries.len();
     let by_hand = entries
@@ -86,13 +86,13 @@ pub fn restore_all(
     });
     let path = file.map(Path::to_owned).or_else(|| context.history.bans());
     let restored = path.map_or_else(RestoredBans::default, |path| {
-        let log = kept.ban_log();
+        let log = files.ban_log();
         // No save is to end between the reading of the file and that of the log.
         let _save = log.and_then(|log| log.lock_save().ok());
         saved_bans::restore_written(bans, &path, log, context.warn, report, next)
     });
     let mut feeds = Vec::new();
-    for feed in kept.feeds() {
+    for feed in files.feeds() {
         let put_in = feed.and_then(|(name, feed)| {
             bans.set_feed(&name, &feed.clean(bans.never_ban()))?;
             Ok(name)
@@ -103,7 +103,7 @@ pub fn restore_all(
         }
     }
     is_incomplete |= restored.is_incomplete;
-    RestoredKept { bans: restored.restored, never_ban, feeds, is_incomplete }
+    RestoredState { bans: restored.restored, never_ban, feeds, is_incomplete }
 }
 
 /// Writes down for the next boot what was asked for: all of it, or, if not `all_done`, what of it is in
@@ -120,8 +120,8 @@ pub fn write_down<'a>(
                 .look_up_of(ban.source, ban.target.target(), ban.port)
                 .is_ok_and(|held| held.is_some())
     };
-    context.write_down("these bans", |kept| {
-        let Some(log) = kept.ban_log() else { return Ok(false) };
+    context.write_down("these bans", |files| {
+        let Some(log) = files.ban_log() else { return Ok(false) };
         log.banned(asked.filter(|ban| is_done(ban))).map(|()| true)
     });
 }
@@ -173,7 +173,7 @@ pub enum SavedFile {
 /// # Errors
 /// If the bans cannot be read, or the file cannot be written.
 pub fn save(path: &Path, context: &Context) -> Result<SavedFile, Error> {
-    let log = context.kept.ban_log().filter(|_| is_own(path, context));
+    let log = context.files.ban_log().filter(|_| is_own(path, context));
     let _save = log.map(BanLog::lock_save).transpose().map_err(Error::file(path))?;
     if saved_bans::marker(path).exists() && !finish_restore(path, log, context)? {
         return Ok(SavedFile::Left);
@@ -230,7 +230,7 @@ pub fn restore_file(
     next: impl FnMut(usize),
 ) -> Result<Restored, Error> {
     let warn = context.warn;
-    let log = context.kept.ban_log().filter(|_| is_own(path, context));
+    let log = context.files.ban_log().filter(|_| is_own(path, context));
     let save = log.and_then(|log| log.lock_save().ok());
     let (saved_at, saved) = saved_bans::read_file(path)?;
     let (saved, problems) = match log {

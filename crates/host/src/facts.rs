@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use nfguard_netlink::{Error, InterfaceAddress, Rtnetlink};
 
-use crate::behind::{NetworkBehind, networks_behind};
+use crate::inner_networks::{NetworkBehind, networks_behind};
 use crate::logins::ssh_peers;
 use crate::name_servers::name_servers;
 

@@ -27,9 +27,9 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
-mod behind;
 mod connections;
 mod facts;
+mod inner_networks;
 mod logins;
 mod name_servers;
 mod namespaces;
@@ -37,9 +37,9 @@ mod path;
 mod ssh;
 mod tcp;
 
-pub use behind::NetworkBehind;
 pub use connections::connections_of_containers;
 pub use facts::{HostFacts, addresses};
+pub use inner_networks::NetworkBehind;
 pub use logins::{login_grace, recorded_ssh_peers, ssh_connections, ssh_peers};
 pub use namespaces::{NetworkNamespace, is_in_other_namespace_than_ancestors};
 pub use nfguard_netlink::InterfaceAddress;

@@ -1,6 +1,6 @@
 //! `boot`: policy and bans are in force before the first packet, even with damaged files.
 
-mod kept;
+mod operator_files;
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use nfguard_control::Error;
 use nfguard_control::boot::{self, Booted, RESCUE_NAME, Source};
 use nfguard_control::context::Context;
-use nfguard_control::persistence::RestoredKept;
+use nfguard_control::persistence::RestoredState;
 use serde_json::json;
 
 use crate::output::bans::{print_restored, restored_to_json};
@@ -53,7 +53,7 @@ pub(crate) fn boot(path: &Path, bans: Option<PathBuf>, context: &Context, as_jso
         if let Some(restored) = restored {
             print_restored(restored, false);
         }
-        if let Ok(RestoredKept { never_ban, feeds, .. }) = &kept
+        if let Ok(RestoredState { never_ban, feeds, .. }) = &kept
             && (*never_ban > 0 || !feeds.is_empty())
         {
             let feeds = feeds.len();

@@ -45,7 +45,7 @@ fn add(name: &str, file: &Path, list: &ListRequest, context: &Context, as_json: 
     let list_use = ListUse::Feed { before: before.as_ref() };
     let judgement = judge(&cleaned, &summary, list_use, list.force, &unchanged)?;
     bans.set_feed(name, &cleaned)?;
-    context.write_down("this feed", |kept| kept.write_feed(name, &feed));
+    context.write_down("this feed", |files| files.write_feed(name, &feed));
     let (ranges, reserved, never_ban) = (cleaned.ranges(), cleaned.reserved, cleaned.never_ban);
     let ranges_before = before.map(|before| before.ranges);
     if as_json {
@@ -97,7 +97,7 @@ fn list(context: &Context, as_json: bool) -> Done {
 fn remove(name: &str, context: &Context, as_json: bool) -> Done {
     let bans = Bans::open_existing(context.never_ban()?)?;
     let removed = bans.map_or(Ok(false), |mut bans| bans.remove_feed(name))?;
-    let removed = context.write_down("this feed", |kept| kept.remove_feed(name)) || removed;
+    let removed = context.write_down("this feed", |files| files.remove_feed(name)) || removed;
     if as_json {
         output::json(&json!({ "feed": name, "removed": removed }));
     } else {

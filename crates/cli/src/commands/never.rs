@@ -25,7 +25,7 @@ pub(crate) fn never(change: Option<&NeverChange>, context: &Context, as_json: bo
             let added: Vec<_> = networks.iter().map(entry).collect();
             let mut bans = persistence::open(context)?;
             bans.add_never_ban(added)?;
-            context.write_down("these entries", |kept| kept.add_never_ban(&networks, reason));
+            context.write_down("these entries", |files| files.add_never_ban(&networks, reason));
             bans.never_ban().clone()
         }
         Some(NeverChange::Remove { networks }) => {
@@ -38,7 +38,7 @@ pub(crate) fn never(change: Option<&NeverChange>, context: &Context, as_json: bo
                 }
             }
             bans.remove_never_ban(&removable)?;
-            context.write_down("these entries", |kept| kept.remove_never_ban(&removable));
+            context.write_down("these entries", |files| files.remove_never_ban(&removable));
             bans.never_ban().clone()
         }
     };

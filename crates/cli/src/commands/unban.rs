@@ -75,8 +75,8 @@ fn write_down(
     context: &Context,
     write: impl FnOnce(BanLog<'_>) -> Result<(), nfguard_control::Error>,
 ) {
-    context.write_down("these bans", |kept| {
-        kept.ban_log().map_or(Ok(false), |log| write(log).map(|()| true))
+    context.write_down("these bans", |files| {
+        files.ban_log().map_or(Ok(false), |log| write(log).map(|()| true))
     });
 }
 

@@ -9,7 +9,7 @@ use ipnetwork::IpNetwork;
 use nfguard_ban::Target;
 use serde::{Deserialize, Serialize};
 
-use super::Kept;
+use super::OperatorFiles;
 use crate::saved_bans::{Text, keep_aside};
 use crate::state_folder::{lock, sealed_line, unsealed_line};
 use crate::{Error, atomic_file};
@@ -29,7 +29,7 @@ pub(super) fn path(folder: &Path) -> PathBuf {
     folder.join("never")
 }
 
-impl Kept {
+impl OperatorFiles {
     /// Writes never-ban entries down. Returns whether anything is kept at all.
     ///
     /// # Errors
@@ -139,12 +139,12 @@ mod tests {
     #[test]
     fn entries_are_kept_and_a_damaged_line_loses_no_other() {
         let folder = tempfile::tempdir().expect("a folder");
-        let kept = Kept::in_folder(Some(folder.path()));
+        let files = OperatorFiles::in_folder(Some(folder.path()));
         let both = [network("192.0.2.7/32"), network("2001:db8::/32")];
-        assert!(kept.add_never_ban(&both, "mine").expect("written"));
-        kept.add_never_ban(&[network("198.51.100.9/24")], "office").expect("written");
-        kept.remove_never_ban(&[network("192.0.2.7/32")]).expect("written");
-        let (entries, problems) = kept.never_ban();
+        assert!(files.add_never_ban(&both, "mine").expect("written"));
+        files.add_never_ban(&[network("198.51.100.9/24")], "office").expect("written");
+        files.remove_never_ban(&[network("192.0.2.7/32")]).expect("written");
+        let (entries, problems) = files.never_ban();
         let expected = [("198.51.100.0/24", "office"), ("2001:db8::/32", "mine")];
         let expected = expected.map(|(text, reason)| (network(text), reason.to_owned()));
         assert_eq!((entries, problems.len()), (expected.clone().into(), 0));
@@ -156,14 +156,14 @@ mod tests {
             let mut changed = whole.clone();
             changed[at] ^= 1;
             fs::write(&path, &changed).expect("written");
-            let (entries, problems) = kept.never_ban();
+            let (entries, problems) = files.never_ban();
             assert_eq!(problems.len(), 1, "{at}");
             assert!(entries.keys().all(|network| expected.iter().any(|it| it.0 == *network)));
             assert!(at >= first_line || entries.contains_key(&expected[1].0), "{at}");
             fs::write(&path, &whole[..at]).expect("written");
             // Without its last newline the file is whole.
             let is_cut = usize::from(at + 1 < whole.len());
-            assert_eq!(kept.never_ban().1.len(), is_cut, "cut at {at}");
+            assert_eq!(files.never_ban().1.len(), is_cut, "cut at {at}");
         }
     }
 }

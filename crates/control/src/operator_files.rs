@@ -24,13 +24,13 @@ use crate::state_folder::lock;
 
 /// The files of what operators put in; none if nothing is to be kept.
 #[derive(Clone, Debug)]
-pub struct Kept {
+pub struct OperatorFiles {
     folder: Option<PathBuf>,
 }
 
-impl Kept {
-    pub(crate) fn in_folder(folder: Option<&Path>) -> Kept {
-        Kept { folder: folder.map(Path::to_owned) }
+impl OperatorFiles {
+    pub(crate) fn in_folder(folder: Option<&Path>) -> OperatorFiles {
+        OperatorFiles { folder: folder.map(Path::to_owned) }
     }
 
     /// Returns the folder; `None` if nothing is kept.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use nfguard_ban::Feed;
 use serde::{Deserialize, Serialize};
 
-use super::Kept;
+use super::OperatorFiles;
 use crate::digest::sha256;
 use crate::state_folder::{lock, make_folder};
 use crate::{Error, atomic_file};
@@ -22,7 +22,7 @@ struct Head {
 const VERSION: u32 = 1;
 const SUFFIX: &str = ".list";
 
-impl Kept {
+impl OperatorFiles {
     /// Writes a feed down as it was given, in the place of an older list of its name: which addresses
     /// must not be dropped is a question of when it is put in. Returns whether anything is kept at
     /// all.
@@ -120,14 +120,14 @@ mod tests {
     #[test]
     fn a_feed_is_read_as_it_was_written_and_a_damaged_one_loses_no_other() {
         let folder = tempfile::tempdir().expect("a folder");
-        let kept = Kept::in_folder(Some(folder.path()));
+        let files = OperatorFiles::in_folder(Some(folder.path()));
         let mut feed = Feed::default();
         for text in ["1.2.3.0/24", "1.2.4.0/24", "10.0.0.0/8", "2a00::/32"] {
             feed.add(text.parse().expect("a network"));
         }
-        kept.write_feed("..", &feed).expect("written");
-        kept.write_feed("drop", &feed).expect("written");
-        let all: Vec<_> = kept.feeds().into_iter().map(|it| it.expect("read")).collect();
+        files.write_feed("..", &feed).expect("written");
+        files.write_feed("drop", &feed).expect("written");
+        let all: Vec<_> = files.feeds().into_iter().map(|it| it.expect("read")).collect();
         assert_eq!(all.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["..", "drop"]);
         assert!(all.iter().all(|(_, read)| read.blocks().eq(feed.blocks())));
 
@@ -138,11 +138,11 @@ mod tests {
             changed[at] ^= 1;
             for damaged in [&changed[..], &whole[..at]] {
                 fs::write(&path, damaged).expect("written");
-                let all = kept.feeds();
+                let all = files.feeds();
                 assert!(all.len() == 2 && all[0].is_ok() && all[1].is_err(), "{at}");
             }
         }
-        assert!(kept.remove_feed("drop").expect("removed"));
-        assert!(!kept.remove_feed("drop").expect("it is gone"));
+        assert!(files.remove_feed("drop").expect("removed"));
+        assert!(!files.remove_feed("drop").expect("it is gone"));
     }
 }

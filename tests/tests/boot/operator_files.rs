@@ -7,7 +7,6 @@ use nfguard_lab::Netns;
 use nfguard_tests::nft::nft;
 use nfguard_tests::place::netns;
 use nfguard_tests::policies::GOOD;
-use nfguard_tests::program::nfguard;
 use serde_json::Value;
 
 use super::{ATTACKER, CLIENT, Disk, bans, ruleset};
@@ -159,13 +158,13 @@ fn a_save_does_not_write_over_bans_that_a_boot_did_not_come_to_restore() {
     let saved = disk.path("state/bans");
     // As a boot leaves it that is killed, or that the kernel refuses: a table, and nothing in it.
     let host = netns();
-    nfguard(&host, &["--state-dir", "", "ban", "203.0.113.9"]);
+    Disk::new().succeed(&host, &["ban", "203.0.113.9"]);
     fs::write(disk.path("state/bans.unrestored"), "").expect("written");
     disk.succeed(&host, &["save", &saved]);
     assert_eq!(bans(&host), ["203.0.113.8", "203.0.113.9", ATTACKER].map(str::to_owned));
     assert!(!fs::exists(disk.path("state/bans.unrestored")).expect("a folder"));
 
-    // While the bans cannot be restored, because the table is not ours to change, the file stays.
+    // While there is no table for the bans, the file stays.
     let text = fs::read(&saved).expect("saved");
     fs::write(disk.path("state/bans.unrestored"), "").expect("written");
     nft(&host, "delete table inet nfguard_bans\n");
