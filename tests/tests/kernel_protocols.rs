@@ -9,7 +9,7 @@ use nfguard_lab::{DEFAULT_TIMEOUT, Netns, Probe, World, packet};
 use nfguard_netlink::{CtHelper, Nft, Op, Transaction};
 use nfguard_tests::judge::{self, Place};
 use nfguard_tests::nft::nft;
-use nfguard_tests::place::{netns, world};
+use nfguard_tests::place::{netns, world, world_with_container};
 use nfguard_tests::program::{Answer, TempFile, nfguard};
 use nfguard_tests::wait::{TIMEOUT, wait_until};
 
@@ -322,6 +322,27 @@ fn a_client_with_the_helper_is_called_back() {
         let patience = if is_called { TIMEOUT } else { DEFAULT_TIMEOUT };
         assert_eq!(call.timeout(patience).run().passed(), is_called, "{helper}");
     }
+}
+
+/// A server that a container asks, or a program in the container, could open ports with it.
+#[test]
+fn the_helper_of_a_rule_for_in_reads_no_forwarded_connection() {
+    let world = world_with_container();
+    let container = world.container.as_ref().expect("a container");
+    let server = SocketAddr::new(ROUTER.into(), 21);
+    let _control = world.internet.serve_tcp(server).expect("serves");
+    let data = SocketAddr::new(World::CONTAINER_V4, DATA);
+    let _data = container.serve_tcp(data).expect("serves");
+    load(
+        &world.host,
+        r#""rules": [{ "action": "allow", "proto": "tcp", "port": 21, "helper": "ftp" },
+            { "action": "allow", "direction": "out", "proto": "tcp", "port": 21, "helper": "none" }]"#,
+    );
+    let mut control = Control::open(container, server);
+    control.say("USER anonymous");
+    control.say(&format!("PORT 172,17,0,2,{},{}", DATA >> 8, DATA & 0xff));
+    let call = Probe::tcp(&world.internet, data).from(IpAddr::from(ROUTER));
+    assert!(!call.run().passed());
 }
 
 #[test]

@@ -198,7 +198,7 @@ impl Compiler<'_> {
     }
 
     /// Adds the rules that accept replies to untracked packets that the rules of a direction allow.
-    fn untracked_answers(&mut self, chain: &mut Chain, direction: Direction) {
+    fn untracked_replies(&mut self, chain: &mut Chain, direction: Direction) {
         let rules = self.policy.rules.iter();
         for rule in rules.filter(|rule| rule.direction == direction && rule.untracked) {
             let (sets, rules) = untracked::replies(self.policy, rule);

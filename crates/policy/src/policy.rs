@@ -322,7 +322,7 @@ pub(crate) struct Rule {
     pub(crate) helper: Option<Helper>,
     /// Whether the policy says that the rule needs no helper.
     pub(crate) declines_helper: bool,
-    /// Whether the packets may be untracked, so that the rule accepts their answers, too. Only an
+    /// Whether the packets may be untracked, so that the rule accepts their replies, too. Only an
     /// [`Action::Allow`] of [`Traffic::Ports`] can be so.
     pub(crate) untracked: bool,
 }

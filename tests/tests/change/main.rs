@@ -5,6 +5,7 @@
 //! the program is needed for it.
 
 mod killed;
+mod owners;
 mod steps;
 
 use std::fs;

@@ -404,6 +404,8 @@ fn multicast_leaves_by_no_interface_that_the_rules_do_not_allow() {
     send_all();
     there.must_see(7404);
     assert_eq!(there.ports(), BTreeSet::from([7404]));
+    send(host, None, World::HOST_V4, FAR[0], 7404);
+    here.must_see(7404);
     assert!(!here.ports().contains(&7403), "{:?}", here.ports());
 }
 

@@ -117,11 +117,27 @@ fn a_routed_neighbour_reaches_a_service_if_a_rule_for_forward_allows_it() {
                 .to_owned(),
             "a rule for the published port comes first",
         ),
+        (
+            r#""rules": [{ "action": "deny", "direction": "forward",
+                "from": ["10.8.0.2", "2001:db8:88::2"] }, { "action": "allow",
+                "direction": "forward", "in_interface": "lan0" }]"#
+                .to_owned(),
+            "a rule refuses its source before",
+        ),
     ] {
         load(host, &rules);
         for address in SERVICE {
             assert!(!Probe::tcp(&inner, SocketAddr::new(address, 80)).run().passed(), "{why}");
         }
+    }
+    // What is refused after the rule is not refused before it.
+    load(
+        host,
+        r#""rules": [{ "action": "allow", "direction": "forward", "in_interface": "lan0" },
+            { "action": "deny", "direction": "forward" }]"#,
+    );
+    for address in SERVICE {
+        must_pass(&inner, address, 80);
     }
 }
 

@@ -196,11 +196,11 @@ impl RuleContext<'_> {
         }
         let is_allowed = matches!(file.action, Field::Bad | Field::Given(ActionWord::Allow));
         let message = if !is_allowed {
-            "only a rule with the action \"allow\" accepts untracked packets and their answers"
+            "only a rule with the action \"allow\" accepts untracked packets and their replies"
         } else if !matches!(traffic, Traffic::Ports { .. }) && file.port.given().is_some() {
             return false;
         } else if !matches!(traffic, Traffic::Ports { .. }) || matches!(file.port, Field::Absent) {
-            "answers to untracked packets are told by their source port; expected a \"port\""
+            "replies to untracked packets are told by their source port; expected a \"port\""
         } else if file.direction.given() == Some(&Direction::Out)
             && !matches!(file.in_interface, Field::Absent)
         {

@@ -70,7 +70,7 @@ impl Compiler<'_> {
         self.table.chains.push(chain);
 
         let mut chain = Chain { name: "sent/builtin".to_owned(), ..Chain::default() };
-        self.untracked_answers(&mut chain, Direction::In);
+        self.untracked_replies(&mut chain, Direction::In);
         self.builtins(&mut chain, builtin::OUTPUT);
         self.table.chains.push(chain);
     }

@@ -9,7 +9,7 @@ use super::{
     CONTAINERS_CHAIN, Compiler, JUDGED_WHERE_IT_ENDS, RETURN_PATH_COUNTER, Rejection, base,
     builtin, commented, loopback_address, plain, rule,
 };
-use crate::policy::{Builtin, Direction, Rule, Verdict};
+use crate::policy::{Action, Builtin, Direction, Rule, Verdict};
 
 impl Compiler<'_> {
     /// Adds the chain that sees packets before NAT. An older nfguard had it judge them, so its table is
@@ -25,7 +25,10 @@ impl Compiler<'_> {
             chain.rules.push(commented(parts, JUDGED_WHERE_IT_ENDS));
         }
         if !helpers.is_empty() {
-            chain.rules.push(plain([vec![jump("helpers")]]));
+            // What is forwarded is no matter of the rules for `in`. A published port is still one of this
+            // host.
+            let to_host = expr::fib_type(fib_type::LOCAL);
+            chain.rules.push(plain([to_host, vec![jump("helpers")]]));
             let name = "helpers".to_owned();
             self.table.chains.push(Chain { name, rules: helpers, ..Chain::default() });
         }
@@ -49,7 +52,7 @@ impl Compiler<'_> {
             return;
         }
         let mut chain = Chain { name: "asked".to_owned(), ..Chain::default() };
-        self.untracked_answers(&mut chain, Direction::Out);
+        self.untracked_replies(&mut chain, Direction::Out);
         self.builtins(&mut chain, builtin::INBOUND);
         for rule in self.policy.rules_for(Direction::In) {
             let counter = self.counter(&rule::object_name(rule));
@@ -57,7 +60,10 @@ impl Compiler<'_> {
             chain.rules.extend(refusal);
         }
         self.builtins(&mut chain, builtin::INBOUND_LAST);
-        self.closed_ports(&mut chain);
+        // Without a list of interfaces, the look-out for scans skips containers.
+        if self.policy.scan.as_ref().is_some_and(|scan| !scan.interfaces.is_empty()) {
+            self.closed_ports(&mut chain);
+        }
         self.default(&mut chain, Direction::In, self.policy.default.input);
         self.table.chains.push(chain);
     }
@@ -127,7 +133,7 @@ impl Compiler<'_> {
 
     pub(super) fn inbound(&mut self) {
         let mut chain = Chain { name: "inbound".to_owned(), ..Chain::default() };
-        self.untracked_answers(&mut chain, Direction::Out);
+        self.untracked_replies(&mut chain, Direction::Out);
         self.builtins(&mut chain, builtin::INBOUND);
         self.rules(&mut chain, Direction::In, Rejection::Answer);
         self.builtins(&mut chain, builtin::INBOUND_LAST);
@@ -154,7 +160,7 @@ impl Compiler<'_> {
         self.established(&mut chain);
         self.invalid(&mut chain);
         self.return_path(&mut chain);
-        self.untracked_answers(&mut chain, Direction::Forward);
+        self.untracked_replies(&mut chain, Direction::Forward);
         self.builtins(&mut chain, builtin::FORWARD);
         // Also what DNAT leads to another container: the sender decides, not the way.
         for interface in &self.policy.containers.interfaces {
@@ -188,7 +194,7 @@ impl Compiler<'_> {
         }
         if self.has_inner_senders() {
             let mut rules = vec![by_rules.clone()];
-            for rule in self.policy.rules_for(Direction::Forward).filter(names_senders) {
+            for rule in self.policy.rules_for(Direction::Forward).filter(judges_translated) {
                 let counter = self.counter(&rule::object_name(rule));
                 rules.extend(rule::translated(self.policy, rule, &counter));
             }
@@ -232,4 +238,10 @@ impl Compiler<'_> {
 
 fn names_senders(rule: &&Rule) -> bool {
     !rule.in_interface.is_empty()
+}
+
+/// Returns whether a rule for `forward` judges packets after DNAT, if any rule names who sends. What is
+/// refused before such a rule is refused here, too.
+fn judges_translated(rule: &&Rule) -> bool {
+    names_senders(rule) || matches!(rule.action, Action::Deny | Action::Reject)
 }

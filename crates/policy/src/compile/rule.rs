@@ -190,12 +190,12 @@ pub(super) fn published(policy: &Policy, rule: &Rule, counter: &[Expr]) -> Vec<N
 pub(super) fn translated(policy: &Policy, rule: &Rule, counter: &[Expr]) -> Vec<NftRule> {
     let object = object_name(rule);
     let limit = format!("{object}/limit");
-    let judge = |it: &Match| judge(rule, it, Rejection::Answer, &limit, counter);
-    [PortSource::Packet, PortSource::Conntrack]
-        .into_iter()
-        .flat_map(|source| matches(policy, rule, &object, source))
-        .flat_map(|it| judge(&it))
-        .collect()
+    let mut found = matches(policy, rule, &object, PortSource::Packet);
+    let before = matches(policy, rule, &object, PortSource::Conntrack);
+    if before != found {
+        found.extend(before);
+    }
+    found.iter().flat_map(|it| judge(rule, it, Rejection::Answer, &limit, counter)).collect()
 }
 
 /// Returns the rules that refuse what a rule refuses. What it allows, another hook judges.
@@ -241,6 +241,7 @@ pub(super) fn helpers(policy: &Policy) -> Vec<NftRule> {
 }
 
 /// One combination of interfaces, IP version and protocol that a rule matches.
+#[derive(PartialEq)]
 pub(super) struct Match {
     pub(super) exprs: Vec<Expr>,
     /// The protocol of every packet that matches; `None` if it can be any.

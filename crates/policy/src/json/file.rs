@@ -126,7 +126,9 @@ object! {
         "to" => to: OneOrMany<Peer> = "any",
         /// The interface that packets come in by. In a rule for `out`, it is the bridge of the
         /// containers that the rule is for; the rule is then not for this host itself. A rule for `forward`
-        /// with this key is also about ports that DNAT leads to a container, unless a rule for `in` is.
+        /// with this key is also about ports that DNAT leads to a container, unless a rule for `in` is: about
+        /// the port before DNAT and the one of the container. Where there is one, each `deny` and `reject`
+        /// for `forward` is about them, too.
         "in_interface" => in_interface: OneOrMany<Interface>,
         /// The interface that packets leave by, for `out` and `forward`.
         "out_interface" => out_interface: OneOrMany<Interface>,
@@ -137,7 +139,7 @@ object! {
         /// further connections need rules of their own.
         "helper" => helper: HelperWord,
         /// Whether another program keeps connection tracking off these packets (`notrack`), as for a
-        /// busy DNS server. Their answers are then accepted by this rule. Only an `allow` with ports
+        /// busy DNS server. Their replies are then accepted by this rule. Only an `allow` with ports
         /// has this key.
         "untracked" => untracked: bool = false,
         /// How many connections one source may open. Only the action `limit` has this key.
