@@ -338,7 +338,7 @@ mod tests {
                 proptest::prop_assert_eq!(Some(number(network.network())), next);
                 next = number(network.broadcast()).checked_add(1);
             }
-            proptest::prop_assert_eq!(networks.last().map(|last| last.broadcast()), Some(ends[1]));
+            proptest::prop_assert_eq!(networks.last().map(IpNetwork::broadcast), Some(ends[1]));
             proptest::prop_assert!(networks.len() <= 254);
         }
     }

@@ -267,7 +267,7 @@ impl Bans {
         port: Option<Port>,
         by: Duration,
     ) -> Result<Option<ActiveBan>, Error> {
-        let (key, source) = (SetKey::of(target, port), comment::clean_source(source));
+        let (key, source) = (SetKey::of(target, port), comment::source_name(source));
         let longer = |_: usize, owners: &mut Vec<ActiveBan>| {
             let own = owners.iter_mut().find(|ban| ban.source == source)?;
             own.expires_in = own.expires_in.map(|left| left.saturating_add(by));
@@ -324,7 +324,7 @@ impl Bans {
     /// # Errors
     /// The kernel's refusal.
     pub fn list_of(&mut self, source: &str) -> Result<Vec<ActiveBan>, Error> {
-        let source = comment::clean_source(source);
+        let source = comment::source_name(source);
         let mut all =
             if source == scan::SOURCE { self.list()? } else { self.list_without_scans()? };
         all.retain(|ban| ban.source == source);

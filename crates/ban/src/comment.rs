@@ -72,7 +72,7 @@ pub(crate) fn encoded_len(source: &str, reason: &str) -> usize {
 /// Returns the name of a source as bans are listed with it: the name itself, or a part of it with a
 /// digest of the whole.
 #[must_use]
-pub fn clean_source(text: &str) -> String {
+pub fn source_name(text: &str) -> String {
     let mut source = String::new();
     push_source(&mut source, text);
     source
@@ -160,9 +160,9 @@ mod tests {
         let names: Vec<String> = names.chain(["", "1", "2"].map(long)).collect();
         let mut kept = std::collections::BTreeSet::new();
         for name in &names {
-            let source = clean_source(name);
+            let source = source_name(name);
             assert!(source.len() <= MAX_SOURCE_BYTES, "{source}");
-            assert_eq!(clean_source(&source), source, "a name that was listed is the same source");
+            assert_eq!(source_name(&source), source, "a name that was listed is the same source");
             let comment =
                 BanComment { source: name, reason: "why", created_at: 1, sharing: Sharing::Shared }
                     .text();

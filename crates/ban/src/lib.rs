@@ -143,7 +143,7 @@ pub use {ipnetwork, nfguard_netlink};
 pub use addresses::{Addresses, InvalidTarget};
 pub use ban::{ActiveBan, Ban, BanCounts, BanOutcome, ReplacedBans};
 pub use bans::{ActiveFeed, Bans};
-pub use comment::clean_source as source_name;
+pub use comment::source_name;
 pub use day::{Day, InvalidDay};
 pub use error::Error;
 pub use feed::{CleanFeed, Feed, InvalidRange, WidestEntry};

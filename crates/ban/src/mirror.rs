@@ -325,7 +325,7 @@ impl BanMirror {
             Some(start) => self.bans.range(start..),
             None => self.bans.range::<Place, _>(..),
         };
-        let source = source.map(comment::clean_source);
+        let source = source.map(comment::source_name);
         for (seen, (place, ban)) in all.enumerate() {
             // A search for what is rare must not keep other clients waiting.
             if bans.len() == PAGE_BANS || seen == MAX_BANS_SEEN_PER_PAGE {

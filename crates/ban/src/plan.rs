@@ -226,7 +226,7 @@ pub(crate) fn longest<'a>(bans: impl Iterator<Item = Ban<'a>>) -> BTreeMap<SetKe
 }
 
 fn is_same_source(a: &str, b: &str) -> bool {
-    ptr::eq(a, b) || comment::clean_source(a) == comment::clean_source(b)
+    ptr::eq(a, b) || comment::source_name(a) == comment::source_name(b)
 }
 
 /// Tells whether two ends are the same: the kernel counts in steps of up to ten milliseconds, and

@@ -17,6 +17,7 @@
 //! [`review`].
 
 mod ban;
+mod crowdsec;
 mod decode;
 mod ipset;
 mod json;
@@ -108,6 +109,23 @@ pub fn read(
     let form = reader.read(&text)?;
     reader.summary.form = form;
     Ok(reader.summary)
+}
+
+/// Takes the comment out of the options of an entry of a set, as ipset and nft write them. A comment may
+/// have quotes and any word of an option in it.
+fn without_comment(options: &str) -> (String, Option<&str>) {
+    const KEY: &str = "comment";
+    let parts = options.match_indices(KEY).find_map(|(at, _)| {
+        let (before, rest) = (options.get(..at)?, options.get(at + KEY.len()..)?);
+        let is_word = before.is_empty() || before.ends_with(char::is_whitespace);
+        let is_key = is_word && rest.starts_with(|it: char| it.is_whitespace() || it == '"');
+        is_key.then_some((before, rest.trim()))
+    });
+    let Some((before, rest)) = parts else { return (options.to_owned(), None) };
+    let quoted = rest.strip_prefix('"').and_then(|rest| rest.rsplit_once('"'));
+    let (comment, after) =
+        quoted.or_else(|| rest.split_once(char::is_whitespace)).unwrap_or((rest, ""));
+    (format!("{before} {after}"), Some(comment))
 }
 
 /// A list that is being read.

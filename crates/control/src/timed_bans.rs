@@ -9,7 +9,7 @@ use nfguard_ban::{Ban, BanCounts, Bans};
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(1);
 
 /// Bans that are looked up before a part of a list is banned.
-const LOOKED_UP: usize = 4096;
+const BANS_LOOKED_UP_AT_ONCE: usize = 4096;
 
 /// Makes the bans of a list that says when each ends. One that is in force until then is kept, so a
 /// list that is put in twice changes nothing. `asked_at` is when its durations were found out.
@@ -28,7 +28,7 @@ pub fn ban_until<'a>(
     let mut list = list.into_iter().peekable();
     while list.peek().is_some() {
         let mut part = Vec::new();
-        for ban in list.by_ref().take(LOOKED_UP) {
+        for ban in list.by_ref().take(BANS_LOOKED_UP_AT_ONCE) {
             let held = bans.look_up_of(ban.source, ban.target.target(), ban.port)?;
             let is_in_force = held.is_some_and(|held| match (held.expires_in, ban.duration) {
                 (None, _) => true,

@@ -164,9 +164,10 @@ impl SockDiag {
         [tcp, udp]: [u32; 2],
         mut each: impl FnMut(InetSocket),
     ) -> Result<(), Error> {
+        let mut asked = vec![(protocol::TCP, tcp), (protocol::UDP, udp)];
+        asked.retain(|(_, states)| *states != 0);
         for version in IpVersion::ALL {
-            let all = [(protocol::TCP, tcp), (protocol::UDP, udp)];
-            for (protocol, states) in all.into_iter().filter(|(_, states)| *states != 0) {
+            for (protocol, states) in asked.iter().copied() {
                 let mut body = Writer::default();
                 let mut rest = [0; REQUEST_BYTES];
                 let wanted = states.to_ne_bytes().into_iter().chain(port.to_be_bytes());
@@ -195,7 +196,7 @@ impl SockDiag {
                 })?;
             }
         }
-        let is_some_listed = self.unlisted.len() < 2;
+        let is_some_listed = asked.iter().any(|(protocol, _)| !self.unlisted.contains(protocol));
         is_some_listed.then_some(()).ok_or_else(|| Error::Io(ErrorKind::Unsupported.into()))
     }
 }

@@ -41,6 +41,8 @@ fn a_kernel_that_can_list_one_protocol_alone_lists_that_and_names_the_other() {
         assert_eq!(listening.iter().map(|socket| socket.port).collect::<Vec<_>>(), [port]);
         assert_eq!(sockets.unlisted().iter().collect::<Vec<_>>(), [&missing]);
         assert_eq!(sockets.connections(|_| true).expect("the other list"), []);
+        // Of TCP alone there is no other list.
+        assert_eq!(sockets.established_at(22).is_err(), missing == protocol::TCP);
     }
 }
 

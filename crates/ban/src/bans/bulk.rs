@@ -268,14 +268,14 @@ impl Bans {
     }
 
     fn keys_of(&mut self, source: &str) -> Result<Vec<SetKey>, Error> {
-        let source = comment::clean_source(source);
+        let source = comment::source_name(source);
         let all = self.list_without_scans()?.into_iter().filter(|ban| ban.source == source);
         Ok(all.map(|ban| SetKey::of(ban.target, ban.port)).collect())
     }
 
     /// Ends the bans of this source at these places, and returns their number.
     pub(super) fn end(&mut self, source: &str, keys: &[SetKey]) -> Result<u64, Error> {
-        let source = comment::clean_source(source);
+        let source = comment::source_name(source);
         let mut ended = 0;
         let end = |_: usize, owners: &mut Vec<ActiveBan>| {
             let before = owners.len();

@@ -62,7 +62,7 @@ impl Bans {
     /// # Errors
     /// The kernel's refusal.
     pub fn is_ended(&mut self, source: &str) -> Result<bool, Error> {
-        let key = plan::ended_key(&comment::clean_source(source));
+        let key = plan::ended_key(&comment::source_name(source));
         Ok(self.nft.element(TABLE, layout::ENDED, &key)?.is_some())
     }
 
@@ -74,7 +74,7 @@ impl Bans {
         if !self.is_ended(source)? {
             return Ok(());
         }
-        let keys = vec![plan::ended_key(&comment::clean_source(source))];
+        let keys = vec![plan::ended_key(&comment::source_name(source))];
         let delete = Op::DeleteElements { set: layout::ENDED.to_owned(), keys };
         match self.nft.commit(&Transaction { table: TABLE.to_owned(), ops: vec![delete] }, None) {
             outcome if is_refused_with(&outcome, errno::ENOENT) => Ok(()),
@@ -123,7 +123,7 @@ impl Bans {
         target: Target,
         port: Option<Port>,
     ) -> Result<Option<ActiveBan>, Error> {
-        let (key, source) = (SetKey::of(target, port), comment::clean_source(source));
+        let (key, source) = (SetKey::of(target, port), comment::source_name(source));
         let mut found = None;
         let find = |_: usize, owners: &mut Vec<ActiveBan>| {
             owners.iter().find(|ban| ban.source == source).cloned()

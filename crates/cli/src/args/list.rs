@@ -28,4 +28,14 @@ impl ListRequest {
         let (column, set) = (self.column.as_deref(), self.set.as_deref());
         lists::Options { column, set, now: SystemTime::now() }
     }
+
+    /// Returns the first option that was given and says nothing about targets on the command line.
+    pub(crate) fn of_lists_alone(&self) -> Option<&'static str> {
+        let given = [
+            ("--column", self.column.is_some()),
+            ("--set", self.set.is_some()),
+            ("--force", self.force),
+        ];
+        given.into_iter().find(|(_, is_given)| *is_given).map(|(option, _)| option)
+    }
 }

@@ -17,13 +17,19 @@ use crate::input::judged::judge;
 use crate::output::bans::{
     outcome_text, print_counts, print_spared_peer, spared_peer_to_json, target_text,
 };
+use crate::output::failure::Failure;
 use crate::output::progress::Progress;
 use crate::output::{self, Answer, Done};
 
 pub(crate) fn ban(request: &BanRequest, context: &Context, as_json: bool) -> Done {
     let asked_at = Instant::now();
-    let mut bans = persistence::open(context)?;
     let is_list = request.targets == [STANDARD];
+    if let (false, Some(option)) = (is_list, request.list.of_lists_alone()) {
+        return Err(Failure::Usage(format!(
+            "{option} is about a list, and these are targets; `-` reads a list"
+        )));
+    }
+    let mut bans = persistence::open(context)?;
     let (never_ban, v6_prefix) = (bans.never_ban(), request.extent.v6_prefix);
     let list = match is_list {
         true => {

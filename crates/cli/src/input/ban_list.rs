@@ -1,9 +1,9 @@
 //! Lists of bans, from the command line, from a file or from standard input.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use nfguard_ban::{Admitted, Ban, Feed, NeverBan, Port};
+use nfguard_ban::{Addresses, Admitted, Ban, Feed, NeverBan, Port};
 use nfguard_control::lists::{self, At, Details, Entry, Summary};
 
 use crate::output;
@@ -50,22 +50,13 @@ impl BanList {
         Ok(list)
     }
 
-    /// Reads the arguments of a command: each is a target, or a list of such.
+    /// Reads the arguments of a command: each is one address, prefix or range.
     pub(crate) fn of_arguments(targets: &[String], never_ban: &NeverBan, v6_prefix: u8) -> BanList {
         let mut list = BanList::default();
-        let options = lists::Options { column: None, set: None, now: SystemTime::now() };
         for target in targets {
-            let mut is_empty = true;
-            let read = lists::read(target.as_bytes(), &options, &mut |_, entry| {
-                is_empty = false;
-                list.take(None, entry, never_ban, v6_prefix);
-            });
-            match read {
-                Err(why) => list.bad.push(why),
-                // An empty variable of a script gives an empty argument.
-                Ok(_) if is_empty => list.bad.push(format!("{target:?} has no address")),
-                Ok(_) => {}
-            }
+            let addresses = target.parse::<Addresses>().map_err(|error| error.to_string());
+            let entry = addresses.map(|addresses| Entry { addresses, details: None });
+            list.take(None, entry, never_ban, v6_prefix);
         }
         list
     }

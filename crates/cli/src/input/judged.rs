@@ -1,6 +1,6 @@
 //! Lists that are judged as a whole before they are put in.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
 
 use nfguard_ban::CleanFeed;
@@ -28,7 +28,10 @@ pub(crate) fn judge(
     force: bool,
     unchanged: &str,
 ) -> Result<Judgement, Failure> {
-    let connections = tcp_connections().unwrap_or_default();
+    let connections = tcp_connections().unwrap_or_else(|error| {
+        output::warning(&format!("which peers the list shuts out is not known: {error}"));
+        HashSet::new()
+    });
     let peers: BTreeSet<IpAddr> = connections
         .iter()
         .map(|connection| connection.peer.ip().to_canonical())

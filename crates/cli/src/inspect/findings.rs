@@ -103,14 +103,15 @@ fn uplink_taken_for_dockers(facts: &Facts<'_>) -> Vec<Finding> {
     facts.host.network.uplinks().into_iter().filter(is_taken).map(finding).collect()
 }
 
-/// Finds uplinks whose packets the kernel drops before any rule could let them pass.
+/// Finds uplinks whose packets the kernel drops before any rule could let them pass. IPv6 has no such
+/// setting.
 fn deaf_uplinks(facts: &Facts<'_>) -> impl Iterator<Item = Finding> {
     facts.host.network.deaf_uplinks.iter().map(|name| Finding {
         code: "uplink-deaf",
         what: format!("the kernel drops what comes from the internet by {name}"),
         why: format!(
             "net.ipv4.conf.{name}.rp_filter (or that of `all`) is 1, and this host would answer by \
-             another interface; no rule can let such a packet pass, to this host or through it"
+             another interface; no rule can let such a packet of IPv4 pass, to this host or through it"
         ),
         fix: format!(
             "answer by the interface that was asked: `ip rule add from ADDRESS table N` with the \

@@ -1,6 +1,7 @@
 //! The two tables that the guard keeps, and what it does to keep them.
 
 use std::collections::{BTreeMap, HashSet};
+use std::fmt::Display;
 use std::time::{Duration, Instant, SystemTime};
 
 use nfguard_api::message::{Event, ListedBan, PROTOCOL_VERSION, PolicyState, Release, Status};
@@ -43,6 +44,7 @@ pub(super) struct Firewall {
     next_never_ban: Instant,
     never_ban_warning: RepeatedWarning,
     scans_warning: RepeatedWarning,
+    metrics_warning: RepeatedWarning,
 }
 
 /// The lease of the policy's table.
@@ -80,6 +82,7 @@ impl Firewall {
             next_never_ban: now,
             never_ban_warning: RepeatedWarning::default(),
             scans_warning: RepeatedWarning::default(),
+            metrics_warning: RepeatedWarning::default(),
         }
     }
 
@@ -445,14 +448,24 @@ impl Firewall {
 
     /// Returns all metrics as OpenMetrics text.
     pub(super) fn metrics_text(&mut self, clients: usize, now: Instant) -> String {
-        let policy = self.policy.counters().unwrap_or_default();
-        let bans = self.mirror.counters(nfguard_ban::TABLE).unwrap_or_default();
+        let mut looked = Ok(());
+        let policy = or_note(self.policy.counters(), &mut looked);
+        let bans = or_note(self.mirror.counters(nfguard_ban::TABLE), &mut looked);
+        let feeds = or_note(self.bans.feeds(), &mut looked);
+        self.metrics_warning.log("not all metrics can be read", looked);
         let counters = [(TABLE, policy), (nfguard_ban::TABLE, bans)];
         let sources = self.bans_by_source(now);
         let is_guarded = matches!(self.policy.state(), PolicyState::Owned | PolicyState::Watched);
-        let feeds = self.bans.feeds().unwrap_or_default();
         self.metrics.text(&counters, &sources, &feeds, clients, is_guarded)
     }
+}
+
+/// Returns the value, or the default and takes note of the error.
+fn or_note<T: Default, E: Display>(result: Result<T, E>, noted: &mut Result<(), String>) -> T {
+    result.unwrap_or_else(|error| {
+        *noted = Err(error.to_string());
+        T::default()
+    })
 }
 
 fn banned(ban: ActiveBan) -> Event {

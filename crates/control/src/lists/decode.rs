@@ -11,7 +11,7 @@ const MAX_TEXT_BYTES: u64 = 128 * 1024 * 1024;
 const SQLITE: &[u8] = b"SQLite format 3\0";
 
 /// How files begin that are no text.
-const OTHERS: [(&[u8], &str); 8] = [
+const FORMATS_REFUSED: [(&[u8], &str); 8] = [
     (b"PK\x03\x04", "a zip archive; expected a text, or gzip"),
     (b"BZh", "compressed with bzip2; expected a text, or gzip"),
     (b"\xfd7zXZ", "compressed with xz; expected a text, or gzip"),
@@ -34,7 +34,7 @@ pub(super) fn text(bytes: &[u8]) -> Result<Cow<'_, str>, String> {
         true => Cow::Owned(unpacked(bytes, MAX_TEXT_BYTES)?),
         false => Cow::Borrowed(bytes),
     };
-    if let Some((_, what)) = OTHERS.iter().find(|(start, _)| bytes.starts_with(start)) {
+    if let Some((_, what)) = FORMATS_REFUSED.iter().find(|(start, _)| bytes.starts_with(start)) {
         return Err(format!("this is {what}"));
     }
     if bytes.contains(&0) {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::table::Decision;
+use super::crowdsec::Decision;
 use super::{At, Reader, ban, nft, some_names};
 use nfguard_ban::Addresses;
 

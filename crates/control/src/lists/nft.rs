@@ -52,7 +52,7 @@ fn sets_of(text: &str) -> Result<Vec<Set>, String> {
     let (mut name, mut is_concatenated, mut timeout) = (String::new(), false, None);
     let mut is_inside = false;
     for (number, line) in (1..).zip(text.lines()) {
-        let mut rest = without_comment(line).trim();
+        let mut rest = without_remark(line).trim();
         if !is_inside {
             let words: Vec<&str> = rest.split_whitespace().collect();
             match words[..] {
@@ -102,7 +102,7 @@ fn sets_of(text: &str) -> Result<Vec<Set>, String> {
     }
 }
 
-fn without_comment(line: &str) -> &str {
+fn without_remark(line: &str) -> &str {
     outside_quotes(line, '#').first().copied().unwrap_or_default()
 }
 
@@ -122,9 +122,9 @@ fn outside_quotes(text: &str, separator: char) -> Vec<&str> {
 }
 
 fn element(reader: &mut Reader<'_>, at: At, set: &Set, text: &str) {
-    let mut words = text.split_whitespace();
-    let value = words.next().unwrap_or_default();
-    let rest: Vec<&str> = words.collect();
+    let (value, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+    let (rest, reason) = super::without_comment(rest);
+    let rest: Vec<&str> = rest.split_whitespace().collect();
     let option = |name: &str| {
         let at = rest.iter().position(|word| *word == name)?;
         rest.get(at + 1).copied()
@@ -139,7 +139,6 @@ fn element(reader: &mut Reader<'_>, at: At, set: &Set, text: &str) {
         },
         None => set.timeout,
     };
-    let reason = text.split_once("comment \"").and_then(|(_, rest)| rest.split('"').next());
     reader.timed(at, value, left, details(&set.name, reason));
 }
 

@@ -9,7 +9,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnetwork::{IpNetwork, NetworkSize};
 use nfguard_ban::Addresses;
 
-use super::{At, Details, Options, Reader, cut, is_comment, line, some_names};
+use super::crowdsec::Decision;
+use super::{At, Options, Reader, cut, is_comment, line, some_names};
 
 /// Names of columns that hold addresses or prefixes.
 const ADDRESS_NAMES: [&str; 24] = [
@@ -227,7 +228,11 @@ impl Layout {
         let table = |columns| Ok(Some(Layout { separator, header: None, columns }));
         match fields[..] {
             [start, end, bits, ..] if is_block(start, end, bits) => table(Columns::Range(0, 1)),
-            [start, mask, ..] if length(start, mask).is_some() && mask.contains('.') => {
+            [start, mask, ..]
+                if start.parse::<IpAddr>().is_ok()
+                    && mask.contains('.')
+                    && bits(mask).is_some() =>
+            {
                 table(Columns::Prefix(0, 1))
             }
             _ => {
@@ -279,19 +284,29 @@ fn by_name(names: &[String]) -> Result<Option<Columns>, String> {
     }
 }
 
-/// Refuses a list whose second column may be the length of a prefix: every number fits the address
-/// before it. A number of reports does not, but for a few addresses by chance.
+/// No list has a prefix of fewer bits with an address of a host inside it; a count of reports often is
+/// as small.
+const MIN_BITS_BESIDE_HOST: u32 = 16;
+
+/// Refuses a list whose second column may be the length of a prefix. A number that is too large for a
+/// length proves that it is none.
 fn check_numbers(text: &str, separator: Separator) -> Result<(), String> {
-    let mut example = None;
+    let (mut prefix, mut beside_host, mut is_count) = (None, None, false);
     for (_, line) in rows(text) {
         let fields = separator.fields(line::value(line));
         let [address, number, ..] = fields[..] else { continue };
-        let Some(prefix) = length(address, number) else { return Ok(()) };
-        if prefix.size() != NetworkSize::V4(1) && prefix.size() != NetworkSize::V6(1) {
-            example.get_or_insert_with(|| (cut(line), prefix));
+        let (Ok(address), Some(bits)) = (address.parse::<IpAddr>(), bits(number)) else { continue };
+        let Some(network) = prefix_of(address, bits) else { return Ok(()) };
+        let is_one = [NetworkSize::V4(1), NetworkSize::V6(1)].contains(&network.size());
+        if network.network() == address {
+            prefix = prefix.or((!is_one).then(|| (cut(line), network)));
+        } else if bits < MIN_BITS_BESIDE_HOST {
+            is_count = true;
+        } else {
+            beside_host = beside_host.or(Some((cut(line), network)));
         }
     }
-    match example {
+    match prefix.or(beside_host.filter(|_| !is_count)) {
         Some((line, prefix)) => Err(format!(
             "{line:?} may mean {prefix} or one address; write {prefix}, or name the column with --column 1"
         )),
@@ -299,16 +314,20 @@ fn check_numbers(text: &str, separator: Separator) -> Result<(), String> {
     }
 }
 
-/// Returns the prefix of an address and a length or netmask beside it, unless it has host bits.
-fn length(address: &str, length: &str) -> Option<IpNetwork> {
-    let address: IpAddr = address.parse().ok()?;
-    let length = match length.parse::<Ipv4Addr>() {
-        Ok(mask) if mask.octets()[0] >= 128 => ipnetwork::ipv4_mask_to_prefix(mask).ok()?,
-        Ok(_) => return None,
-        Err(_) => length.parse().ok().filter(|length| *length > 0)?,
-    };
-    let network = IpNetwork::new(address, length).ok()?;
-    (network.network() == address).then_some(network)
+/// Returns the number of bits that a length or a netmask names.
+fn bits(text: &str) -> Option<u32> {
+    match text.parse::<Ipv4Addr>() {
+        Ok(mask) => {
+            ipnetwork::ipv4_mask_to_prefix(mask).ok().filter(|bits| *bits > 0).map(u32::from)
+        }
+        Err(_) => text.parse().ok().filter(|bits| *bits > 0),
+    }
+}
+
+/// Returns the prefix of this length that an address is in.
+fn prefix_of(address: IpAddr, bits: u32) -> Option<IpNetwork> {
+    let around = IpNetwork::new(address, u8::try_from(bits).ok()?).ok()?;
+    IpNetwork::new(around.network(), around.prefix()).ok()
 }
 
 /// Tells whether the addresses are the ends of a prefix of this length, as in DShield's list.
@@ -413,77 +432,4 @@ fn crowdsec(reader: &mut Reader<'_>, at: At, fields: &[&str], columns: &CrowdSec
         is_simulated: columns.simulated.map(get) == Some("true"),
     };
     decision.read(reader, at);
-}
-
-/// A decision of CrowdSec.
-pub(super) struct Decision<'a> {
-    /// `Ip:192.0.2.1`, `Range:192.0.2.0/24`, or another scope; without one, it is an address.
-    pub(super) target: &'a str,
-    /// Empty: a ban.
-    pub(super) action: &'a str,
-    /// The time that is left, as Go writes it.
-    pub(super) left: &'a str,
-    pub(super) reason: &'a str,
-    pub(super) is_simulated: bool,
-}
-
-impl Decision<'_> {
-    pub(super) fn read(&self, reader: &mut Reader<'_>, at: At) {
-        let is_word = |scope: &str| scope.bytes().all(|byte| byte.is_ascii_alphabetic());
-        // The colons of an IPv6 address are none of a scope.
-        let is_address = self.target.parse::<Addresses>().is_ok();
-        let scoped = self.target.split_once(':').filter(|(scope, _)| is_word(scope) && !is_address);
-        let (scope, value) = scoped.unwrap_or(("ip", self.target));
-        if self.is_simulated {
-            return reader.leave_out("simulated decisions");
-        }
-        if !["", "ban"].contains(&self.action) {
-            return reader.leave_out("decisions other than bans");
-        }
-        if !["ip", "range"].contains(&scope.to_ascii_lowercase().as_str()) {
-            return reader.leave_out("decisions about no addresses");
-        }
-        let Some(left) = go_milliseconds(self.left) else {
-            return reader.bad(
-                at,
-                format!("{:?} is no time that is left; expected 3h59m30s", cut(self.left)),
-            );
-        };
-        let details = Details {
-            source: Some("crowdsec".to_owned()),
-            reason: Some(self.reason.to_owned()),
-            ..Details::default()
-        };
-        reader.timed(at, value, Some(left), details);
-    }
-}
-
-/// Reads a time as Go writes it, `3h59m45.100387557s`, in milliseconds. It may be negative.
-fn go_milliseconds(text: &str) -> Option<i128> {
-    let (sign, mut rest) = match text.strip_prefix('-') {
-        Some(rest) => (-1, rest),
-        None => (1, text),
-    };
-    let mut all = 0.0;
-    if rest.is_empty() {
-        return None;
-    }
-    while !rest.is_empty() {
-        let end = rest.find(|it: char| !it.is_ascii_digit() && it != '.')?;
-        let (number, after) = rest.split_at(end);
-        let units = [
-            ("ms", 1.0),
-            ("µs", 1e-3),
-            ("us", 1e-3),
-            ("ns", 1e-6),
-            ("h", 3.6e6),
-            ("m", 6e4),
-            ("s", 1e3),
-        ];
-        let (unit, milliseconds) = units.into_iter().find(|(unit, _)| after.starts_with(unit))?;
-        all += number.parse::<f64>().ok()? * milliseconds;
-        rest = after.strip_prefix(unit)?;
-    }
-    // A ban that has less than a millisecond left is over.
-    Some(sign * all as i128)
 }

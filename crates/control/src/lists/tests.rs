@@ -55,7 +55,7 @@ fn refusal(text: &str, options: &Options<'_>) -> String {
     }
 }
 
-const PUBLISHED: [(&str, &str, &[&str]); 25] = [
+const PUBLISHED: [(&str, &str, &[&str]); 27] = [
     ("FireHOL netset", include_str!("samples/firehol.netset"), &["192.0.2.0/24", "198.51.100.7"]),
     ("Spamhaus DROP", include_str!("samples/drop.txt"), &["192.0.2.0/24", "198.51.100.0/25"]),
     (
@@ -108,6 +108,16 @@ const PUBLISHED: [(&str, &str, &[&str]); 25] = [
         &["192.0.2.7"],
     ),
     ("AlienVault reputation", "192.0.2.7#4#2#Malicious Host#US##37.75,-97.82#3\n", &["192.0.2.7"]),
+    (
+        "a number of reports, of which one is too large for a length",
+        "192.0.2.0 24\n198.51.100.9 33\n",
+        &["192.0.2.0", "198.51.100.9"],
+    ),
+    (
+        "addresses and netmasks",
+        "192.0.2.9 255.255.255.0\n198.51.100.0 255.255.255.128\n",
+        &["192.0.2.0/24", "198.51.100.0/25"],
+    ),
     (
         "IPsum: a number of lists beside each",
         "# IPsum\n192.0.2.7\t9\n198.51.100.9\t8\n",
@@ -179,6 +189,11 @@ fn a_text_that_is_no_list_or_could_mean_two_things_is_refused_with_its_reason() 
         ("192.0.2.0\t192.0.2.255\n", "two addresses"),
         ("192.0.2.0 24\n198.51.100.0 25\n", "may mean 192.0.2.0/24"),
         ("192.0.2.0,24,XX\n198.51.100.7\n", "may mean 192.0.2.0/24"),
+        ("192.0.2.0 24\n198.51.100.9 25\n", "may mean 192.0.2.0/24"),
+        ("198.51.100.9 25\n192.0.2.0 24\n203.0.113.7 8\n", "may mean 192.0.2.0/24"),
+        ("198.51.100.9 25\n203.0.113.7 24\n", "may mean 198.51.100.0/25"),
+        ("2001:db8:7::7 48\n2001:db8::9 32\n", "may mean 2001:db8:7::/48"),
+        ("192.0.2.0 24\n198.51.100.9 n/a\n", "may mean 192.0.2.0/24"),
         ("192.0.2.0 /24\n", "no address"),
         ("192.0.2.0;24\n198.51.100.0;25\n", "may mean 192.0.2.0/24"),
         ("192.0.2.0;/24\n", "a length apart"),
@@ -350,6 +365,31 @@ fn one_set_of_several_is_taken_by_its_name() {
     assert!(refusal(text, &with("nothing")).contains("friends, foes"));
     let text = "define a = { 192.0.2.7 }\nadd element inet t b { 198.51.100.7 timeout 1h, 198.51.100.9 }\n";
     assert_eq!(bans(text, &with("b")).0, ["198.51.100.7 3600 nft/b", "198.51.100.9 ever nft/b"]);
+}
+
+/// Each entry ends at the same time; its comment has the words of options.
+#[test]
+fn the_comment_of_an_entry_says_nothing_of_its_options() {
+    for comment in
+        ["timeout of login", "nomatch", "x timeout 0", "expires never", "say \\\"timeout 0\\\" now"]
+    {
+        let text = format!(
+            "create foes hash:ip family inet timeout 600 comment\nadd foes 192.0.2.7 comment \"{comment}\"\n\
+             add foes 192.0.2.8 timeout 600 comment \"{comment}\"\n"
+        );
+        let expected = |at| format!("192.0.2.{at} 600 ipset/foes {comment}");
+        assert_eq!(bans(&text, &options()).0, [expected(7), expected(8)]);
+        for options_of in [
+            format!("timeout 10m comment \"{comment}\""),
+            format!("comment \"{comment}\" timeout 10m"),
+        ] {
+            let text = format!("add element inet t foes {{ 192.0.2.7 {options_of} }}\n");
+            let expected = format!("192.0.2.7 600 nft/foes {comment}");
+            assert_eq!(bans(&text, &options()).0, [expected]);
+        }
+    }
+    let text = "create timeout hash:ip timeout 60\nadd timeout 192.0.2.7\n";
+    assert_eq!(bans(text, &options()).0, ["192.0.2.7 60 ipset/timeout"]);
 }
 
 #[test]

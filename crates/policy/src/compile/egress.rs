@@ -1,7 +1,9 @@
 //! Chains for what this host sends.
 //!
 //! Each packet of this host is judged by `output` or by `postrouting`. `postrouting` knows the way that
-//! it really takes. What it sees, measured and read in the sources of Linux 6.1 to 6.18:
+//! it really takes. The table says what it sees. `kernel_routes` measures the packets of programs, the
+//! outer packets of one kind of tunnel, and those that are forwarded or only cross a bridge. The rest is
+//! read in the sources of Linux 6.1 to 6.18:
 //!
 //! | Packet | Incoming interface | Source of this host | Sent by a program | Header of a link |
 //! |---|---|---|---|---|
