@@ -177,3 +177,26 @@ fn a_value_means_the_same_on_the_command_line_in_a_list_in_json_and_on_the_socke
         assert_eq!(nfguard(&netns, &["never", "add", wrong]).status, Some(2), "{wrong}");
     }
 }
+
+#[test]
+fn a_target_without_an_address_is_refused() {
+    let netns = netns();
+    // Each argument is one target.
+    let lists = ["203.0.113.7,203.0.113.300", "203.0.113.7 203.0.113.8", "203.0.113.7\nx"];
+    for target in ["", " ", "# none"].into_iter().chain(lists) {
+        let refused = nfguard(&netns, &["ban", target]);
+        assert_eq!(refused.status, Some(2), "{refused:?}");
+        assert!(refused.stderr.contains("is no address"), "{refused:?}");
+    }
+    for of_lists in [&["--column", "1"][..], &["--set", "a"], &["--force"]] {
+        let refused = nfguard(&netns, &[&["ban", "203.0.113.7"], of_lists].concat());
+        assert_eq!(refused.status, Some(2), "{refused:?}");
+        assert!(
+            refused.stderr.contains(&format!("{} is about a list", of_lists[0])),
+            "{refused:?}"
+        );
+    }
+    assert_eq!(nfguard(&netns, &["bans", "--count"]).stdout, "0\n");
+    // An empty list is valid.
+    assert_eq!(nfguard_fed(&netns, &["ban", "-"], "# none\n").status, Some(0));
+}
