@@ -161,7 +161,9 @@ pub(super) fn limit_source(source: &str) -> Result<(), Refusal> {
 
 /// Returns a reason as far as it can be copied for each ban.
 pub(super) fn shortened(mut reason: String) -> String {
-    reason.truncate(reason.floor_char_boundary(MAX_REASON_BYTES));
+    if let Some(end) = (0..=MAX_REASON_BYTES).rev().find(|end| reason.is_char_boundary(*end)) {
+        reason.truncate(end);
+    }
     reason.shrink_to_fit();
     reason
 }
