@@ -124,6 +124,8 @@ impl Fail2Ban {
             }
         };
         command.env("PATH", format!("{}:{path}", self.folder.join("bin").display()));
+        // The actions write down the bans of this namespace, and of no other.
+        command.env("NFGUARD_STATE_DIR", self.folder.join("state"));
         command.arg("-c").arg(self.folder.join("etc"));
         command.arg("-s").arg(self.folder.join("socket"));
         command.arg("-p").arg(self.folder.join("pid")).stdin(Stdio::null());

@@ -56,7 +56,7 @@ fn packets(from: IpAddr, to: IpAddr) -> Vec<(Vec<u8>, String)> {
     let gre = packet::ip(from, to, 47, 64, &[0, 0, 8, 0]);
     let end = |ip: IpAddr, port: u16| SocketAddr::new(ip, port);
     let between = |port| format!("{} > {}", end(from, 40000), end(to, port));
-    let way = "prerouting iif eth0";
+    let way = "input iif eth0";
     let (tcp_len, udp_len) = (header + 20, header + 13);
     vec![
         (
@@ -119,7 +119,7 @@ fn json_has_the_same_facts_for_all_log_groups_of_the_policy() {
         record["time"] = Value::Null;
         let expected = serde_json::json!({
             "schema": 1, "event": "packet", "time": null, "verdict": verdict, "rule": rule,
-            "prefix": prefix, "group": group, "hook": "prerouting", "in_interface": "eth0",
+            "prefix": prefix, "group": group, "hook": "input", "in_interface": "eth0",
             "out_interface": null, "source": from, "destination": to, "protocol": "tcp",
             "source_port": 40000, "destination_port": port, "tcp_flags": ["syn"], "length": 60,
         });

@@ -86,7 +86,7 @@ fn bash_completes_commands_subcommands_and_options() {
         COMP_CWORD=2 COMP_WORDS=(nfguard ban --fo); _nfguard nfguard --fo ban; echo "${COMPREPLY[@]}"
     "#;
     let completed = shell("bash", "--norc", "nfguard", script);
-    assert_eq!(completed, "-F _nfguard nfguard\nunload\nadd\n--for\n");
+    assert_eq!(completed, "-F _nfguard nfguard\nunload\nadd\n--for --force\n");
 }
 
 #[test]
@@ -115,7 +115,10 @@ fn fish_completes_commands_subcommands_and_options() {
             complete -C $line | string split --fields 1 \t
         end
     "#;
-    assert_eq!(shell("fish", "--no-config", "nfguard.fish", script), "unload\nadd\n--for\n");
+    assert_eq!(
+        shell("fish", "--no-config", "nfguard.fish", script),
+        "unload\nadd\n--for\n--force\n"
+    );
 }
 
 #[test]

@@ -79,6 +79,7 @@ impl Stage {
         command.args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c"]);
         command.arg(STAGE.to_owned() + reader).env("FILES", FILES);
         command.env("PATH", format!("{}:{path}", folder.path().display()));
+        command.env("NFGUARD_STATE_DIR", folder.path().join("state"));
         command.stdin(Stdio::null()).stdout(output.try_clone().expect("a file")).stderr(output);
         let programs = world.host.run(|| command.spawn().expect("unshare starts"));
         Stage { world, folder, programs, _web: web }

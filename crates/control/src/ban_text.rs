@@ -1,4 +1,4 @@
-//! Text of a ban: its ports and its time. Addresses are read by [`Addresses`](nfguard_ban::Addresses).
+//! Text of a ban: its ports and its time. Addresses are read by [`nfguard_ban::Addresses`].
 //!
 //! The command line, lists, the socket and saved files all read with these functions, so a text means
 //! the same in each, and what is refused is refused with the same words.

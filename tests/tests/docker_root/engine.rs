@@ -144,6 +144,8 @@ impl<'w> Engine<'w> {
         command.arg(format!("--pid={namespaces}/pid_for_children"));
         let path = std::env::var("PATH").expect("a path");
         command.env("PATH", format!("{}:{path}", self.path("bin").display()));
+        // What is written down here is for this namespace, and for no other.
+        command.env("NFGUARD_STATE_DIR", self.path("state"));
         command.arg("--").arg(program).stdin(Stdio::null());
         command
     }

@@ -12,7 +12,7 @@ use nfguard_tests::wait::wait_until;
 use socket2::{Domain, Socket, Type};
 
 use super::pair::{First, Port, udp};
-use super::{DENIED, HOST, STRANGER, VISITOR, assert_tracked, load};
+use super::{DENIED, HOST, SILENT, STRANGER, VISITOR, assert_tracked, load};
 
 #[test]
 fn nothing_new_gets_in_by_an_open_connection() {
@@ -45,7 +45,7 @@ fn nothing_new_gets_in_by_an_open_connection() {
     let _opening = host.run(|| {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         socket.set_nonblocking(true).expect("a socket");
-        let to = SocketAddr::new(VISITOR[0], 7777);
+        let to = SocketAddr::new(VISITOR[0], SILENT);
         assert!(socket.connect(&to.into()).is_err(), "it waits");
         socket
     });
