@@ -17,7 +17,7 @@ const LONGEST_BUILD: Duration = Duration::from_secs(60 * 60);
 const LIMIT: Duration = Duration::from_secs(20 * 60);
 
 /// Longer than a program is silent while it works: a test of an emulated machine, or a build.
-const LONGEST_SILENCE: Duration = Duration::from_secs(15 * 60);
+const LONGEST_SILENCE: Duration = Duration::from_secs(10 * 60);
 
 /// Runs a program with its output shown.
 pub(crate) fn run(command: &mut Command) -> Result<Tally, String> {
