@@ -13,6 +13,7 @@ use nfguard_tests::guard::Guard;
 use nfguard_tests::nft::nft;
 use nfguard_tests::program::{TempFile, nfguard};
 use nfguard_tests::ufw::{ufw, ufw_disabled_again};
+use nfguard_tests::wait::TIMEOUT;
 
 /// A policy that opens 443.
 const POLICY: &str = r#"{ "version": 1, "rules": [
@@ -86,7 +87,7 @@ fn no_denied_packet_passes_whatever_others_do_to_the_rules() {
     };
     let flush_all = || {
         nft(&world.host, "flush ruleset\n");
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + TIMEOUT;
         while !nfguard(&world.host, &["bans"]).stdout.contains("203.0.113.66") {
             assert!(Instant::now() < deadline, "{}", guard.log());
         }
@@ -114,7 +115,7 @@ fn no_denied_packet_passes_whatever_others_do_to_the_rules() {
         let to_open = scope.spawn(|| receive(&open, [203, 0, 113, 66], &stop));
         let thrown = std::panic::catch_unwind(std::panic::AssertUnwindSafe(throw));
         // The control: allowed packets still pass.
-        let visit = Probe::tcp(&world.internet, web.address()).timeout(Duration::from_secs(60));
+        let visit = Probe::tcp(&world.internet, web.address()).timeout(TIMEOUT);
         let visited = visit.run();
         stop.store(true, Ordering::Relaxed);
         let sent = senders.map(|sender| sender.join().expect("no panic"));

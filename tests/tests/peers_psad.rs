@@ -48,6 +48,10 @@ const POLICY: &str = r#"{
   "rules": [{ "action": "allow", "port": "https" }]
 }"#;
 
+/// For each line that comes from a command, psad looks whether the command still runs. So it needs
+/// time for the lines of a scan.
+const PAUSE: Duration = Duration::from_secs(10);
+
 /// A scanner and a bystander of each IP version, and the address of the host.
 const PEOPLE: [(&str, &str, IpAddr); 2] = [
     ("203.0.113.66", "203.0.113.67", World::HOST_V4),
@@ -91,11 +95,15 @@ impl Stage {
         probe.from(from).timeout(timeout).run().passed()
     }
 
-    /// Waits for the ban of a target and returns it. Calls `meanwhile` until then.
+    /// Waits for the ban of a target and returns it. Calls `meanwhile` now and then until it is there.
     fn ban_of(&self, target: &str, meanwhile: impl Fn()) -> Value {
         let deadline = Instant::now() + TIMEOUT;
+        let mut next = Instant::now();
         loop {
-            meanwhile();
+            if Instant::now() >= next {
+                meanwhile();
+                next = Instant::now() + PAUSE;
+            }
             if let Some(ban) = self.bans().into_iter().find(|ban| ban["target"] == target) {
                 return ban;
             }

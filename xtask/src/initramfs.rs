@@ -112,7 +112,7 @@ fn init_script(guests: &[Guest]) -> String {
          ip link set lo up\n\
          modprobe br_netfilter\n\
          export NFGUARD_BIN=/usr/sbin/nfguard NFGUARD_EXAMPLES=/examples\n\
-         export NFGUARD_EMULATED=1\n\
+         export NFGUARD_EMULATED=1 RUST_TEST_THREADS=4\n\
          export NFGUARD_NETNS_TEST=$(readlink /proc/self/ns/net | tr -cd 0-9)\n\
          echo \"{GREETING}$(uname -r)\"\n"
     );

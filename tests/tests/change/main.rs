@@ -10,6 +10,7 @@ mod steps;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use nfguard_lab::Netns;
 use nfguard_netlink::{Nft, Table};
@@ -54,12 +55,14 @@ impl Place {
         arguments.iter().map(|argument| argument.replace("{}", place)).collect()
     }
 
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = command(&self.expand_folder(arguments));
+        command.env("NFGUARD_STATE_DIR", self.path("state"));
+        command
+    }
+
     fn nfguard(&self, arguments: &[&str]) -> Answer {
-        self.netns.run(|| {
-            let mut command = command(&self.expand_folder(arguments));
-            command.env("NFGUARD_STATE_DIR", self.path("state"));
-            command.output().expect("nfguard starts").into()
-        })
+        self.netns.run(|| self.command(arguments).output().expect("nfguard starts").into())
     }
 
     #[track_caller]
@@ -104,13 +107,13 @@ fn loaded_table(policy: &str) -> Option<Table> {
 
 /// Returns the command of `strace` with these options for `nfguard` with these arguments. strace
 /// follows no child process.
-fn strace(place: &Place, options: &[String], arguments: &[&str]) -> std::process::Command {
+fn strace(place: &Place, options: &[String], arguments: &[&str]) -> Command {
     let nfguard = command(&place.expand_folder(arguments));
-    let mut strace = std::process::Command::new("strace");
+    let mut strace = Command::new("strace");
     strace.args(["-qq", "-s", "64"]).args(options).arg("--");
     strace.arg(nfguard.get_program()).args(nfguard.get_args());
-    strace.env("NFGUARD_STATE_DIR", place.path("state")).stdin(std::process::Stdio::null());
-    strace.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped());
+    strace.env("NFGUARD_STATE_DIR", place.path("state")).stdin(Stdio::null());
+    strace.stdout(Stdio::null()).stderr(Stdio::piped());
     strace
 }
 

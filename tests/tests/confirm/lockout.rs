@@ -2,10 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::process::Command;
-use std::time::Duration;
 
 use nfguard_lab::{Netns, Probe, Server, World};
 use nfguard_tests::program::nfguard;
+use nfguard_tests::wait::TIMEOUT;
 use serde_json::Value;
 
 use super::{
@@ -29,7 +29,7 @@ impl Sshd<'_> {
     /// A connection, and how it stands in the environment of a shell at its other end.
     fn login(&self) -> (TcpStream, String) {
         let to = self.1.address();
-        let probe = Probe::tcp(&self.0.internet, to).timeout(Duration::from_secs(60));
+        let probe = Probe::tcp(&self.0.internet, to).timeout(TIMEOUT);
         let stream = probe.connect().expect("connects");
         let near = stream.local_addr().expect("connected");
         let words = |at: SocketAddr| format!("{} {}", at.ip(), at.port());
@@ -226,7 +226,7 @@ fn a_session_behind_port_translation_is_judged_by_the_port_that_its_client_asks_
         let _server = host.serve_tcp((any, 22)).expect("serves");
         let mut streams = Vec::new();
         let mut session = |at: SocketAddr| {
-            let probe = Probe::tcp(&world.internet, at).timeout(Duration::from_secs(60));
+            let probe = Probe::tcp(&world.internet, at).timeout(TIMEOUT);
             let stream = probe.connect().expect("connects");
             let near = stream.local_addr().expect("connected");
             streams.push(stream);

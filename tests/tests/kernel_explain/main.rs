@@ -15,6 +15,7 @@ use nfguard_policy::{Flow, FlowPath, Payload, Policy, TABLE, Treatment, explain_
 use nfguard_tests::nft::nft;
 use nfguard_tests::place::netns;
 use nfguard_tests::program::time_box;
+use nfguard_tests::wait::TIMEOUT;
 use nfguard_tests::{processor, property};
 use proptest::test_runner::{TestCaseError, TestError};
 
@@ -119,7 +120,7 @@ impl Ground {
                 }
             }
             for peer in peers {
-                let probe = Probe::ping(netns, peer).timeout(Duration::from_secs(60));
+                let probe = Probe::ping(netns, peer).timeout(TIMEOUT);
                 assert!(probe.run().passed(), "{peer} is out of reach");
             }
         }
@@ -158,7 +159,7 @@ impl Ground {
         let sent = netns.send_raw(group.then_some("eth0"), &bytes(&shot.flow));
         // The policy of the host may drop the packet.
         assert!(sent.is_ok() || shot.from == Place::Host, "{sent:?} {shot:?}");
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + TIMEOUT;
         while self.counts("watch")["came"] == watch["came"] {
             assert!(Instant::now() < deadline, "has not come: {shot:?} {sent:?}");
             thread::sleep(Duration::from_millis(1));

@@ -6,10 +6,11 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nfguard_tests::guard::Guard;
 use nfguard_tests::program::TempFile;
+use nfguard_tests::wait::TIMEOUT;
 use serde_json::Value;
 
 use super::{POLICY_A, banned, json, netns, policy_file, succeed, wait_until};
@@ -230,7 +231,7 @@ fn prometheus_reads_the_counters_of_rules_and_the_bans_of_each_source() {
     let scrape = || {
         let path = guard.folder().join("metrics.sock");
         let mut stream = UnixStream::connect(path).expect("it listens");
-        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout");
+        stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").expect("it reads");
         let mut text = String::new();
         stream.read_to_string(&mut text).expect("it answers");

@@ -10,7 +10,7 @@ use nfguard_lab::{Netns, Probe, World};
 use nfguard_netlink::load as load_table;
 use nfguard_tests::nft::nft;
 use nfguard_tests::program::{command, nfguard, time_box};
-use nfguard_tests::wait::wait_until;
+use nfguard_tests::wait::{TIMEOUT, wait_until};
 
 use super::{POLICY_A, POLICY_B, compiled, held, kernel, load, netns, policy_file, world};
 
@@ -149,7 +149,7 @@ struct Conversation(std::io::BufReader<std::net::TcpStream>);
 
 impl Conversation {
     fn open(netns: &Netns, to: SocketAddr) -> Conversation {
-        let probe = Probe::tcp(netns, to).timeout(Duration::from_secs(60));
+        let probe = Probe::tcp(netns, to).timeout(TIMEOUT);
         let mut conversation =
             Conversation(std::io::BufReader::new(probe.connect().expect("connects")));
         conversation.read_line();

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use nfguard_lab::{Probe, ProbeOutcome, Server, World};
+use nfguard_tests::wait::TIMEOUT;
 
 use super::{load, policy_file, world};
 
@@ -128,7 +129,7 @@ fn a_silent_source_is_accepted_again() {
     let ssh = limited(r#"{ "seconds": 4, "connections": 2 }"#);
     ssh.passes("192.0.2.7");
     // The source is refused at least once, unless two attempts were four seconds apart.
-    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    let deadline = std::time::Instant::now() + TIMEOUT;
     while ssh.connect("192.0.2.7").passed() {
         assert!(std::time::Instant::now() < deadline, "never refused");
     }

@@ -15,7 +15,7 @@ use nfguard_netlink::protocol;
 use nfguard_tests::nft::nft;
 use nfguard_tests::place::{netns, world_with_container};
 use nfguard_tests::program::{TempFile, nfguard};
-use nfguard_tests::wait::{TIMEOUT, wait_until_with};
+use nfguard_tests::wait::{TIMEOUT, wait_until, wait_until_with};
 
 /// Addresses that the internet answers for, by whichever uplink.
 const FAR: [IpAddr; 2] = [v4([203, 0, 113, 9]), v6(9, 9)];

@@ -1,12 +1,12 @@
 //! The answers that a rejected sender gets.
 
 use std::net::IpAddr;
-use std::time::Duration;
 
 use nfguard_lab::{World, packet};
 use nfguard_netlink::protocol::{ICMP, ICMPV6, TCP, UDP};
 use nfguard_tests::program::TempFile;
 use nfguard_tests::ufw::ufw;
+use nfguard_tests::wait::TIMEOUT;
 
 use crate::nfguard_load;
 
@@ -71,6 +71,6 @@ fn answer(
         let is_unreachable = of == Some(icmp) && body.starts_with(port_unreachable);
         packet::source(packet) == Some(to) && (is_reset || is_unreachable)
     };
-    let heard = capture.wait(Duration::from_secs(60), is_answer).expect("packets can be captured");
+    let heard = capture.wait(TIMEOUT, is_answer).expect("packets can be captured");
     heard.and_then(|packet| packet.get(at).copied()).expect("an answer comes")
 }

@@ -8,6 +8,7 @@ use std::{fs, thread};
 
 use nfguard_lab::{Netns, World, packet};
 use nfguard_tests::judge::{self, Place};
+use nfguard_tests::wait::TIMEOUT;
 
 /// The direction of a packet, seen from the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +86,7 @@ impl Range {
 
 /// Waits until no packet is missing.
 fn wait(missing: impl Fn() -> Vec<String>) {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         let missing = missing();
         if missing.is_empty() {

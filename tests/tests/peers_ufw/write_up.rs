@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use nfguard_lab::{Probe, World};
 use nfguard_tests::ufw::{WRITE_UP, ufw};
+use nfguard_tests::wait::TIMEOUT;
 
 use crate::packets::all;
 use crate::shots::{self, Range};
@@ -161,7 +162,7 @@ fn open_connections_continue_at_the_first_load_where_ufw_cuts_those_that_it_deni
         let connect = |port| {
             [World::HOST_V4, World::HOST_V6].map(|address| {
                 let probe = Probe::tcp(&world.internet, (address, port));
-                let connection = probe.timeout(Duration::from_secs(60)).connect();
+                let connection = probe.timeout(TIMEOUT).connect();
                 let mut connection = connection.expect("no firewall is there yet");
                 read_line(&mut connection).expect("the server speaks first");
                 connection
