@@ -11,7 +11,7 @@ use nfguard_ban::{Ban, BanOutcome, Bans, NeverBan, Port, TABLE, Target};
 use nfguard_lab::{DEFAULT_TIMEOUT, Netns, Probe, World};
 use nfguard_tests::nft::nft;
 use nfguard_tests::place::netns;
-use nfguard_tests::program::{nfguard, nfguard_fed, succeed};
+use nfguard_tests::program::{nfguard, nfguard_fed, policy_file, succeed};
 use nfguard_tests::wait::TIMEOUT;
 use serde_json::Value;
 
@@ -356,4 +356,53 @@ fn saved_and_listed_bans_come_back_with_every_owner() {
     // What is in force already stays.
     let again = succeed(&netns, &["restore", file]).stdout;
     assert!(again.contains("nothing changed: 7 were banned already"), "{again}");
+}
+
+#[test]
+fn a_new_never_ban_entry_names_the_bans_that_it_voids() {
+    let netns = netns();
+    succeed(&netns, &["ban", "203.0.113.7", "--source", "fail2ban/sshd"]);
+    succeed(&netns, &["ban", "203.0.113.7", "203.0.112.0/22", "198.51.100.9"]);
+    succeed(&netns, &["ban", "203.0.113.8", "--port", "443", "--source", "web"]);
+    let add = |targets: &[&str]| {
+        let answer = succeed(&netns, &[&["never", "add"], targets].concat());
+        answer.stderr.trim_end().to_owned()
+    };
+    let pass = "let pass from now on what is never banned:";
+    let said = add(&["203.0.113.7"]);
+    for voided in ["203.0.113.7 (fail2ban/sshd)", "203.0.113.7 (cli)", "203.0.112.0/22 (cli)"] {
+        assert!(
+            said.contains(&format!("3 bans in force {pass}")) && said.contains(voided),
+            "{said}"
+        );
+    }
+    assert_eq!(add(&["203.0.113.7"]), "", "it is on the list already");
+    assert_eq!(add(&["192.0.2.1", "2001:db8::/32"]), "", "no ban of it");
+    let said = add(&["203.0.113.8/31"]);
+    assert!(said.contains("203.0.113.8 port 443/tcp (web)"), "{said}");
+    assert!(!said.contains("203.0.113.7 "), "{said}");
+
+    // The entries of a policy, in JSON, and of many bans the first few.
+    let policy = policy_file(
+        r#"{ "version": 1, "never_ban": ["198.51.100.0/24"],
+             "rules": [{ "action": "allow", "port": "ssh" }] }"#,
+    );
+    let policy = policy.path().to_str().expect("plain letters");
+    let answer = succeed(&netns, &["load", policy]);
+    assert!(answer.stderr.contains("198.51.100.9 (cli)"), "{answer:?}");
+    assert_eq!(succeed(&netns, &["load", policy]).stderr, "");
+    succeed(&netns, &["ban", "192.0.2.128-192.0.2.159", "192.0.2.161", "192.0.2.162"]);
+    let said = add(&["192.0.2.128/25"]);
+    assert!(said.contains("3 bans in force"), "{said}");
+    succeed(
+        &netns,
+        &["ban", "10.1.1.1", "10.1.1.2", "10.1.1.3", "10.1.1.4", "10.1.1.5", "10.1.1.6"],
+    );
+    let answer = succeed(&netns, &["never", "add", "10.1.0.0/16", "--json"]);
+    assert!(
+        answer.stderr.contains("6 bans in force") && answer.stderr.ends_with(", …\n"),
+        "{answer:?}"
+    );
+    let listed: Value = serde_json::from_str(&answer.stdout).expect("JSON");
+    assert_eq!(listed["voided"].as_array().map(Vec::len), Some(6), "{listed}");
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::process::{Command, Stdio};
 
 use nfguard_ban::{Ban, Bans, NeverBan, Outgoing, TABLE};
-use nfguard_lab::{Netns, veth};
+use nfguard_lab::{Netns, Probe, veth};
 use nfguard_tests::nft::listed;
 use nfguard_tests::place::netns;
 use nfguard_tests::program::{self, Answer};
@@ -361,4 +361,108 @@ fn containers_and_guests_are_not_banned_by_any_way_and_the_answer_says_what_is_w
     let all = r#"{"op":"ban_all","bans":[{"target":"172.17.0.2"},{"target":"203.0.113.77"}]}"#;
     let answer = client.request(all);
     assert!(answer.contains("behind this host") && answer.contains(r#""added":1"#), "{answer}");
+}
+
+/// A policy that lets everything in, and says this of bans.
+fn policy_about_bans(keys: &str) -> program::TempFile {
+    program::policy_file(&format!(
+        r#"{{ "version": 1, "default": {{ "in": "accept", "out": "accept", "forward": "accept" }},
+            "scan": {{}}, {keys} "rules": [] }}"#
+    ))
+}
+
+#[test]
+fn what_the_policy_lets_be_banned_behind_this_host_is_banned_like_any_other() {
+    let place = tempfile::tempdir().expect("a folder");
+    let state = place.path().to_str().expect("plain letters").to_owned();
+    let (host, guest) = host_with_guests();
+    guest.address("host0", [192, 168, 77, 2].into(), 28).expect("an address");
+    let passes = || Probe::ping(&guest, [192, 168, 77, 1]).run().passed();
+    let run = |host: &Netns, arguments: &[&str]| {
+        program::nfguard(host, &[&["--state-dir", &state], arguments].concat())
+    };
+    let succeed = |arguments: &[&str]| {
+        let answer = run(&host, arguments);
+        assert_eq!(answer.status, Some(0), "{arguments:?}: {answer:?}");
+        answer
+    };
+    let refused = |host: &Netns, target: &str, why: &str| {
+        let answer = run(host, &["ban", target]);
+        assert!(answer.status == Some(2) && answer.stderr.contains(why), "{answer:?}");
+    };
+    let spares = policy_about_bans("");
+    let bans = policy_about_bans(
+        r#""may_ban": ["192.168.77.0/28", "172.17.0.5", "2a00:7::/64", "10.99.0.0/16"],"#,
+    );
+    let [spares, bans] = [&spares, &bans].map(|it| it.path().to_str().expect("plain letters"));
+    succeed(&["load", spares]);
+    refused(&host, "192.168.77.2", "ve-guest");
+    assert!(passes());
+
+    succeed(&["load", bans]);
+    succeed(&["ban", "192.168.77.2", "172.17.0.5", "2a00:7::5"]);
+    assert!(!passes(), "a dropped packet");
+    refused(&host, "192.168.77.1", "this host's address");
+    for (target, link) in
+        [("172.17.0.6", "docker0"), ("172.17.0.4/30", "docker0"), ("10.7.0.9", "br-web")]
+    {
+        refused(&host, target, link);
+    }
+    // The rules that ban scans spare the rest alone, and a feed has what may be banned.
+    let never = nfguard_tests::nft::nft(&host, "list set inet nfguard scan/never/v4\n");
+    assert!(never.contains("172.17.0.6-172.17.255.255"), "{never}");
+    let list = place.path().join("list");
+    std::fs::write(&list, "2a00::/16\n").expect("written");
+    succeed(&["feed", "add", "drop", list.to_str().expect("plain letters")]);
+    let feed = listed(&host, TABLE);
+    assert!(feed.contains("2a00:7::2-2a00:ffff:"), "all but this host's address: {feed}");
+    let doctor = run(&host, &["doctor"]).stdout;
+    let idle = doctor.contains("has 10.99.0.0/16, and") && !doctor.contains("has 172.17.0.5");
+    assert!(idle, "{doctor}");
+
+    // An operator's word goes before the policy's, also where it is about the very same network.
+    succeed(&["never", "add", "192.168.77.0/28", "--reason", "the backup"]);
+    refused(&host, "192.168.77.3", "the backup");
+    assert!(passes());
+    succeed(&["never", "remove", "192.168.77.0/28"]);
+    assert!(!passes());
+
+    // With a guard, and over its socket.
+    let guard = nfguard_tests::guard::Guard::start(&host, None, &["--state-dir", &state]);
+    let mut client = guard.connect();
+    let answer = client.request(r#"{"op":"ban","target":"192.168.77.4","for":600}"#);
+    assert!(answer.contains("added"), "{answer}");
+    let answer = client.request(r#"{"op":"ban","target":"172.17.0.6"}"#);
+    assert!(answer.contains("behind this host"), "{answer}");
+    // It puts back what others flush.
+    nfguard_tests::nft::nft(&host, "flush ruleset\n");
+    nfguard_tests::wait::wait_until("the bans are back", || !passes());
+    let answer = client.request(r#"{"op":"ban","target":"192.168.77.5"}"#);
+    assert!(answer.contains("added"), "{answer}");
+    drop(guard);
+
+    // What no one confirms is taken back, with what it lets be banned.
+    succeed(&["load", spares]);
+    assert!(passes(), "the ban is there and does nothing");
+    succeed(&["load", bans, "--confirm", "10m"]);
+    succeed(&["rollback"]);
+    nfguard_tests::wait::wait_until("the rules are back", passes);
+    refused(&host, "192.168.77.3", "ve-guest");
+
+    // A boot of the policy restores the bans, and a restore of a file too.
+    succeed(&["load", bans]);
+    let saved = place.path().join("saved");
+    let saved = saved.to_str().expect("plain letters");
+    succeed(&["save", saved]);
+    let (booted, _guest) = host_with_guests();
+    let answer = run(&booted, &["boot", bans]);
+    assert!(answer.status == Some(0) && answer.stderr.is_empty(), "{answer:?}");
+    let (other, _guest) = host_with_guests();
+    program::succeed(&other, &["load", bans]);
+    let answer = program::succeed(&other, &["restore", saved]);
+    assert!(!answer.stderr.contains("docker0"), "{answer:?}");
+    for host in [&booted, &other] {
+        let listed = program::succeed(host, &["bans"]).stdout;
+        assert!(listed.contains("172.17.0.5") && listed.contains("192.168.77.2"), "{listed}");
+    }
 }

@@ -100,7 +100,7 @@ impl GuardClient {
         bans: Vec<NewBan>,
     ) -> Result<(BatchCounts, Vec<RefusedEntry>), Error> {
         let (source, duration, until, reason) = (None, None, None, None);
-        self.batch(&Request::BanAll { bans, source, duration, until, reason })
+        self.batch(&Request::BanAll { bans, source, duration, until, reason, force: false })
     }
 
     /// Makes these the bans of one source, and returns the entries that were refused.
@@ -113,7 +113,7 @@ impl GuardClient {
         bans: Vec<NewBan>,
     ) -> Result<(BatchCounts, Vec<RefusedEntry>), Error> {
         let (source, duration, until, reason) = (source.to_owned(), None, None, None);
-        self.batch(&Request::Replace { source, bans, duration, until, reason })
+        self.batch(&Request::Replace { source, bans, duration, until, reason, force: false })
     }
 
     /// Ends a ban.

@@ -62,6 +62,7 @@ mod tests {
             duration: Some(Time::Text("1h".to_owned())),
             until: None,
             reason: None,
+            force: false,
         };
         for request in [
             Request::Status {},

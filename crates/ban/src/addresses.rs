@@ -199,7 +199,10 @@ fn reason(text: &str) -> &'static str {
 }
 
 /// Returns the fewest prefixes that have exactly the addresses of a range, in order.
-fn prefixes(version: IpVersion, (first, last): AddressRange) -> impl Iterator<Item = IpNetwork> {
+pub(crate) fn prefixes(
+    version: IpVersion,
+    (first, last): AddressRange,
+) -> impl Iterator<Item = IpNetwork> {
     let bits = version.address_bits();
     let mut next = Some(first);
     std::iter::from_fn(move || {

@@ -3,6 +3,7 @@
 mod bulk;
 mod connections;
 mod feeds;
+mod overlap;
 mod owners;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -75,7 +76,7 @@ impl Bans {
         let mut bans = Bans::new(Nft::open()?, never_ban);
         let read = bans.retried(|bans| crate::table_state::read_never_sets(&mut bans.nft))?;
         let Some(never_sets) = read else { return Ok(None) };
-        let others = never_sets::entries(&never_sets);
+        let others = never_sets::read(&never_sets);
         bans.never_ban = bans.own.merged_with(others, SystemTime::now());
         Ok(Some(bans))
     }
@@ -153,16 +154,32 @@ impl Bans {
         Ok(())
     }
 
-    /// Removes the never-ban entries of exactly these networks, here and in the kernel.
+    /// Lets these networks be banned although they are behind this host, by all programs, until this
+    /// is called again. What is on the never-ban list for another reason stays on it. A network that
+    /// may be banned no more is spared at once, in bans in force too.
+    ///
+    /// # Errors
+    /// As [`Bans::replace_never_ban`].
+    pub fn replace_may_ban(&mut self, networks: &[IpNetwork]) -> Result<(), Error> {
+        let networks = NeverBan::default().with_may_ban(networks).may_ban().to_vec();
+        if networks != self.never_ban.may_ban() {
+            self.complete_with(&BTreeSet::new(), |all| all.with_may_ban(&networks))?;
+        }
+        Ok(())
+    }
+
+    /// Removes the never-ban entries of exactly these networks, here and in the kernel. A network
+    /// behind this host stays spared as such; see [`Bans::replace_may_ban`].
     ///
     /// # Errors
     /// The kernel's refusal.
     pub fn remove_never_ban(&mut self, networks: &[IpNetwork]) -> Result<(), Error> {
         let networks = normalised(networks);
         self.complete_with(&BTreeSet::new(), |all| {
-            all.without(|entry| networks.contains(&entry.network))
+            all.without(|entry| networks.contains(&entry.network) && !entry.kind.is_behind())
         })?;
-        Ok(())
+        // An entry that is gone may have stood for one behind this host.
+        self.refresh_never_ban()
     }
 
     /// Writes the never-ban list into the kernel once more. Facts of the host are those of when
@@ -390,9 +407,10 @@ impl Bans {
             // If another program has removed the table, the entries of others are those that it
             // held last.
             let known = if state.exists { &bans.own } else { &bans.never_ban };
-            let others = never_sets::entries(&state.never_sets);
+            let others = never_sets::read(&state.never_sets);
             let never_ban = change(known.merged_with(others, SystemTime::now()));
-            let own = change(bans.own.clone());
+            // What may be banned is in the kernel, for all programs.
+            let own = change(bans.own.clone()).with_may_ban(&[]);
             let (transaction, ban_sets) = plan::complete(&state, sets, &never_ban)?;
             bans.nft.commit(&transaction, Some(generation))?;
             (bans.own, bans.never_ban, bans.ban_sets) = (own, never_ban, ban_sets);

@@ -15,7 +15,8 @@ impl NeverBan {
     /// guests and peers of tunnels. Beside these, the peer of the SSH session that this process was
     /// started from, through `sudo` too, and the peers of the other SSH logins that are open.
     ///
-    /// All routes are read for it: on a router, a million take about 0.2 s.
+    /// All routes are read for it: on a router, a million take about 0.2 s. To hear of what could not be
+    /// read, as [`HostFacts::problems`], read the facts and give them to [`NeverBan::of_host`].
     ///
     /// # Errors
     /// The kernel does not answer, or a file cannot be read. An absent file names no server.
@@ -28,7 +29,7 @@ impl NeverBan {
     /// stays on the list of other programs for a week.
     #[must_use]
     pub fn of_host(facts: &HostFacts, session: Option<&SshSession>) -> NeverBan {
-        let HostFacts { addresses, gateways, name_servers, behind, ssh_peers } = facts;
+        let HostFacts { addresses, gateways, name_servers, behind, ssh_peers, problems: _ } = facts;
         let own = |interface: &String| NeverBanKind::OwnAddress { interface: interface.clone() };
         let addresses = addresses.iter().map(|it| (it.address, own(&it.interface)));
         let gateways = gateways.iter().map(|address| (*address, NeverBanKind::Gateway));
@@ -69,6 +70,7 @@ mod tests {
                 interface: "docker0".to_owned(),
             }],
             ssh_peers: [address("2001:db8:9::9"), address("fe80::9")].into(),
+            problems: Vec::new(),
         };
         let session = "203.0.113.9 50000 192.0.2.2 22".parse().expect("a session");
         let never_ban = NeverBan::of_host(&facts, Some(&session));

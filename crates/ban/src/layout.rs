@@ -75,6 +75,19 @@ impl BanSet {
         Some(BanSet { version, prefix, by_port })
     }
 
+    /// Returns which bans of the set have an address in common with a target.
+    pub(crate) fn overlap(self, target: Target) -> Overlap {
+        let network = target.network();
+        if IpVersion::of(network.ip()) != self.version {
+            return Overlap::None;
+        }
+        let around = IpNetwork::new(network.ip(), self.prefix).ok();
+        match around.filter(|_| !self.by_port && network.prefix() >= self.prefix) {
+            Some(around) => Overlap::One(SetKey::of(around.into(), None)),
+            None => Overlap::Many,
+        }
+    }
+
     pub(crate) fn from_owners_name(name: &str) -> Option<BanSet> {
         BanSet::from_name(name.strip_prefix(OWNERS)?)
     }
@@ -122,6 +135,15 @@ impl BanSet {
         exprs.push(build::in_set(&self.name()));
         drop_unless_never_banned(end, self.version, checks, exprs, None)
     }
+}
+
+/// The bans of a set that have an address in common with a target.
+pub(crate) enum Overlap {
+    None,
+    /// At most this one.
+    One(SetKey),
+    /// Any number of them.
+    Many,
 }
 
 /// What ends the name of a set of bans by port.

@@ -2,7 +2,7 @@
 
 mod kind;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
@@ -10,7 +10,7 @@ use ipnetwork::IpNetwork;
 use nfguard_netlink::{IpVersion, PerIpVersion};
 
 use crate::address::{self, AddressRange};
-use crate::addresses::Addresses;
+use crate::addresses::{self, Addresses};
 use crate::day::Day;
 use crate::target::Target;
 
@@ -22,7 +22,12 @@ pub use kind::NeverBanKind;
 /// kernel's rules pass the list's addresses even if another program puts one into a set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NeverBan {
+    /// The entries without what the policy lets be banned.
     entries: Vec<NeverBanEntry>,
+    /// The entries as they were added.
+    added: Vec<NeverBanEntry>,
+    /// What may be banned although it is behind this host.
+    may_ban: Vec<IpNetwork>,
     /// Whether all facts of this host are on the list, so that facts which other programs found
     /// earlier are out of date.
     pub(crate) knows_host: bool,
@@ -76,7 +81,8 @@ fn hint(target: Target, entry: &NeverBanEntry) -> &'static str {
 impl Default for NeverBan {
     fn default() -> NeverBan {
         let ranges = PerIpVersion::default();
-        let empty = NeverBan { entries: Vec::new(), knows_host: false, ranges };
+        let (entries, added, may_ban) = (Vec::new(), Vec::new(), Vec::new());
+        let empty = NeverBan { entries, added, may_ban, knows_host: false, ranges };
         let loopback = ["127.0.0.0/8", "::1/128"].into_iter().filter_map(|text| text.parse().ok());
         empty.with_all(loopback.map(|network| (network, NeverBanKind::Loopback).into()))
     }
@@ -93,17 +99,27 @@ impl NeverBan {
         self.with_all([(network.into(), kind).into()])
     }
 
-    /// Adds entries. A network that is on the list already keeps its kind.
+    /// Adds entries. A network that is on the list already keeps its kind; if it is one behind this
+    /// host, what is said of it counts from then on, and not where it lies.
     #[must_use]
     pub fn with_all(mut self, entries: impl IntoIterator<Item = NeverBanEntry>) -> NeverBan {
-        let mut known: HashSet<IpNetwork> =
-            self.entries.iter().map(|entry| entry.network).collect();
+        let known = self.added.iter().enumerate().map(|(at, entry)| (entry.network, at));
+        let mut known: HashMap<IpNetwork, usize> = known.collect();
         for NeverBanEntry { network, kind } in entries {
             let network = Target::from(network).network();
-            if known.insert(network) {
-                self.entries.push(NeverBanEntry { network, kind: kind.cleaned() });
+            let at = *known.entry(network).or_insert(self.added.len());
+            match self.added.get_mut(at) {
+                None => self.added.push(NeverBanEntry { network, kind: kind.cleaned() }),
+                Some(entry) if entry.kind.is_behind() && !kind.is_fact_of_host() => {
+                    entry.kind = kind.cleaned();
+                }
+                Some(_) => {}
             }
         }
+        self.entries = match self.may_ban[..] {
+            [] => self.added.clone(),
+            _ => self.added.iter().flat_map(|entry| self.left_of(entry)).collect(),
+        };
         self.ranges = PerIpVersion::from_fn(|version| {
             let networks = self.entries.iter().map(|entry| entry.network);
             let of_version = networks.filter(|network| IpVersion::of(network.ip()) == version);
@@ -131,22 +147,54 @@ impl NeverBan {
         self.with(network, kind)
     }
 
+    /// Lets these networks be banned although they are behind this host. What is on the list for
+    /// another reason, such as an address of this host, stays on it.
+    #[must_use]
+    pub fn with_may_ban(mut self, networks: &[IpNetwork]) -> NeverBan {
+        self.may_ban = networks.iter().map(|network| Target::from(*network).network()).collect();
+        self.may_ban.sort_unstable();
+        self.may_ban.dedup();
+        self.with_all([])
+    }
+
+    /// Returns the networks that may be banned although they are behind this host.
+    #[must_use]
+    pub fn may_ban(&self) -> &[IpNetwork] {
+        &self.may_ban
+    }
+
+    /// Returns what is left of an entry without what may be banned.
+    fn left_of(&self, entry: &NeverBanEntry) -> Vec<NeverBanEntry> {
+        let is_about = |other: &&IpNetwork| Target::from(**other).overlaps(entry.network.into());
+        if !entry.kind.is_behind() || !self.may_ban.iter().any(|other| is_about(&other)) {
+            return vec![entry.clone()];
+        }
+        let holes =
+            address::merged(self.may_ban.iter().filter(is_about).map(|it| address::range_of(*it)));
+        let version = IpVersion::of(entry.network.ip());
+        let ranges = address::subtract(&[address::range_of(entry.network)], &holes).into_iter();
+        let networks = ranges.flat_map(|range| addresses::prefixes(version, range));
+        networks.map(|network| NeverBanEntry { network, kind: entry.kind.clone() }).collect()
+    }
+
     /// Removes the entries that match `predicate`.
     pub(crate) fn without(mut self, predicate: impl Fn(&NeverBanEntry) -> bool) -> NeverBan {
-        self.entries.retain(|entry| !predicate(entry));
+        self.added.retain(|entry| !predicate(entry));
         self.with_all([])
     }
 
     /// Adds what other programs have said, as far as it still holds: a program that knows this host
     /// knows better which addresses are its own, and an SSH session is forgotten in time.
-    pub(crate) fn merged_with(&self, others: Vec<NeverBanEntry>, now: SystemTime) -> NeverBan {
+    pub(crate) fn merged_with(&self, others: NeverBan, now: SystemTime) -> NeverBan {
         let holds = |entry: &NeverBanEntry| match &entry.kind {
             NeverBanKind::SshPeer { seen_on } => now
                 .duration_since(seen_on.start())
                 .is_ok_and(|ago| ago < NeverBan::SSH_PEER_RETENTION),
             kind => !(self.knows_host && kind.is_fact_of_host()),
         };
-        self.clone().with_all(others.into_iter().filter(holds))
+        let may_ban = [self.may_ban(), others.may_ban()].concat();
+        let all = self.clone().with_may_ban(&may_ban);
+        all.with_all(others.added.into_iter().filter(holds))
     }
 
     /// Admits a target unless it has an address in common with an entry. The time does not grow
@@ -189,6 +237,14 @@ impl NeverBan {
             Addresses::One(address) => Ok(vec![self.admit_source(address, v6_prefix)?]),
             all => all.targets(v6_prefix).into_iter().map(|target| self.admit(target)).collect(),
         }
+    }
+
+    /// Tells whether an entry has one of these addresses.
+    #[must_use]
+    pub fn has_any_of(&self, addresses: Addresses) -> bool {
+        let (first, last) = addresses.ends();
+        let range = (address::number(first), address::number(last));
+        address::overlaps_any(self.ranges(IpVersion::of(first)), range)
     }
 
     pub(crate) fn ranges(&self, version: IpVersion) -> &[AddressRange] {
@@ -235,7 +291,8 @@ mod tests {
         let today: Day = "2026-03-02".parse().expect("a day");
         let kept = |kind: NeverBanKind| {
             let entry = NeverBanEntry { network: network("192.0.2.1"), kind };
-            let all = this_host.merged_with(vec![entry.clone()], today.start());
+            let all =
+                this_host.merged_with(NeverBan::default().with_all([entry.clone()]), today.start());
             all.entries().contains(&entry)
         };
         let ssh_peer =
@@ -274,5 +331,34 @@ mod tests {
         for allowed in ["192.0.2.16", "192.0.1.255", "2001:db8::77/128", "2001:db8:0:1::/64"] {
             assert_eq!(admit(&never_ban, allowed), Ok(()), "{allowed}");
         }
+    }
+
+    #[test]
+    fn what_may_be_banned_is_taken_out_of_networks_behind_this_host_alone() {
+        let behind = |interface: &str| NeverBanKind::Behind { interface: interface.to_owned() };
+        let never_ban = NeverBan::default()
+            .with(network("10.8.0.0/24"), behind("wg0"))
+            .with(network("10.8.0.1"), NeverBanKind::OwnAddress { interface: "wg0".to_owned() })
+            .with(network("fd00:8::/64"), behind("wg0"))
+            .with_may_ban(&["10.8.0.0/25", "10.8.0.200/32", "fd00::/16"].map(network));
+        let refused = |all: &NeverBan, text: &str| admit(all, text).is_err();
+        for (text, is_refused) in [
+            ("10.8.0.1", true),
+            ("10.8.0.2", false),
+            ("10.8.0.128", true),
+            ("10.8.0.200", false),
+            ("10.8.0.201", true),
+            ("10.8.0.192/26", true),
+            ("fd00:8::/64", false),
+        ] {
+            assert_eq!(refused(&never_ban, text), is_refused, "{text}");
+        }
+        // What was taken out comes back whole.
+        let again = never_ban.clone().with_may_ban(&[]);
+        assert!(refused(&again, "10.8.0.2") && refused(&again, "fd00:8::7"));
+        assert_eq!(again.entries().len(), 5, "with loopback: {:?}", again.entries());
+        // An operator's word about the very same network goes before the policy's.
+        let said = never_ban.with(network("10.8.0.0/24"), NeverBanKind::by_hand("the backup"));
+        assert!(admit(&said, "10.8.0.2").expect_err("refused").contains("the backup"));
     }
 }

@@ -28,14 +28,14 @@ pub(crate) struct NeverBanChecks {
 
 /// Returns the never-ban sets without elements.
 pub(crate) fn empty_sets() -> impl Iterator<Item = Set> {
-    IpVersion::ALL
-        .into_iter()
-        .flat_map(|version| [addresses_set(version), prefixes_set(version), nested_set(version)])
+    IpVersion::ALL.into_iter().flat_map(|version| {
+        [addresses_set(version), prefixes_set(version), nested_set(version), except_set(version)]
+    })
 }
 
 /// Returns the never-ban sets with the elements that a list asks for: single addresses, which cost
 /// a dropped packet least; prefixes; and prefixes within these, which no rule looks at, but which
-/// still hold when the wider one is removed.
+/// still hold when the wider one is removed. What may be banned lies beside them, for all programs.
 ///
 /// Of loopback it is the one address that is used: only the host itself can send from there.
 pub(crate) fn filled_sets(never_ban: &NeverBan) -> Vec<Set> {
@@ -54,11 +54,14 @@ pub(crate) fn filled_sets(never_ban: &NeverBan) -> Vec<Set> {
                 let key = Key::Range(bytes(first), bytes(last));
                 prefixes.elements.push(Element { key, timeout: None, comment });
             } else {
-                let key = Key::Value([bytes(first), bytes(last)].concat());
-                nested.elements.push(Element { key, timeout: None, comment });
+                nested.elements.push(Element { key: ends(entry.network), timeout: None, comment });
             }
         }
-        [addresses, prefixes, nested].map(|mut set| {
+        let mut except = except_set(version);
+        let may_ban = never_ban.may_ban().iter();
+        let may_ban = may_ban.filter(|network| IpVersion::of(network.ip()) == version);
+        except.elements.extend(may_ban.map(|network| Element::from(ends(*network))));
+        [addresses, prefixes, nested, except].map(|mut set| {
             set.elements.sort_by(|a, b| a.key.cmp(&b.key));
             set.elements.dedup_by(|a, b| a.key == b.key);
             set
@@ -95,22 +98,31 @@ fn value(element: &Element) -> Option<Vec<u8>> {
     }
 }
 
+/// Returns the key that has both ends of a prefix.
+fn ends(network: IpNetwork) -> Key {
+    Key::Value([bytes(network.network()), bytes(network.broadcast())].concat())
+}
+
 fn bytes(address: IpAddr) -> Vec<u8> {
     let mut bytes = Vec::new();
     push_address(&mut bytes, address);
     bytes
 }
 
-/// Returns the entries that these sets hold, without loopback, which every list has.
-pub(crate) fn entries(sets: &[Set]) -> Vec<NeverBanEntry> {
-    let of_set = |set: &Set| set.elements.iter().filter_map(entry).collect::<Vec<_>>();
-    sets.iter().flat_map(of_set).collect()
+/// Returns the list that these sets hold.
+pub(crate) fn read(sets: &[Set]) -> NeverBan {
+    let entries = |set: &Set| set.elements.iter().filter_map(entry).collect::<Vec<_>>();
+    let (except, never): (Vec<_>, Vec<_>) = sets.iter().partition(|set| is_except(&set.name));
+    let may_ban = except.into_iter().flat_map(entries).map(|entry| entry.network);
+    NeverBan::default()
+        .with_may_ban(&may_ban.collect::<Vec<_>>())
+        .with_all(never.into_iter().flat_map(entries))
 }
 
 fn entry(element: &Element) -> Option<NeverBanEntry> {
     let (first, last) = match &element.key {
         Key::Range(first, last) => (first.as_slice(), last.as_slice()),
-        // A nested prefix has both of its ends in one key.
+        // The key of a set that no rule looks up has both ends of a prefix.
         Key::Value(key) if [8, 32].contains(&key.len()) => key.split_at(key.len() / 2),
         Key::Value(key) => (key.as_slice(), key.as_slice()),
     };
@@ -168,6 +180,21 @@ fn nested_set(version: IpVersion) -> Set {
     Set { name: format!("{}/within", addresses.name), key, ..addresses }
 }
 
+/// Returns the set of what may be banned although it is behind this host. A table gets it when it is
+/// first needed.
+fn except_set(version: IpVersion) -> Set {
+    let nested = nested_set(version);
+    let name = format!("{}{EXCEPT}", addresses_set(version).name);
+    Set { name, comment: Some("may be banned although behind this host".to_owned()), ..nested }
+}
+
+/// What ends the name of a set of what may be banned.
+const EXCEPT: &str = "/except";
+
+fn is_except(name: &str) -> bool {
+    name.ends_with(EXCEPT)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,11 +212,16 @@ mod tests {
         ] {
             never_ban = never_ban.with(text.parse::<IpNetwork>().expect("a network"), kind);
         }
-        let mut written: Vec<_> = never_ban.entries().to_vec();
-        written.retain(|entry| entry.kind != NeverBanKind::Loopback);
-        let mut read = entries(&filled_sets(&never_ban));
-        written.sort();
-        read.sort();
-        assert_eq!(read, written);
+        let may_ban = ["10.8.0.0/24", "10.9.0.7/32", "fd00:8::/64"];
+        let may_ban: Vec<IpNetwork> = may_ban.map(|text| text.parse().expect("a network")).into();
+        let never_ban = never_ban.with_may_ban(&may_ban);
+        let read = read(&filled_sets(&never_ban));
+        let sorted = |list: &NeverBan| {
+            let mut entries = list.entries().to_vec();
+            entries.sort();
+            entries
+        };
+        assert_eq!(sorted(&read), sorted(&never_ban));
+        assert_eq!(read.may_ban(), may_ban);
     }
 }

@@ -172,6 +172,9 @@ pub(crate) enum Verb {
         /// A file that `save` wrote; `-` is standard input. A damaged file is renamed, and no ban
         /// of it is restored
         file: PathBuf,
+        /// Restore bans that shut out a large part of all addresses or of the connected peers
+        #[arg(long)]
+        force: bool,
     },
     /// Drop all traffic of the addresses in published lists
     #[command(subcommand)]

@@ -63,7 +63,7 @@ pub(crate) fn run(args: Args) -> Done {
         Verb::Unban(request) => unban::unban(&request, &context, json),
         Verb::Bans(request) => bans::bans(&request, &context, json),
         Verb::Save { file } => save::save(&file, &context, json),
-        Verb::Restore { file } => restore::restore(&file, &context, json),
+        Verb::Restore { file, force } => restore::restore(&file, force, &context, json),
         Verb::Feed(verb) => feed::feed(&verb, &context, json),
         Verb::Never { change } => never::never(change.as_ref(), &context, json),
         Verb::Import(ImportVerb::Ufw(request)) => import::import(&request, json),

@@ -1,19 +1,12 @@
 //! What the ban table is told of a policy.
 
 use ipnetwork::IpNetwork;
-use nfguard_ban::{Bans, NeverBan, NeverBanKind, Outgoing};
+use nfguard_ban::{Bans, NeverBanKind, Outgoing};
 use nfguard_policy::Policy;
 
 use crate::context::Context;
+use crate::voided_bans::{spare, voided_text};
 use crate::{Error, persistence};
-
-/// Returns the addresses that are never banned, as far as this host tells.
-///
-/// # Errors
-/// If this host cannot be asked.
-pub fn never() -> Result<NeverBan, Error> {
-    NeverBan::of_this_host().map_err(|error| Error::Kernel(error.into()))
-}
 
 /// Puts the peer of the SSH session on the never-ban list. Nothing is done without one.
 ///
@@ -35,6 +28,8 @@ pub enum BanRules<'p> {
     Set {
         /// The policy's never-ban entries.
         never_ban: &'p [IpNetwork],
+        /// What may be banned although it is behind this host.
+        may_ban: &'p [IpNetwork],
         /// What becomes of packets to the banned.
         outgoing: Outgoing,
         /// Whether there has to be a ban table: rules of the policy ban by themselves.
@@ -47,6 +42,7 @@ impl<'p> BanRules<'p> {
     pub fn of(policy: &'p Policy) -> BanRules<'p> {
         BanRules::Set {
             never_ban: policy.never_ban(),
+            may_ban: policy.may_ban(),
             outgoing: if policy.ban_outgoing() { Outgoing::Drop } else { Outgoing::Pass },
             bans_scans: policy.bans_scans(),
         }
@@ -55,10 +51,13 @@ impl<'p> BanRules<'p> {
     /// Tells the ban table. A host without bans gets no table for a policy that says nothing and
     /// bans nothing, unless an operator is logged in by SSH: no other program is to ban the peer.
     pub(crate) fn tell(self, bans: &mut Option<Bans>, context: &Context) -> Result<(), Error> {
-        let BanRules::Set { never_ban, outgoing, bans_scans } = self else { return Ok(()) };
+        let BanRules::Set { never_ban, may_ban, outgoing, bans_scans } = self else {
+            return Ok(());
+        };
         let bans = match bans {
             Some(bans) => bans,
             None if never_ban.is_empty()
+                && may_ban.is_empty()
                 && outgoing == Outgoing::Pass
                 && !bans_scans
                 && !context.has_login() =>
@@ -67,7 +66,11 @@ impl<'p> BanRules<'p> {
             }
             none => none.insert(persistence::open(context)?),
         };
-        bans.replace_never_ban(&NeverBanKind::Policy, never_ban)?;
+        let voided = spare(bans, |bans| {
+            bans.replace_never_ban(&NeverBanKind::Policy, never_ban)?;
+            bans.replace_may_ban(may_ban)
+        })?;
+        voided_text(&voided).iter().for_each(|text| (context.warn)(text));
         Ok(bans.set_outgoing(outgoing)?)
     }
 }

@@ -41,7 +41,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use nfguard_ban::{Bans, NeverBan};
+use nfguard_ban::Bans;
 use nfguard_netlink::{Error as KernelError, Nft, Table, TableChange, Transaction, load_after};
 use nfguard_policy::TABLE;
 
@@ -251,7 +251,9 @@ impl<'c> PolicyChange<'c> {
     pub(crate) fn begin_rollback(context: &'c Context) -> Result<PolicyChange<'c>, Error> {
         let lease = lease::try_acquire(context.warn).ok().flatten().unwrap_or_default();
         let nft = Nft::open()?;
-        let mut bans = Bans::open_existing(NeverBan::default()).ok().flatten();
+        // What the load let be banned is spared again from then on.
+        let never_ban = context.never_ban().unwrap_or_default();
+        let mut bans = Bans::open_existing(never_ban).ok().flatten();
         let scans = ScanBans::read(bans.as_mut()).unwrap_or_default();
         let host = Ok(());
         Ok(PolicyChange { context, nft, lease, scans, bans, host, armed: None, record: None })

@@ -117,6 +117,9 @@ impl Context {
             return Ok(known.clone());
         }
         let facts = HostFacts::read().map_err(|error| Error::Kernel(error.into()))?;
+        for problem in &facts.problems {
+            (self.warn)(&format!("not all SSH logins are spared: {problem}"));
+        }
         let session = self.session().ok().flatten();
         let found = NeverBan::of_host(&facts, session.as_ref());
         Ok(self.never_ban.get_or_init(|| found).clone())

@@ -137,11 +137,16 @@ pub fn run(options: &Options, file: Option<&PolicyFile>, context: &Context) -> R
     change.finish_removed(rules, Vec::new())?;
     let bans = persistence::open(context)?;
     let mirror = BanMirror::read(Nft::open()?)?;
+    // In the sandbox it can be opened no more.
+    let log = context
+        .files
+        .ban_log()
+        .and_then(|log| log.open().inspect_err(|error| (context.warn)(&error.to_string())).ok());
     // Without the privilege, repairs are later.
     let _ = rustix::process::setpriority_process(None, NICENESS);
     notify_systemd();
     sandbox::enter().map_err(failed)?;
-    EventLoop::new(Firewall::new(policy, mirror, bans), monitor).run(&listeners)
+    EventLoop::new(Firewall::new(policy, mirror, bans, log), monitor).run(&listeners)
 }
 
 /// Whether this kernel keeps an owned table when its owner ends: since Linux 6.9.

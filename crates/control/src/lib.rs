@@ -52,6 +52,7 @@ mod state_folder;
 pub mod table;
 pub mod table_diff;
 pub mod timed_bans;
+pub mod voided_bans;
 
 pub use error::Error;
 

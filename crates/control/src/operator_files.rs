@@ -43,19 +43,19 @@ impl OperatorFiles {
         self.folder().map(BanLog::in_folder)
     }
 
-    /// Returns every file that there may be.
+    /// Returns every file that there may be, but for the log of bans.
     fn paths(&self) -> Vec<PathBuf> {
         let Some(folder) = self.folder() else { return Vec::new() };
         let mut all =
             vec![never::path(folder), folder.join("bans"), folder.join("bans.unrestored")];
-        all.extend(BanLog::in_folder(folder).paths());
         all.extend(feeds::paths(folder));
         all
     }
 
     /// Tells whether nothing is written down.
     pub(crate) fn is_empty(&self) -> bool {
-        !self.paths().iter().any(|path| path.exists())
+        let has_log = self.ban_log().is_some_and(BanLog::exists);
+        !has_log && !self.paths().iter().any(|path| path.exists())
     }
 
     /// Removes all of it: the operator has ended it. Returns whether there was anything.
@@ -68,7 +68,8 @@ impl OperatorFiles {
             return Ok(false);
         }
         let _lock = lock(folder).map_err(Error::file(folder))?;
-        let mut was_any = false;
+        let log = BanLog::in_folder(folder);
+        let mut was_any = log.clear().map_err(Error::file(folder))?;
         for path in self.paths() {
             match fs::remove_file(&path) {
                 Ok(()) => was_any = true,

@@ -3,12 +3,14 @@
 use std::fs;
 use std::path::Path;
 
-use nfguard_ban::{Ban, Bans, NeverBanEntry, NeverBanKind};
+use nfguard_ban::{Addresses, Ban, Bans, NeverBanEntry, NeverBanKind};
 
 use crate::Error;
 use crate::clock::now;
 use crate::context::Context;
+use crate::lists::review::objections_to;
 use crate::saved_bans::{self, BanLog, Restored, RestoredBans};
+use crate::voided_bans::{spare, voided_text};
 
 /// Opens the bans. If there was no table for them, because another program has flushed the ruleset or
 /// because no boot has restored what was written down, that is restored first.
@@ -79,7 +81,10 @@ pub fn restore_all(
         .into_iter()
         .map(|(network, reason)| NeverBanEntry::from((network, NeverBanKind::by_hand(&reason))));
     // Before the bans: what is never banned is not to be banned for a moment.
-    let added = bans.add_never_ban(by_hand).map(|()| count);
+    let added = spare(bans, |bans| bans.add_never_ban(by_hand)).map(|voided| {
+        voided_text(&voided).iter().for_each(|text| (context.warn)(text));
+        count
+    });
     let never_ban = added.unwrap_or_else(|error| {
         failed(error.into());
         0
@@ -219,13 +224,15 @@ fn is_own(path: &Path, context: &Context) -> bool {
     own.is_some_and(|own| path == own || real(path).is_some_and(|path| real(&own) == Some(path)))
 }
 
-/// Restores the bans of the file, or none if it is damaged. Before each ban, `next` is told how many
-/// there are. They are written down for the next boot.
+/// Restores the bans of the file, or none if it is damaged or, unless with `force`, if they would shut
+/// out what no list should. Before each ban, `next` is told how many there are. They are written down
+/// for the next boot.
 ///
 /// # Errors
 /// If the file cannot be used, or the kernel refuses the bans.
 pub fn restore_file(
     path: &Path,
+    force: bool,
     context: &Context,
     next: impl FnMut(usize),
 ) -> Result<Restored, Error> {
@@ -240,6 +247,15 @@ pub fn restore_file(
     drop(save);
     let mut bans = open(context)?;
     problems.iter().for_each(|problem| warn(problem));
+    let all = saved.iter().map(|line| Addresses::Prefix(line.target().network()));
+    let objections = objections_to(all, bans.never_ban()).map_err(Error::file(path))?;
+    if !force && !objections.is_empty() {
+        let (path, reasons) = (path.display(), objections.join("\n  "));
+        return Err(Error::Usage(format!(
+            "{path}: no address was banned:\n  {reasons}\n--force bans all of it anyway"
+        )));
+    }
+    objections.iter().for_each(|objection| warn(objection));
     if log.is_some() {
         return saved_bans::ban_lines(&mut bans, &saved, saved_at, warn, next);
     }

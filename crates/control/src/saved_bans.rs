@@ -23,6 +23,7 @@ use crate::timed_bans::ban_until;
 use crate::{Error, Warn, atomic_file};
 
 pub use log::BanLog;
+pub(crate) use log::OpenBanLog;
 
 const VERSION: u32 = 1;
 /// How a file of any version begins.
@@ -226,6 +227,11 @@ impl Line {
         }
     }
 
+    /// Returns what is banned.
+    pub(crate) fn target(&self) -> Target {
+        self.target.0
+    }
+
     fn key(&self) -> (Target, Option<Port>) {
         (self.target.0, self.port.as_ref().map(|Text(port)| *port))
     }
@@ -348,14 +354,19 @@ fn read(bytes: &[u8]) -> Result<(f64, Vec<Line>), Unreadable> {
 
 /// Renames the file to a name that is free.
 pub(crate) fn keep_aside(path: &Path) -> io::Result<PathBuf> {
+    let aside = free_name(path);
+    fs::rename(path, &aside)?;
+    Ok(aside)
+}
+
+/// Returns a free name for a damaged file.
+fn free_name(path: &Path) -> PathBuf {
     let name = |number: u32| {
         let mut name = path.as_os_str().to_owned();
         name.push(format!(".damaged-{number}"));
         PathBuf::from(name)
     };
-    let aside = (1..).map(name).find(|aside| !aside.exists()).unwrap_or_else(|| name(0));
-    fs::rename(path, &aside)?;
-    Ok(aside)
+    (1..).map(name).find(|aside| !aside.exists()).unwrap_or_else(|| name(0))
 }
 
 #[cfg(test)]

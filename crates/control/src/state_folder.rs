@@ -10,9 +10,12 @@ use crate::digest::sha256;
 /// Letters of the checksum of a line.
 const SUM_LETTERS: usize = 16;
 
+/// The file that stands for the lock of a folder.
+pub(crate) const FOLDER_LOCK: &str = "lock";
+
 /// Locks the files of this folder, which is made if it is absent, until the value is dropped.
 pub(crate) fn lock(folder: &Path) -> io::Result<File> {
-    let file = lock_file(folder, "lock")?;
+    let file = lock_file(folder, FOLDER_LOCK)?;
     file.lock()?;
     Ok(file)
 }

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 
-use nfguard_netlink::{Error, InterfaceAddress, Rtnetlink};
+use nfguard_netlink::{InterfaceAddress, Rtnetlink};
 
 use crate::inner_networks::{NetworkBehind, networks_behind};
 use crate::logins::ssh_peers;
 use crate::name_servers::name_servers;
+use crate::to_io;
 
 /// What a network namespace says of its host: addresses that a firewall must not cut.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub struct HostFacts {
     pub behind: Vec<NetworkBehind>,
     /// The peers of the SSH logins that are open.
     pub ssh_peers: BTreeSet<IpAddr>,
+    /// What could not be read, in words: the facts above lack it.
+    pub problems: Vec<String>,
 }
 
 impl HostFacts {
@@ -32,15 +35,18 @@ impl HostFacts {
     /// All routes are read for it: on a router, a million take about 0.2 s.
     ///
     /// # Errors
-    /// The kernel does not answer, or a file cannot be read. An absent file names no server.
+    /// The kernel does not answer, or a file cannot be read. An absent file names no server. What the
+    /// kernel may be built without is told as one of [`HostFacts::problems`].
     pub fn read() -> io::Result<HostFacts> {
         let mut rtnetlink = Rtnetlink::open().map_err(to_io)?;
+        let mut problems = Vec::new();
         Ok(HostFacts {
             addresses: rtnetlink.addresses().map_err(to_io)?,
             gateways: rtnetlink.gateways().map_err(to_io)?,
             name_servers: name_servers()?,
             behind: networks_behind(&mut rtnetlink).map_err(to_io)?,
-            ssh_peers: ssh_peers(),
+            ssh_peers: ssh_peers(&mut problems),
+            problems,
         })
     }
 }
@@ -51,11 +57,4 @@ impl HostFacts {
 /// The kernel does not answer.
 pub fn addresses() -> io::Result<Vec<InterfaceAddress>> {
     Rtnetlink::open().and_then(|mut rtnetlink| rtnetlink.addresses()).map_err(to_io)
-}
-
-fn to_io(error: Error) -> io::Error {
-    match error {
-        Error::Io(error) => error,
-        error => io::Error::other(error),
-    }
 }

@@ -4,7 +4,7 @@
 //!  rtnetlink         resolv.conf        /proc
 //!      │                  │               │
 //!      └────────┬─────────┘               ├── SshSession::of_this_process()
-//!               ▼                         ├── ssh_peers(), tcp_connections()
+//!               ▼                         ├── ssh_connections(), tcp_connections()
 //!       HostFacts::read()                 ├── connections_of_containers()
 //!                                         └── path_to()
 //!   addresses, gateways, name servers, networks behind the host, SSH logins
@@ -40,9 +40,17 @@ mod tcp;
 pub use connections::connections_of_containers;
 pub use facts::{HostFacts, addresses};
 pub use inner_networks::NetworkBehind;
-pub use logins::{login_grace, recorded_ssh_peers, ssh_connections, ssh_peers};
+pub use logins::{login_grace, recorded_ssh_peers, ssh_connections};
 pub use namespaces::{NetworkNamespace, is_in_other_namespace_than_ancestors};
 pub use nfguard_netlink::InterfaceAddress;
 pub use path::{Arrival, Path, arrival, path_to};
 pub use ssh::{InvalidSession, SshSession};
 pub use tcp::{TcpConnection, tcp_connections};
+
+/// Returns the error of a netlink socket as one of files.
+fn to_io(error: nfguard_netlink::Error) -> std::io::Error {
+    match error {
+        nfguard_netlink::Error::Io(error) => error,
+        error => std::io::Error::other(error),
+    }
+}

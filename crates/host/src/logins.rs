@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use nfguard_netlink::SockDiag;
 
 use crate::ssh::{SshSession, in_environment};
 use crate::tcp::{TcpConnection, parse_address};
+use crate::to_io;
 
 const LOGIND: &str = "/run/systemd/sessions";
 const UTMP: &str = "/run/utmp";
@@ -31,12 +33,15 @@ const LOGIN_GRACE: Duration = Duration::from_secs(120);
 const GRACE_MARGIN: Duration = Duration::from_secs(10);
 
 /// Returns the peers of the SSH logins that are open. A session of `mosh` has the address that its
-/// client has now. What cannot be read names no peer.
-#[must_use]
-pub fn ssh_peers() -> BTreeSet<IpAddr> {
+/// client has now. An absent record names no peer. Why the kernel did not tell the connections goes to
+/// `problems`.
+pub(crate) fn ssh_peers(problems: &mut Vec<String>) -> BTreeSet<IpAddr> {
     let mut peers = recorded_ssh_peers();
     // A login without PAM and without a terminal is in no record.
-    let mut unrecorded = ssh_connections();
+    let mut unrecorded = ssh_connections().unwrap_or_else(|error| {
+        problems.push(format!("the connections to sshd cannot be listed: {error}"));
+        Vec::new()
+    });
     unrecorded.retain(|connection| !peers.contains(&connection.peer.ip()));
     if !unrecorded.is_empty() {
         let of_processes = connections_in_environments();
@@ -59,13 +64,18 @@ pub fn recorded_ssh_peers() -> BTreeSet<IpAddr> {
 
 /// Returns the established connections to the ports of sshd. One that is older than
 /// [`login_grace`] belongs to a login: sshd has closed the others.
-#[must_use]
-pub fn ssh_connections() -> Vec<TcpConnection> {
-    let Ok(mut sockets) = SockDiag::open() else { return Vec::new() };
-    let of_port = |port: u16| sockets.established_at(port).unwrap_or_default();
-    let all = ssh_ports().into_iter().flat_map(of_port);
+///
+/// # Errors
+/// The kernel does not list them.
+pub fn ssh_connections() -> io::Result<Vec<TcpConnection>> {
+    let mut sockets = SockDiag::open().map_err(to_io)?;
+    let mut all = Vec::new();
+    for port in ssh_ports() {
+        all.extend(sockets.established_at(port).map_err(to_io)?);
+    }
     let connection = |(local, peer): (SocketAddr, SocketAddr)| TcpConnection { peer, local };
-    all.map(connection).filter(|connection| !connection.peer.ip().is_loopback()).collect()
+    let all = all.into_iter().map(connection);
+    Ok(all.filter(|connection| !connection.peer.ip().is_loopback()).collect())
 }
 
 /// Returns the time after which a connection to sshd belongs to a login; `None` if sshd waits without

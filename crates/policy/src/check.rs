@@ -51,7 +51,7 @@ fn check(file: File, problems: &mut Problems) -> Policy {
     let groups = groups(file.groups.or_none().map_or(Vec::new(), |groups| groups.0));
     let rules = file.rules.or_none().map_or(Vec::new(), |rules| rules.0);
     let containers = containers(file.containers);
-    let used = used_groups(&rules, &file.never_ban);
+    let used = used_groups(&rules, [&file.never_ban, &file.may_ban]);
     let drafts: Vec<(usize, Draft)> = rules
         .into_iter()
         .enumerate()
@@ -61,7 +61,11 @@ fn check(file: File, problems: &mut Problems) -> Policy {
             Some((index, draft))
         })
         .collect();
-    let never_ban = never_ban(&file.never_ban, &groups, problems);
+    let any = "\"any\" would exempt every address from bans";
+    let never_ban = networks("never_ban", &file.never_ban, any, &groups, problems);
+    let any = "\"any\" would spare nothing behind this host";
+    let may_ban = networks("may_ban", &file.may_ban, any, &groups, problems);
+    check_may_ban(&never_ban, &may_ban, problems);
     // A rule with an error may use a group, so errors suppress this warning.
     if !problems.has_errors() {
         for group in groups.iter().filter(|group| !used.contains(&group.name)) {
@@ -77,6 +81,7 @@ fn check(file: File, problems: &mut Problems) -> Policy {
         containers,
         groups,
         never_ban,
+        may_ban,
         ban_outgoing: file.ban_outgoing.unwrap_or(false),
         scan: file.scan.or_none().map(|file| scan(file, problems)),
         rules: name_rules(drafts, problems),
@@ -157,8 +162,11 @@ fn groups(written: Vec<(String, Option<List<crate::json::address::Net>>)>) -> Ve
     written.into_iter().map(group).collect()
 }
 
-fn never_ban(
+/// Returns the networks of a key about bans. `any` says what "any" would do.
+fn networks(
+    key: &str,
     field: &Field<OneOrMany<Peer>>,
+    any: &str,
     groups: &[Group],
     problems: &mut Problems,
 ) -> Vec<IpNetwork> {
@@ -166,10 +174,10 @@ fn never_ban(
         return Vec::new();
     }
     let context = rule::RuleContext { pointer: "", groups };
-    match context.addresses("never_ban", field, problems) {
+    match context.addresses(key, field, problems) {
         Some(Addresses::Any) => {
-            let message = "\"any\" would exempt every address from bans; expected addresses, prefixes or groups";
-            context.error(problems, "never_ban", message);
+            let message = format!("{any}; expected addresses, prefixes or groups");
+            context.error(problems, key, message);
             Vec::new()
         }
         Some(Addresses::Group(index)) => {
@@ -177,6 +185,17 @@ fn never_ban(
         }
         Some(Addresses::Prefixes(prefixes)) => prefixes.nets().collect(),
         None => Vec::new(),
+    }
+}
+
+fn check_may_ban(never_ban: &[IpNetwork], may_ban: &[IpNetwork], problems: &mut Problems) {
+    // Of two prefixes with a common address, one contains the other.
+    let overlaps = |a: &IpNetwork, b: &IpNetwork| a.contains(b.ip()) || b.contains(a.ip());
+    for may in may_ban {
+        if let Some(never) = never_ban.iter().find(|never| overlaps(never, may)) {
+            let message = format!("{may} may be banned here, and \"never_ban\" has {never}");
+            problems.error("/may_ban".to_owned(), message, None);
+        }
     }
 }
 
@@ -204,8 +223,11 @@ fn scan(file: ScanFile, problems: &mut Problems) -> Scan {
     }
 }
 
-fn used_groups(rules: &[Option<RuleFile>], never_ban: &Field<OneOrMany<Peer>>) -> HashSet<String> {
-    let sides = rules.iter().flatten().flat_map(|rule| [&rule.from, &rule.to]).chain([never_ban]);
+fn used_groups(
+    rules: &[Option<RuleFile>],
+    of_bans: [&Field<OneOrMany<Peer>>; 2],
+) -> HashSet<String> {
+    let sides = rules.iter().flatten().flat_map(|rule| [&rule.from, &rule.to]).chain(of_bans);
     let peers = sides.filter_map(Field::given).flat_map(|list| list.values.iter().flatten());
     peers
         .filter_map(|peer| match peer {

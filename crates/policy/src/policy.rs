@@ -19,6 +19,7 @@ pub struct Policy {
     pub(crate) containers: Containers,
     pub(crate) groups: Vec<Group>,
     pub(crate) never_ban: Vec<IpNetwork>,
+    pub(crate) may_ban: Vec<IpNetwork>,
     pub(crate) ban_outgoing: bool,
     pub(crate) scan: Option<Scan>,
     pub(crate) rules: Vec<Rule>,
@@ -43,6 +44,12 @@ impl Policy {
     /// contains these prefixes only if the policy [bans scans](Self::bans_scans).
     pub fn never_ban(&self) -> &[IpNetwork] {
         &self.never_ban
+    }
+
+    /// Returns the prefixes that tools may ban although they are behind this host. None of them has an
+    /// address in common with [`never_ban`](Self::never_ban).
+    pub fn may_ban(&self) -> &[IpNetwork] {
+        &self.may_ban
     }
 
     /// Returns whether a ban also drops what this host sends to the banned address. The policy's

@@ -1,9 +1,9 @@
 //! What operators put in is in force at the next boot.
 
 use std::fs;
-use std::path::PathBuf;
 
 use nfguard_lab::Netns;
+use nfguard_tests::guard::Guard;
 use nfguard_tests::nft::nft;
 use nfguard_tests::place::netns;
 use nfguard_tests::policies::GOOD;
@@ -91,7 +91,7 @@ fn all_that_an_operator_put_in_is_in_force_after_a_boot_that_nothing_was_saved_f
 
     // A save takes over what the log has. The next boot finds the same.
     disk.succeed(&host, &["save", &disk.path("state/bans")]);
-    assert!(!PathBuf::from(disk.path("state/bans.log")).exists());
+    assert_eq!(fs::read(disk.path("state/bans.log")).expect("there"), b"");
     let host = netns();
     assert_eq!(disk.boot(&host).status, Some(0));
     disk.assert_is_in_force(&host, &[]);
@@ -213,4 +213,49 @@ fn what_cannot_be_written_down_is_in_force_and_the_answer_says_that_it_ends_with
     assert!(answer.stderr.contains("2 bans, 0 feeds and 0 never-ban entries"), "{answer:?}");
     assert_eq!(bans(&host), ["203.0.113.9", "203.0.113.10", ATTACKER].map(str::to_owned));
     mount("umount", "");
+}
+
+#[test]
+fn a_ban_that_a_client_of_the_guard_ended_does_not_come_back_at_a_boot_that_nothing_was_saved_for()
+{
+    let disk = Disk::new();
+    disk.policy(GOOD);
+    let (host, state) = (netns(), disk.path("state"));
+    let targets = ["203.0.113.1", "203.0.113.2", "203.0.113.3", "203.0.113.4"];
+    disk.succeed(&host, &[&["ban", "--source", "web"], &targets[..]].concat());
+    disk.succeed(&host, &["ban", "203.0.113.1", ATTACKER]);
+    disk.succeed(&host, &["save", &disk.path("state/bans")]);
+    disk.succeed(&host, &["ban", "203.0.113.9"]);
+    let guard = Guard::start(&host, None, &["--state-dir", &state]);
+    let mut client = guard.connect();
+    for request in [
+        r#"{"op":"unban","target":"203.0.113.1","source":"web"}"#,
+        r#"{"op":"unban","target":"203.0.113.9"}"#,
+        r#"{"op":"unban_all","unbans":[{"target":"203.0.113.2"}]}"#,
+        r#"{"op":"replace","source":"web","bans":[{"target":"203.0.113.3"}]}"#,
+    ] {
+        let answer = client.request(request);
+        assert!(answer.contains(r#""ok":true"#), "{answer}");
+    }
+    // What a command bans after that stands behind it.
+    disk.succeed(&host, &["ban", "203.0.113.2"]);
+    guard.kill();
+    let host = netns();
+    assert_eq!(disk.boot(&host).status, Some(0));
+    assert_eq!(bans(&host), ["203.0.113.1", "203.0.113.2", "203.0.113.3", ATTACKER]);
+    let listed = disk.run(&host, &["bans", "--source", "web"]).stdout;
+    assert!(listed.contains("203.0.113.3") && !listed.contains("203.0.113.1"), "{listed}");
+
+    // While a guard has the log open, saves and commands take its lines away.
+    let guard = Guard::start(&host, None, &["--state-dir", &state]);
+    disk.succeed(&host, &["save", &disk.path("state/bans")]);
+    disk.succeed(&host, &["unload", "--all"]);
+    disk.succeed(&host, &["ban", "203.0.113.5", "203.0.113.6"]);
+    disk.succeed(&host, &["save", &disk.path("state/bans")]);
+    let answer = guard.connect().request(r#"{"op":"unban","target":"203.0.113.5"}"#);
+    assert!(answer.contains("ended"), "{answer}");
+    guard.kill();
+    let host = netns();
+    assert_eq!(disk.boot(&host).status, Some(0));
+    assert_eq!(bans(&host), ["203.0.113.6"]);
 }

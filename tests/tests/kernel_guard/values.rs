@@ -1,8 +1,9 @@
 //! One meaning of a value, whichever way it comes in: command line, list, JSON and socket.
 
 use std::collections::BTreeSet;
+use std::fs;
 
-use nfguard_lab::Netns;
+use nfguard_lab::{Netns, Probe, veth};
 use nfguard_tests::guard::{Guard, GuardClient};
 use nfguard_tests::program::{Answer, nfguard, nfguard_fed};
 use serde_json::{Value, json};
@@ -188,7 +189,7 @@ fn a_target_without_an_address_is_refused() {
         assert_eq!(refused.status, Some(2), "{refused:?}");
         assert!(refused.stderr.contains("is no address"), "{refused:?}");
     }
-    for of_lists in [&["--column", "1"][..], &["--set", "a"], &["--force"]] {
+    for of_lists in [&["--column", "1"][..], &["--set", "a"]] {
         let refused = nfguard(&netns, &[&["ban", "203.0.113.7"], of_lists].concat());
         assert_eq!(refused.status, Some(2), "{refused:?}");
         assert!(
@@ -199,4 +200,70 @@ fn a_target_without_an_address_is_refused() {
     assert_eq!(nfguard(&netns, &["bans", "--count"]).stdout, "0\n");
     // An empty list is valid.
     assert_eq!(nfguard_fed(&netns, &["ban", "-"], "# none\n").status, Some(0));
+}
+
+#[test]
+fn a_ban_that_shuts_out_what_no_list_should_is_refused_by_all_ways_unless_it_is_forced() {
+    let (netns, far) = (netns(), netns());
+    veth(&netns, "eth0", &far, "far0").expect("a cable");
+    netns.address("eth0", [45, 10, 0, 1].into(), 8).expect("an address");
+    let place = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| place.path().join(name).to_str().expect("plain letters").to_owned();
+    let guard = Guard::start(&netns, None, &[]);
+    let mut client = guard.connect();
+    let mut refused = |target: &str, why: &str| {
+        let said = |answer: Answer| {
+            let is_refused = answer.status == Some(2) && answer.stderr.contains(why);
+            assert!(is_refused && answer.stderr.contains("--force"), "{target}: {answer:?}");
+        };
+        said(nfguard(&netns, &["ban", target]));
+        said(nfguard(&netns, &["ban", "203.0.113.7", target]));
+        said(nfguard_fed(&netns, &["ban", "-"], &format!("{target}\n")));
+        fs::write(path("list"), format!("{target}\n")).expect("written");
+        said(nfguard(&netns, &["import", "bans", &path("list")]));
+        let other = super::netns();
+        succeed(&other, &["ban", target, "--force"]);
+        succeed(&other, &["save", &path("saved")]);
+        said(nfguard(&netns, &["restore", &path("saved")]));
+        let entry = format!(r#"{{"target":"{target}","for":60}}"#);
+        let all = format!(r#""bans":[{{"target":"203.0.113.7"}},{entry}]"#);
+        for request in [
+            format!(r#"{{"op":"ban","target":"{target}"}}"#),
+            format!(r#"{{"op":"ban_all",{all}}}"#),
+            format!(r#"{{"op":"replace","source":"a",{all}}}"#),
+        ] {
+            let answer = client.request(&request);
+            assert!(answer.contains(r#""code":"too_wide""#) && answer.contains(why), "{answer}");
+        }
+        assert_eq!(nfguard(&netns, &["bans", "--count"]).stdout, "0\n");
+    };
+    refused("128.0.0.0/1", "percent of all addresses of IPv4");
+    refused("2000::/3", "percent of all addresses of IPv6");
+    refused("4.0.0.0-7.255.255.255", "percent of all addresses of IPv4");
+    refused("2400::/12", "percent of all addresses of IPv6");
+
+    // The connected peers count, if the prefix is wider than what has one owner.
+    let server = netns.serve_tcp(([45, 10, 0, 1], 8080)).expect("a server");
+    let connect = |last: u8| {
+        far.address("far0", [45, 9, 1, last].into(), 8).expect("an address");
+        let probe = Probe::tcp(&far, server.address()).from([45, 9, 1, last]);
+        probe.connect().expect("it is let in")
+    };
+    let _connections: Vec<_> = (1..=4).map(connect).collect();
+    refused("45.9.0.0/16", "4 of the 4 peers that are connected now");
+    let narrow = r#"{"op":"ban","target":"45.9.1.0/24"}"#;
+    assert!(client.request(narrow).contains("added"));
+    succeed(&netns, &["ban", "45.9.1.0/24"]);
+
+    // What the never-ban list refuses is refused alone, and is no reason to refuse the rest.
+    let both = r#"{"op":"ban_all","bans":[{"target":"0.0.0.0/0"},{"target":"203.0.113.7"}]}"#;
+    let answer = client.request(both);
+    assert!(answer.contains(r#""added":1"#) && answer.contains("never_ban"), "{answer}");
+
+    let forced = r#"{"op":"ban","target":"128.0.0.0/1","force":true}"#;
+    assert!(client.request(forced).contains("added"));
+    let all = r#"{"op":"ban_all","bans":[{"target":"2000::/3"}],"force":true}"#;
+    assert!(client.request(all).contains(r#""added":1"#));
+    succeed(&netns, &["ban", "45.9.0.0/16", "--force"]);
+    succeed(&netns, &["restore", &path("saved"), "--force"]);
 }

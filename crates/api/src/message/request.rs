@@ -16,8 +16,9 @@ pub enum Request {
     /// Bans an address or a prefix. Needs the right to write.
     Ban(NewBan),
     /// Bans many at once, at most 50,000, with one answer for all. An entry that is wrong, or that
-    /// the never-ban list forbids, is refused by its index; the others are banned. Needs the right to
-    /// write.
+    /// the never-ban list forbids, is refused by its index; the others are banned. If one is wider than
+    /// a /24 or a /48, all are judged together, and nothing is banned if they are `too_wide`. Needs the
+    /// right to write.
     BanAll {
         /// The bans.
         bans: Vec<NewBan>,
@@ -33,6 +34,9 @@ pub enum Request {
         /// Reason of the bans that name none.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
+        /// Whether all of them are forced, as [`NewBan::force`] says.
+        #[serde(default, skip_serializing_if = "is_false")]
+        force: bool,
     },
     /// Makes these the bans of one source, at most 50,000: adds those that are missing, gives each
     /// the end that it has here, earlier ones too, and ends those that are not listed. If an entry is
@@ -52,6 +56,9 @@ pub enum Request {
         /// Reason of the bans that name none.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
+        /// Whether all of them are forced, as [`NewBan::force`] says.
+        #[serde(default, skip_serializing_if = "is_false")]
+        force: bool,
     },
     /// Ends the ban of a target by one source, or by all. Needs the right to write.
     Unban(BanKey),
@@ -112,6 +119,15 @@ pub struct NewBan {
     /// Reason of the ban, for people. Source and reason have 113 bytes together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Bans also what shuts out a large part of all addresses, or of the connected peers. Without it,
+    /// that is refused (`too_wide`).
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub force: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks like this")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 impl NewBan {

@@ -68,6 +68,9 @@ pub enum ErrorCode {
     BadInput,
     /// The ban would hit an entry of the never-ban list.
     NeverBan,
+    /// The ban would shut out a large part of all addresses, or of the connected peers. With `force` it
+    /// is made.
+    TooWide,
     /// This client has not the right to do it.
     NotAllowed,
     /// The line is too long, or has too many entries. After a line that is too long, the guard closes

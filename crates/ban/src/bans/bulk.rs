@@ -12,6 +12,7 @@ use crate::error::{Error, errno, is_refusal, is_refused_with};
 use crate::layout::{self, Place, SetKey, TABLE};
 use crate::plan::{self, count};
 use crate::scan;
+use crate::target::{Port, Target};
 
 /// Most bytes of bans in one transaction. A socket without privilege sends at most twice
 /// `net.core.wmem_max`, by default 425,952 bytes.
@@ -64,6 +65,20 @@ impl Bans {
         source: &str,
         bans: impl IntoIterator<Item = Ban<'a>>,
     ) -> Result<ReplacedBans, Error> {
+        self.replace_and_tell(source, bans, |_, _| ())
+    }
+
+    /// As [`Bans::replace`]; `ended` is told the target and the port of each ban that is not in the
+    /// list.
+    ///
+    /// # Errors
+    /// As [`Bans::replace`].
+    pub fn replace_and_tell<'a>(
+        &mut self,
+        source: &str,
+        bans: impl IntoIterator<Item = Ban<'a>>,
+        mut ended: impl FnMut(Target, Option<Port>),
+    ) -> Result<ReplacedBans, Error> {
         let mut old: BTreeSet<SetKey> = self.keys_of(source)?.into_iter().collect();
         let mut given = 0;
         let bans = bans.into_iter().inspect(|_| given += 1);
@@ -86,8 +101,11 @@ impl Bans {
         keys.iter().for_each(|key| {
             old.remove(key);
         });
-        let ended = self.end(source, &Vec::from_iter(old))?;
-        Ok(ReplacedBans { counts, ended })
+        let old = Vec::from_iter(old);
+        let count = self.end(source, &old)?;
+        let targets = old.iter().filter_map(|SetKey { set, key }| SetKey::parse(*set, key));
+        targets.for_each(|(target, port)| ended(target, port));
+        Ok(ReplacedBans { counts, ended: count })
     }
 
     /// Ends all bans of one source, and returns their number. Reads all bans, see [`Bans::list`].

@@ -61,6 +61,11 @@ impl NeverBanKind {
         }
     }
 
+    /// Tells whether the entry is a network behind this host.
+    pub(crate) fn is_behind(&self) -> bool {
+        matches!(self, NeverBanKind::Behind { .. })
+    }
+
     /// Tells whether the entry is a fact of this host, which the host's settings change.
     pub(crate) fn is_fact_of_host(&self) -> bool {
         matches!(

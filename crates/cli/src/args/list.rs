@@ -17,8 +17,8 @@ pub(crate) struct ListRequest {
     /// Skip bad lines, take the rest, and exit with 1
     #[arg(long)]
     pub(crate) skip_bad_lines: bool,
-    /// Take the list although it is empty, has lost half of its ranges, or shuts out a large part of
-    /// all addresses or of the connected peers
+    /// Take a list, or ban a wide prefix, that shuts out a large part of all addresses or of the
+    /// connected peers; take a list that is empty or has lost half of its ranges
     #[arg(long)]
     pub(crate) force: bool,
 }
@@ -31,11 +31,7 @@ impl ListRequest {
 
     /// Returns the first option that was given and says nothing about targets on the command line.
     pub(crate) fn of_lists_alone(&self) -> Option<&'static str> {
-        let given = [
-            ("--column", self.column.is_some()),
-            ("--set", self.set.is_some()),
-            ("--force", self.force),
-        ];
+        let given = [("--column", self.column.is_some()), ("--set", self.set.is_some())];
         given.into_iter().find(|(_, is_given)| *is_given).map(|(option, _)| option)
     }
 }

@@ -39,7 +39,7 @@ pub(crate) fn ban(request: &BanRequest, context: &Context, as_json: bool) -> Don
         false => BanList::of_arguments(&request.targets, never_ban, v6_prefix),
     };
     list.check(request.list.skip_bad_lines)?;
-    if is_list && list.count(1) > 0 {
+    if is_list && list.count(1) > 0 || list.is_judged() {
         let clean = list.feed.clean(never_ban);
         judge(&clean, &list.summary, ListUse::Bans, request.list.force, "no address was banned")?;
     }

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use ipnetwork::IpNetwork;
+use nfguard_ban::{Bans, NeverBan, NeverBanKind, Target};
 use nfguard_control::context::Context;
 use nfguard_control::interface_names;
 use nfguard_netlink::{Error, Nft};
@@ -34,6 +35,15 @@ pub(crate) fn doctor(request: &DoctorRequest, context: &Context, as_json: bool) 
         Err(error) => return Err(error.into()),
     };
     let ports = ports::list(&host, table.as_ref());
+    let of_this_host = context.never_ban()?;
+    let never = match Bans::open_existing(of_this_host.clone()) {
+        Ok(bans) => bans.map_or(of_this_host.clone(), |bans| bans.never_ban().clone()),
+        Err(error) => {
+            host.notes.push(format!("the bans cannot be read: {error}"));
+            of_this_host.clone()
+        }
+    };
+    host.notes.extend(idle_may_ban(never.may_ban(), &of_this_host));
     let found = findings::all(&Facts {
         host: &host,
         table: table.as_ref(),
@@ -42,7 +52,7 @@ pub(crate) fn doctor(request: &DoctorRequest, context: &Context, as_json: bool) 
             interface_names::warnings(&interface_names::of_table(table))
         }),
         boot: boot(&request.nftables_conf)?,
-        refused: refused(&host, &ports, context)?,
+        refused: refused(&host, &ports, &never),
     });
     let backends = findings::docker_backends(&host);
     if as_json {
@@ -86,12 +96,7 @@ fn boot(path: &Path) -> Result<Option<(String, String)>, Failure> {
 
 /// Returns, for each container behind a published port, the address from which this host relays to
 /// it and why the never-ban list refuses a ban of that address.
-fn refused(
-    host: &Host,
-    ports: &[Port],
-    context: &Context,
-) -> Result<BTreeMap<IpAddr, (IpAddr, String)>, Failure> {
-    let never = context.never_ban()?;
+fn refused(host: &Host, ports: &[Port], never: &NeverBan) -> BTreeMap<IpAddr, (IpAddr, String)> {
     let receivers = ports.iter().filter_map(|port| match &port.responder {
         Responder::Translated { to, .. } | Responder::Relayed { to: Some(to), .. } => {
             Some(to.address)
@@ -104,5 +109,23 @@ fn refused(
         let refused = never.admit(IpNetwork::from(gateway).into()).err()?;
         Some((receiver, (gateway, refused.to_string())))
     });
-    Ok(refused.collect())
+    refused.collect()
+}
+
+/// Returns a note for each network that the policy lets be banned and that is behind this host by no
+/// link: a slip of the pen, or a tunnel that is down.
+fn idle_may_ban(may_ban: &[IpNetwork], of_this_host: &NeverBan) -> Vec<String> {
+    let is_behind = |network: &IpNetwork| {
+        of_this_host.entries().iter().any(|entry| {
+            matches!(entry.kind, NeverBanKind::Behind { .. })
+                && Target::from(entry.network).overlaps((*network).into())
+        })
+    };
+    let idle = may_ban.iter().filter(|network| !is_behind(network));
+    let note = |network| {
+        format!(
+            "`may_ban` of the policy has {network}, and no network behind this host has a part of it"
+        )
+    };
+    idle.map(note).collect()
 }

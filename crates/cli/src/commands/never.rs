@@ -4,14 +4,15 @@ use ipnetwork::IpNetwork;
 use nfguard_ban::{Bans, NeverBan, NeverBanEntry, NeverBanKind, Target};
 use nfguard_control::context::Context;
 use nfguard_control::persistence;
+use nfguard_control::voided_bans;
 use serde_json::{Value, json};
 
 use crate::args::NeverChange;
-use crate::output::{self, Answer, Done};
+use crate::output::{self, Answer, Done, bans};
 
 pub(crate) fn never(change: Option<&NeverChange>, context: &Context, as_json: bool) -> Done {
     let of_this_host = context.never_ban()?;
-    let mut kept = Vec::new();
+    let (mut kept, mut voided) = (Vec::new(), Vec::new());
     let never = match change {
         None => match Bans::open_existing(of_this_host.clone())? {
             Some(bans) => bans.never_ban().clone(),
@@ -24,7 +25,7 @@ pub(crate) fn never(change: Option<&NeverChange>, context: &Context, as_json: bo
             let networks: Vec<IpNetwork> = networks.iter().flat_map(|it| it.networks()).collect();
             let added: Vec<_> = networks.iter().map(entry).collect();
             let mut bans = persistence::open(context)?;
-            bans.add_never_ban(added)?;
+            voided = voided_bans::spare(&mut bans, |bans| bans.add_never_ban(added))?;
             context.write_down("these entries", |files| files.add_never_ban(&networks, reason));
             bans.never_ban().clone()
         }
@@ -42,7 +43,7 @@ pub(crate) fn never(change: Option<&NeverChange>, context: &Context, as_json: bo
             bans.never_ban().clone()
         }
     };
-    for why in &kept {
+    for why in kept.iter().chain(&voided_bans::voided_text(&voided)) {
         output::warning(why);
     }
     if as_json {
@@ -57,7 +58,8 @@ pub(crate) fn never(change: Option<&NeverChange>, context: &Context, as_json: bo
                 })
             })
             .collect();
-        output::json(&json!({ "entries": entries }));
+        let voided: Vec<Value> = voided.iter().map(bans::to_json).collect();
+        output::json(&json!({ "entries": entries, "voided": voided }));
     } else {
         for NeverBanEntry { network, kind } in never.entries() {
             output::line(&format!("{:<42} {kind}", network.to_string()));
@@ -72,11 +74,10 @@ fn obstacle(network: IpNetwork, of_this_host: &NeverBan, all: &NeverBan) -> Opti
     let network = Target::from(network).network();
     let entry =
         |never: &NeverBan| never.entries().iter().find(|entry| entry.network == network).cloned();
-    match (entry(of_this_host), entry(all)) {
-        (Some(NeverBanEntry { kind, .. }), _) => {
-            Some(format!("{network} stays on the list as long as it is {kind}"))
-        }
-        (None, None) => Some(format!("the list has no entry that is exactly {network}")),
-        (None, Some(_)) => None,
-    }
+    let Some(NeverBanEntry { kind, .. }) = entry(all) else {
+        return Some(format!("the list has no entry that is exactly {network}"));
+    };
+    // What an operator has said of a network behind this host goes, and the network stays.
+    let stays = entry(of_this_host).is_some_and(|own| own.kind.word() == kind.word());
+    stays.then(|| format!("{network} stays on the list as long as it is {kind}"))
 }

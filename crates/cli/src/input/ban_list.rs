@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use nfguard_ban::{Addresses, Admitted, Ban, Feed, NeverBan, Port};
+use nfguard_control::lists::review::is_judged;
 use nfguard_control::lists::{self, At, Details, Entry, Summary};
 
 use crate::output;
@@ -85,6 +86,11 @@ impl BanList {
                 self.bad.push(format!("{place}{problem}"));
             }
         }
+    }
+
+    /// Tells whether one of the targets is so wide that it is judged as a list is.
+    pub(crate) fn is_judged(&self) -> bool {
+        self.admitted.iter().any(|it| is_judged(Addresses::Prefix(it.target().network())))
     }
 
     /// Returns the bans to make. The ports of an entry go before those of the command.

@@ -1,13 +1,12 @@
 //! Lists that are judged as a whole before they are put in.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use nfguard_ban::CleanFeed;
 use nfguard_ban::nfguard_netlink::IpVersion;
 use nfguard_control::lists::Summary;
-use nfguard_control::lists::review::{Facts, ListUse};
-use nfguard_host::tcp_connections;
+use nfguard_control::lists::review::{Facts, ListUse, connected_peers};
 use serde_json::{Value, json};
 
 use crate::output;
@@ -28,22 +27,19 @@ pub(crate) fn judge(
     force: bool,
     unchanged: &str,
 ) -> Result<Judgement, Failure> {
-    let connections = tcp_connections().unwrap_or_else(|error| {
-        output::warning(&format!("which peers the list shuts out is not known: {error}"));
-        HashSet::new()
+    let peers = connected_peers().unwrap_or_else(|error| {
+        output::warning(&format!("which peers it shuts out is not known: {error}"));
+        BTreeSet::new()
     });
-    let peers: BTreeSet<IpAddr> = connections
-        .iter()
-        .map(|connection| connection.peer.ip().to_canonical())
-        .filter(|peer| !peer.is_loopback() && !peer.is_unspecified())
-        .collect();
     let facts = Facts { list, summary, list_use, peers: &peers };
     let objections = facts.objections();
     if !objections.is_empty() && !force {
         let reasons = output::some_of(&objections);
-        return Err(Failure::Usage(format!(
-            "{unchanged}:\n{reasons}\n--force puts the list in anyway"
-        )));
+        let what = match list_use {
+            ListUse::Feed { .. } => "puts the list in",
+            ListUse::Bans => "bans all of it",
+        };
+        return Err(Failure::Usage(format!("{unchanged}:\n{reasons}\n--force {what} anyway")));
     }
     for objection in &objections {
         output::warning(objection);

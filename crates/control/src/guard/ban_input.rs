@@ -6,6 +6,7 @@ use nfguard_api::message::{BanKey, ErrorCode, NewBan, Time};
 use nfguard_ban::{Addresses, Admitted, Ban, NeverBan, Port, Target};
 
 use crate::ban_text::{may_be_banned_as, parse_duration, parse_end, parse_ports, time_text};
+use crate::lists::review::objections_to;
 
 /// Most bans that one entry makes or ends, of its prefixes and its ports.
 const MAX_BANS_OF_ENTRY: usize = 256;
@@ -120,6 +121,25 @@ impl CheckedBan {
             created_at: None,
         }
     }
+}
+
+/// Judges bans that are asked for together, but for those that are forced. What is wrong with an entry
+/// is told later.
+///
+/// # Errors
+/// Why all of them are refused.
+pub(super) fn judge(bans: &[NewBan], never_ban: &NeverBan) -> Result<(), Refusal> {
+    let judged = bans.iter().filter(|ban| !ban.force);
+    let all = judged.filter_map(|ban| ban.target.parse::<Addresses>().ok());
+    let objections = objections_to(all, never_ban).map_err(|error| Refusal {
+        code: ErrorCode::Kernel,
+        message: format!("the connected peers cannot be listed: {error}"),
+    })?;
+    if objections.is_empty() {
+        return Ok(());
+    }
+    let message = format!("{}; nothing was banned. \"force\": true bans it", objections.join("; "));
+    Err(Refusal { code: ErrorCode::TooWide, message })
 }
 
 /// Reads a key.

@@ -148,6 +148,7 @@ impl Batch {
                 Err(refusal) => self.refused.push(refused(index, refusal)),
             }
         }
+        firewall.write_down();
         Ok(keys.len() == 0)
     }
 

@@ -118,6 +118,7 @@ impl EventLoop {
         }
         let has_subscribers = self.clients.iter().any(Client::is_subscribed);
         self.firewall.watch_scans(has_subscribers, now);
+        self.firewall.write_down();
     }
 
     /// Sends what happened to all subscribers.

@@ -1,13 +1,14 @@
 //! The two tables that the guard keeps, and what it does to keep them.
 
+mod never_ban;
+
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Display;
 use std::time::{Duration, Instant, SystemTime};
 
 use nfguard_api::message::{Event, ListedBan, PROTOCOL_VERSION, PolicyState, Release, Status};
 use nfguard_ban::{
-    ActiveBan, Ban, BanChange, BanCounts, BanMirror, Bans, NeverBan, ReplacedBans, RestoredBans,
-    scan,
+    ActiveBan, Ban, BanChange, BanCounts, BanMirror, Bans, ReplacedBans, RestoredBans, scan,
 };
 use nfguard_netlink::{Error, RulesetEvent};
 use nfguard_policy::TABLE;
@@ -18,7 +19,7 @@ use super::metrics::Metrics;
 use super::policy_table::{PolicyTable, TakenBack};
 use super::repeated_warning::RepeatedWarning;
 use super::scan_watch::{self, ScanWatch};
-use crate::ban_table;
+use crate::saved_bans::OpenBanLog;
 
 /// Events may be lost, so the tables are verified without any after this time.
 const VERIFY_INTERVAL: Duration = Duration::from_secs(5);
@@ -37,14 +38,18 @@ pub(super) struct Firewall {
     bans: Bans,
     scan_watch: ScanWatch,
     logins: LoginWatch,
+    /// Where the bans that clients end are written down; `None` if nothing is kept.
+    log: Option<OpenBanLog>,
     lease: Option<HeldLease>,
     /// What subscribers are to be told.
     events: Vec<Event>,
     next_verify: Instant,
     next_never_ban: Instant,
     never_ban_warning: RepeatedWarning,
+    logins_warning: RepeatedWarning,
     scans_warning: RepeatedWarning,
     metrics_warning: RepeatedWarning,
+    log_warning: RepeatedWarning,
 }
 
 /// The lease of the policy's table.
@@ -67,7 +72,12 @@ pub(super) enum LeaseError {
 }
 
 impl Firewall {
-    pub(super) fn new(policy: PolicyTable, mirror: BanMirror, bans: Bans) -> Firewall {
+    pub(super) fn new(
+        policy: PolicyTable,
+        mirror: BanMirror,
+        bans: Bans,
+        log: Option<OpenBanLog>,
+    ) -> Firewall {
         let now = Instant::now();
         Firewall {
             metrics: Metrics::new(),
@@ -76,13 +86,16 @@ impl Firewall {
             bans,
             scan_watch: ScanWatch::new(),
             logins: LoginWatch::default(),
+            log,
             lease: None,
             events: Vec::new(),
             next_verify: now,
             next_never_ban: now,
             never_ban_warning: RepeatedWarning::default(),
+            logins_warning: RepeatedWarning::default(),
             scans_warning: RepeatedWarning::default(),
             metrics_warning: RepeatedWarning::default(),
+            log_warning: RepeatedWarning::default(),
         }
     }
 
@@ -228,34 +241,6 @@ impl Firewall {
         bans.len()
     }
 
-    pub(super) fn is_never_ban_due(&self, now: Instant) -> bool {
-        now >= self.next_never_ban
-    }
-
-    /// Reads the never-ban list, and writes it into both tables.
-    pub(super) fn refresh_never_ban(&mut self, now: Instant) {
-        self.next_never_ban = now + NEVER_BAN_INTERVAL;
-        // A table that was removed on purpose is not to come back for this.
-        let logins = self.logins.aged(now);
-        let opened = ban_table::never().and_then(|never| {
-            let today = SystemTime::now();
-            let never =
-                logins.into_iter().fold(never, |never, peer| never.with_ssh_peer(peer, today));
-            Ok(Bans::open_existing(never)?)
-        });
-        let written = opened.and_then(|bans| {
-            if let Some(mut bans) = bans {
-                bans.refresh_never_ban()?;
-                self.bans = bans;
-            }
-            Ok(self.policy.write_never_ban(self.bans.never_ban())?)
-        });
-        // While the lease is held, the table has another owner.
-        if self.lease.is_none() {
-            self.never_ban_warning.log("the never-ban list cannot be read or written", written);
-        }
-    }
-
     /// Publishes the bans that the kernel made by itself.
     pub(super) fn watch_scans(&mut self, has_subscribers: bool, now: Instant) {
         let counter = || self.policy.counter(scan_watch::COUNTER);
@@ -341,22 +326,6 @@ impl Firewall {
         }
     }
 
-    /// Puts the peers of logins that are new on the never-ban list, before a client bans.
-    pub(super) fn see_logins(&mut self, now: Instant) -> Result<(), nfguard_ban::Error> {
-        let today = SystemTime::now();
-        let peers = self.logins.recorded(now).into_iter();
-        let all = peers.fold(NeverBan::default(), |all, peer| all.with_ssh_peer(peer, today));
-        let known: HashSet<_> =
-            self.never_ban().entries().iter().map(|entry| entry.network).collect();
-        let new = all.entries().iter().filter(|entry| !known.contains(&entry.network)).cloned();
-        self.bans.add_never_ban(new.collect::<Vec<_>>())
-    }
-
-    /// Returns the never-ban list.
-    pub(super) fn never_ban(&self) -> &NeverBan {
-        self.bans.never_ban()
-    }
-
     /// Makes bans. To say the same end twice is to say it once: a ban that ends at a given time and
     /// is in force until then is kept.
     pub(super) fn ban(&mut self, bans: &[CheckedBan]) -> Result<BanCounts, nfguard_ban::Error> {
@@ -388,7 +357,12 @@ impl Firewall {
         bans: &[CheckedBan],
     ) -> Result<ReplacedBans, nfguard_ban::Error> {
         let now = SystemTime::now();
-        self.bans.replace(source, bans.iter().map(|ban| ban.at(now)))
+        let (log, bans) = (&mut self.log, bans.iter().map(|ban| ban.at(now)));
+        let replaced = self.bans.replace_and_tell(source, bans, |target, port| {
+            log.iter_mut().for_each(|log| log.unbanned([(target, port)], Some(source)));
+        })?;
+        self.write_down();
+        Ok(replaced)
     }
 
     /// Ends the bans of these targets by one source, or by all and the kernel's own too; `false` if
@@ -405,8 +379,19 @@ impl Firewall {
                 Some(source) => self.bans.unban_of(source, *target, *port)?,
                 None => self.bans.unban(*target, *port)?,
             };
+            // Also where none is in force: the next boot may have one.
+            if let Some(log) = &mut self.log {
+                log.unbanned([(*target, *port)], source.as_deref());
+            }
         }
         Ok(is_ended)
+    }
+
+    /// Writes down which bans clients have ended, so that the next boot does not bring them back.
+    pub(super) fn write_down(&mut self) {
+        if let Some(log) = &mut self.log {
+            self.log_warning.log("ended bans may come back at the next boot", log.flush());
+        }
     }
 
     /// Returns a page of bans, and where the next page begins. The last page has all bans for scans.
@@ -415,16 +400,21 @@ impl Firewall {
         source: Option<&str>,
         after: Option<&str>,
         now: Instant,
-    ) -> (Vec<ListedBan>, Option<String>) {
+    ) -> Result<(Vec<ListedBan>, Option<String>), nfguard_ban::Error> {
         let (mut bans, next) = self.mirror.page(source, after, now);
         if next.is_none() && source.is_none_or(|source| source == scan::SOURCE) {
-            bans.extend(self.bans.list_scans().unwrap_or_default());
+            bans.extend(self.bans.list_scans()?);
         }
-        (bans.into_iter().map(listed).collect(), next)
+        Ok((bans.into_iter().map(listed).collect(), next))
     }
 
-    pub(super) fn status(&mut self, clients: usize, now: Instant) -> Status {
-        Status {
+    pub(super) fn status(
+        &mut self,
+        clients: usize,
+        now: Instant,
+    ) -> Result<Status, nfguard_ban::Error> {
+        let scans = self.bans.count_scans()?;
+        Ok(Status {
             version: PROTOCOL_VERSION,
             nfguard_version: env!("CARGO_PKG_VERSION").to_owned(),
             policy: self.policy.state(),
@@ -432,15 +422,15 @@ impl Firewall {
             repairs: self.metrics.repairs,
             restores: self.metrics.restores,
             loads: self.metrics.loads,
-            bans: self.mirror.count() + self.bans.count_scans().unwrap_or_default(),
-            bans_by_source: self.bans_by_source(now),
+            bans: self.mirror.count() + scans,
+            bans_by_source: self.bans_by_source(scans, now),
             clients: u64::try_from(clients).unwrap_or(u64::MAX),
-        }
+        })
     }
 
-    fn bans_by_source(&mut self, now: Instant) -> BTreeMap<String, u64> {
+    fn bans_by_source(&mut self, scans: u64, now: Instant) -> BTreeMap<String, u64> {
         let mut counts = self.mirror.by_source(now).clone();
-        if let Some(scans) = self.bans.count_scans().ok().filter(|scans| *scans > 0) {
+        if scans > 0 {
             *counts.entry(scan::SOURCE.to_owned()).or_default() += scans;
         }
         counts
@@ -452,9 +442,10 @@ impl Firewall {
         let policy = or_note(self.policy.counters(), &mut looked);
         let bans = or_note(self.mirror.counters(nfguard_ban::TABLE), &mut looked);
         let feeds = or_note(self.bans.feeds(), &mut looked);
+        let scans = or_note(self.bans.count_scans(), &mut looked);
         self.metrics_warning.log("not all metrics can be read", looked);
         let counters = [(TABLE, policy), (nfguard_ban::TABLE, bans)];
-        let sources = self.bans_by_source(now);
+        let sources = self.bans_by_source(scans, now);
         let is_guarded = matches!(self.policy.state(), PolicyState::Owned | PolicyState::Watched);
         self.metrics.text(&counters, &sources, &feeds, clients, is_guarded)
     }

@@ -1,6 +1,7 @@
 //! SSH logins that the guard has seen, so that no client bans the peer of one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -27,9 +28,10 @@ impl LoginWatch {
     }
 
     /// Looks which connections to sshd are open, and returns the peers of those that are logins by
-    /// their age. An attacker's is closed before it is that old.
-    pub(super) fn aged(&mut self, now: Instant) -> BTreeSet<IpAddr> {
-        self.see(ssh_connections(), login_grace(), now)
+    /// their age. An attacker's is closed before it is that old. If the kernel does not tell, what is
+    /// known of them stays.
+    pub(super) fn aged(&mut self, now: Instant) -> io::Result<BTreeSet<IpAddr>> {
+        Ok(self.see(ssh_connections()?, login_grace(), now))
     }
 
     fn see(

@@ -1,12 +1,13 @@
 //! Requests of clients, and their answers.
 
+use std::slice;
 use std::time::Instant;
 
 use nfguard_api::codec;
 use nfguard_api::message::{Did, ErrorCode, Request, Response};
 use nfguard_ban::BanCounts;
 
-use super::ban_input::{CheckedBan, Refusal, parse_key};
+use super::ban_input::{CheckedBan, Refusal, judge, parse_key};
 use super::batch::{Batch, Defaults};
 use super::client::Right;
 use super::firewall::{Firewall, LeaseError};
@@ -74,26 +75,30 @@ fn answer(
     }
     let response = match request {
         Request::Status {} => {
-            Response { status: Some(firewall.status(caller.clients, now)), ..Response::done() }
+            Response { status: Some(firewall.status(caller.clients, now)?), ..Response::done() }
         }
         Request::Bans { source, after } => {
-            let (bans, next) = firewall.page(source.as_deref(), after.as_deref(), now);
+            let (bans, next) = firewall.page(source.as_deref(), after.as_deref(), now)?;
             Response { bans: Some(bans), next, ..Response::done() }
         }
         Request::Subscribe {} => return Ok(Answer::Subscribe),
         Request::Ban(ban) => {
+            judge(slice::from_ref(&ban), firewall.never_ban())?;
             let ban = CheckedBan::check(ban, firewall.never_ban())?;
             Response::did(did(firewall.ban(&ban)?))
         }
         Request::Unban(key) => {
             let is_ended = firewall.unban(&parse_key(key)?)?;
+            firewall.write_down();
             Response::did(if is_ended { Did::Ended } else { Did::Absent })
         }
-        Request::BanAll { bans, source, duration, until, reason } => {
+        Request::BanAll { bans, source, duration, until, reason, force } => {
+            judge(if force { &[] } else { &bans }, firewall.never_ban())?;
             let defaults = Defaults { source, duration, until, reason };
             return Batch::ban(bans, defaults).map(Answer::Batch);
         }
-        Request::Replace { source, bans, duration, until, reason } => {
+        Request::Replace { source, bans, duration, until, reason, force } => {
+            judge(if force { &[] } else { &bans }, firewall.never_ban())?;
             let defaults = Defaults { source: None, duration, until, reason };
             return Batch::replace(source, bans, defaults).map(Answer::Batch);
         }

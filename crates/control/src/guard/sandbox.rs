@@ -1,7 +1,8 @@
 //! The sandbox, which the guard enters once it runs.
 //!
-//! Inside it can change the firewall of its network namespace, read files and answer on its sockets.
-//! It cannot write or make a file, start a program, open a network connection, or change its user.
+//! Inside it can change the firewall of its network namespace, read files, append to the log of bans,
+//! which it has open, and answer on its sockets. It cannot open a file to write or make one, start a
+//! program, open a network connection, or change its user.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -109,6 +110,8 @@ const ALLOWED: &[i64] = &[
     libc::SYS_readlinkat,
     libc::SYS_getdents64,
     libc::SYS_fcntl,
+    libc::SYS_flock,
+    libc::SYS_fdatasync,
     libc::SYS_ppoll,
     libc::SYS_bind,
     libc::SYS_connect,

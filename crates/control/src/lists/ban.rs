@@ -24,6 +24,9 @@ struct Ban {
     reason: Option<String>,
     #[serde(alias = "since")]
     created_at: Option<u64>,
+    /// A line for the socket may have it. The list is judged as a whole, and `--force` is about that.
+    #[serde(rename = "force")]
+    _force: Option<bool>,
 }
 
 /// What `nfguard bans --json` prints.
@@ -67,8 +70,8 @@ pub(super) fn read_line(reader: &mut Reader<'_>, at: At, line: &str) {
 
 impl Ban {
     fn read(self, reader: &mut Reader<'_>, at: At) {
-        let Ban { target, port, expires_in_seconds, duration, until, source, reason, created_at } =
-            self;
+        let Ban { target, port, expires_in_seconds, duration, until, source, reason, .. } = self;
+        let created_at = self.created_at;
         let ports = match port.as_deref().map(parse_ports).transpose() {
             Ok(ports) => ports.unwrap_or_default(),
             Err(error) => return reader.bad(at, error),

@@ -13,7 +13,7 @@ const PROVIDERS: [(&str, &str, &[&str]); 9] = [
     ("ranges of AWS", "ipv6_prefixes", &["ip_prefix", "ipv6_prefix"]),
     ("ranges of Google, or in that form", "ipv4Prefix", &["ipv4Prefix", "ipv6Prefix"]),
     ("ranges of Google, or in that form", "ipv6Prefix", &["ipv4Prefix", "ipv6Prefix"]),
-    ("ranges of Cloudflare", "ipv4_cidrs", &["ipv4_cidrs", "ipv6_cidrs"]),
+    ("ranges of Cloudflare", "ipv4_cidrs", &["ipv4_cidrs", "ipv6_cidrs", "jdcloud_cidrs"]),
     ("ranges of Fastly", "ipv6_addresses", &["addresses", "ipv6_addresses"]),
     ("service tags of Azure", "addressPrefixes", &["addressPrefixes"]),
     ("ranges of Oracle", "cidrs", &["cidr"]),
@@ -162,7 +162,7 @@ fn crowdsec(reader: &mut Reader<'_>, document: &Value) {
             },
             action: text("type"),
             left: text("duration"),
-            reason: text("scenario"),
+            reason: Some(text("scenario")).filter(|it| !it.is_empty()).unwrap_or(text("reason")),
             is_simulated: decision["simulated"].as_bool() == Some(true),
         };
         decision.read(reader, at);

@@ -4,10 +4,12 @@
 //! or let everyone in. So a list that does what no list should is refused, unless its operator insists.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::net::IpAddr;
 
 use nfguard_ban::nfguard_netlink::IpVersion;
-use nfguard_ban::{ActiveFeed, CleanFeed};
+use nfguard_ban::{ActiveFeed, Addresses, CleanFeed, Feed, NeverBan};
+use nfguard_host::tcp_connections;
 
 use super::Summary;
 
@@ -28,6 +30,11 @@ const GROWTH_PERCENT: f64 = 0.5;
 /// The fewest connected peers that count, if they are half of all.
 const MIN_PEERS: usize = 4;
 
+/// What is banned one by one is judged above these numbers of addresses: a /24 of IPv4 or a /48 of IPv6
+/// has one owner, and more may have several.
+const NARROW_V4: u128 = 1 << 8;
+const NARROW_V6: u128 = 1 << 80;
+
 /// What becomes of a list.
 #[derive(Clone, Copy, Debug)]
 pub enum ListUse<'a> {
@@ -39,6 +46,48 @@ pub enum ListUse<'a> {
     },
     /// Its entries become bans.
     Bans,
+}
+
+/// Returns the peers of the open connections of this host.
+///
+/// # Errors
+/// The kernel does not tell.
+pub fn connected_peers() -> io::Result<BTreeSet<IpAddr>> {
+    let peers = tcp_connections()?.into_iter().map(|it| it.peer.ip().to_canonical());
+    Ok(peers.filter(|peer| !peer.is_loopback() && !peer.is_unspecified()).collect())
+}
+
+/// Tells whether a ban of these addresses alone is judged as a list is, because they are many.
+#[must_use]
+pub fn is_judged(addresses: Addresses) -> bool {
+    match addresses.ends() {
+        (IpAddr::V4(first), IpAddr::V4(last)) => {
+            u128::from(last.to_bits() - first.to_bits()) >= NARROW_V4
+        }
+        (IpAddr::V6(first), IpAddr::V6(last)) => last.to_bits() - first.to_bits() >= NARROW_V6,
+        _ => false,
+    }
+}
+
+/// Returns why all of these should not be banned together; empty if nothing speaks against it, or none
+/// of them [is judged](is_judged). Those that the never-ban list refuses do not count.
+///
+/// # Errors
+/// As [`connected_peers`].
+pub fn objections_to(
+    all: impl IntoIterator<Item = Addresses>,
+    never_ban: &NeverBan,
+) -> io::Result<Vec<String>> {
+    let (mut feed, mut has_judged) = (Feed::default(), false);
+    for addresses in all.into_iter().filter(|addresses| !never_ban.has_any_of(*addresses)) {
+        has_judged |= is_judged(addresses);
+        feed.add_addresses(addresses);
+    }
+    if !has_judged {
+        return Ok(Vec::new());
+    }
+    let (list, summary, peers) = (&feed.clean(never_ban), &Summary::default(), &connected_peers()?);
+    Ok(Facts { list, summary, list_use: ListUse::Bans, peers }.objections())
 }
 
 /// What a list is judged by.

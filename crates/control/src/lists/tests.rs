@@ -55,7 +55,7 @@ fn refusal(text: &str, options: &Options<'_>) -> String {
     }
 }
 
-const PUBLISHED: [(&str, &str, &[&str]); 27] = [
+const PUBLISHED: [(&str, &str, &[&str]); 29] = [
     ("FireHOL netset", include_str!("samples/firehol.netset"), &["192.0.2.0/24", "198.51.100.7"]),
     ("Spamhaus DROP", include_str!("samples/drop.txt"), &["192.0.2.0/24", "198.51.100.0/25"]),
     (
@@ -89,6 +89,16 @@ const PUBLISHED: [(&str, &str, &[&str]); 27] = [
         "GitHub",
         include_str!("samples/github_meta.json"),
         &["198.51.100.0/24", "2001:db8::/32", "192.0.2.0/24"],
+    ),
+    (
+        "Cloudflare with its partner in China",
+        include_str!("samples/cloudflare_jdcloud.json"),
+        &["192.0.2.0/24", "2001:db8::/32", "198.51.100.0/24", "2001:db8:1::/48"],
+    ),
+    (
+        "AbuseIPDB, plain",
+        "192.0.2.7\n2001:db8::7\n198.51.100.7",
+        &["192.0.2.7", "2001:db8::7", "198.51.100.7"],
     ),
     ("Azure", include_str!("samples/azure.json"), &["192.0.2.0/24", "2001:db8::/32"]),
     ("Fastly", include_str!("samples/fastly.json"), &["192.0.2.0/24", "2001:db8::/32"]),
@@ -333,6 +343,13 @@ fn bans_of_other_tools_come_with_the_time_that_is_left_and_those_that_are_over_a
         let (found, summary) = bans(text, &options());
         assert_eq!(found, ["192.0.2.7 86400 crowdsec", "198.51.100.0/24 3600 crowdsec"], "{text}");
         assert_eq!(summary.over, 1, "{text}");
+    }
+    // What `cscli decisions import` reads has a reason, and not the scenario of a decision.
+    for text in [
+        r#"[{"duration":"24h","reason":"my_scenario","scope":"ip","type":"ban","value":"192.0.2.7"}]"#,
+        "duration,reason,scope,type,value\n24h,my_scenario,ip,ban,192.0.2.7\n",
+    ] {
+        assert_eq!(bans(text, &options()).0, ["192.0.2.7 86400 crowdsec my_scenario"], "{text}");
     }
     let (found, _) = bans("value,duration\n2001:db8::7,24h\n", &options());
     assert_eq!(found, ["2001:db8::7 86400 crowdsec"]);

@@ -19,6 +19,8 @@ pub(super) struct Snapshot {
     table: Option<Table>,
     /// The never-ban entries of the policy.
     never_ban: Vec<IpNetwork>,
+    /// What may be banned although it is behind this host.
+    may_ban: Vec<IpNetwork>,
     /// What became of packets to the banned.
     outgoing: Outgoing,
 }
@@ -52,14 +54,15 @@ impl Snapshot {
         }
         let said = || -> Result<_, nfguard_ban::Error> {
             let Some(mut bans) = Bans::open_existing(NeverBan::default())? else {
-                return Ok((Vec::new(), Outgoing::Pass));
+                return Ok((Vec::new(), Vec::new(), Outgoing::Pass));
             };
             let entries = bans.never_ban().entries().iter();
             let of_policy = entries.filter(|entry| entry.kind == NeverBanKind::Policy);
-            Ok((of_policy.map(|entry| entry.network).collect(), bans.outgoing()?))
+            let never_ban = of_policy.map(|entry| entry.network).collect();
+            Ok((never_ban, bans.never_ban().may_ban().to_vec(), bans.outgoing()?))
         };
-        let (never_ban, outgoing) = said().map_err(|error| error.to_string())?;
-        Ok(Snapshot { table, never_ban, outgoing })
+        let (never_ban, may_ban, outgoing) = said().map_err(|error| error.to_string())?;
+        Ok(Snapshot { table, never_ban, may_ban, outgoing })
     }
 
     /// Puts it back in one transaction, whatever the kernel holds now.
@@ -71,6 +74,7 @@ impl Snapshot {
         change.put_back(self.table.as_ref())?;
         let rules = BanRules::Set {
             never_ban: &self.never_ban,
+            may_ban: &self.may_ban,
             outgoing: self.outgoing,
             bans_scans: false,
         };

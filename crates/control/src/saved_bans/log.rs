@@ -1,7 +1,10 @@
 //! The log of bans: what commands have banned and ended since the last save, line by line.
 //!
-//! The kernel has each change before it is written. A save moves the log aside before it reads the
-//! kernel, so it holds all of that, and then removes it. What is written meanwhile begins a new log.
+//! The kernel has each change before it is written. A save moves the lines aside before it reads the
+//! kernel, so it holds all of that, and then removes them. What is written meanwhile is in the log again.
+//! The file itself stays: the guard has it open, and can open no other.
+
+mod open;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -16,6 +19,8 @@ use super::{Line, Text};
 use crate::clock::now;
 use crate::state_folder::{lock, lock_file, sealed_line, unsealed_line};
 use crate::{Error, atomic_file};
+
+pub(crate) use open::OpenBanLog;
 
 /// Size above which the log is folded into the file of saved bans. Where `save` runs every few
 /// minutes, no log grows to it.
@@ -90,11 +95,7 @@ impl<'f> BanLog<'f> {
         targets: impl IntoIterator<Item = (Target, Option<Port>)>,
         source: Option<&str>,
     ) -> Result<(), Error> {
-        self.append(targets.into_iter().map(|(target, port)| Change::Unban {
-            target: Text(target),
-            port: port.map(Text),
-            source: source.map(source_name),
-        }))
+        self.append(Change::unbanned(targets, source))
     }
 
     /// Writes down that all bans of a source are ended.
@@ -117,8 +118,7 @@ impl<'f> BanLog<'f> {
             }
             let _lock = lock(self.folder)?;
             let is_new = !path.exists();
-            let mut options = OpenOptions::new();
-            let mut file = options.create(true).read(true).append(true).mode(0o600).open(&path)?;
+            let mut file = open_to_append(&path)?;
             let length = file.metadata()?.len();
             if ends_mid_line(&mut file)? {
                 text.insert(0, '\n');
@@ -164,37 +164,45 @@ impl<'f> BanLog<'f> {
             let Ok((_, read)) = super::read(&bytes) else { return Ok(()) };
             lines = read;
         }
+        self.move_aside()?;
         let (mut lines, problems) = self.applied_to(lines);
         let now = now();
         lines.retain(|line| line.duration(now).is_some());
         super::replace(&saved, super::text(&lines, now)?.as_bytes())?;
-        for path in self.paths().iter().filter(|path| path.exists()) {
-            if problems.is_empty() {
-                fs::remove_file(path)?;
-            } else {
-                super::keep_aside(path)?;
-            }
+        let [log, old] = self.paths();
+        if problems.is_empty() {
+            return remove_if_present(&old);
         }
-        Ok(())
+        fs::rename(old, super::free_name(&log))
     }
 
-    /// Moves the log aside, before the kernel is read.
+    /// Moves the lines aside, before the kernel is read.
     pub(crate) fn begin_save(self) -> io::Result<()> {
         let _lock = lock(self.folder)?;
+        self.move_aside()
+    }
+
+    /// Moves the lines aside, with the lock held.
+    fn move_aside(self) -> io::Result<()> {
         let [log, old] = self.paths();
-        if !log.exists() {
+        let Some(lines) = read_if_present(&log)?.filter(|lines| !lines.is_empty()) else {
             return Ok(());
-        }
-        if old.exists() {
-            // A save that did not come to its end. What is in both is the same twice as once.
-            let mut all = fs::read(&old)?;
-            all.push(b'\n');
-            all.extend(fs::read(&log)?);
-            atomic_file::replace(&old, &all)?;
-            fs::remove_file(&log)
-        } else {
-            fs::rename(&log, &old)
-        }
+        };
+        // What is left of a save that did not come to its end. If this one does not either, what is in
+        // both files is the same twice as once.
+        let mut all = read_if_present(&old)?.unwrap_or_default();
+        all.push(b'\n');
+        all.extend(lines);
+        atomic_file::replace(&old, &all)?;
+        OpenOptions::new().write(true).open(&log)?.set_len(0)
+    }
+
+    /// Removes all lines, with the lock held. Returns whether there were any.
+    pub(crate) fn clear(self) -> io::Result<bool> {
+        let was_any = self.exists();
+        self.move_aside()?;
+        remove_if_present(&self.paths()[1])?;
+        Ok(was_any)
     }
 
     /// Removes what was moved aside: the saved file has it.
@@ -206,7 +214,7 @@ impl<'f> BanLog<'f> {
 
     /// Tells whether there is anything in the log.
     pub(crate) fn exists(self) -> bool {
-        self.paths().iter().any(|path| path.exists())
+        self.paths().iter().any(|path| fs::metadata(path).is_ok_and(|it| it.len() > 0))
     }
 
     /// Returns these bans with all changes of the log, and what could not be read of it. The last line
@@ -240,6 +248,20 @@ impl<'f> BanLog<'f> {
             }
         }
         (all.into_values().flatten().collect(), problems)
+    }
+}
+
+impl Change {
+    fn unbanned(
+        targets: impl IntoIterator<Item = (Target, Option<Port>)>,
+        source: Option<&str>,
+    ) -> impl Iterator<Item = Change> {
+        let source = source.map(source_name);
+        targets.into_iter().map(move |(target, port)| Change::Unban {
+            target: Text(target),
+            port: port.map(Text),
+            source: source.clone(),
+        })
     }
 }
 
@@ -278,6 +300,17 @@ fn ends_mid_line(file: &mut File) -> io::Result<bool> {
     file.seek(SeekFrom::End(-1))?;
     file.read_exact(&mut last)?;
     Ok(last != *b"\n")
+}
+
+fn open_to_append(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).read(true).append(true).mode(0o600).open(path)
+}
+
+fn read_if_present(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        bytes => bytes.map(Some),
+    }
 }
 
 fn remove_if_present(path: &Path) -> io::Result<()> {

@@ -37,6 +37,9 @@ object! {
         "containers" => containers: ContainersFile = {},
         /// Addresses, prefixes and groups that no tool may ban.
         "never_ban" => never_ban: OneOrMany<Peer>,
+        /// Addresses, prefixes and groups that tools may ban although they are behind this host: of
+        /// containers, guests and peers of tunnels. Without this key none of these can be banned.
+        "may_ban" => may_ban: OneOrMany<Peer>,
         /// Whether a ban also drops what this host and its containers send to the banned address. If
         /// false, a ban drops only what comes from that address, its answers included.
         "ban_outgoing" => ban_outgoing: bool = false,
