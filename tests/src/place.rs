@@ -1,6 +1,7 @@
 //! Namespaces of a test.
 
 use std::io;
+use std::process::Command;
 
 use nfguard_lab::{Netns, World};
 
@@ -29,6 +30,17 @@ pub fn world() -> World {
 #[must_use]
 pub fn world_with_container() -> World {
     unwrap_namespace(World::with_container())
+}
+
+/// Runs `ip` with these words.
+///
+/// # Panics
+/// If `ip` fails.
+#[track_caller]
+pub fn ip(netns: &Netns, arguments: &str) {
+    let output = netns.run(|| Command::new("ip").args(arguments.split(' ')).output());
+    let output = output.unwrap_or_else(|error| panic!("ip: {error}"));
+    assert!(output.status.success(), "ip {arguments}: {output:?}");
 }
 
 fn unwrap_namespace<T>(place: io::Result<T>) -> T {

@@ -22,7 +22,7 @@ pub(crate) const DONE: &str = "nfguard-done";
 
 /// Modules that the tests may need, as folders or files below `kernel`; with
 /// each come those it depends on.
-const MODULES: [&str; 13] = [
+const MODULES: [&str; 17] = [
     "net/netfilter/",
     "net/ipv4/netfilter/",
     "net/ipv6/netfilter/",
@@ -36,12 +36,16 @@ const MODULES: [&str; 13] = [
     "drivers/net/dummy.ko",
     "drivers/net/macvlan.ko",
     "drivers/net/vxlan",
+    "net/8021q/",
+    "drivers/net/bonding/",
+    "drivers/net/vrf.ko",
+    "drivers/net/wireguard/",
     // The checksum that connection tracking asks for by name.
     "crypto/crc32c",
 ];
 
 /// Tools besides busybox.
-const TOOLS: [&str; 2] = ["nft", "ip"];
+const TOOLS: [&str; 3] = ["nft", "ip", "wg"];
 
 /// Builds the image for the kernel unpacked in `folder` and returns its path.
 pub(crate) fn build(

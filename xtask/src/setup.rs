@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What is looked for, and the Debian package that has it.
-const TOOLS: [(&str, &str); 31] = [
+const TOOLS: [(&str, &str); 32] = [
     ("nft", "nftables"),
     ("iptables-nft", "iptables"),
     ("ufw", "ufw"),
@@ -37,6 +37,7 @@ const TOOLS: [(&str, &str); 31] = [
     // Only the program: no service comes with it.
     ("dnsmasq", "dnsmasq-base"),
     ("socat", "socat"),
+    ("wg", "wireguard-tools"),
     ("groff", "groff-base"),
     ("zsh", "zsh"),
     ("fish", "fish"),

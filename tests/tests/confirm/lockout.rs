@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::process::Command;
 
 use nfguard_lab::{Netns, Probe, Server, World};
+use nfguard_tests::place::ip;
 use nfguard_tests::program::nfguard;
 use nfguard_tests::wait::TIMEOUT;
 use serde_json::Value;
@@ -175,11 +176,6 @@ fn a_session_is_judged_by_the_interface_that_its_packets_come_in_by() {
     // From this host to itself a packet never leaves it.
     let own = "198.51.100.2 50000 198.51.100.2 22";
     assert!(!locks_out("eth9", own), "loopback is built in");
-}
-
-fn ip(netns: &Netns, arguments: &str) {
-    let done = netns.run(|| Command::new("ip").args(arguments.split(' ')).status());
-    assert!(done.expect("ip is installed").success(), "{arguments}");
 }
 
 /// Returns why a load over this session is not done; `None` if it would be.

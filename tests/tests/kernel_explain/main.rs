@@ -4,7 +4,6 @@ mod shots;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,7 +12,7 @@ use nfguard_netlink::eval::{Fate, Memory};
 use nfguard_netlink::{Expr, Nft, Table, load, protocol, text, unload};
 use nfguard_policy::{Flow, FlowPath, Payload, Policy, TABLE, Treatment, explain_treated};
 use nfguard_tests::nft::nft;
-use nfguard_tests::place::netns;
+use nfguard_tests::place::{ip, netns};
 use nfguard_tests::program::time_box;
 use nfguard_tests::wait::TIMEOUT;
 use nfguard_tests::{processor, property};
@@ -196,11 +195,6 @@ struct Effect {
 
 /// Adds routes by rules: for marks, to addresses that are delivered here, and through the host.
 fn add_routes(world: &World) {
-    let run = |netns: &Netns, arguments: &str| {
-        let output = netns.run(|| Command::new("ip").args(arguments.split(' ')).output());
-        let output = output.expect("ip is installed");
-        assert!(output.status.success(), "ip {arguments}: {output:?}");
-    };
     for arguments in [
         "route add default via 10.7.0.1 table 100",
         "-6 route add default via 2001:db8:77::1 table 100",
@@ -215,7 +209,7 @@ fn add_routes(world: &World) {
         "route add unreachable 198.18.0.0/15",
         "-6 route add unreachable 2001:db9::/32",
     ] {
-        run(&world.host, arguments);
+        ip(&world.host, arguments);
     }
     for arguments in [
         "route add 198.51.100.60/32 via 198.51.100.2",
@@ -223,7 +217,7 @@ fn add_routes(world: &World) {
         "route add 198.18.0.0/15 via 198.51.100.2",
         "-6 route add 2001:db9::/32 via 2001:db8:1::2",
     ] {
-        run(&world.internet, arguments);
+        ip(&world.internet, arguments);
     }
 }
 

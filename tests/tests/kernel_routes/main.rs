@@ -8,12 +8,11 @@ mod translated;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::process::Command;
 
 use nfguard_lab::{Netns, Probe, ProbeOutcome, Server, World, packet, veth};
 use nfguard_netlink::protocol;
 use nfguard_tests::nft::nft;
-use nfguard_tests::place::{netns, world_with_container};
+use nfguard_tests::place::{ip, netns, world_with_container};
 use nfguard_tests::program::{TempFile, nfguard};
 use nfguard_tests::wait::{TIMEOUT, wait_until, wait_until_with};
 
@@ -34,14 +33,6 @@ fn load(host: &Netns, settings: &str) {
     let policy = TempFile::new("routes.json", &format!(r#"{{ "version": 1, {settings} }}"#));
     let answer = nfguard(host, &["load".as_ref(), policy.as_ref()]);
     assert_eq!(answer.status, Some(0), "{answer:?}");
-}
-
-/// Runs `ip` with these words.
-#[track_caller]
-fn ip(netns: &Netns, arguments: &str) {
-    let output = netns.run(|| Command::new("ip").args(arguments.split(' ')).output());
-    let output = output.unwrap_or_else(|error| panic!("ip: {error}"));
-    assert!(output.status.success(), "ip {arguments}: {output:?}");
 }
 
 /// Runs `ip` once for each IP version, with the words for it.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use nfguard_lab::{DEFAULT_TIMEOUT, Netns, Server, World, veth};
 use nfguard_tests::nft::nft;
-use nfguard_tests::place::{netns, world};
+use nfguard_tests::place::{ip, netns, world};
 use nfguard_tests::program::TempFile;
 use nfguard_tests::wait::TIMEOUT;
 use serde_json::json;
@@ -102,9 +102,7 @@ fn a_way_by_a_rule_of_routing_is_asked_of_the_kernel() {
         "rule add iif eth0 lookup 100 priority 100",
         "route add 172.18.0.2/32 dev other_net table 100",
     ] {
-        let output =
-            host.run(|| std::process::Command::new("ip").args(arguments.split(' ')).output());
-        assert!(output.as_ref().is_ok_and(|it| it.status.success()), "{arguments}: {output:?}");
+        ip(host, arguments);
     }
     for setting in ["ipv4/conf/all/rp_filter", "ipv4/conf/eth1/rp_filter"] {
         container.sysctl(setting, "0").expect("a setting");
@@ -292,9 +290,7 @@ fn each_uplink_and_each_ip_version_is_judged_by_its_own_way() {
         "-6 route replace default via 2001:db8:2::1",
         "route replace default nexthop via 198.51.100.1 nexthop via 192.168.7.1",
     ] {
-        let output =
-            host.run(|| std::process::Command::new("ip").args(arguments.split(' ')).output());
-        assert!(output.as_ref().is_ok_and(|it| it.status.success()), "{arguments}: {output:?}");
+        ip(host, arguments);
     }
     load(host, WEB);
     let any: IpAddr = std::net::Ipv6Addr::UNSPECIFIED.into();
