@@ -382,6 +382,11 @@ fn a_new_never_ban_entry_names_the_bans_that_it_voids() {
     assert!(said.contains("203.0.113.8 port 443/tcp (web)"), "{said}");
     assert!(!said.contains("203.0.113.7 "), "{said}");
 
+    for all in ["0.0.0.0/0", "::/0", "0.0.0.0-255.255.255.255"] {
+        let refused = nfguard(&netns, &["never", "add", all]);
+        assert!(refused.stderr.contains("would exempt every address"), "{refused:?}");
+    }
+
     // The entries of a policy, in JSON, and of many bans the first few.
     let policy = policy_file(
         r#"{ "version": 1, "never_ban": ["198.51.100.0/24"],

@@ -61,10 +61,10 @@ fn check(file: File, problems: &mut Problems) -> Policy {
             Some((index, draft))
         })
         .collect();
-    let any = "\"any\" would exempt every address from bans";
-    let never_ban = networks("never_ban", &file.never_ban, any, &groups, problems);
-    let any = "\"any\" would spare nothing behind this host";
-    let may_ban = networks("may_ban", &file.may_ban, any, &groups, problems);
+    let effect = "would exempt every address from bans";
+    let never_ban = networks("never_ban", &file.never_ban, effect, &groups, problems);
+    let effect = "would spare nothing behind this host";
+    let may_ban = networks("may_ban", &file.may_ban, effect, &groups, problems);
     check_may_ban(&never_ban, &may_ban, problems);
     // A rule with an error may use a group, so errors suppress this warning.
     if !problems.has_errors() {
@@ -162,11 +162,12 @@ fn groups(written: Vec<(String, Option<List<crate::json::address::Net>>)>) -> Ve
     written.into_iter().map(group).collect()
 }
 
-/// Returns the networks of a key about bans. `any` says what "any" would do.
+/// Returns the networks of a key about bans. All addresses of an IP version are refused: `effect` says
+/// what they would do.
 fn networks(
     key: &str,
     field: &Field<OneOrMany<Peer>>,
-    any: &str,
+    effect: &str,
     groups: &[Group],
     problems: &mut Problems,
 ) -> Vec<IpNetwork> {
@@ -174,10 +175,10 @@ fn networks(
         return Vec::new();
     }
     let context = rule::RuleContext { pointer: "", groups };
-    match context.addresses(key, field, problems) {
+    let expected = "expected addresses, prefixes or groups";
+    let networks: Vec<IpNetwork> = match context.addresses(key, field, problems) {
         Some(Addresses::Any) => {
-            let message = format!("{any}; expected addresses, prefixes or groups");
-            context.error(problems, key, message);
+            context.error(problems, key, format!("\"any\" {effect}; {expected}"));
             Vec::new()
         }
         Some(Addresses::Group(index)) => {
@@ -185,7 +186,11 @@ fn networks(
         }
         Some(Addresses::Prefixes(prefixes)) => prefixes.nets().collect(),
         None => Vec::new(),
+    };
+    if let Some(all) = networks.iter().find(|network| network.prefix() == 0) {
+        context.error(problems, key, format!("{all} {effect}; {expected}"));
     }
+    networks
 }
 
 fn check_may_ban(never_ban: &[IpNetwork], may_ban: &[IpNetwork], problems: &mut Problems) {

@@ -8,6 +8,7 @@ use nfguard_control::voided_bans;
 use serde_json::{Value, json};
 
 use crate::args::NeverChange;
+use crate::output::failure::Failure;
 use crate::output::{self, Answer, Done, bans};
 
 pub(crate) fn never(change: Option<&NeverChange>, context: &Context, as_json: bool) -> Done {
@@ -23,6 +24,12 @@ pub(crate) fn never(change: Option<&NeverChange>, context: &Context, as_json: bo
                 NeverBanEntry::from((*network, NeverBanKind::by_hand(reason)))
             };
             let networks: Vec<IpNetwork> = networks.iter().flat_map(|it| it.networks()).collect();
+            if let Some(all) = networks.iter().find(|network| network.prefix() == 0) {
+                return Err(Failure::Usage(format!(
+                    "no entry was added: {all} would exempt every address from bans; `nfguard unload \
+                     --all` ends all bans"
+                )));
+            }
             let added: Vec<_> = networks.iter().map(entry).collect();
             let mut bans = persistence::open(context)?;
             voided = voided_bans::spare(&mut bans, |bans| bans.add_never_ban(added))?;
