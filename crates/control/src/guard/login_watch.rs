@@ -53,7 +53,45 @@ impl LoginWatch {
 
 #[cfg(test)]
 mod tests {
+    use nfguard_host::HostFacts;
+    use seccompiler::{
+        BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+        SeccompRule,
+    };
+
     use super::*;
+
+    /// Has the kernel refuse this thread the sockets that list connections, as one built without them.
+    fn deny_listing() {
+        let protocol = u64::try_from(libc::NETLINK_SOCK_DIAG).expect("small");
+        let (dword, equal) = (SeccompCmpArgLen::Dword, SeccompCmpOp::Eq);
+        let condition = SeccompCondition::new(2, dword, equal, protocol).expect("a condition");
+        let rule = SeccompRule::new(vec![condition]).expect("a rule");
+        let errno = SeccompAction::Errno(libc::EPROTONOSUPPORT.unsigned_abs());
+        let arch = std::env::consts::ARCH.try_into().expect("a known machine");
+        let rules = [(libc::SYS_socket, vec![rule])].into();
+        let filter = SeccompFilter::new(rules, SeccompAction::Allow, errno, arch);
+        let filter: BpfProgram = filter.expect("a filter").try_into().expect("a program");
+        seccompiler::apply_filter(&filter).expect("applied");
+    }
+
+    #[test]
+    fn that_the_kernel_does_not_list_connections_is_told_and_no_login_is_forgotten() {
+        let (mut watch, now) = (LoginWatch::default(), Instant::now());
+        let connection = "203.0.113.9 50000 192.0.2.1 22".parse().expect("a connection");
+        watch.see(vec![connection], None, now);
+        let problems = std::thread::scope(|scope| {
+            let denied = scope.spawn(|| {
+                deny_listing();
+                watch.aged(now).expect_err("told");
+                HostFacts::read().expect("the rest is read").problems
+            });
+            denied.join().expect("no panic")
+        });
+        assert_eq!(watch.since.len(), 1);
+        assert!(problems.len() == 1 && problems[0].contains("sshd"), "{problems:?}");
+        assert_eq!(HostFacts::read().expect("facts").problems, [""; 0], "the control");
+    }
 
     #[test]
     fn only_a_connection_that_stays_open_for_longer_than_sshd_waits_is_a_login() {
