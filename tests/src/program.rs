@@ -1,7 +1,7 @@
 //! The `nfguard` program, run inside a namespace.
 
 use std::ffi::OsStr;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,6 +9,7 @@ use std::time::Duration;
 use std::{env, fs};
 
 use nfguard_lab::Netns;
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 
 /// The outcome of a run of `nfguard`.
 #[derive(Debug)]
@@ -124,6 +125,28 @@ pub fn feed(netns: &Netns, mut run: Command, input: &[u8]) -> Answer {
         drop(pipe);
         child.wait_with_output().expect("it ends").into()
     })
+}
+
+/// Runs a command whose standard error is a terminal, and with `out` its standard output too. Returns its
+/// exit status, and what it writes there.
+///
+/// # Panics
+/// If there is no terminal, the command does not start, or it writes what is no text.
+pub fn on_terminal(netns: &Netns, mut command: Command, out: bool) -> (Option<i32>, String) {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let line = openpt(flags).expect("a terminal");
+    unlockpt(&line).expect("ours");
+    let end = || ioctl_tiocgptpeer(&line, flags).expect("its end");
+    command.env("TERM", "xterm").stderr(end());
+    command.stdout(if out { end().into() } else { Stdio::null() });
+    let mut child = netns.run(|| command.spawn().expect("it starts"));
+    // Otherwise this end of the terminal would stay open.
+    drop(command);
+    let mut written = Vec::new();
+    // The read ends with an error after the other end closes.
+    let _ = fs::File::from(line).read_to_end(&mut written);
+    let status = child.wait().expect("it ends").code();
+    (status, String::from_utf8(written).expect("text"))
 }
 
 /// Writes a policy to a new file.

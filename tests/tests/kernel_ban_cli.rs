@@ -2,11 +2,10 @@
 //! tools call them.
 
 use std::fs;
-use std::io::Read as _;
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt as _, symlink};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use nfguard_ban::TABLE;
@@ -16,7 +15,6 @@ use nfguard_tests::nft::nft;
 use nfguard_tests::place::netns;
 use nfguard_tests::program::{self, Answer, TempFile, many, nfguard, nfguard_fed, succeed};
 use nfguard_tests::wait::TIMEOUT;
-use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use serde_json::Value;
 
 const TRAEFIK: &str = include_str!("../../policies/traefik.json");
@@ -276,20 +274,11 @@ fn terminal_output(count: u32) -> String {
     let netns = netns();
     let list: String = (0..count).map(|at| format!("10.0.{}.{}\n", at >> 8, at & 255)).collect();
     let list = TempFile::new("list", &list);
-    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-    let line = openpt(flags).expect("a terminal");
-    unlockpt(&line).expect("ours");
     let mut command = program::command(&["ban", "-"]);
-    command.env("TERM", "xterm").stdin(fs::File::open(list.path()).expect("it is there"));
-    command.stdout(Stdio::null()).stderr(ioctl_tiocgptpeer(&line, flags).expect("its end"));
-    let mut child = netns.run(|| command.spawn().expect("it starts"));
-    // Otherwise this end of the terminal would stay open.
-    drop(command);
-    let mut written = Vec::new();
-    // The read ends with an error after the other end closes.
-    let _ = fs::File::from(line).read_to_end(&mut written);
-    assert!(child.wait().expect("it ends").success());
-    String::from_utf8(written).expect("text")
+    command.stdin(fs::File::open(list.path()).expect("it is there"));
+    let (status, written) = program::on_terminal(&netns, command, false);
+    assert_eq!(status, Some(0), "{written}");
+    written
 }
 
 #[test]

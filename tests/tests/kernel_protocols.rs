@@ -106,6 +106,33 @@ fn answers_of_dhcpv6_servers_are_told_by_their_destination() {
 }
 
 #[test]
+fn answers_of_dhcpv4_servers_come_from_the_link() {
+    let world = world();
+    judge::install(&world.host);
+    load(&world.host, MARKS);
+    let answer = |from: [u8; 4], to: IpAddr, ports: (u16, u16)| {
+        let from = IpAddr::from(from);
+        packet::ip(from, to, 17, 64, &packet::udp(from, to, ports.0, ports.1, b"offer"))
+    };
+    let all = Ipv4Addr::BROADCAST.into();
+    assert!(is_let_in(&world, &answer([198, 51, 100, 1], all, (67, 68)), 1));
+    assert!(is_let_in(&world, &answer([172, 31, 1, 1], all, (67, 68)), 2), "of another network");
+    // What a router could have passed on.
+    for (number, from) in [(3, [198, 51, 100, 3]), (4, [203, 0, 113, 4])] {
+        assert!(!is_let_in(&world, &answer(from, HOST.into(), (67, 68)), number), "{from:?}");
+    }
+    assert!(!is_let_in(&world, &answer([198, 51, 100, 5], all, (68, 67)), 5), "of a client");
+    // A renewal is asked of the server, and its answer belongs to the question.
+    let ask = |from: IpAddr, to: IpAddr, ports: (u16, u16)| {
+        packet::ip(from, to, 17, 64, &packet::udp(from, to, ports.0, ports.1, b"request"))
+    };
+    assert!(may_leave(&world.host, &ask(HOST.into(), [198, 51, 100, 6].into(), (68, 67))));
+    assert!(is_let_in(&world, &answer([198, 51, 100, 6], HOST.into(), (67, 68)), 6));
+    load(&world.host, &format!(r#""builtin": {{ "dhcpv4-client": false }}, {MARKS}"#));
+    assert!(!is_let_in(&world, &answer([198, 51, 100, 7], all, (67, 68)), 7));
+}
+
+#[test]
 fn discovery_by_multicast_passes_both_ways() {
     let world = world();
     load(&world.host, MARKS);

@@ -15,6 +15,7 @@ use nfguard_netlink::{Chain, Nft, Op, Transaction};
 
 use crate::ban::{ActiveBan, Ban, BanCounts, BanOutcome, outlasts};
 use crate::comment::{self, Sharing};
+use crate::day::Moment;
 use crate::element;
 use crate::error::Error;
 use crate::layout::{self, BanSet, Outgoing, Place, SetKey, TABLE};
@@ -77,7 +78,7 @@ impl Bans {
         let read = bans.retried(|bans| crate::table_state::read_never_sets(&mut bans.nft))?;
         let Some(never_sets) = read else { return Ok(None) };
         let others = never_sets::read(&never_sets);
-        bans.never_ban = bans.own.merged_with(others, SystemTime::now());
+        bans.never_ban = bans.own.merged_with(others, Moment::now());
         Ok(Some(bans))
     }
 
@@ -408,7 +409,7 @@ impl Bans {
             // held last.
             let known = if state.exists { &bans.own } else { &bans.never_ban };
             let others = never_sets::read(&state.never_sets);
-            let never_ban = change(known.merged_with(others, SystemTime::now()));
+            let never_ban = change(known.merged_with(others, Moment::now()));
             // What may be banned is in the kernel, for all programs.
             let own = change(bans.own.clone()).with_may_ban(&[]);
             let (transaction, ban_sets) = plan::complete(&state, sets, &never_ban)?;

@@ -1,4 +1,4 @@
-//! Days of the calendar, to be written and read again. Pure.
+//! Days, to be written and read again. Pure.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,6 +12,22 @@ pub struct Day {
     year: u16,
     month: u8,
     day: u8,
+}
+
+/// A moment by two clocks. The clock of the calendar may be set, the other one not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// The time of the calendar.
+    pub calendar: SystemTime,
+    /// The time since the kernel booted.
+    pub since_boot: Duration,
+}
+
+impl Moment {
+    /// Returns how many whole days the kernel has run.
+    pub(crate) fn days_since_boot(self) -> u64 {
+        self.since_boot.as_secs() / SECONDS
+    }
 }
 
 /// A text that is no day.

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use ipnetwork::IpNetwork;
 use nfguard_host::{HostFacts, NetworkBehind, SshSession};
 
+use crate::day::Moment;
 use crate::never_ban::{NeverBan, NeverBanEntry, NeverBanKind};
 
 impl NeverBan {
@@ -48,8 +49,16 @@ impl NeverBan {
         never_ban.knows_host = true;
         let peers =
             session.map(|session| session.peer).into_iter().chain(ssh_peers.iter().copied());
-        let now = SystemTime::now();
+        let now = Moment::now();
         peers.fold(never_ban, |never_ban, peer| never_ban.with_ssh_peer(peer, now))
+    }
+}
+
+impl Moment {
+    /// Returns this moment.
+    #[must_use]
+    pub fn now() -> Moment {
+        Moment { calendar: SystemTime::now(), since_boot: nfguard_host::since_boot() }
     }
 }
 

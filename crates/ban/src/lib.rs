@@ -144,7 +144,7 @@ pub use addresses::{Addresses, InvalidTarget};
 pub use ban::{ActiveBan, Ban, BanCounts, BanOutcome, ReplacedBans};
 pub use bans::{ActiveFeed, Bans};
 pub use comment::source_name;
-pub use day::{Day, InvalidDay};
+pub use day::{Day, InvalidDay, Moment};
 pub use error::Error;
 pub use feed::{CleanFeed, Feed, InvalidRange, WidestEntry};
 pub use layout::{Outgoing, TABLE, table_identity};

@@ -4,14 +4,14 @@ mod kind;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 use nfguard_netlink::{IpVersion, PerIpVersion};
 
 use crate::address::{self, AddressRange};
 use crate::addresses::{self, Addresses};
-use crate::day::Day;
+use crate::day::{Day, Moment};
 use crate::target::Target;
 
 pub use kind::NeverBanKind;
@@ -132,11 +132,14 @@ impl NeverBan {
     /// day. Other programs that ban on this host keep the entry for [`NeverBan::SSH_PEER_RETENTION`]
     /// from the beginning of the day.
     #[must_use]
-    pub fn with_ssh_peer(self, peer: IpAddr, now: SystemTime) -> NeverBan {
+    pub fn with_ssh_peer(self, peer: IpAddr, now: Moment) -> NeverBan {
         let is_of_link = matches!(peer, IpAddr::V6(v6) if v6.is_unicast_link_local());
         let network =
             Target::source(peer, if is_of_link { 128 } else { Target::V6_SOURCE }).network();
-        let kind = NeverBanKind::SshPeer { seen_on: Day::of(now) };
+        let kind = NeverBanKind::SshPeer {
+            seen_on: Day::of(now.calendar),
+            day_since_boot: Some(now.days_since_boot()),
+        };
         if self.entries.iter().any(|entry| entry.network == network && entry.kind != kind) {
             // A session that goes on is seen again.
             let is_old = |entry: &NeverBanEntry| {
@@ -185,11 +188,11 @@ impl NeverBan {
 
     /// Adds what other programs have said, as far as it still holds: a program that knows this host
     /// knows better which addresses are its own, and an SSH session is forgotten in time.
-    pub(crate) fn merged_with(&self, others: NeverBan, now: SystemTime) -> NeverBan {
+    pub(crate) fn merged_with(&self, others: NeverBan, now: Moment) -> NeverBan {
         let holds = |entry: &NeverBanEntry| match &entry.kind {
-            NeverBanKind::SshPeer { seen_on } => now
-                .duration_since(seen_on.start())
-                .is_ok_and(|ago| ago < NeverBan::SSH_PEER_RETENTION),
+            NeverBanKind::SshPeer { seen_on, day_since_boot } => {
+                is_recent(*seen_on, *day_since_boot, now)
+            }
             kind => !(self.knows_host && kind.is_fact_of_host()),
         };
         let may_ban = [self.may_ban(), others.may_ban()].concat();
@@ -258,6 +261,21 @@ impl NeverBan {
     }
 }
 
+/// Tells whether a session was seen within [`NeverBan::SSH_PEER_RETENTION`], by one of the clocks: the
+/// calendar may have been set since, and a program in another time namespace counts from another boot.
+fn is_recent(seen_on: Day, day_since_boot: Option<u64>, now: Moment) -> bool {
+    let limit = NeverBan::SSH_PEER_RETENTION;
+    let by_boot = day_since_boot
+        .and_then(|day| now.days_since_boot().checked_sub(day))
+        .is_some_and(|days| days < limit.as_secs() / (24 * 3600));
+    // A day that lies ahead was written before the clock was set back.
+    let by_calendar = match now.calendar.duration_since(seen_on.start()) {
+        Ok(ago) => ago < limit,
+        Err(ahead) => ahead.duration() < limit,
+    };
+    by_boot || by_calendar
+}
+
 impl From<(IpNetwork, NeverBanKind)> for NeverBanEntry {
     fn from((network, kind): (IpNetwork, NeverBanKind)) -> NeverBanEntry {
         NeverBanEntry { network, kind }
@@ -280,6 +298,24 @@ mod tests {
         text.parse().expect("a network")
     }
 
+    fn moment(day: &str, days_since_boot: u64) -> Moment {
+        Moment {
+            calendar: day.parse::<Day>().expect("a day").start(),
+            since_boot: Duration::from_secs(days_since_boot * 24 * 3600),
+        }
+    }
+
+    #[test]
+    fn a_session_that_goes_on_is_written_again_once_a_day_by_either_clock() {
+        let peer = |day, boot| {
+            let all = NeverBan::default().with_ssh_peer([192, 0, 2, 7].into(), moment(day, boot));
+            all.entries().last().cloned().expect("the peer")
+        };
+        assert_eq!(peer("2026-03-02", 40), peer("2026-03-02", 40));
+        assert_ne!(peer("2026-03-02", 40), peer("2026-03-02", 41));
+        assert_ne!(peer("2026-03-02", 40), peer("2026-03-01", 40));
+    }
+
     fn admit(never_ban: &NeverBan, text: &str) -> Result<(), String> {
         let target = text.parse().expect("a target");
         never_ban.admit(target).map(|_| ()).map_err(|refused| refused.to_string())
@@ -288,21 +324,26 @@ mod tests {
     #[test]
     fn facts_of_the_host_change_and_what_the_operator_says_stays() {
         let this_host = NeverBan { knows_host: true, ..NeverBan::default() };
-        let today: Day = "2026-03-02".parse().expect("a day");
         let kept = |kind: NeverBanKind| {
             let entry = NeverBanEntry { network: network("192.0.2.1"), kind };
             let all =
-                this_host.merged_with(NeverBan::default().with_all([entry.clone()]), today.start());
+                this_host.merged_with(NeverBan::default().with_all([entry.clone()]), moment("2026-03-02", 40));
             all.entries().contains(&entry)
         };
-        let ssh_peer =
-            |seen_on: &str| NeverBanKind::SshPeer { seen_on: seen_on.parse().expect("a day") };
+        let ssh_peer = |seen_on: &str, day_since_boot| NeverBanKind::SshPeer {
+            seen_on: seen_on.parse().expect("a day"),
+            day_since_boot,
+        };
         for fact in [
             NeverBanKind::Gateway,
             NeverBanKind::NameServer,
             NeverBanKind::OwnAddress { interface: "eth0".to_owned() },
-            ssh_peer("2026-01-01"),
-            ssh_peer("2026-03-03"),
+            ssh_peer("2026-01-01", None),
+            ssh_peer("2026-02-23", None),
+            ssh_peer("2026-02-23", Some(33)),
+            ssh_peer("2027-03-02", None),
+            // Of another time namespace.
+            ssh_peer("2027-03-02", Some(41)),
         ] {
             assert!(!kept(fact.clone()), "{fact}");
         }
@@ -311,7 +352,17 @@ mod tests {
             NeverBanKind::by_hand("this host's gateway"),
             NeverBanKind::by_hand("an SSH session on 2026-01-01"),
             NeverBanKind::Policy,
-            ssh_peer("2026-03-01"),
+            ssh_peer("2026-03-01", None),
+            ssh_peer("2026-03-01", Some(39)),
+            ssh_peer("2026-02-24", Some(34)),
+            // The clock was set back by a day or a year, or set forward.
+            ssh_peer("2026-03-03", None),
+            ssh_peer("2026-03-03", Some(40)),
+            ssh_peer("2027-03-02", Some(40)),
+            ssh_peer("1970-01-01", Some(40)),
+            // Of another time namespace.
+            ssh_peer("2026-03-02", Some(9_000)),
+            ssh_peer("2026-03-02", Some(0)),
         ] {
             assert!(kept(said.clone()), "{said}");
         }

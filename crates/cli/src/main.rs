@@ -15,8 +15,17 @@ use clap::Parser as _;
 use crate::args::Args;
 use crate::output::Answer;
 
+/// Ends with help, or with what is wrong with the arguments. A value may be anything, and is quoted.
+fn exit(error: &clap::Error) -> ! {
+    if !error.use_stderr() {
+        error.exit();
+    }
+    output::to_stderr(&[(output::PLAIN, error.render().to_string().trim_end())]);
+    std::process::exit(error.exit_code());
+}
+
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = Args::try_parse().unwrap_or_else(|error| exit(&error));
     let json = args.json;
     match commands::run(args) {
         Ok(Answer::Yes) => ExitCode::SUCCESS,

@@ -1,4 +1,5 @@
-//! Output that all verbs share.
+//! Output that all verbs share. Everything is printed here, and nothing that others wrote reaches a
+//! terminal as it is.
 
 pub(crate) mod bans;
 pub(crate) mod failure;
@@ -13,6 +14,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use anstyle::{AnsiColor, Style};
 use nfguard_control::policy_file::PolicyFile;
+use nfguard_netlink::comment::{one_line, visible};
 use nfguard_netlink::eval::Fate;
 use nfguard_policy::{Problem, Severity};
 use serde_json::{Value, json};
@@ -44,6 +46,7 @@ pub(crate) const SCHEMA: u32 = 1;
 /// The most problems of a list that are printed.
 const MAX_PRINTED_PROBLEMS: usize = 20;
 
+pub(crate) const PLAIN: Style = Style::new();
 pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
 pub(crate) const BAD: Style = AnsiColor::Red.on_default();
 pub(crate) const NOTE: Style = AnsiColor::Yellow.on_default();
@@ -57,25 +60,49 @@ pub(crate) fn json(value: &Value) {
     line(&format!("{object:#}"));
 }
 
-/// Prints to standard output, with colours on a terminal. A closed pipe is no error: `nfguard show |
-/// head`. A full disk is an error: half a ruleset must not pass for a whole one.
+/// Prints to standard output.
 pub(crate) fn line(text: &str) {
-    let Err(error) = writeln!(anstream::stdout(), "{text}") else { return };
+    spans(&[(PLAIN, text)]);
+}
+
+/// Prints to standard output, in colour on a terminal.
+pub(crate) fn styled(style: Style, text: &str) {
+    spans(&[(style, text)]);
+}
+
+/// Prints a line of several styles. A closed pipe is no error: `nfguard show | head`. A full disk is an
+/// error: half a ruleset must not pass for a whole one.
+pub(crate) fn spans(spans: &[(Style, &str)]) {
+    let Err(error) = writeln!(anstream::stdout(), "{}", painted(spans)) else { return };
     if error.kind() != ErrorKind::BrokenPipe {
-        let _ = writeln!(std::io::stderr(), "nfguard: standard output: {error}");
+        to_stderr(&[(PLAIN, &format!("nfguard: standard output: {error}"))]);
         std::process::exit(2);
     }
 }
 
 /// Prints a warning to standard error.
 pub(crate) fn warning(text: &str) {
-    let _ = writeln!(anstream::stderr(), "{NOTE}nfguard: {text}{NOTE:#}");
+    to_stderr(&[(NOTE, &format!("nfguard: {}", one_line(text)))]);
+}
+
+/// Prints a line to standard error. Even if that is closed, the exit status has to be right.
+pub(crate) fn to_stderr(spans: &[(Style, &str)]) {
+    let _ = writeln!(anstream::stderr(), "{}", painted(spans));
+}
+
+/// Returns the text with its colours. No other escape gets to a terminal.
+fn painted(spans: &[(Style, &str)]) -> String {
+    let paint = |(style, text): &(Style, &str)| format!("{style}{}{style:#}", visible(text));
+    spans.iter().map(paint).collect()
 }
 
 /// Returns the first problems of a list, one a line. A web page instead of a list has thousands.
 pub(crate) fn some_of(problems: &[String]) -> String {
-    let mut lines: Vec<String> =
-        problems.iter().take(MAX_PRINTED_PROBLEMS).map(|problem| format!("  {problem}")).collect();
+    let mut lines: Vec<String> = problems
+        .iter()
+        .take(MAX_PRINTED_PROBLEMS)
+        .map(|problem| format!("  {}", one_line(problem)))
+        .collect();
     if problems.len() > MAX_PRINTED_PROBLEMS {
         lines.push(format!("  and {} more", problems.len() - MAX_PRINTED_PROBLEMS));
     }
@@ -111,13 +138,12 @@ pub(crate) fn problems(name: &str, problems: &[Problem], as_json: bool) {
         json(&answer);
         return;
     }
-    let mut out = anstream::stderr();
     for problem in problems {
         let style = match problem.severity {
             Severity::Error => BAD,
             Severity::Warning => NOTE,
         };
-        let _ = writeln!(out, "{style}{name}:{problem}{style:#}");
+        to_stderr(&[(style, &one_line(&format!("{name}:{problem}")))]);
     }
 }
 
@@ -127,9 +153,9 @@ pub(crate) fn print_changes(lines: &[String]) {
         let style = match text.as_bytes().first() {
             Some(b'-') => BAD,
             Some(b'+') => GOOD,
-            _ => Style::new(),
+            _ => PLAIN,
         };
-        line(&format!("{style}{text}{style:#}"));
+        styled(style, text);
     }
 }
 

@@ -2,9 +2,8 @@
 
 use std::cell::OnceCell;
 use std::path::PathBuf;
-use std::time::SystemTime;
 
-use nfguard_ban::{Day, NeverBan, NeverBanEntry, NeverBanKind, Target};
+use nfguard_ban::{Day, Moment, NeverBan, NeverBanEntry, NeverBanKind, Target};
 use nfguard_host::{HostFacts, InvalidSession, SshSession, TcpConnection};
 
 use crate::history::History;
@@ -87,18 +86,18 @@ impl Context {
     /// no more: other programs keep it until then, or until the next boot.
     pub fn spared_peer(&self) -> Option<(Target, Day)> {
         let peer = self.session().ok().flatten()?.peer;
-        let now = SystemTime::now();
+        let now = Moment::now();
         let all = NeverBan::default().with_ssh_peer(peer, now);
         let is_peer = |entry: &&NeverBanEntry| matches!(entry.kind, NeverBanKind::SshPeer { .. });
         let entry = all.entries().iter().find(is_peer)?;
-        Some((entry.network.into(), Day::of(now + NeverBan::SSH_PEER_RETENTION)))
+        Some((entry.network.into(), Day::of(now.calendar + NeverBan::SSH_PEER_RETENTION)))
     }
 
     /// Returns the never-ban list of a host that does not tell who it is: the SSH session is known.
     pub(crate) fn without_host_facts(&self) -> NeverBan {
         let peer = self.session().ok().flatten().map(|session| session.peer);
         let none = NeverBan::default();
-        peer.into_iter().fold(none, |all, peer| all.with_ssh_peer(peer, SystemTime::now()))
+        peer.into_iter().fold(none, |all, peer| all.with_ssh_peer(peer, Moment::now()))
     }
 
     /// Tells whether an SSH login is open on this host, as far as the host tells.

@@ -27,6 +27,8 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+use std::time::Duration;
+
 mod connections;
 mod facts;
 mod inner_networks;
@@ -53,4 +55,12 @@ fn to_io(error: nfguard_netlink::Error) -> std::io::Error {
         nfguard_netlink::Error::Io(error) => error,
         error => std::io::Error::other(error),
     }
+}
+
+/// Returns the time since the kernel booted, with the time in which it slept. Who sets the clock does not
+/// change it; a time namespace may.
+#[must_use]
+pub fn since_boot() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::try_from(now).unwrap_or_default()
 }

@@ -42,6 +42,8 @@ pub struct Packet {
     pub fib_daddr_type: u32,
     /// The type of the source address, one of [`fib_type`].
     pub fib_saddr_type: u32,
+    /// Whether the routing tables lead to the source by the interface that the packet came in by.
+    pub has_return_path: bool,
     /// The mark of the packet.
     pub mark: u32,
 }
@@ -91,6 +93,7 @@ impl Packet {
             dnat_from: None,
             fib_daddr_type: fib_type::LOCAL,
             fib_saddr_type: fib_type::UNICAST,
+            has_return_path: true,
             mark: 0,
         }
     }
@@ -350,8 +353,10 @@ impl<'a> Run<'a, '_> {
                 let value = self.packet.fib_saddr_type.to_ne_bytes();
                 self.store(reg.index(), &value)
             }
-            // Every source here is where the routing tables lead.
-            Expr::FibReturnPath { reg } => self.store(reg.index(), &1_u32.to_ne_bytes()),
+            Expr::FibReturnPath { reg } => {
+                let index = u32::from(self.packet.has_return_path);
+                self.store(reg.index(), &index.to_ne_bytes())
+            }
             Expr::Bitwise { reg, mask, xor } => {
                 let mut value = [0; REGISTER_BYTES];
                 let value = value.get_mut(..mask.len())?;

@@ -152,16 +152,19 @@ pub enum KeyType {
     IcmpType,
     /// An ICMPv6 type, 1 byte.
     Icmpv6Type,
+    /// The name of an interface, 16 bytes.
+    Ifname,
 }
 
 impl KeyType {
-    pub(crate) const ALL: [KeyType; 6] = [
+    pub(crate) const ALL: [KeyType; 7] = [
         KeyType::Ipv4Addr,
         KeyType::Ipv6Addr,
         KeyType::InetService,
         KeyType::InetProto,
         KeyType::IcmpType,
         KeyType::Icmpv6Type,
+        KeyType::Ifname,
     ];
 
     pub(crate) fn number(self) -> u32 {
@@ -172,6 +175,7 @@ impl KeyType {
             KeyType::InetService => 13,
             KeyType::IcmpType => 14,
             KeyType::Icmpv6Type => 29,
+            KeyType::Ifname => 41,
         }
     }
 
@@ -179,7 +183,7 @@ impl KeyType {
     pub(crate) fn bytes(self) -> usize {
         match self {
             KeyType::Ipv4Addr => 4,
-            KeyType::Ipv6Addr => 16,
+            KeyType::Ipv6Addr | KeyType::Ifname => 16,
             KeyType::InetService => 2,
             KeyType::InetProto | KeyType::IcmpType | KeyType::Icmpv6Type => 1,
         }
@@ -193,6 +197,7 @@ impl KeyType {
             KeyType::InetProto => "inet_proto",
             KeyType::IcmpType => "icmp_type",
             KeyType::Icmpv6Type => "icmpv6_type",
+            KeyType::Ifname => "ifname",
         }
     }
 }

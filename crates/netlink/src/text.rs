@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use crate::comment::one_line;
 use crate::ip_version::IpVersion;
 use crate::model::{Base, Chain, ChainPolicy, CtHelper, Element, Hook, Key, KeyType, Set, Table};
 use crate::protocol;
@@ -22,9 +23,9 @@ pub fn table(table: &Table) -> String {
         if !std::mem::take(&mut first) {
             out.push('\n');
         }
-        let _ = writeln!(out, "\t{head} {{");
+        let _ = writeln!(out, "\t{} {{", one_line(&head));
         for line in lines {
-            let _ = writeln!(out, "\t\t{line}");
+            let _ = writeln!(out, "\t\t{}", one_line(&line));
         }
         out.push_str("\t}\n");
     };
@@ -205,6 +206,7 @@ fn value(kind: KeyType, bytes: &[u8]) -> String {
         (KeyType::IcmpType, [byte]) => word(ICMP_TYPES, *byte),
         (KeyType::Icmpv6Type, [byte]) => word(ICMPV6_TYPES, *byte),
         (KeyType::InetProto, [byte]) => byte.to_string(),
+        (KeyType::Ifname, _) => quoted(String::from_utf8_lossy(bytes).trim_end_matches('\0')),
         _ => hex(bytes),
     }
 }
@@ -235,9 +237,9 @@ fn comment_line(comment: &str) -> String {
 }
 
 /// nft has no escapes inside quotes, so comments and prefixes have to be without quotes, see
-/// [`comment::clean`](crate::comment::clean).
+/// [`comment::clean`](crate::comment::clean). What others wrote stays on its line.
 fn quoted(text: &str) -> String {
-    format!("\"{text}\"")
+    format!("\"{}\"", one_line(text))
 }
 
 fn duration(duration: Duration) -> String {

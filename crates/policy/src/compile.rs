@@ -11,7 +11,9 @@
 //! | `inbound` | from `input` | the rules for `in` |
 //! | `forward` | forward, filter − 10 | packets that pass through, before Docker's own chains |
 //! | `return-path` | from `input`, `forward` | drops sources to which the routing tables lead by another interface, if the policy says so |
-//! | `redirected` | from `input` | what a container sends and DNAT leads to this host: by destination and port before DNAT, and if no rule speaks of it by those after |
+//! | `contained` | from `input` | what a container sends to this host itself |
+//! | `container-source` | from `asked`, `contained`, `containers` | drops what a container sends in the name of others |
+//! | `redirected` | from `contained` | what a container sends and DNAT leads to this host: by destination and port before DNAT, and if no rule speaks of it by those after |
 //! | `published` | from `forward`, `input` | packets from outside that DNAT redirected, by destination and port before DNAT |
 //! | `published/inner` | from `forward` | also the rules for `forward` that name who sends; only if one does |
 //! | `published/rules` | from `published`, `published/inner`, `redirected` | the rules for `in`, by destination and port before DNAT |
@@ -105,6 +107,7 @@ impl Policy {
         compiler.ingress();
         compiler.input();
         compiler.forward();
+        compiler.contained();
         compiler.inbound();
         compiler.asked();
         compiler.published();

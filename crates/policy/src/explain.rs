@@ -110,6 +110,9 @@ pub struct Treatment {
     /// Whether a packet of this host has a source address that is not this host's, as those of a
     /// transparent proxy.
     pub has_foreign_source: bool,
+    /// Whether the routing tables lead to the source by another interface than the one that the packet
+    /// comes in by, as where the source is forged.
+    pub has_no_return_path: bool,
     /// The packet's hop limit, where it is not the one that goes with what it carries.
     pub hop_limit: Option<u8>,
 }
@@ -209,6 +212,7 @@ fn first_packet(flow: &Flow, treatment: &Treatment) -> Packet {
     let ct_state = if treatment.is_untracked { ct_state::UNTRACKED } else { packet.ct_state };
     Packet {
         fib_daddr_type: treatment.destination_type.unwrap_or(fib_daddr_type),
+        has_return_path: !treatment.has_no_return_path,
         mark: treatment.mark,
         hop_limit: treatment.hop_limit.unwrap_or(packet.hop_limit),
         ct_state,

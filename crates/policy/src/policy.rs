@@ -112,6 +112,8 @@ pub(crate) enum Builtin {
     /// Drops new connections whose source is not reached by the interface that they came in by, as
     /// the kernel's strict `rp_filter` does.
     ReturnPath,
+    /// Drops what containers send with a source to which the routing tables do not lead by their bridge.
+    ContainerSource,
     /// Accepts ICMP and ICMPv6 errors, which path MTU discovery and traceroute need.
     IcmpErrors,
     /// Accepts echo requests to this host.
@@ -139,12 +141,13 @@ pub(crate) enum Builtin {
 
 impl Builtin {
     /// All built-ins, in the order in which lists show them.
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::Loopback,
         Self::Established,
         Self::Invalid,
         Self::Rh0,
         Self::ReturnPath,
+        Self::ContainerSource,
         Self::IcmpErrors,
         Self::PingIn,
         Self::PingOut,
@@ -166,6 +169,7 @@ impl Builtin {
             Self::Invalid => "invalid",
             Self::Rh0 => "rh0",
             Self::ReturnPath => "return-path",
+            Self::ContainerSource => "container-source",
             Self::IcmpErrors => "icmp-errors",
             Self::PingIn => "ping-in",
             Self::PingOut => "ping-out",
@@ -192,6 +196,7 @@ impl Builtin {
             Self::ReturnPath => {
                 "Drop what comes in by another interface than the one that leads back to its source."
             }
+            Self::ContainerSource => "Drop what containers send in the name of others.",
             Self::IcmpErrors => "Accept ICMP and ICMPv6 errors; path MTU discovery needs them.",
             Self::PingIn => "Answer echo requests.",
             Self::PingOut => "Let this host and its containers send echo requests.",

@@ -8,7 +8,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use KeyType::{IcmpType, Icmpv6Type, InetProto, InetService, Ipv4Addr, Ipv6Addr};
+use KeyType::{IcmpType, Icmpv6Type, Ifname, InetProto, InetService, Ipv4Addr, Ipv6Addr};
 
 use super::{named, text};
 
@@ -21,10 +21,14 @@ pub(super) fn sets() -> impl Strategy<Value = Vec<Set>> {
             vec![Ipv6Addr, InetService],
             vec![Ipv4Addr, InetProto, InetService],
             vec![Ipv6Addr, InetProto, InetService],
+            vec![Ipv4Addr, Ifname],
+            vec![Ipv6Addr, Ifname],
         ]),
     ];
     let set = (key, any::<u8>()).prop_flat_map(|(key, kind)| match (kind % 4, key.as_slice()) {
         (0, [Ipv4Addr | Ipv6Addr | InetService]) => interval_set(key).boxed(),
+        // Rules add the names of interfaces.
+        (_, [_, Ifname]) => dynamic_set(key).boxed(),
         (1 | 2, [Ipv4Addr | Ipv6Addr] | [_, _, ..]) => dynamic_set(key).boxed(),
         _ => hash_set(key).boxed(),
     });
@@ -107,7 +111,7 @@ fn edge_byte() -> impl Strategy<Value = u8> {
 pub(super) fn width(key: KeyType) -> usize {
     match key {
         Ipv4Addr => 4,
-        Ipv6Addr => 16,
+        Ipv6Addr | Ifname => 16,
         InetService => 2,
         InetProto | IcmpType | Icmpv6Type => 1,
     }

@@ -301,11 +301,13 @@ fn assert_agreement(
             FlowPath::Published(_) if foretold.hooks.len() > 1 => "published",
             FlowPath::Published(_) => "published and stopped before",
         });
-        let Treatment { mark, is_untracked, has_foreign_source, .. } = shot.treatment;
+        let Treatment { mark, is_untracked, has_foreign_source, has_no_return_path, .. } =
+            shot.treatment;
         for (is_so, what) in [
             (mark != 0, "marked"),
             (is_untracked, "untracked"),
             (has_foreign_source, "of a foreign source"),
+            (has_no_return_path, "without a way back"),
             (shot.treatment.translated_to.is_some(), "translated"),
             (shot.treatment.destination_type.is_some(), "routed by a rule"),
             (
@@ -368,8 +370,9 @@ fn the_kernel_does_what_explain_predicts() {
 fn find_missing_event(seen: &Seen) -> Option<&'static str> {
     let all = ["accept", "drop", "reject", "in", "out", "forward", "published", "over a limit"];
     let treated =
-        ["marked", "untracked", "of a foreign source", "translated", "routed by a rule", "bridged"];
-    let mut all = all.into_iter().chain(treated).chain(["counters compared exactly"]);
+        ["marked", "untracked", "of a foreign source", "without a way back", "translated"];
+    let led = ["routed by a rule", "bridged", "counters compared exactly"];
+    let mut all = all.into_iter().chain(treated).chain(led);
     all.find(|what| seen.get(what).is_none_or(|times| *times < 5))
 }
 

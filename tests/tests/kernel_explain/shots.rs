@@ -151,6 +151,7 @@ fn treated_shot(is_v6: bool) -> impl Strategy<Value = Shot> {
     };
     let to_service = Treatment { destination_type: Some(fib_type::UNICAST), ..plain.clone() };
     let foreign = Treatment { has_foreign_source: true, ..plain.clone() };
+    let forged = Treatment { has_no_return_path: true, ..plain.clone() };
     let (out, forward) = (FlowPath::Out, FlowPath::Forward);
     let hairpin = FlowPath::Published(INNER);
     let here = pick("127.0.0.1", "::1");
@@ -230,6 +231,38 @@ fn treated_shot(is_v6: bool) -> impl Strategy<Value = Shot> {
             ("docker0", "docker0"),
             40_000,
             plain.clone(),
+        ),
+        way(
+            Place::Container,
+            FlowPath::In,
+            (stranger, host),
+            ("docker0", ""),
+            40_000,
+            forged.clone(),
+        ),
+        way(
+            Place::Container,
+            forward,
+            (stranger, far),
+            ("docker0", "eth0"),
+            40_000,
+            forged.clone(),
+        ),
+        way(
+            Place::Container,
+            forward,
+            (stranger, second),
+            ("docker0", "docker0"),
+            40_000,
+            forged.clone(),
+        ),
+        way(
+            Place::Container,
+            hairpin,
+            (stranger, host),
+            ("docker0", "docker0"),
+            treated::TO_A_SERVICE,
+            forged,
         ),
         way(
             Place::Container,

@@ -90,11 +90,14 @@ fn a_bridge_without_an_address_is_no_way_back_to_its_guests() {
     let (host, [_, second]) = (&bridged.host, &bridged.guests);
     ip(host, "address flush dev br0");
     let came = Watch::new(second, "prerouting", "");
-    let strict = r#""builtin": { "return-path": true }"#;
-    load(host, &format!(r#"{strict}, "rules": [{ACROSS}]"#));
-    for (to, port) in SECOND.into_iter().zip([4001, 4002]) {
-        bridged.send(to, port);
-        came.must_see(port);
+    let by_policy = r#""builtin": { "return-path": true }"#;
+    let of_containers = r#""containers": { "interfaces": ["br*"] }"#;
+    for (first, keys) in [(4001, by_policy), (4011, of_containers)] {
+        load(host, &format!(r#"{keys}, "rules": [{ACROSS}]"#));
+        for (to, port) in SECOND.into_iter().zip(first..) {
+            bridged.send(to, port);
+            came.must_see(port);
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod bogus;
 mod bridged;
+mod forged;
 mod outgoing;
 mod rewritten;
 mod translated;

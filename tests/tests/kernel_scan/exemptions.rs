@@ -63,7 +63,7 @@ fn a_new_address_of_the_host_is_exempt_from_the_next_save_on() {
 }
 
 #[test]
-fn a_peer_that_has_sent_data_is_not_banned_for_closed_ports_but_is_for_flags() {
+fn a_peer_that_has_sent_data_is_not_banned_for_closed_ports_nor_for_flags() {
     let mut ground = Ground::new(USUAL);
     let _servers = ground.serve();
     for (source, to) in [(SOURCE, World::HOST_V4), (SOURCE_V6, World::HOST_V6)] {
@@ -71,8 +71,65 @@ fn a_peer_that_has_sent_data_is_not_banned_for_closed_ports_but_is_for_flags() {
         assert!(ground.find("known", source).is_some(), "{source}");
         ground.syns(source, 1000, 20);
         assert!(!ground.is_banned(source), "{source}");
-        ground.tcp(source, 9, 0);
-        assert!(ground.is_banned(source), "{source}");
+        // Anyone could have sent these in its name.
+        for flags in [0, packet::FIN, packet::SYN | packet::FIN, packet::SYN | packet::RST] {
+            ground.tcp(source, 9, flags);
+        }
+        assert!(!ground.is_banned(source), "{source}");
+    }
+    assert!(ground.count("scan/exempt") > 0);
+    ground.tcp(OTHER_SOURCE, 9, 0);
+    assert!(ground.is_banned(OTHER_SOURCE), "the control");
+}
+
+/// The networks are younger than the never-ban list.
+#[test]
+fn what_comes_in_elsewhere_bans_no_network_behind_this_host() {
+    let mut ground = Ground::new(STRICT);
+    let host = &ground.world.host;
+    let inner = nfguard_tests::place::netns();
+    nfguard_lab::veth(host, "inner0", &inner, "eth0").expect("a link");
+    host.bridge("br-late").expect("a bridge");
+    let networks =
+        [("br-late", "10.99.0.1", "2001:db8:99::1"), ("inner0", "10.98.0.1", "2001:db8:98::1")];
+    for (link, v4, v6) in networks {
+        host.address(link, address(v4), 24).expect("an address");
+        host.address(link, address(v6), 64).expect("an address");
+    }
+    let illegal = [
+        0,
+        packet::FIN,
+        packet::FIN | packet::PSH | packet::URG,
+        packet::SYN | packet::FIN,
+        packet::SYN | packet::RST,
+    ];
+    for filter in ["0", "2", "1"] {
+        for interface in ["all", "eth0", "inner0"] {
+            let setting = format!("ipv4/conf/{interface}/rp_filter");
+            ground.world.host.sysctl(&setting, filter).expect("can be set");
+        }
+        let mut claimed = vec!["10.99.0.2", "10.98.0.2", "2001:db8:99::2", "2001:db8:98::2"];
+        // Of the host's own uplink and its neighbours there.
+        claimed.extend(["172.17.0.2", "172.17.0.99", "2001:db8:d0c::2"]);
+        for source in &claimed {
+            illegal.into_iter().for_each(|flags| ground.tcp(source, 9, flags));
+            ground.syns(source, 1000, 10);
+            (500..510).for_each(|port| ground.udp(source, 40_000, port));
+        }
+        for source in claimed {
+            assert!(!ground.is_banned(source), "{source} with rp_filter {filter}");
+            assert!(ground.find("flags", source).is_none(), "{source} with rp_filter {filter}");
+        }
+    }
+    // What comes from there itself counts.
+    let sender = inner.raw_sender().expect("raw sockets");
+    for (from, to) in [("10.98.0.7", "10.98.0.1"), ("2001:db8:98::7", "2001:db8:98::1")] {
+        let (from, to) = (address(from), address(to));
+        inner.address("eth0", from, 24).expect("an address");
+        let tcp = packet::tcp(from, to, 40_000, 9, packet::FIN);
+        sender.send(&packet::ip(from, to, protocol::TCP, 77, &tcp)).expect("it is sent");
+        ground.sent += 1;
+        assert!(ground.is_banned(&from.to_string()), "the control: {from}");
     }
 }
 

@@ -29,6 +29,8 @@ pub enum NeverBanKind {
     SshPeer {
         /// The last day on which the session was seen.
         seen_on: Day,
+        /// The same day, counted from the boot of the kernel. An older nfguard does not say it.
+        day_since_boot: Option<u64>,
     },
     /// The loaded policy names it.
     Policy,
@@ -90,7 +92,10 @@ impl NeverBanKind {
             NeverBanKind::OwnAddress { interface } | NeverBanKind::Behind { interface } => {
                 interface.clone()
             }
-            NeverBanKind::SshPeer { seen_on } => seen_on.to_string(),
+            NeverBanKind::SshPeer { seen_on, day_since_boot: Some(day) } => {
+                format!("{seen_on} {day}")
+            }
+            NeverBanKind::SshPeer { seen_on, day_since_boot: None } => seen_on.to_string(),
             NeverBanKind::ByHand { reason } => reason.clone(),
             NeverBanKind::Loopback
             | NeverBanKind::Gateway
@@ -117,16 +122,21 @@ impl NeverBanKind {
             ("name-server", "") => NeverBanKind::NameServer,
             ("policy", "") => NeverBanKind::Policy,
             ("by-hand", reason) => NeverBanKind::by_hand(reason),
-            ("ssh-peer", day) => day.parse().map_or_else(
-                |_| NeverBanKind::by_hand(comment),
-                |seen_on| NeverBanKind::SshPeer { seen_on },
-            ),
+            ("ssh-peer", days) => ssh_peer(days).unwrap_or_else(|| NeverBanKind::by_hand(comment)),
             _ => NeverBanKind::by_hand(comment),
         }
     }
 }
 
 const SEPARATOR: &str = ": ";
+
+fn ssh_peer(days: &str) -> Option<NeverBanKind> {
+    let (seen_on, since_boot) = match days.split_once(' ') {
+        Some((seen_on, day)) => (seen_on, Some(day.parse().ok()?)),
+        None => (days, None),
+    };
+    Some(NeverBanKind::SshPeer { seen_on: seen_on.parse().ok()?, day_since_boot: since_boot })
+}
 
 impl fmt::Display for NeverBanKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -140,7 +150,7 @@ impl fmt::Display for NeverBanKind {
             NeverBanKind::Behind { interface } => {
                 write!(f, "containers, guests or peers behind this host, by {interface}")
             }
-            NeverBanKind::SshPeer { seen_on } => write!(f, "an SSH session on {seen_on}"),
+            NeverBanKind::SshPeer { seen_on, .. } => write!(f, "an SSH session on {seen_on}"),
             NeverBanKind::Policy => f.write_str("the policy says so"),
             NeverBanKind::ByHand { reason } => f.write_str(reason),
         }
@@ -154,16 +164,18 @@ mod tests {
     use super::*;
 
     /// Every kind with its comment.
-    fn all() -> [(NeverBanKind, &'static str); 9] {
+    fn all() -> [(NeverBanKind, &'static str); 10] {
+        let seen_on = "2026-11-29".parse().expect("a day");
         [
             (NeverBanKind::Loopback, "loopback"),
             (NeverBanKind::OwnAddress { interface: "eth0".to_owned() }, "own-address: eth0"),
             (NeverBanKind::Gateway, "gateway"),
             (NeverBanKind::Behind { interface: "docker0".to_owned() }, "behind: docker0"),
             (NeverBanKind::NameServer, "name-server"),
+            (NeverBanKind::SshPeer { seen_on, day_since_boot: None }, "ssh-peer: 2026-11-29"),
             (
-                NeverBanKind::SshPeer { seen_on: "2026-11-29".parse().expect("a day") },
-                "ssh-peer: 2026-11-29",
+                NeverBanKind::SshPeer { seen_on, day_since_boot: Some(40) },
+                "ssh-peer: 2026-11-29 40",
             ),
             (NeverBanKind::Policy, "policy"),
             (NeverBanKind::by_hand("the office"), "by-hand: the office"),
@@ -189,7 +201,13 @@ mod tests {
 
     #[test]
     fn a_comment_of_another_form_is_a_reason() {
-        for comment in ["", "the backup server", "gateway: of the lab", "ssh-peer: the bastion"] {
+        for comment in [
+            "",
+            "the backup server",
+            "gateway: of the lab",
+            "ssh-peer: the bastion",
+            "ssh-peer: 2026-11-29 x",
+        ] {
             assert_eq!(NeverBanKind::from_comment(comment), NeverBanKind::by_hand(comment));
         }
     }

@@ -44,6 +44,10 @@ pub(crate) struct ExplainRequest {
     /// A rule of another program keeps the packets out of connection tracking (`notrack`)
     #[arg(long)]
     pub(crate) untracked: bool,
+    /// The routing tables lead to the source by another interface: the source is forged, or answers take
+    /// another way
+    #[arg(long)]
+    pub(crate) no_return_path: bool,
     /// Explain the Nth of several such connections at once, for rules that limit
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) nth: u32,

@@ -10,6 +10,7 @@ use ipnetwork::IpNetwork;
 use nfguard_ban::{Bans, NeverBan, NeverBanKind, Target};
 use nfguard_control::context::Context;
 use nfguard_control::interface_names;
+use nfguard_netlink::comment::one_line;
 use nfguard_netlink::{Error, Nft};
 use serde_json::json;
 
@@ -19,7 +20,7 @@ use crate::inspect::findings;
 use crate::inspect::ports::{self, Port, Responder};
 use crate::inspect::system::Host;
 use crate::output::failure::Failure;
-use crate::output::{self, Answer, BAD, Done, GOOD, NOTE};
+use crate::output::{self, Answer, BAD, Done, GOOD, NOTE, PLAIN};
 
 use nfguard_control::table::ours;
 
@@ -66,20 +67,20 @@ pub(crate) fn doctor(request: &DoctorRequest, context: &Context, as_json: bool) 
         if backends.is_empty() { "none seen".to_owned() } else { backends.join(" and ") };
     output::line(&format!("Docker's rules: {backends}"));
     if table.is_none() {
-        output::line(&format!(
-            "{NOTE}no policy is loaded: doctor judged nothing by a policy{NOTE:#}"
-        ));
+        output::styled(NOTE, "no policy is loaded: doctor judged nothing by a policy");
     }
     for note in &host.notes {
-        output::line(&format!("{NOTE}{note}{NOTE:#}"));
+        output::styled(NOTE, &one_line(note));
     }
     for finding in &found {
-        output::line(&format!("\n{BAD}{}{BAD:#}  {}", finding.code, finding.what));
-        output::line(&format!("    why  {}", finding.why));
-        output::line(&format!("    do   {}", finding.fix));
+        output::line("");
+        let what = format!("  {}", one_line(&finding.what));
+        output::spans(&[(BAD, finding.code), (PLAIN, &what)]);
+        output::line(&format!("    why  {}", one_line(&finding.why)));
+        output::line(&format!("    do   {}", one_line(&finding.fix)));
     }
     if found.is_empty() {
-        output::line(&format!("{GOOD}nothing found{GOOD:#}"));
+        output::styled(GOOD, "nothing found");
     }
     Ok(Answer::from(found.is_empty()))
 }

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use nfguard_netlink::comment::one_line;
 use nfguard_netlink::eval::{Decision, Fate, Memory};
 use nfguard_netlink::{Hook, ICMP_TYPES, ICMPV6_TYPES, IpVersion, protocol, text};
 use nfguard_policy::{Flow, FlowPath, Payload, Treatment, explain_treated};
@@ -17,8 +18,12 @@ pub(crate) fn explain(request: &ExplainRequest, as_json: bool) -> Done {
     let flow = flow(request).map_err(Failure::Usage)?;
     let table = file.policy.compile();
     let mut memory = Memory::default();
-    let treatment =
-        Treatment { mark: request.mark, is_untracked: request.untracked, ..Treatment::default() };
+    let treatment = Treatment {
+        mark: request.mark,
+        is_untracked: request.untracked,
+        has_no_return_path: request.no_return_path,
+        ..Treatment::default()
+    };
     let mut explanation = explain_treated(&table, &flow, &treatment, &mut memory);
     for _ in 1..request.nth {
         explanation = explain_treated(&table, &flow, &treatment, &mut memory);
@@ -37,7 +42,7 @@ pub(crate) fn explain(request: &ExplainRequest, as_json: bool) -> Done {
         }));
     } else {
         let style = if accepted { GOOD } else { BAD };
-        output::line(&format!("{style}{}{style:#}", fate_word(explanation.fate)));
+        output::styled(style, fate_word(explanation.fate));
         for (hook, decision) in &explanation.hooks {
             let rule = match decision.rule {
                 Some((index, rule)) => format!("rule {}: {}", index + 1, text::rule(rule)),
@@ -46,7 +51,8 @@ pub(crate) fn explain(request: &ExplainRequest, as_json: bool) -> Done {
             let hook = text::hook_word(*hook);
             let is_deciding = explanation.deciding().is_some_and(|(_, it)| it == decision);
             let mark = if is_deciding { "decided at" } else { "passes" };
-            output::line(&format!("  {mark} {hook}, chain {}, {rule}", decision.chain));
+            let chain = one_line(decision.chain);
+            output::line(&format!("  {mark} {hook}, chain {chain}, {rule}"));
         }
         if let Some((counts, why)) = scan {
             let counts = if counts { "counts" } else { "does not count" };

@@ -8,6 +8,7 @@ use nfguard_control::input::read_bytes;
 use nfguard_control::lists;
 use nfguard_control::lists::review::ListUse;
 use nfguard_control::persistence;
+use nfguard_netlink::comment::one_line;
 use serde_json::{Value, json};
 
 use crate::args::{FeedVerb, ListRequest};
@@ -84,7 +85,8 @@ fn list(context: &Context, as_json: bool) -> Done {
     for ActiveFeed { name, ranges, created_at, dropped, .. } in &feeds {
         let updated = created_at.map_or("?".to_owned(), output::time);
         output::line(&format!(
-            "{name:<32} {ranges:>8} ranges, updated {updated}, {} packets dropped",
+            "{:<32} {ranges:>8} ranges, updated {updated}, {} packets dropped",
+            one_line(name),
             dropped.packets
         ));
     }

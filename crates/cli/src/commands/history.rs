@@ -1,5 +1,6 @@
 //! `history`: lists the last loads.
 
+use nfguard_netlink::comment::one_line;
 use nfguard_netlink::{Nft, Table};
 use serde_json::{Value, json};
 
@@ -77,7 +78,8 @@ fn list(entries: &[LoadRecord], as_json: bool) -> Answer {
             LoadOutcome::RolledBack => ", rolled back".to_owned(),
         };
         let (number, time) = (entry.number, output::time(entry.time));
-        output::line(&format!("{number:>6} {time} {}{from}: {what}{outcome}", entry.user));
+        let text = format!("{number:>6} {time} {}{from}: {what}{outcome}", entry.user);
+        output::line(&one_line(&text));
     }
     Answer::Yes
 }

@@ -3,10 +3,11 @@
 mod record;
 
 use std::collections::BTreeSet;
-use std::io::{self, Write as _};
+use std::io;
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
+use nfguard_netlink::comment::one_line;
 use nfguard_netlink::{Expr, LogTo, Nflog, NflogEvent, Nft, ParsedPacket, Table};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -195,22 +196,22 @@ impl Reader {
                 {
                     recorder.add(packet, record.time);
                 }
-                if self.as_json {
-                    // Neither a vector nor such a record can fail.
-                    let _ = serde_json::to_writer(&mut self.pending, &record);
-                    self.pending.push(b'\n');
+                let line = if self.as_json {
+                    // Such a record cannot fail.
+                    serde_json::to_string(&record).unwrap_or_default()
                 } else {
-                    self.push(&record);
-                }
+                    record.to_string()
+                };
+                self.push(&line);
             }
             NflogEvent::Lost(packets) => {
                 self.lost += u64::from(packets);
                 self.overrun = false;
                 if self.as_json {
                     let lost = json!({ "schema": SCHEMA, "event": "lost", "packets": packets });
-                    self.push(&lost);
+                    self.push(&lost.to_string());
                 } else {
-                    self.push(&format_args!("{packets} packets were lost here"));
+                    self.push(&format!("{packets} packets were lost here"));
                 }
             }
             NflogEvent::Overrun => {
@@ -225,18 +226,19 @@ impl Reader {
         }
     }
 
-    fn push(&mut self, line: &dyn std::fmt::Display) {
-        // Writing to a vector cannot fail.
-        let _ = writeln!(self.pending, "{line}");
+    fn push(&mut self, line: &str) {
+        self.pending.extend_from_slice(one_line(line).as_bytes());
+        self.pending.push(b'\n');
     }
 
     /// Prints how many packets were read and lost: to standard error, and with JSON as an event.
     fn print_summary(&mut self) {
         let Reader { packets, lost, overrun, .. } = *self;
         if self.as_json {
-            self.push(&json!({
+            let end = json!({
                 "schema": SCHEMA, "event": "end", "packets": packets, "lost": lost, "more_lost": overrun,
-            }));
+            });
+            self.push(&end.to_string());
         }
         let more = if overrun { " and more after the last one" } else { "" };
         output::warning(&format!("{packets} packets, {lost} lost{more}"));

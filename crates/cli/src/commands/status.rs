@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use nfguard_control::{digest, drift, rollback};
+use nfguard_netlink::comment::one_line;
 use nfguard_netlink::{Counts, Error, Expr, Nft, Ownership, Table};
 use serde_json::{Value, json};
 
@@ -40,9 +41,9 @@ pub(crate) fn status(request: &StatusRequest, history: &History, as_json: bool) 
                 "last_load": last_load,
             }));
         } else {
-            output::line(&format!("{BAD}no policy is loaded{BAD:#}"));
+            output::styled(BAD, "no policy is loaded");
             if let Some(load) = last_load {
-                output::line(&format!("{NOTE}{}, and is gone{NOTE:#}", described(&load)));
+                output::styled(NOTE, &format!("{}, and is gone", described(&load)));
             }
             print_ports(&ports, &guests, &host);
         }
@@ -71,7 +72,7 @@ pub(crate) fn status(request: &StatusRequest, history: &History, as_json: bool) 
         }));
     } else {
         if intact {
-            output::line(&format!("{GOOD}{file} is loaded, and intact{GOOD:#}"));
+            output::styled(GOOD, &format!("{} is loaded, and intact", one_line(&file)));
         } else {
             print_drift(&file, known.as_ref(), &drift);
         }
@@ -79,11 +80,14 @@ pub(crate) fn status(request: &StatusRequest, history: &History, as_json: bool) 
             output::line("`nfguard guard` owns the table: no other program can change it");
         }
         if let Some(left) = rollback::time_left() {
-            output::line(&format!(
-                "{NOTE}the load waits for `nfguard confirm`: without it, the previous rules come back \
-                 in {} s{NOTE:#}",
-                left.as_secs(),
-            ));
+            output::styled(
+                NOTE,
+                &format!(
+                    "the load waits for `nfguard confirm`: without it, the previous rules come back \
+                     in {} s",
+                    left.as_secs(),
+                ),
+            );
         }
         print_counters(&loaded.table, &loaded.counts);
         print_ports(&ports, &guests, &host);
@@ -94,14 +98,14 @@ pub(crate) fn status(request: &StatusRequest, history: &History, as_json: bool) 
 /// Returns "FILE was loaded at TIME".
 fn described(known: &drift::Loaded) -> String {
     match known.time {
-        Some(time) => format!("{} was loaded at {}", known.file, output::time(time)),
-        None => format!("{} was loaded", known.file),
+        Some(time) => format!("{} was loaded at {}", one_line(&known.file), output::time(time)),
+        None => format!("{} was loaded", one_line(&known.file)),
     }
 }
 
 /// Prints what was changed, as far as it is known.
 fn print_drift(file: &str, known: Option<&drift::Loaded>, drift: &[String]) {
-    let line = |text: &str| output::line(&format!("{BAD}{text}{BAD:#}"));
+    let line = |text: &str| output::styled(BAD, &one_line(text));
     match known {
         None => line(&format!(
             "{file} was loaded, and the table was changed since then; the history of loads lacks this \
@@ -127,10 +131,13 @@ fn strange(what: &str, as_json: bool) -> Answer {
     if as_json {
         output::json(&json!({ "loaded": true, "intact": false, "reason": what }));
     } else {
-        output::line(&format!(
-            "{BAD}the table was changed since it was loaded: it holds {what}; `nfguard load` \
-             replaces it{BAD:#}"
-        ));
+        output::styled(
+            BAD,
+            &format!(
+                "the table was changed since it was loaded: it holds {}; `nfguard load` replaces it",
+                one_line(what)
+            ),
+        );
     }
     Answer::No
 }
@@ -138,13 +145,13 @@ fn strange(what: &str, as_json: bool) -> Answer {
 fn print_ports(ports: &[Port], guests: &[Finding], host: &Host) {
     port_table::print(ports, &host.network);
     for finding in guests {
-        output::line(&format!("{BAD}! {}{BAD:#}", finding.what));
+        output::styled(BAD, &format!("! {}", one_line(&finding.what)));
     }
     if !guests.is_empty() {
-        output::line(&format!("{NOTE}`nfguard doctor` says what helps{NOTE:#}"));
+        output::styled(NOTE, "`nfguard doctor` says what helps");
     }
     for note in &host.notes {
-        output::line(&format!("{NOTE}{note}{NOTE:#}"));
+        output::styled(NOTE, &one_line(note));
     }
 }
 
@@ -155,7 +162,11 @@ fn print_counters(table: &Table, counts: &BTreeMap<String, Counts>) {
         let name = counter.name.as_str();
         let Counts { packets, bytes } = counts.get(name).copied().unwrap_or_default();
         let comment = comments.get(name).copied().unwrap_or_default();
-        output::line(&format!("{packets:>12} {bytes:>14}  {name:<24} {comment}"));
+        output::line(&format!(
+            "{packets:>12} {bytes:>14}  {:<24} {}",
+            one_line(name),
+            one_line(comment)
+        ));
     }
 }
 

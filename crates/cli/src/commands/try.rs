@@ -19,7 +19,7 @@ use nfguard_policy::{Flow, FlowPath, Payload, Sample, SampleHosts, explain};
 use serde_json::{Value, json};
 
 use crate::output::failure::Failure;
-use crate::output::{self, Answer, BAD, Done, GOOD, fate_word};
+use crate::output::{self, Answer, BAD, Done, GOOD, PLAIN, fate_word};
 
 /// Timeout of a probe that should pass. A slow machine needs it; a probe that passes returns at once.
 const PASSING_TIMEOUT: Duration = Duration::from_secs(30);
@@ -58,7 +58,7 @@ pub(crate) fn r#try(path: &Path, as_json: bool) -> Done {
             file.name
         ));
         if wrong > 0 {
-            output::line(&format!("{BAD}{wrong} did not end as `explain` predicts{BAD:#}"));
+            output::styled(BAD, &format!("{wrong} did not end as `explain` predicts"));
         }
     }
     Ok(Answer::from(wrong == 0))
@@ -307,8 +307,8 @@ fn print(rows: &[Row]) {
     ));
     for row in rows {
         let (mark, style) = if row.agrees() { ("✓", GOOD) } else { ("✗", BAD) };
-        output::line(&format!(
-            "{style}{mark}{style:#} {:<13} {:<14} {:<20} {:<20} {:<8} {:<14} {}",
+        let rest = format!(
+            " {:<13} {:<14} {:<20} {:<20} {:<8} {:<14} {}",
             row.direction(),
             row.connection(),
             row.flow.source.to_string(),
@@ -316,6 +316,7 @@ fn print(rows: &[Row]) {
             fate_word(row.expected),
             row.observed.to_string(),
             row.decided_by,
-        ));
+        );
+        output::spans(&[(style, mark), (PLAIN, &rest)]);
     }
 }

@@ -1,11 +1,12 @@
 //! Failures of a verb, and their exit status.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
 use nfguard_control::Error;
 use nfguard_netlink::Error as KernelError;
+use nfguard_netlink::comment::one_line;
 use serde_json::json;
 
 use crate::output;
@@ -43,7 +44,7 @@ impl Failure {
     pub(crate) fn print(&self, json: bool) {
         match self {
             Failure::File(name, error) => print(&format!("{name}: {error}"), json),
-            Failure::Usage(message) => print(message, json),
+            Failure::Usage(message) => print_lines(message, message, json),
             Failure::Try(error) => print(&error.to_string(), json),
             Failure::Control(error) => print_error(error, json),
         }
@@ -59,11 +60,15 @@ pub(crate) fn print_error(error: &Error, json: bool) {
 }
 
 fn print(message: &str, json: bool) {
+    print_lines(message, &one_line(message), json);
+}
+
+/// Prints a message that may have several lines: a list of problems.
+fn print_lines(message: &str, lines: &str, json: bool) {
     if json {
         output::json(&json!({ "error": message }));
     }
-    // Even if standard error is closed, the exit status has to be right.
-    let _ = writeln!(io::stderr(), "nfguard: {message}");
+    output::to_stderr(&[(output::PLAIN, &format!("nfguard: {lines}"))]);
 }
 
 impl<E: Into<Error>> From<E> for Failure {

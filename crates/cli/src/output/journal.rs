@@ -1,10 +1,11 @@
 //! The log of the guard: the journal, with a field for each fact, if systemd started it; otherwise
 //! standard error.
 
-use std::io::{self, Write as _};
-
 use log::kv::{Error, Key, Value, VisitSource};
 use log::{LevelFilter, Log, Metadata, Record};
+use nfguard_netlink::comment::one_line;
+
+use crate::output;
 
 pub(crate) fn open() {
     log::set_max_level(LevelFilter::Info);
@@ -23,10 +24,9 @@ impl Log for StandardError {
     }
 
     fn log(&self, record: &Record<'_>) {
-        let mut line = format!("nfguard: {}", record.args());
+        let mut line = format!("nfguard: {}", one_line(&record.args().to_string()));
         let _ = record.key_values().visit(&mut Pairs(&mut line));
-        // Standard error may be closed.
-        let _ = writeln!(io::stderr(), "{line}");
+        output::to_stderr(&[(output::PLAIN, &line)]);
     }
 
     fn flush(&self) {}

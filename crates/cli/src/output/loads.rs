@@ -72,10 +72,13 @@ fn print_text(file: &PolicyFile, loaded: &Loaded) {
 
 fn print_confirm_hint(time: Duration) {
     let time = humantime::format_duration(time);
-    output::line(&format!(
-        "{NOTE}open another connection and run `nfguard confirm` within {time}, or the previous \
-         rules come back{NOTE:#}"
-    ));
+    output::styled(
+        NOTE,
+        &format!(
+            "open another connection and run `nfguard confirm` within {time}, or the previous rules \
+             come back"
+        ),
+    );
 }
 
 /// Warns if an earlier load still waits to be confirmed.

@@ -4,9 +4,10 @@ use std::net::IpAddr;
 
 use anstyle::Style;
 use nfguard_netlink::IpVersion;
+use nfguard_netlink::comment::one_line;
 use serde_json::{Value, json};
 
-use super::{BAD, GOOD, NOTE};
+use super::{BAD, GOOD, NOTE, PLAIN};
 use crate::inspect::network::Network;
 use crate::inspect::ports::{Port, Responder, State, protocol_name};
 use crate::inspect::system::PROXY;
@@ -25,9 +26,8 @@ pub(crate) fn print(ports: &[Port], network: &Network) {
         let versions = versions.collect::<Vec<_>>().join(" ");
         let (style, words) = verdict(port);
         let name = port.name();
-        output::line(&format!(
-            "{name:<16} {versions:<6} {answer:<width$}  {style}{words}{style:#}"
-        ));
+        let start = format!("{name:<16} {versions:<6} {answer:<width$}  ");
+        output::spans(&[(PLAIN, &start), (style, &words)]);
     }
 }
 
@@ -39,16 +39,16 @@ fn verdict(port: &Port) -> (Style, String) {
     let by = rule.map(|rule| format!(" ({rule})")).unwrap_or_default();
     match port.state() {
         State::Reachable => (GOOD, format!("reachable{by}")),
-        State::NotAllowed => (Style::new(), "not allowed".to_owned()),
+        State::NotAllowed => (PLAIN, "not allowed".to_owned()),
         State::PublishedNotAllowed => (BAD, "! published, but not allowed".to_owned()),
         State::AllowedNotAnswered => (NOTE, format!("! allowed, but nothing answers{by}")),
-        State::Local => (Style::new(), "only this host itself".to_owned()),
+        State::Local => (PLAIN, "only this host itself".to_owned()),
         State::NoPolicy => (BAD, "no policy is loaded".to_owned()),
     }
 }
 
 fn responder_text(port: &Port, network: &Network) -> String {
-    let responder = describe(&port.responder, network);
+    let responder = one_line(&describe(&port.responder, network)).into_owned();
     match port.on {
         Some(on) => format!("{responder}, only at {on}"),
         None => responder,

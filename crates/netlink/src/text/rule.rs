@@ -32,6 +32,9 @@ struct Printer {
     registers: BTreeMap<Reg, Field>,
     /// Registers loaded since the last match. More than one make a concatenation.
     fresh: Vec<Reg>,
+    /// The registers of the keys that were looked up, by the first of each. They hold the keys until one of
+    /// them is loaded again.
+    keys: BTreeMap<Reg, Vec<Reg>>,
     family: Option<u8>,
     protocol: Option<u8>,
     /// Protocol matches that nft does not print if the next match implies them.
@@ -156,6 +159,7 @@ impl Printer {
     }
 
     fn load(&mut self, reg: Reg, (words, kind): (String, Kind)) {
+        self.keys.retain(|_, parts| !parts.contains(&reg));
         self.registers.insert(reg, Field { words, kind, mask: None });
         self.fresh.push(reg);
     }
@@ -291,11 +295,16 @@ impl Printer {
     }
 
     /// Returns the left side of a lookup: all fields of its key with their masks.
-    fn left(&self, reg: Reg) -> String {
-        let fresh: Vec<_> = self.fresh.iter().filter(|fresh| **fresh >= reg).collect();
-        match fresh.as_slice() {
-            [] => self.loaded(reg),
-            several => several.iter().map(|reg| self.loaded(**reg)).collect::<Vec<_>>().join(" . "),
+    fn left(&mut self, reg: Reg) -> String {
+        let fresh: Vec<Reg> = self.fresh.iter().filter(|fresh| **fresh >= reg).copied().collect();
+        if !fresh.is_empty() {
+            self.keys.insert(reg, fresh);
+        }
+        match self.keys.get(&reg) {
+            None => self.loaded(reg),
+            Some(parts) => {
+                parts.iter().map(|reg| self.loaded(*reg)).collect::<Vec<_>>().join(" . ")
+            }
         }
     }
 

@@ -2,8 +2,8 @@
 //!
 //! The reference is UFW's `before.rules` and `before6.rules`, with these differences. DHCP, multicast
 //! DNS and UPnP discovery are allowed in both directions: a host that denies outgoing connections
-//! could not get an address, and would stay hidden from its link. Answers of DHCPv6 are told by their
-//! destination, as OpenWrt does: servers answer from global addresses and other ports. IGMP is allowed
+//! could not get an address, and would stay hidden from its link. Answers of DHCP are told by their
+//! destination, which no router passes on: DHCPv6 servers answer from global addresses and other ports. IGMP is allowed
 //! as its twin of IPv6 is. What keeps a link together passes a bridge, too. SEND and mobile IPv6 have
 //! no built-in, because they are obsolete.
 
@@ -88,10 +88,16 @@ pub(super) fn rules(which: Builtin, chain: &str, sets: &mut Vec<Set>) -> Vec<Vec
             let to = expr::in_prefix(IpVersion::V4, End::Destination, &network.octets(), len);
             vec![[expr::ip_version(IpVersion::V4), to, expr::protocol(protocol::IGMP)].concat()]
         }
+        // No router passes on what goes to 255.255.255.255. Answers to a renewal are established.
+        Builtin::Dhcpv4Client if incoming => {
+            let (server, client) = DHCP_PORTS;
+            let to = Ipv4Addr::BROADCAST.octets();
+            let to = expr::in_prefix(IpVersion::V4, End::Destination, &to, 32);
+            vec![[expr::ip_version(IpVersion::V4), to, udp((server, client))].concat()]
+        }
         Builtin::Dhcpv4Client => {
             let (server, client) = DHCP_PORTS;
-            let ports = if incoming { (server, client) } else { (client, server) };
-            vec![[expr::ip_version(IpVersion::V4), udp(ports)].concat()]
+            vec![[expr::ip_version(IpVersion::V4), udp((client, server))].concat()]
         }
         Builtin::Dhcpv6Client if incoming => {
             let to = link_local(End::Destination);
@@ -109,6 +115,7 @@ pub(super) fn rules(which: Builtin, chain: &str, sets: &mut Vec<Set>) -> Vec<Vec
         | Builtin::Invalid
         | Builtin::Rh0
         | Builtin::ReturnPath
+        | Builtin::ContainerSource
         | Builtin::QuietBroadcast => Vec::new(),
     }
 }

@@ -1,7 +1,8 @@
 //! Chains for what comes in, and for what passes through.
 
 use nfguard_netlink::{
-    Chain, Expr, Hook, IpVersion, MetaKey, Verdict as NftVerdict, ct_status, fib_type,
+    Chain, Expr, Hook, IpVersion, MetaKey, Rule as NftRule, Verdict as NftVerdict, ct_status,
+    fib_type,
 };
 
 use super::expr::{self, End, accept, discard, goto, jump};
@@ -52,6 +53,7 @@ impl Compiler<'_> {
             return;
         }
         let mut chain = Chain { name: "asked".to_owned(), ..Chain::default() };
+        self.container_source(&mut chain);
         self.untracked_replies(&mut chain, Direction::Out);
         self.builtins(&mut chain, builtin::INBOUND);
         for rule in self.policy.rules_for(Direction::In) {
@@ -99,8 +101,7 @@ impl Compiler<'_> {
         self.invalid(&mut chain);
         self.return_path(&mut chain);
         for interface in &self.policy.containers.interfaces {
-            let parts = [expr::iifname(interface), expr::ct_status(ct_status::DNAT)].concat();
-            chain.rules.push(plain([parts, vec![goto("redirected")]]));
+            chain.rules.push(plain([expr::iifname(interface), vec![goto("contained")]]));
         }
         chain.rules.push(commented(
             [expr::ct_status(ct_status::DNAT), vec![goto("published")]],
@@ -124,11 +125,52 @@ impl Compiler<'_> {
         let back = vec![Expr::Verdict(NftVerdict::Return)];
         let bridged = [expr::is_bridge(MetaKey::Iifkind), expr::is_bridge(MetaKey::Oifkind)];
         let counter = self.counter(RETURN_PATH_COUNTER);
-        let rules = vec![
-            commented([bridged.concat(), back], "perhaps only crosses a bridge"),
+        let mut rules = without_address();
+        rules.extend([
+            commented([bridged.concat(), back], CROSSES_PERHAPS),
             commented([counter, vec![discard()]], "builtin: return-path"),
-        ];
+        ]);
         self.table.chains.push(Chain { name: "return-path".to_owned(), rules, ..Chain::default() });
+    }
+
+    /// Adds the rule that drops what a container sends in the name of others. An answer to it would not go
+    /// back to the bridge, so the owner of that address would be held to have sent it: by limits, by the
+    /// rules for its address, and by what it is sent to.
+    fn container_source(&mut self, chain: &mut Chain) {
+        if self.is_on(Builtin::ContainerSource) && !self.is_on(Builtin::ReturnPath) {
+            chain.rules.push(plain([expr::no_return_path(), vec![jump(CONTAINER_SOURCE_CHAIN)]]));
+        }
+    }
+
+    /// Adds the chains for what containers send to this host itself, and the one for what they send in the
+    /// name of others. A bridge may join guests without an address of its own, so nothing is known of
+    /// the sources there; but what NAT leads on does not only cross it.
+    pub(super) fn contained(&mut self) {
+        let interfaces = &self.policy.containers.interfaces;
+        if interfaces.is_empty() {
+            return;
+        }
+        let mut chain = Chain { name: "contained".to_owned(), ..Chain::default() };
+        self.container_source(&mut chain);
+        let redirected = expr::ct_status(ct_status::DNAT);
+        chain.rules.push(plain([redirected.clone(), vec![goto("redirected")]]));
+        chain.rules.push(plain([vec![goto("inbound")]]));
+        let checks = chain.rules.len() == 3;
+        self.table.chains.push(chain);
+        if !checks {
+            return;
+        }
+        let counter = self.counter("builtin/container-source");
+        let (text, end) = ("builtin: container-source", vec![discard()]);
+        let mut rules = without_address();
+        rules.push(commented([redirected, counter.clone(), end.clone()], text));
+        rules.extend(interfaces.iter().map(|it| {
+            let crosses = [expr::iifname(it), expr::oifname(it)].concat();
+            commented([crosses, vec![Expr::Verdict(NftVerdict::Return)]], CROSSES_PERHAPS)
+        }));
+        rules.push(commented([counter, end], text));
+        let name = CONTAINER_SOURCE_CHAIN.to_owned();
+        self.table.chains.push(Chain { name, rules, ..Chain::default() });
     }
 
     pub(super) fn inbound(&mut self) {
@@ -221,6 +263,7 @@ impl Compiler<'_> {
             return;
         }
         let mut chain = Chain { name: CONTAINERS_CHAIN.to_owned(), ..Chain::default() };
+        self.container_source(&mut chain);
         for interface in &containers.interfaces {
             chain.rules.push(commented(
                 [expr::oifname(interface), vec![accept()]],
@@ -234,6 +277,23 @@ impl Compiler<'_> {
         });
         self.table.chains.push(chain);
     }
+}
+
+/// Name of the chain that drops what containers send in the name of others.
+const CONTAINER_SOURCE_CHAIN: &str = "container-source";
+const CROSSES_PERHAPS: &str = "perhaps only crosses a bridge";
+
+/// Returns the rules that pass what a host sends which has no address yet: the kernel looks no way back up
+/// for the unspecified address. It sends so to find out whether its address is free (RFC 4862), and which
+/// groups it listens to.
+fn without_address() -> Vec<NftRule> {
+    let rule = |version: IpVersion| {
+        let none = vec![0; version.address_bytes()];
+        let from = expr::equals(expr::address(version, End::Source), none);
+        let back = vec![Expr::Verdict(NftVerdict::Return)];
+        commented([expr::ip_version(version), from, back], "has no address yet")
+    };
+    IpVersion::ALL.map(rule).to_vec()
 }
 
 fn names_senders(rule: &&Rule) -> bool {

@@ -1,20 +1,27 @@
-//! Counts the connections of each source, for rules with a limit.
+//! Counts the connections of each source, for rules with a limit. A source is an address and the interface
+//! that its packets come in by. So a forger elsewhere uses up the limit of no other sender.
 
-use nfguard_netlink::{Dynset, Expr, IpVersion, Reg, Rule as NftRule, Set};
+use nfguard_netlink::{Dynset, Expr, IpVersion, KeyType, MetaKey, Reg, Rule as NftRule, Set};
 
 use super::expr::{self, End};
 use super::log::log_line;
 use super::{accept, comment, commented, discard};
-use crate::policy::{Limit, Rule, Verdict};
+use crate::policy::{Direction, Limit, Rule, Verdict};
 
 /// Returns one set for each connection that a source may open. Set *n* holds the sources that have
 /// opened *n* connections, each for as long as that connection counts. So the window slides exactly,
 /// unlike that of a token bucket.
-pub(super) fn limit_sets(object: &str, limit: &Limit, versions: &[IpVersion]) -> Vec<Set> {
+pub(super) fn limit_sets(
+    rule: &Rule,
+    object: &str,
+    limit: &Limit,
+    versions: &[IpVersion],
+) -> Vec<Set> {
+    let interface = comes_by_wire(rule).then_some(KeyType::Ifname);
     let timeout = std::time::Duration::from_secs(u64::from(limit.seconds));
     let set = |version: &IpVersion, slot| Set {
         name: slot_set(object, *version, slot),
-        key: vec![expr::address_key(*version)],
+        key: [expr::address_key(*version)].into_iter().chain(interface).collect(),
         dynamic: true,
         timeout: Some(timeout),
         size: Some(limit.sources),
@@ -42,7 +49,7 @@ pub(super) fn limit_rules(
     let mut rules = Vec::new();
     for version in versions {
         let slots = 1..limit.connections;
-        let source = source(*version, limit);
+        let source = source(rule, *version, limit);
         for slot in slots {
             let set = slot_set(object, *version, slot);
             let take = vec![expr::not_in_set(&set), add(set, false), accept()];
@@ -71,7 +78,7 @@ pub(super) fn over_rules(
     let slots = 1..limit.connections;
     let first = if count.is_some() { slots.start } else { slots.end - 1 };
     let held = (first..slots.end).map(|slot| expr::in_set(&slot_set(object, version, slot)));
-    let over: Vec<Expr> = source(version, limit).into_iter().chain(held).collect();
+    let over: Vec<Expr> = source(rule, version, limit).into_iter().chain(held).collect();
     // A rule stops at a full set, so the refusal is a rule of its own: an attacker who fills the
     // first slot with forged sources must not switch the limit off.
     let restart = slots.rev().map(|slot| add(slot_set(object, version, slot), true)).collect();
@@ -97,11 +104,21 @@ pub(super) fn over_counter(object: &str) -> String {
     format!("{object}/over")
 }
 
-fn source(version: IpVersion, limit: &Limit) -> Vec<Expr> {
+/// Returns whether the rule's packets have an interface that they came in by. Those of this host have none.
+fn comes_by_wire(rule: &Rule) -> bool {
+    rule.direction != Direction::Out
+}
+
+/// Loads what a limit counts into adjacent registers.
+fn source(rule: &Rule, version: IpVersion, limit: &Limit) -> Vec<Expr> {
     let mut exprs = expr::ip_version(version);
     exprs.push(expr::address(version, End::Source));
     if version == IpVersion::V6 && limit.v6_prefix < 128 {
         exprs.push(expr::keep_prefix(16, limit.v6_prefix));
+    }
+    if comes_by_wire(rule) {
+        let behind = Reg::new(if version == IpVersion::V4 { 1 } else { 4 }).unwrap_or(Reg::FIRST);
+        exprs.push(Expr::Meta { key: MetaKey::Iifname, reg: behind });
     }
     exprs
 }

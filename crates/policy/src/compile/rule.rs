@@ -68,7 +68,7 @@ pub(super) fn compile(
     if let Action::Limit(limit) = rule.action {
         let versions = limited_versions(policy, rule);
         if is_first {
-            compiled.sets.extend(limit_sets(&object, &limit, &versions));
+            compiled.sets.extend(limit_sets(rule, &object, &limit, &versions));
         }
         if is_first || rule.rejects() {
             let limit = Limit { over: rejection.of(limit.over), ..limit };

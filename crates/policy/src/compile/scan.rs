@@ -197,7 +197,14 @@ impl Compiler<'_> {
             rules.push(commented([flags, vec![goto("scan/flags")]], &format!("scan: {what}")));
         }
         self.chain("illegal", rules);
-        let mut rules = vec![link_local()];
+        let mut rules = vec![link_local(), not_by_this_interface()];
+        for version in IpVersion::ALL {
+            if scan.known_peer_seconds > 0 {
+                let known = [vec![lookup("known", version, false)], self.counter("scan/exempt")];
+                let parts = [source(version), known.concat(), vec![back()]];
+                rules.push(commented(parts, "scan: a known peer is not banned for flags"));
+            }
+        }
         for version in IpVersion::ALL {
             let note = Dynset { update: true, ..dynset("flags", version, scan.repeat_ban_seconds) };
             rules.push(plain([source(version), vec![Expr::Dynset(note)]]));
@@ -236,9 +243,7 @@ impl Compiler<'_> {
         rules.push(plain([vec![goto("scan/kind")]]));
         self.chain("closed", rules);
 
-        let mut rules = Vec::new();
-        let text = "scan: an answer would not leave by this interface";
-        rules.push(commented([expr::no_return_path(), vec![back()]], text));
+        let mut rules = vec![not_by_this_interface()];
         let syn = [expr::protocol(protocol::TCP), expr::tcp_flags(FIN | SYN | RST | ACK, SYN)];
         rules.push(plain([syn.concat(), vec![goto("scan/port")]]));
         let udp = || expr::protocol(protocol::UDP);
@@ -448,6 +453,13 @@ fn link_local() -> Rule {
     let network = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     let on_link = expr::in_prefix(IpVersion::V6, End::Source, &network, 10);
     commented([expr::ip_version(IpVersion::V6), on_link, vec![back()]], "scan: of this link")
+}
+
+/// Returns the rule that ignores sources which do not come in here, so that no packet has another network
+/// banned.
+fn not_by_this_interface() -> Rule {
+    let text = "scan: an answer would not leave by this interface";
+    commented([expr::no_return_path(), vec![back()]], text)
 }
 
 fn lookup(what: &str, version: IpVersion, inverted: bool) -> Expr {

@@ -1,5 +1,7 @@
 //! What is decided before the rules of a direction are tried: packets of built-ins.
 
+use std::net::Ipv4Addr;
+
 use ipnetwork::{Ipv4Network, Ipv6Network};
 use nfguard_netlink::protocol;
 
@@ -113,8 +115,11 @@ fn allowance(which: Builtin, direction: Direction) -> Option<(Traffic, Addresses
         Builtin::Igmp => (Traffic::Protocols(vec![protocol::IGMP]), any, v4(compiled::MULTICAST)),
         Builtin::Dhcpv4Client => {
             let (server, client) = DHCP_PORTS;
-            let (source, port) = if is_in { (server, client) } else { (client, server) };
-            (udp(&[source], port), any, v4(([0, 0, 0, 0].into(), 0)))
+            let (source, port, to) = match is_in {
+                true => (server, client, (Ipv4Addr::BROADCAST, 32)),
+                false => (client, server, (Ipv4Addr::UNSPECIFIED, 0)),
+            };
+            (udp(&[source], port), any, v4(to))
         }
         Builtin::Dhcpv6Client if is_in => (udp(&[], DHCPV6_PORTS.1), any, v6(compiled::LINK_LOCAL)),
         Builtin::Dhcpv6Client => {

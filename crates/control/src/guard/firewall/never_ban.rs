@@ -1,7 +1,7 @@
 //! The never-ban list, which the guard keeps up to date.
 
 use std::collections::HashSet;
-use std::time::{Instant, SystemTime};
+use std::time::{Instant};
 
 use nfguard_ban::{Bans, NeverBan};
 use nfguard_host::{HostFacts, SshSession};
@@ -21,7 +21,7 @@ impl Firewall {
         let mut looked = Ok(());
         let logins = or_note(self.logins.aged(now), &mut looked);
         self.logins_warning.log("not all SSH logins are known", looked);
-        let (session, today) = (SshSession::of_this_process().ok().flatten(), SystemTime::now());
+        let (session, today) = (SshSession::of_this_process().ok().flatten(), Moment::now());
         let facts = HostFacts::read().map_err(|error| Error::Io(error).into());
         let opened = facts.and_then(|facts| {
             let never = NeverBan::of_host(&facts, session.as_ref());
@@ -44,7 +44,7 @@ impl Firewall {
 
     /// Puts the peers of logins that are new on the never-ban list, before a client bans.
     pub(in crate::guard) fn see_logins(&mut self, now: Instant) -> Result<(), nfguard_ban::Error> {
-        let today = SystemTime::now();
+        let today = Moment::now();
         let peers = self.logins.recorded(now).into_iter();
         let all = peers.fold(NeverBan::default(), |all, peer| all.with_ssh_peer(peer, today));
         let known: HashSet<_> =
