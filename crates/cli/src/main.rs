@@ -20,7 +20,7 @@ fn exit(error: &clap::Error) -> ! {
     if !error.use_stderr() {
         error.exit();
     }
-    output::to_stderr(&[(output::PLAIN, error.render().to_string().trim_end())]);
+    output::to_stderr(output::PLAIN, error.render().to_string().trim_end());
     std::process::exit(error.exit_code());
 }
 

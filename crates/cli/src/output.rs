@@ -57,43 +57,54 @@ pub(crate) fn json(value: &Value) {
     if let Some(object) = object.as_object_mut() {
         object.insert("schema".to_owned(), json!(SCHEMA));
     }
-    line(&format!("{object:#}"));
+    lines(&format!("{object:#}"));
 }
 
-/// Prints to standard output.
+/// Prints a line to standard output.
 pub(crate) fn line(text: &str) {
     spans(&[(PLAIN, text)]);
 }
 
-/// Prints to standard output, in colour on a terminal.
+/// Prints several lines to standard output.
+pub(crate) fn lines(text: &str) {
+    to_stdout(&visible(text));
+}
+
+/// Prints a line to standard output, in colour on a terminal.
 pub(crate) fn styled(style: Style, text: &str) {
     spans(&[(style, text)]);
 }
 
-/// Prints a line of several styles. A closed pipe is no error: `nfguard show | head`. A full disk is an
-/// error: half a ruleset must not pass for a whole one.
+/// Prints a line of several styles.
 pub(crate) fn spans(spans: &[(Style, &str)]) {
-    let Err(error) = writeln!(anstream::stdout(), "{}", painted(spans)) else { return };
+    let paint = |(style, text): &(Style, &str)| format!("{style}{}{style:#}", one_line(text));
+    to_stdout(&spans.iter().map(paint).collect::<String>());
+}
+
+/// Prints to standard output. A closed pipe is no error: `nfguard show | head`. A full disk is an error: half
+/// a ruleset must not pass for a whole one.
+fn to_stdout(painted: &str) {
+    let Err(error) = writeln!(anstream::stdout(), "{painted}") else { return };
     if error.kind() != ErrorKind::BrokenPipe {
-        to_stderr(&[(PLAIN, &format!("nfguard: standard output: {error}"))]);
+        to_stderr(PLAIN, &format!("nfguard: standard output: {error}"));
         std::process::exit(2);
     }
 }
 
 /// Prints a warning to standard error.
 pub(crate) fn warning(text: &str) {
-    to_stderr(&[(NOTE, &format!("nfguard: {}", one_line(text)))]);
+    to_stderr(NOTE, &one_line(&format!("nfguard: {text}")));
 }
 
-/// Prints a line to standard error. Even if that is closed, the exit status has to be right.
-pub(crate) fn to_stderr(spans: &[(Style, &str)]) {
-    let _ = writeln!(anstream::stderr(), "{}", painted(spans));
-}
-
-/// Returns the text with its colours. No other escape gets to a terminal.
-fn painted(spans: &[(Style, &str)]) -> String {
-    let paint = |(style, text): &(Style, &str)| format!("{style}{}{style:#}", visible(text));
-    spans.iter().map(paint).collect()
+/// Prints lines to standard error. Even if that is closed, the exit status has to be right. Without a style it
+/// does not ask whether there is a terminal: the guard's sandbox has no system call for that.
+pub(crate) fn to_stderr(style: Style, text: &str) {
+    let text = visible(text);
+    let _ = if style.is_plain() {
+        writeln!(std::io::stderr(), "{text}")
+    } else {
+        writeln!(anstream::stderr(), "{style}{text}{style:#}")
+    };
 }
 
 /// Returns the first problems of a list, one a line. A web page instead of a list has thousands.
@@ -143,7 +154,7 @@ pub(crate) fn problems(name: &str, problems: &[Problem], as_json: bool) {
             Severity::Error => BAD,
             Severity::Warning => NOTE,
         };
-        to_stderr(&[(style, &one_line(&format!("{name}:{problem}")))]);
+        to_stderr(style, &one_line(&format!("{name}:{problem}")));
     }
 }
 

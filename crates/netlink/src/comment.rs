@@ -47,10 +47,10 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     escaped(text, |char| matches!(char, '\n' | '\t'))
 }
 
-/// Returns the text as [`visible`] does, on one line.
+/// Returns the text as [`visible`] does, on one line. Tabs stay.
 #[must_use]
 pub fn one_line(text: &str) -> Cow<'_, str> {
-    escaped(text, |_| false)
+    escaped(text, |char| char == '\t')
 }
 
 fn escaped(text: &str, stays: fn(char) -> bool) -> Cow<'_, str> {
@@ -103,6 +103,6 @@ mod tests {
         let hostile = "a\u{1b}[31m\r\u{9b}2J\u{7f}\u{202e}\u{e0041}\0\u{7}b";
         let shown = r"a\u001b[31m\u000d\u009b2J\u007f\u202e\udb40\udc41\u0000\u0007b";
         assert_eq!(visible(hostile), shown);
-        assert_eq!(one_line("a\n\tb"), r"a\u000a\u0009b");
+        assert_eq!(one_line("a\n\tb"), "a\\u000a\tb");
     }
 }

@@ -5,15 +5,17 @@ use super::*;
 const OPERATOR: [IpAddr; 2] = [v4([192, 0, 2, 7]), v6(7, 7)];
 const HOST: [IpAddr; 2] = [World::HOST_V4, World::HOST_V6];
 
-/// Sends the first packets of connections to SSH, and a datagram behind them which shows that they came.
-fn forge_logins(sender: &Netns, from: IpAddr, to: IpAddr, came: &Watch<'_>, mark: u16) {
+/// Sends the first packets of connections to SSH, and a datagram from `own` behind them which shows that they
+/// came.
+fn forge_logins(sender: (&Netns, IpAddr), from: IpAddr, to: IpAddr, came: &Watch<'_>, mark: u16) {
+    let (sender, own) = sender;
     // No two senders have a connection in common.
     let first = 30_000 + 20 * (mark - 7000);
     for port in first..first + 10 {
         let syn = packet::tcp(from, to, port, 22, packet::SYN);
         sender.send_raw(None, &packet::ip(from, to, protocol::TCP, 64, &syn)).expect("is sent");
     }
-    send(sender, None, from, to, mark);
+    send(sender, None, own, to, mark);
     came.must_see(mark);
 }
 
@@ -29,6 +31,8 @@ fn a_forger_elsewhere_uses_up_no_ones_limit() {
         let to = SocketAddr::new(to, 22);
         Probe::tcp(netns, to).from(from).timeout(TIMEOUT).run()
     };
+    let inside = [World::CONTAINER_V4, World::CONTAINER_V6];
+    let beside = [v4([10, 7, 0, 1]), v6(0x77, 1)];
     // Each way of keeping a container from it holds by itself, and so do both.
     for (round, builtin) in ["true", "false"].into_iter().enumerate() {
         let first = 7000 + 10 * u16::try_from(round).expect("small");
@@ -37,14 +41,15 @@ fn a_forger_elsewhere_uses_up_no_ones_limit() {
             host,
             &format!(
                 r#""builtin": {{ "container-source": {builtin} }}, "rules": [
+                    {{ "action": "allow", "proto": "udp", "port": "7000-7999" }},
                     {{ "name": "ssh", "action": "limit", "port": 22,
                        "limit": {{ "connections": 4, "seconds": 3600 }} }} ]"#
             ),
         );
         for (at, (from, to)) in OPERATOR.into_iter().zip(HOST).enumerate() {
             let mark = first + 2 * u16::try_from(at).expect("small");
-            forge_logins(container, from, to, &came, mark);
-            forge_logins(&uplinks.second, from, to, &came, mark + 1);
+            forge_logins((container, inside[at]), from, to, &came, mark);
+            forge_logins((&uplinks.second, beside[at]), from, to, &came, mark + 1);
             for number in 0..3 {
                 let outcome = login(&world.internet, from, to);
                 assert!(outcome.passed(), "{builtin}, {from}, login {number}: {outcome}");
@@ -56,7 +61,7 @@ fn a_forger_elsewhere_uses_up_no_ones_limit() {
     // A host with two uplinks limits each, also where the answers take the other one.
     for (at, (from, to)) in FAR.into_iter().zip(HOST).enumerate() {
         let mark = 7100 + u16::try_from(at).expect("small");
-        forge_logins(&uplinks.second, from, to, &came, mark);
+        forge_logins((&uplinks.second, beside[at]), from, to, &came, mark);
     }
     let limits = nft(host, "list counters table inet nfguard\n");
     let (_, over) = limits.split_once("counter in/ssh/over {").expect("a counter");
@@ -110,8 +115,15 @@ fn a_container_sends_in_its_own_name_alone() {
     // It asks for an address, it finds out that an address is taken, and its peers send as themselves.
     let asks = packet::udp(v4([0, 0, 0, 0]), v4([255, 255, 255, 255]), 68, 67, b"discover");
     let asks = packet::ip(v4([0, 0, 0, 0]), v4([255, 255, 255, 255]), protocol::UDP, 64, &asks);
+    // The kernel puts an address into a packet that has none, if it has one.
+    ip(container, "-4 address flush dev eth0");
     container.send_raw(Some("eth0"), &asks).expect("is sent");
     delivered.must_see(67);
+    ip(container, "address add 172.17.0.2/16 dev eth0");
+    ip(container, "route add default via 172.17.0.1");
+    for (setting, value) in [("conf/eth0/accept_dad", "1"), ("conf/eth0/dad_transmits", "3")] {
+        container.sysctl(&format!("ipv6/{setting}"), value).expect("is set");
+    }
     ip(container, "-6 address add 2001:db8:d0c::1/64 dev eth0");
     wait_until("the container knows that the host has the address", || {
         let shown = container.run(|| Command::new("ip").args(["-6", "address"]).output());

@@ -14,6 +14,6 @@ pub(crate) fn completions(shell: Shell) -> Done {
     let mut shown = Command::new("nfguard").version(VERSION).args(options).subcommands(shown);
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut shown, "nfguard", &mut script);
-    output::line(String::from_utf8_lossy(&script).trim_end());
+    output::lines(String::from_utf8_lossy(&script).trim_end());
     Ok(Answer::Yes)
 }

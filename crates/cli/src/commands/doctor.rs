@@ -10,7 +10,6 @@ use ipnetwork::IpNetwork;
 use nfguard_ban::{Bans, NeverBan, NeverBanKind, Target};
 use nfguard_control::context::Context;
 use nfguard_control::interface_names;
-use nfguard_netlink::comment::one_line;
 use nfguard_netlink::{Error, Nft};
 use serde_json::json;
 
@@ -70,14 +69,14 @@ pub(crate) fn doctor(request: &DoctorRequest, context: &Context, as_json: bool) 
         output::styled(NOTE, "no policy is loaded: doctor judged nothing by a policy");
     }
     for note in &host.notes {
-        output::styled(NOTE, &one_line(note));
+        output::styled(NOTE, note);
     }
     for finding in &found {
         output::line("");
-        let what = format!("  {}", one_line(&finding.what));
+        let what = format!("  {}", finding.what);
         output::spans(&[(BAD, finding.code), (PLAIN, &what)]);
-        output::line(&format!("    why  {}", one_line(&finding.why)));
-        output::line(&format!("    do   {}", one_line(&finding.fix)));
+        output::line(&format!("    why  {}", finding.why));
+        output::line(&format!("    do   {}", finding.fix));
     }
     if found.is_empty() {
         output::styled(GOOD, "nothing found");

@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 
-use nfguard_netlink::comment::one_line;
 use nfguard_netlink::eval::{Decision, Fate, Memory};
 use nfguard_netlink::{Hook, ICMP_TYPES, ICMPV6_TYPES, IpVersion, protocol, text};
 use nfguard_policy::{Flow, FlowPath, Payload, Treatment, explain_treated};
@@ -51,7 +50,7 @@ pub(crate) fn explain(request: &ExplainRequest, as_json: bool) -> Done {
             let hook = text::hook_word(*hook);
             let is_deciding = explanation.deciding().is_some_and(|(_, it)| it == decision);
             let mark = if is_deciding { "decided at" } else { "passes" };
-            let chain = one_line(decision.chain);
+            let chain = decision.chain;
             output::line(&format!("  {mark} {hook}, chain {chain}, {rule}"));
         }
         if let Some((counts, why)) = scan {

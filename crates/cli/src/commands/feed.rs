@@ -8,7 +8,6 @@ use nfguard_control::input::read_bytes;
 use nfguard_control::lists;
 use nfguard_control::lists::review::ListUse;
 use nfguard_control::persistence;
-use nfguard_netlink::comment::one_line;
 use serde_json::{Value, json};
 
 use crate::args::{FeedVerb, ListRequest};
@@ -86,8 +85,7 @@ fn list(context: &Context, as_json: bool) -> Done {
         let updated = created_at.map_or("?".to_owned(), output::time);
         output::line(&format!(
             "{:<32} {ranges:>8} ranges, updated {updated}, {} packets dropped",
-            one_line(name),
-            dropped.packets
+            name, dropped.packets
         ));
     }
     if feeds.is_empty() {

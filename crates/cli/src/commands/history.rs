@@ -1,6 +1,5 @@
 //! `history`: lists the last loads.
 
-use nfguard_netlink::comment::one_line;
 use nfguard_netlink::{Nft, Table};
 use serde_json::{Value, json};
 
@@ -22,7 +21,7 @@ pub(crate) fn history(of: Option<&HistoryVerb>, history: &History, as_json: bool
             if as_json {
                 output::json(&json!({ "load": describe(entry), "policy": policy }));
             } else {
-                output::line(policy.trim_end());
+                output::lines(policy.trim_end());
             }
             Ok(Answer::Yes)
         }
@@ -78,8 +77,7 @@ fn list(entries: &[LoadRecord], as_json: bool) -> Answer {
             LoadOutcome::RolledBack => ", rolled back".to_owned(),
         };
         let (number, time) = (entry.number, output::time(entry.time));
-        let text = format!("{number:>6} {time} {}{from}: {what}{outcome}", entry.user);
-        output::line(&one_line(&text));
+        output::line(&format!("{number:>6} {time} {}{from}: {what}{outcome}", entry.user));
     }
     Answer::Yes
 }

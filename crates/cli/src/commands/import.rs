@@ -60,7 +60,7 @@ pub(crate) fn import(request: &UfwRequest, as_json: bool) -> Done {
         }
         match output {
             Some(path) => output::line(&format!("{}: {} rules", path.display(), import.rules)),
-            None => output::line(import.policy.trim_end()),
+            None => output::lines(import.policy.trim_end()),
         }
     }
     Ok(Answer::from(import.not_carried_over.is_empty()))

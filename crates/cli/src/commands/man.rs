@@ -18,7 +18,7 @@ pub(crate) fn man(folder: Option<&Path>) -> Done {
             let mut page = Vec::new();
             let rendered = clap_mangen::Man::new(command).render(&mut page);
             rendered.map_err(Failure::file(Path::new(STANDARD)))?;
-            output::line(String::from_utf8_lossy(&page).trim_end());
+            output::lines(String::from_utf8_lossy(&page).trim_end());
         }
     }
     Ok(Answer::Yes)

@@ -5,7 +5,6 @@ use nfguard_ban::{Bans, NeverBan, NeverBanEntry, NeverBanKind, Target};
 use nfguard_control::context::Context;
 use nfguard_control::persistence;
 use nfguard_control::voided_bans;
-use nfguard_netlink::comment::one_line;
 use serde_json::{Value, json};
 
 use crate::args::NeverChange;
@@ -70,7 +69,7 @@ pub(crate) fn never(change: Option<&NeverChange>, context: &Context, as_json: bo
         output::json(&json!({ "entries": entries, "voided": voided }));
     } else {
         for NeverBanEntry { network, kind } in never.entries() {
-            output::line(&format!("{:<42} {}", network.to_string(), one_line(&kind.to_string())));
+            output::line(&format!("{:<42} {}", network.to_string(), kind));
         }
     }
     Ok(Answer::from(kept.is_empty()))

@@ -29,7 +29,7 @@ pub(crate) fn show(path: Option<&Path>, as_json: bool) -> Done {
     if as_json {
         output::json(&json!({ "table": describe(&table), "nft": text::table(&table) }));
     } else {
-        output::line(text::table(&table).trim_end());
+        output::lines(text::table(&table).trim_end());
     }
     Ok(Answer::Yes)
 }

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 
 use nfguard_control::{digest, drift, rollback};
-use nfguard_netlink::comment::one_line;
 use nfguard_netlink::{Counts, Error, Expr, Nft, Ownership, Table};
 use serde_json::{Value, json};
 
@@ -72,7 +71,7 @@ pub(crate) fn status(request: &StatusRequest, history: &History, as_json: bool) 
         }));
     } else {
         if intact {
-            output::styled(GOOD, &format!("{} is loaded, and intact", one_line(&file)));
+            output::styled(GOOD, &format!("{} is loaded, and intact", file));
         } else {
             print_drift(&file, known.as_ref(), &drift);
         }
@@ -98,14 +97,14 @@ pub(crate) fn status(request: &StatusRequest, history: &History, as_json: bool) 
 /// Returns "FILE was loaded at TIME".
 fn described(known: &drift::Loaded) -> String {
     match known.time {
-        Some(time) => format!("{} was loaded at {}", one_line(&known.file), output::time(time)),
-        None => format!("{} was loaded", one_line(&known.file)),
+        Some(time) => format!("{} was loaded at {}", known.file, output::time(time)),
+        None => format!("{} was loaded", known.file),
     }
 }
 
 /// Prints what was changed, as far as it is known.
 fn print_drift(file: &str, known: Option<&drift::Loaded>, drift: &[String]) {
-    let line = |text: &str| output::styled(BAD, &one_line(text));
+    let line = |text: &str| output::styled(BAD, text);
     match known {
         None => line(&format!(
             "{file} was loaded, and the table was changed since then; the history of loads lacks this \
@@ -135,7 +134,7 @@ fn strange(what: &str, as_json: bool) -> Answer {
             BAD,
             &format!(
                 "the table was changed since it was loaded: it holds {}; `nfguard load` replaces it",
-                one_line(what)
+                what
             ),
         );
     }
@@ -145,28 +144,25 @@ fn strange(what: &str, as_json: bool) -> Answer {
 fn print_ports(ports: &[Port], guests: &[Finding], host: &Host) {
     port_table::print(ports, &host.network);
     for finding in guests {
-        output::styled(BAD, &format!("! {}", one_line(&finding.what)));
+        output::styled(BAD, &format!("! {}", finding.what));
     }
     if !guests.is_empty() {
         output::styled(NOTE, "`nfguard doctor` says what helps");
     }
     for note in &host.notes {
-        output::styled(NOTE, &one_line(note));
+        output::styled(NOTE, note);
     }
 }
 
 fn print_counters(table: &Table, counts: &BTreeMap<String, Counts>) {
-    output::line(&format!("\n{:>12} {:>14}  {:<24} {}", "packets", "bytes", "counter", "rule"));
+    output::line("");
+    output::line(&format!("{:>12} {:>14}  {:<24} {}", "packets", "bytes", "counter", "rule"));
     let comments = comments(table);
     for counter in &table.counters {
         let name = counter.name.as_str();
         let Counts { packets, bytes } = counts.get(name).copied().unwrap_or_default();
         let comment = comments.get(name).copied().unwrap_or_default();
-        output::line(&format!(
-            "{packets:>12} {bytes:>14}  {:<24} {}",
-            one_line(name),
-            one_line(comment)
-        ));
+        output::line(&format!("{packets:>12} {bytes:>14}  {:<24} {}", name, comment));
     }
 }
 

@@ -52,8 +52,9 @@ pub(crate) fn r#try(path: &Path, as_json: bool) -> Done {
         print(&rows);
         let passed = rows.iter().filter(|row| row.observed.passed()).count();
         let stopped = rows.len() - passed;
+        output::line("");
         output::line(&format!(
-            "\n{}: {passed} kinds of connection passed and {stopped} were stopped, in a temporary \
+            "{}: {passed} kinds of connection passed and {stopped} were stopped, in a temporary \
              network namespace; the firewall of this machine was not changed",
             file.name
         ));

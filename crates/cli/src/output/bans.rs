@@ -5,7 +5,6 @@ use std::time::Duration;
 use nfguard_ban::{ActiveBan, BanCounts, BanOutcome, Day, Port, Target};
 use nfguard_control::context::Context;
 use nfguard_control::saved_bans::Restored;
-use nfguard_netlink::comment::one_line;
 use serde_json::{Value, json};
 
 use crate::output;
@@ -80,7 +79,7 @@ pub(crate) fn print_list(bans: &[ActiveBan]) {
         });
         let target = target_text(&ban.target.to_string(), ban.port);
         let ActiveBan { source, reason, .. } = ban;
-        output::line(&one_line(&format!("{target:<42} {left:<20} {source:<20} {reason}")));
+        output::line(&format!("{target:<42} {left:<20} {source:<20} {reason}"));
     }
     if bans.is_empty() {
         output::line("no active bans");

@@ -68,7 +68,7 @@ fn print_lines(message: &str, lines: &str, json: bool) {
     if json {
         output::json(&json!({ "error": message }));
     }
-    output::to_stderr(&[(output::PLAIN, &format!("nfguard: {lines}"))]);
+    output::to_stderr(output::PLAIN, &format!("nfguard: {lines}"));
 }
 
 impl<E: Into<Error>> From<E> for Failure {

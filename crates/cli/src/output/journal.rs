@@ -26,7 +26,7 @@ impl Log for StandardError {
     fn log(&self, record: &Record<'_>) {
         let mut line = format!("nfguard: {}", one_line(&record.args().to_string()));
         let _ = record.key_values().visit(&mut Pairs(&mut line));
-        output::to_stderr(&[(output::PLAIN, &line)]);
+        output::to_stderr(output::PLAIN, &line);
     }
 
     fn flush(&self) {}

@@ -17,10 +17,8 @@ pub(crate) fn print(ports: &[Port], network: &Network) {
     let rows: Vec<_> = ports.iter().map(|port| (responder_text(port, network), port)).collect();
     let widths = rows.iter().map(|(answer, _)| answer.chars().count());
     let width = widths.max().unwrap_or(0).max(ANSWERED_BY.len());
-    output::line(&format!(
-        "\n{:<16} {:<6} {ANSWERED_BY:<width$}  from the world",
-        "port", "family"
-    ));
+    output::line("");
+    output::line(&format!("{:<16} {:<6} {ANSWERED_BY:<width$}  from the world", "port", "family"));
     for (answer, port) in rows {
         let versions = port.ip_versions.iter().map(|version| version.suffix());
         let versions = versions.collect::<Vec<_>>().join(" ");

@@ -1,9 +1,9 @@
 //! The never-ban list, which the guard keeps up to date.
 
 use std::collections::HashSet;
-use std::time::{Instant};
+use std::time::Instant;
 
-use nfguard_ban::{Bans, NeverBan};
+use nfguard_ban::{Bans, Moment, NeverBan};
 use nfguard_host::{HostFacts, SshSession};
 use nfguard_netlink::Error;
 
