@@ -326,8 +326,10 @@ mod tests {
         let this_host = NeverBan { knows_host: true, ..NeverBan::default() };
         let kept = |kind: NeverBanKind| {
             let entry = NeverBanEntry { network: network("192.0.2.1"), kind };
-            let all =
-                this_host.merged_with(NeverBan::default().with_all([entry.clone()]), moment("2026-03-02", 40));
+            let all = this_host.merged_with(
+                NeverBan::default().with_all([entry.clone()]),
+                moment("2026-03-02", 40),
+            );
             all.entries().contains(&entry)
         };
         let ssh_peer = |seen_on: &str, day_since_boot| NeverBanKind::SshPeer {
