@@ -80,7 +80,7 @@ fn what_crosses_a_bridge_is_judged_by_the_rules_for_forward() {
     came.must_see(5001);
     came.must_see(5002);
     let passed: Vec<_> = denied.intersection(&came.ports()).copied().collect();
-    assert_eq!(passed, [], "no rule for forward allows it");
+    assert_eq!(passed, [0_u16; 0], "no rule for forward allows it");
 }
 
 /// The bridge joins networks of which this host knows nothing.
