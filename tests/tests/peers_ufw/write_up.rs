@@ -41,6 +41,11 @@ const DIFFERENCES: &[Difference] = &[
         why: "DHCPv6 servers answer from global addresses and other ports, to a link-local address",
     },
     Difference {
+        packets: &["in v4 udp 68 DHCP to [198, "],
+        passes: Peer::Ufw,
+        why: "a router passes on none of what goes to 255.255.255.255, and answers to renewals are established",
+    },
+    Difference {
         packets: &[
             "out v4 udp 1900 to 239.255.255.250",
             "out v4 udp 5353 to 224.0.0.251",
