@@ -8,7 +8,7 @@ pub(crate) mod loads;
 pub(crate) mod ports;
 pub(crate) mod progress;
 
-use std::io::{ErrorKind, Write as _};
+use std::io::{ErrorKind, IsTerminal as _, Write as _};
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -68,6 +68,15 @@ pub(crate) fn line(text: &str) {
 /// Prints several lines to standard output.
 pub(crate) fn lines(text: &str) {
     to_stdout(&visible(text));
+}
+
+/// Prints a file to standard output, with every byte: it may have a checksum. A terminal sees it as
+/// [`lines`].
+pub(crate) fn file(text: &str) {
+    if std::io::stdout().is_terminal() {
+        return lines(text);
+    }
+    to_stdout(text);
 }
 
 /// Prints a line to standard output, in colour on a terminal.

@@ -11,7 +11,7 @@ use crate::output::{self, Answer, Done};
 
 pub(crate) fn save(path: &Path, context: &Context, as_json: bool) -> Done {
     if path == Path::new(STANDARD) {
-        output::line(persistence::collect(context)?.text.trim_end());
+        output::file(persistence::collect(context)?.text.trim_end());
         return Ok(Answer::Yes);
     }
     let bans = match persistence::save(path, context)? {
