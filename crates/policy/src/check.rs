@@ -19,7 +19,7 @@ use crate::policy::{
     Addresses, Builtin, Containers, Defaults, Direction, Group, Interface, LogRate, LogSettings,
     LogTarget, LogTo, Policy, Prefixes, RateUnit, Rule, Scan, Verdict,
 };
-use crate::problem::Problem;
+use nfguard_json::Problem;
 
 impl Policy {
     /// Reads a policy file: JSON in the language that [`schema`](crate::schema) describes, with

@@ -2,17 +2,16 @@
 
 pub(crate) mod address;
 mod comments;
-pub(crate) mod document;
 pub(crate) mod file;
 mod interface;
 pub(crate) mod log;
 pub(crate) mod port;
 pub(crate) mod protocol;
-pub(crate) mod reader;
 mod schema;
 mod services;
-mod suggest;
 pub(crate) mod values;
+
+pub(crate) use nfguard_json::{document, reader, suggest};
 
 pub use comments::keep_comments;
 pub use protocol::{protocol_number, protocol_word};

@@ -69,7 +69,6 @@ mod json;
 mod lint;
 mod log_prefix;
 mod policy;
-mod problem;
 mod sample;
 
 pub use compile::builtin::DHCPV6_SERVERS;
@@ -77,6 +76,6 @@ pub use compile::{CONTAINERS_CHAIN, RETURN_PATH_COUNTER, TABLE, TABLE_COMMENT};
 pub use explain::{Explanation, Flow, FlowPath, Payload, Treatment, explain, explain_treated};
 pub use json::{keep_comments, protocol_number, protocol_word, schema, service_ports};
 pub use log_prefix::LoggedRule;
+pub use nfguard_json::{Problem, Severity};
 pub use policy::{Policy, RuleInfo};
-pub use problem::{Problem, Severity};
 pub use sample::{Sample, SampleHosts};

@@ -1,4 +1,4 @@
-//! Every file in `policies/` is a policy, and the schema there fits the code.
+//! Every file in `policies/` that is not about jails is a policy, and the schema there fits the code.
 
 use std::fs;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ fn example_policies_have_no_problems_and_explain_themselves() {
     for entry in fs::read_dir(policies()).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        if !name.ends_with(".json") || name == "policy.schema.json" {
+        if !name.ends_with(".json") || name == "policy.schema.json" || name.contains("jails") {
             continue;
         }
         let (policy, warnings) = Policy::parse(&fs::read_to_string(&path).unwrap())

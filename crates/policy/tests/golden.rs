@@ -13,7 +13,10 @@ fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
     let paths = entries.map(|entry| entry.expect("can be read").path());
     let mut files: Vec<PathBuf> =
         paths.filter(|path| path.extension().is_some_and(|it| it == ending)).collect();
-    files.retain(|path| !path.ends_with("policy.schema.json"));
+    files.retain(|path| {
+        let is_jails = path.file_name().is_some_and(|it| it.to_string_lossy().contains("jails"));
+        !path.ends_with("policy.schema.json") && !is_jails
+    });
     files.sort();
     files
 }

@@ -1,7 +1,7 @@
 //! Suggestions: the known word that an unknown word was probably meant to be.
 
 /// Returns the word that `found` was probably meant to be, if one is near enough.
-pub(crate) fn nearest<'w>(
+pub fn nearest<'w>(
     found: &str,
     words: impl IntoIterator<Item = &'w str> + Clone,
 ) -> Option<&'w str> {
@@ -28,7 +28,7 @@ pub(crate) fn nearest<'w>(
 }
 
 /// Returns the nearest word as a JSON string.
-pub(crate) fn nearest_text<'w>(
+pub fn nearest_text<'w>(
     found: &str,
     words: impl IntoIterator<Item = &'w str> + Clone,
 ) -> Option<String> {
@@ -36,12 +36,12 @@ pub(crate) fn nearest_text<'w>(
 }
 
 /// Returns a text as a JSON string.
-pub(crate) fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
 /// Returns a list of words as `"a", "b" or "c"`.
-pub(crate) fn any_of<'w>(words: impl IntoIterator<Item = &'w str>) -> String {
+pub fn any_of<'w>(words: impl IntoIterator<Item = &'w str>) -> String {
     let mut words: Vec<String> = words.into_iter().map(quoted).collect();
     match words.pop() {
         None => String::new(),

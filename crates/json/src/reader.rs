@@ -9,18 +9,20 @@ use std::borrow::Cow;
 use jsonc_parser::ast::{ObjectProp, Value};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
-use crate::json::document::{Pointer, Problems, start};
-use crate::json::suggest;
+pub use crate::{object, schema, words};
 
-/// A value of a policy file. Its JSON schema stands beside its reading.
-pub(crate) trait FromJson: JsonSchema + Sized {
+use crate::document::{Pointer, Problems, start};
+use crate::suggest;
+
+/// A value of a file. Its JSON schema stands beside its reading.
+pub trait FromJson: JsonSchema + Sized {
     /// Reads the value. Returns `None` after it has reported an error.
     fn from_json(node: Node<'_>, problems: &mut Problems) -> Option<Self>;
 }
 
 /// The value of a key in an object.
 #[derive(Debug)]
-pub(crate) enum Field<T> {
+pub enum Field<T> {
     /// The object has no such key.
     Absent,
     /// The value is wrong, and the error is reported.
@@ -31,20 +33,21 @@ pub(crate) enum Field<T> {
 
 impl<T> Field<T> {
     /// Returns the value, if it could be read.
-    pub(crate) fn given(&self) -> Option<&T> {
+    pub fn given(&self) -> Option<&T> {
         match self {
             Field::Given(value) => Some(value),
             Field::Absent | Field::Bad => None,
         }
     }
 
-    pub(crate) fn is_bad(&self) -> bool {
+    /// Returns whether the value is wrong.
+    pub fn is_bad(&self) -> bool {
         matches!(self, Field::Bad)
     }
 
     /// Returns the value, or the default of a key that is left out. A bad value makes the file
     /// unusable, so its replacement does not matter.
-    pub(crate) fn unwrap_or(self, default: T) -> T {
+    pub fn unwrap_or(self, default: T) -> T {
         match self {
             Field::Given(value) => value,
             Field::Absent | Field::Bad => default,
@@ -52,7 +55,7 @@ impl<T> Field<T> {
     }
 
     /// Returns the value, if it could be read.
-    pub(crate) fn or_none(self) -> Option<T> {
+    pub fn or_none(self) -> Option<T> {
         match self {
             Field::Given(value) => Some(value),
             Field::Absent | Field::Bad => None,
@@ -62,19 +65,21 @@ impl<T> Field<T> {
 
 /// A JSON value and its place.
 #[derive(Clone, Copy)]
-pub(crate) struct Node<'a> {
-    pub(crate) value: &'a Value<'a>,
-    pub(crate) pointer: Pointer<'a>,
+pub struct Node<'a> {
+    /// The value.
+    pub value: &'a Value<'a>,
+    /// Where it is.
+    pub pointer: Pointer<'a>,
 }
 
 impl<'a> Node<'a> {
     /// Reports an error at this value.
-    pub(crate) fn error(self, problems: &mut Problems, message: impl Into<String>) {
+    pub fn error(self, problems: &mut Problems, message: impl Into<String>) {
         problems.error_at(start(self.value), self.pointer, message.into(), None);
     }
 
     /// Reports an error at this value, with the JSON that was probably meant.
-    pub(crate) fn error_suggesting(
+    pub fn error_suggesting(
         self,
         problems: &mut Problems,
         message: impl Into<String>,
@@ -84,12 +89,12 @@ impl<'a> Node<'a> {
     }
 
     /// Reports that something else was expected here.
-    pub(crate) fn expected(self, problems: &mut Problems, what: &str) {
+    pub fn expected(self, problems: &mut Problems, what: &str) {
         self.error(problems, format!("found {}; expected {what}", describe(self.value)));
     }
 
     /// Returns a string, or reports what was expected.
-    pub(crate) fn text(self, problems: &mut Problems, expected: &str) -> Option<&'a str> {
+    pub fn text(self, problems: &mut Problems, expected: &str) -> Option<&'a str> {
         match self.value {
             Value::StringLit(literal) => Some(&literal.value),
             _ => {
@@ -100,7 +105,7 @@ impl<'a> Node<'a> {
     }
 
     /// Returns a whole number within bounds, or reports what was expected.
-    pub(crate) fn integer(
+    pub fn integer(
         self,
         problems: &mut Problems,
         bounds: std::ops::RangeInclusive<u32>,
@@ -119,7 +124,7 @@ impl<'a> Node<'a> {
     }
 
     /// Returns the value of one of these words, or reports all words.
-    pub(crate) fn word<T: Copy>(self, problems: &mut Problems, words: &[(&str, T)]) -> Option<T> {
+    pub fn word<T: Copy>(self, problems: &mut Problems, words: &[(&str, T)]) -> Option<T> {
         let names = || words.iter().map(|(name, _)| *name);
         let found = self.text(problems, &suggest::any_of(names()))?;
         let value = words.iter().find(|(name, _)| *name == found).map(|(_, value)| *value);
@@ -131,7 +136,7 @@ impl<'a> Node<'a> {
     }
 
     /// Returns the elements of an array.
-    pub(crate) fn elements<'b>(&'b self) -> Option<impl Iterator<Item = Node<'b>>> {
+    pub fn elements<'b>(&'b self) -> Option<impl Iterator<Item = Node<'b>>> {
         let array = self.value.as_array()?;
         let nodes = array.elements.iter().enumerate();
         Some(
@@ -143,7 +148,7 @@ impl<'a> Node<'a> {
     }
 
     /// Returns the properties of an object, and reports each key that the object has twice.
-    pub(crate) fn properties(
+    pub fn properties(
         self,
         problems: &mut Problems,
         expected: &str,
@@ -165,7 +170,7 @@ impl<'a> Node<'a> {
     }
 
     /// Returns an object, and reports each of its keys that is not among `keys`.
-    pub(crate) fn object(self, problems: &mut Problems, keys: &[&str]) -> Option<ObjectNode<'a>> {
+    pub fn object(self, problems: &mut Problems, keys: &[&str]) -> Option<ObjectNode<'a>> {
         let properties = self.properties(problems, "an object")?;
         for property in properties {
             let key = property.name.as_str();
@@ -184,14 +189,14 @@ impl<'a> Node<'a> {
 }
 
 /// An object whose keys are all known.
-pub(crate) struct ObjectNode<'a> {
+pub struct ObjectNode<'a> {
     node: Node<'a>,
     properties: &'a [ObjectProp<'a>],
 }
 
 impl ObjectNode<'_> {
     /// Reads the value of a key.
-    pub(crate) fn field<T: FromJson>(&self, key: &str, problems: &mut Problems) -> Field<T> {
+    pub fn field<T: FromJson>(&self, key: &str, problems: &mut Problems) -> Field<T> {
         let Some(property) = self.properties.iter().find(|found| found.name.as_str() == key) else {
             return Field::Absent;
         };
@@ -200,7 +205,7 @@ impl ObjectNode<'_> {
     }
 
     /// Reads the value of a key that the object must have.
-    pub(crate) fn required<T: FromJson>(&self, key: &str, problems: &mut Problems) -> Field<T> {
+    pub fn required<T: FromJson>(&self, key: &str, problems: &mut Problems) -> Field<T> {
         let field = self.field(key, problems);
         if matches!(field, Field::Absent) {
             self.node.error(problems, format!("the key \"{key}\" is missing"));
@@ -217,7 +222,7 @@ const MAX_SHOWN_CHARS: usize = 60;
 const MAX_SHOWN_DIGITS: usize = 40;
 
 /// Returns a string as a message shows it, cut if it is long.
-pub(crate) fn shown(text: &str) -> String {
+pub fn shown(text: &str) -> String {
     match text.char_indices().nth(MAX_SHOWN_CHARS) {
         Some((end, _)) => format!("{}…", suggest::quoted(text.get(..end).unwrap_or(text))),
         None => suggest::quoted(text),
@@ -249,7 +254,10 @@ impl FromJson for bool {
 
 /// An array. A wrong element is `None`.
 #[derive(Debug)]
-pub(crate) struct List<T>(pub(crate) Vec<Option<T>>);
+pub struct List<T>(
+    /// The elements.
+    pub Vec<Option<T>>,
+);
 
 impl<T: FromJson> FromJson for List<T> {
     fn from_json(node: Node<'_>, problems: &mut Problems) -> Option<Self> {
@@ -277,14 +285,15 @@ impl<T: JsonSchema> JsonSchema for List<T> {
 
 /// One value, or an array of at least one. A wrong element is `None`.
 #[derive(Debug)]
-pub(crate) struct OneOrMany<T> {
-    pub(crate) values: Vec<Option<T>>,
+pub struct OneOrMany<T> {
+    /// The values.
+    pub values: Vec<Option<T>>,
     is_array: bool,
 }
 
 impl<T> OneOrMany<T> {
     /// Returns the values that could be read, each with the last step of its pointer.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (String, &T)> {
+    pub fn iter(&self) -> impl Iterator<Item = (String, &T)> {
         self.values.iter().enumerate().filter_map(|(index, value)| {
             let step = if self.is_array { format!("/{index}") } else { String::new() };
             value.as_ref().map(|value| (step, value))
@@ -292,7 +301,7 @@ impl<T> OneOrMany<T> {
     }
 
     /// Returns whether every element could be read.
-    pub(crate) fn is_complete(&self) -> bool {
+    pub fn is_complete(&self) -> bool {
         self.values.iter().all(Option::is_some)
     }
 }
@@ -327,6 +336,7 @@ impl<T: JsonSchema> JsonSchema for OneOrMany<T> {
 ///
 /// The form of a key is `"key" => field: Type [required] = default`. The default is JSON, and only
 /// the schema uses it.
+#[macro_export]
 macro_rules! object {
     (
         $(#[doc = $about:literal])*
@@ -340,16 +350,16 @@ macro_rules! object {
         $(#[doc = $about])*
         #[derive(Debug)]
         pub(crate) struct $name {
-            $($(#[doc = $doc])* pub(crate) $field: $crate::json::reader::Field<$type>,)*
+            $($(#[doc = $doc])* pub(crate) $field: $crate::reader::Field<$type>,)*
         }
 
-        impl $crate::json::reader::FromJson for $name {
+        impl $crate::reader::FromJson for $name {
             fn from_json(
-                node: $crate::json::reader::Node<'_>,
-                problems: &mut $crate::json::document::Problems,
+                node: $crate::reader::Node<'_>,
+                problems: &mut $crate::document::Problems,
             ) -> Option<Self> {
                 let object = node.object(problems, &[$($key),*])?;
-                Some(Self { $($field: object!(@read object problems $key $($read)?),)* })
+                Some(Self { $($field: $crate::object!(@read object problems $key $($read)?),)* })
             }
         }
 
@@ -360,7 +370,7 @@ macro_rules! object {
 
             fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
                 let mut properties = serde_json::Map::new();
-                let required = [$(object!(@required $key $($read)?)),*];
+                let required = [$($crate::object!(@required $key $($read)?)),*];
                 let required: Vec<&str> = required.into_iter().flatten().collect();
                 $(
                     let mut property = generator.subschema_for::<$type>();
@@ -387,9 +397,9 @@ macro_rules! object {
         $object.required($key, $problems)
     };
 }
-pub(crate) use object;
 
 /// Defines the schema of a type.
+#[macro_export]
 macro_rules! schema {
     ($type:ty as $name:literal: $make:expr) => {
         impl schemars::JsonSchema for $type {
@@ -404,23 +414,22 @@ macro_rules! schema {
         }
     };
 }
-pub(crate) use schema;
 
 /// Defines the reading of an enum from a word, and its schema.
+#[macro_export]
 macro_rules! words {
     ($type:ty, $name:literal, $about:literal, { $($word:literal => $value:expr,)* }) => {
-        impl $crate::json::reader::FromJson for $type {
+        impl $crate::reader::FromJson for $type {
             fn from_json(
-                node: $crate::json::reader::Node<'_>,
-                problems: &mut $crate::json::document::Problems,
+                node: $crate::reader::Node<'_>,
+                problems: &mut $crate::document::Problems,
             ) -> Option<Self> {
                 node.word(problems, &[$(($word, $value)),*])
             }
         }
 
-        $crate::json::reader::schema!($type as $name: |_| {
+        $crate::reader::schema!($type as $name: |_| {
             schemars::json_schema!({ "description": $about, "enum": [$($word),*] })
         });
     };
 }
-pub(crate) use words;

@@ -1,4 +1,4 @@
-//! What is wrong with a policy file, and where.
+//! What is wrong with a file, and where.
 
 use std::fmt;
 
@@ -8,17 +8,17 @@ use serde::Serialize;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// The file is not a policy.
+    /// The file cannot be used.
     Error,
-    /// The file is a policy, but probably not the policy that its author meant.
+    /// The file can be used, but probably does not say what its author meant.
     Warning,
 }
 
-/// A mistake in a policy file, or something that its author should check.
+/// A mistake in a file, or something that its author should check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Problem {
-    /// Whether the problem makes the policy unusable.
+    /// Whether the problem makes the file unusable.
     pub severity: Severity,
     /// JSON pointer (RFC 6901) to the value. Empty for the whole file.
     pub pointer: String,

@@ -1,4 +1,4 @@
-//! The text of a policy file: JSON with comments as a tree with byte offsets, and the problems in it.
+//! The text of a file: JSON with comments as a tree with byte offsets, and the problems in it.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use crate::problem::{Problem, Severity};
 
 /// JSON with the two things that people need in a file that they write by hand, comments and trailing
 /// commas. Everything else is strict.
-pub(crate) const JSONC: ParseOptions = ParseOptions {
+pub const JSONC: ParseOptions = ParseOptions {
     allow_comments: true,
     allow_loose_object_property_names: false,
     allow_trailing_commas: true,
@@ -25,7 +25,7 @@ pub(crate) const JSONC: ParseOptions = ParseOptions {
 };
 
 /// Returns the JSON tree of a text, or the syntax error after which nothing can be read.
-pub(crate) fn parse_json(text: &str) -> Result<Value<'_>, Box<Problem>> {
+pub fn parse_json(text: &str) -> Result<Value<'_>, Box<Problem>> {
     let collect = CollectOptions { comments: CommentCollectionStrategy::AsTokens, tokens: true };
     let parsed = parse_to_ast(text, &collect, &JSONC).map_err(|error| {
         let start = error.range().start;
@@ -110,9 +110,12 @@ fn syntax_problem(text: &str, offset: usize, message: String) -> Problem {
 
 /// The place of a value in the tree, printed as a JSON pointer (RFC 6901).
 #[derive(Clone, Copy)]
-pub(crate) enum Pointer<'a> {
+pub enum Pointer<'a> {
+    /// The whole document.
     Root,
+    /// The value of a key.
     Key(&'a Pointer<'a>, &'a str),
+    /// An element of an array.
     Index(&'a Pointer<'a>, usize),
 }
 
@@ -130,7 +133,7 @@ impl fmt::Display for Pointer<'_> {
 
 /// The problems found so far, in the order in which they were found.
 #[derive(Default)]
-pub(crate) struct Problems {
+pub struct Problems {
     found: Vec<UnplacedProblem>,
 }
 
@@ -146,7 +149,7 @@ struct UnplacedProblem {
 
 impl Problems {
     /// Adds an error at a byte of the text.
-    pub(crate) fn error_at(
+    pub fn error_at(
         &mut self,
         offset: usize,
         pointer: Pointer<'_>,
@@ -164,7 +167,7 @@ impl Problems {
     }
 
     /// Adds an error at the value that a pointer leads to.
-    pub(crate) fn error(
+    pub fn error(
         &mut self,
         pointer: impl fmt::Display,
         message: impl Into<String>,
@@ -174,7 +177,7 @@ impl Problems {
     }
 
     /// Adds a warning at the value that a pointer leads to.
-    pub(crate) fn warn(&mut self, pointer: impl fmt::Display, message: impl Into<String>) {
+    pub fn warn(&mut self, pointer: impl fmt::Display, message: impl Into<String>) {
         self.push(Severity::Warning, pointer, message.into(), None);
     }
 
@@ -190,12 +193,12 @@ impl Problems {
     }
 
     /// Returns whether one of the problems is an error.
-    pub(crate) fn has_errors(&self) -> bool {
+    pub fn has_errors(&self) -> bool {
         self.found.iter().any(|found| found.severity == Severity::Error)
     }
 
     /// Returns the problems with their lines and columns, in the order of the text.
-    pub(crate) fn into_problems(self, text: &str, root: &Value<'_>) -> Vec<Problem> {
+    pub fn into_problems(self, text: &str, root: &Value<'_>) -> Vec<Problem> {
         if self.found.is_empty() {
             return Vec::new();
         }
@@ -236,7 +239,7 @@ fn offset_of(root: &Value<'_>, pointer: &str) -> usize {
 }
 
 /// Returns the byte at which a value begins.
-pub(crate) fn start(value: &Value<'_>) -> usize {
+pub fn start(value: &Value<'_>) -> usize {
     match value {
         Value::StringLit(literal) => literal.range.start,
         Value::NumberLit(literal) => literal.range.start,
@@ -248,20 +251,21 @@ pub(crate) fn start(value: &Value<'_>) -> usize {
 }
 
 /// Maps byte offsets to lines and columns.
-pub(crate) struct Lines<'t> {
+pub struct Lines<'t> {
     text: &'t str,
     starts: Vec<usize>,
 }
 
 impl<'t> Lines<'t> {
-    pub(crate) fn of(text: &'t str) -> Self {
+    /// Finds the lines of a text.
+    pub fn of(text: &'t str) -> Self {
         let after_newline = text.match_indices('\n').map(|(offset, _)| offset + 1);
         Self { text, starts: std::iter::once(0).chain(after_newline).collect() }
     }
 
     /// Returns the line and column of a byte offset, both from 1. An offset after the end counts as
     /// the end.
-    pub(crate) fn position(&self, offset: usize) -> (usize, usize) {
+    pub fn position(&self, offset: usize) -> (usize, usize) {
         let offset = offset.min(self.text.len());
         let line = self.starts.partition_point(|start| *start <= offset);
         let start = self.starts.get(line - 1).copied().unwrap_or(0);
