@@ -7,6 +7,7 @@ mod guard;
 mod history;
 mod import;
 mod inspect;
+mod jail;
 mod list;
 mod load;
 mod log;
@@ -18,8 +19,9 @@ pub(crate) use explain::ExplainRequest;
 pub(crate) use feed::FeedVerb;
 pub(crate) use guard::GuardRequest;
 pub(crate) use history::HistoryVerb;
-pub(crate) use import::{BansImport, ImportVerb, UfwRequest};
+pub(crate) use import::{BansImport, Fail2banRequest, ImportVerb, UfwRequest};
 pub(crate) use inspect::{DoctorRequest, StatusRequest};
+pub(crate) use jail::{JailTestRequest, JailVerb};
 pub(crate) use list::ListRequest;
 pub(crate) use load::LockoutRequest;
 pub(crate) use log::LogRequest;
@@ -204,7 +206,10 @@ pub(crate) enum Verb {
         #[arg(long)]
         session: bool,
     },
-    /// Take over from other tools: the configuration of UFW as a policy file, or bans
+    /// Test, check and show jails, which read logs and decide which sources to ban; needs no privilege
+    #[command(subcommand)]
+    Jail(JailVerb),
+    /// Take over from other tools: a policy file from UFW, a file of jails from Fail2Ban, or bans
     #[command(subcommand)]
     Import(ImportVerb),
 }

@@ -14,6 +14,7 @@ mod guard;
 mod history;
 mod import;
 mod import_bans;
+mod jail;
 mod load;
 mod log;
 mod man;
@@ -66,8 +67,10 @@ pub(crate) fn run(args: Args) -> Done {
         Verb::Restore { file, force } => restore::restore(&file, force, &context, json),
         Verb::Feed(verb) => feed::feed(&verb, &context, json),
         Verb::Never { change } => never::never(change.as_ref(), &context, json),
+        Verb::Jail(verb) => jail::jail(&verb, json),
         Verb::Import(ImportVerb::Ufw(request)) => import::import(&request, json),
         Verb::Import(ImportVerb::Bans(request)) => import_bans::import(&request, &context, json),
+        Verb::Import(ImportVerb::Fail2ban(request)) => import::fail2ban::import(&request, json),
         Verb::Completions { shell } => completions::completions(shell),
         Verb::Man { folder } => man::man(folder.as_deref()),
         Verb::Guard(request) => guard::guard(&request, &context),

@@ -13,9 +13,24 @@ pub(crate) enum ImportVerb {
     /// Convert UFW's configuration; exit status 1 if the policy cannot do everything that UFW does,
     /// with a list of the differences
     Ufw(UfwRequest),
+    /// Convert Fail2Ban's jails into a file of jails; exit status 1 if something is not carried over,
+    /// with a list of it
+    Fail2ban(Fail2banRequest),
     /// Take over the bans of other tools with the time that is left of them, or ban a list; bans that
     /// are over are counted
     Bans(BansImport),
+}
+
+// What to read of Fail2Ban, and where to write.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Fail2banRequest {
+    /// Directory of jail.conf, jail.local, jail.d and filter.d
+    #[arg(value_name = "DIR", default_value = "/etc/fail2ban")]
+    pub(crate) folder: PathBuf,
+    /// Write the jails to this file instead of standard output; only its owner can read the file,
+    /// and it is replaced completely or not at all
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
 }
 
 // Bans to take over.

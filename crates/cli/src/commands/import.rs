@@ -1,5 +1,7 @@
 //! `import ufw`: reads UFW's files, writes a policy file.
 
+pub(crate) mod fail2ban;
+
 use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};

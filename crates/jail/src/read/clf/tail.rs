@@ -1,0 +1,48 @@
+//! The end of a line of Traefik's common format: ` 331 "web@docker" "http://172.18.0.2:80" 1ms`.
+
+use std::ops::Range;
+
+/// What a line ends with. A line without it was not written to its end.
+pub(super) struct Tail {
+    /// Where the User-Agent ends, with its quote.
+    pub(super) start: usize,
+    /// The number of the request, if the log has it.
+    pub(super) number: Option<u64>,
+    /// Where the URL of the service stands. It is `-` if no service was asked.
+    pub(super) service: Range<usize>,
+}
+
+impl Tail {
+    /// Reads the end of a line from the right, where no client has a say.
+    pub(super) fn of(line: &[u8]) -> Option<Self> {
+        let rest = line.strip_suffix(b"ms")?;
+        let rest = trim_digits(rest)?;
+        let rest = rest.strip_suffix(b" ")?;
+        let (service, rest) = quoted_at_end(rest)?;
+        let rest = rest.strip_suffix(b" ")?;
+        let (_, rest) = quoted_at_end(rest)?;
+        let rest = rest.strip_suffix(b" ")?;
+        let (number, rest) = match rest.strip_suffix(b" -") {
+            Some(before) => (None, before),
+            None => {
+                let before = trim_digits(rest)?;
+                let digits = rest.get(before.len()..)?;
+                let number = std::str::from_utf8(digits).ok()?.parse().ok()?;
+                (Some(number), before.strip_suffix(b" ")?)
+            }
+        };
+        (rest.last() == Some(&b'"')).then_some(Self { start: rest.len(), number, service })
+    }
+}
+
+fn trim_digits(text: &[u8]) -> Option<&[u8]> {
+    let end = text.iter().rposition(|byte| !byte.is_ascii_digit())? + 1;
+    (end < text.len()).then(|| text.get(..end))?
+}
+
+/// Returns where the string in quotes stands with which a text ends, and what is before it.
+fn quoted_at_end(text: &[u8]) -> Option<(Range<usize>, &[u8])> {
+    let inner = text.strip_suffix(b"\"")?;
+    let quote = memchr::memrchr(b'"', inner)?;
+    Some((quote + 1..inner.len(), inner.get(..quote)?))
+}
