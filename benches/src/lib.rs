@@ -3,6 +3,7 @@
 //! Every number is a median. The runs took turns with those of the peers, so that a neighbour
 //! on the machine slows all alike. Quote ratios of one run, never one number.
 
+pub mod child;
 mod machine;
 mod place;
 mod plot;

@@ -1,6 +1,12 @@
 //! The fuzz targets on their seeds, on earlier findings, and on simple changes of both. The
 //! command `cargo xtask fuzz` searches for new inputs.
 
+#[path = "../fuzz/cases/jail_filter.rs"]
+mod jail_filter;
+#[path = "../fuzz/cases/jail_read.rs"]
+mod jail_read;
+#[path = "../fuzz/cases/jails_parse.rs"]
+mod jails_parse;
 #[path = "../fuzz/cases/netlink_decode.rs"]
 mod netlink_decode;
 #[path = "../fuzz/cases/policy_parse.rs"]
@@ -52,5 +58,69 @@ fn every_policy_is_read_or_refused_whole_and_cut() {
             let doubled = format!("{}{}", &text[..cut], &text[..cut]);
             policy_parse::run(&doubled);
         }
+    }
+}
+
+#[test]
+fn every_log_is_read_alike_in_one_piece_and_in_two_whole_and_cut() {
+    let folder = repository().join("tests/fuzz");
+    let seeds = inputs(&folder.join("seeds/jail_read"));
+    assert!(seeds.len() >= 7, "{}", seeds.len());
+    for input in seeds.into_iter().chain(inputs(&folder.join("corpus/jail_read"))) {
+        jail_read::run(&input);
+        for cut in (1..input.len()).step_by(input.len() / 25 + 1) {
+            jail_read::run(&input[..cut]);
+            let mut changed = input.clone();
+            changed[cut] ^= 0x81;
+            changed[0] = changed[0].wrapping_add(u8::try_from(cut % 251).expect("is below"));
+            jail_read::run(&changed);
+        }
+    }
+}
+
+#[test]
+fn every_file_of_jails_is_read_or_refused_whole_and_cut() {
+    let seeds = inputs(&repository().join("crates/jail/src/builtin"));
+    assert!(seeds.len() >= 8, "{}", seeds.len());
+    for input in
+        seeds.into_iter().chain(inputs(&repository().join("tests/fuzz/corpus/jails_parse")))
+    {
+        let text = String::from_utf8_lossy(&input);
+        let text = format!("{{\"version\":1,\"jails\":[{text}]}}");
+        jails_parse::run(&text);
+        for (cut, _) in text.char_indices().step_by(text.len() / 8 + 1) {
+            jails_parse::run(&text[..cut]);
+        }
+    }
+}
+
+#[test]
+fn every_log_of_a_filter_is_read_alike_in_one_piece_and_in_two_whole_and_cut() {
+    let folder = repository().join("tests/fuzz");
+    let seeds = inputs(&folder.join("seeds/jail_filter"));
+    assert!(seeds.len() >= 3, "{}", seeds.len());
+    for input in seeds.into_iter().chain(inputs(&folder.join("corpus/jail_filter"))) {
+        jail_filter::run(&input);
+        for cut in (1..input.len()).step_by(input.len() / 25 + 1) {
+            jail_filter::run(&input[..cut]);
+            let mut changed = input.clone();
+            changed[cut] ^= 0x81;
+            changed[0] = changed[0].wrapping_add(u8::try_from(cut % 251).expect("is below"));
+            jail_filter::run(&changed);
+        }
+    }
+}
+
+#[test]
+fn every_file_of_fail2bans_jails_is_read_or_refused_whole_and_cut() {
+    let text = "[DEFAULT]\nbantime = 1h\nbantime.increment = on\nfilter = a[mode=%(mode)s]\n\
+                mode = b\nlogtimezone = UTC+0100\n[My Jail]\nenabled = yes\nlogpath = /a\n /b tail\n\
+                action = iptables[port=\"1,2\"]\n  mail\n[my-jail]\nenabled = 1\nbackend = systemd\n\
+                journalmatch = _SYSTEMD_UNIT=a.service\nfailregex = y <HOST>\nmaxretry = 7\n\
+                [recidive]\nfilter = recidive\nenabled = true\nfindtime = 60*10\n";
+    jails_parse::run(text);
+    for cut in 1..text.len() {
+        jails_parse::run(&text[..cut]);
+        jails_parse::run(&format!("{}{}", &text[..cut], &text[cut + 1..]));
     }
 }

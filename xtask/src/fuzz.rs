@@ -6,8 +6,13 @@ use crate::runner;
 use std::fs;
 
 /// The fuzz targets, and the folder of well-formed inputs to begin with.
-const TARGETS: [(&str, &str); 2] =
-    [("policy_parse", "policies"), ("netlink_decode", "tests/fuzz/seeds/netlink_decode")];
+const TARGETS: [(&str, &str); 5] = [
+    ("policy_parse", "policies"),
+    ("netlink_decode", "tests/fuzz/seeds/netlink_decode"),
+    ("jail_read", "tests/fuzz/seeds/jail_read"),
+    ("jail_filter", "tests/fuzz/seeds/jail_filter"),
+    ("jails_parse", "crates/jail/src/builtin"),
+];
 
 /// Runs each fuzz target for this number of seconds.
 pub(crate) fn steps(report: &Report, seconds: u32) {

@@ -117,27 +117,7 @@ fn fetch(folder: &Path, release: &str) -> Result<PathBuf, String> {
         return Ok(kernel);
     }
     let apt = folder.join("apt");
-    for part in ["lists/partial", "cache/archives/partial"] {
-        fs::create_dir_all(apt.join(part)).map_err(|error| error.to_string())?;
-    }
-    let source = format!(
-        "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {} {release} main\n",
-        mirror()
-    );
-    fs::write(apt.join("sources.list"), source).map_err(|error| error.to_string())?;
-    let apt_tool = |tool: &str| {
-        let mut command = Command::new(tool);
-        command.current_dir(&apt).arg("-q");
-        for (key, value) in [
-            ("Dir::Etc::sourcelist", apt.join("sources.list")),
-            ("Dir::Etc::sourceparts", PathBuf::from("/dev/null")),
-            ("Dir::State::lists", apt.join("lists")),
-            ("Dir::Cache", apt.join("cache")),
-        ] {
-            command.arg("-o").arg(format!("{key}={}", value.display()));
-        }
-        command
-    };
+    let apt_tool = apt_tools(&apt, "deb", release)?;
     runner::run(apt_tool("apt-get").arg("update"))?;
     let meta = runner::output(apt_tool("apt-cache").args(["show", "linux-image-cloud-amd64"]))?;
     let package = image_package(&meta).ok_or("no kernel image in the package's dependencies")?;
@@ -148,6 +128,35 @@ fn fetch(folder: &Path, release: &str) -> Result<PathBuf, String> {
     runner::run(Command::new("dpkg-deb").arg("-x").arg(deb).arg(folder))?;
     fs::remove_dir_all(&apt).map_err(|error| error.to_string())?;
     unpacked(folder).ok_or_else(|| "the package has no kernel".to_owned())
+}
+
+/// Makes a folder for apt with lists of its own, of binary or of source packages of a release.
+pub(crate) fn apt_tools<'f>(
+    apt: &'f Path,
+    kind: &str,
+    release: &str,
+) -> Result<impl Fn(&str) -> Command + 'f, String> {
+    for part in ["lists/partial", "cache/archives/partial"] {
+        fs::create_dir_all(apt.join(part)).map_err(|error| error.to_string())?;
+    }
+    let source = format!(
+        "{kind} [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {} {release} main\n",
+        mirror()
+    );
+    fs::write(apt.join("sources.list"), source).map_err(|error| error.to_string())?;
+    Ok(move |tool: &str| {
+        let mut command = Command::new(tool);
+        command.current_dir(apt).arg("-q");
+        for (key, value) in [
+            ("Dir::Etc::sourcelist", apt.join("sources.list")),
+            ("Dir::Etc::sourceparts", PathBuf::from("/dev/null")),
+            ("Dir::State::lists", apt.join("lists")),
+            ("Dir::Cache", apt.join("cache")),
+        ] {
+            command.arg("-o").arg(format!("{key}={}", value.display()));
+        }
+        command
+    })
 }
 
 fn unpacked(folder: &Path) -> Option<PathBuf> {

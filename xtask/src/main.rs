@@ -15,6 +15,7 @@ mod publish;
 mod report;
 mod runner;
 mod rust;
+mod samples;
 mod setup;
 mod source;
 mod test;
@@ -44,6 +45,8 @@ enum Task {
         #[arg(long)]
         words: bool,
     },
+    /// Judge the samples of Fail2Ban's own filters, from Debian's source package
+    Samples,
     /// Run the fuzz targets for a while
     Fuzz {
         /// For each target
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
         Task::Kernels(choice) => kernels::steps(&report, &choice),
         Task::Tidy { words: true } => tidy::words(&report),
         Task::Tidy { words: false } => tidy::steps(&report),
+        Task::Samples => samples::steps(&report),
         Task::Fuzz { seconds } => fuzz::steps(&report, seconds),
         Task::Bench { name, args } => bench::steps(&report, &name, &args),
         Task::Dist { check } => {

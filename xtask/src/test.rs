@@ -6,7 +6,7 @@ use crate::lanes::{self, Job, Lane, Queue};
 use crate::netns::{self, PACKAGES, Programs};
 use crate::output::say;
 use crate::report::{Report, Tally};
-use crate::{kernels, publish, runner, setup, tidy};
+use crate::{kernels, publish, runner, samples, setup, tidy};
 use std::process::Command;
 
 /// Test targets that the quick run leaves out: each takes minutes, and looks at other programs more
@@ -135,6 +135,7 @@ fn compiler(report: &Report, choice: Choice) {
             runner::run(&mut doc)
         });
         publish::archives(report, false);
+        samples::steps(report);
     }
 }
 

@@ -30,13 +30,14 @@ use nfguard_policy::Policy;
 use nfguard_tests::document::{self, Block, blocks, repository};
 
 /// The documents, and the least number of command blocks of each.
-const DOCUMENTS: [(&str, usize); 13] = [
+const DOCUMENTS: [(&str, usize); 14] = [
     ("README.md", 6),
     ("docs/api.md", 2),
     ("docs/bans.md", 1),
     ("docs/beside.md", 0),
     ("docs/guard.md", 2),
     ("docs/guide.md", 30),
+    ("docs/jails.md", 0),
     ("docs/lists.md", 2),
     ("docs/performance.md", 0),
     ("docs/policy.md", 0),
@@ -147,7 +148,8 @@ fn is_run(block: &Block, by: &str) -> Result<(), String> {
 #[test]
 fn every_policy_in_a_document_is_valid() {
     let mut count = 0;
-    for (document, _) in DOCUMENTS {
+    // The page on jails has none; its crate reads what it shows.
+    for (document, _) in DOCUMENTS.iter().filter(|(document, _)| *document != "docs/jails.md") {
         for block in blocks(document).iter().filter(|block| block.language == "json") {
             let parsed = Policy::parse(&block.text);
             assert!(parsed.is_ok(), "{document}:{}: {:#?}", block.line, parsed.err());

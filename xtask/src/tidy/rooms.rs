@@ -6,19 +6,27 @@ use std::collections::BTreeMap;
 
 /// Every package, and the packages of ours that it may depend on. Nothing points upwards; what
 /// knows policies and what knows bans meet in `control`; the guard's protocol knows neither.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 15] = [
     ("nfguard-netlink", &[]),
-    ("nfguard-policy", &["netlink"]),
+    ("nfguard-json", &[]),
+    ("nfguard-policy", &["netlink", "json"]),
     ("nfguard-ufw", &["netlink", "policy"]),
+    ("nfguard-jail", &["json"]),
     ("nfguard-host", &["netlink"]),
     ("nfguard-ban", &["netlink", "host"]),
     ("nfguard-api", &[]),
     ("nfguard-control", &["netlink", "policy", "host", "ban", "api"]),
     ("nfguard-lab", &[]),
-    ("nfguard", &["netlink", "policy", "ufw", "host", "ban", "api", "control", "lab"]),
+    ("nfguard", &["netlink", "policy", "ufw", "jail", "host", "ban", "api", "control", "lab"]),
     ("nfguard-responder", &[]),
-    ("nfguard-tests", &["netlink", "policy", "ufw", "host", "ban", "api", "control", "lab"]),
-    ("nfguard-benches", &["netlink", "policy", "ufw", "host", "ban", "api", "control", "lab"]),
+    (
+        "nfguard-tests",
+        &["netlink", "policy", "ufw", "jail", "host", "ban", "api", "control", "lab"],
+    ),
+    (
+        "nfguard-benches",
+        &["netlink", "policy", "ufw", "jail", "host", "ban", "api", "control", "lab"],
+    ),
     ("xtask", &[]),
 ];
 
@@ -39,7 +47,8 @@ const IMPURE: [&str; 12] = [
 ];
 
 /// Folders without them. The kernel's errors are `std::io` errors.
-const PURE: [&str; 3] = ["crates/policy/src/", "crates/ufw/src/", NETLINK];
+const PURE: [&str; 5] =
+    ["crates/jail/src/", "crates/json/src/", "crates/policy/src/", "crates/ufw/src/", NETLINK];
 const NETLINK: &str = "crates/netlink/src/";
 
 /// What the two that know no kernel do without, too.

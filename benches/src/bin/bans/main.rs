@@ -2,7 +2,6 @@
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints")]
 
-mod child;
 mod library;
 mod processes;
 mod raw;
@@ -12,7 +11,7 @@ use std::path::Path;
 use std::{env, fs};
 
 use nfguard_ban::{Bans, NeverBan};
-use nfguard_benches::{Program, Result, enter, header};
+use nfguard_benches::{Program, Result, child, enter, header};
 
 use crate::processes::Processes;
 

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nfguard_ban::{Bans, NeverBan};
+use nfguard_benches::child::{self, Usage};
 use nfguard_benches::{Plot, Result, Series, Ufw, millis, table};
 use nfguard_lab::Netns;
 
-use crate::child::{self, Usage};
 use crate::library::{self, Prefix, Single};
 
 /// The number of runs of each program.

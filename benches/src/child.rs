@@ -7,25 +7,32 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use nfguard_benches::Result;
 use nfguard_lab::Netns;
 use nix::sys::resource::{UsageWho, getrusage};
 
+use crate::Result;
+
 /// The time and memory of a program.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Usage {
-    pub(crate) wall: Duration,
-    pub(crate) user: Duration,
-    pub(crate) system: Duration,
+pub struct Usage {
+    /// The time from start to end.
+    pub wall: Duration,
+    /// The processor time in user space.
+    pub user: Duration,
+    /// The processor time in the kernel.
+    pub system: Duration,
     /// The largest memory in bytes.
-    pub(crate) memory: u64,
+    pub memory: u64,
 }
 
 /// The first argument of the process that runs [`measure`].
-pub(crate) const VERB: &str = "child";
+pub const VERB: &str = "child";
 
 /// Runs a program in the namespace, with this file as its input, and returns its usage.
-pub(crate) fn run(netns: &Netns, input: Option<&Path>, command: &[&str]) -> Result<Usage> {
+///
+/// # Errors
+/// The program does not start, or it fails. The error has its output.
+pub fn run(netns: &Netns, input: Option<&Path>, command: &[&str]) -> Result<Usage> {
     let mut measuring = Command::new(std::env::current_exe()?);
     measuring.arg(VERB).arg(input.unwrap_or(Path::new("/dev/null"))).args(command);
     let output = netns.run(|| measuring.output())?;
@@ -42,7 +49,10 @@ pub(crate) fn run(netns: &Netns, input: Option<&Path>, command: &[&str]) -> Resu
 }
 
 /// Measures a program. The process that [`run`] starts calls this function.
-pub(crate) fn measure(arguments: &[OsString]) -> Result<String> {
+///
+/// # Errors
+/// As [`run`].
+pub fn measure(arguments: &[OsString]) -> Result<String> {
     let [input, program, arguments @ ..] = arguments else { return Err("no program".into()) };
     let start = Instant::now();
     let output = Command::new(program)
