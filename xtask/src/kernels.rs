@@ -121,12 +121,7 @@ fn fetch(folder: &Path, release: &str) -> Result<PathBuf, String> {
     runner::run(apt_tool("apt-get").arg("update"))?;
     let meta = runner::output(apt_tool("apt-cache").args(["show", "linux-image-cloud-amd64"]))?;
     let package = image_package(&meta).ok_or("no kernel image in the package's dependencies")?;
-    runner::run(apt_tool("apt-get").args(["download", package]))?;
-    let deb = entries(&apt)
-        .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
-        .ok_or("apt-get left no package")?;
-    runner::run(Command::new("dpkg-deb").arg("-x").arg(deb).arg(folder))?;
-    fs::remove_dir_all(&apt).map_err(|error| error.to_string())?;
+    unpack(&apt_tool, &apt, package, folder)?;
     unpacked(folder).ok_or_else(|| "the package has no kernel".to_owned())
 }
 
@@ -157,6 +152,21 @@ pub(crate) fn apt_tools<'f>(
         }
         command
     })
+}
+
+/// Downloads a package with apt's tools in `apt`, and unpacks it below `folder`. Removes `apt`.
+pub(crate) fn unpack(
+    apt_tool: &impl Fn(&str) -> Command,
+    apt: &Path,
+    package: &str,
+    folder: &Path,
+) -> Result<(), String> {
+    runner::run(apt_tool("apt-get").args(["download", package]))?;
+    let deb = entries(apt)
+        .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
+        .ok_or("apt-get left no package")?;
+    runner::run(Command::new("dpkg-deb").arg("-x").arg(deb).arg(folder))?;
+    fs::remove_dir_all(apt).map_err(|error| error.to_string())
 }
 
 fn unpacked(folder: &Path) -> Option<PathBuf> {

@@ -4,6 +4,7 @@
 mod bench;
 mod build;
 mod dist;
+mod fail2ban;
 mod fuzz;
 mod initramfs;
 mod kernels;
@@ -15,7 +16,6 @@ mod publish;
 mod report;
 mod runner;
 mod rust;
-mod samples;
 mod setup;
 mod source;
 mod test;
@@ -81,7 +81,7 @@ fn main() -> ExitCode {
         Task::Kernels(choice) => kernels::steps(&report, &choice),
         Task::Tidy { words: true } => tidy::words(&report),
         Task::Tidy { words: false } => tidy::steps(&report),
-        Task::Samples => samples::steps(&report),
+        Task::Samples => fail2ban::samples(&report),
         Task::Fuzz { seconds } => fuzz::steps(&report, seconds),
         Task::Bench { name, args } => bench::steps(&report, &name, &args),
         Task::Dist { check } => {

@@ -1,6 +1,7 @@
 //! Tests that need the kernel: built as you, run in namespaces made for them.
 
 use crate::build::{self, TestBinary};
+use crate::fail2ban;
 use crate::lanes::{self, Job, Lane, Queue};
 use crate::report::{Report, Tally};
 use crate::runner::{self, is_root};
@@ -159,7 +160,7 @@ pub(crate) fn jobs<'j>(
     let job = |binary: &'j TestBinary| {
         let work = move || {
             report.step(&format!("netns-test {}", binary.name()), || {
-                run(binary, choice.filter.as_deref(), programs)
+                run(binary, choice.filter.as_deref(), programs, None)
             });
         };
         Job { needs: needs_machine(binary), work: Box::new(work) }
@@ -167,15 +168,37 @@ pub(crate) fn jobs<'j>(
     chosen.into_iter().map(job).collect()
 }
 
-/// Runs one test program in new namespaces.
-fn run(binary: &TestBinary, filter: Option<&str>, programs: &Programs) -> Result<Tally, String> {
+/// The job of the tests with Fail2Ban again, with that of Debian's next release.
+pub(crate) fn other_fail2ban<'j>(
+    report: &'j Report,
+    binaries: &'j [TestBinary],
+    programs: &'j Programs,
+) -> Option<Job<'j>> {
+    let binary = binaries.iter().find(|binary| binary.target == "peers_fail2ban")?;
+    let work = move || {
+        report.step(&format!("netns-test {} with Debian's next", binary.name()), || {
+            let package = fail2ban::package()?;
+            // The others look at the kernel more than at Fail2Ban.
+            run(binary, Some("an_a"), programs, Some(("NFGUARD_TEST_FAIL2BAN", package)))
+        });
+    };
+    Some(Job { needs: None, work: Box::new(work) })
+}
+
+/// Runs one test program in new namespaces, with one more variable if it is given.
+fn run(
+    binary: &TestBinary,
+    filter: Option<&str>,
+    programs: &Programs,
+    variable: Option<(&str, PathBuf)>,
+) -> Result<Tally, String> {
     let isolation = if needs_root(binary) { Isolation::real_root() } else { Isolation::any() }?;
     let mut command = isolation.command(&binary.path, &programs.nfguard)?;
     command.current_dir(&binary.dir).env("CARGO_MANIFEST_DIR", &binary.dir).args(filter);
     if let Some(folder) = programs.examples.first().and_then(|example| example.parent()) {
         command.env("NFGUARD_EXAMPLES", folder);
     }
-    command.env("NFGUARD_RESPONDER", &programs.responder);
+    command.env("NFGUARD_RESPONDER", &programs.responder).envs(variable);
     if programs.thorough {
         command.env("NFGUARD_THOROUGH", "1");
     }

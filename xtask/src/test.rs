@@ -6,7 +6,7 @@ use crate::lanes::{self, Job, Lane, Queue};
 use crate::netns::{self, PACKAGES, Programs};
 use crate::output::say;
 use crate::report::{Report, Tally};
-use crate::{kernels, publish, runner, samples, setup, tidy};
+use crate::{fail2ban, kernels, publish, runner, setup, tidy};
 use std::process::Command;
 
 /// Test targets that the quick run leaves out: each takes minutes, and looks at other programs more
@@ -88,6 +88,9 @@ pub(crate) fn steps(report: &Report, choice: Choice) {
         false => kernels::guests(report, &wanted, &other_kernels),
     };
     let mut jobs = netns::jobs(report, &wanted, &netns, &programs);
+    if !choice.quick {
+        jobs.extend(netns::other_fail2ban(report, &wanted, &programs));
+    }
     jobs.extend(plain.iter().map(|binary| unit_tests(report, binary)));
     let queue = Queue::new(jobs);
     let mut side_by_side: Vec<Lane<'_>> = Vec::new();
@@ -135,7 +138,7 @@ fn compiler(report: &Report, choice: Choice) {
             runner::run(&mut doc)
         });
         publish::archives(report, false);
-        samples::steps(report);
+        fail2ban::samples(report);
     }
 }
 
