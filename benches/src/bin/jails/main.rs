@@ -196,7 +196,7 @@ fn start_and_memory(nfguard: &Path, dir: &Path) -> Result<String> {
             megabytes(run.memory),
         ]);
     }
-    Ok(table(&["Work", "time, ms", "CPU, ms", "memory, MB"], &rows))
+    Ok(table(&["Work", "time", "CPU", "memory, MB"], &rows))
 }
 
 fn twenty_jails() -> String {
