@@ -62,7 +62,7 @@ fn show(name: Option<&str>, as_json: bool) -> Done {
     // A file of jails is JSON in any case. As it was written: its keys in the order in which they are explained.
     let text = builtin::text(name).unwrap_or_default();
     let indented: Vec<String> = text.lines().map(|line| format!("    {line}")).collect();
-    output::line(&format!(
+    output::lines(&format!(
         "{{\n  \"version\": 1,\n  \"jails\": [\n{}\n  ]\n}}",
         indented.join("\n")
     ));

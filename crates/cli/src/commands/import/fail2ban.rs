@@ -45,7 +45,7 @@ pub(crate) fn import(request: &Fail2banRequest, as_json: bool) -> Done {
         }
         match output {
             Some(path) => output::line(&format!("{}: {} jails", path.display(), import.count)),
-            None => output::line(import.jails.trim_end()),
+            None => output::lines(import.jails.trim_end()),
         }
     }
     Ok(Answer::from(missing.is_empty()))
