@@ -51,7 +51,7 @@ pub(crate) fn ssh_peers(problems: &mut Vec<String>) -> BTreeSet<IpAddr> {
     peers
 }
 
-/// Returns those of [`ssh_peers`] that logind or utmp knows. It reads few files.
+/// Returns those of `ssh_peers` that logind or utmp knows. It reads few files.
 #[must_use]
 pub fn recorded_ssh_peers() -> BTreeSet<IpAddr> {
     let sessions = fs::read_dir(LOGIND).into_iter().flatten().flatten();
