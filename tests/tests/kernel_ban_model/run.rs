@@ -234,10 +234,11 @@ impl<'a> Run<'a> {
             let Some(found) = found else { return Err(format!("{owned:?} is not found")) };
             compare_ban(&found, held, start, Instant::now())?;
             let last = bans.look_up(target, port).map_err(to_text)?;
+            // It was asked later than the list.
+            let tolerance = start.elapsed() + EMULATED_CLOCK_TOLERANCE;
             let is_last = last.is_some_and(|last| {
-                last.expires_in.is_none_or(|end| {
-                    active.expires_in.is_some_and(|own| own <= end + EMULATED_CLOCK_TOLERANCE)
-                })
+                last.expires_in
+                    .is_none_or(|end| active.expires_in.is_some_and(|own| own <= end + tolerance))
             });
             if !is_last {
                 return Err(format!("the set that drops ends before {owned:?}"));
