@@ -13,10 +13,10 @@
 //!           5  scan bans copied     to the ban table, if the new table will not hold them
 //!           6  table committed      in one transaction, and read back; around the first table, the
 //!                                   kernel is told which connections are open
-//!           7  watchdog told        that the load is done
-//! finish    8  scan bans compared   what ended with the table all the same is banned again
-//!           9  ban table told       what the policy says of bans
-//!          10  lease released       the guard keeps the table that was put in
+//! finish    7  scan bans compared   what ended with the table all the same is banned again
+//!           8  ban table told       what the policy says of bans
+//!           9  lease released       the guard keeps the table that was put in
+//!          10  watchdog told        that the load is done
 //! ```
 //!
 //! Why in this order:
@@ -37,6 +37,9 @@
 //! - While the lease is held, the table has no owner, and other programs can change it. So the guard
 //!   is told the digest of the table that was put in. If the kernel holds another one, the table is
 //!   put in again.
+//! - The watchdog is told last. If its time is over before, it puts the old rules back, and once more
+//!   when the load has ended: what a load still does in between, such as putting its table in again,
+//!   does not stay.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -143,10 +146,10 @@ impl<'c> PolicyChange<'c> {
         Ok(())
     }
 
-    /// Makes the kernel hold this table: steps 4 to 7.
+    /// Makes the kernel hold this table: steps 4 to 6.
     ///
     /// # Errors
-    /// If the kernel refuses it, or the watchdog has ended: then the table from before is back.
+    /// If the kernel refuses it.
     pub fn load(
         &mut self,
         table: &Table,
@@ -165,20 +168,20 @@ impl<'c> PolicyChange<'c> {
             }
             scans.copy_before(transaction, bans, context)
         });
-        let change = match loaded {
+        match loaded {
             Ok(change) if change.transaction.is_empty() => {
                 // Another load may have done the same between two attempts.
                 if is_recorded_here {
                     self.context.history.forget(self.record.take());
                 }
                 self.disarm();
-                return Ok(change);
+                Ok(change)
             }
             Ok(change) => {
                 if let Some(open) = &mut open {
                     open.track_new(nft);
                 }
-                change
+                Ok(change)
             }
             // Something may be in force now that nothing has asked for: the watchdog ends it.
             Err(error @ Error::Kernel(KernelError::ReadBack(_) | KernelError::AnswerLost)) => {
@@ -187,15 +190,13 @@ impl<'c> PolicyChange<'c> {
                     let warn = self.context.warn;
                     warn(&format!("the rules from before the load come back in {time}"));
                 }
-                return Err(error);
+                Err(error)
             }
             Err(error) => {
                 self.cancel();
-                return Err(error);
+                Err(error)
             }
-        };
-        self.committed(&change)?;
-        Ok(change)
+        }
     }
 
     /// Writes this load down before it is known whether the table changes: step 4.
@@ -210,24 +211,6 @@ impl<'c> PolicyChange<'c> {
     /// If the ban table refuses.
     pub(crate) fn copy_scan_bans(&mut self, transaction: &Transaction) -> Result<(), Error> {
         self.scans.copy_before(transaction, &mut self.bans, self.context)
-    }
-
-    /// Tells the watchdog that the load is done: step 7.
-    fn committed(&mut self, change: &TableChange) -> Result<(), Error> {
-        let Some((armed, _)) = self.armed.take() else { return Ok(()) };
-        let why = match armed.loaded() {
-            Commit::Pending => return Ok(()),
-            Commit::Expired => "the load took longer than the time to confirm it",
-            Commit::WatchdogGone => {
-                match &change.before {
-                    Some(before) => nfguard_netlink::load(&mut self.nft, before).map(drop)?,
-                    None => nfguard_netlink::unload(&mut self.nft, &ours()).map(drop)?,
-                }
-                self.context.history.settle(&LoadOutcome::RolledBack);
-                "another program ended the watchdog"
-            }
-        };
-        Err(Error::Rollback(format!("{why}; the rules from before the load are back")))
     }
 
     /// Nothing was changed after all.
@@ -291,11 +274,13 @@ impl<'c> PolicyChange<'c> {
         })
     }
 
-    /// Tells the ban table, and releases the lease: steps 8 to 10. `table` is the one that was put
-    /// in. If other programs change it again and again, the lease ends with `at_last`.
+    /// Tells the ban table, releases the lease, and tells the watchdog: steps 7 to 10. `table` is the
+    /// one that was put in. If other programs change it again and again, the lease ends with
+    /// `at_last`.
     ///
     /// # Errors
-    /// If the ban table or the guard refuses. The policy is in force all the same.
+    /// If the ban table or the guard refuses: the policy is in force all the same. If the watchdog's
+    /// time is over, or it has ended: then the rules from before are back.
     pub fn finish(
         mut self,
         rules: BanRules<'_>,
@@ -303,18 +288,36 @@ impl<'c> PolicyChange<'c> {
         at_last: Release,
     ) -> Result<(), Error> {
         let told = self.tell_bans(rules);
+        let released = self.release(table, at_last);
+        self.tell_watchdog()?;
+        released.and(told).and(self.host)
+    }
+
+    fn release(&mut self, table: &Table, at_last: Release) -> Result<(), Error> {
         let put_in = Release::PutIn(digest::digest(table));
-        let mut attempts = 1;
-        while !self.lease.try_release(put_in.clone())? {
-            if attempts == RELEASE_ATTEMPTS {
-                self.lease.release(at_last)?;
-                let why = "another program changes the policy's table all the time";
-                return Err(Error::Guard(why.to_owned()));
+        for _ in 0..RELEASE_ATTEMPTS {
+            if self.lease.try_release(put_in.clone())? {
+                return Ok(());
             }
-            attempts += 1;
             self.put_back(Some(table))?;
         }
-        told.and(self.host)
+        self.lease.try_release(at_last)?;
+        Err(Error::Guard("another program changes the policy's table all the time".to_owned()))
+    }
+
+    /// Step 10.
+    fn tell_watchdog(&mut self) -> Result<(), Error> {
+        let Some((armed, _)) = self.armed.take() else { return Ok(()) };
+        let why = match armed.loaded() {
+            Commit::Pending => return Ok(()),
+            Commit::Expired => "the load took longer than the time to confirm it",
+            Commit::WatchdogGone(before) => {
+                before.put_back(self.context)?;
+                self.context.history.settle(&LoadOutcome::RolledBack);
+                "another program ended the watchdog"
+            }
+        };
+        Err(Error::Rollback(format!("{why}; the rules from before the load are back")))
     }
 
     /// As [`PolicyChange::finish`], where these tables were removed.
@@ -331,7 +334,7 @@ impl<'c> PolicyChange<'c> {
         told
     }
 
-    /// Steps 8 and 9.
+    /// Steps 7 and 8.
     fn tell_bans(&mut self, rules: BanRules<'_>) -> Result<(), Error> {
         let kept = self.scans.restore(&mut self.bans, self.context);
         let told = rules.tell(&mut self.bans, self.context);

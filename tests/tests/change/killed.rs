@@ -10,8 +10,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nfguard_netlink::Table;
-use nfguard_tests::guard::GuardClient;
+use nfguard_tests::guard::{Guard, GuardClient};
 use nfguard_tests::wait::{TIMEOUT, wait_until};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::{BANNED, Place, SCANNER, loaded_table, read_calls, strace};
 
@@ -46,9 +48,14 @@ fn moments(place: &Place, run: impl FnOnce(&[String])) -> Vec<Moment> {
     moments
 }
 
-fn kill_at((call, count): &Moment) -> Vec<String> {
-    let inject = format!("inject={call}:signal=SIGKILL:when={count}");
-    ["-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &inject].map(str::to_owned).to_vec()
+fn kill_at(moment: &Moment) -> Vec<String> {
+    signal_at(moment, "SIGKILL", "/dev/null")
+}
+
+/// Returns the options of strace that send this signal, and write down that it came.
+fn signal_at((call, count): &Moment, signal: &str, file: &str) -> Vec<String> {
+    let inject = format!("inject={call}:signal={signal}:when={count}");
+    ["-o", file, "-e", &format!("trace={call}"), "-e", &inject].map(str::to_owned).to_vec()
 }
 
 /// Counts of the killed runs and their outcomes.
@@ -167,12 +174,7 @@ fn a_rollback_that_is_killed_between_any_two_steps_leaves_old_or_new_rules_and_e
     // The rollback goes from A, which bans scans, to B, which does not.
     let roll_back = |options: &[String]| {
         place.succeed(&["load", "{}/b.json"]);
-        let mut watchdog = start(&place, options, &["watchdog"]);
-        wait_until("the watchdog listens", || {
-            let sockets = || std::fs::read_to_string("/proc/thread-self/net/unix");
-            let sockets = place.netns.run(sockets).expect("/proc is mounted");
-            sockets.contains("@nfguard/watchdog") || has_ended(&mut watchdog)
-        });
+        let mut watchdog = start_watchdog(&place, options);
         place.nfguard(&["load", "{}/a.json", "--confirm", "10m"]);
         if place.table() == a {
             let add = "add element inet nfguard scan/banned/v4";
@@ -192,6 +194,60 @@ fn a_rollback_that_is_killed_between_any_two_steps_leaves_old_or_new_rules_and_e
         }
     }
     outcomes.assert_counts();
+}
+
+/// The time of a load is over while it stands between two steps. What it does after that, such as
+/// putting its table in again because the guard finds another one, is taken back as well.
+#[test]
+fn a_load_whose_time_is_over_at_any_step_ends_with_the_old_rules() {
+    let old = loaded_table("{}/a.json");
+    let place = Place::new();
+    let state = place.path("state");
+    let state = state.to_str().expect("UTF-8");
+    let _guard = Guard::start(&place.netns, Some(&place.path("a.json")), &["--state-dir", state]);
+    place.succeed(&["ban", "--for", "1h", BANNED]);
+    let arguments = ["load", "{}/b.json", "--confirm", "10m"];
+    let moments = moments(&place, |options| assert!(!run_traced(&place, options, &arguments)));
+    place.succeed(&["rollback"]);
+    let (trace, mut expired) = (place.path("stopped"), 0);
+    let trace_option = trace.to_str().expect("UTF-8");
+    for moment in &moments {
+        let at = format!("stopped at {moment:?}");
+        std::fs::write(&trace, "").expect("can be written");
+        let mut watchdog = start_watchdog(&place, &["-o".to_owned(), "/dev/null".to_owned()]);
+        let mut load = start(&place, &signal_at(moment, "SIGSTOP", trace_option), &arguments);
+        let is_stopped =
+            || std::fs::read_to_string(&trace).expect("is there").contains("stopped by SIGSTOP");
+        wait_until("the load stops", || is_stopped() || has_ended(&mut load));
+        // This has the watchdog do at once what it does when the time is over.
+        signal_traced(&watchdog, Signal::SIGTERM);
+        wait_until("the old rules are back", || place.table() == old || has_ended(&mut load));
+        wait_until("the load ends", || {
+            signal_traced(&load, Signal::SIGCONT);
+            has_ended(&mut load)
+        });
+        watchdog.wait().expect("it ends");
+        if load.wait().expect("it has ended").success() {
+            // Had it not armed this watchdog yet, it has started one of its own.
+            let _ = place.netns.run(ask_for_rollback);
+        } else {
+            expired += 1;
+        }
+        assert_eq!(place.table(), old, "{at}");
+        place.assert_banned(&[BANNED], &at);
+    }
+    assert!(expired >= 4, "{expired} of {}", moments.len());
+}
+
+/// Starts a watchdog, which the next load finds.
+fn start_watchdog(place: &Place, options: &[String]) -> Child {
+    let mut watchdog = start(place, options, &["watchdog"]);
+    wait_until("the watchdog listens", || {
+        let sockets = || std::fs::read_to_string("/proc/thread-self/net/unix");
+        let sockets = place.netns.run(sockets).expect("/proc is mounted");
+        sockets.contains("@nfguard/watchdog") || has_ended(&mut watchdog)
+    });
+    watchdog
 }
 
 /// Asks the watchdog for a rollback, and waits until it has answered or ended.
@@ -225,7 +281,7 @@ fn a_guard_that_is_killed_while_it_starts_leaves_old_or_new_rules_and_every_ban(
         while !has_ended(&mut guard) {
             if guard_answers(&place) {
                 // This kills the guard itself, and strace ends with it.
-                end_traced(&guard);
+                signal_traced(&guard, Signal::SIGKILL);
                 guard.wait().expect("it ends");
                 return false;
             }
@@ -249,12 +305,12 @@ fn guard_answers(place: &Place) -> bool {
         .is_ok_and(|stream| GuardClient::new(stream).try_request(r#"{"op":"status"}"#).is_some())
 }
 
-/// Kills the traced program, and with it strace.
-fn end_traced(strace: &Child) {
+/// Sends the traced program a signal. strace ends with it.
+fn signal_traced(strace: &Child, signal: Signal) {
     let children = format!("/proc/{0}/task/{0}/children", strace.id());
     let children = std::fs::read_to_string(children).unwrap_or_default();
     for child in children.split_whitespace() {
-        let process = nix::unistd::Pid::from_raw(child.parse().expect("a number"));
-        nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGKILL).expect("there");
+        // It may have ended meanwhile.
+        let _ = kill(Pid::from_raw(child.parse().expect("a number")), signal);
     }
 }

@@ -9,6 +9,7 @@ use nfguard_api::local_socket::{Connection, LocalAddress};
 use nfguard_api::message::ErrorCode;
 use nfguard_api::message::watchdog::{Proof, WatchdogRequest, WatchdogResponse};
 
+use super::snapshot::Snapshot;
 use super::spawn;
 use crate::Error;
 use crate::history::History;
@@ -71,17 +72,20 @@ pub fn time_left() -> Option<Duration> {
 }
 
 /// A watchdog that is armed, before the load.
-pub(crate) struct Armed(Client);
+pub(crate) struct Armed {
+    watchdog: Client,
+    /// What was there before the load: should the watchdog be ended, nothing else knows it.
+    before: Snapshot,
+}
 
 /// How it is with the rollback once the load is done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Commit {
     /// The load waits to be confirmed.
     Pending,
     /// The load took so long that the rules from before are back.
     Expired,
-    /// The watchdog was ended: nothing takes the load back any more.
-    WatchdogGone,
+    /// The watchdog was ended: nothing takes the load back any more. These rules were there before.
+    WatchdogGone(Box<Snapshot>),
 }
 
 impl Armed {
@@ -92,6 +96,7 @@ impl Armed {
         session: Option<TcpConnection>,
         history: &History,
     ) -> Result<Armed, Error> {
+        let before = Snapshot::take().map_err(Error::Rollback)?;
         let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let session = session.map(|ends| ends.to_string());
         let request = WatchdogRequest::Arm { milliseconds, session };
@@ -100,7 +105,7 @@ impl Armed {
         loop {
             if let Some(mut watchdog) = Client::find()? {
                 match watchdog.ask(&request)? {
-                    Some(answer) if answer.ok => return Ok(Armed(watchdog)),
+                    Some(answer) if answer.ok => return Ok(Armed { watchdog, before }),
                     Some(answer) => return Err(refusal(answer)),
                     // It ended just now.
                     None => started = None,
@@ -120,17 +125,17 @@ impl Armed {
 
     /// Says that the load is done.
     pub(crate) fn loaded(mut self) -> Commit {
-        match self.0.ask(&WatchdogRequest::Loaded {}) {
+        match self.watchdog.ask(&WatchdogRequest::Loaded {}) {
             Ok(Some(answer)) if answer.ok => Commit::Pending,
             Ok(Some(WatchdogResponse { code: Some(ErrorCode::Expired), .. })) => Commit::Expired,
-            _ => Commit::WatchdogGone,
+            _ => Commit::WatchdogGone(Box::new(self.before)),
         }
     }
 
     /// Says that the load was not done.
     pub(crate) fn cancel(mut self) {
         // If the watchdog does not hear it, it puts back what is there already.
-        let _ = self.0.ask(&WatchdogRequest::Cancel {});
+        let _ = self.watchdog.ask(&WatchdogRequest::Cancel {});
     }
 }
 

@@ -14,7 +14,7 @@ use crate::lease::Release;
 use crate::table::{ours, replacement};
 
 /// What a load changes, as it was.
-pub(super) struct Snapshot {
+pub(crate) struct Snapshot {
     /// `None`: no policy was loaded.
     table: Option<Table>,
     /// The never-ban entries of the policy.
@@ -69,7 +69,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// If the kernel refuses the table. What else fails is a warning: the rules are back.
-    pub(super) fn put_back(&self, context: &Context) -> Result<(), Error> {
+    pub(crate) fn put_back(&self, context: &Context) -> Result<(), Error> {
         let mut change = PolicyChange::begin_rollback(context)?;
         change.put_back(self.table.as_ref())?;
         let rules = BanRules::Set {
