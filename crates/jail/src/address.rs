@@ -4,7 +4,7 @@
 //! address. An IPv6 client is its /64, because the owner of one address of a /64 has all of them.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
@@ -21,8 +21,31 @@ pub fn parse(text: &[u8]) -> Option<IpAddr> {
     if text.len() > MAX_TEXT_BYTES {
         return None;
     }
-    let address: IpAddr = std::str::from_utf8(text).ok()?.parse().ok()?;
-    Some(address.to_canonical())
+    if !text.contains(&b':') {
+        return dotted(text).map(IpAddr::V4);
+    }
+    let address: Ipv6Addr = std::str::from_utf8(text).ok()?.parse().ok()?;
+    Some(IpAddr::V6(address).to_canonical())
+}
+
+/// Reads an IPv4 address. Most lines have one, and this takes a third of the standard library's time.
+fn dotted(text: &[u8]) -> Option<Ipv4Addr> {
+    let (mut octets, mut rest) = ([0; 4], text);
+    for (at, octet) in octets.iter_mut().enumerate() {
+        if at > 0 {
+            rest = rest.strip_prefix(b".")?;
+        }
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let number = rest.get(..digits)?;
+        rest = rest.get(digits..)?;
+        // `010` is eight to some programs.
+        if !(1..=3).contains(&digits) || digits > 1 && number.first() == Some(&b'0') {
+            return None;
+        }
+        let value = number.iter().fold(0, |value, byte| value * 10 + u32::from(byte - b'0'));
+        *octet = u8::try_from(value).ok()?;
+    }
+    rest.is_empty().then(|| octets.into())
 }
 
 /// Returns a prefix in its canonical form: one within `::ffff:0:0/96` is the prefix in IPv4.
@@ -89,6 +112,8 @@ impl fmt::Display for Source {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -98,6 +123,16 @@ mod tests {
         let more = ["fe80::1%eth0", "[::1]", "203.0.113.6:80", "0x7f.0.0.1", "203.0.113.256"];
         for text in wrong.into_iter().chain(more) {
             assert_eq!(parse(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_address_is_what_the_standard_library_takes_for_one(
+            text in "([0-9]{1,3}[.]){2,4}[0-9]{0,3}|[0-9a-f:.]{0,20}|(::ffff:)?[0-9]{1,3}([.][0-9]{1,3}){3}",
+        ) {
+            let known = text.parse().ok().map(|address: IpAddr| address.to_canonical());
+            prop_assert_eq!(parse(text.as_bytes()), known);
         }
     }
 

@@ -168,9 +168,8 @@ impl<'a> Reader<'a> {
         self.byte(b'"')?;
         let (before, mut has_escapes) = (self.rest, false);
         loop {
-            let special = |byte: &u8| *byte == b'"' || *byte == b'\\' || *byte < b' ';
-            let at = self.rest.iter().position(special)?;
-            match self.rest.get(at..)? {
+            let plain = plain_bytes(self.rest);
+            match self.rest.get(plain..)? {
                 [b'"', rest @ ..] => {
                     let raw = before.get(..before.len() - rest.len() - 1)?;
                     self.rest = rest;
@@ -212,6 +211,26 @@ impl<'a> Reader<'a> {
         self.rest = self.rest.get(count..)?;
         (count > 0).then_some(())
     }
+}
+
+/// Returns how many bytes of a string there are before a quote, a backslash or a control character. It
+/// looks at eight bytes at once.
+fn plain_bytes(text: &[u8]) -> usize {
+    const LOWS: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGHS: u64 = LOWS << 7;
+    // The lowest byte that is marked is below the limit; those above it may be marked by a borrow.
+    let below = |word: u64, limit: u8| word.wrapping_sub(LOWS * u64::from(limit)) & !word & HIGHS;
+    let is = |word: u64, byte: u8| below(word ^ (LOWS * u64::from(byte)), 1);
+    let (chunks, rest) = text.as_chunks::<8>();
+    for (at, chunk) in chunks.iter().enumerate() {
+        let word = u64::from_le_bytes(*chunk);
+        let marks = is(word, b'"') | is(word, b'\\') | below(word, b' ');
+        if marks != 0 {
+            return 8 * at + marks.trailing_zeros() as usize / 8;
+        }
+    }
+    let special = |byte: &u8| matches!(byte, b'"' | b'\\' | ..b' ');
+    text.len() - rest.len() + rest.iter().position(special).unwrap_or(rest.len())
 }
 
 /// Returns the character of an escape that was checked, and the text after it.

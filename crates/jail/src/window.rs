@@ -1,5 +1,6 @@
 //! Counting: how much evidence of one source there is within a time.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
@@ -8,7 +9,7 @@ use crate::address::Source;
 use crate::evidence::Mark;
 use crate::time::{Span, Time};
 
-/// Most sources, and most pieces of evidence, that all jails together remember. Beyond twice as many, a
+/// Most sources, and most pieces of evidence, that all jails together remember. Beyond half as many more, a
 /// jail forgets the sources whose evidence is oldest.
 const MAX_PIECES: usize = 131_072;
 
@@ -117,7 +118,7 @@ impl Windows {
         let before = window.evidence.len();
         let effect = window.add(evidence, limits);
         self.pieces = self.pieces - before + window.evidence.len();
-        if self.sources.len() > 2 * room.sources || self.pieces > 2 * room.pieces {
+        if is_over(self.sources.len(), room.sources) || is_over(self.pieces, room.pieces) {
             self.forget_oldest(room);
         }
         effect
@@ -185,17 +186,21 @@ fn keep_newest<W>(
     most_pieces: usize,
     of: impl Fn(&W) -> (Option<Time>, usize),
 ) {
-    let mut order: Vec<_> = sources.iter().map(|(source, it)| (of(it), *source)).collect();
-    order.sort_unstable_by(|one, other| other.cmp(one));
-    let (mut count, mut pieces) = (0, 0);
-    for ((_, own), source) in order {
-        count += 1;
-        pieces += own;
-        if count > most || pieces > most_pieces {
-            sources.remove(&source);
-        }
-    }
-    sources.shrink_to(2 * most);
+    // A map that sources are removed from one by one takes more memory with time.
+    let mut all: Vec<_> = sources.drain().collect();
+    all.sort_unstable_by_key(|(source, it)| Reverse((of(it), *source)));
+    let mut pieces = 0;
+    let kept = all.into_iter().take(most).take_while(|(_, it)| {
+        pieces += of(it).1;
+        pieces <= most_pieces
+    });
+    sources.extend(kept);
+}
+
+/// Returns whether there are so many that the oldest are forgotten. It takes long, so it is not done for
+/// each that comes.
+fn is_over(count: usize, most: usize) -> bool {
+    count > most + most / 2
 }
 
 /// Bans of each source, by whatever jail.
@@ -223,7 +228,7 @@ impl Offences {
         }
         times.push(time);
         self.pieces += 1;
-        if self.sources.len() > 2 * MAX_SOURCES || self.pieces > 2 * MAX_PIECES {
+        if is_over(self.sources.len(), MAX_SOURCES) || is_over(self.pieces, MAX_PIECES) {
             let of = |times: &Vec<Time>| (times.last().copied(), times.len());
             keep_newest(&mut self.sources, MAX_SOURCES, MAX_PIECES, of);
             self.pieces = self.sources.values().map(Vec::len).sum();

@@ -17,8 +17,9 @@ const LINES: usize = 1_000_000;
 const PEER_LINES: usize = 20_000;
 const RESULTS: &str = "benches/results/jails.md";
 
-/// Sources of which each has one piece of evidence in a window, and four times as many.
-const SOURCES: [usize; 2] = [65_536, 262_144];
+/// Sources of which each has one piece of evidence in a window: as many as are remembered, and more, for
+/// which the memory stays as it is.
+const SOURCES: [usize; 3] = [65_536, 262_144, 1_048_576];
 /// Runs of a start, of which the median counts.
 const START_RUNS: usize = 9;
 

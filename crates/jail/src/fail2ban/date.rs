@@ -2,7 +2,7 @@
 
 use super::Clock;
 use super::Mistake;
-use super::engine::{Engine, Groups, LimitReached};
+use super::engine::{Engine, Groups, LimitReached, SIZE_LIMIT};
 use super::formats::{EPOCH_PLACES, FORMATS, Offset, WEAK_FORMATS};
 use super::ini::Line;
 use super::moment::{self, Part, Style};
@@ -10,7 +10,7 @@ use super::python;
 use super::translate::{self, Dialect};
 use crate::time::Time;
 use std::ops::Range;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 /// A pattern that begins with this is looked for at the beginning of a line.
 const LINE_BEGIN: &str = "{^LN-BEG}";
@@ -45,36 +45,37 @@ struct Form {
     is_anchored: bool,
 }
 
-/// The dates that a filter looks for.
-#[derive(Clone, Debug)]
+/// The dates that a filter looks for. Those that most filters look for are shared.
+#[derive(Clone, Debug, Default)]
 pub(super) struct DateFormats {
-    /// Those at the beginning of a line, for which the rest of it is not read.
-    anchored: Arc<Forms>,
-    anywhere: Arc<Forms>,
+    /// Those at the beginning of a line, for which the rest of it is not read. The first counts.
+    anchored: Vec<Arc<Forms>>,
+    anywhere: Vec<Arc<Forms>>,
 }
 
-/// What is looked for without `datepattern`. Most filters share it.
-static USUAL: LazyLock<DateFormats> = LazyLock::new(|| {
+/// What is looked for with `{^LN-BEG}` alone. The test below compiles it.
+static USUAL_AT_LINE: LazyLock<Arc<Forms>> = LazyLock::new(|| {
     let mut forms = Vec::new();
-    // The test below compiles them.
+    add_usual_at_line(&mut forms).unwrap_or_default();
+    Forms::new(forms)
+});
+
+/// What is looked for without `datepattern`, behind the beginning of a line.
+static USUAL_ANYWHERE: LazyLock<Arc<Forms>> = LazyLock::new(|| {
+    let mut forms = Vec::new();
     add_usual_anywhere(&mut forms).unwrap_or_default();
     // A number that begins a line is among those at the beginning.
     forms.retain(|form| !form.is_anchored);
-    DateFormats { anchored: USUAL_AT_LINE.anchored.clone(), ..DateFormats::new(forms) }
-});
-
-/// What is looked for with `{^LN-BEG}` alone.
-static USUAL_AT_LINE: LazyLock<DateFormats> = LazyLock::new(|| {
-    let mut forms = Vec::new();
-    add_usual_at_line(&mut forms).unwrap_or_default();
-    DateFormats::new(forms)
+    Forms::new(forms)
 });
 
 /// Forms, and one look for all of them.
 #[derive(Debug)]
 struct Forms {
     forms: Vec<Form>,
-    set: regex::RegexSet,
+    /// Compiled for the first line. The lines of the journal have their time beside them. `None` if it is
+    /// too large: each form is then looked for.
+    set: OnceLock<Option<regex::RegexSet>>,
 }
 
 /// Where a date stands, and its time if it is one.
@@ -87,53 +88,78 @@ pub(super) struct Date {
 impl DateFormats {
     /// Reads the lines of `datepattern`. Without one, the usual dates are looked for.
     pub(super) fn read(lines: Option<&[Line]>, mistakes: &mut Vec<Mistake>) -> Self {
-        match lines {
-            None => return USUAL.clone(),
-            Some([line]) if line.text.eq_ignore_ascii_case("{DEFAULT}") => return USUAL.clone(),
-            Some([line]) if line.text.eq_ignore_ascii_case(LINE_BEGIN) => {
-                return USUAL_AT_LINE.clone();
-            }
-            Some(_) => {}
-        }
-        let mut forms = Vec::new();
-        for line in lines.into_iter().flatten() {
-            let known = forms.len();
-            let added = add(&line.text, &mut forms);
-            let added =
-                added.and_then(|()| forms[known..].iter().try_for_each(|it| it.engine.check()));
-            if let Err(error) = added {
+        let mut formats = Self::default();
+        let Some(lines) = lines else {
+            formats.add_usual();
+            return formats;
+        };
+        for line in lines {
+            if let Err(error) = formats.add(&line.text) {
                 mistakes.push(line.place.mistake(format!("datepattern: {error}")));
             }
         }
-        Self::new(forms)
+        formats
     }
 
-    fn new(forms: Vec<Form>) -> Self {
-        let (anchored, anywhere) = forms.into_iter().partition(|form| form.is_anchored);
-        Self { anchored: Forms::new(anchored).into(), anywhere: Forms::new(anywhere).into() }
+    fn add_usual(&mut self) {
+        self.anchored.push(Arc::clone(&USUAL_AT_LINE));
+        self.anywhere.push(Arc::clone(&USUAL_ANYWHERE));
+    }
+
+    fn add(&mut self, pattern: &str) -> Result<(), String> {
+        match pattern.to_ascii_uppercase().as_str() {
+            "{DEFAULT}" => self.add_usual(),
+            LINE_BEGIN => self.anchored.push(Arc::clone(&USUAL_AT_LINE)),
+            _ => {
+                let mut forms = Vec::new();
+                add(pattern, &mut forms)?;
+                forms.iter().try_for_each(|form| form.engine.check())?;
+                let (anchored, anywhere) = forms.into_iter().partition(|form| form.is_anchored);
+                self.anchored.push(Forms::new(anchored));
+                self.anywhere.push(Forms::new(anywhere));
+            }
+        }
+        Ok(())
     }
 
     /// Looks for the date that stands first in a line. Each form that reaches the limit of its steps adds
     /// one to `limits`.
     pub(super) fn find(&self, line: &str, clock: &Clock<'_>, limits: &mut u64) -> Option<Date> {
-        let at_begin = self.anchored.find(line, clock, limits);
-        at_begin.or_else(|| self.anywhere.find(line, clock, limits)).map(|(_, date)| date)
+        let at_begin = self.anchored.iter().find_map(|forms| forms.find(line, clock, limits));
+        let anywhere = || {
+            let each = self.anywhere.iter().filter_map(|forms| forms.find(line, clock, limits));
+            each.min_by_key(|(start, _)| *start)
+        };
+        at_begin.or_else(anywhere).map(|(_, date)| date)
     }
 }
 
 impl Forms {
-    fn new(forms: Vec<Form>) -> Self {
-        let supersets = forms.iter().map(|form| form.superset.as_str());
-        let set = regex::RegexSet::new(supersets).unwrap_or_else(|_| regex::RegexSet::empty());
-        Self { forms, set }
+    fn new(forms: Vec<Form>) -> Arc<Self> {
+        Arc::new(Self { forms, set: OnceLock::new() })
+    }
+
+    /// Returns the forms that a line may have.
+    fn candidates(&self, line: &str) -> impl Iterator<Item = &Form> {
+        let compile = || {
+            let supersets = self.forms.iter().map(|form| form.superset.as_str());
+            regex::RegexSetBuilder::new(supersets).size_limit(SIZE_LIMIT).build().ok()
+        };
+        let set = match self.forms.as_slice() {
+            [] => None,
+            [only] if !only.engine.is_backtracking() => None,
+            _ => self.set.get_or_init(compile).as_ref(),
+        };
+        let matches = set.map(|set| set.matches(line));
+        let is_candidate =
+            move |number: &usize| matches.as_ref().is_none_or(|found| found.matched(*number));
+        let numbered = self.forms.iter().enumerate();
+        numbered.filter(move |(number, _)| is_candidate(number)).map(|(_, form)| form)
     }
 
     fn find(&self, line: &str, clock: &Clock<'_>, limits: &mut u64) -> Option<(usize, Date)> {
-        if self.forms.is_empty() {
-            return None;
-        }
         let mut best: Option<(usize, Date)> = None;
-        for form in self.set.matches(line).iter().filter_map(|number| self.forms.get(number)) {
+        for form in self.candidates(line) {
             let found = form.engine.find(line).unwrap_or_else(|LimitReached| {
                 *limits += 1;
                 None
@@ -183,12 +209,6 @@ fn usual(with_weak: bool) -> Result<Vec<String>, String> {
     all.map(|(format, offset)| of_format(format, offset)).collect()
 }
 
-/// Adds what is looked for without `datepattern`: at the beginning of a line, and then anywhere.
-fn add_usual(forms: &mut Vec<Form>) -> Result<(), String> {
-    add_usual_at_line(forms)?;
-    add_usual_anywhere(forms)
-}
-
 fn add_usual_anywhere(forms: &mut Vec<Form>) -> Result<(), String> {
     for date in usual(false)? {
         framed(&date, false, forms)?;
@@ -205,16 +225,11 @@ fn add_usual_at_line(forms: &mut Vec<Form>) -> Result<(), String> {
     framed(&Part::Tai.expression(Style::Padded), true, forms)
 }
 
-/// Adds the forms of one line of `datepattern`.
+/// Adds the forms of one line of `datepattern` that is not shared.
 fn add(pattern: &str, forms: &mut Vec<Form>) -> Result<(), String> {
-    match pattern.to_ascii_uppercase().as_str() {
-        "{DEFAULT}" => return add_usual(forms),
-        LINE_BEGIN => return add_usual_at_line(forms),
-        "{NONE}" => {
-            forms.push(Form::compile("^()", (Edge::Any, Edge::Any))?);
-            return Ok(());
-        }
-        _ => {}
+    if pattern.eq_ignore_ascii_case("{NONE}") {
+        forms.push(Form::compile("^()", (Edge::Any, Edge::Any))?);
+        return Ok(());
     }
     let (body, is_at_line) = match without(LINE_BEGIN, pattern) {
         Some(body) => (body, true),
@@ -399,7 +414,8 @@ mod tests {
     #[test]
     fn each_format_is_read_as_strftime_writes_it() {
         let mut forms = Vec::new();
-        assert_eq!(add_usual(&mut forms), Ok(()));
+        assert_eq!(add_usual_at_line(&mut forms), Ok(()));
+        assert_eq!(add_usual_anywhere(&mut forms), Ok(()));
         assert!(forms.iter().all(|form| form.engine.check() == Ok(())));
         let formats = DateFormats::read(None, &mut Vec::new());
         let weak = WEAK_FORMATS.map(|format| (format, Offset::Never));

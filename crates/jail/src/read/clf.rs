@@ -14,9 +14,9 @@ mod tail;
 mod writes;
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use memchr::memmem;
 use serde::{Deserialize, Serialize};
 
 use crate::address;
@@ -78,9 +78,9 @@ struct Whole<'a> {
 impl<'a> Whole<'a> {
     fn of(line: &'a [u8], user_start: usize) -> Option<Self> {
         let tail = Tail::of(line)?;
-        let readings = Readings::of(line, user_start, &tail);
         // What looks like an end has to have the rest of a record before it.
-        readings.iter().next().is_some().then_some(Self { tail, readings })
+        let readings = Readings::of(line, user_start, &tail)?;
+        Some(Self { tail, readings })
     }
 }
 
@@ -94,10 +94,7 @@ impl Memory {
         each: &mut Each<'_>,
     ) -> Kind {
         let (begin, whole) = parts(line);
-        let client = begin.map(|(hosts, user_start)| {
-            let rest = line.get(user_start..).unwrap_or_default();
-            speaker(hosts, rest, whole.as_ref(), settings.trusted)
-        });
+        let client = begin.map(|begin| speaker(line, &begin, whole.as_ref(), settings.trusted));
         let request = whole.as_ref().map(|whole| whole.tail.number);
         let owner = self.writes.take(Line { number, bytes: line.len(), client, request });
         self.release(each);
@@ -191,58 +188,87 @@ impl Memory {
     }
 }
 
+/// The beginning of a line: the client's part, and where the user's begins, after ` - `.
+struct Beginning<'a> {
+    hosts: &'a [u8],
+    last: IpAddr,
+    user_start: usize,
+}
+
 /// Returns the beginning of a line, and the rest if it ends as a record.
-fn parts(line: &[u8]) -> (Option<(&[u8], usize)>, Option<Whole<'_>>) {
+fn parts(line: &[u8]) -> (Option<Beginning<'_>>, Option<Whole<'_>>) {
     let begin = beginning(line);
-    let user_start = match begin {
+    let user_start = match &begin {
         // What looks like a beginning may stand behind a request, at the end of a record.
-        Some((hosts, user_start)) if memmem::find(hosts, b"] \"").is_none() => user_start,
+        Some(begin) if OPENING.places(begin.hosts).next().is_none() => begin.user_start,
         _ => 0,
     };
     (begin, Whole::of(line, user_start))
 }
 
-/// Returns the client's part of a line, and where the user's begins, after ` - `.
-fn beginning(line: &[u8]) -> Option<(&[u8], usize)> {
+fn beginning(line: &[u8]) -> Option<Beginning<'_>> {
     // With X-Forwarded-For there are several addresses, each after a comma and a space.
     // What stands before the last one is what a client may have said.
     let window = line.get(..line.len().min(MAX_HOSTS_BYTES))?;
-    let end = memmem::find(window, SEPARATOR)?;
+    let end = SEPARATOR.places(window).next()?;
     let hosts = line.get(..end)?;
-    last_host(hosts)?;
-    Some((hosts, end + SEPARATOR.len()))
+    Some(Beginning { hosts, last: last_host(hosts)?, user_start: end + SEPARATOR.text.len() })
+}
+
+/// A short text to look for, by the byte of it that is the rarest in logs. A searcher of any text would take
+/// longer to make than the line to search.
+struct Needle {
+    text: &'static [u8],
+    rarest: usize,
 }
 
 /// What stands between the client and the user.
-const SEPARATOR: &[u8] = b" - ";
+const SEPARATOR: Needle = Needle { text: b" - ", rarest: 1 };
+
+/// What stands before a request.
+const OPENING: Needle = Needle { text: b"] \"", rarest: 0 };
+
+impl Needle {
+    /// Returns where the text stands.
+    fn places<'l>(&self, line: &'l [u8]) -> impl Iterator<Item = usize> + use<'l> {
+        let Needle { text, rarest } = *self;
+        let byte = text.get(rarest).copied().unwrap_or_default();
+        memchr::memchr_iter(byte, line).filter_map(move |at| {
+            let start = at.checked_sub(rarest)?;
+            line.get(start..)?.starts_with(text).then_some(start)
+        })
+    }
+}
 
 /// Returns the last address of a list.
-fn last_host(hosts: &[u8]) -> Option<std::net::IpAddr> {
+fn last_host(hosts: &[u8]) -> Option<IpAddr> {
     address::parse(hosts.rsplit(|byte| *byte == b',').next()?.trim_ascii())
 }
 
 /// Returns the client of a line, unless it may be another one as well. The log has no other word for a
 /// client behind a proxy than the list itself, in which that client may write what looks like its end.
 fn speaker(
-    hosts: &[u8],
-    rest: &[u8],
+    line: &[u8],
+    begin: &Beginning<'_>,
     whole: Option<&Whole<'_>>,
     trusted: &[IpNetwork],
 ) -> Option<Client> {
     if !trusted.is_empty() {
+        let rest = line.get(begin.user_start..).unwrap_or_default();
         let users = whole.map(|whole| whole.readings.iter().filter_map(|reading| reading.user));
         let mut users = users.into_iter().flatten();
         if users.any(has_host) || whole.is_none() && has_host(rest) {
             return None;
         }
     }
+    let hosts = begin.hosts;
     let before = memchr::memrchr(b',', hosts).and_then(|comma| hosts.get(..comma));
-    Some(client(last_host(hosts)?, before, trusted))
+    Some(client(begin.last, before, trusted))
 }
 
 /// Returns whether a user name can be the rest of a list of addresses.
 fn has_host(user: &[u8]) -> bool {
-    let mut ends = memmem::find_iter(user, SEPARATOR);
+    let mut ends = SEPARATOR.places(user);
     ends.any(|end| {
         let before = user.get(end.saturating_sub(64)..end).unwrap_or_default();
         before.contains(&b',') && last_host(before).is_some()

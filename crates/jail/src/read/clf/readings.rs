@@ -2,13 +2,15 @@
 
 use std::borrow::Cow;
 
-use memchr::memmem;
-
 use crate::read::clf::tail::Tail;
+use crate::read::clf::{Needle, OPENING};
 use crate::read::combined::is_token;
 use crate::read::traefik_json::status;
 use crate::record::{Client, Http, Origin};
 use crate::time::{Time, clf as read_time};
+
+/// What stands between a target and the version of HTTP.
+const PROTOCOL: Needle = Needle { text: b" HTTP/", rarest: 1 };
 
 /// Bytes of `[18/Nov/2026:21:00:00 +0000]`.
 const STAMP_BYTES: usize = 28;
@@ -17,8 +19,11 @@ const STAMP_BYTES: usize = 28;
 const READINGS: usize = 32;
 const OPENINGS: usize = 8;
 
-/// The ways in which a line can be read.
-pub(super) struct Readings<'a>(Vec<Reading<'a>>);
+/// The ways in which a line can be read. Most lines have one, for which nothing is allocated.
+pub(super) struct Readings<'a> {
+    first: Option<Reading<'a>>,
+    others: Vec<Reading<'a>>,
+}
 
 /// One way to read a line.
 #[derive(Clone, Copy)]
@@ -42,26 +47,29 @@ struct Opening<'a> {
 
 impl<'a> Readings<'a> {
     /// Finds each place where a request and its status may stand, in one pass over the line. A user name
-    /// or a query may have others, before and after.
-    pub(super) fn of(line: &'a [u8], user_start: usize, tail: &Tail) -> Self {
-        let mut openings = memmem::find_iter(line, b"] \"");
+    /// or a query may have others, before and after. Returns `None` if there is none.
+    pub(super) fn of(line: &'a [u8], user_start: usize, tail: &Tail) -> Option<Self> {
+        let mut openings = OPENING.places(line);
         let mut next = openings.find_map(|at| Opening::at(line, user_start, at));
+        // The last opening, and those before it.
+        let mut last: Option<Opening<'a>> = None;
         let mut open: Vec<Opening<'a>> = Vec::new();
         let text = line.get(..tail.start).unwrap_or_default();
-        let mut readings = Self(Vec::new());
-        let Some(last_gap) = memmem::rfind(text, b"\" \"") else { return readings };
-        for at in memmem::find_iter(text, b" HTTP/") {
+        let mut readings = Self { first: None, others: Vec::new() };
+        let gap_at = |quote: usize| text.get(..=quote)?.ends_with(b"\" \"").then(|| quote - 2);
+        let last_gap = memchr::memrchr_iter(b'"', text).find_map(gap_at)?;
+        for at in PROTOCOL.places(text) {
             while let Some(opening) = next.take_if(|opening| opening.target_start <= at) {
+                open.extend(last.replace(opening));
                 open.retain(|known| at <= known.target_limit);
                 if open.len() == 2 * OPENINGS {
                     open.remove(OPENINGS);
                 }
-                open.push(opening);
                 next = openings.find_map(|at| Opening::at(line, user_start, at));
             }
             let Some(status) = answer(text, at + 6, last_gap) else { continue };
             let reaches = |opening: &&Opening<'a>| at <= opening.target_limit;
-            for opening in open.iter().filter(reaches) {
+            for opening in open.iter().chain(&last).filter(reaches) {
                 if let Some(target) = line.get(opening.target_start..at) {
                     let user = Some(opening.user).filter(|user| !user.is_empty() && *user != b"-");
                     let (time, method) = (opening.time, opening.method);
@@ -69,29 +77,32 @@ impl<'a> Readings<'a> {
                 }
             }
         }
-        readings
+        readings.first.is_some().then_some(readings)
     }
 
     /// Returns the readings.
-    pub(super) fn iter(&self) -> std::slice::Iter<'_, Reading<'a>> {
-        self.0.iter()
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Reading<'a>> {
+        self.first.iter().chain(&self.others)
     }
 
     /// Returns whether the line can be read in one way only.
     pub(super) fn is_one(&self) -> bool {
-        self.0.len() == 1
+        self.others.is_empty()
     }
 
     /// Keeps a reading. A line with very many is forged: of those in its middle, one for each status
     /// stays.
     fn add(&mut self, reading: Reading<'a>) {
-        if self.0.len() < 2 * READINGS {
-            return self.0.push(reading);
+        if self.first.is_none() {
+            self.first = Some(reading);
+            return;
         }
-        let dropped = self.0.remove(READINGS);
-        self.0.push(reading);
-        if self.0.iter().all(|kept| kept.status != dropped.status) {
-            self.0.insert(0, dropped);
+        self.others.push(reading);
+        if self.others.len() > 2 * READINGS {
+            let dropped = self.others.remove(READINGS);
+            if self.iter().all(|kept| kept.status != dropped.status) {
+                self.others.insert(0, dropped);
+            }
         }
     }
 }

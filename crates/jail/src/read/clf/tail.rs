@@ -27,12 +27,17 @@ impl Tail {
             None => {
                 let before = trim_digits(rest)?;
                 let digits = rest.get(before.len()..)?;
-                let number = std::str::from_utf8(digits).ok()?.parse().ok()?;
-                (Some(number), before.strip_suffix(b" ")?)
+                (Some(decimal(digits)?), before.strip_suffix(b" ")?)
             }
         };
         (rest.last() == Some(&b'"')).then_some(Self { start: rest.len(), number, service })
     }
+}
+
+fn decimal(digits: &[u8]) -> Option<u64> {
+    digits.iter().try_fold(0_u64, |number, byte| {
+        number.checked_mul(10)?.checked_add(u64::from(byte.checked_sub(b'0')?))
+    })
 }
 
 fn trim_digits(text: &[u8]) -> Option<&[u8]> {
