@@ -13,6 +13,13 @@ use nfguard_lab::Netns;
 
 use crate::program::command;
 
+/// Returns the socket at which the guard, or the watchdog, of this namespace is found.
+#[must_use]
+pub fn rendezvous(netns: &Netns, name: &str) -> PathBuf {
+    let folder = env::var_os("NFGUARD_RUN_DIR").unwrap_or_else(|| "/run/nfguard".into());
+    Path::new(&folder).join(format!("private/{name}-{}", netns.id()))
+}
+
 /// A running guard. Its value kills the process on drop.
 #[derive(Debug)]
 pub struct Guard {

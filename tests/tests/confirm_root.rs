@@ -1,21 +1,21 @@
 //! The watchdog, and users who are not root. Only real root can act as other users.
 
-use std::io::{Read as _, Write as _};
+use std::fs;
+use std::io::ErrorKind;
 use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::fs::chown;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 
 use nfguard_lab::Netns;
+use nfguard_tests::guard::{Guard, rendezvous};
 use nfguard_tests::place::netns;
 use nfguard_tests::program::{Answer, TempFile, command, nfguard};
+use nix::sys::socket::{Backlog, listen};
 use rustix::process::Uid;
 use rustix::thread::set_thread_res_uid;
 
 const POLICY: &str =
     r#"{ "version": 1, "rules": [{ "name": "ssh", "action": "allow", "port": 22 }] }"#;
-
-fn watchdog_name() -> SocketAddr {
-    SocketAddr::from_abstract_name("nfguard/watchdog").expect("a name")
-}
 
 /// Runs as another user, on a thread of its own in the namespace.
 fn run_as_other_user<T: Send>(netns: &Netns, work: impl FnOnce() -> T + Send) -> T {
@@ -31,81 +31,100 @@ fn is_loaded(netns: &Netns) -> bool {
 }
 
 #[test]
-fn a_false_watchdog_is_named_and_nothing_is_loaded() {
+fn another_user_can_neither_be_guard_or_watchdog_nor_speak_to_them_nor_stop_anything() {
     let netns = netns();
     let policy = TempFile::new("policy.json", POLICY);
     let path = policy.path().to_str().expect("plain letters");
-    let pretender =
-        run_as_other_user(&netns, || UnixListener::bind_addr(&watchdog_name()).expect("binds"));
-    for arguments in [&["load", path, "--confirm", "10m"][..], &["confirm"], &["rollback"]] {
-        let refused = nfguard(&netns, arguments);
-        assert_eq!(refused.status, Some(3), "{refused:?}");
-        assert!(refused.stderr.contains("of user 65534, who is not root"), "{refused:?}");
-        assert!(!is_loaded(&netns));
-    }
-    drop(pretender);
+    // What was a name for every user to take, and the queue to fill.
+    let names = ["nfguard/guard", "nfguard/watchdog"];
+    let _taken = names.map(|name| {
+        run_as_other_user(&netns, || {
+            let name = SocketAddr::from_abstract_name(name).expect("a name");
+            let listener = UnixListener::bind_addr(&name).expect("binds");
+            listen(&listener, Backlog::new(0).expect("a queue")).expect("a short queue");
+            let _ = UnixStream::connect_addr(&name);
+            listener
+        })
+    });
+    let guard = Guard::start(&netns, None, &[]);
     let loaded = nfguard(&netns, &["load", path, "--confirm", "10m"]);
     assert_eq!(loaded.status, Some(0), "{loaded:?}");
-    assert!(is_loaded(&netns));
-    assert_eq!(nfguard(&netns, &["confirm"]).status, Some(0));
-}
-
-#[test]
-fn a_false_guard_is_named_and_blocks_no_load() {
-    let netns = netns();
-    let policy = TempFile::new("policy.json", POLICY);
-    let path = policy.path().to_str().expect("plain letters");
-    let name = SocketAddr::from_abstract_name("nfguard/guard").expect("a name");
-    let _pretender = run_as_other_user(&netns, || UnixListener::bind_addr(&name).expect("binds"));
-    for (arguments, loaded) in [(&["load", path][..], true), (&["unload"], false)] {
-        let done = nfguard(&netns, arguments);
-        assert_eq!(done.status, Some(0), "{done:?}");
-        assert!(done.stderr.contains("of user 65534, who is not root"), "{done:?}");
-        assert_eq!(is_loaded(&netns), loaded);
-    }
-    let refused = nfguard(&netns, &["guard"]);
-    assert_eq!(refused.status, Some(3), "{refused:?}");
-    assert!(refused.stderr.contains("of user 65534, who is not root"), "{refused:?}");
-}
-
-#[test]
-fn another_user_can_neither_confirm_nor_roll_back_nor_block_the_watchdog() {
-    let netns = netns();
-    let policy = TempFile::new("policy.json", POLICY);
-    let path = policy.path().to_str().expect("plain letters");
-    let loaded = nfguard(&netns, &["load", path, "--confirm", "10m"]);
-    assert_eq!(loaded.status, Some(0), "{loaded:?}");
-    let mut idle = Vec::new();
-    let lines = [
-        "{\"op\":\"confirm\"}\n",
-        "{\"op\":\"rollback\"}\n",
-        "{\"op\":\"arm\",\"milliseconds\":1}\n",
-        "",
-        "\n",
-        "{\"op\":\"time_left\"}",
-    ];
-    for word in lines {
-        let mut stream = run_as_other_user(&netns, || {
-            let mut stream = UnixStream::connect_addr(&watchdog_name()).expect("anybody may");
-            let _ = stream.write_all(word.as_bytes());
-            stream
+    for name in ["guard", "watchdog"] {
+        let socket = rendezvous(&netns, name);
+        let folder = socket.parent().expect("a folder");
+        run_as_other_user(&netns, || {
+            for kind in [
+                UnixStream::connect(&socket).map(drop),
+                UnixListener::bind(folder.join("mine")).map(drop),
+                fs::read_dir(folder).map(drop),
+                fs::remove_file(&socket),
+                fs::rename(folder, folder.with_extension("old")),
+            ] {
+                let kind = kind.map_err(|error| error.kind());
+                assert_eq!(kind, Err(ErrorKind::PermissionDenied), "{name}");
+            }
         });
-        let mut answer = String::new();
-        let _ = stream.read_to_string(&mut answer);
-        assert_eq!(answer, "", "{word:?}");
-        idle.push(stream);
     }
+    let second = nfguard(&netns, &["guard", "--socket", "/dev/null/no"]);
+    assert_eq!(second.status, Some(3), "{second:?}");
+    assert!(second.stderr.contains("another guard runs"), "{second:?}");
     let status = nfguard(&netns, &["status"]);
     assert!(status.stdout.contains("waits for `nfguard confirm`"), "{status:?}");
-    assert_eq!(nfguard(&netns, &["rollback"]).status, Some(0));
-    assert!(!is_loaded(&netns));
+    for (arguments, is_loaded_then) in [
+        (&["rollback"][..], false),
+        (&["load", path], true),
+        (&["unload"], false),
+        (&["load", path, "--confirm", "10m"], true),
+        (&["confirm"], true),
+    ] {
+        let done = nfguard(&netns, arguments);
+        assert_eq!(done.status, Some(0), "{arguments:?}: {done:?}");
+        assert_eq!(is_loaded(&netns), is_loaded_then, "{arguments:?}");
+    }
+    // A guard that was killed has left its socket.
+    guard.kill();
+    assert_eq!(nfguard(&netns, &["unload"]).status, Some(0));
+    drop(Guard::start(&netns, Some(policy.path()), &[]));
+}
+
+#[test]
+fn a_folder_of_another_user_is_no_place_to_meet() {
+    let netns = netns();
+    let policy = TempFile::new("policy.json", POLICY);
+    let path = policy.path().to_str().expect("plain letters");
+    let place = tempfile::tempdir().expect("a folder");
+    let folder = place.path().join("run");
+    let private = folder.join("private");
+    // Another user listens there as the watchdog and as the guard.
+    let socket = |name: &str| private.join(rendezvous(&netns, name).file_name().expect("a name"));
+    fs::create_dir_all(&private).expect("made");
+    let _listeners = ["guard", "watchdog"].map(|name| UnixListener::bind(socket(name)));
+    for owned in [&folder, &private] {
+        chown(owned, Some(65534), None).expect("root may");
+    }
+    let run = |arguments: &[&str]| -> Answer {
+        netns.run(|| {
+            let mut run = command(arguments);
+            run.env("NFGUARD_RUN_DIR", &folder).output().expect("nfguard starts").into()
+        })
+    };
+    for arguments in [&["guard"][..], &["load", path, "--confirm", "10m"]] {
+        let refused = run(arguments);
+        assert_eq!(refused.status, Some(3), "{refused:?}");
+        assert!(refused.stderr.contains("no folder of this user"), "{refused:?}");
+        assert!(!is_loaded(&netns));
+    }
+    for arguments in [&["load", path][..], &["status"], &["unload"]] {
+        assert_eq!(run(arguments).status, Some(0), "{arguments:?}");
+    }
+    assert_eq!(run(&["confirm"]).status, Some(1), "nothing waits");
 }
 
 #[test]
 fn a_policy_of_another_user_is_loaded_only_by_that_user_through_sudo() {
     let netns = netns();
     let policy = TempFile::new("policy.json", POLICY);
-    std::os::unix::fs::chown(policy.path(), Some(65534), Some(65534)).expect("root may");
+    chown(policy.path(), Some(65534), Some(65534)).expect("root may");
     let load = |variables: &[(&str, &str)]| -> Answer {
         netns.run(|| {
             let mut load = command(&["load".as_ref(), policy.path()]);

@@ -56,10 +56,12 @@ impl Stage {
             fs::write(at(name), policy).expect("writes");
         }
         let place = folder.path().display();
+        let run = std::env::var("NFGUARD_RUN_DIR").unwrap_or_else(|_| "/run/nfguard".to_owned());
         let config = format!(
             "ListenAddress {}\nHostKey {place}/host\nAuthorizedKeysFile {place}/key.pub\n\
              StrictModes no\nUsePAM no\nUseDNS no\nPermitRootLogin yes\nPidFile none\n\
-             PasswordAuthentication no\nMaxStartups 100\nSetEnv NFGUARD_STATE_DIR={place}/state\n",
+             PasswordAuthentication no\nMaxStartups 100\nSetEnv NFGUARD_STATE_DIR={place}/state \
+             NFGUARD_RUN_DIR={run}\n",
             World::HOST_V4
         );
         fs::write(at("config"), config).expect("writes");

@@ -5,6 +5,8 @@ use crate::fail2ban;
 use crate::lanes::{self, Job, Lane, Queue};
 use crate::report::{Report, Tally};
 use crate::runner::{self, is_root};
+use std::fs::DirBuilder;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -247,7 +249,8 @@ impl Isolation {
             .arg(program)
             .env("PATH", runner::path())
             .env("NFGUARD_NETNS_TEST", namespace()?)
-            .env("NFGUARD_BIN", nfguard);
+            .env("NFGUARD_BIN", nfguard)
+            .env("NFGUARD_RUN_DIR", rendezvous()?);
         Ok(command)
     }
 
@@ -287,6 +290,15 @@ pub(crate) fn tests(binary: &TestBinary, filter: Option<&str>) -> Result<Vec<Str
     let list = runner::output(&mut command)?;
     let names = list.lines().filter_map(|line| line.strip_suffix(": test"));
     Ok(names.map(str::to_owned).collect())
+}
+
+/// A folder of this user's, in which guards and watchdogs are found, apart from those of the machine.
+fn rendezvous() -> Result<PathBuf, String> {
+    let user = std::fs::metadata("/proc/self").map_err(|error| error.to_string())?.uid();
+    let folder = std::env::temp_dir().join(format!("nfguard-run-{user}"));
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+    made.map_err(|error| format!("{}: {error}", folder.display()))?;
+    Ok(folder)
 }
 
 /// The inode of the network namespace that this process is in.

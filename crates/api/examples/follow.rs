@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn StdError>> {
             Ok(Event::Banned { ban }) => println!("banned {} ({})", ban.target, ban.source),
             Ok(Event::Unbanned { ban }) => println!("unbanned {} ({})", ban.target, ban.source),
             Ok(other) => println!("{other:?}"),
-            Err(Error::TimedOut) => return Ok(()),
+            Err(Error::TimedOut(_)) => return Ok(()),
             Err(error) => return Err(error.into()),
         }
     }

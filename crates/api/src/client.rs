@@ -1,6 +1,5 @@
 //! A blocking client of the guard.
 
-use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
@@ -48,7 +47,7 @@ impl GuardClient {
     pub fn of_this_namespace() -> Result<Option<GuardClient>, Error> {
         match Connection::open(&LocalAddress::Guard, REQUEST_TIMEOUT) {
             Ok(connection) => Ok(Some(GuardClient { connection })),
-            Err(Error::Io(error)) if error.kind() == ErrorKind::ConnectionRefused => Ok(None),
+            Err(error) if error.is_absent() => Ok(None),
             Err(error) => Err(error),
         }
     }

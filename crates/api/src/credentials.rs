@@ -1,5 +1,6 @@
 //! Who is at the other end of a local socket.
 
+use std::fs;
 use std::io;
 use std::os::fd::AsFd;
 
@@ -16,6 +17,14 @@ pub struct PeerCredentials {
     pub group: u32,
 }
 
+/// Tells whether a signal has stopped this process. It may go on at any moment.
+#[must_use]
+pub fn is_stopped(process: i32) -> bool {
+    let stat = fs::read(format!("/proc/{process}/stat")).unwrap_or_default();
+    // The process chooses its own name, which stands in parentheses before its state.
+    stat.rsplit(|byte| *byte == b')').next().is_some_and(|rest| rest.starts_with(b" T "))
+}
+
 /// Returns the process at the other end.
 ///
 /// # Errors
@@ -30,7 +39,7 @@ pub fn peer_credentials(socket: impl AsFd) -> io::Result<PeerCredentials> {
 }
 
 /// Whether a user may give orders here, and may be given any: root, and the user of this process.
-/// Every user can take a name in the abstract namespace, and connect to it.
+/// What listens at a path that was given may be another user's.
 #[must_use]
 pub fn is_trusted(user: u32) -> bool {
     user == 0 || user == rustix::process::geteuid().as_raw()

@@ -12,8 +12,10 @@ use crate::message::ErrorCode;
 pub enum Error {
     /// The socket failed, or nothing listens there.
     Io(io::Error),
-    /// The other end did not answer within the time limit.
-    TimedOut,
+    /// This process at the other end did not answer, or took nothing, within the time limit.
+    TimedOut(PeerCredentials),
+    /// A signal has stopped the process at the other end, and it did not answer.
+    Stopped(PeerCredentials),
     /// The other end closed the connection.
     Closed,
     /// The line is longer than this end reads.
@@ -40,13 +42,28 @@ impl Error {
             _ => None,
         }
     }
+
+    /// Whether nothing listens at the address, which is no failure where it need not.
+    #[must_use]
+    pub fn is_absent(&self) -> bool {
+        use io::ErrorKind::{ConnectionRefused, NotADirectory, NotFound};
+        let absent = [ConnectionRefused, NotFound, NotADirectory];
+        matches!(self, Error::Io(error) if absent.contains(&error.kind()))
+    }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Io(error) => error.fmt(f),
-            Error::TimedOut => f.write_str("no answer within the time limit"),
+            Error::TimedOut(peer) => {
+                write!(f, "process {} did not answer within the time limit", peer.process)
+            }
+            Error::Stopped(peer) => write!(
+                f,
+                "process {0} is stopped by a signal and does not answer; `kill -CONT {0}` continues it",
+                peer.process
+            ),
             Error::Closed => f.write_str("the other end closed the connection"),
             Error::TooLong => f.write_str("the line is too long"),
             Error::Malformed(error) => write!(f, "unexpected answer: {error}"),
@@ -73,8 +90,6 @@ impl std::error::Error for Error {
 impl From<io::Error> for Error {
     fn from(error: io::Error) -> Error {
         match error.kind() {
-            // A socket with a timeout reports either.
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Error::TimedOut,
             io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Error::Closed,
             _ => Error::Io(error),
         }

@@ -67,6 +67,7 @@ pub mod message;
 mod client;
 mod credentials;
 mod error;
+mod rendezvous;
 
 pub use client::{GuardClient, Subscription};
 pub use error::Error;

@@ -88,7 +88,7 @@ fn restore(
 /// Loads the first of these that can be loaded: the file, the last good load, and, if the kernel holds
 /// no policy of ours, the rescue policy.
 fn policy(path: &Path, context: &Context, report: fn(&Error)) -> Result<Source, Error> {
-    if rollback::time_left().is_some() {
+    if rollback::time_left()?.is_some() {
         let why =
             "nothing was loaded: an earlier load still waits for `nfguard confirm`".to_owned();
         return Err(Error::Rollback(why));

@@ -110,7 +110,7 @@ impl<'c> PolicyChange<'c> {
     /// # Errors
     /// If the lease is not to be had, or the kernel does not tell.
     pub fn begin(context: &'c Context) -> Result<PolicyChange<'c>, Error> {
-        PolicyChange::begin_with(context, lease::acquire(context.warn)?)
+        PolicyChange::begin_with(context, lease::acquire()?)
     }
 
     /// As [`PolicyChange::begin`], with a lease that was acquired already, or none.
@@ -232,7 +232,7 @@ impl<'c> PolicyChange<'c> {
     /// # Errors
     /// If the kernel does not talk to this process.
     pub(crate) fn begin_rollback(context: &'c Context) -> Result<PolicyChange<'c>, Error> {
-        let lease = lease::try_acquire(context.warn).ok().flatten().unwrap_or_default();
+        let lease = lease::acquire_for_rollback(context.warn);
         let nft = Nft::open()?;
         // What the load let be banned is spared again from then on.
         let never_ban = context.never_ban().unwrap_or_default();

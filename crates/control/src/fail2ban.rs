@@ -4,12 +4,16 @@
 //! the SQLite that wrote the file. So Python reads it, and this program has no C library in it.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::time::Duration;
 
-use crate::Error;
+use crate::{Error, child};
 
 /// The interpreter of Debian's Fail2Ban, by its path: root does not search for it.
 const PYTHON: &str = "/usr/bin/python3";
+
+/// Longest time to read a database.
+const TIME_LIMIT: Duration = Duration::from_secs(60);
 
 /// Prints each current ban as a line of JSON. The database is opened for reading only. The file may
 /// come from another host.
@@ -37,9 +41,9 @@ pub fn dump(database: &Path) -> Result<Vec<u8>, Error> {
     let failed = |why: String| Error::Usage(format!("{}: {why}", database.display()));
     let mut command = Command::new(PYTHON);
     // `-I`: nothing of the working directory or of the user is imported.
-    command.args(["-I", "-c", PROGRAM]).arg(database).stdin(Stdio::null());
-    let output = command.output().map_err(|error| {
-        failed(format!("{PYTHON}, which reads Fail2Ban's database, does not start: {error}"))
+    command.args(["-I", "-c", PROGRAM]).arg(database);
+    let output = child::output(&mut command, TIME_LIMIT).map_err(|error| {
+        failed(format!("{PYTHON}, which reads Fail2Ban's database, failed: {error}"))
     })?;
     if !output.status.success() {
         let text = String::from_utf8_lossy(&output.stderr);

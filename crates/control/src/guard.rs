@@ -47,7 +47,7 @@ use crate::lease::Lease;
 use crate::open_connections::OpenConnections;
 use crate::policy_file::PolicyFile;
 use crate::table::{ours, removal};
-use crate::{digest, lease, persistence};
+use crate::{digest, persistence};
 use event_loop::EventLoop;
 use firewall::Firewall;
 
@@ -91,9 +91,6 @@ pub fn run(options: &Options, file: Option<&PolicyFile>, context: &Context) -> R
     let _ = setrlimit(Resource::RLIMIT_NOFILE, MAX_OPEN_FILES.clamp(soft.min(hard), hard), hard);
     // Before anything is changed, so that there is only one guard.
     let namespace = LocalAddress::Guard.listen().map_err(|error| match error.kind() {
-        ErrorKind::AddrInUse if matches!(lease::find_guard(context.warn), Ok(None)) => {
-            Error::Guard("another program has the name of its socket".to_owned())
-        }
         ErrorKind::AddrInUse => {
             Error::Guard("another guard runs in this network namespace".to_owned())
         }

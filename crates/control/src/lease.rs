@@ -8,14 +8,20 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nfguard_api::GuardClient;
 use nfguard_api::message::ErrorCode;
 pub use nfguard_api::message::Release;
+use nfguard_api::{Error as ApiError, GuardClient};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::{Error, Warn};
 
-/// Longest wait for another client's lease to end.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Longest wait for a guard to answer, and for another client's lease to end. The guard ends each lease
+/// before that.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(75);
+/// Longest wait of a rollback for a guard to answer. A guard that answers later takes the rollback for
+/// another program's change.
+const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(30);
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// The lease of the policy's table. It ends when it is released or dropped; a dropped lease has the
@@ -27,28 +33,55 @@ pub struct Lease(Option<GuardClient>);
 /// it.
 ///
 /// # Errors
-/// The guard does not answer, or another process holds the lease for a minute.
-pub fn acquire(warn: Warn) -> Result<Lease, Error> {
+/// The guard does not answer, or another process holds the lease for too long.
+pub fn acquire() -> Result<Lease, Error> {
+    ask_until_free(ACQUIRE_TIMEOUT).map_err(failed)
+}
+
+/// As [`acquire`], for a rollback, which nothing may hold up. Where another process holds the lease, or
+/// the guard does not answer, there is none. A guard that is stopped is continued: what it owns cannot
+/// be changed beside it.
+pub(crate) fn acquire_for_rollback(warn: Warn) -> Lease {
+    let lease = match ask(ROLLBACK_TIMEOUT) {
+        Err(ApiError::Stopped(guard)) => {
+            warn(&format!("process {}, the guard, is stopped, and is continued", guard.process));
+            let continued = kill(Pid::from_raw(guard.process), Signal::SIGCONT);
+            // It first gives the lease to those who asked before, and have gone.
+            let continued = continued.map_err(|errno| ApiError::Io(errno.into()));
+            continued.and_then(|()| ask_until_free(ROLLBACK_TIMEOUT))
+        }
+        asked => asked,
+    };
+    lease.unwrap_or_else(|error| {
+        if !is_busy(&error) {
+            warn(&failed(error).to_string());
+        }
+        Lease(None)
+    })
+}
+
+fn ask_until_free(time_limit: Duration) -> Result<Lease, ApiError> {
     let start = Instant::now();
     loop {
-        if let Some(lease) = try_acquire(warn)? {
-            return Ok(lease);
+        let left = time_limit.saturating_sub(start.elapsed());
+        match ask(left) {
+            Err(error) if is_busy(&error) && !left.is_zero() => thread::sleep(RETRY_PAUSE),
+            asked => return asked,
         }
-        if start.elapsed() > ACQUIRE_TIMEOUT {
-            return Err(Error::Guard("another process changes the policy".to_owned()));
-        }
-        thread::sleep(RETRY_PAUSE);
     }
 }
 
-/// Acquires the lease; `None` if another process holds it, which may be changing the table now.
-pub(crate) fn try_acquire(warn: Warn) -> Result<Option<Lease>, Error> {
-    let Some(mut guard) = find_guard(warn)? else { return Ok(Some(Lease(None))) };
-    match guard.acquire() {
-        Ok(()) => Ok(Some(Lease(Some(guard)))),
-        Err(error) if error.code() == Some(ErrorCode::Busy) => Ok(None),
-        Err(error) => Err(failed(error)),
-    }
+/// Asks the guard for the lease. It has this long to answer.
+fn ask(time_limit: Duration) -> Result<Lease, ApiError> {
+    let Some(mut guard) = GuardClient::of_this_namespace()? else { return Ok(Lease(None)) };
+    guard.set_time_limit(Some(time_limit));
+    guard.acquire()?;
+    guard.set_time_limit(Some(ACQUIRE_TIMEOUT));
+    Ok(Lease(Some(guard)))
+}
+
+fn is_busy(error: &ApiError) -> bool {
+    error.code() == Some(ErrorCode::Busy)
 }
 
 impl Lease {
@@ -69,21 +102,6 @@ impl Lease {
             Err(error) if error.code() == Some(ErrorCode::TableChanged) => Ok(false),
             Err(error) => Err(failed(error)),
         }
-    }
-}
-
-/// Connects to the guard of this network namespace, if there is one.
-pub(crate) fn find_guard(warn: Warn) -> Result<Option<GuardClient>, Error> {
-    match GuardClient::of_this_namespace() {
-        Err(nfguard_api::Error::Untrusted(peer)) => {
-            // A guard could not listen under this name, so there is none.
-            warn(&format!(
-                "process {} of user {}, who is not root, pretends to be the guard, and is not asked",
-                peer.process, peer.user
-            ));
-            Ok(None)
-        }
-        found => found.map_err(failed),
     }
 }
 

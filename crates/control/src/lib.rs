@@ -27,6 +27,7 @@ pub mod ban_table;
 pub mod ban_text;
 pub mod boot;
 pub mod change;
+pub mod child;
 mod clock;
 pub mod context;
 pub mod digest;

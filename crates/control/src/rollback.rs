@@ -2,8 +2,8 @@
 //!
 //! A process of its own, the watchdog, holds a snapshot of what was there before a load, and puts it
 //! back when the time is over. It is there before the load, and needs neither the loader nor its
-//! terminal, its parents or a disk. It listens on a socket whose name, unlike a file's, belongs to
-//! the network namespace: each namespace has at most one watchdog, and every process finds it.
+//! terminal, its parents or a disk. It listens in a folder of root's, at a name that belongs to the
+//! network namespace: each namespace has at most one watchdog, and every process finds it.
 //!
 //! ```text
 //! nfguard load ── arm, loaded, cancel ──┐

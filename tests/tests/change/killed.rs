@@ -2,15 +2,14 @@
 //! the new ones, every ban is in force, the history can be read, and the next load works.
 
 use std::io::{self, Read as _, Write as _};
-use std::os::linux::net::SocketAddrExt as _;
-use std::os::unix::net::{SocketAddr, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nfguard_netlink::Table;
-use nfguard_tests::guard::{Guard, GuardClient};
+use nfguard_tests::guard::{Guard, GuardClient, rendezvous};
 use nfguard_tests::wait::{TIMEOUT, wait_until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -181,7 +180,7 @@ fn a_rollback_that_is_killed_between_any_two_steps_leaves_old_or_new_rules_and_e
             nfguard_tests::nft::nft(&place.netns, &format!("{add} {{ {SCANNER} timeout 1h }}\n"));
         }
         // `nfguard rollback` would use the history after the watchdog is killed.
-        let _ = place.netns.run(ask_for_rollback);
+        let _ = ask_for_rollback(&place);
         // A watchdog that was killed while it was armed has left its name to another one.
         place.nfguard(&["confirm"]);
         watchdog.wait().expect("it ends").signal() == Some(9)
@@ -229,7 +228,7 @@ fn a_load_whose_time_is_over_at_any_step_ends_with_the_old_rules() {
         watchdog.wait().expect("it ends");
         if load.wait().expect("it has ended").success() {
             // Had it not armed this watchdog yet, it has started one of its own.
-            let _ = place.netns.run(ask_for_rollback);
+            let _ = ask_for_rollback(&place);
         } else {
             expired += 1;
         }
@@ -245,15 +244,14 @@ fn start_watchdog(place: &Place, options: &[String]) -> Child {
     wait_until("the watchdog listens", || {
         let sockets = || std::fs::read_to_string("/proc/thread-self/net/unix");
         let sockets = place.netns.run(sockets).expect("/proc is mounted");
-        sockets.contains("@nfguard/watchdog") || has_ended(&mut watchdog)
+        sockets.contains("/private/watchdog-") || has_ended(&mut watchdog)
     });
     watchdog
 }
 
 /// Asks the watchdog for a rollback, and waits until it has answered or ended.
-fn ask_for_rollback() -> io::Result<()> {
-    let name = SocketAddr::from_abstract_name("nfguard/watchdog")?;
-    let mut watchdog = UnixStream::connect_addr(&name)?;
+fn ask_for_rollback(place: &Place) -> io::Result<()> {
+    let mut watchdog = UnixStream::connect(rendezvous(&place.netns, "watchdog"))?;
     watchdog.set_read_timeout(Some(TIMEOUT))?;
     watchdog.write_all(b"{\"op\":\"rollback\"}\n")?;
     watchdog.read_to_end(&mut Vec::new()).map(drop)

@@ -4,6 +4,7 @@ mod history;
 mod killed;
 mod lockout;
 mod rollback;
+mod stopped;
 
 use nfguard_lab::Netns;
 use nfguard_tests::nft::nft;
@@ -80,7 +81,7 @@ fn over_ssh(netns: &Netns, connection: &str, arguments: &[&str]) -> Answer {
 /// Reports whether a watchdog runs.
 fn has_watchdog(netns: &Netns) -> bool {
     let sockets = netns.run(|| std::fs::read_to_string("/proc/thread-self/net/unix"));
-    sockets.expect("/proc is mounted").contains("@nfguard/watchdog")
+    sockets.expect("/proc is mounted").contains("/private/watchdog-")
 }
 
 /// Waits until the watchdog has rolled back or has been released.

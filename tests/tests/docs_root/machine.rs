@@ -108,7 +108,11 @@ impl Machine {
         let path = std::env::var("PATH").expect("a path");
         command.env("PATH", format!("/run/bin:{path}"));
         command.env("NFGUARD_BIN", program::path()).env("SSH_CONNECTION", SESSION);
-        command.env_remove("NFGUARD_STATE_DIR").env_remove("SSH_CLIENT").env("NO_COLOR", "1");
+        command
+            .env_remove("NFGUARD_STATE_DIR")
+            .env_remove("NFGUARD_RUN_DIR")
+            .env_remove("SSH_CLIENT")
+            .env("NO_COLOR", "1");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         command
     }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use nfguard_control::{digest, drift, rollback};
+use nfguard_control::{digest, drift};
 use nfguard_netlink::{Counts, Error, Expr, Nft, Ownership, Table};
 use serde_json::{Value, json};
 
@@ -12,8 +12,8 @@ use crate::inspect::finding::Finding;
 use crate::inspect::guests;
 use crate::inspect::ports::{self, Port};
 use crate::inspect::system::Host;
-use crate::output::ports as port_table;
 use crate::output::{self, Answer, BAD, Done, GOOD, NOTE};
+use crate::output::{loads, ports as port_table};
 
 use nfguard_control::history::History;
 use nfguard_control::table::ours;
@@ -67,7 +67,7 @@ pub(crate) fn status(request: &StatusRequest, history: &History, as_json: bool) 
             "loaded": true, "file": file, "intact": intact, "drift": drift, "owned": owned,
             "counters": counters,
             "ports": port_table::to_json(&ports), "findings": guests, "notes": host.notes,
-            "confirm_within_seconds": rollback::time_left().map(|left| left.as_secs_f64()),
+            "confirm_within_seconds": loads::time_left().map(|left| left.as_secs_f64()),
         }));
     } else {
         if intact {
@@ -78,7 +78,7 @@ pub(crate) fn status(request: &StatusRequest, history: &History, as_json: bool) 
         if owned {
             output::line("`nfguard guard` owns the table: no other program can change it");
         }
-        if let Some(left) = rollback::time_left() {
+        if let Some(left) = loads::time_left() {
             output::styled(
                 NOTE,
                 &format!(

@@ -85,7 +85,7 @@ fn write_down(
 fn with_lease<T>(mut remove: impl FnMut() -> Result<T, Error>) -> Result<T, Failure> {
     match remove() {
         Err(Error::Kernel(error)) if nfguard_ban::scan::is_owned(&error) => {
-            let lease = lease::acquire(output::warning)?;
+            let lease = lease::acquire()?;
             let removed = remove()?;
             lease.release(Release::Loaded)?;
             Ok(removed)

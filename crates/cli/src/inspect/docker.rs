@@ -2,10 +2,10 @@
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::IpAddr;
-use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use nfguard_api::local_socket::LocalAddress;
 use serde::Deserialize;
 
 /// A port of a running container that its host publishes.
@@ -23,10 +23,10 @@ pub(crate) struct DockerPort {
     pub(crate) inner: u16,
 }
 
-/// A local daemon answers at once, or hangs.
+/// A local daemon answers at once, or hangs: the time for all of its answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// The answer for a thousand containers has about two megabytes.
-const MAX_ANSWER_BYTES: u64 = 64 << 20;
+const MAX_ANSWER_BYTES: usize = 64 << 20;
 
 /// Returns the published ports of all running containers; `None` if there is no socket, or this
 /// process may not read it.
@@ -34,7 +34,8 @@ const MAX_ANSWER_BYTES: u64 = 64 << 20;
 /// # Errors
 /// The socket exists and its answer is not Docker's.
 pub(crate) fn ports(socket: &Path) -> io::Result<Option<Vec<DockerPort>>> {
-    let mut stream = match UnixStream::connect(socket) {
+    let start = Instant::now();
+    let mut stream = match LocalAddress::File(socket.to_owned()).connect(REQUEST_TIMEOUT) {
         Ok(stream) => stream,
         // The socket stays when Docker stops.
         Err(error)
@@ -47,12 +48,26 @@ pub(crate) fn ports(socket: &Path) -> io::Result<Option<Vec<DockerPort>>> {
         }
         Err(error) => return Err(error),
     };
-    stream.set_read_timeout(Some(REQUEST_TIMEOUT))?;
     stream.set_write_timeout(Some(REQUEST_TIMEOUT))?;
     // HTTP 1.0: the answer ends with the connection, and has no chunks.
     stream.write_all(b"GET /containers/json HTTP/1.0\r\nHost: docker\r\n\r\n")?;
     let mut answer = Vec::new();
-    stream.take(MAX_ANSWER_BYTES).read_to_end(&mut answer)?;
+    let mut part = [0; 64 * 1024];
+    while answer.len() < MAX_ANSWER_BYTES {
+        let left = REQUEST_TIMEOUT.saturating_sub(start.elapsed());
+        if left.is_zero() {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(&mut part) {
+            Ok(0) => break,
+            Ok(len) => answer.extend_from_slice(part.get(..len).unwrap_or_default()),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            // Then no time is left.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
     parse(&answer).map(Some).map_err(|error| io::Error::new(ErrorKind::InvalidData, error))
 }
 

@@ -5,8 +5,10 @@ use std::fs;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::time::Duration;
 
+use nfguard_control::child;
 use nfguard_netlink::{
     Error, Family, ForeignTable, ListeningSocket, Nft, Published, Rtnetlink, SockDiag, protocol,
 };
@@ -42,6 +44,9 @@ pub(crate) struct Process {
     /// The address to which it relays, if it is Docker's relay.
     pub(crate) relays_to: Option<SocketAddr>,
 }
+
+/// Longest time that a program may take to list rules.
+const PROGRAM_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The program name of Docker's relay.
 pub(crate) const PROXY: &str = "docker-proxy";
@@ -121,7 +126,7 @@ impl Host {
             if tables.trim().is_empty() {
                 continue;
             }
-            let saved = Command::new(program).stdin(Stdio::null()).output();
+            let saved = child::output(&mut Command::new(program), PROGRAM_TIMEOUT);
             match saved {
                 Ok(saved) if saved.status.success() => {
                     let text = String::from_utf8_lossy(&saved.stdout);

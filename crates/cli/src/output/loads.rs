@@ -40,7 +40,7 @@ fn print_json(file: &PolicyFile, loaded: &Loaded, context: &Context) {
         "changes": table_diff::changes(change.before.as_ref(), Some(table)),
         "lockout": obstacle.as_ref().map(Obstacle::why),
         "ssh_peer": bans::spared_peer_to_json(context),
-        "confirm_within_seconds": rollback::time_left().map(|left| left.as_secs_f64()),
+        "confirm_within_seconds": time_left().map(|left| left.as_secs_f64()),
     }));
 }
 
@@ -81,9 +81,17 @@ fn print_confirm_hint(time: Duration) {
     );
 }
 
+/// Returns how long a load still waits to be confirmed. A watchdog that does not tell is a warning.
+pub(crate) fn time_left() -> Option<Duration> {
+    rollback::time_left().unwrap_or_else(|error| {
+        output::warning(&error.to_string());
+        None
+    })
+}
+
 /// Warns if an earlier load still waits to be confirmed.
 pub(crate) fn warn_of_waiting_load() {
-    let Some(left) = rollback::time_left() else { return };
+    let Some(left) = time_left() else { return };
     let left = humantime::format_duration(Duration::from_secs(left.as_secs()));
     output::warning(&format!(
         "an earlier load still waits for `nfguard confirm`; without it, the rules from before that \

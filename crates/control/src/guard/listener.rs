@@ -1,14 +1,13 @@
 //! The sockets where clients connect, and what each client may do.
 
 use std::fs;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt as _, chown};
-use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
-use nfguard_api::local_socket::{is_trusted, peer_credentials};
+use nfguard_api::local_socket::{LocalAddress, LocalListener, is_trusted, peer_credentials};
 
 use super::client::{ConnectionKind, Right};
 use super::{MetricsAddress, Options};
@@ -20,17 +19,17 @@ const OTHERS: u32 = 0o006;
 /// A socket where clients connect.
 pub(super) enum Listener {
     /// The name of this network namespace, for other runs of nfguard.
-    Namespace(UnixListener),
+    Namespace(LocalListener),
     /// The socket in the file system, for the users that its mode allows.
-    File { socket: UnixListener, group: Option<u32>, mode: u32 },
+    File { socket: LocalListener, group: Option<u32>, mode: u32 },
     /// Metrics over TCP.
     MetricsTcp(TcpListener),
     /// Metrics over a socket in the file system.
-    MetricsFile(UnixListener),
+    MetricsFile(LocalListener),
 }
 
 /// Opens all sockets but that of the namespace.
-pub(super) fn open(options: &Options, namespace: UnixListener) -> Result<Vec<Listener>, Error> {
+pub(super) fn open(options: &Options, namespace: LocalListener) -> Result<Vec<Listener>, Error> {
     let mut all = vec![Listener::Namespace(namespace)];
     let path = &options.socket;
     let socket = listen(path).and_then(|socket| {
@@ -57,22 +56,11 @@ pub(super) fn open(options: &Options, namespace: UnixListener) -> Result<Vec<Lis
     Ok(all)
 }
 
-/// Listens at a path, in place of a socket that a process left behind.
-fn listen(path: &Path) -> io::Result<UnixListener> {
+fn listen(path: &Path) -> io::Result<LocalListener> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
-    match UnixListener::bind(path) {
-        Err(error) if error.kind() == ErrorKind::AddrInUse => {
-            match UnixStream::connect(path) {
-                Err(refused) if refused.kind() == ErrorKind::ConnectionRefused => {}
-                _ => return Err(error),
-            }
-            fs::remove_file(path)?;
-            UnixListener::bind(path)
-        }
-        bound => bound,
-    }
+    LocalAddress::File(path.to_owned()).listen()
 }
 
 impl Listener {

@@ -1,11 +1,10 @@
 //! How the watchdog is spoken to.
 
-use std::io::ErrorKind;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nfguard_api::Error as ApiError;
-use nfguard_api::local_socket::{Connection, LocalAddress};
+use nfguard_api::local_socket::{self, Connection, LocalAddress};
 use nfguard_api::message::ErrorCode;
 use nfguard_api::message::watchdog::{Proof, WatchdogRequest, WatchdogResponse};
 
@@ -17,6 +16,8 @@ use nfguard_host::TcpConnection;
 
 /// How long the watchdog has to answer: it may be putting rules back meanwhile.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long it has to say how much time is left, which those who only look wait for.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the watchdog may take to start.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 /// How often it is looked for until then.
@@ -66,9 +67,15 @@ pub fn go_back() -> Result<bool, Error> {
 }
 
 /// Returns how long the load that waits can still be confirmed; `None` if none waits.
-pub fn time_left() -> Option<Duration> {
-    let answer = Client::find().ok()??.ask(&WatchdogRequest::TimeLeft {}).ok()??;
-    answer.milliseconds_left.map(Duration::from_millis)
+///
+/// # Errors
+/// If the watchdog does not answer.
+pub fn time_left() -> Result<Option<Duration>, Error> {
+    let Some(mut watchdog) = Client::find()? else { return Ok(None) };
+    watchdog.0.set_time_limit(Some(LOOK_TIMEOUT));
+    let answer = watchdog.ask(&WatchdogRequest::TimeLeft {})?;
+    let left = answer.and_then(|answer| answer.milliseconds_left);
+    Ok(left.map(Duration::from_millis))
 }
 
 /// A watchdog that is armed, before the load.
@@ -116,6 +123,8 @@ impl Armed {
             }
             // Of two that start at once, the second ends by itself.
             if started.is_none_or(|at: Instant| at.elapsed() > START_TIMEOUT / 4) {
+                // The watchdog has no terminal to say it.
+                local_socket::prepare().map_err(|error| Error::Rollback(error.to_string()))?;
                 spawn::start(history)?;
                 started = Some(Instant::now());
             }
@@ -151,11 +160,7 @@ impl Client {
     fn find() -> Result<Option<Client>, Error> {
         match Connection::open(&LocalAddress::Watchdog, REQUEST_TIMEOUT) {
             Ok(connection) => Ok(Some(Client(connection))),
-            Err(ApiError::Io(error)) if error.kind() == ErrorKind::ConnectionRefused => Ok(None),
-            Err(ApiError::Untrusted(peer)) => Err(Error::Rollback(format!(
-                "process {} of user {}, who is not root, pretends to be the watchdog",
-                peer.process, peer.user
-            ))),
+            Err(error) if error.is_absent() => Ok(None),
             Err(error) => Err(Error::Rollback(error.to_string())),
         }
     }

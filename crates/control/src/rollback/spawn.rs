@@ -4,14 +4,21 @@ use std::env;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use nix::unistd::setsid;
 
+use nfguard_api::local_socket::VARIABLE as RUN_DIR;
+
 use crate::Error;
+use crate::child;
 use crate::history::{History, VARIABLE};
 
 /// The hidden verb.
 const VERB: &str = "watchdog";
+
+/// Longest wait for another program to start the watchdog.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// This program, even if its file was replaced or removed meanwhile.
 const MYSELF: &str = "/proc/self/exe";
@@ -31,11 +38,11 @@ pub(super) fn start(history: &History) -> Result<(), Error> {
     // Behind a process that ends at once: then the loader is not its parent.
     let mut command = Command::new(MYSELF);
     command.args([VERB, "--session"]).env(VARIABLE, history.variable());
-    let status = quiet(&mut command).status();
-    match status {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(Error::Rollback(format!("the watchdog does not start: {status}"))),
-        Err(error) => Err(Error::Rollback(format!("the watchdog does not start: {error}"))),
+    let failed = |why: String| Error::Rollback(format!("the watchdog does not start: {why}"));
+    match child::output(quiet(&mut command), START_TIMEOUT) {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => Err(failed(output.status.to_string())),
+        Err(error) => Err(failed(error.to_string())),
     }
 }
 
@@ -70,8 +77,12 @@ fn unit(history: &History) -> Result<(), String> {
     command.arg("--description=Rolls back rules that were not confirmed");
     command.arg(format!("--setenv={VARIABLE}={}", history.variable().display()));
     command.arg("--property=OOMScoreAdjust=-1000");
-    command.arg("--").arg(myself).arg(VERB).stdin(Stdio::null());
-    let output = command.output().map_err(|error| format!("systemd-run: {error}"))?;
+    if let Some(folder) = env::var_os(RUN_DIR) {
+        command.arg(format!("--setenv={RUN_DIR}={}", folder.display()));
+    }
+    command.arg("--").arg(myself).arg(VERB);
+    let output = child::output(&mut command, START_TIMEOUT)
+        .map_err(|error| format!("systemd-run: {error}"))?;
     if output.status.success() {
         return Ok(());
     }

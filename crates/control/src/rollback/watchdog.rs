@@ -4,11 +4,11 @@ use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::os::fd::AsFd as _;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nfguard_api::local_socket::{Connection, LocalAddress, is_trusted};
+use nfguard_api::local_socket::{Connection, LocalAddress, LocalListener, is_trusted};
 use nfguard_api::message::ErrorCode;
 use nfguard_api::message::watchdog::{Proof, WatchdogRequest, WatchdogResponse};
 use nix::errno::Errno;
@@ -30,6 +30,9 @@ const LOADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long it listens to another process: longer than it takes to write a line, and no hindrance to
 /// what is due.
 const REQUEST_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long it waits at the end for a loader that is not done. One that finds no watchdog later takes
+/// its load back itself.
+const LAST_WAIT: Duration = Duration::from_secs(30);
 /// How long it tries to put back what the kernel refuses.
 const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(600);
 /// How long it waits between these attempts.
@@ -52,7 +55,7 @@ pub fn run(context: &Context) -> Result<bool, Error> {
 
 struct Watchdog<'c> {
     context: &'c Context,
-    listener: UnixListener,
+    listener: LocalListener,
     timer: TimerFd,
     signals: SignalFd,
     /// What is put back; `None` before the first load.
@@ -112,6 +115,7 @@ impl<'c> Watchdog<'c> {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Ok(None),
             listener => listener?,
         };
+        listener.set_nonblocking(true)?;
         let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC)?;
         // Where memory is short, another process is to end. Only root may say so.
         let _ = fs::write("/proc/self/oom_score_adj", "-1000");
@@ -143,9 +147,9 @@ impl<'c> Watchdog<'c> {
             } else if ready.loader {
                 self.hear_loader()?
             } else if ready.caller {
-                let (stream, _) = self.listener.accept()?;
                 // A caller that is gone again is no reason to end.
-                self.answer_caller(stream).unwrap_or_default()
+                let stream = self.listener.accept().map(|(stream, _)| stream);
+                stream.map_or(None, |stream| self.answer_caller(stream).unwrap_or_default())
             } else {
                 None
             };
@@ -216,6 +220,10 @@ impl<'c> Watchdog<'c> {
             }
             request => request?,
         };
+        if has_hung_up(&caller)? {
+            // It was told that it failed, while this process was stopped.
+            return Ok(None);
+        }
         if let WatchdogRequest::Arm { milliseconds, session } = request {
             let time = Duration::from_millis(milliseconds);
             return self.arm(caller, time, session.and_then(|text| text.parse().ok()));
@@ -286,7 +294,6 @@ impl<'c> Watchdog<'c> {
         self.loaded_by = session;
         self.open_before = None;
         loader.send(&WatchdogResponse::done())?;
-        loader.set_time_limit(None);
         self.loader = Some(Loader { connection: loader, due_before });
         Ok(None)
     }
@@ -308,24 +315,51 @@ impl<'c> Watchdog<'c> {
     fn roll_back(&mut self) -> End {
         let Some(snapshot) = &self.snapshot else { return End::NotNeeded };
         put_back(snapshot, self.context);
-        let expired = || {
-            let why = "the rules from before the load are back";
-            WatchdogResponse::refused(ErrorCode::Expired, why)
-        };
-        if let Some(mut loader) = self.loader.take() {
+        if let Some(Loader { mut connection, .. }) = self.loader.take() {
             // It has not said that it is done: what it does until it ends has to go as well.
-            let _ = loader.connection.receive::<WatchdogRequest>();
+            self.wait_for_last(&connection);
+            let _ = connection.receive::<WatchdogRequest>();
             put_back(snapshot, self.context);
-            let _ = loader.connection.send(&expired());
+            let _ = connection.send(&expired());
         }
-        if self.listener.set_nonblocking(true).is_ok() {
-            while let Ok((stream, _)) = self.listener.accept() {
-                let caller = Connection::new(stream, Some(REQUEST_TIMEOUT));
-                let _ = caller.map(|mut caller| caller.send(&expired()));
-            }
-        }
+        self.refuse_callers();
         End::RolledBack
     }
+
+    /// Waits until the loader says something or is gone, and answers others meanwhile.
+    fn wait_for_last(&self, loader: &Connection) {
+        let deadline = Instant::now() + LAST_WAIT;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let mut fds = [loader.as_fd(), self.listener.as_fd()]
+                .map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+            match poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
+                Err(Errno::EINTR) => continue,
+                Ok(0) | Err(_) => return,
+                Ok(_) if fds[0].any() == Some(true) => return,
+                Ok(_) => self.refuse_callers(),
+            }
+        }
+    }
+
+    /// Answers those who wait that it is too late.
+    fn refuse_callers(&self) {
+        while let Ok((stream, _)) = self.listener.accept() {
+            let caller = Connection::new(stream, Some(REQUEST_TIMEOUT));
+            let _ = caller.map(|mut caller| caller.send(&expired()));
+        }
+    }
+}
+
+/// Tells whether the other end has closed the connection.
+fn has_hung_up(connection: &Connection) -> io::Result<bool> {
+    let mut fds = [PollFd::new(connection.as_fd(), PollFlags::empty())];
+    poll(&mut fds, PollTimeout::ZERO)?;
+    Ok(fds[0].any() == Some(true))
+}
+
+fn expired() -> WatchdogResponse {
+    WatchdogResponse::refused(ErrorCode::Expired, "the rules from before the load are back")
 }
 
 /// Tries until it has worked.

@@ -11,13 +11,14 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nfguard_ban::{ActiveBan, Ban, Port, Target, source_name};
 use serde::{Deserialize, Serialize};
 
 use super::{Line, Text};
 use crate::clock::now;
-use crate::state_folder::{lock, lock_file, sealed_line, unsealed_line};
+use crate::state_folder::{lock, lock_file, lock_within, sealed_line, unsealed_line};
 use crate::{Error, atomic_file};
 
 pub(crate) use open::OpenBanLog;
@@ -29,6 +30,9 @@ const FOLDED_ABOVE_BYTES: u64 = 4 * 1024 * 1024;
 /// The file of the lock that a save holds from before it moves the log aside until the end. Its
 /// holder may wait for the folder's lock. The holder of that one only tries to get this one.
 const SAVE_LOCK: &str = "save.lock";
+
+/// Longest wait for another save, which may have to read many bans.
+const SAVE_TIMEOUT: Duration = Duration::from_secs(100);
 
 /// A change of bans that a command has made.
 #[derive(Debug, Serialize, Deserialize)]
@@ -143,7 +147,7 @@ impl<'f> BanLog<'f> {
     /// Waits for its turn to save, until the value is dropped.
     pub(crate) fn lock_save(self) -> io::Result<File> {
         let file = lock_file(self.folder, SAVE_LOCK)?;
-        file.lock()?;
+        lock_within(&file, SAVE_TIMEOUT)?;
         Ok(file)
     }
 
@@ -322,8 +326,6 @@ fn remove_if_present(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use nfguard_ban::NeverBan;
 
     use super::*;

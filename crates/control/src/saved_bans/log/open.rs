@@ -11,7 +11,7 @@ use nfguard_ban::{Port, Target};
 
 use super::{BanLog, Change, ends_mid_line, open_to_append};
 use crate::Error;
-use crate::state_folder::{FOLDER_LOCK, lock_file, sealed_line};
+use crate::state_folder::{self, FOLDER_LOCK, lock_file, sealed_line};
 
 /// How long a process that must not wait tries to get the folder's lock, and how often.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(200);
@@ -26,9 +26,9 @@ impl BanLog<'_> {
         let [path, _] = self.paths();
         let open = || -> io::Result<OpenBanLog> {
             let lock = lock_file(self.folder, FOLDER_LOCK)?;
-            lock.lock()?;
+            let locked = state_folder::lock(self.folder)?;
             let file = open_to_append(&path)?;
-            lock.unlock()?;
+            drop(locked);
             Ok(OpenBanLog { file, lock, pending: String::new() })
         };
         open().map_err(Error::file(&path))
