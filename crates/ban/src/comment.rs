@@ -53,6 +53,16 @@ impl BanComment<'_> {
         }
     }
 
+    /// Reads the source alone.
+    pub(crate) fn source_of(comment: &str) -> &str {
+        let has_time =
+            |rest: &str| rest.split_once(' ').map_or(rest, |(time, _)| time).parse::<u64>().is_ok();
+        match comment.split_once(SEPARATOR) {
+            Some((source, rest)) if has_time(rest) => source,
+            _ => "",
+        }
+    }
+
     /// Parses source, reason and time. A comment of another form is a reason.
     pub(crate) fn parse(comment: &str) -> (String, String, Option<u64>) {
         let parsed = comment.split_once(SEPARATOR).and_then(|(source, rest)| {
@@ -123,6 +133,7 @@ mod tests {
             let parsed = BanComment::parse(&comment.text());
             let expected = ("fail2ban/traefik".to_owned(), "5 failures".to_owned());
             assert_eq!(parsed, (expected.0, expected.1, Some(1_700_000_000)));
+            assert_eq!(BanComment::source_of(&comment.text()), "fail2ban/traefik");
         }
     }
 
@@ -174,6 +185,9 @@ mod tests {
 
     #[test]
     fn a_comment_of_another_form_is_a_reason() {
-        assert_eq!(BanComment::parse("by hand"), (String::new(), "by hand".to_owned(), None));
+        for comment in ["by hand", "by @hand", "by @1and @2"] {
+            assert_eq!(BanComment::parse(comment), (String::new(), comment.to_owned(), None));
+            assert_eq!(BanComment::source_of(comment), "");
+        }
     }
 }

@@ -4,6 +4,8 @@
 //! with a million bans as with one, overlapping prefixes need no thought, and each ban has its own
 //! timeout. An interval set has none of the three.
 
+mod place;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -14,9 +16,13 @@ use nfguard_netlink::{
     PerIpVersion, Reg, Rule, Set, Table, protocol,
 };
 
-use crate::address::{AddressRange, address_from, push_address};
+use crate::address::{AddressRange, push_address};
 use crate::never_sets::{NeverBanChecks, addresses_set, prefixes_set};
 use crate::target::{Port, Protocol, Target};
+
+#[cfg(test)]
+pub(crate) use place::KeyBytes;
+pub(crate) use place::{Place, SetKey};
 
 /// The table that bans lie in.
 pub const TABLE: &str = "nfguard_bans";
@@ -159,81 +165,6 @@ fn port_registers(version: IpVersion) -> [Reg; 2] {
         IpVersion::V6 => 4,
     };
     [first, first + 1].map(|index| Reg::new(index).unwrap_or(REG))
-}
-
-/// Where a ban lies: its set, and its key there.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct SetKey {
-    pub(crate) set: BanSet,
-    pub(crate) key: Vec<u8>,
-}
-
-impl SetKey {
-    pub(crate) fn of(target: Target, port: Option<Port>) -> SetKey {
-        let mut key = Vec::with_capacity(if port.is_some() { 24 } else { 16 });
-        push_key(&mut key, target, port);
-        SetKey { set: BanSet::of(target, port), key }
-    }
-
-    /// Reads target and port from a key of a set.
-    pub(crate) fn parse(set: BanSet, key: &[u8]) -> Option<(Target, Option<Port>)> {
-        let (address, rest) = key.split_at_checked(set.version.address_bytes())?;
-        let target = IpNetwork::new(address_from(address)?, set.prefix).ok()?.into();
-        let port = match (set.by_port, rest) {
-            (false, []) => None,
-            (true, [protocol, 0, 0, 0, high, low, 0, 0]) => Some(Port {
-                protocol: match *protocol {
-                    protocol::TCP => Protocol::Tcp,
-                    protocol::UDP => Protocol::Udp,
-                    _ => return None,
-                },
-                number: u16::from_be_bytes([*high, *low]),
-            }),
-            _ => return None,
-        };
-        Some((target, port))
-    }
-}
-
-/// Where one owner's ban of a target lies. The set that drops has the ban that ends last, at rank 0.
-/// The bans of the other owners lie in a set of owners that no rule looks up, later ends first: the
-/// kernel ends them from the last rank on, so the ranks in use have no gap, and the owners of a
-/// target are found without reading the set.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Place {
-    pub(crate) rank: u16,
-    pub(crate) key: SetKey,
-}
-
-impl Place {
-    pub(crate) fn set_name(&self) -> String {
-        match self.rank {
-            0 => self.key.set.name(),
-            _ => owners_name(self.key.set),
-        }
-    }
-
-    pub(crate) fn element_key(&self) -> Vec<u8> {
-        let mut key = self.key.key.clone();
-        if self.rank > 0 {
-            let [high, low] = self.rank.to_be_bytes();
-            key.extend([high, low, 0, 0]);
-        }
-        key
-    }
-
-    /// Reads a place from the name of a set and a key in it; `None` if no ban lies there.
-    pub(crate) fn parse(set: &str, key: &[u8]) -> Option<Place> {
-        let (set, key, rank) = match BanSet::from_owners_name(set) {
-            None => (BanSet::from_name(set)?, key, 0),
-            Some(set) => {
-                let (key, rank) = key.split_at_checked(key.len().checked_sub(4)?)?;
-                let [high, low, ..] = rank else { return None };
-                (set, key, u16::from_be_bytes([*high, *low]))
-            }
-        };
-        Some(Place { rank, key: SetKey { set, key: key.to_vec() } })
-    }
 }
 
 fn owners_name(set: BanSet) -> String {

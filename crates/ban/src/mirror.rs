@@ -1,5 +1,7 @@
 //! A copy of the ban table in memory, kept in step with the kernel, so that it can be restored.
 
+mod bans;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -9,17 +11,16 @@ use nfguard_netlink::{
 };
 
 use crate::ban::ActiveBan;
-use crate::comment::{self, BanComment, Sharing};
+use crate::comment::{self, BanComment};
 use crate::element;
-use crate::layout::{BanSet, ENDED, Place, TABLE, ended_set, is_intact};
+use crate::layout::{BanSet, ENDED, Place, SetKey, TABLE, ended_set, is_intact};
+use crate::target::{Port, Target};
+use bans::MirroredBans;
 
 /// Most bans of one transaction: what a socket without privilege can send.
 const MAX_BANS_PER_TRANSACTION: usize = 4_000;
-/// Most bans of one page, and most that are looked through for them.
+/// Most bans of one page.
 const PAGE_BANS: usize = 1_000;
-const MAX_BANS_SEEN_PER_PAGE: usize = 100 * PAGE_BANS;
-/// How old counts by source may be. To count is to look at all bans.
-const COUNTS_RETENTION: Duration = Duration::from_secs(5);
 /// To read all bans is slow for very many: the mirror rests this many times as long as it read.
 const REST_PER_READ: u32 = 20;
 
@@ -39,7 +40,7 @@ pub struct BanMirror {
     nft: Nft,
     /// Everything but the bans; `None` if there is no table.
     table_without_bans: Option<Table>,
-    bans: BTreeMap<Place, MirroredBan>,
+    bans: MirroredBans,
     /// The notes of [`ENDED`], by key.
     notes: BTreeMap<Vec<u8>, MirroredBan>,
     /// Something other than bans was changed.
@@ -50,14 +51,13 @@ pub struct BanMirror {
     is_behind: bool,
     /// All bans are not read before this time.
     next_read: Instant,
-    counts: Option<(Instant, BTreeMap<String, u64>)>,
 }
 
 /// A ban as the mirror holds it.
 struct MirroredBan {
     /// When the ban ends; `None`: it has no end.
     expires_at: Option<Instant>,
-    comment: Option<String>,
+    comment: Option<Box<str>>,
 }
 
 /// A change of bans that the kernel told.
@@ -90,13 +90,12 @@ impl BanMirror {
         let mut mirror = BanMirror {
             nft,
             table_without_bans: None,
-            bans: BTreeMap::new(),
+            bans: MirroredBans::default(),
             notes: BTreeMap::new(),
             is_stale: false,
             is_removed: false,
             is_behind: false,
             next_read: Instant::now(),
-            counts: None,
         };
         mirror.read_all()?;
         Ok(mirror)
@@ -183,9 +182,8 @@ impl BanMirror {
     /// Forgets the table: it was removed on purpose, and is not to be restored.
     pub fn forget(&mut self) {
         (self.table_without_bans, self.is_removed, self.is_stale) = (None, false, true);
-        self.bans.clear();
+        self.bans = MirroredBans::default();
         self.notes.clear();
-        self.counts = None;
     }
 
     fn read_all(&mut self) -> Result<(), Error> {
@@ -202,9 +200,8 @@ impl BanMirror {
             return Ok(());
         }
         self.table_without_bans = Some(loaded.table);
-        self.bans.clear();
+        self.bans = MirroredBans::default();
         self.notes.clear();
-        self.counts = None;
         for (set, elements) in elements {
             for live in &elements {
                 if set == ENDED {
@@ -243,8 +240,7 @@ impl BanMirror {
         // Bans of one set stand behind each other: its name is made once. The sets that drop come
         // first, and then the other owners.
         let mut set: Option<(u16, BanSet, String, bool)> = None;
-        let bans = &self.bans;
-        for (place, ban) in bans.iter().filter(|(place, _)| is_in_force(bans, place)) {
+        for (place, ban) in self.bans.in_force() {
             let of_set = (place.rank.min(1), place.key.set);
             let same = set.take().filter(|(rank, other, ..)| (*rank, *other) == of_set);
             let (_, _, name, is_placed) = match same {
@@ -283,32 +279,25 @@ impl BanMirror {
     }
 
     fn drop_expired(&mut self, now: Instant) {
-        self.bans.retain(|_, ban| ban.expires_at.is_none_or(|end| end > now));
+        while self.bans.drop_expired(now) {}
         self.notes.retain(|_, note| note.expires_at.is_none_or(|end| end > now));
+    }
+
+    /// Forgets some thousand bans whose time is over. Returns whether there are more.
+    pub fn expire(&mut self, now: Instant) -> bool {
+        self.bans.drop_expired(now)
     }
 
     /// Returns the number of bans. Those whose time is just over may be among them.
     #[must_use]
     pub fn count(&self) -> u64 {
-        let others = self.bans.keys().rev().take_while(|place| place.rank > 0);
-        let left_over = others.filter(|place| !is_in_force(&self.bans, place)).count();
-        u64::try_from(self.bans.len() - left_over).unwrap_or(u64::MAX)
+        self.bans.count()
     }
 
-    /// Returns the number of bans of each source, as of some seconds ago.
-    pub fn by_source(&mut self, now: Instant) -> &BTreeMap<String, u64> {
-        let is_new = |(at, _): &(Instant, _)| now.saturating_duration_since(*at) < COUNTS_RETENTION;
-        if !self.counts.as_ref().is_some_and(is_new) {
-            self.drop_expired(now);
-            let mut counts = BTreeMap::new();
-            for (place, ban) in self.bans.iter().filter(|(place, _)| is_in_force(&self.bans, place))
-            {
-                let source = ban.active(place, now).map(|ban| ban.source).unwrap_or_default();
-                *counts.entry(source).or_insert(0) += 1;
-            }
-            self.counts = Some((now, counts));
-        }
-        &self.counts.get_or_insert_with(|| (now, BTreeMap::new())).1
+    /// Returns the number of bans of each source.
+    #[must_use]
+    pub fn by_source(&self) -> BTreeMap<String, u64> {
+        self.bans.by_source()
     }
 
     /// Returns a page of bans, of one source or of all, and where the next page begins; `None` if
@@ -320,26 +309,27 @@ impl BanMirror {
         after: Option<&str>,
         now: Instant,
     ) -> (Vec<ActiveBan>, Option<String>) {
-        let mut bans = Vec::new();
-        let all = match after.and_then(parse_cursor) {
-            Some(start) => self.bans.range(start..),
-            None => self.bans.range::<Place, _>(..),
-        };
         let source = source.map(comment::source_name);
+        let mut page = Vec::new();
+        // Those that do not count are looked at too, and must not keep other clients waiting.
+        let all = self.bans.from(source.as_deref(), after.and_then(parse_cursor));
         for (seen, (place, ban)) in all.enumerate() {
-            // A search for what is rare must not keep other clients waiting.
-            if bans.len() == PAGE_BANS || seen == MAX_BANS_SEEN_PER_PAGE {
-                return (bans, Some(cursor(place)));
+            if seen == PAGE_BANS {
+                return (page, Some(cursor(place)));
             }
-            if ban.expires_at.is_some_and(|end| end <= now) || !is_in_force(&self.bans, place) {
-                continue;
-            }
-            let Some(ban) = ban.active(place, now) else { continue };
-            if source.as_ref().is_none_or(|source| *source == ban.source) {
-                bans.push(ban);
+            let is_over = ban.expires_at.is_some_and(|end| end <= now);
+            if !is_over && self.bans.is_in_force(place) {
+                page.extend(ban.active(place, now));
             }
         }
-        (bans, None)
+        (page, None)
+    }
+
+    /// Returns the target and the port of each ban of one source.
+    #[must_use]
+    pub fn targets_of(&self, source: &str) -> Vec<(Target, Option<Port>)> {
+        let places = self.bans.from(Some(&comment::source_name(source)), None);
+        places.filter_map(|(place, _)| SetKey::parse(place.key.set, &place.key.key)).collect()
     }
 
     /// Returns each named counter of a table with what it has counted.
@@ -356,14 +346,18 @@ impl MirroredBan {
         let left = live.expires_in.or(live.element.timeout.filter(|timeout| !timeout.is_zero()));
         // An end too far away to be counted is none.
         let expires_at = left.and_then(|left| now.checked_add(left));
-        MirroredBan { expires_at, comment: live.element.comment.clone() }
+        MirroredBan { expires_at, comment: live.element.comment.as_deref().map(Box::from) }
+    }
+
+    fn source(&self) -> &str {
+        self.comment.as_deref().map_or("", BanComment::source_of)
     }
 
     fn element(&self, key: Vec<u8>, now: Instant) -> Element {
         Element {
             key: Key::Value(key),
             timeout: self.expires_in(now).map(|left| left.max(element::MIN_TIMEOUT)),
-            comment: self.comment.clone(),
+            comment: self.comment.as_deref().map(str::to_owned),
         }
     }
 
@@ -372,19 +366,10 @@ impl MirroredBan {
     }
 
     fn active(&self, place: &Place, now: Instant) -> Option<ActiveBan> {
-        let comment = self.comment.clone();
+        let comment = self.comment.as_deref().map(str::to_owned);
         let element = Element { key: Key::Value(Vec::new()), timeout: None, comment };
         element::read(place, LiveElement { element, expires_in: self.expires_in(now) })
     }
-}
-
-/// Tells whether a ban counts. In a set of owners there may be what is left of a ban that was removed
-/// by hand.
-fn is_in_force(bans: &BTreeMap<Place, MirroredBan>, place: &Place) -> bool {
-    let is_shared = |drops: &MirroredBan| {
-        drops.comment.as_deref().map(BanComment::sharing) == Some(Sharing::Shared)
-    };
-    place.rank == 0 || bans.get(&Place { rank: 0, key: place.key.clone() }).is_some_and(is_shared)
 }
 
 /// Reads the ban that an element of a set is, and where it lies; `None` if it is none.
@@ -412,7 +397,7 @@ fn parse_cursor(text: &str) -> Option<Place> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layout::SetKey;
+    use crate::layout::KeyBytes;
 
     fn live(address: [u8; 4], expires_in: Option<Duration>) -> LiveElement {
         let comment = Some("jail @1700000000 why".to_owned());
@@ -433,13 +418,12 @@ mod tests {
         BanMirror {
             nft: Nft::from_exchange(|_| Ok(Vec::new())),
             table_without_bans: None,
-            bans: BTreeMap::new(),
+            bans: MirroredBans::default(),
             notes: BTreeMap::new(),
             is_stale: false,
             is_removed: false,
             is_behind: false,
             next_read: Instant::now(),
-            counts: None,
         }
     }
 
@@ -464,7 +448,7 @@ mod tests {
             .collect();
         assert_eq!(seen, expected);
         assert_eq!(mirror.page(Some("other"), None, now), (Vec::new(), None));
-        assert_eq!(mirror.by_source(now).get("jail"), Some(&2500));
+        assert_eq!(mirror.by_source().get("jail"), Some(&2500));
     }
 
     #[test]
@@ -491,6 +475,7 @@ mod tests {
     #[test]
     fn a_cursor_is_read_as_it_is_written() {
         for (set, key, rank) in [("v4/32", vec![192, 0, 2, 1], 0), ("v6/64", vec![0xfd; 16], 300)] {
+            let key = KeyBytes::new(&key).expect("short");
             let key = SetKey { set: BanSet::from_name(set).expect("a set"), key };
             let place = Place { rank, key };
             assert_eq!(parse_cursor(&cursor(&place)), Some(place));

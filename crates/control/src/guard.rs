@@ -88,7 +88,9 @@ pub enum MetricsAddress {
 pub fn run(options: &Options, file: Option<&PolicyFile>, context: &Context) -> Result<(), Error> {
     let failed = |error: io::Error| Error::Guard(error.to_string());
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(|error| failed(error.into()))?;
-    let _ = setrlimit(Resource::RLIMIT_NOFILE, MAX_OPEN_FILES.clamp(soft.min(hard), hard), hard);
+    let wanted = MAX_OPEN_FILES.clamp(soft.min(hard), hard);
+    let raised = setrlimit(Resource::RLIMIT_NOFILE, wanted, hard);
+    let max_files = if raised.is_ok() { wanted } else { soft };
     // Before anything is changed, so that there is only one guard.
     let namespace = LocalAddress::Guard.listen().map_err(|error| match error.kind() {
         ErrorKind::AddrInUse => {
@@ -143,7 +145,7 @@ pub fn run(options: &Options, file: Option<&PolicyFile>, context: &Context) -> R
     let _ = rustix::process::setpriority_process(None, NICENESS);
     notify_systemd();
     sandbox::enter().map_err(failed)?;
-    EventLoop::new(Firewall::new(policy, mirror, bans, log), monitor).run(&listeners)
+    EventLoop::new(Firewall::new(policy, mirror, bans, log), monitor, max_files).run(&listeners)
 }
 
 /// Whether this kernel keeps an owned table when its owner ends: since Linux 6.9.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use nfguard_ban::{Ban, BanCounts, Bans};
+use nfguard_ban::{Ban, BanCounts, Bans, Port, Target};
 
 /// Within this time of the end that a list says, a ban in force is as it was: the kernel counts the time
 /// that is left, and some is lost on the way.
@@ -27,9 +27,10 @@ pub fn ban_until<'a>(
     let mut done = BanCounts::default();
     let mut list = list.into_iter().peekable();
     while list.peek().is_some() {
+        let next: Vec<Ban<'_>> = list.by_ref().take(BANS_LOOKED_UP_AT_ONCE).collect();
+        let held = bans.look_up_all_of(next.iter().map(key))?;
         let mut part = Vec::new();
-        for ban in list.by_ref().take(BANS_LOOKED_UP_AT_ONCE) {
-            let held = bans.look_up_of(ban.source, ban.target.target(), ban.port)?;
+        for (ban, held) in next.into_iter().zip(held) {
             let is_in_force = held.is_some_and(|held| match (held.expires_in, ban.duration) {
                 (None, _) => true,
                 (Some(_), None) => false,
@@ -49,6 +50,11 @@ pub fn ban_until<'a>(
         }
     }
     Ok(done)
+}
+
+/// Returns what a ban is looked up by.
+pub(crate) fn key<'a>(ban: &Ban<'a>) -> (&'a str, Target, Option<Port>) {
+    (ban.source, ban.target.target(), ban.port)
 }
 
 fn sum(one: BanCounts, other: BanCounts) -> BanCounts {

@@ -167,7 +167,7 @@ pub struct Status {
     pub loads: u64,
     /// Number of bans in force. A target that several sources have banned counts for each.
     pub bans: u64,
-    /// Number of bans of each source. Up to 5 seconds old.
+    /// Number of bans of each source.
     pub bans_by_source: BTreeMap<String, u64>,
     /// Number of clients of the guard.
     pub clients: u64,

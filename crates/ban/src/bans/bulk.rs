@@ -65,20 +65,6 @@ impl Bans {
         source: &str,
         bans: impl IntoIterator<Item = Ban<'a>>,
     ) -> Result<ReplacedBans, Error> {
-        self.replace_and_tell(source, bans, |_, _| ())
-    }
-
-    /// As [`Bans::replace`]; `ended` is told the target and the port of each ban that is not in the
-    /// list.
-    ///
-    /// # Errors
-    /// As [`Bans::replace`].
-    pub fn replace_and_tell<'a>(
-        &mut self,
-        source: &str,
-        bans: impl IntoIterator<Item = Ban<'a>>,
-        mut ended: impl FnMut(Target, Option<Port>),
-    ) -> Result<ReplacedBans, Error> {
         let mut old: BTreeSet<SetKey> = self.keys_of(source)?.into_iter().collect();
         let mut given = 0;
         let bans = bans.into_iter().inspect(|_| given += 1);
@@ -90,22 +76,43 @@ impl Bans {
         let twice = given - known.len() - new.len();
         let mut counts = self.ban_all(new.into_iter().map(|(_, ban)| ban))?;
         counts.kept += count(twice);
+        for (key, _) in &known {
+            old.remove(key);
+        }
+        counts.add(self.renew_all(&known.into_iter().map(|(_, ban)| ban).collect::<Vec<_>>())?);
+        let ended = self.end(source, &Vec::from_iter(old))?;
+        Ok(ReplacedBans { counts, ended })
+    }
 
-        let (keys, bans): (Vec<SetKey>, Vec<Ban<'_>>) = known.into_iter().unzip();
+    /// Makes each ban the one of its source, also if it ends earlier than the one in force. No two are
+    /// of one target and port.
+    ///
+    /// # Errors
+    /// The kernel's refusal. What was done until then stays.
+    pub fn renew_all(&mut self, bans: &[Ban<'_>]) -> Result<BanCounts, Error> {
+        let key = |ban: &Ban<'_>| SetKey::of(ban.target.target(), ban.port);
+        let keys: Vec<SetKey> = bans.iter().map(key).collect();
         let now = now();
         let renewed = |at: usize, owners: &mut Vec<ActiveBan>| match bans.get(at) {
             Some(ban) => plan::put(owners, element::active(ban, now)),
             None => BanOutcome::Kept,
         };
+        let mut counts = BanCounts::default();
         self.edit(&keys, renewed, |outcome| counts.count(outcome))?;
-        keys.iter().for_each(|key| {
-            old.remove(key);
-        });
-        let old = Vec::from_iter(old);
-        let count = self.end(source, &old)?;
-        let targets = old.iter().filter_map(|SetKey { set, key }| SetKey::parse(*set, key));
-        targets.for_each(|(target, port)| ended(target, port));
-        Ok(ReplacedBans { counts, ended: count })
+        Ok(counts)
+    }
+
+    /// Ends the bans of these targets by one source, and returns their number.
+    ///
+    /// # Errors
+    /// The kernel's refusal. What was done until then stays.
+    pub fn end_all(
+        &mut self,
+        source: &str,
+        targets: &[(Target, Option<Port>)],
+    ) -> Result<u64, Error> {
+        let keys = targets.iter().map(|(target, port)| SetKey::of(*target, *port));
+        self.end(source, &keys.collect::<Vec<_>>())
     }
 
     /// Ends all bans of one source, and returns their number. Reads all bans, see [`Bans::list`].

@@ -105,6 +105,21 @@ impl CheckedBan {
         &self.source
     }
 
+    /// Returns the ban as one of this source.
+    pub(super) fn of(self, source: &str) -> CheckedBan {
+        CheckedBan { source: source.to_owned(), ..self }
+    }
+
+    /// Whether it ends later than another one.
+    pub(super) fn outlasts(&self, other: &CheckedBan) -> bool {
+        let now = SystemTime::now();
+        match (self.at(now).duration, other.at(now).duration) {
+            (_, None) => false,
+            (None, Some(_)) => true,
+            (Some(own), Some(other)) => own > other,
+        }
+    }
+
     /// Returns the ban to make at this time.
     pub(super) fn at(&self, now: SystemTime) -> Ban<'_> {
         Ban {

@@ -1,20 +1,24 @@
 //! A request with many bans, carried out part by part.
 
-use std::vec;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+use std::{mem, vec};
 
 use nfguard_api::message::{
     BanKey, BatchCounts, ErrorCode, MAX_BATCH, NewBan, RefusedEntry, Response, Time,
 };
-use nfguard_ban::{BanCounts, NeverBan, ReplacedBans};
+use nfguard_ban::{BanCounts, NeverBan, Port, Target};
 
 use super::ban_input::{CheckedBan, Refusal, limit_source, parse_key, shortened};
 use super::firewall::Firewall;
 
-/// Bans that are made in one turn. The last entry of a turn may make some more.
+/// Most bans that are made or ended in one turn. The last entry of a turn may make some more.
 const BANS_PER_TURN: usize = 1000;
-/// Bans that are ended in one turn: each is a transaction of its own. The last entry of a turn may end
-/// some more.
-const UNBANS_PER_TURN: usize = 200;
+/// Bans of the first turn. How long a ban takes depends on what is in force: some a microsecond, some
+/// fifty.
+const FIRST_BANS: usize = 100;
+/// Time that the bans of one turn are to take. If they take longer, the next turn has half as many.
+const PART: Duration = Duration::from_millis(2);
 
 /// What a ban of the list has that names none of its own.
 pub(super) struct Defaults {
@@ -32,6 +36,8 @@ pub(super) struct Batch {
     refused: Vec<RefusedEntry>,
     /// How many bans the entries have made so far: an entry may stand for many.
     made: usize,
+    /// How many bans are made or ended in the next turn.
+    part: usize,
 }
 
 enum Work {
@@ -44,7 +50,13 @@ enum Work {
         source: String,
         bans: vec::IntoIter<NewBan>,
         defaults: Defaults,
-        checked: Vec<CheckedBan>,
+        checked: BTreeMap<(Target, Option<Port>), CheckedBan>,
+    },
+    /// The list takes effect: first its bans, then what is left of those before.
+    Replacing {
+        source: String,
+        bans: vec::IntoIter<CheckedBan>,
+        old: BTreeSet<(Target, Option<Port>)>,
     },
     Unban {
         keys: vec::IntoIter<BanKey>,
@@ -70,7 +82,7 @@ impl Batch {
         }
         limit_source(&source)?;
         let defaults = defaults.limited()?;
-        let checked = Vec::with_capacity(bans.len());
+        let checked = BTreeMap::new();
         Ok(Batch::new(Work::Replace { source, bans: bans.into_iter(), defaults, checked }))
     }
 
@@ -81,16 +93,25 @@ impl Batch {
     }
 
     fn new(work: Work) -> Batch {
-        Batch { work, next: 0, counts: BatchCounts::default(), refused: Vec::new(), made: 0 }
+        let counts = BatchCounts::default();
+        Batch { work, next: 0, counts, refused: Vec::new(), made: 0, part: FIRST_BANS }
     }
 
     /// Carries out the next part. Returns the answer once nothing is left to do.
     pub(super) fn run_part(&mut self, firewall: &mut Firewall) -> Option<Response> {
+        let start = Instant::now();
         let done = match &mut self.work {
             Work::Ban { .. } => self.ban_part(firewall),
-            Work::Replace { .. } => self.replace_part(firewall),
+            Work::Replace { .. } => self.check_list(firewall),
+            Work::Replacing { .. } => self.replace_part(firewall),
             Work::Unban { .. } => self.unban_part(firewall),
         };
+        let took = start.elapsed();
+        if took > PART {
+            self.part = (self.part / 2).max(1);
+        } else if took < PART / 4 {
+            self.part = (self.part * 2).min(BANS_PER_TURN);
+        }
         match done {
             Ok(false) => None,
             Ok(true) => Some(self.response(Response::done())),
@@ -99,7 +120,7 @@ impl Batch {
     }
 
     fn response(&mut self, response: Response) -> Response {
-        let refused = std::mem::take(&mut self.refused);
+        let refused = mem::take(&mut self.refused);
         Response { counts: Some(self.counts), refused, ..response }
     }
 
@@ -110,10 +131,20 @@ impl Batch {
         Ok(is_last)
     }
 
-    fn replace_part(&mut self, firewall: &mut Firewall) -> Result<bool, Refusal> {
+    fn check_list(&mut self, firewall: &mut Firewall) -> Result<bool, Refusal> {
         let (new, is_last) = self.check_part(firewall.never_ban())?;
         let Work::Replace { source, checked, .. } = &mut self.work else { return Ok(true) };
-        checked.extend(new);
+        for ban in new {
+            // One source: one ban of each target and port, the one that ends later.
+            let key = (ban.target.target(), ban.port);
+            match checked.get(&key) {
+                Some(other) if !ban.outlasts(other) => self.counts.kept += 1,
+                other => {
+                    self.counts.kept += u64::from(other.is_some());
+                    checked.insert(key, ban.of(source));
+                }
+            }
+        }
         if !is_last {
             return Ok(false);
         }
@@ -123,16 +154,34 @@ impl Batch {
             let message = format!("entry {index}: {error}; nothing was changed");
             return Err(Refusal { code: *code, message });
         }
-        let ReplacedBans { counts, ended } = firewall.replace(source, checked)?;
-        self.count(counts);
-        self.counts.ended = ended;
-        Ok(true)
+        let (source, checked) = (mem::take(source), mem::take(checked));
+        let old = firewall.targets_of(&source);
+        let bans = checked.into_values().collect::<Vec<_>>().into_iter();
+        self.work = Work::Replacing { source, bans, old };
+        Ok(false)
+    }
+
+    fn replace_part(&mut self, firewall: &mut Firewall) -> Result<bool, Refusal> {
+        let Work::Replacing { source, bans, old } = &mut self.work else { return Ok(true) };
+        let next = bans.by_ref().take(self.part);
+        let (known, new): (Vec<_>, Vec<_>) =
+            next.partition(|ban| old.remove(&(ban.target.target(), ban.port)));
+        if !known.is_empty() || !new.is_empty() {
+            let made = firewall.make(&new)?;
+            let renewed = firewall.renew(&known)?;
+            self.count(made);
+            self.count(renewed);
+            return Ok(false);
+        }
+        let ended: Vec<_> = (0..self.part).map_while(|_| old.pop_first()).collect();
+        self.counts.ended += firewall.end(source, &ended)?;
+        Ok(old.is_empty())
     }
 
     fn unban_part(&mut self, firewall: &mut Firewall) -> Result<bool, Refusal> {
         let Work::Unban { keys, source } = &mut self.work else { return Ok(true) };
         let mut work = 0;
-        while work < UNBANS_PER_TURN
+        while work < self.part
             && let Some(key) = keys.next()
         {
             let index = self.next;
@@ -158,10 +207,10 @@ impl Batch {
         let (bans, defaults, only) = match &mut self.work {
             Work::Ban { bans, defaults } => (bans, defaults, None),
             Work::Replace { bans, defaults, source, .. } => (bans, defaults, Some(&*source)),
-            Work::Unban { .. } => return Ok((Vec::new(), true)),
+            Work::Replacing { .. } | Work::Unban { .. } => return Ok((Vec::new(), true)),
         };
         let (mut all, mut work) = (Vec::new(), 0);
-        while work < BANS_PER_TURN
+        while work < self.part
             && let Some(ban) = bans.next()
         {
             let index = self.next;

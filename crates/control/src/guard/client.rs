@@ -6,11 +6,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nfguard_api::codec::{LineBuffer, MAX_BULK_LINE, MAX_LINE, TooLong};
+use nfguard_api::message::Request;
 use nix::poll::PollFlags;
+use nix::sys::socket::{setsockopt, sockopt};
 
 use super::batch::Batch;
 
-/// Longest time from the first byte of a line to its last, and between two reads of an answer.
+/// Longest time from the first byte of a line to its last, and between two reads of an answer; and of a
+/// connection for metrics, whatever it does.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most bytes of events that wait for a subscriber.
 const MAX_SUBSCRIBER_BACKLOG: usize = 256 * 1024;
@@ -19,7 +22,10 @@ const MAX_UNREAD_ANSWERS: usize = 16 * 1024;
 /// Bytes that are read at once.
 const READ_SIZE: usize = 16 * 1024;
 /// Most reads from one client before the turn of the next.
-const READS_PER_TURN: usize = 16;
+const READS_PER_TURN: usize = 4;
+/// Bytes of answers that the kernel holds for a client that may only read, and for metrics. The kernel
+/// doubles the number, and counts it as memory of the guard.
+const READER_SEND_BUFFER: usize = 16 * 1024;
 
 /// What a client of the API may do. Each right includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,6 +47,50 @@ pub(super) enum ConnectionKind {
     Metrics,
 }
 
+/// What a kind of connection may take up.
+pub(super) struct Quota {
+    /// Most connections, and most of one user.
+    pub(super) connections: usize,
+    pub(super) of_one_user: usize,
+    /// Most bytes of all of them together: that are read and not carried out yet, and of answers that
+    /// are not sent yet.
+    pub(super) input_bytes: usize,
+    pub(super) output_bytes: usize,
+}
+
+const MIB: usize = 1024 * 1024;
+
+impl ConnectionKind {
+    /// The kinds, in the order in which they are served.
+    pub(super) const ALL: [ConnectionKind; 4] = [
+        ConnectionKind::Api(Right::Load),
+        ConnectionKind::Api(Right::Write),
+        ConnectionKind::Api(Right::Read),
+        ConnectionKind::Metrics,
+    ];
+
+    /// Returns the place among [`ConnectionKind::ALL`].
+    pub(super) fn index(self) -> usize {
+        match self {
+            ConnectionKind::Api(Right::Load) => 0,
+            ConnectionKind::Api(Right::Write) => 1,
+            ConnectionKind::Api(Right::Read) => 2,
+            ConnectionKind::Metrics => 3,
+        }
+    }
+
+    /// Returns the quota of the kind. What one kind takes up is missing in no other.
+    pub(super) fn quota(self) -> Quota {
+        let (connections, of_one_user, input, output) = match self {
+            ConnectionKind::Api(Right::Load) => (2000, 2000, 64, 64),
+            ConnectionKind::Api(Right::Write) => (1024, 256, 64, 32),
+            ConnectionKind::Api(Right::Read) => (512, 64, 16, 16),
+            ConnectionKind::Metrics => (32, 32, 4, 16),
+        };
+        Quota { connections, of_one_user, input_bytes: input * MIB, output_bytes: output * MIB }
+    }
+}
+
 /// How far a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ClientState {
@@ -57,6 +107,12 @@ enum ClientState {
 pub(super) struct Client {
     pub(super) id: u64,
     pub(super) kind: ConnectionKind,
+    /// The user at the other end, as far as the kernel tells.
+    pub(super) user: Option<u32>,
+    /// The turn in which the client was served last.
+    pub(super) served_in: u64,
+    /// The request that is carried out next: it takes long, and others go first.
+    pub(super) request: Option<Request>,
     state: ClientState,
     is_subscribed: bool,
     /// The request in bulk that is under way.
@@ -65,19 +121,33 @@ pub(super) struct Client {
     input: LineBuffer,
     output: Vec<u8>,
     sent: usize,
+    connected_at: Instant,
     /// When the unfinished line or answer last made progress.
     progress_at: Instant,
 }
 
 impl Client {
-    pub(super) fn new(id: u64, kind: ConnectionKind, connection: OwnedFd, now: Instant) -> Client {
+    pub(super) fn new(
+        id: u64,
+        kind: ConnectionKind,
+        user: Option<u32>,
+        connection: OwnedFd,
+        now: Instant,
+    ) -> Client {
         let max_line = match kind {
             ConnectionKind::Api(Right::Write | Right::Load) => MAX_BULK_LINE,
-            ConnectionKind::Api(Right::Read) | ConnectionKind::Metrics => MAX_LINE,
+            ConnectionKind::Api(Right::Read) | ConnectionKind::Metrics => {
+                // Without it the connection takes more, and works.
+                let _ = setsockopt(&connection, sockopt::SndBuf, &READER_SEND_BUFFER);
+                MAX_LINE
+            }
         };
         Client {
             id,
             kind,
+            user,
+            served_in: 0,
+            request: None,
             state: ClientState::Open,
             is_subscribed: false,
             batch: None,
@@ -85,13 +155,19 @@ impl Client {
             input: LineBuffer::new(max_line),
             output: Vec::new(),
             sent: 0,
+            connected_at: now,
             progress_at: now,
         }
     }
 
-    /// Whether the client may change the policy, as root may.
-    pub(super) fn is_privileged(&self) -> bool {
-        self.kind == ConnectionKind::Api(Right::Load)
+    /// Returns the place in a turn, lower ones first: by right, those that ask for long answers behind
+    /// the others, and then those that waited longest.
+    pub(super) fn precedence(&self) -> (usize, bool, u64) {
+        (self.kind.index(), matches!(self.request, Some(Request::Bans { .. })), self.served_in)
+    }
+
+    pub(super) fn connected_at(&self) -> Instant {
+        self.connected_at
     }
 
     pub(super) fn is_subscribed(&self) -> bool {
@@ -132,7 +208,7 @@ impl Client {
     /// Whether a request is under way, or may be among what was read.
     fn has_requests(&self) -> bool {
         let has_lines = self.kind != ConnectionKind::Metrics && self.input.may_have_line();
-        self.batch.is_some() || has_lines
+        self.batch.is_some() || self.request.is_some() || has_lines
     }
 
     /// Returns what to poll the connection for.
@@ -198,8 +274,16 @@ impl Client {
 
     /// Whether an unfinished line or an unread answer has made no progress for too long.
     pub(super) fn is_stalled(&self, now: Instant) -> bool {
-        let is_unfinished = self.batch.is_none() && (!self.input.is_empty() || self.unsent() > 0);
-        is_unfinished && now.saturating_duration_since(self.progress_at) > REQUEST_TIMEOUT
+        let is_over = |since| now.saturating_duration_since(since) > REQUEST_TIMEOUT;
+        if self.kind == ConnectionKind::Metrics {
+            return is_over(self.connected_at);
+        }
+        if self.batch.is_some() || !is_over(self.progress_at) {
+            return false;
+        }
+        // A whole line waits for its turn.
+        let is_unfinished = !self.input.is_empty() && !self.input.pending().contains(&b'\n');
+        is_unfinished || self.unsent() > 0
     }
 
     /// Queues an answer.
@@ -273,7 +357,7 @@ mod tests {
     fn client(right: Right, now: Instant) -> (Client, UnixStream) {
         let (program, guard) = UnixStream::pair().expect("a pair");
         guard.set_nonblocking(true).expect("can be set");
-        (Client::new(1, ConnectionKind::Api(right), guard.into(), now), program)
+        (Client::new(1, ConnectionKind::Api(right), None, guard.into(), now), program)
     }
 
     #[test]

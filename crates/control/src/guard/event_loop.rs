@@ -1,42 +1,55 @@
 //! The one loop: first the kernel's events and the timers, then the clients.
 
 use std::io::{self, ErrorKind};
-use std::os::fd::AsFd as _;
-use std::time::Instant;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::time::{Duration, Instant};
 
-use nfguard_api::codec::{self, MAX_LINE};
+use nfguard_api::codec;
+use nfguard_api::local_socket::peer_credentials;
 use nfguard_api::message::{ErrorCode, Response};
 use nfguard_netlink::{RulesetEvent, RulesetMonitor};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 
+use super::ban_input::Refusal;
 use super::client::{Client, ConnectionKind, Right};
 use super::denied_call;
 use super::firewall::Firewall;
 use super::listener::Listener;
 use super::metrics;
+use super::repeated_warning::RepeatedWarning;
 use super::requests::{self, Answer, Caller};
 use crate::Error;
 
 /// Longest wait for an event, in milliseconds.
 const POLL_TIMEOUT_MS: u16 = 1000;
-/// Most clients, and most clients that may not change the policy.
-const MAX_CLIENTS: usize = 2000;
-const MAX_UNPRIVILEGED_CLIENTS: usize = 1500;
+/// Longest time that clients are served between two looks at the kernel's events. The request that is
+/// under way is answered.
+const TURN: Duration = Duration::from_millis(5);
 /// Most connections that are accepted before the turn of others.
 const ACCEPTS_PER_TURN: usize = 64;
 /// Most requests of one client that are answered before the turn of others.
-const REQUESTS_PER_TURN: usize = 32;
-/// Most bytes of unfinished long lines, of all clients together.
-const MAX_BUFFERED_INPUT: usize = 64 * 1024 * 1024;
+const REQUESTS_PER_TURN: usize = 8;
 /// Most long lists that are carried out at once. Each takes some megabytes.
 const MAX_BATCHES: usize = 8;
+/// Open files besides those of clients.
+const OWN_FILES: usize = 64;
+/// No connection is accepted for this time if the process or the machine has no room for it.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+/// There is room again if there was for this time.
+const ROOM_RETENTION: Duration = Duration::from_secs(60);
 
 pub(super) struct EventLoop {
     firewall: Firewall,
     monitor: RulesetMonitor,
     clients: Vec<Client>,
     last_client_id: u64,
+    turn: u64,
+    /// Most open files.
+    max_files: usize,
+    /// When a connection found no room last.
+    no_room_at: Option<Instant>,
+    accept_warning: RepeatedWarning,
 }
 
 /// What can be done without waiting.
@@ -48,8 +61,17 @@ struct Ready {
 }
 
 impl EventLoop {
-    pub(super) fn new(firewall: Firewall, monitor: RulesetMonitor) -> EventLoop {
-        EventLoop { firewall, monitor, clients: Vec::new(), last_client_id: 0 }
+    pub(super) fn new(firewall: Firewall, monitor: RulesetMonitor, max_files: u64) -> EventLoop {
+        EventLoop {
+            firewall,
+            monitor,
+            clients: Vec::new(),
+            last_client_id: 0,
+            turn: 0,
+            max_files: usize::try_from(max_files).unwrap_or(usize::MAX),
+            no_room_at: None,
+            accept_warning: RepeatedWarning::default(),
+        }
     }
 
     /// Runs until the process is ended from outside. The tables stay.
@@ -65,10 +87,7 @@ impl EventLoop {
             }
             self.run_timers();
             self.publish();
-            for (at, flags) in ready.clients.into_iter().enumerate() {
-                self.serve_client(at, flags);
-                self.publish();
-            }
+            self.serve_clients(&ready.clients);
             self.drop_closed();
             self.publish();
             for (listener, connects) in listeners.iter().zip(ready.listeners) {
@@ -80,10 +99,15 @@ impl EventLoop {
     }
 
     fn wait(&self, listeners: &[Listener]) -> io::Result<Ready> {
+        let is_paused = self.no_room_at.is_some_and(|at| at.elapsed() < ACCEPT_PAUSE);
+        let accepts = if is_paused { PollFlags::empty() } else { PollFlags::POLLIN };
         let mut all = vec![PollFd::new(self.monitor.as_fd(), PollFlags::POLLIN)];
-        all.extend(listeners.iter().map(|it| PollFd::new(it.as_fd(), PollFlags::POLLIN)));
+        all.extend(listeners.iter().map(|it| PollFd::new(it.as_fd(), accepts)));
         all.extend(self.clients.iter().map(|it| PollFd::new(it.as_fd(), it.poll_flags())));
-        let has_work = self.clients.iter().any(Client::has_work);
+        let may_queue = ConnectionKind::ALL.map(|kind| self.may_queue(kind));
+        let can_work =
+            |it: &Client| it.has_work() && may_queue.get(it.kind.index()).is_some_and(|may| *may);
+        let has_work = self.firewall.has_work() || self.clients.iter().any(can_work);
         match poll(&mut all, if has_work { 0 } else { POLL_TIMEOUT_MS }) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
@@ -116,8 +140,10 @@ impl EventLoop {
         if self.firewall.is_never_ban_due(now) {
             self.firewall.refresh_never_ban(now);
         }
-        let has_subscribers = self.clients.iter().any(Client::is_subscribed);
-        self.firewall.watch_scans(has_subscribers, now);
+        if self.clients.iter().any(Client::is_subscribed) {
+            self.firewall.watch_scans(now);
+        }
+        self.firewall.work(now);
         self.firewall.write_down();
     }
 
@@ -128,11 +154,20 @@ impl EventLoop {
             return;
         }
         let now = Instant::now();
+        let mut queued = ConnectionKind::ALL.map(|kind| self.queued(kind));
         let mut subscribers: Vec<&mut Client> =
             self.clients.iter_mut().filter(|client| client.is_subscribed()).collect();
         for event in events {
             let Ok(line) = codec::encode(&event) else { continue };
-            subscribers.iter_mut().for_each(|client| client.queue_event(&line, now));
+            for client in &mut subscribers {
+                let Some(queued) = queued.get_mut(client.kind.index()) else { continue };
+                let before = client.unsent();
+                client.queue_event(&line, now);
+                *queued = queued.saturating_sub(before) + client.unsent();
+                if *queued > client.kind.quota().output_bytes {
+                    client.close();
+                }
+            }
         }
     }
 
@@ -140,29 +175,105 @@ impl EventLoop {
         for _ in 0..ACCEPTS_PER_TURN {
             match listener.accept() {
                 Ok(None) => {}
-                Ok(Some((connection, kind))) => {
-                    self.last_client_id += 1;
-                    let client = Client::new(self.last_client_id, kind, connection, Instant::now());
-                    if self.has_room_for(&client) {
-                        self.clients.push(client);
+                Ok(Some((connection, kind))) => self.admit(connection, kind),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    if self.no_room_at.is_some_and(|at| at.elapsed() > ROOM_RETENTION) {
+                        self.no_room_at = None;
+                        self.warn_of_accept(Ok(()));
                     }
+                    return;
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(error) => return log::warn!("a connection cannot be accepted: {error}"),
+                Err(error) => {
+                    let errno = error.raw_os_error().map(Errno::from_raw);
+                    if let Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) =
+                        errno
+                    {
+                        self.no_room_at = Some(Instant::now());
+                        return self.warn_of_accept(Err(error));
+                    }
+                    // The other end has gone meanwhile.
+                }
             }
         }
     }
 
+    fn warn_of_accept(&mut self, outcome: io::Result<()>) {
+        self.accept_warning.log("connections cannot be accepted for now", outcome);
+    }
+
+    /// Takes a client, or says that there is no room for one more of its kind or of its user.
+    fn admit(&mut self, connection: OwnedFd, kind: ConnectionKind) {
+        let now = Instant::now();
+        let user = peer_credentials(&connection).ok().map(|peer| peer.user);
+        self.last_client_id += 1;
+        let mut client = Client::new(self.last_client_id, kind, user, connection, now);
+        if self.has_room_for(&client) {
+            return self.clients.push(client);
+        }
+        if kind == ConnectionKind::Metrics {
+            // Each takes one answer, and the oldest has had its time.
+            let all = self.clients.iter_mut().filter(|it| it.kind == kind && !it.is_closed());
+            all.min_by_key(|it| it.connected_at()).into_iter().for_each(Client::close);
+            return self.clients.push(client);
+        }
+        let busy = Response::refused(ErrorCode::Busy, "too many connections; try again");
+        client.queue(&codec::encode(&busy).unwrap_or_default(), now);
+        client.send(now);
+    }
+
     fn has_room_for(&self, client: &Client) -> bool {
-        let unprivileged = || self.clients.iter().filter(|it| !it.is_privileged()).count();
-        self.clients.len() < MAX_CLIENTS
-            && (client.is_privileged() || unprivileged() < MAX_UNPRIVILEGED_CLIENTS)
+        let all: usize = ConnectionKind::ALL.map(|kind| kind.quota().connections).iter().sum();
+        let files = self.max_files.saturating_sub(OWN_FILES).min(all);
+        let quota = client.kind.quota();
+        let connections = (quota.connections * files / all).max(1);
+        let of_kind = self.clients.iter().filter(|it| it.kind == client.kind && !it.is_closed());
+        let of_user = of_kind.clone().filter(|it| it.user.is_some() && it.user == client.user);
+        of_kind.count() < connections && of_user.count() < quota.of_one_user
+    }
+
+    /// Returns the bytes that wait to be sent over all connections of a kind.
+    fn queued(&self, kind: ConnectionKind) -> usize {
+        self.clients.iter().filter(|it| it.kind == kind).map(Client::unsent).sum()
+    }
+
+    /// Whether there is room for one more answer to clients of a kind.
+    fn may_queue(&self, kind: ConnectionKind) -> bool {
+        self.queued(kind) < kind.quota().output_bytes
+    }
+
+    /// Serves clients as long as the turn lasts, and at least one of each kind. Who is not served goes
+    /// first in the next turn.
+    fn serve_clients(&mut self, ready: &[PollFlags]) {
+        let start = Instant::now();
+        self.turn += 1;
+        let mut order: Vec<_> = self.clients.iter().zip(ready).enumerate().collect();
+        order.retain(|(_, (client, flags))| {
+            !flags.is_empty() || client.has_work() || client.is_stalled(start)
+        });
+        order.sort_by_key(|(_, (client, _))| client.precedence());
+        let order: Vec<_> = order
+            .into_iter()
+            .map(|(at, (client, flags))| {
+                let (kind, is_long, _) = client.precedence();
+                (at, *flags, (kind, is_long))
+            })
+            .collect();
+        let mut last = None;
+        for (at, flags, kind) in order {
+            if start.elapsed() >= TURN && last == Some(kind) {
+                continue;
+            }
+            last = Some(kind);
+            self.serve_client(at, flags, start + TURN);
+            self.publish();
+        }
     }
 
     /// Reads from one client, answers it, and sends to it.
-    fn serve_client(&mut self, at: usize, flags: PollFlags) {
-        let now = Instant::now();
+    fn serve_client(&mut self, at: usize, flags: PollFlags, deadline: Instant) {
+        let (now, turn) = (Instant::now(), self.turn);
         let Some(client) = self.clients.get_mut(at) else { return };
+        client.served_in = turn;
         if client.is_stalled(now) {
             return client.close();
         }
@@ -174,19 +285,17 @@ impl EventLoop {
             client.receive(now);
             self.limit_input(at, now);
         }
-        self.answer(at, now);
+        self.answer(at, now, deadline);
         let Some(client) = self.clients.get_mut(at) else { return };
         client.send(now);
         client.close_if_done();
     }
 
-    /// Closes a client whose long line finds no room beside those of others.
+    /// Closes a client whose input finds no room beside that of others of its kind.
     fn limit_input(&mut self, at: usize, now: Instant) {
-        let unread = |client: &Client| client.unread_input();
-        if self.clients.get(at).is_none_or(|client| unread(client) <= MAX_LINE) {
-            return;
-        }
-        if self.clients.iter().map(unread).sum::<usize>() > MAX_BUFFERED_INPUT {
+        let Some(kind) = self.clients.get(at).map(|client| client.kind) else { return };
+        let all = self.clients.iter().filter(|it| it.kind == kind);
+        if all.map(Client::unread_input).sum::<usize>() > kind.quota().input_bytes {
             let busy = Response::refused(ErrorCode::Busy, "too many long lines at once; try again");
             self.queue(at, &busy, now);
             self.clients.get_mut(at).into_iter().for_each(Client::close_when_sent);
@@ -194,20 +303,24 @@ impl EventLoop {
     }
 
     /// Answers what a client has asked, as far as its turn goes.
-    fn answer(&mut self, at: usize, now: Instant) {
+    fn answer(&mut self, at: usize, now: Instant, deadline: Instant) {
         match self.clients.get(at).map(|client| client.kind) {
-            Some(ConnectionKind::Api(right)) => self.answer_requests(at, right, now),
+            Some(kind) if !self.may_queue(kind) => {}
+            Some(ConnectionKind::Api(right)) => self.answer_requests(at, right, now, deadline),
             Some(ConnectionKind::Metrics) => self.answer_http(at, now),
             None => {}
         }
     }
 
-    fn answer_requests(&mut self, at: usize, right: Right, now: Instant) {
-        for _ in 0..REQUESTS_PER_TURN {
+    fn answer_requests(&mut self, at: usize, right: Right, now: Instant, deadline: Instant) {
+        for done in 0..REQUESTS_PER_TURN {
             let clients = self.clients.len();
             let Some(client) = self.clients.get_mut(at).filter(|client| client.has_work()) else {
                 return;
             };
+            if done > 0 && Instant::now() >= deadline {
+                return;
+            }
             let id = client.id;
             if let Some(batch) = &mut client.batch {
                 // One part in each turn, so that a long list keeps no other client waiting.
@@ -217,17 +330,30 @@ impl EventLoop {
                 }
                 return;
             }
-            let line = match client.next_line(now) {
-                Ok(None) => return,
-                Ok(Some(line)) => line,
-                Err(error) => {
-                    client.close_when_sent();
-                    return self.queue(at, &Response::refused(ErrorCode::TooLong, error), now);
-                }
-            };
             let start = Instant::now();
-            let caller = Caller { id, right, clients };
-            let answer = requests::carry_out(&mut self.firewall, &line, &caller, start);
+            let request = match client.request.take() {
+                Some(request) => request,
+                None => match client.next_line(now) {
+                    Ok(None) => return,
+                    Ok(Some(line)) => match requests::read(&line, right) {
+                        // Others go first, and to read a long line took time already.
+                        Ok(request) if requests::takes_long(&request) => {
+                            return client.request = Some(request);
+                        }
+                        Ok(request) => request,
+                        Err(Refusal { code, message }) => {
+                            self.queue(at, &Response::refused(code, message), now);
+                            continue;
+                        }
+                    },
+                    Err(error) => {
+                        client.close_when_sent();
+                        return self.queue(at, &Response::refused(ErrorCode::TooLong, error), now);
+                    }
+                },
+            };
+            let caller = Caller { id, clients };
+            let answer = requests::carry_out(&mut self.firewall, request, &caller, start);
             self.firewall.metrics.answer_seconds.observe(start.elapsed().as_secs_f64());
             match answer {
                 Answer::Response(response) => self.queue(at, &response, now),
@@ -243,7 +369,8 @@ impl EventLoop {
                 }
                 Answer::Subscribe => {
                     // What the kernel bans from now on is new to this client.
-                    self.firewall.watch_scans(true, now);
+                    self.firewall.see_scans(now);
+                    self.publish();
                     self.clients.get_mut(at).into_iter().for_each(Client::subscribe);
                     self.queue(at, &Response::done(), now);
                 }

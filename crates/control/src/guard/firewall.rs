@@ -1,14 +1,15 @@
 //! The two tables that the guard keeps, and what it does to keep them.
 
 mod never_ban;
+mod reads;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::fmt::Display;
 use std::time::{Duration, Instant, SystemTime};
 
-use nfguard_api::message::{Event, ListedBan, PROTOCOL_VERSION, PolicyState, Release, Status};
+use nfguard_api::message::{Event, ListedBan, Release};
 use nfguard_ban::{
-    ActiveBan, Ban, BanChange, BanCounts, BanMirror, Bans, ReplacedBans, RestoredBans, scan,
+    ActiveBan, Ban, BanChange, BanCounts, BanMirror, Bans, Port, RestoredBans, Target, scan,
 };
 use nfguard_netlink::{Error, RulesetEvent};
 use nfguard_policy::TABLE;
@@ -50,6 +51,10 @@ pub(super) struct Firewall {
     scans_warning: RepeatedWarning,
     metrics_warning: RepeatedWarning,
     log_warning: RepeatedWarning,
+    /// The metrics as they were answered last, and until when they are answered again.
+    metrics_text: Option<(Instant, String)>,
+    /// Whether there is more to do without waiting.
+    has_work: bool,
 }
 
 /// The lease of the policy's table.
@@ -96,7 +101,19 @@ impl Firewall {
             scans_warning: RepeatedWarning::default(),
             metrics_warning: RepeatedWarning::default(),
             log_warning: RepeatedWarning::default(),
+            metrics_text: None,
+            has_work: false,
         }
+    }
+
+    /// Whether [`Firewall::work`] has more to do.
+    pub(super) fn has_work(&self) -> bool {
+        self.has_work
+    }
+
+    /// Does a part of what takes long.
+    pub(super) fn work(&mut self, now: Instant) {
+        self.has_work = self.mirror.expire(now);
     }
 
     pub(super) fn log_start(&self) {
@@ -241,16 +258,18 @@ impl Firewall {
         bans.len()
     }
 
-    /// Publishes the bans that the kernel made by itself.
-    pub(super) fn watch_scans(&mut self, has_subscribers: bool, now: Instant) {
+    /// Publishes the bans that the kernel made by itself, every other second.
+    pub(super) fn watch_scans(&mut self, now: Instant) {
+        if self.scan_watch.is_due(now) {
+            self.see_scans(now);
+        }
+    }
+
+    /// Looks which bans the kernel made by itself, and publishes what is new.
+    pub(super) fn see_scans(&mut self, now: Instant) {
         let counter = || self.policy.counter(scan_watch::COUNTER);
-        let looked = match self.scan_watch.look(counter, &mut self.bans, has_subscribers, now) {
-            Ok(new) => {
-                self.events.extend(new.into_iter().map(banned));
-                Ok(())
-            }
-            Err(error) => Err(error),
-        };
+        let looked = self.scan_watch.look(counter, &mut self.bans, now);
+        let looked = looked.map(|new| self.events.extend(new.into_iter().map(banned)));
         self.scans_warning.log("the bans for scans cannot be read", looked);
     }
 
@@ -328,41 +347,61 @@ impl Firewall {
 
     /// Makes bans. To say the same end twice is to say it once: a ban that ends at a given time and
     /// is in force until then is kept.
-    pub(super) fn ban(&mut self, bans: &[CheckedBan]) -> Result<BanCounts, nfguard_ban::Error> {
+    pub(super) fn ban<'a>(
+        &mut self,
+        bans: &'a [CheckedBan],
+    ) -> Result<BanCounts, nfguard_ban::Error> {
+        let timed = bans.iter().filter(|ban| matches!(ban.end, BanEnd::At(_)));
+        let key = |ban: &'a CheckedBan| (ban.source(), ban.target.target(), ban.port);
+        let mut held = self.bans.look_up_all_of(timed.map(key))?.into_iter();
+        let now = SystemTime::now();
         let mut kept = 0;
         let mut new = Vec::with_capacity(bans.len());
         for ban in bans {
-            if self.is_in_force(ban)? { kept += 1 } else { new.push(ban) }
+            // The kernel counts the time that is left, so two ends that are the same differ by what was
+            // lost on the way.
+            let is_in_force = match ban.end {
+                BanEnd::At(end) => held.next().flatten().is_some_and(|held| {
+                    held.expires_in.is_none_or(|left| now + left + CLOCK_TOLERANCE >= end)
+                }),
+                _ => false,
+            };
+            if is_in_force { kept += 1 } else { new.push(ban) }
         }
-        let now = SystemTime::now();
         let mut counts = self.bans.ban_all(new.into_iter().map(|ban| ban.at(now)))?;
         counts.kept += kept;
         Ok(counts)
     }
 
-    /// Whether a ban that ends at a given time is in force until then. The kernel counts the time
-    /// that is left, so the two ends differ by what was lost on the way.
-    fn is_in_force(&mut self, ban: &CheckedBan) -> Result<bool, nfguard_ban::Error> {
-        let BanEnd::At(end) = ban.end else { return Ok(false) };
-        let held = self.bans.look_up_of(ban.source(), ban.target.target(), ban.port)?;
-        let Some(held) = held else { return Ok(false) };
-        let Some(left) = held.expires_in else { return Ok(true) };
-        Ok(SystemTime::now() + left + CLOCK_TOLERANCE >= end)
+    /// Makes bans that are new to their source.
+    pub(super) fn make(&mut self, bans: &[CheckedBan]) -> Result<BanCounts, nfguard_ban::Error> {
+        let now = SystemTime::now();
+        self.bans.ban_all(bans.iter().map(|ban| ban.at(now)))
     }
 
-    /// Makes these the bans of one source.
-    pub(super) fn replace(
+    /// Returns what one source has banned.
+    pub(super) fn targets_of(&self, source: &str) -> BTreeSet<(Target, Option<Port>)> {
+        self.mirror.targets_of(source).into_iter().collect()
+    }
+
+    /// Makes each ban the one of its source, also if it ends earlier.
+    pub(super) fn renew(&mut self, bans: &[CheckedBan]) -> Result<BanCounts, nfguard_ban::Error> {
+        let now = SystemTime::now();
+        self.bans.renew_all(&bans.iter().map(|ban| ban.at(now)).collect::<Vec<_>>())
+    }
+
+    /// Ends the bans of these targets by one source, and returns their number.
+    pub(super) fn end(
         &mut self,
         source: &str,
-        bans: &[CheckedBan],
-    ) -> Result<ReplacedBans, nfguard_ban::Error> {
-        let now = SystemTime::now();
-        let (log, bans) = (&mut self.log, bans.iter().map(|ban| ban.at(now)));
-        let replaced = self.bans.replace_and_tell(source, bans, |target, port| {
-            log.iter_mut().for_each(|log| log.unbanned([(target, port)], Some(source)));
-        })?;
+        targets: &[(Target, Option<Port>)],
+    ) -> Result<u64, nfguard_ban::Error> {
+        let ended = self.bans.end_all(source, targets)?;
+        if let Some(log) = &mut self.log {
+            log.unbanned(targets.iter().copied(), Some(source));
+        }
         self.write_down();
-        Ok(replaced)
+        Ok(ended)
     }
 
     /// Ends the bans of these targets by one source, or by all and the kernel's own too; `false` if
@@ -392,62 +431,6 @@ impl Firewall {
         if let Some(log) = &mut self.log {
             self.log_warning.log("ended bans may come back at the next boot", log.flush());
         }
-    }
-
-    /// Returns a page of bans, and where the next page begins. The last page has all bans for scans.
-    pub(super) fn page(
-        &mut self,
-        source: Option<&str>,
-        after: Option<&str>,
-        now: Instant,
-    ) -> Result<(Vec<ListedBan>, Option<String>), nfguard_ban::Error> {
-        let (mut bans, next) = self.mirror.page(source, after, now);
-        if next.is_none() && source.is_none_or(|source| source == scan::SOURCE) {
-            bans.extend(self.bans.list_scans()?);
-        }
-        Ok((bans.into_iter().map(listed).collect(), next))
-    }
-
-    pub(super) fn status(
-        &mut self,
-        clients: usize,
-        now: Instant,
-    ) -> Result<Status, nfguard_ban::Error> {
-        let scans = self.bans.count_scans()?;
-        Ok(Status {
-            version: PROTOCOL_VERSION,
-            nfguard_version: env!("CARGO_PKG_VERSION").to_owned(),
-            policy: self.policy.state(),
-            file: self.policy.file(),
-            repairs: self.metrics.repairs,
-            restores: self.metrics.restores,
-            loads: self.metrics.loads,
-            bans: self.mirror.count() + scans,
-            bans_by_source: self.bans_by_source(scans, now),
-            clients: u64::try_from(clients).unwrap_or(u64::MAX),
-        })
-    }
-
-    fn bans_by_source(&mut self, scans: u64, now: Instant) -> BTreeMap<String, u64> {
-        let mut counts = self.mirror.by_source(now).clone();
-        if scans > 0 {
-            *counts.entry(scan::SOURCE.to_owned()).or_default() += scans;
-        }
-        counts
-    }
-
-    /// Returns all metrics as OpenMetrics text.
-    pub(super) fn metrics_text(&mut self, clients: usize, now: Instant) -> String {
-        let mut looked = Ok(());
-        let policy = or_note(self.policy.counters(), &mut looked);
-        let bans = or_note(self.mirror.counters(nfguard_ban::TABLE), &mut looked);
-        let feeds = or_note(self.bans.feeds(), &mut looked);
-        let scans = or_note(self.bans.count_scans(), &mut looked);
-        self.metrics_warning.log("not all metrics can be read", looked);
-        let counters = [(TABLE, policy), (nfguard_ban::TABLE, bans)];
-        let sources = self.bans_by_source(scans, now);
-        let is_guarded = matches!(self.policy.state(), PolicyState::Owned | PolicyState::Watched);
-        self.metrics.text(&counters, &sources, &feeds, clients, is_guarded)
     }
 }
 

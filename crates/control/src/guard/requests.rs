@@ -24,7 +24,6 @@ pub(super) enum Answer {
 /// The client that asks, among the others.
 pub(super) struct Caller {
     pub(super) id: u64,
-    pub(super) right: Right,
     pub(super) clients: usize,
 }
 
@@ -34,20 +33,34 @@ impl From<Response> for Answer {
     }
 }
 
+/// Reads a request that a client with this right may make.
+pub(super) fn read(line: &[u8], right: Right) -> Result<Request, Refusal> {
+    let request: Request = codec::decode(line).map_err(Refusal::bad_input)?;
+    if right < needed(&request) {
+        let message = "this user may not do this".to_owned();
+        return Err(Refusal { code: ErrorCode::NotAllowed, message });
+    }
+    Ok(request)
+}
+
+/// Whether it takes a millisecond or more to carry out a request.
+pub(super) fn takes_long(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::Bans { .. }
+            | Request::BanAll { .. }
+            | Request::Replace { .. }
+            | Request::UnbanAll { .. }
+    )
+}
+
 /// Carries out a request.
 pub(super) fn carry_out(
     firewall: &mut Firewall,
-    line: &[u8],
+    request: Request,
     caller: &Caller,
     now: Instant,
 ) -> Answer {
-    let request: Request = match codec::decode(line) {
-        Ok(request) => request,
-        Err(error) => return Response::refused(ErrorCode::BadInput, error).into(),
-    };
-    if caller.right < needed(&request) {
-        return Response::refused(ErrorCode::NotAllowed, "this user may not do this").into();
-    }
     answer(firewall, request, caller, now)
         .unwrap_or_else(|Refusal { code, message }| Response::refused(code, message).into())
 }
@@ -75,10 +88,10 @@ fn answer(
     }
     let response = match request {
         Request::Status {} => {
-            Response { status: Some(firewall.status(caller.clients, now)?), ..Response::done() }
+            Response { status: Some(firewall.status(caller.clients, now)), ..Response::done() }
         }
         Request::Bans { source, after } => {
-            let (bans, next) = firewall.page(source.as_deref(), after.as_deref(), now)?;
+            let (bans, next) = firewall.page(source.as_deref(), after.as_deref(), now);
             Response { bans: Some(bans), next, ..Response::done() }
         }
         Request::Subscribe {} => return Ok(Answer::Subscribe),

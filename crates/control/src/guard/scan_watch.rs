@@ -1,5 +1,6 @@
 //! The bans that the kernel makes by itself, for a scan. The kernel sends no event for them, so the
-//! guard looks: at one counter every other second, and at the bans only if the counter moved.
+//! guard looks when it is asked, and every other second for subscribers: at one counter, and at the bans
+//! only if the counter moved.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -14,19 +15,22 @@ pub(super) const COUNTER: &str = "scan/bans";
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// Longest time between two looks, after one that took long.
 const MAX_LOOK_INTERVAL: Duration = Duration::from_secs(3);
-/// Looking takes at most one part in this many of the time, as far as [`MAX_LOOK_INTERVAL`] allows.
+/// Looking takes at most one part in this many of the time, as far as [`MAX_LOOK_INTERVAL`] allows,
+/// however many clients ask.
 const REST: u32 = 20;
 /// A ban that ends this much later than the known ban of its target is another one.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(1);
 
 pub(super) struct ScanWatch {
-    /// The bans that subscribers know; `None` while there is no subscriber.
+    /// The bans at the last look; `None` before the first.
     known: Option<BTreeMap<Target, Known>>,
     /// What the counter showed at the last look; `None` if there was no counter.
     counter: Option<u64>,
     /// Whether the counter may have begun again since then.
     is_counter_new: bool,
+    /// When to look for subscribers, and when one that asks may have the guard look.
     next_look: Instant,
+    rested_at: Instant,
 }
 
 struct Known {
@@ -36,7 +40,14 @@ struct Known {
 
 impl ScanWatch {
     pub(super) fn new() -> ScanWatch {
-        ScanWatch { known: None, counter: None, is_counter_new: false, next_look: Instant::now() }
+        let now = Instant::now();
+        ScanWatch {
+            known: None,
+            counter: None,
+            is_counter_new: false,
+            next_look: now,
+            rested_at: now,
+        }
     }
 
     /// Has the next look read the bans, because the counter may have begun again.
@@ -44,22 +55,33 @@ impl ScanWatch {
         self.is_counter_new = true;
     }
 
-    /// Returns the bans that are new since the last look. Without subscribers it does nothing.
+    /// Whether it is time to look for subscribers.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.known.is_none() || now >= self.next_look
+    }
+
+    /// Returns the bans that are new since the last look, unless that was a moment ago.
     pub(super) fn look(
         &mut self,
         read_counter: impl FnOnce() -> Option<u64>,
         bans: &mut Bans,
-        has_subscribers: bool,
         now: Instant,
     ) -> Result<Vec<ActiveBan>, Error> {
-        if !has_subscribers {
-            self.known = None;
+        if self.known.is_some() && now < self.rested_at {
             return Ok(Vec::new());
         }
-        if self.known.is_some() && now < self.next_look {
-            return Ok(Vec::new());
-        }
-        self.next_look = now + LOOK_INTERVAL;
+        let looked = self.look_now(read_counter, bans);
+        let rest = now.elapsed() * REST;
+        self.rested_at = Instant::now() + rest.min(MAX_LOOK_INTERVAL);
+        self.next_look = Instant::now() + rest.clamp(LOOK_INTERVAL, MAX_LOOK_INTERVAL);
+        looked
+    }
+
+    fn look_now(
+        &mut self,
+        read_counter: impl FnOnce() -> Option<u64>,
+        bans: &mut Bans,
+    ) -> Result<Vec<ActiveBan>, Error> {
         let counter = read_counter();
         if self.known.is_some() && !self.is_counter_new && counter == self.counter {
             return Ok(Vec::new());
@@ -78,8 +100,17 @@ impl ScanWatch {
             known.insert(ban.target, Known { ban, ends_at });
         }
         (self.known, self.counter, self.is_counter_new) = (Some(known), counter, false);
-        self.next_look = now + (now.elapsed() * REST).clamp(LOOK_INTERVAL, MAX_LOOK_INTERVAL);
         Ok(new)
+    }
+
+    /// Returns the bans of the last look that are in force.
+    pub(super) fn bans(&self, now: Instant) -> impl Iterator<Item = ActiveBan> {
+        let known = self.known.iter().flat_map(BTreeMap::values);
+        let is_in_force = move |known: &&Known| known.ends_at.is_none_or(|end| end > now);
+        known.filter(is_in_force).map(move |Known { ban, ends_at }| ActiveBan {
+            expires_in: ends_at.map(|end| end.saturating_duration_since(now)),
+            ..ban.clone()
+        })
     }
 
     /// Returns the bans that were ended, by the elements that were removed from a set.
