@@ -7,10 +7,16 @@ mod jail_filter;
 mod jail_read;
 #[path = "../fuzz/cases/jails_parse.rs"]
 mod jails_parse;
+#[path = "../fuzz/cases/list_read.rs"]
+mod list_read;
 #[path = "../fuzz/cases/netlink_decode.rs"]
 mod netlink_decode;
 #[path = "../fuzz/cases/policy_parse.rs"]
 mod policy_parse;
+#[path = "../fuzz/cases/socket_line.rs"]
+mod socket_line;
+#[path = "../fuzz/cases/ufw_import.rs"]
+mod ufw_import;
 
 use std::fs;
 use std::path::Path;
@@ -24,24 +30,43 @@ fn inputs(folder: &Path) -> Vec<Vec<u8>> {
     files.map(|path| fs::read(path).expect("it can be read")).collect()
 }
 
-#[test]
-fn every_seed_of_netlink_messages_is_read_or_refused_whole_and_cut() {
-    let folder = repository().join("tests/fuzz");
-    let seeds = inputs(&folder.join("seeds/netlink_decode"));
-    assert!(seeds.len() >= 5, "{}", seeds.len());
-    for mut input in seeds.into_iter().chain(inputs(&folder.join("corpus/netlink_decode"))) {
-        netlink_decode::run(&input);
-        let Some(how) = input.first_mut() else { continue };
-        *how ^= 1;
-        netlink_decode::run(&input);
-        // The step does not divide a message, so that each field is cut once.
-        for cut in (1..input.len()).step_by(input.len() / 50 + 1) {
-            netlink_decode::run(&input[..cut]);
+/// Runs the case on each seed and each finding, whole, cut, and with one byte changed, at about this
+/// many places.
+fn replay(case: fn(&[u8]), folder: &str, name: &str, places: usize) {
+    let seeds = inputs(&repository().join(folder));
+    assert!(seeds.len() >= 3, "{}", seeds.len());
+    let findings = inputs(&repository().join("tests/fuzz/corpus").join(name));
+    for input in seeds.into_iter().chain(findings) {
+        case(&input);
+        for cut in (1..input.len()).step_by(input.len() / places + 1) {
+            case(&input[..cut]);
             let mut changed = input.clone();
             changed[cut] ^= 0x81;
-            netlink_decode::run(&changed);
+            changed[0] = changed[0].wrapping_add(u8::try_from(cut % 251).expect("is below"));
+            case(&changed);
+            case(&changed[..=cut]);
         }
     }
+}
+
+#[test]
+fn every_seed_of_netlink_messages_is_read_or_refused_whole_and_cut() {
+    replay(netlink_decode::run, "tests/fuzz/seeds/netlink_decode", "netlink_decode", 15);
+}
+
+#[test]
+fn every_list_is_read_or_refused_whole_and_cut() {
+    replay(list_read::run, "crates/control/src/lists/samples", "list_read", 25);
+}
+
+#[test]
+fn every_line_of_the_socket_is_read_or_refused_whole_and_cut() {
+    replay(socket_line::run, "tests/fuzz/seeds/socket_line", "socket_line", 200);
+}
+
+#[test]
+fn every_file_of_ufw_is_imported_or_refused_whole_and_cut() {
+    replay(ufw_import::run, "tests/fuzz/seeds/ufw_import", "ufw_import", 200);
 }
 
 #[test]
@@ -63,19 +88,7 @@ fn every_policy_is_read_or_refused_whole_and_cut() {
 
 #[test]
 fn every_log_is_read_alike_in_one_piece_and_in_two_whole_and_cut() {
-    let folder = repository().join("tests/fuzz");
-    let seeds = inputs(&folder.join("seeds/jail_read"));
-    assert!(seeds.len() >= 7, "{}", seeds.len());
-    for input in seeds.into_iter().chain(inputs(&folder.join("corpus/jail_read"))) {
-        jail_read::run(&input);
-        for cut in (1..input.len()).step_by(input.len() / 25 + 1) {
-            jail_read::run(&input[..cut]);
-            let mut changed = input.clone();
-            changed[cut] ^= 0x81;
-            changed[0] = changed[0].wrapping_add(u8::try_from(cut % 251).expect("is below"));
-            jail_read::run(&changed);
-        }
-    }
+    replay(jail_read::run, "tests/fuzz/seeds/jail_read", "jail_read", 25);
 }
 
 #[test]
@@ -96,19 +109,7 @@ fn every_file_of_jails_is_read_or_refused_whole_and_cut() {
 
 #[test]
 fn every_log_of_a_filter_is_read_alike_in_one_piece_and_in_two_whole_and_cut() {
-    let folder = repository().join("tests/fuzz");
-    let seeds = inputs(&folder.join("seeds/jail_filter"));
-    assert!(seeds.len() >= 3, "{}", seeds.len());
-    for input in seeds.into_iter().chain(inputs(&folder.join("corpus/jail_filter"))) {
-        jail_filter::run(&input);
-        for cut in (1..input.len()).step_by(input.len() / 25 + 1) {
-            jail_filter::run(&input[..cut]);
-            let mut changed = input.clone();
-            changed[cut] ^= 0x81;
-            changed[0] = changed[0].wrapping_add(u8::try_from(cut % 251).expect("is below"));
-            jail_filter::run(&changed);
-        }
-    }
+    replay(jail_filter::run, "tests/fuzz/seeds/jail_filter", "jail_filter", 25);
 }
 
 #[test]

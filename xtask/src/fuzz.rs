@@ -6,12 +6,15 @@ use crate::runner;
 use std::fs;
 
 /// The fuzz targets, and the folder of well-formed inputs to begin with.
-const TARGETS: [(&str, &str); 5] = [
+const TARGETS: [(&str, &str); 8] = [
     ("policy_parse", "policies"),
     ("netlink_decode", "tests/fuzz/seeds/netlink_decode"),
     ("jail_read", "tests/fuzz/seeds/jail_read"),
     ("jail_filter", "tests/fuzz/seeds/jail_filter"),
     ("jails_parse", "crates/jail/src/builtin"),
+    ("list_read", "crates/control/src/lists/samples"),
+    ("socket_line", "tests/fuzz/seeds/socket_line"),
+    ("ufw_import", "tests/fuzz/seeds/ufw_import"),
 ];
 
 /// Runs each fuzz target for this number of seconds.
