@@ -3,6 +3,7 @@
 use std::io;
 use std::process::Command;
 
+use crate::nft::nft;
 use nfguard_lab::{Netns, World};
 
 /// Makes a new network namespace.
@@ -41,6 +42,32 @@ pub fn ip(netns: &Netns, arguments: &str) {
     let output = netns.run(|| Command::new("ip").args(arguments.split(' ')).output());
     let output = output.unwrap_or_else(|error| panic!("ip: {error}"));
     assert!(output.status.success(), "ip {arguments}: {output:?}");
+}
+
+/// Sends the first packet of each TCP connection once. A slow kernel sends it again, and what counts
+/// connections by their first packets counts that as well.
+///
+/// # Panics
+/// If nft refuses it.
+#[track_caller]
+pub fn send_syn_once(netns: &Netns) {
+    nft(
+        netns,
+        "table inet once {
+            set v4 { type ipv4_addr . inet_service; flags dynamic; size 65535; }
+            set v6 { type ipv6_addr . inet_service; flags dynamic; size 65535; }
+            chain first {
+                ip saddr . tcp sport @v4 drop
+                ip6 saddr . tcp sport @v6 drop
+                add @v4 { ip saddr . tcp sport }
+                add @v6 { ip6 saddr . tcp sport }
+            }
+            chain out {
+                type filter hook output priority -400
+                tcp flags & (syn | ack | rst) == syn jump first
+            }
+        }\n",
+    );
 }
 
 fn unwrap_namespace<T>(place: io::Result<T>) -> T {

@@ -7,7 +7,9 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nfguard_lab::{Netns, Probe, World};
+use nfguard_tests::place::send_syn_once;
 use nfguard_tests::program::{TempFile, nfguard};
+use nfguard_tests::wait::TIMEOUT;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send,
     socket,
@@ -125,8 +127,9 @@ fn rules_and_defaults_log_to_an_nflog_group_with_their_prefix_and_no_more_than_t
     send_udp(&world, 53, 4); // a rule with `log`: each packet
     send_udp(&world, 9, 6); // the default: three packets
     let _server = world.host.serve_tcp(SocketAddr::new(World::HOST_V6, 22)).expect("a server");
+    send_syn_once(&world.internet);
     let ssh = Probe::tcp(&world.internet, SocketAddr::new(World::HOST_V6, 22));
-    assert!(ssh.timeout(Duration::from_secs(30)).run().passed());
+    assert!(ssh.timeout(TIMEOUT).run().passed());
     assert!(!Probe::tcp(&world.internet, SocketAddr::new(World::HOST_V6, 22)).run().passed());
 
     let mut prefixes = log.prefixes(8);

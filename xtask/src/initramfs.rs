@@ -45,7 +45,7 @@ const MODULES: [&str; 17] = [
 ];
 
 /// Tools besides busybox.
-const TOOLS: [&str; 3] = ["nft", "ip", "wg"];
+const TOOLS: [&str; 4] = ["nft", "ip", "wg", "unshare"];
 
 /// Builds the image for the kernel unpacked in `folder` and returns its path.
 pub(crate) fn build(

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use nfguard_lab::{Probe, ProbeOutcome, Server, World};
+use nfguard_tests::place::send_syn_once;
 use nfguard_tests::wait::TIMEOUT;
 
 use super::{load, policy_file, world};
@@ -16,6 +17,7 @@ struct Ssh {
 /// Makes a host with this limit on SSH.
 fn limited(limit: &str) -> Ssh {
     let world = world();
+    send_syn_once(&world.internet);
     let text = format!(
         r#"{{ "version": 1, "rules": [
             {{ "name": "ssh", "action": "limit", "port": "ssh", "limit": {limit} }} ] }}"#
@@ -28,8 +30,7 @@ fn limited(limit: &str) -> Ssh {
 
 impl Ssh {
     fn connect(&self, from: &str) -> ProbeOutcome {
-        // Long enough for a slow machine.
-        self.connect_within(from, Duration::from_secs(30))
+        self.connect_within(from, TIMEOUT)
     }
 
     fn connect_within(&self, from: &str, timeout: Duration) -> ProbeOutcome {

@@ -1,10 +1,10 @@
 //! A load does not touch other tables, nor the state of unchanged objects.
 
-use std::time::Duration;
-
 use nfguard_lab::{Probe, World};
 use nfguard_tests::nft::{nft, try_nft};
+use nfguard_tests::place::send_syn_once;
 use nfguard_tests::program::nfguard;
+use nfguard_tests::wait::TIMEOUT;
 use serde_json::Value;
 
 use super::{POLICY_A, POLICY_B, load, netns, policy_file, world};
@@ -85,12 +85,13 @@ fn a_changed_policy_keeps_counters_and_limits_of_what_did_not_change() {
         policy(r#"{ "name": "more", "action": "deny", "from": "203.0.113.0/24", "port": 443 },"#),
     );
     let world = world();
+    send_syn_once(&world.internet);
     let host = &world.host;
     load(host, &old);
     let _servers = [22, 443].map(|port| host.serve_tcp((World::HOST_V4, port)).expect("serves"));
     let probe = |source: [u8; 4], port| {
         let probe = Probe::tcp(&world.internet, (World::HOST_V4, port)).from(source);
-        probe.timeout(Duration::from_secs(30)).run()
+        probe.timeout(TIMEOUT).run()
     };
     for _ in 0..5 {
         assert!(probe([192, 0, 2, 7], 22).passed());

@@ -28,6 +28,7 @@ fn a_forger_elsewhere_uses_up_no_ones_limit() {
     host.sysctl("ipv4/conf/docker0/rp_filter", "0").expect("is set");
     let container = world.container.as_ref().expect("a container");
     let _servers = HOST.map(|host| world.host.serve_tcp((host, 22)).expect("a server"));
+    send_syn_once(&world.internet);
     let came = Watch::new(host, "prerouting", "");
     let login = |netns, from: IpAddr, to| {
         let to = SocketAddr::new(to, 22);

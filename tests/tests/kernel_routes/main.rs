@@ -13,7 +13,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use nfguard_lab::{Netns, Probe, ProbeOutcome, Server, World, packet, veth};
 use nfguard_netlink::protocol;
 use nfguard_tests::nft::nft;
-use nfguard_tests::place::{ip, netns, world_with_container};
+use nfguard_tests::place::{ip, netns, send_syn_once, world_with_container};
 use nfguard_tests::program::{TempFile, nfguard};
 use nfguard_tests::wait::{TIMEOUT, wait_until, wait_until_with};
 

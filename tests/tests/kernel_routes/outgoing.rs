@@ -202,6 +202,7 @@ fn a_limit_counts_each_connection_once() {
     let host = &uplinks.world.host;
     uplinks.route_by_mark();
     nft(host, MARKS);
+    send_syn_once(host);
     let _servers = uplinks.serve(&[7000, 7001]);
     for over in ["reject", "drop"] {
         for port in [7000, 7001] {
