@@ -41,9 +41,9 @@ const SLOWEST: [&str; 10] = [
 /// other.
 const WITH_CONTROL_GROUPS: [&str; 2] = ["docker_root", "peers_machine_root"];
 
-/// Test targets for what Debian's kernels have and this one may lack: they run in the virtual machines
-/// of `cargo xtask kernels`, and here only if named.
-const OTHER_KERNELS: [&str; 1] = ["kernel_links"];
+/// Test targets for what Debian's kernels have and this one may lack, or that change the whole machine:
+/// they run in the virtual machines of `cargo xtask kernels`, and here only if named.
+const OTHER_KERNELS: [&str; 2] = ["kernel_full_root", "kernel_links"];
 
 /// Which of them to run.
 #[derive(Debug, Default, clap::Args)]
