@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::digest::sha256;
-use crate::{Warn, atomic_file};
+use crate::{Warn, atomic_file, trusted_file};
 use nfguard_host::TcpConnection;
 
 const VERSION: u32 = 1;
@@ -22,6 +22,8 @@ const VERSION: u32 = 1;
 const KEPT: usize = 50;
 /// Digits of a file's name: names sort as numbers do.
 const DIGITS: usize = 10;
+/// The largest number that has these digits.
+const LAST_NUMBER: u64 = 9_999_999_999;
 
 /// The folder of the state, unless another one is named.
 const FOLDER: &str = "/var/lib/nfguard";
@@ -237,9 +239,13 @@ fn read_all(folder: &Path) -> (Vec<LoadRecord>, Vec<String>) {
 
 fn add(folder: &Path, mut entry: LoadRecord) -> io::Result<u64> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    trusted_file::open_own_folder(folder)?;
     loop {
         let taken = numbers(folder)?;
         entry.number = taken.last().map_or(1, |last| last + 1);
+        if entry.number > LAST_NUMBER {
+            return Err(io::Error::other(format!("{LAST_NUMBER}.json has the last number")));
+        }
         let path = file(folder, entry.number);
         let written = atomic_file::write(folder, &text(&entry)?, |file| {
             file.persist_noclobber(&path)?;
@@ -251,7 +257,8 @@ fn add(folder: &Path, mut entry: LoadRecord) -> io::Result<u64> {
             Err(error) => return Err(error),
             Ok(()) => {
                 for old in taken.iter().rev().skip(KEPT - 1) {
-                    fs::remove_file(file(folder, *old))?;
+                    // It does no harm if it stays.
+                    let _ = fs::remove_file(file(folder, *old));
                 }
                 return Ok(entry.number);
             }
@@ -273,6 +280,7 @@ fn numbers(folder: &Path) -> io::Result<Vec<u64>> {
     for entry in files {
         let name = entry?.file_name();
         let number = name.to_str().and_then(|name| name.strip_suffix(".json"));
+        let number = number.filter(|number| number.len() == DIGITS);
         numbers.extend(number.and_then(|number| number.parse::<u64>().ok()));
     }
     numbers.sort_unstable();
@@ -286,7 +294,7 @@ fn text(entry: &LoadRecord) -> io::Result<Vec<u8>> {
 }
 
 fn read(path: &Path) -> Result<LoadRecord, String> {
-    let bytes = fs::read(path).map_err(|error| error.to_string())?;
+    let bytes = trusted_file::read_own(path).map_err(|error| error.to_string())?;
     let damaged = || "damaged".to_owned();
     let text = String::from_utf8(bytes).map_err(|_| damaged())?;
     let (entry, foot) = text.split_once('\n').ok_or_else(damaged)?;

@@ -1,9 +1,9 @@
 //! Whole files, or standard input.
 
-use std::io::{self, ErrorKind, Read as _};
+use std::io::{self, ErrorKind};
 use std::path::Path;
 
-use crate::Error;
+use crate::{Error, trusted_file};
 
 /// The name that stands for standard input, or output.
 pub const STANDARD: &str = "-";
@@ -13,7 +13,12 @@ pub const STANDARD: &str = "-";
 /// # Errors
 /// If it cannot be read, or is no UTF-8.
 pub fn read(path: &Path) -> Result<String, Error> {
-    String::from_utf8(read_bytes(path)?).map_err(|_| {
+    text(path, read_bytes(path)?)
+}
+
+/// Returns the text of a file with these bytes.
+pub(crate) fn text(path: &Path, bytes: Vec<u8>) -> Result<String, Error> {
+    String::from_utf8(bytes).map_err(|_| {
         let error = io::Error::new(ErrorKind::InvalidData, "not valid UTF-8");
         Error::file(path)(error)
     })
@@ -24,11 +29,10 @@ pub fn read(path: &Path) -> Result<String, Error> {
 /// # Errors
 /// If it cannot be read.
 pub fn read_bytes(path: &Path) -> Result<Vec<u8>, Error> {
-    let mut bytes = Vec::new();
     let read = if path == Path::new(STANDARD) {
-        io::stdin().read_to_end(&mut bytes).map(|_| bytes)
+        trusted_file::read_standard_input()
     } else {
-        std::fs::read(path)
+        trusted_file::read_input(path)
     };
     read.map_err(Error::file(path))
 }

@@ -53,6 +53,7 @@ mod state_folder;
 pub mod table;
 pub mod table_diff;
 pub mod timed_bans;
+mod trusted_file;
 pub mod voided_bans;
 
 pub use error::Error;

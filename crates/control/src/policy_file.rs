@@ -1,9 +1,5 @@
 //! Policy files.
 
-use std::env;
-use std::fs::{self, File, Metadata};
-use std::io::{self, Read as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use nfguard_netlink::Table;
@@ -14,6 +10,7 @@ use crate::Error;
 use crate::digest::{digest, stamp};
 use crate::history::LoadRecord;
 use crate::input::{self, STANDARD};
+use crate::trusted_file;
 use nfguard_host::TcpConnection;
 
 /// A policy, and the file that it was read from.
@@ -38,8 +35,8 @@ impl PolicyFile {
         PolicyFile::parse(&path.display().to_string(), text)
     }
 
-    /// As [`PolicyFile::read`]. As root it refuses a file that another user may write: at the next load
-    /// that user would be as good as root.
+    /// As [`PolicyFile::read`]. As root it refuses a file that another user may write, or put in its
+    /// place: at the next load that user would be as good as root.
     ///
     /// # Errors
     /// As [`PolicyFile::read`], and if another user may write the file.
@@ -47,25 +44,8 @@ impl PolicyFile {
         if path == Path::new(STANDARD) || !Uid::effective().is_root() {
             return PolicyFile::read(path);
         }
-        let read = || -> io::Result<String> {
-            // The file that is looked at is the one that is read, even if files are renamed meanwhile.
-            let mut file = File::open(path)?;
-            let metadata = file.metadata()?;
-            if metadata.is_file() {
-                let real = fs::canonicalize(path)?;
-                let folder = real.parent().map_or(Ok(None), |it| fs::metadata(it).map(Some))?;
-                if let Some(who) = other_writer(&metadata, folder.as_ref()) {
-                    let why = format!(
-                        "nothing was loaded: {who} may write this file, and may not change the firewall"
-                    );
-                    return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
-                }
-            }
-            let mut text = String::new();
-            file.read_to_string(&mut text)?;
-            Ok(text)
-        };
-        PolicyFile::parse(&path.display().to_string(), read().map_err(Error::file(path))?)
+        let bytes = trusted_file::read_policy(path).map_err(Error::file(path))?;
+        PolicyFile::parse(&path.display().to_string(), input::text(path, bytes)?)
     }
 
     /// Validates the text of a file.
@@ -100,36 +80,4 @@ pub struct Sealed {
     pub table: Table,
     /// The digest of the table without these.
     pub digest: String,
-}
-
-/// Returns the user who may write a file, besides root and the user behind `sudo`.
-fn other_writer(file: &Metadata, folder: Option<&Metadata>) -> Option<String> {
-    const STICKY: u32 = 0o1000;
-    let behind = |variable| env::var(variable).ok()?.parse::<u32>().ok();
-    let (user, group) = (behind("SUDO_UID"), behind("SUDO_GID"));
-    let writer = |it: &Metadata, mode: u32| {
-        if it.uid() != 0 && Some(it.uid()) != user && !is_unmapped(it.uid()) {
-            Some(format!("user {}", it.uid()))
-        } else if mode & 0o002 != 0 {
-            Some("everybody".to_owned())
-        } else if mode & 0o020 != 0 && it.gid() != 0 && Some(it.gid()) != group {
-            Some(format!("group {}", it.gid()))
-        } else {
-            None
-        }
-    };
-    let in_folder = |folder: &Metadata| match folder.mode() {
-        // There a user may rename only the own files; the folder's owner all files.
-        mode if mode & STICKY != 0 => writer(folder, 0),
-        mode => writer(folder, mode),
-    };
-    writer(file, file.mode()).or_else(|| folder.and_then(in_folder))
-}
-
-/// Whether the owner is a user outside of this user namespace, who is more than its root.
-fn is_unmapped(user: u32) -> bool {
-    const OVERFLOW: u32 = 65534;
-    const EVERYBODY: &str = "4294967295";
-    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    user == OVERFLOW && map.split_whitespace().last() != Some(EVERYBODY)
 }

@@ -8,18 +8,20 @@ mod log;
 
 use std::fmt::Display;
 use std::fs;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use nfguard_ban::{ActiveBan, Ban, BanCounts, Bans, NeverBan, Port, Refused, Target};
+use rustix::fs::{CWD, OFlags};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::clock::now;
 use crate::digest::sha256;
 use crate::input::{self, STANDARD};
 use crate::timed_bans::ban_until;
+use crate::trusted_file::{self, not_regular};
 use crate::{Error, Warn, atomic_file};
 
 pub use log::BanLog;
@@ -74,7 +76,7 @@ pub struct Restored {
 
 /// Tells whether this is a file of saved bans, of whatever version.
 pub(crate) fn is_saved(path: &Path) -> bool {
-    path.is_file() && fs::read(path).is_ok_and(|bytes| bytes.starts_with(START))
+    path.is_file() && trusted_file::read_input(path).is_ok_and(|bytes| bytes.starts_with(START))
 }
 
 /// Reads a file of saved bans: when it was saved, and its bans. A damaged one is renamed.
@@ -92,7 +94,7 @@ pub(crate) fn read_file(path: &Path) -> Result<(f64, Vec<Line>), Error> {
             // Not a file of another program, or a device, that was given by mistake.
             if path != Path::new(STANDARD)
                 && text.starts_with(START)
-                && let Ok(own) = regular(path)
+                && let Ok(own) = trusted_file::to_replace(path)
             {
                 let aside = keep_aside(&own).map_err(Error::file(path))?;
                 message.push_str(&format!(", and the file is now {}", aside.display()));
@@ -133,7 +135,8 @@ pub(crate) fn restore_written(
         begin_restore(path);
     }
     if path.exists() {
-        match read_file(path) {
+        let regular = if path.is_file() { Ok(()) } else { Err(not_regular()) };
+        match regular.map_err(Error::file(path)).and_then(|()| read_file(path)) {
             Ok(read) => (saved_at, saved) = read,
             Err(failure) => {
                 failed(failure);
@@ -174,7 +177,8 @@ pub(crate) fn marker(path: &Path) -> PathBuf {
 /// Notes that `save` must not write over this file, and what the log has, until they are restored.
 pub(crate) fn begin_restore(path: &Path) {
     // Where no file can be made, `save` makes none either.
-    let _ = fs::write(marker(path), "");
+    let flags = OFlags::CREATE | OFlags::WRONLY;
+    let _ = trusted_file::open_regular(CWD, &marker(path), flags);
 }
 
 fn end_restore(path: &Path) {
@@ -277,25 +281,12 @@ impl<'de, T: FromStr<Err: Display>> Deserialize<'de> for Text<T> {
     }
 }
 
-/// Returns the path, behind all links, of a file that may be replaced or renamed: no device, no pipe.
-fn regular(path: &Path) -> io::Result<PathBuf> {
-    let path = fs::canonicalize(path)?;
-    if !path.is_file() {
-        return Err(io::Error::new(ErrorKind::InvalidInput, "not a regular file"));
-    }
-    Ok(path)
-}
-
 /// Replaces the file, or leaves it as it was, whatever happens in between. Only its owner may read it.
 ///
 /// # Errors
-/// If it cannot be written, or is no regular file.
+/// If it cannot be written, is no regular file, or a link that another user made.
 pub fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
-    let path = match regular(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => path.to_owned(),
-        path => path?,
-    };
-    atomic_file::replace(&path, text)
+    atomic_file::replace(&trusted_file::to_replace(path)?, text)
 }
 
 /// Returns the text of a file with these bans.

@@ -1,15 +1,17 @@
 //! The folder of the state: its lock, and lines with a checksum.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nfguard_api::local_socket::is_stopped;
+use rustix::fs::OFlags;
 
 use crate::digest::sha256;
+use crate::trusted_file;
 
 /// Letters of the checksum of a line.
 const SUM_LETTERS: usize = 16;
@@ -69,7 +71,7 @@ fn holder(file: &File) -> io::Result<Option<i32>> {
 /// Opens the file of this name that stands for a lock of this folder.
 pub(crate) fn lock_file(folder: &Path, name: &str) -> io::Result<File> {
     make_folder(folder)?;
-    OpenOptions::new().create(true).append(true).mode(0o600).open(folder.join(name))
+    trusted_file::open_own(&folder.join(name), OFlags::CREATE | OFlags::APPEND | OFlags::WRONLY)
 }
 
 pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {

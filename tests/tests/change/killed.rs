@@ -114,6 +114,13 @@ fn kill_everywhere(arguments: &[&str], new: &Option<Table>) {
         }
     }
     outcomes.assert_counts();
+    // One of these is written down.
+    place.succeed(&["load", "{}/b.json"]);
+    place.succeed(&["load", "{}/a.json"]);
+    for record in std::fs::read_dir(place.path("state/history")).expect("there") {
+        let name = record.expect("there").file_name();
+        assert!(name.to_string_lossy().ends_with(".json"), "left over: {name:?}");
+    }
 }
 
 #[test]

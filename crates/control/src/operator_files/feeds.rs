@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::OperatorFiles;
 use crate::digest::sha256;
 use crate::state_folder::{lock, make_folder};
-use crate::{Error, atomic_file};
+use crate::{Error, atomic_file, input, trusted_file};
 
 /// The first line of a file.
 #[derive(Serialize, Deserialize)]
@@ -87,7 +87,8 @@ pub(super) fn paths(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn read(path: &Path) -> Result<(String, Feed), Error> {
-    let text = crate::input::read(path)?;
+    let bytes = trusted_file::read_own(path).map_err(Error::file(path))?;
+    let text = input::text(path, bytes)?;
     parse(&text).ok_or_else(|| {
         Error::Usage(format!(
             "{}: damaged; this feed is not in force: put the list in again",

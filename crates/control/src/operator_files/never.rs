@@ -1,7 +1,6 @@
 //! The never-ban entries by hand, in a file.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
@@ -12,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::OperatorFiles;
 use crate::saved_bans::{Text, keep_aside};
 use crate::state_folder::{lock, sealed_line, unsealed_line};
+use crate::trusted_file::read_own;
 use crate::{Error, atomic_file};
 
 /// A line of the file. The last one has the number of entries.
@@ -103,7 +103,7 @@ fn text(entries: &BTreeMap<IpNetwork, String>) -> io::Result<String> {
 fn read(path: &Path) -> Entries {
     let (mut entries, mut problems) = (BTreeMap::new(), Vec::new());
     let name = path.display();
-    let bytes = match fs::read(path) {
+    let bytes = match read_own(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == ErrorKind::NotFound => return (entries, problems),
         Err(error) => return (entries, vec![format!("{name}: {error}")]),
@@ -130,6 +130,8 @@ fn read(path: &Path) -> Entries {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn network(text: &str) -> IpNetwork {

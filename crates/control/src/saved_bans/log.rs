@@ -7,18 +7,19 @@
 mod open;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nfguard_ban::{ActiveBan, Ban, Port, Target, source_name};
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use super::{Line, Text};
 use crate::clock::now;
 use crate::state_folder::{lock, lock_file, lock_within, sealed_line, unsealed_line};
+use crate::trusted_file::{open_own, read_own};
 use crate::{Error, atomic_file};
 
 pub(crate) use open::OpenBanLog;
@@ -159,7 +160,7 @@ impl<'f> BanLog<'f> {
             return Ok(());
         }
         let saved = self.folder.join("bans");
-        let bytes = match fs::read(&saved) {
+        let bytes = match read_own(&saved) {
             Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
             bytes => bytes?,
         };
@@ -198,7 +199,7 @@ impl<'f> BanLog<'f> {
         all.push(b'\n');
         all.extend(lines);
         atomic_file::replace(&old, &all)?;
-        OpenOptions::new().write(true).open(&log)?.set_len(0)
+        open_own(&log, OFlags::WRONLY)?.set_len(0)
     }
 
     /// Removes all lines, with the lock held. Returns whether there were any.
@@ -231,7 +232,7 @@ impl<'f> BanLog<'f> {
         let [log, old] = self.paths();
         let mut problems = Vec::new();
         for path in [old, log] {
-            let bytes = match fs::read(&path) {
+            let bytes = match read_own(&path) {
                 Ok(bytes) => bytes,
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 Err(error) => {
@@ -307,11 +308,11 @@ fn ends_mid_line(file: &mut File) -> io::Result<bool> {
 }
 
 fn open_to_append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).read(true).append(true).mode(0o600).open(path)
+    open_own(path, OFlags::CREATE | OFlags::APPEND | OFlags::RDWR)
 }
 
 fn read_if_present(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    match fs::read(path) {
+    match read_own(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         bytes => bytes.map(Some),
     }

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 use std::fmt::Display;
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -14,10 +14,10 @@ use redb::backends::FileBackend;
 use redb::{
     Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableError,
 };
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, OFlags};
 
 use super::source::Source;
-use crate::Error;
+use crate::{Error, trusted_file};
 
 /// From a source, as `nfguard bans` writes it, to what it did, as JSON.
 const SOURCES: TableDefinition<&str, &[u8]> = TableDefinition::new("sources");
@@ -45,7 +45,7 @@ impl Store {
         let folder = self.0.parent().unwrap_or(&self.0);
         let claim = || {
             DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-            let folder = File::open(folder)?;
+            let folder = trusted_file::open_own_folder(folder)?;
             rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive)?;
             io::Result::Ok(folder)
         };
@@ -75,9 +75,8 @@ impl Store {
     fn open(&self) -> Result<Database, Error> {
         let since = Instant::now();
         loop {
-            let mut options = OpenOptions::new();
-            options.read(true).write(true).create(true).truncate(false).mode(0o600);
-            let file = options.open(&self.0).map_err(Error::file(&self.0))?;
+            let flags = OFlags::CREATE | OFlags::RDWR;
+            let file = trusted_file::open_own(&self.0, flags).map_err(Error::file(&self.0))?;
             let opened = FileBackend::new(file).and_then(|backend| {
                 Database::builder().set_cache_size(CACHE_SIZE).create_with_backend(backend)
             });
