@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::Instant;
 
 use nfguard_tests::guard::Guard;
 use nfguard_tests::nft::{nft, try_nft};
@@ -132,17 +132,19 @@ fn a_load_that_is_done_is_in_force_though_another_program_flushed_its_rules() {
     let files = [policy_file(POLICY_A), policy_file(POLICY_B)];
     let paths = files.each_ref().map(|file| file.path().to_str().expect("plain letters"));
     let guard = Guard::start(&netns, Some(files[0].path()), &[]);
+    let start = Instant::now();
     let meant = paths.map(|path| {
         succeed(&netns, &["load", path]);
         policy(&netns)
     });
+    // Between two flushes, a load can be done, also on a slow machine.
+    let pause = start.elapsed() / 2;
     let stop = AtomicBool::new(false);
     let done = thread::scope(|scope| {
         scope.spawn(|| {
-            // Between two flushes, a load can be done.
             while !stop.load(Ordering::Relaxed) {
                 try_nft(&netns, "flush chain inet nfguard ingress\n");
-                thread::sleep(Duration::from_millis(7));
+                thread::sleep(pause);
             }
         });
         let done = (1..=20).filter(|turn| {
