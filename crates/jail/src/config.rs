@@ -342,22 +342,21 @@ fn http_rule(
     pointer: &str,
     problems: &mut Problems,
 ) -> Option<HttpRule> {
-    let is_clf = log.is_some_and(|log| {
-        let clf = LineFormat::Clf;
-        log.format == Format::Lines(clf) || log.format == Format::DockerJson(clf)
+    let line = log.and_then(|log| match log.format {
+        Format::Lines(line) | Format::DockerJson(line) => Some(line),
+        Format::Journal | Format::Sshd => None,
     });
-    if is_clf && file.origin.given().is_some() {
-        let message = "the format \"clf\" does not tell who answered, so this matches nothing";
+    let has_no_origin =
+        matches!(line, Some(LineFormat::Clf | LineFormat::Caddy | LineFormat::Http));
+    if has_no_origin && file.origin.given().is_some() {
+        let message = "only Traefik's log tells who answered, so this matches nothing";
         problems.error(format!("{pointer}/origin"), message, None);
     }
     let has_host = file.host.given().is_some() || file.distinct.given() == Some(&Part::Host);
-    let is_json = log.is_none_or(|log| {
-        [LineFormat::TraefikJson, LineFormat::Traefik].iter().any(|json| {
-            log.format == Format::Lines(*json) || log.format == Format::DockerJson(*json)
-        })
-    });
-    if has_host && !is_json {
-        let message = "only Traefik's JSON has the host, so this matches nothing";
+    let has_no_json = log.is_some()
+        && matches!(line, None | Some(LineFormat::TraefikClf | LineFormat::Clf | LineFormat::Text));
+    if has_host && has_no_json {
+        let message = "only logs in JSON have the host, so this matches nothing";
         problems.error(format!("{pointer}/host"), message, None);
     }
     let statuses = match file.status.given() {

@@ -83,6 +83,8 @@ impl Log {
             LineFormat::TraefikJson => "traefik-json",
             LineFormat::TraefikClf => "traefik-clf",
             LineFormat::Clf => "clf",
+            LineFormat::Caddy => "caddy",
+            LineFormat::Http => "http",
             LineFormat::Text => "text",
             LineFormat::Raw => "raw",
         };

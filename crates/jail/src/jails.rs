@@ -269,7 +269,7 @@ impl Reading {
             trusted: log.trusted_proxies.clone(),
             vouched: log.vouched.clone(),
             watched: StatusSet::NONE,
-            finder: finder(),
+            finder: finder(log.format),
             known: None,
         };
         Self { log, reader, jails: vec![jail], progress: Progress::default() }

@@ -17,7 +17,9 @@ pub(crate) enum Value<'a> {
     Number(&'a [u8]),
     /// An array, as it is written.
     Array(&'a [u8]),
-    /// An object, `true`, `false` or `null`.
+    /// An object, as it is written.
+    Object(&'a [u8]),
+    /// `true`, `false` or `null`.
     Other,
 }
 
@@ -73,6 +75,16 @@ pub(crate) fn bytes(array: &[u8]) -> Option<Vec<u8>> {
         .split(|byte| *byte == b',')
         .map(|number| std::str::from_utf8(number.trim_ascii()).ok()?.parse::<u8>().ok());
     numbers.collect()
+}
+
+/// Reads an array of strings.
+pub(crate) fn texts(array: &[u8]) -> Option<Vec<Cow<'_, [u8]>>> {
+    let (mut reader, mut texts) = (Reader { rest: array, depth: 0 }, Vec::new());
+    reader.list(b'[', b']', |reader| {
+        texts.push(reader.text()?.decode());
+        Some(())
+    })?;
+    Some(texts)
 }
 
 struct Reader<'a> {
@@ -147,7 +159,10 @@ impl<'a> Reader<'a> {
         let before = self.rest;
         match before.first()? {
             b'"' => self.text().map(Value::Text),
-            b'{' => self.members(&mut |_, _| Some(())).map(|()| Value::Other),
+            b'{' => {
+                self.members(&mut |_, _| Some(()))?;
+                Some(Value::Object(self.since(before)))
+            }
             b'[' => {
                 self.nested(|reader| reader.list(b'[', b']', |it| it.value().map(|_| ())))?;
                 Some(Value::Array(self.since(before)))
@@ -277,7 +292,7 @@ mod tests {
         object(text.as_bytes(), |key, value| {
             let value = match value {
                 Value::Text(text) => String::from_utf8_lossy(&text.decode()).into_owned(),
-                Value::Number(text) | Value::Array(text) => {
+                Value::Number(text) | Value::Array(text) | Value::Object(text) => {
                     String::from_utf8_lossy(text).into_owned()
                 }
                 Value::Other => String::new(),

@@ -1,5 +1,6 @@
 //! Readers: each makes records of the bytes of a log.
 
+mod caddy;
 mod clf;
 mod client;
 mod combined;
@@ -51,6 +52,10 @@ pub enum LineFormat {
     TraefikClf,
     /// The common or the combined format.
     Clf,
+    /// Caddy's access log in JSON.
+    Caddy,
+    /// The common or the combined format, or Caddy's JSON, as the first record is.
+    Http,
     /// Text with its time at its beginning.
     Text,
     /// Lines that a filter of Fail2Ban reads, their times included.
@@ -378,12 +383,20 @@ impl Reader {
                 let record = Record::Raw(Raw { line, written, zone: &self.zone });
                 return sink(Found { record: &record, line: number, begun: number });
             }
-            (LineFormat::TraefikJson, _) | (LineFormat::Traefik, Some(Form::Json)) => {
-                self.read_traefik_json(counts, line, sink);
+            (LineFormat::TraefikJson | LineFormat::Caddy, _)
+            | (LineFormat::Traefik | LineFormat::Http, Some(Form::Json)) => {
+                self.read_json(format, counts, line, sink);
                 return;
             }
-            (LineFormat::Clf, _) => {
+            (LineFormat::Http, None) if line.first() == Some(&b'{') => {
+                if self.read_json(format, counts, line, sink) {
+                    memory.form = Some(Form::Json);
+                }
+                return;
+            }
+            (LineFormat::Clf | LineFormat::Http, _) => {
                 if let Some(http) = combined::read(line, &self.trusted) {
+                    memory.form = Some(Form::Plain);
                     counts.records += 1;
                     self.each(sink)(http, number, number);
                 }
@@ -391,7 +404,7 @@ impl Reader {
             }
             (LineFormat::TraefikClf, _) | (LineFormat::Traefik, Some(_)) => {}
             (LineFormat::Traefik, None) => {
-                if traefik_json::is_like(line) && self.read_traefik_json(counts, line, sink) {
+                if line.first() == Some(&b'{') && self.read_json(format, counts, line, sink) {
                     memory.form = Some(Form::Json);
                     return;
                 }
@@ -408,14 +421,22 @@ impl Reader {
     }
 
     /// Reads a line, and returns whether it is a record.
-    fn read_traefik_json(&self, counts: &mut ReadCounts, line: &[u8], sink: &mut Sink<'_>) -> bool {
+    fn read_json(
+        &self,
+        format: LineFormat,
+        counts: &mut ReadCounts,
+        line: &[u8],
+        sink: &mut Sink<'_>,
+    ) -> bool {
         match traefik_json::look(line, &self.finder, &self.watched) {
             Look::Nothing => return false,
             Look::Unwatched => {}
             Look::Watched => {
-                let Some(http) = traefik_json::read(line, &self.zone, &self.trusted) else {
-                    return false;
+                let read = match format {
+                    LineFormat::Caddy | LineFormat::Http => caddy::read,
+                    _ => traefik_json::read,
                 };
+                let Some(http) = read(line, &self.zone, &self.trusted) else { return false };
                 if self.watched.contains(http.status) {
                     let line = counts.lines;
                     sink(Found { record: &Record::Http(http), line, begun: line });
@@ -428,6 +449,10 @@ impl Reader {
 }
 
 /// Returns what finds the statuses of a log in JSON.
-pub(crate) fn finder() -> Finder<'static> {
-    traefik_json::finder()
+pub(crate) fn finder(format: Format) -> Finder<'static> {
+    let (Format::Lines(line) | Format::DockerJson(line)) = format else { return Finder::new("") };
+    Finder::new(match line {
+        LineFormat::Caddy | LineFormat::Http => caddy::STATUS_KEY,
+        _ => traefik_json::STATUS_KEY,
+    })
 }

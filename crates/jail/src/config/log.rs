@@ -129,6 +129,8 @@ fn within_lines(word: FormatWord) -> Option<LineFormat> {
         FormatWord::TraefikJson => LineFormat::TraefikJson,
         FormatWord::TraefikClf => LineFormat::TraefikClf,
         FormatWord::Clf => LineFormat::Clf,
+        FormatWord::Caddy => LineFormat::Caddy,
+        FormatWord::Http => LineFormat::Http,
         FormatWord::Text => LineFormat::Text,
         FormatWord::DockerJson | FormatWord::Journal | FormatWord::Sshd => return None,
     })
@@ -171,7 +173,7 @@ fn format(
     let line = within_lines(inside);
     if line.is_none() {
         let message = "found a format that is no format of lines; expected \"traefik\", \
-                       \"traefik-json\", \"traefik-clf\", \"clf\" or \"text\"";
+                       \"traefik-json\", \"traefik-clf\", \"clf\", \"caddy\", \"http\" or \"text\"";
         problems.error(format!("{pointer}/inside"), message, None);
     }
     line.map(Format::DockerJson)

@@ -44,6 +44,8 @@ pub(crate) enum FormatWord {
     TraefikJson,
     TraefikClf,
     Clf,
+    Caddy,
+    Http,
     DockerJson,
     Journal,
     Sshd,
@@ -54,13 +56,15 @@ words!(
     FormatWord, "format",
     "`traefik`: Traefik's access log, JSON or common by its first record; `traefik-json` and \
      `traefik-clf`: one of them; `clf`: the common or combined format of nginx and Apache; \
-     `docker-json`: the files of Docker's `json-file` driver; `journal`: what `journalctl` prints \
+     `caddy`: Caddy's access log in JSON; `http`: `clf` or `caddy`, by the first record; `docker-json`: the files of Docker's `json-file` driver; `journal`: what `journalctl` prints \
      with `-o json` or `-o export`; `sshd`: the journal, or syslog's `auth.log`; `text`: lines that \
      begin with their time.", {
     "traefik" => FormatWord::Traefik,
     "traefik-json" => FormatWord::TraefikJson,
     "traefik-clf" => FormatWord::TraefikClf,
     "clf" => FormatWord::Clf,
+    "caddy" => FormatWord::Caddy,
+    "http" => FormatWord::Http,
     "docker-json" => FormatWord::DockerJson,
     "journal" => FormatWord::Journal,
     "sshd" => FormatWord::Sshd,

@@ -108,7 +108,7 @@ pub(crate) fn read_json(line: &[u8]) -> Option<Entry> {
                     return Some(());
                 }
             },
-            Value::Number(_) | Value::Other => return Some(()),
+            Value::Number(_) | Value::Object(_) | Value::Other => return Some(()),
         };
         entry.set(key, value);
         Some(())

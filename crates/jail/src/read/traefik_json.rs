@@ -13,7 +13,7 @@ use crate::status::StatusSet;
 use crate::time::{Zone, rfc3339};
 
 /// The key of the status, which the look at the raw bytes goes by.
-const STATUS_KEY: &[u8] = b"\"DownstreamStatus\"";
+pub(crate) const STATUS_KEY: &[u8] = b"\"DownstreamStatus\"";
 
 /// What a look at the raw bytes of a line finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,14 +26,14 @@ pub(crate) enum Look {
     Watched,
 }
 
-/// Looks for a watched status in a line without reading it. A line that is not `Watched` is no
+/// Looks for a watched status behind its key in a line without reading it. A line that is not `Watched` is no
 /// record with a watched status: the strict reader takes the status from where this looks.
 pub(crate) fn look(line: &[u8], finder: &memmem::Finder<'_>, watched: &StatusSet) -> Look {
     let is_object = line.first() == Some(&b'{') && line.last() == Some(&b'}');
     let mut found = Look::Nothing;
     let mut rest = line;
     while let Some(at) = finder.find(rest) {
-        rest = rest.get(at + STATUS_KEY.len()..).unwrap_or_default();
+        rest = rest.get(at + finder.needle().len()..).unwrap_or_default();
         if let Some(status) = number_after_colon(rest) {
             match status {
                 status if watched.contains(status) => return Look::Watched,
@@ -45,20 +45,10 @@ pub(crate) fn look(line: &[u8], finder: &memmem::Finder<'_>, watched: &StatusSet
     found
 }
 
-/// Returns what finds the key of the status.
-pub(crate) fn finder() -> memmem::Finder<'static> {
-    memmem::Finder::new(STATUS_KEY)
-}
-
 fn number_after_colon(text: &[u8]) -> Option<u16> {
     let number = text.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start();
     let end = number.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(number.len());
     status(number.get(..end)?)
-}
-
-/// Returns whether a line begins as a record of this log does.
-pub(crate) fn is_like(line: &[u8]) -> bool {
-    line.first() == Some(&b'{')
 }
 
 /// Reads a line. Everything in it must be as Traefik writes it.
@@ -121,7 +111,7 @@ struct Keys<'a> {
     start: Option<Value<'a>>,
 }
 
-fn text(value: Option<Value<'_>>) -> Option<Cow<'_, [u8]>> {
+pub(crate) fn text(value: Option<Value<'_>>) -> Option<Cow<'_, [u8]>> {
     match value? {
         Value::Text(text) => Some(text.decode()),
         _ => None,
@@ -129,7 +119,7 @@ fn text(value: Option<Value<'_>>) -> Option<Cow<'_, [u8]>> {
 }
 
 /// Returns the address of `203.0.113.5:40001` or `[2001:db8::1]:40001`.
-fn socket_address(text: &[u8]) -> Option<std::net::IpAddr> {
+pub(crate) fn socket_address(text: &[u8]) -> Option<std::net::IpAddr> {
     let host = match memchr::memrchr(b':', text) {
         Some(at) if text.first() == Some(&b'[') => text.get(1..at)?.strip_suffix(b"]")?,
         // Some write an IPv6 address without its brackets.
@@ -150,6 +140,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::read::caddy;
 
     fn watched() -> StatusSet {
         let mut set = StatusSet::NONE;
@@ -208,15 +199,28 @@ mod tests {
         })
     }
 
+    /// Returns a line as Caddy would write it.
+    fn caddy(line: &str) -> String {
+        let request = r#""msg":"handled request","request":{"remote_ip":"203.0.113.5"}"#;
+        let line = line.replace("DownstreamStatus", "status").replace("\"time\"", "\"ts\"");
+        line.replace(r#""ClientHost":"203.0.113.5""#, request)
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(4000))]
 
         #[test]
         fn a_look_at_the_raw_bytes_rejects_only_what_the_strict_reader_would(line in line()) {
-            let (finder, watched) = (finder(), watched());
+            let (finder, watched) = (memmem::Finder::new(STATUS_KEY), watched());
             let read = read(line.as_bytes(), &Zone::UTC, &[]);
             let is_evidence = read.is_some_and(|http| watched.contains(http.status));
             let look = look(line.as_bytes(), &finder, &watched);
+            prop_assert!(!is_evidence || look == Look::Watched, "{:?}: {}", look, line);
+            let line = self::caddy(&line);
+            let (finder, watched) = (memmem::Finder::new(caddy::STATUS_KEY), self::watched());
+            let read = caddy::read(line.as_bytes(), &Zone::UTC, &[]);
+            let is_evidence = read.is_some_and(|http| watched.contains(http.status));
+            let look = self::look(line.as_bytes(), &finder, &watched);
             prop_assert!(!is_evidence || look == Look::Watched, "{:?}: {}", look, line);
         }
     }
@@ -227,6 +231,6 @@ mod tests {
         let http = read(line, &Zone::UTC, &[]).unwrap();
         assert_eq!((http.status, http.origin), (401, Some(Origin::Application)));
         assert_eq!(http.client.address.to_string(), "2001:db8::1");
-        assert_eq!(look(line, &finder(), &watched()), Look::Watched);
+        assert_eq!(look(line, &memmem::Finder::new(STATUS_KEY), &watched()), Look::Watched);
     }
 }
