@@ -198,6 +198,21 @@ fn a_filter_of_fail2ban_is_a_jail() {
     let now = ["jail", "test", "--file", &file, "--json", "--now", "2026-11-18T22:00:00Z"];
     let told = objects(&run(&now, log.as_bytes()));
     assert_eq!((&told[0]["jail"], &told[0]["evidence"]), (&json!("shop"), &json!([1, 3])));
+    // What does not run in linear time, and what no option gives, is named with its place.
+    let odd = [
+        ("(?<!x)from <HOST>", "failregex 1 needs look-around"),
+        ("(?P<a>x) from <HOST> (?P=a)", "failregex 1 needs look-around, a back-reference"),
+        (
+            "from <HOST> <suffix-<mode>>",
+            "failregex: no option gives <suffix-normal>, so it is text",
+        ),
+    ];
+    for (expression, why) in odd {
+        fs::write(&filter, format!("[Definition]\nfailregex = {expression}$\n")).expect("ok");
+        let answer = run(&["jail", "check", &file], b"");
+        assert_eq!(answer.status, Some(0));
+        assert!(answer.stderr.contains(&format!("shop.conf:2: {why}")), "{}", answer.stderr);
+    }
     fs::write(&filter, "[Definition]\nfailregex = ^(from <HOST>$\n").expect("is writable");
     for verb in [&["jail", "check", &file][..], &["jail", "test", "--fail2ban", &path]] {
         let answer = run(verb, b"");

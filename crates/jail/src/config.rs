@@ -19,7 +19,7 @@ use crate::config::file::{AgainFile, Base, EvidenceFile, EvidenceList, File, Jai
 use crate::config::values::{AnyText, Expression};
 use crate::evidence::{Field as Part, Globs, HttpRule, Looks, Patterns, UserRule};
 use crate::jail::{Jail, Log, Mode, Place};
-use crate::read::{Format, LineFormat};
+use crate::read::{Format, LineFormat, Vouched};
 use crate::status::StatusSet;
 use crate::time::Span;
 use crate::window::{Again, Limits};
@@ -227,6 +227,14 @@ fn jail(
             log::log(given, base, matches.is_some(), &format!("{pointer}/log"), problems)
         }
     };
+    if let Some(log) = &log
+        && log.format == Format::Journal
+        && log.vouched == Vouched::default()
+    {
+        let message = "any process of any user can write what counts; give the `unit` or the `uid` of the \
+                       journal";
+        problems.warn(format!("{pointer}/log"), message);
+    }
     let looks =
         looks(evidence, matches, log.as_ref(), has_base && !is_given(own), pointer, problems)?;
     let mode = file.mode.or_none().or(all).unwrap_or(Mode::Enforce);

@@ -197,8 +197,7 @@ fn keep_newest<W>(
     sources.extend(kept);
 }
 
-/// Returns whether there are so many that the oldest are forgotten. It takes long, so it is not done for
-/// each that comes.
+/// Returns whether the oldest are to be forgotten. That takes long, so it is not done for each that comes.
 fn is_over(count: usize, most: usize) -> bool {
     count > most + most / 2
 }

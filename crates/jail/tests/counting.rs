@@ -1,6 +1,14 @@
 //! How evidence is counted, and what follows.
 
+mod common;
+
+use common::{bans, events, evidence, read};
 use nfguard_jail::{Config, Event, Jails};
+
+/// Returns the config of a file with these jails.
+fn file(jails: &str) -> Config {
+    common::config(&format!("{{\"version\":1,\"jails\":[{jails}]}}"))
+}
 
 /// Reads a log of seconds and addresses, one a line, and returns bans and who was spared.
 fn told(jail: &str, lines: &[(i64, &str)]) -> Vec<String> {
@@ -8,11 +16,8 @@ fn told(jail: &str, lines: &[(i64, &str)]) -> Vec<String> {
 }
 
 fn told_with(jails: &str, never: &[&str], lines: &[(i64, &str)]) -> Vec<String> {
-    let (config, _) = Config::parse(&format!("{{\"version\":1,\"jails\":[{jails}]}}"))
-        .unwrap_or_else(|problems| panic!("{problems:#?}"));
-    let never = never.iter().map(|prefix| prefix.parse().expect("a prefix")).collect();
-    let mut jails = Jails::new(config, never);
-    let (id, _) = jails.logs().next().expect("a log");
+    let (mut jails, id) = common::jails(file(jails));
+    jails.set_never(never.iter().map(|prefix| prefix.parse().expect("a prefix")).collect());
     let log: String = lines
         .iter()
         .map(|(second, text)| format!("{} from {text}\n", 1_795_035_600 + second))
@@ -149,29 +154,18 @@ fn recidive_counts_the_bans_of_all_jails() {
 #[test]
 fn of_the_same_path_only_the_last_counts() {
     let jail = r#"{"use":"http-probe","after":3}"#;
-    let (config, _) = Config::parse(&format!("{{\"version\":1,\"jails\":[{jail}]}}")).unwrap();
-    let mut jails = Jails::new(config, Vec::new());
-    let (id, _) = jails.logs().next().unwrap();
     let paths = ["/a", "/a?x=1", "/%61", "/b", "/a", "/c"];
     let log: String = paths
         .iter()
         .map(|path| format!("{A} - - [18/Nov/2026:21:00:00 +0000] \"GET {path} HTTP/1.1\" 404 1\n"))
         .collect();
-    let mut lines = Vec::new();
-    jails.read(id, 0, log.as_bytes(), &mut |event| {
-        if let Event::Ban(ban) = event {
-            lines.push(ban.evidence);
-        }
-    });
+    let lines: Vec<_> = bans(events(file(jail), log)).map(|ban| ban.evidence).collect();
     assert_eq!(lines, [[4, 5, 6]]);
 }
 
 #[test]
 fn three_hundred_thousand_sources_are_not_too_much() {
-    let (config, _) =
-        Config::parse(&format!("{{\"version\":1,\"jails\":[{}]}}", jail(""))).unwrap();
-    let mut jails = Jails::new(config, Vec::new());
-    let (id, _) = jails.logs().next().unwrap();
+    let (mut jails, id) = common::jails(file(&jail("")));
     let (mut position, mut bans) = (0, 0);
     let mut read = |jails: &mut Jails, text: String| {
         jails.read(id, position, text.as_bytes(), &mut |event| {
@@ -198,18 +192,9 @@ fn no_ban_is_longer_than_the_longest_and_a_jail_named_twice_is_one() {
         let text = format!(
             r#"{{"version":1,"jails":[{{"use":"traefik-auth","log":"/l","after":1,{limits}}}]}}"#
         );
-        let (config, _) = Config::parse(&text).unwrap();
-        let mut jails = Jails::new(config, Vec::new());
-        let (id, _) = jails.logs().next().unwrap();
         let line = "203.0.113.5 - a [18/Nov/2026:21:00:00 +0000] \"GET / HTTP/1.1\" 401 17 \"-\" \
                     \"c\" 7 \"r\" \"-\" 1ms\n";
-        let mut seconds = 0;
-        jails.read(id, 0, line.as_bytes(), &mut |event| {
-            if let Event::Ban(ban) = event {
-                seconds = ban.seconds;
-            }
-        });
-        seconds
+        bans(events(common::config(&text), line)).map(|ban| ban.seconds).sum::<i64>()
     };
     assert_eq!(ban(r#""ban":"1h","again":{"up_to":"30m"}"#), 1800);
     assert_eq!(ban(r#""ban":"30d""#), 30 * 86_400);
@@ -240,9 +225,7 @@ fn a_broken_login_service_does_not_ban_all_of_its_users() {
 #[test]
 fn memory_is_bounded_by_pieces_of_evidence() {
     let jail = jail("").replace("\"after\":3", "\"after\":1000");
-    let (config, _) = Config::parse(&format!("{{\"version\":1,\"jails\":[{jail}]}}")).unwrap();
-    let mut jails = Jails::new(config, Vec::new());
-    let (id, _) = jails.logs().next().unwrap();
+    let (mut jails, id) = common::jails(file(&jail));
     for at in 0..3000_u32 {
         let line = format!(
             "{} from {}\n",
@@ -258,19 +241,12 @@ fn memory_is_bounded_by_pieces_of_evidence() {
 
 /// Reads lines into jails with this state, and returns the lines of evidence.
 fn lines_with(jail: &str, state: Option<&str>, text: &str) -> (Vec<u64>, String) {
-    let (config, _) =
-        Config::parse(&format!("{{\"version\":1,\"jails\":[{jail}]}}")).expect("a config");
-    let mut jails = Jails::new(config, Vec::new());
+    let (mut jails, id) = common::jails(file(jail));
     if let Some(state) = state {
         jails = jails.with_state(serde_json::from_str(state).expect("a state"));
     }
-    let (id, _) = jails.logs().next().expect("a log");
-    let mut lines = Vec::new();
-    jails.read(id, jails.position(id), text.as_bytes(), &mut |event| {
-        if let Event::Evidence(taken) = event {
-            lines.push(taken.line);
-        }
-    });
+    let found = evidence(read(&mut jails, id, text));
+    let lines = found.map(|taken| taken.line).collect();
     (lines, serde_json::to_string(&jails.state()).expect("JSON"))
 }
 
@@ -303,13 +279,7 @@ fn a_year_is_that_of_the_time_that_is_known_last() {
         let state = jails.state();
         let mut jails =
             Jails::new(config, Vec::new()).with_state(state).with_time(at("2026-11-18T00:00:00Z"));
-        let mut times = Vec::new();
-        jails.read(id, jails.position(id), log.as_bytes(), &mut |event| {
-            if let Event::Evidence(taken) = event {
-                times.push(taken.time.to_string());
-            }
-        });
-        times
+        evidence(read(&mut jails, id, log)).map(|taken| taken.time.to_string()).collect::<Vec<_>>()
     };
     // The log was silent for more than half a year.
     let line = format!("Nov 18 21:00:00 h x: from {A}\n");
@@ -367,12 +337,47 @@ fn evidence_that_counts_more_and_a_mode_of_the_whole_file() {
             let line =
                 format!(r#"{{"log":{log},"stream":"stdout","time":"2026-11-18T21:00:09Z"}}"#)
                     + "\n";
-            jails.read(id, jails.position(id), line.as_bytes(), &mut |event| {
-                if let Event::Ban(ban) = event {
-                    told.push(format!("{} {} {}", ban.jail, ban.mode.word(), ban.since));
-                }
-            });
+            let bans = bans(read(&mut jails, id, line));
+            told.extend(bans.map(|ban| format!("{} {} {}", ban.jail, ban.mode.word(), ban.since)));
         }
     }
     assert_eq!(told, ["a observe 2026-11-18T21:00:02.25Z", "b enforce 2026-11-18T21:00:02.25Z"]);
+}
+
+#[test]
+fn a_log_without_years_goes_over_new_year_and_has_29_february() {
+    let time = |text: &str| {
+        nfguard_jail::time::rfc3339(text.as_bytes(), &nfguard_jail::time::Zone::UTC).unwrap()
+    };
+    let days =
+        ["Dec 31", "Jan  1", "Feb 27", "Feb 28", "Feb 29", "Mar  1", "Aug 15", "Dec 31", "Jan  1"];
+    let days = days.map(|day| format!("{day} 23:59:59 h x: from {A}\n"));
+    let jail = jail("").replace("from <client>", ".*from <client>");
+    for begin in ["2027-12-31T00:00:00Z", "2028-01-01T00:00:00Z"] {
+        let (jails, id) = common::jails(file(&jail));
+        let mut jails = jails.with_time(time(begin));
+        let mut found = Vec::new();
+        for day in &days {
+            found.extend(read(&mut jails, id, day));
+            let state = jails.state();
+            jails = common::jails(file(&jail)).0.with_time(time(begin)).with_state(state);
+        }
+        let dates: Vec<_> =
+            evidence(found).map(|taken| taken.time.to_string()[..10].to_owned()).collect();
+        assert_eq!(
+            dates,
+            [
+                "2027-12-31",
+                "2028-01-01",
+                "2028-02-27",
+                "2028-02-28",
+                "2028-02-29",
+                "2028-03-01",
+                "2028-08-15",
+                "2028-12-31",
+                "2029-01-01"
+            ],
+            "{begin}"
+        );
+    }
 }

@@ -1,35 +1,22 @@
 //! Pieces, saves and repetitions change nothing, whatever the log has.
 
+mod common;
+
+use common::formats::{FORMATS, looks};
+use common::{events, evidence, jails, read};
 use nfguard_jail::{Config, Event, Jails, Taken};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-const FORMATS: [&str; 9] = [
-    r#""format":"traefik""#,
-    r#""format":"traefik-clf""#,
-    r#""format":"traefik-json""#,
-    r#""format":"clf""#,
-    r#""format":"text""#,
-    r#""format":"sshd""#,
-    r#""format":"journal""#,
-    r#""format":"docker-json","inside":"traefik""#,
-    r#""format":"docker-json","inside":"text""#,
-];
-
 fn config(format: &str) -> Config {
-    let is_text =
-        ["text", "sshd", "journal"].iter().any(|it| format.contains(&format!("\"{it}\"")));
-    let looks = match is_text {
-        true => r#""match":".*from <client>.*""#,
-        false => r#""evidence":[{"status":401},{"status":404,"distinct":"path"}]"#,
-    };
+    let looks = looks(format);
     let text = format!(
         r#"{{"version":1,"jails":[
             {{"name":"a","log":{{{format}}},{looks},"after":2,"within":"1h","ban":"1m"}},
             {{"name":"b","log":{{{format}}},{looks},"after":3,"within":"1h","ban":"1h","mode":"observe"}},
             {{"use":"recidive","after":2}}]}}"#
     );
-    Config::parse(&text).expect("a config").0
+    common::config(&text)
 }
 
 /// A part of a log: a line of some format, or a part of one, or noise.
@@ -45,6 +32,11 @@ fn part() -> impl Strategy<Value = Vec<u8>> {
     let json = (address(), status(), 0..60_u32).prop_map(|(host, status, second)| {
         format!(
             r#"{{"ClientHost":"{host}","DownstreamStatus":{status},"time":"2026-11-18T21:00:{second:02}Z"}}"#
+        )
+    });
+    let caddy = (address(), status(), 0..60_u32).prop_map(|(host, status, second)| {
+        format!(
+            r#"{{"msg":"handled request","ts":17950356{second:02},"request":{{"remote_ip":"{host}","uri":"/{second}"}},"status":{status}}}"#
         )
     });
     let docker =
@@ -73,6 +65,7 @@ fn part() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         4 => traefik.prop_map(String::into_bytes),
         3 => json.prop_map(|line| (line + "\n").into_bytes()),
+        2 => caddy.prop_map(|line| (line + "\n").into_bytes()),
         3 => docker.prop_map(String::into_bytes),
         3 => entry,
         3 => text.prop_map(String::into_bytes),
@@ -94,10 +87,8 @@ proptest! {
     ) {
         let log = parts.concat();
         let config = config(format);
-        let mut at_once = Vec::new();
-        let mut jails = Jails::new(config.clone(), Vec::new());
-        let (id, _) = jails.logs().next().expect("a log");
-        jails.read(id, 0, &log, &mut |event| at_once.push(event));
+        let (mut jails, id) = jails(config.clone());
+        let mut at_once = read(&mut jails, id, &log);
         jails.finish(id, &mut |event| at_once.push(event));
 
         let mut ends: Vec<(usize, usize, bool)> = cuts
@@ -254,7 +245,6 @@ proptest! {
             r#"{{"version":1,"jails":[{{"name":"a","log":{{"format":"{format}"}},
                 "evidence":[{{"status":401,"user":"present"}}],"after":1000}}]}}"#
         );
-        let (config, _) = Config::parse(&text).expect("a config");
         let nothing = [const { Vec::new() }; 4];
         let mut log = request(format, HONEST, &nothing, 0);
         for (at, attack) in attacks.iter().enumerate() {
@@ -262,16 +252,7 @@ proptest! {
             log.extend(request(format, HONEST, &nothing, 3 * at + 2));
             log.extend(request(format, OTHER, &nothing, 3 * at + 3));
         }
-        let mut jails = Jails::new(config, Vec::new());
-        let (id, _) = jails.logs().next().expect("a log");
-        let mut found = Vec::new();
-        let mut each = |event: Event| {
-            if let Event::Evidence(taken) = event {
-                found.push(taken);
-            }
-        };
-        jails.read(id, 0, &log, &mut each);
-        jails.finish(id, &mut each);
+        let mut found: Vec<Taken> = evidence(events(common::config(&text), &log)).collect();
         let text = String::from_utf8_lossy(&log);
         let of = |client: &str| found.iter().filter(|taken| taken.client == client).count();
         prop_assert_eq!(of(OTHER), attacks.len(), "{:?}\n{}", &found, &text);
@@ -320,16 +301,8 @@ proptest! {
         }
         let text = r#"{"version":1,"jails":[{"name":"a","log":{"format":"traefik-clf"},
             "evidence":[{"status":401}],"after":1000}]}"#;
-        let mut jails = Jails::new(Config::parse(text).expect("a config").0, Vec::new());
-        let (id, _) = jails.logs().next().expect("a log");
-        let mut found = Vec::new();
-        let mut each = |event: Event| {
-            if let Event::Evidence(taken) = event {
-                found.push((taken.line, taken.client));
-            }
-        };
-        jails.read(id, 0, &log, &mut each);
-        jails.finish(id, &mut each);
+        let found = evidence(events(common::config(text), &log));
+        let found: Vec<_> = found.map(|taken| (taken.line, taken.client)).collect();
         prop_assert_eq!(found, expected);
     }
 }

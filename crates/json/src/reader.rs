@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use jsonc_parser::ast::{ObjectProp, Value};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
-pub use crate::{object, schema, words};
+pub use crate::{integer, object, schema, words};
 
 use crate::document::{Pointer, Problems, start};
 use crate::suggest;
@@ -431,5 +431,38 @@ macro_rules! words {
         $crate::reader::schema!($type as $name: |_| {
             schemars::json_schema!({ "description": $about, "enum": [$($word),*] })
         });
+    };
+}
+
+/// Defines an integer within bounds, its reading and its schema.
+#[macro_export]
+macro_rules! integer {
+    ($(#[doc = $about:literal])* $name:ident: $what:literal, $low:literal ..= $high:expr) => {
+        $(#[doc = $about])*
+        #[derive(Clone, Copy, Debug)]
+        pub(crate) struct $name(pub(crate) u32);
+
+        impl $crate::reader::FromJson for $name {
+            fn from_json(
+                node: $crate::reader::Node<'_>,
+                problems: &mut $crate::document::Problems,
+            ) -> Option<Self> {
+                node.integer(problems, $low..=$high, $what).map(Self)
+            }
+        }
+
+        impl schemars::JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({ "type": "integer", "minimum": $low, "maximum": $high })
+            }
+        }
     };
 }

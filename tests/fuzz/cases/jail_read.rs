@@ -4,26 +4,15 @@ use std::sync::OnceLock;
 
 use nfguard_jail::{Config, Event, Jails};
 
-/// Jails of each format.
-const FORMATS: [&str; 8] = [
-    r#""format":"traefik""#,
-    r#""format":"traefik-clf""#,
-    r#""format":"clf""#,
-    r#""format":"text""#,
-    r#""format":"sshd""#,
-    r#""format":"journal""#,
-    r#""format":"docker-json","inside":"traefik""#,
-    r#""format":"docker-json","inside":"text""#,
-];
+use formats::{FORMATS, looks};
+
+#[path = "../../../crates/jail/tests/common/formats.rs"]
+mod formats;
 
 fn config(at: usize) -> Config {
     static CONFIGS: OnceLock<Vec<Config>> = OnceLock::new();
     let make = |format: &&str| {
-        let is_http = format.contains("traefik") || format.contains("clf");
-        let looks = match is_http {
-            true => r#""evidence":[{"status":"4xx","distinct":"path"}]"#,
-            false => r#""match":".*from <client>.*""#,
-        };
+        let looks = looks(format);
         let jail = format!(r#"{{"name":"a","log":{{{format}}},{looks},"after":2}}"#);
         let text = format!(r#"{{"version":1,"jails":[{jail},{{"use":"recidive"}}]}}"#);
         Config::parse(&text).expect("a config").0

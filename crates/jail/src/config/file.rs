@@ -6,7 +6,7 @@ use schemars::json_schema;
 
 use crate::config::values::{
     Amount, AnyText, BansAMinute, BuiltinName, Expression, Factor, FilterOptions, FormatWord, Name,
-    Prefix, SpanText, Statuses, Uid, Version, ZoneText,
+    Nonempty, Prefix, SpanText, Statuses, Uid, Version, ZoneText,
 };
 use crate::evidence::Field as Part;
 use crate::jail::Mode;
@@ -67,7 +67,7 @@ object! {
     /// A filter of Fail2Ban.
     Fail2banFile {
         /// The path of the filter. What it includes lies beside it.
-        "fail2ban" => path: AnyText [required],
+        "fail2ban" => path: Nonempty [required],
         /// The mode of the filter, such as `aggressive`.
         "mode" => mode: AnyText,
         /// Options that take the place of the filter's own.
@@ -91,9 +91,9 @@ object! {
     /// A log.
     LogFile {
         /// The path of the log.
-        "file" => file: AnyText,
+        "file" => file: Nonempty,
         /// The name of the container whose log it is.
-        "container" => container: AnyText,
+        "container" => container: Nonempty,
         /// The journal.
         "journal" => journal: JournalFile,
         /// The format. A built-in jail knows the usual one.
@@ -151,15 +151,22 @@ pub(crate) enum LogOrPath {
 
 impl FromJson for LogOrPath {
     fn from_json(node: Node<'_>, problems: &mut Problems) -> Option<Self> {
-        match node.value.as_string_lit() {
-            Some(path) => Some(Self::Path(path.value.to_string())),
-            None => LogFile::from_json(node, problems).map(|log| Self::Log(Box::new(log))),
+        match node.value.as_object() {
+            Some(_) => LogFile::from_json(node, problems).map(|log| Self::Log(Box::new(log))),
+            None if node.value.as_string_lit().is_some() => {
+                Nonempty::from_json(node, problems).map(|path| Self::Path(path.0))
+            }
+            None => {
+                node.expected(problems, "a path, or an object");
+                None
+            }
         }
     }
 }
 schema!(LogOrPath as "log": |generator| {
     let log = generator.subschema_for::<LogFile>();
-    json_schema!({ "anyOf": [{ "type": "string" }, log] })
+    let path = generator.subschema_for::<Nonempty>();
+    json_schema!({ "anyOf": [path, log] })
 });
 
 /// What a jail begins with.

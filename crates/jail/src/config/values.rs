@@ -1,13 +1,12 @@
 //! The small values of a `jails.json`, each with its reading and its schema side by side.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use ipnetwork::IpNetwork;
 use nfguard_json::document::{Pointer, Problems};
-use nfguard_json::reader::{FromJson, Node, schema, shown, words};
+use nfguard_json::reader::{FromJson, Node, integer, schema, shown, words};
 use nfguard_json::suggest::{nearest_text, quoted};
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::json_schema;
 
 use crate::builtin;
 use crate::evidence::{Field, Patterns};
@@ -126,6 +125,13 @@ struct Wrong {
 text! {
     /// Free text.
     AnyText(String) as "any-text": "a string", { "type": "string" }, |text| Ok(text.to_owned())
+}
+
+text! {
+    /// The path of a file, or the name of a container.
+    Nonempty(String) as "nonempty": "a text that is not empty", {
+        "type": "string", "minLength": 1
+    }, |text| if text.is_empty() { Err(Wrong::default()) } else { Ok(text.to_owned()) }
 }
 
 text! {
@@ -291,44 +297,15 @@ impl FromJson for Factor {
 }
 schema!(Factor as "factor": |_| json_schema!({ "type": "number", "minimum": 1, "maximum": 1000 }));
 
-/// Defines an integer within bounds.
-macro_rules! integer {
-    ($(#[doc = $about:literal])* $name:ident: $low:literal ..= $high:literal) => {
-        $(#[doc = $about])*
-        #[derive(Clone, Copy, Debug)]
-        pub(crate) struct $name(pub(crate) u32);
-
-        impl FromJson for $name {
-            fn from_json(node: Node<'_>, problems: &mut Problems) -> Option<Self> {
-                node.integer(problems, $low..=$high, "a number").map(Self)
-            }
-        }
-
-        impl JsonSchema for $name {
-            fn schema_name() -> Cow<'static, str> {
-                stringify!($name).into()
-            }
-
-            fn inline_schema() -> bool {
-                true
-            }
-
-            fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!({ "type": "integer", "minimum": $low, "maximum": $high })
-            }
-        }
-    };
-}
-
 integer! {
     /// How much evidence makes a ban, or how much a piece of evidence counts.
-    Amount: 1..=10_000
+    Amount: "a number", 1..=10_000
 }
 integer! {
     /// Bans a minute.
-    BansAMinute: 1..=1_000_000
+    BansAMinute: "a number", 1..=1_000_000
 }
 integer! {
     /// The number of a user.
-    Uid: 0..=4_294_967_294_u32
+    Uid: "a number", 0..=4_294_967_294_u32
 }

@@ -7,6 +7,7 @@ use super::engine::LimitReached;
 use super::ini::Line;
 use super::matcher::{Field, Found, Pattern, Patterns};
 use super::session::State;
+use super::tags;
 use crate::time::{Time, Zone};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -185,6 +186,10 @@ impl Filter {
         let prefix = self.prefix.as_ref().zip(prefix).map(|(it, line)| ("prefregex", it, line));
         let mut notes = Vec::new();
         for (option, pattern, line) in prefix.into_iter().chain(lines) {
+            for tag in tags::not_given(&line.text) {
+                let message = format!("{option}: no option gives {tag}, so it is text");
+                notes.push(line.place.mistake(message));
+            }
             for tag in pattern.unknown_tags() {
                 notes.push(line.place.mistake(format!("{option}: nothing is made of {tag}")));
             }

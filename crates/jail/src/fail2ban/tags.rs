@@ -55,6 +55,19 @@ pub(super) fn expand(expression: &str) -> String {
     out
 }
 
+/// Returns what looks like a tag of an option, such as `<mdre-extra>`, where each tag that an option gives
+/// has been replaced.
+pub(super) fn not_given(expression: &str) -> impl Iterator<Item = &str> {
+    expression.match_indices('<').filter_map(|(at, _)| {
+        let end = at + expression[at..].find('>')? + 1;
+        let name = &expression[at + 1..end - 1];
+        let is_name = name.starts_with(|first: char| first.is_ascii_lowercase())
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_/".contains(&byte));
+        let is_group = expression[..at].ends_with("(?P") || expression[..at].ends_with("(?");
+        (is_name && !is_group).then(|| &expression[at..end])
+    })
+}
+
 /// Returns the expression of `<HOST>`, `<F-ADDR/>` and the like.
 fn standard(tag: &str) -> Option<String> {
     let name = match tag.strip_prefix("F-") {

@@ -70,8 +70,8 @@ impl Entry {
         if self.is_spoilt {
             return None;
         }
-        let micros: i64 = std::str::from_utf8(&self.time?).ok()?.parse().ok()?;
-        let time = Time::from_micros(micros)?;
+        let micros: u64 = std::str::from_utf8(&self.time?).ok()?.parse().ok()?;
+        let time = Time::from_micros(i64::try_from(micros).ok()?)?;
         let text = self.message?;
         let is_vouched =
             vouched.admits(&self.unit.unwrap_or_default(), &self.uid.unwrap_or_default());

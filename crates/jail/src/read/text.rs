@@ -42,9 +42,18 @@ pub(crate) fn syslog_message<'a>(
     programs.iter().any(|known| known.as_bytes() == program).then_some(())?;
     let after = rest.get(end..)?;
     let Some(inside) = after.strip_prefix(b"[") else {
-        return Some((after.strip_prefix(b": ")?, None));
+        return Some((once(after.strip_prefix(b": ")?), None));
     };
     let digits = inside.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let message = inside.get(digits..)?.strip_prefix(b"]: ")?;
-    Some((message, rest.get(..end + digits + 2)))
+    Some((once(message), rest.get(..end + digits + 2)))
+}
+
+/// Returns the message of `message repeated 2 times: [ … ]`, as rsyslog writes messages that are the same.
+fn once(message: &[u8]) -> &[u8] {
+    let repeated = message.strip_prefix(b"message repeated ").and_then(|rest| {
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        rest.get(digits..)?.strip_prefix(b" times: [ ")?.strip_suffix(b"]")
+    });
+    repeated.unwrap_or(message)
 }

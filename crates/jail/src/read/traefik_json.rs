@@ -200,7 +200,7 @@ mod tests {
     }
 
     /// Returns a line as Caddy would write it.
-    fn caddy(line: &str) -> String {
+    fn as_caddy(line: &str) -> String {
         let request = r#""msg":"handled request","request":{"remote_ip":"203.0.113.5"}"#;
         let line = line.replace("DownstreamStatus", "status").replace("\"time\"", "\"ts\"");
         line.replace(r#""ClientHost":"203.0.113.5""#, request)
@@ -216,7 +216,7 @@ mod tests {
             let is_evidence = read.is_some_and(|http| watched.contains(http.status));
             let look = look(line.as_bytes(), &finder, &watched);
             prop_assert!(!is_evidence || look == Look::Watched, "{:?}: {}", look, line);
-            let line = self::caddy(&line);
+            let line = as_caddy(&line);
             let (finder, watched) = (memmem::Finder::new(caddy::STATUS_KEY), self::watched());
             let read = caddy::read(line.as_bytes(), &Zone::UTC, &[]);
             let is_evidence = read.is_some_and(|http| watched.contains(http.status));

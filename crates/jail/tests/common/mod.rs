@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test program uses a part")]
 
+pub(crate) mod formats;
+
 use std::collections::BTreeMap;
 
 use nfguard_jail::{Ban, Config, Event, Jails, LogId, Taken};

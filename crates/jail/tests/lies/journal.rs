@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use nfguard_jail::{Config, Event, Jails};
+use nfguard_jail::Event;
 
-use crate::{A, B, clients};
+use crate::{A, B, clients, common};
 
 const SSHD: &str = r#"{"version":1,"jails":[{"use":"sshd","after":1000}]}"#;
 
@@ -94,9 +94,7 @@ fn an_export_of_the_journal_is_not_entered_in_its_middle() {
         )
     };
     let failed = |address: &str| entry(&format!("Invalid user x from {address} port 40"));
-    let (config, _) = Config::parse(SSHD).unwrap();
-    let mut jails = Jails::new(config, Vec::new());
-    let (id, _) = jails.logs().next().unwrap();
+    let (mut jails, id) = common::jails(common::config(SSHD));
     let mut found = Vec::new();
     let mut each = |event: Event| {
         if let Event::Evidence(taken) = event {
@@ -125,4 +123,18 @@ fn half_a_line_of_sshd_and_half_an_entry_ban_no_other() {
          MESSAGE=Invalid user x from {A} port 40"
     );
     assert_eq!(clients(SSHD, entry.as_bytes()), BTreeMap::new());
+}
+
+#[test]
+fn messages_that_rsyslog_has_joined_are_evidence_and_their_words_name_no_other() {
+    let clients = |message: &str| {
+        let line = format!("Nov 18 21:00:00 h sshd[5]: {message}\n");
+        clients(SSHD, line.as_bytes()).into_keys().collect::<Vec<_>>()
+    };
+    let failed = |user: &str| format!("Failed password for {user} from {A} port 5 ssh2");
+    assert_eq!(clients(&format!("message repeated 2 times: [ {}]", failed("root"))), [A]);
+    let user = format!("x from {B} port 1 ssh2]");
+    assert_eq!(clients(&format!("message repeated 12 times: [ {}]", failed(&user))), [A]);
+    assert_eq!(clients(&format!("message repeated 2 times: [ {}", failed("root"))), [""; 0]);
+    assert_eq!(clients(&format!("message repeated times: [ {}]", failed("root"))), [""; 0]);
 }

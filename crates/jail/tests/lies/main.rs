@@ -1,5 +1,7 @@
 //! What a client writes bans no other client and hides nothing. More kinds than those of the samples.
 
+#[path = "../common/mod.rs"]
+mod common;
 mod journal;
 mod writes;
 
@@ -13,18 +15,7 @@ const ANY: &str = r#"{"version":1,"jails":[{"name":"all","log":{"format":"FORMAT
 
 /// Returns how often each client was evidence.
 fn clients(config: &str, log: &[u8]) -> BTreeMap<String, u32> {
-    let (config, _) = Config::parse(config).expect("a config");
-    let mut jails = Jails::new(config, Vec::new());
-    let mut found = BTreeMap::new();
-    let (id, _) = jails.logs().next().expect("a log");
-    let mut each = |event: Event| {
-        if let Event::Evidence(taken) = event {
-            *found.entry(taken.client).or_default() += 1;
-        }
-    };
-    jails.read(id, 0, log, &mut each);
-    jails.finish(id, &mut each);
-    found
+    common::clients(common::events(common::config(config), log))
 }
 
 fn assert_clients(format: &str, log: impl AsRef<[u8]>, expected: &[(&str, u32)], what: &str) {

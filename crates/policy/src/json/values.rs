@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use crate::json::document::Problems;
-use crate::json::reader::{Field, FromJson, Node, schema, shown, words};
+use crate::json::reader::{Field, FromJson, Node, integer, schema, shown, words};
 use crate::policy::{Builtin, Direction, Helper, RateUnit, Verdict};
 
 words!(Verdict, "verdict", "`drop` is silent; `reject` answers with a TCP reset or an ICMP error.", {
@@ -90,35 +90,6 @@ words!(
     "policy" => Egress::Policy,
     "open" => Egress::Open,
 });
-
-/// Defines an integer within bounds, its reading and its schema.
-macro_rules! integer {
-    ($(#[doc = $about:literal])* $name:ident: $what:literal, $low:literal ..= $high:expr) => {
-        $(#[doc = $about])*
-        #[derive(Clone, Copy, Debug)]
-        pub(crate) struct $name(pub(crate) u32);
-
-        impl FromJson for $name {
-            fn from_json(node: Node<'_>, problems: &mut Problems) -> Option<Self> {
-                node.integer(problems, $low..=$high, $what).map(Self)
-            }
-        }
-
-        impl JsonSchema for $name {
-            fn schema_name() -> Cow<'static, str> {
-                stringify!($name).into()
-            }
-
-            fn inline_schema() -> bool {
-                true
-            }
-
-            fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!({ "type": "integer", "minimum": $low, "maximum": $high })
-            }
-        }
-    };
-}
 
 integer! {
     /// Number of connections that a limit counts to.
