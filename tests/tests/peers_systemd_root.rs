@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use nfguard_lab::Netns;
 use nfguard_tests::guard::GuardClient;
-use nfguard_tests::program;
+use nfguard_tests::program::{self, Answer};
 use nfguard_tests::wait::TIMEOUT;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -268,6 +268,7 @@ fn sandboxed(unit: &str, folder: &Path, arguments: &[String]) -> Command {
     command.args(["--mount", "sh", "-c", script, "sh"]).arg(program::path());
     command.arg("--state-dir").arg(folder.join("state")).args(arguments);
     command.env("FOLDER", folder).env("RUN", setting(unit, "RuntimeDirectory").concat());
+    command.env_remove("NFGUARD_RUN_DIR");
     command.stdin(Stdio::null());
     command
 }
@@ -343,7 +344,10 @@ fn the_guard_needs_no_more_than_its_unit_allows_and_a_restart_of_it_removes_noth
     let policy = folder.path().join("policy.json");
     let load = ["load", policy.to_str().expect("a path")];
     let done = |arguments: &[&str]| {
-        let answer = program::nfguard(&netns, arguments);
+        let mut command = program::command(arguments);
+        // There the guard has its `/run/nfguard`.
+        command.env("NFGUARD_RUN_DIR", folder.path().join("run"));
+        let answer: Answer = netns.run(|| command.output().expect("nfguard starts").into());
         assert_eq!(answer.status, Some(0), "{arguments:?}: {answer:?}");
         answer.stdout
     };

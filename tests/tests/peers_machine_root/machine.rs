@@ -185,7 +185,11 @@ impl Machine {
             nsenter.arg(format!("--mount={namespaces}/mnt")).arg(format!("--uts={namespaces}/uts"));
             nsenter.arg(format!("--pid={namespaces}/pid_for_children"));
             nsenter.arg("--").args(command).stdin(Stdio::null());
-            nsenter.env_remove("SSH_CONNECTION").output().expect("nsenter starts")
+            nsenter
+                .env_remove("SSH_CONNECTION")
+                .env_remove("NFGUARD_RUN_DIR")
+                .output()
+                .expect("nsenter starts")
         });
         output.into()
     }

@@ -37,7 +37,7 @@ pub(crate) fn import(request: &UfwRequest, as_json: bool) -> Done {
     let output = request.output.as_deref().filter(|path| *path != Path::new(STANDARD));
     if let Some(path) = output {
         // A policy that is replaced may have comments.
-        let old = fs::read_to_string(path).unwrap_or_default();
+        let old = nfguard_control::input::read(path).unwrap_or_default();
         let text = keep_comments(&old, &import.policy);
         replace(path, text.as_bytes()).map_err(Failure::file(path))?;
     }
