@@ -1,12 +1,21 @@
 //! The sandbox, which the guard enters once it runs.
 //!
-//! Inside it can change the firewall of its network namespace, read files, append to the log of bans,
-//! which it has open, and answer on its sockets. It cannot open a file to write or make one, start a
-//! program, open a network connection, or change its user.
+//! Inside it can change the firewall of its network namespace, read what tells of this host, append to the
+//! log of bans, which it has open, and answer on its sockets. It cannot open a file to write or make one,
+//! start a program, connect to anything, listen, or change its user.
+//!
+//! Landlock says which files it can read, and seccomp which calls it can make. What neither forbids: a
+//! message to a datagram socket in the file system, by which the journal is written.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io;
+use std::path::{Path, PathBuf};
 
+use landlock::{
+    ABI, Access as _, AccessFs, AccessNet, Ruleset, RulesetAttr as _, RulesetCreatedAttr as _,
+    RulesetError, RulesetStatus, Scope, path_beneath_rules,
+};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set,
     remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
@@ -17,6 +26,11 @@ use seccompiler::{
 };
 
 use super::denied_call;
+
+/// The folders that tell of this host: its addresses, logins, name servers and SSH settings.
+const READABLE: [&str; 4] = ["/etc", "/proc", "/run", "/sys"];
+/// Files there that may be links to another place.
+const LINKS: [&str; 2] = ["/etc/resolv.conf", "/etc/ssh/sshd_config"];
 
 /// Puts the calling thread into the sandbox for good. Call it before there is a second thread.
 pub(super) fn enter() -> io::Result<()> {
@@ -30,12 +44,32 @@ pub(super) fn enter() -> io::Result<()> {
         CapabilitySets { effective: keep, permitted: keep, inheritable: CapabilitySet::empty() };
     set_capabilities(None, sets)?;
     set_no_new_privs(true)?;
+    if !restrict_files().map_err(io::Error::other)? {
+        log::info!("this kernel has no Landlock: the guard can read every file that root can");
+    }
     denied_call::install()?;
     for filter in [new_processes(), filter()] {
         let filter = filter.map_err(io::Error::other)?;
         seccompiler::apply_filter(&filter).map_err(io::Error::other)?;
     }
     Ok(())
+}
+
+/// Leaves files to read in some folders alone, and no network. What the kernel is too old for is left out.
+/// Returns whether files are restricted.
+fn restrict_files() -> Result<bool, RulesetError> {
+    let behind = |link: &&str| Some(fs::canonicalize(link).ok()?.parent()?.to_owned());
+    let behind: Vec<PathBuf> = LINKS.iter().filter_map(behind).collect();
+    let readable = READABLE.iter().map(Path::new).chain(behind.iter().map(PathBuf::as_path));
+    let rules = path_beneath_rules(readable, AccessFs::ReadFile | AccessFs::ReadDir);
+    let status = Ruleset::default()
+        .handle_access(AccessFs::from_all(ABI::V5))?
+        .handle_access(AccessNet::from_all(ABI::V5))?
+        .scope(Scope::from_all(ABI::V6))?
+        .create()?
+        .add_rules(rules)?
+        .restrict_self()?;
+    Ok(status.ruleset != RulesetStatus::NotEnforced)
 }
 
 /// Returns the filter of the calls that make threads and processes. They fail without a signal: the C
@@ -60,9 +94,8 @@ fn filter() -> Result<BpfProgram, seccompiler::BackendError> {
     // musl opens by this one, glibc by the one above.
     #[cfg(target_arch = "x86_64")]
     rules.insert(libc::SYS_open, vec![only_reads(1)?]);
-    let families = [libc::AF_NETLINK, libc::AF_UNIX];
-    let families = families.map(|family| only(0, SeccompCmpOp::Eq, family));
-    rules.insert(libc::SYS_socket, families.into_iter().collect::<Result<_, _>>()?);
+    let is_netlink = only(0, SeccompCmpOp::Eq, libc::AF_NETLINK)?;
+    rules.insert(libc::SYS_socket, vec![is_netlink]);
     let set_nonblocking = only(1, SeccompCmpOp::Eq, libc::FIONBIO as libc::c_int)?;
     rules.insert(libc::SYS_ioctl, vec![set_nonblocking]);
     let arch = TargetArch::try_from(std::env::consts::ARCH)?;
@@ -113,8 +146,6 @@ const ALLOWED: &[i64] = &[
     libc::SYS_flock,
     libc::SYS_fdatasync,
     libc::SYS_ppoll,
-    libc::SYS_bind,
-    libc::SYS_connect,
     libc::SYS_accept4,
     libc::SYS_getsockname,
     libc::SYS_getpeername,
@@ -164,8 +195,9 @@ const ALLOWED: &[i64] = &[
 
 #[cfg(test)]
 mod tests {
-    use std::fs::{self, File};
+    use std::fs::File;
     use std::net::TcpStream;
+    use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
     use std::process::Command;
     use std::thread;
 
@@ -186,28 +218,40 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("file");
         fs::write(&path, "text").expect("it can be written before");
+        let socket = folder.path().join("socket");
+        let listener = UnixListener::bind(&socket).expect("it can listen before");
+        let datagram = UnixDatagram::unbound().expect("it can be made before");
+        let is_restricted = thread::scope(|scope| scope.spawn(restrict_files).join());
+        let is_restricted = is_restricted.expect("no panic").expect("restricts");
         let outcome = thread::scope(|scope| {
             let sandboxed = scope.spawn(|| {
                 enter().expect("enters");
-                assert_eq!(fs::read_to_string(&path).expect("it can be read"), "text");
+                fs::read_to_string("/proc/self/stat").expect("it can be read");
+                fs::read_dir("/etc").expect("it can be listed");
+                assert_eq!(fs::read_to_string(&path).is_err(), is_restricted);
                 let refused = [
                     File::create(&path).err(),
                     fs::remove_file(&path).err(),
                     Command::new("/bin/true").spawn().err(),
                     TcpStream::connect(("127.0.0.1", 9)).err(),
+                    UnixStream::connect(&socket).err(),
+                    UnixListener::bind(folder.path().join("other")).err(),
+                    datagram.connect(&socket).err(),
                 ];
                 refused.map(|error| error.map(|error| error.kind()))
             });
             sandboxed.join()
         });
         let refused = Some(io::ErrorKind::PermissionDenied);
-        assert_eq!(outcome.expect("no panic"), [refused; 4]);
+        assert_eq!(outcome.expect("no panic"), [refused; 7]);
         let denied = denied_call::take_new();
-        for calls in [CREATES, REMOVES] {
+        for calls in [CREATES, REMOVES, &[libc::SYS_connect], &[libc::SYS_socket]] {
             let is_denied = |call: &u32| calls.contains(&i64::from(*call));
             assert!(denied.iter().any(is_denied), "{calls:?} {denied:?}");
         }
         assert_eq!(denied_call::take_new(), [0; 0], "each is told once");
         assert!(Command::new("/bin/true").status().expect("it starts").success(), "the control");
+        UnixStream::connect(&socket).expect("the control");
+        drop(listener);
     }
 }
