@@ -10,6 +10,7 @@ use nfguard_netlink::{
 };
 use nfguard_tests::nft::nft;
 use nfguard_tests::place::world_with_container;
+use nfguard_tests::program::many;
 use nfguard_tests::wait::TIMEOUT;
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
@@ -127,7 +128,7 @@ fn sorted(mut connections: Vec<Connection>) -> Vec<Connection> {
 #[test]
 fn thousands_of_connections_are_listed_and_half_of_them_deleted() {
     // A virtual machine with one gigabyte of memory tracks at most 8192 connections.
-    const EACH: u16 = 3000;
+    let each = u16::try_from(many(3000)).expect("few enough");
     let world = world_with_container();
     nft(&world.host, TRACKS);
     // The kernel forgets one without an answer after half a minute. A slow machine needs longer.
@@ -135,7 +136,7 @@ fn thousands_of_connections_are_listed_and_half_of_them_deleted() {
     world.internet.run(|| {
         for peer in [ATTACKER, VISITOR] {
             let socket = UdpSocket::bind((peer[0], 0)).expect("binds");
-            for port in 1..=EACH {
+            for port in 1..=each {
                 socket.send_to(b"x", (World::HOST_V4, port)).expect("sent");
             }
         }
@@ -143,7 +144,7 @@ fn thousands_of_connections_are_listed_and_half_of_them_deleted() {
     let mut kernel = kernel(&world.host);
     let from =
         |peer: [IpAddr; 2]| move |connection: &Connection| connection.original.source == peer[0];
-    let each = usize::from(EACH);
+    let each = usize::from(each);
     let deadline = Instant::now() + TIMEOUT;
     while kernel.connections(is_udp).expect("a list").len() < 2 * each {
         assert!(Instant::now() < deadline, "not all packets came");
