@@ -281,6 +281,10 @@ fn no_strange_file_stops_or_leads_elsewhere_what_root_writes() {
     assert_eq!(run(&["save", "{}/shared/own"]).status, Some(0));
     assert!(fs::read_to_string(at("secret")).expect("there").contains("nfguard_bans"));
 
+    fs::set_permissions(at("shared"), fs::Permissions::from_mode(0o777)).expect("root may");
+    let refused = run(&["guard", "--socket", "{}/shared/guard.sock"]);
+    assert!(refused.stderr.contains("everybody may write in the folder"), "{refused:?}");
+
     chown(at("state"), Some(65534), None).expect("root may");
     let other = run(&["unload"]);
     assert_eq!(other.status, Some(0), "{other:?}");

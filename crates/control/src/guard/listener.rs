@@ -11,7 +11,7 @@ use nfguard_api::local_socket::{LocalAddress, LocalListener, is_trusted, peer_cr
 
 use super::client::{ConnectionKind, Right};
 use super::{MetricsAddress, Options};
-use crate::Error;
+use crate::{Error, trusted_file};
 
 /// The permission of others to write to a socket, and so to connect.
 const OTHERS: u32 = 0o006;
@@ -33,6 +33,9 @@ pub(super) fn open(options: &Options, namespace: LocalListener) -> Result<Vec<Li
     let mut all = vec![Listener::Namespace(namespace)];
     let path = &options.socket;
     let socket = listen(path).and_then(|socket| {
+        // Another user could have put another file in its place.
+        let folder = path.parent().filter(|folder| *folder != Path::new(""));
+        trusted_file::open_own_folder(folder.unwrap_or(Path::new(".")))?;
         chown(path, None, options.group)?;
         fs::set_permissions(path, fs::Permissions::from_mode(options.mode))?;
         Ok(socket)
