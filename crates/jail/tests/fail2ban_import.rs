@@ -125,6 +125,8 @@ fn each_option_of_a_jail_is_carried_over_or_told() {
         ("bantime = -1", "/ban", json!("5217w6d")),
         ("findtime = 2 weeks", "/within", json!("2w")),
         ("maxretry = 1", "/after", json!(1)),
+        ("logpath = /a.log  head", "/log/file", json!("/a.log")),
+        ("logpath = /a.log /b.log", "/log/file", json!("/a.log")),
         ("action = dummy", "/mode", json!("observe")),
         ("action =", "/mode", json!("observe")),
         ("action = iptables-allports[name=a]", "/mode", Value::Null),
@@ -138,6 +140,11 @@ fn each_option_of_a_jail_is_carried_over_or_told() {
         }
     }
     for (option, message) in [
+        ("logpath = /a.log tail", "logpath: /a.log: `tail` has no counterpart"),
+        (
+            "logpath = /a.log /b.log",
+            "logpath: /a.log: one path a line; Fail2Ban does not read /b.log",
+        ),
         ("port = ssh", "port: a ban is for all ports"),
         ("protocol = tcp", "protocol: a ban is for all protocols"),
         ("ignoreip = 127.0.0.1/8, 192.0.2.1", "never_ban`, which is for all jails: 192.0.2.1"),

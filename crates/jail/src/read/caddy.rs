@@ -60,7 +60,10 @@ pub(crate) fn read<'a>(line: &'a [u8], zone: &Zone, trusted: &[IpNetwork]) -> Op
         json::object(headers, |key, value| {
             match (key, value) {
                 (b"X-Forwarded-For", Value::Array(array)) => forwarded = Some(json::texts(array)?),
-                (b"Authorization", Value::Array(array)) => credentials = json::texts(array)?.pop(),
+                // Caddy before 2.8 leaves out its value.
+                (b"Authorization", Value::Array(array)) => {
+                    credentials = Some(json::texts(array)?.pop().unwrap_or_default());
+                }
                 _ => {}
             }
             Some(())

@@ -427,3 +427,26 @@ fn a_page_with_forbidden_pictures_bans_no_visitor() {
         + &line("-", "POST");
     assert_eq!(clients(jails, log.as_bytes()), BTreeMap::from([(A.to_owned(), 2)]));
 }
+
+#[test]
+fn what_traefik_before_2_2_writes_without_quotes_is_read() {
+    let tails = [
+        ("\"web@docker\" -", 1),
+        ("- -", 1),
+        ("\"web@docker\" \"http://172.18.0.2:80\"", 0),
+        ("-", 0),
+        ("\"web@docker\"-", 0),
+    ];
+    for (tail, count) in tails {
+        let line = traefik(A, "admin", "/", 401, "curl", 7).replace("\"web@docker\" \"-\"", tail);
+        let jail = r#"{"version":1,"jails":[{"use":"traefik-auth","log":"/l"}]}"#;
+        assert_eq!(clients(jail, line.as_bytes()).into_values().sum::<u32>(), count, "{line}");
+    }
+    let forged =
+        traefik(B, "x", "/", 401, "\" 7 - - 1ms", 900_000).replace("\"web@docker\" \"-\"", "- -");
+    let user = format!("x\n{forged}{B} - x");
+    let log =
+        traefik(A, &user, "/", 401, "curl", 7) + &traefik(A, "a", "/", 401, "\" 7 - - 1ms", 8);
+    let log = traefik("192.0.2.1", "-", "/", 200, "curl", 6) + &log;
+    assert_clients("traefik-clf", log, &[(A, 2)], "without quotes");
+}

@@ -171,12 +171,17 @@ impl<'j> JailImport<'j> {
         let zone = self.timezone(machine)?;
         let mut files = Vec::new();
         for path in paths.text.lines().map(str::trim).filter(|path| !path.is_empty()) {
-            let (path, is_tail) = match path.strip_suffix(" tail") {
-                Some(path) => (path.trim_end(), true),
-                None => (path.strip_suffix(" head").unwrap_or(path).trim_end(), false),
-            };
-            if is_tail {
-                self.tell("logpath", &format!("{path}: `tail` has no counterpart"))?;
+            // As Fail2Ban does: what follows the last blank is where reading begins.
+            let (path, begin) = path.rsplit_once(' ').unwrap_or((path, "head"));
+            let path = path.trim_end();
+            match begin {
+                "head" => {}
+                "tail" => self.tell("logpath", &format!("{path}: `tail` has no counterpart"))?,
+                other => {
+                    let message =
+                        format!("{path}: one path a line; Fail2Ban does not read {other} either");
+                    self.tell("logpath", &message)?;
+                }
             }
             if !path.contains(['*', '?', '[']) {
                 files.push(path.to_owned());

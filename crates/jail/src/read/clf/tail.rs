@@ -18,9 +18,9 @@ impl Tail {
         let rest = line.strip_suffix(b"ms")?;
         let rest = trim_digits(rest)?;
         let rest = rest.strip_suffix(b" ")?;
-        let (service, rest) = quoted_at_end(rest)?;
+        let (service, rest) = field_at_end(rest)?;
         let rest = rest.strip_suffix(b" ")?;
-        let (_, rest) = quoted_at_end(rest)?;
+        let (_, rest) = field_at_end(rest)?;
         let rest = rest.strip_suffix(b" ")?;
         let (number, rest) = match rest.strip_suffix(b" -") {
             Some(before) => (None, before),
@@ -45,8 +45,14 @@ fn trim_digits(text: &[u8]) -> Option<&[u8]> {
     (end < text.len()).then(|| text.get(..end))?
 }
 
-/// Returns where the string in quotes stands with which a text ends, and what is before it.
-fn quoted_at_end(text: &[u8]) -> Option<(Range<usize>, &[u8])> {
+/// Returns where the string in quotes stands with which a text ends, and what is before it. Traefik before
+/// 2.2 writes `-` without quotes if there is none.
+fn field_at_end(text: &[u8]) -> Option<(Range<usize>, &[u8])> {
+    if let Some(before) = text.strip_suffix(b"-")
+        && before.ends_with(b" ")
+    {
+        return Some((before.len()..text.len(), before));
+    }
     let inner = text.strip_suffix(b"\"")?;
     let quote = memchr::memrchr(b'"', inner)?;
     Some((quote + 1..inner.len(), inner.get(..quote)?))
