@@ -7,7 +7,7 @@ use nfguard_jail::{Config, Event, Jails};
 
 /// Returns the config of a file with these jails.
 fn file(jails: &str) -> Config {
-    common::config(&format!("{{\"version\":1,\"jails\":[{jails}]}}"))
+    common::config(format!("{{\"version\":1,\"jails\":[{jails}]}}"))
 }
 
 /// Reads a log of seconds and addresses, one a line, and returns bans and who was spared.

@@ -1,5 +1,7 @@
 //! Filters in the format of Fail2Ban, in jails.
 
+mod common;
+
 use nfguard_jail::time::Time;
 use nfguard_jail::{Config, Event, Jails, Mode};
 use proptest::prelude::*;
@@ -15,8 +17,8 @@ fn a_log_without_years_goes_on_for_weeks_and_over_new_year() {
     }]}"#;
     let (config, _) = Config::parse_with(file, &mut |_| Some(filter.to_owned())).expect("a config");
     let start = Time::from_seconds(NOW_SECONDS).unwrap();
-    let mut jails = Jails::new(config, Vec::new()).with_time(start);
-    let (log, _) = jails.logs().next().expect("a log");
+    let (jails, log) = common::jails(config);
+    let mut jails = jails.with_time(start);
     let mut times = Vec::new();
     let text: String = ["Nov 30 10:00:00", "Dec  3 10:00:00", "Dec 29 10:00:00", "Jan  2 10:00:00"]
         .iter()
@@ -43,14 +45,8 @@ fn options_that_a_jail_gives_take_the_place_of_the_filters() {
         Config::parse_with(&file, &mut |_| Some(filter.to_owned()))
     };
     let bans = |set: &str, word: &str| {
-        let mut jails = Jails::new(read(set).expect("a config").0, Vec::new());
-        let (log, _) = jails.logs().next().expect("a log");
-        let mut count = 0;
         let line = format!("2026-11-30 09:00:00 {word} 192.0.2.1\n");
-        jails.read(log, 0, line.as_bytes(), &mut |event| {
-            count += usize::from(matches!(event, Event::Ban(_)));
-        });
-        count
+        common::bans(common::events(read(set).expect("a config").0, line)).count()
     };
     assert_eq!((bans("{}", "bad"), bans("{}", "worst")), (1, 0));
     assert_eq!(
@@ -70,8 +66,7 @@ fn a_line_that_reaches_a_limit_is_told() {
     let (config, warnings) =
         Config::parse_with(file, &mut |_| Some(filter.to_owned())).expect("a config");
     assert!(warnings.iter().any(|it| it.to_string().contains("look-around")), "{warnings:?}");
-    let mut jails = Jails::new(config, Vec::new());
-    let (log, _) = jails.logs().next().expect("a log");
+    let (mut jails, log) = common::jails(config);
     let mut told = Vec::new();
     let line = format!("x\n{}bc 192.0.2.1\n", "a".repeat(5000));
     jails.read(log, 0, line.as_bytes(), &mut |event| match event {
@@ -197,8 +192,7 @@ fn sessions_in_the_journal_are_told_apart_by_the_process() {
     }]}"#;
     let (config, _) = Config::parse_with(file, &mut |_| Some(filter.to_owned())).expect("a config");
     let clients = |entries: &[(&str, &str)]| {
-        let mut jails = Jails::new(config.clone(), Vec::new());
-        let (log, _) = jails.logs().next().expect("a log");
+        let (mut jails, log) = common::jails(config.clone());
         let lines = entries.iter().enumerate().map(|(at, (pid, message))| {
             let time = (1_796_000_000_000_000 + at * 1_000_000).to_string();
             let mut entry = serde_json::json!({
@@ -211,13 +205,9 @@ fn sessions_in_the_journal_are_told_apart_by_the_process() {
             format!("{entry}\n")
         });
         let text: String = lines.collect();
-        let mut bans = Vec::new();
-        jails.read(log, 0, text.as_bytes(), &mut |event| {
-            if let Event::Ban(ban) = event {
-                bans.push(ban.source.to_string());
-            }
-        });
-        bans
+        common::bans(common::read(&mut jails, log, text))
+            .map(|ban| ban.source.to_string())
+            .collect::<Vec<_>>()
     };
     let entries = [("1", "from 192.0.2.1"), ("2", "from 192.0.2.2"), ("1", "refused")];
     assert_eq!(clients(&entries), ["192.0.2.1"]);

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use nfguard_jail::{Ban, Config, Event, Jails, LogId, Taken};
 
 /// Reads a config without filters.
-pub(crate) fn config(text: &str) -> Config {
-    Config::parse(text).unwrap_or_else(|problems| panic!("{problems:#?}")).0
+pub(crate) fn config(text: impl AsRef<str>) -> Config {
+    Config::parse(text.as_ref()).unwrap_or_else(|problems| panic!("{problems:#?}")).0
 }
 
 /// Returns jails that read one log, and that log.

@@ -98,15 +98,10 @@ fn a_forged_time_does_not_push_evidence_out_of_the_window() {
     let line = |user: &str, number| traefik(A, user, "/", 401, "curl", number);
     let forged = "x [18/Nov/2099:21:00:00 +0000] \"GET /? HTTP/1.1\" 200 17 \"-\" \"";
     let log = [line("a", 1), line(forged, 2), line("a", 3)].concat();
-    let (config, _) = Config::parse(&jails).unwrap();
-    let mut jails = Jails::new(config, Vec::new());
-    let (id, _) = jails.logs().next().unwrap();
-    let mut bans = Vec::new();
-    jails.read(id, 0, log.as_bytes(), &mut |event| {
-        if let Event::Ban(ban) = event {
-            bans.push((ban.source.to_string(), ban.until.to_string()));
-        }
-    });
+    let (mut jails, id) = common::jails(common::config(&jails));
+    let bans: Vec<_> = common::bans(common::read(&mut jails, id, log))
+        .map(|ban| (ban.source.to_string(), ban.until.to_string()))
+        .collect();
     assert_eq!(bans, [(A.to_owned(), "2026-11-18T22:00:00Z".to_owned())]);
 }
 
@@ -199,9 +194,7 @@ fn only_a_trusted_proxy_names_the_client() {
     assert_eq!(clients(&trusting, log.as_bytes()), BTreeMap::from([(A.to_owned(), 1)]));
     // Without a word for its client, the proxy itself would be banned, and all behind it.
     let jails = trusting.replace("1000", "1");
-    let (config, _) = Config::parse(&jails).unwrap();
-    let mut jails = Jails::new(config, Vec::new());
-    let (id, _) = jails.logs().next().unwrap();
+    let (mut jails, id) = common::jails(common::config(&jails));
     let mut bans = 0;
     let log = format!("{}\n{}\n", line(B, B), line(B, A));
     jails.read(id, 0, log.as_bytes(), &mut |event| {
@@ -250,9 +243,7 @@ fn a_query_hides_neither_time_nor_path() {
             }
             log += &traefik(A, "a", &target, 401, "curl", 2 * at + 1);
         }
-        let (config, _) = Config::parse(&jails).unwrap();
-        let mut jails = Jails::new(config, Vec::new());
-        let (id, _) = jails.logs().next().unwrap();
+        let (mut jails, id) = common::jails(common::config(&jails));
         let mut bans = 0;
         jails.read(id, 0, log.as_bytes(), &mut |event| {
             bans += u32::from(matches!(event, Event::Ban(_)));
@@ -318,9 +309,7 @@ fn half_a_line_of_docker_is_not_joined_to_the_next() {
 
 #[test]
 fn a_gap_and_a_new_file_have_no_half_lines_of_before() {
-    let (config, _) = Config::parse(&ANY.replace("FORMAT", "traefik")).unwrap();
-    let mut jails = Jails::new(config, Vec::new());
-    let (id, _) = jails.logs().next().unwrap();
+    let (mut jails, id) = common::jails(common::config(ANY.replace("FORMAT", "traefik")));
     let mut found = Vec::new();
     let mut each = |event: Event| {
         if let Event::Evidence(taken) = event {
@@ -357,17 +346,12 @@ fn a_prefix_within_ipv6_spares_its_ipv4_addresses() {
 fn above_the_cap_is_no_shelter() {
     let text = r#"{"version":1,"jails":[{"name":"a","log":{"format":"traefik"},
         "evidence":[{"status":401}],"after":1,"within":"10m","ban":"1h","bans_a_minute":1}]}"#;
-    let (config, _) = Config::parse(text).unwrap();
-    let mut jails = Jails::new(config, Vec::new());
-    let (id, _) = jails.logs().next().unwrap();
+    let (mut jails, id) = common::jails(common::config(text));
     let later = traefik(A, "a", "/", 401, "c", 3).replace("21:00:00", "21:02:00");
     let log = [traefik(B, "a", "/", 401, "c", 1), traefik(A, "a", "/", 401, "c", 2), later];
-    let mut bans = Vec::new();
-    jails.read(id, 0, log.concat().as_bytes(), &mut |event| {
-        if let Event::Ban(ban) = event {
-            bans.push((ban.source.to_string(), ban.is_over_cap));
-        }
-    });
+    let bans: Vec<_> = common::bans(common::read(&mut jails, id, log.concat()))
+        .map(|ban| (ban.source.to_string(), ban.is_over_cap))
+        .collect();
     assert_eq!(bans, [(B.into(), false), (A.into(), true), (A.into(), false)]);
 }
 
@@ -376,9 +360,7 @@ fn a_ban_of_those_who_come_again_tells_the_proxy_too() {
     let jails = r#"{"version":1,"jails":[{"name":"a","log":{"format":"traefik-json",
         "trusted_proxies":["198.51.100.0/24"]},"evidence":[{"status":401}],"after":1,"ban":"1s"},
         {"use":"recidive","after":2}]}"#;
-    let (config, _) = Config::parse(jails).unwrap();
-    let mut jails = Jails::new(config, Vec::new());
-    let (id, _) = jails.logs().next().unwrap();
+    let (mut jails, id) = common::jails(common::config(jails));
     let mut told = Vec::new();
     for second in [1, 9] {
         let line = format!(

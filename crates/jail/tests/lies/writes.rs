@@ -2,7 +2,7 @@
 
 use nfguard_jail::{Config, Event, Jails};
 
-use crate::{A, ANY, B, FORGED_200, assert_clients, traefik};
+use crate::{A, ANY, B, FORGED_200, assert_clients, common, traefik};
 
 /// What a log has around the write of an attacker: numbers before it, and failures of another after it.
 fn around(write: &str) -> String {
@@ -66,21 +66,16 @@ fn a_forged_time_before_a_line_break_shelters_nobodys_failures() {
         let user =
             forged(A, status, 1).replace(&format!("{A} - y"), "x").replace("2026", "2099") + "\nz";
         let jails = ANY.replace("FORMAT", "traefik").replace("1000", "3");
-        let (config, _) = Config::parse(&jails).unwrap();
-        let mut jails = Jails::new(config, Vec::new());
-        let (id, _) = jails.logs().next().unwrap();
+        let (mut jails, id) = common::jails(common::config(&jails));
         let mut log = traefik(B, "-", "/", 200, "curl", 5000);
         for at in 1..4 {
             log += &traefik(A, &user, "/", 401, "curl", 5000 + at);
         }
-        let mut bans = Vec::new();
-        let mut each = |event: Event| {
-            if let Event::Ban(ban) = event {
-                bans.push((ban.source.to_string(), ban.until.to_string()));
-            }
-        };
-        jails.read(id, 0, log.as_bytes(), &mut each);
-        jails.finish(id, &mut each);
+        let mut events = common::read(&mut jails, id, log);
+        jails.finish(id, &mut |event| events.push(event));
+        let bans: Vec<_> = common::bans(events)
+            .map(|ban| (ban.source.to_string(), ban.until.to_string()))
+            .collect();
         assert_eq!(bans, [(A.to_owned(), "2026-11-18T22:00:00Z".to_owned())], "{status}");
     }
 }
@@ -98,9 +93,7 @@ fn a_process_that_begins_anew_keeps_its_records() {
     assert_clients("traefik", &log, &[(A, 22), (B, 2), ("203.0.113.7", 2)], "a restart");
 
     // They are judged as soon as the log is quiet, and only then.
-    let (config, _) = Config::parse(&ANY.replace("FORMAT", "traefik")).unwrap();
-    let mut jails = Jails::new(config, Vec::new());
-    let (id, _) = jails.logs().next().unwrap();
+    let (mut jails, id) = common::jails(common::config(ANY.replace("FORMAT", "traefik")));
     let mut count = 0;
     jails.read(id, 0, log.as_bytes(), &mut |_| count += 1);
     assert_eq!(count, 21, "what follows the first record may be a forgery by its client");
@@ -119,9 +112,7 @@ fn records_are_held_back_no_longer_than_one_write() {
     for at in 1..12_000 {
         log += &traefik(if at % 2 == 0 { B } else { A }, "a", "/", 401, "c", at);
     }
-    let (config, _) = Config::parse(&ANY.replace("FORMAT", "traefik")).unwrap();
-    let mut jails = Jails::new(config, Vec::new());
-    let (id, _) = jails.logs().next().unwrap();
+    let (mut jails, id) = common::jails(common::config(ANY.replace("FORMAT", "traefik")));
     let mut count = 0;
     jails.read(id, 0, log.as_bytes(), &mut |event| {
         count += u32::from(matches!(event, Event::Evidence(_)));
@@ -132,9 +123,7 @@ fn records_are_held_back_no_longer_than_one_write() {
 #[test]
 fn a_doubt_ends_with_its_file() {
     // A slow request, whose number is not remembered, is the last of its file.
-    let (config, _) = Config::parse(&ANY.replace("FORMAT", "traefik")).unwrap();
-    let mut jails = Jails::new(config, Vec::new());
-    let (id, _) = jails.logs().next().unwrap();
+    let (mut jails, id) = common::jails(common::config(ANY.replace("FORMAT", "traefik")));
     let mut found = Vec::new();
     let mut each = |event: Event| {
         if let Event::Evidence(taken) = event {
@@ -164,12 +153,9 @@ fn what_a_proxy_forwards_bans_nobody_in_traefiks_common_format() {
     ];
     let mut jails = Jails::new(config, Vec::new());
     let (id, _) = jails.logs().next().unwrap();
-    let mut found = Vec::new();
-    jails.read(id, 0, said.concat().as_bytes(), &mut |event| {
-        if let Event::Evidence(taken) = event {
-            found.push((taken.line, taken.client));
-        }
-    });
+    let found: Vec<_> = common::evidence(common::read(&mut jails, id, said.concat()))
+        .map(|taken| (taken.line, taken.client))
+        .collect();
     assert_eq!(found, [(4, A.into()), (6, A.into()), (7, A.into())]);
     assert_eq!(jails.counts(id).unclear, 2);
 }
@@ -178,17 +164,11 @@ fn what_a_proxy_forwards_bans_nobody_in_traefiks_common_format() {
 fn the_rest_of_a_record_comes_through_the_same_proxy() {
     let text = ANY.replace("1000", "1");
     let text = text.replace("\"FORMAT\"", "\"traefik\",\"trusted_proxies\":[\"192.0.2.0/24\"]");
-    let (config, _) = Config::parse(&text).unwrap();
-    let mut jails = Jails::new(config, Vec::new());
-    let (id, _) = jails.logs().next().unwrap();
+    let (mut jails, id) = common::jails(common::config(&text));
     let log = traefik(&format!("{A}, 192.0.2.1"), "x\nz", "/", 401, "c", 10);
-    let mut proxies = Vec::new();
-    let mut each = |event: Event| {
-        if let Event::Ban(ban) = event {
-            proxies.push(ban.proxy.map(|it| it.to_string()));
-        }
-    };
-    jails.read(id, 0, log.as_bytes(), &mut each);
-    jails.finish(id, &mut each);
+    let mut events = common::read(&mut jails, id, log);
+    jails.finish(id, &mut |event| events.push(event));
+    let proxies: Vec<_> =
+        common::bans(events).map(|ban| ban.proxy.map(|it| it.to_string())).collect();
     assert_eq!(proxies, [Some("192.0.2.1".to_owned())]);
 }
