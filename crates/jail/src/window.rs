@@ -188,7 +188,7 @@ fn keep_newest<W>(
 ) {
     // A map that sources are removed from one by one takes more memory with time.
     let mut all: Vec<_> = sources.drain().collect();
-    all.sort_unstable_by_key(|(source, it)| Reverse((of(it), *source)));
+    all.sort_by_cached_key(|(source, it)| Reverse((of(it), *source)));
     let mut pieces = 0;
     let kept = all.into_iter().take(most).take_while(|(_, it)| {
         pieces += of(it).1;
