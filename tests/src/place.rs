@@ -4,7 +4,8 @@ use std::io;
 use std::process::Command;
 
 use crate::nft::nft;
-use nfguard_lab::{Netns, World};
+use crate::wait::TIMEOUT;
+use nfguard_lab::{Netns, Probe, World};
 
 /// Makes a new network namespace.
 ///
@@ -42,6 +43,32 @@ pub fn ip(netns: &Netns, arguments: &str) {
     let output = netns.run(|| Command::new("ip").args(arguments.split(' ')).output());
     let output = output.unwrap_or_else(|error| panic!("ip: {error}"));
     assert!(output.status.success(), "ip {arguments}: {output:?}");
+}
+
+/// Keeps what host and internet know of each other's links. A kernel that is slow fails to ask again, and
+/// then loses the packet that it asked for.
+///
+/// # Panics
+/// If they do not reach each other.
+#[track_caller]
+pub fn keep_neighbours(world: &World) {
+    for address in [World::HOST_V4, World::HOST_V6] {
+        let outcome = Probe::ping(&world.internet, address).timeout(TIMEOUT).run();
+        assert!(outcome.passed(), "{address}: {outcome}");
+    }
+    for netns in [&world.host, &world.internet] {
+        let known = netns.run(|| Command::new("ip").args(["neigh", "show"]).output());
+        let known = String::from_utf8(known.expect("ip starts").stdout).expect("UTF-8");
+        for line in known.lines() {
+            let words: Vec<&str> = line.split(' ').collect();
+            if let [address, "dev", interface, "lladdr", link, ..] = words[..] {
+                ip(
+                    netns,
+                    &format!("neigh replace {address} dev {interface} lladdr {link} nud permanent"),
+                );
+            }
+        }
+    }
 }
 
 /// Sends the first packet of each TCP connection once. A slow kernel sends it again, and what counts

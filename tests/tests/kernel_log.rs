@@ -7,7 +7,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nfguard_lab::{Netns, Probe, World};
-use nfguard_tests::place::send_syn_once;
+use nfguard_tests::place::{keep_neighbours, send_syn_once};
 use nfguard_tests::program::{TempFile, nfguard};
 use nfguard_tests::wait::TIMEOUT;
 use nix::sys::socket::{
@@ -127,6 +127,7 @@ fn rules_and_defaults_log_to_an_nflog_group_with_their_prefix_and_no_more_than_t
     send_udp(&world, 53, 4); // a rule with `log`: each packet
     send_udp(&world, 9, 6); // the default: three packets
     let _server = world.host.serve_tcp(SocketAddr::new(World::HOST_V6, 22)).expect("a server");
+    keep_neighbours(&world);
     send_syn_once(&world.internet);
     let ssh = Probe::tcp(&world.internet, SocketAddr::new(World::HOST_V6, 22));
     assert!(ssh.timeout(TIMEOUT).run().passed());

@@ -9,7 +9,7 @@ use nfguard_lab::{DEFAULT_TIMEOUT, Netns, Probe, World, packet};
 use nfguard_netlink::{CtHelper, Nft, Op, Transaction};
 use nfguard_tests::judge::{self, Place};
 use nfguard_tests::nft::nft;
-use nfguard_tests::place::{netns, send_syn_once, world, world_with_container};
+use nfguard_tests::place::{keep_neighbours, netns, send_syn_once, world, world_with_container};
 use nfguard_tests::program::{Answer, TempFile, nfguard};
 use nfguard_tests::wait::{TIMEOUT, wait_until};
 
@@ -332,6 +332,7 @@ fn data_connections_of_ftp_pass_with_the_helper_alone() {
 #[test]
 fn a_client_with_the_helper_is_called_back() {
     let world = world();
+    keep_neighbours(&world);
     send_syn_once(&world.host);
     let server = SocketAddr::new(ROUTER.into(), 21);
     let _control = world.internet.serve_tcp(server).expect("serves");

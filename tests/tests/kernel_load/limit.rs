@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use nfguard_lab::{Probe, ProbeOutcome, Server, World};
-use nfguard_tests::place::send_syn_once;
+use nfguard_tests::place::{keep_neighbours, send_syn_once};
 use nfguard_tests::wait::TIMEOUT;
 
 use super::{load, policy_file, world};
@@ -17,6 +17,7 @@ struct Ssh {
 /// Makes a host with this limit on SSH.
 fn limited(limit: &str) -> Ssh {
     let world = world();
+    keep_neighbours(&world);
     send_syn_once(&world.internet);
     let text = format!(
         r#"{{ "version": 1, "rules": [

@@ -2,7 +2,7 @@
 
 use nfguard_lab::{Probe, World};
 use nfguard_tests::nft::{nft, try_nft};
-use nfguard_tests::place::send_syn_once;
+use nfguard_tests::place::{keep_neighbours, send_syn_once};
 use nfguard_tests::program::nfguard;
 use nfguard_tests::wait::TIMEOUT;
 use serde_json::Value;
@@ -85,6 +85,7 @@ fn a_changed_policy_keeps_counters_and_limits_of_what_did_not_change() {
         policy(r#"{ "name": "more", "action": "deny", "from": "203.0.113.0/24", "port": 443 },"#),
     );
     let world = world();
+    keep_neighbours(&world);
     send_syn_once(&world.internet);
     let host = &world.host;
     load(host, &old);
