@@ -29,6 +29,7 @@
 
 use std::time::Duration;
 
+mod bounded;
 mod connections;
 mod facts;
 mod inner_networks;

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use nfguard_netlink::SockDiag;
 
+use crate::bounded;
 use crate::ssh::{SshSession, in_environment};
 use crate::tcp::{TcpConnection, parse_address};
 use crate::to_io;
@@ -55,9 +56,10 @@ pub(crate) fn ssh_peers(problems: &mut Vec<String>) -> BTreeSet<IpAddr> {
 #[must_use]
 pub fn recorded_ssh_peers() -> BTreeSet<IpAddr> {
     let sessions = fs::read_dir(LOGIND).into_iter().flatten().flatten();
-    let texts = sessions.filter_map(|session| fs::read_to_string(session.path()).ok());
-    let mut peers: BTreeSet<IpAddr> = texts.filter_map(|text| peer_of_session(&text)).collect();
-    peers.extend(peers_in_utmp(&fs::read(UTMP).unwrap_or_default()));
+    let texts = sessions.filter_map(|session| bounded::read(session.path()).ok());
+    let peer = |text: Vec<u8>| peer_of_session(&String::from_utf8_lossy(&text));
+    let mut peers: BTreeSet<IpAddr> = texts.filter_map(peer).collect();
+    peers.extend(peers_in_utmp(&bounded::read(UTMP).unwrap_or_default()));
     peers.retain(|peer| !peer.is_loopback() && !peer.is_unspecified());
     peers
 }
@@ -112,7 +114,7 @@ fn configuration() -> String {
     let mut all: Vec<_> = parts.collect();
     all.sort();
     all.push(SSHD_CONFIG.into());
-    let texts = all.into_iter().map(|path| fs::read(path).unwrap_or_default());
+    let texts = all.into_iter().map(|path| bounded::read(path).unwrap_or_default());
     let texts: Vec<String> =
         texts.map(|text| String::from_utf8_lossy(&text).into_owned()).collect();
     texts.join("\n")

@@ -1,8 +1,9 @@
 //! The name servers that this host asks.
 
-use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::IpAddr;
+
+use crate::bounded;
 
 /// Files that list name servers. Where a resolver runs on this host, the first file names only that
 /// resolver, and a further file names the servers that it asks.
@@ -20,7 +21,7 @@ const RESOLV_CONF: [&str; 3] = [
 pub(crate) fn name_servers() -> io::Result<Vec<IpAddr>> {
     let mut servers = Vec::new();
     for path in RESOLV_CONF {
-        match fs::read(path) {
+        match bounded::read(path) {
             // Comments may be in any encoding.
             Ok(bytes) => servers.extend(parse(&String::from_utf8_lossy(&bytes))),
             Err(error) if error.kind() == ErrorKind::NotFound => {}
