@@ -3,6 +3,7 @@
 mod bulk;
 mod connections;
 mod feeds;
+mod known;
 mod overlap;
 mod owners;
 
@@ -317,7 +318,11 @@ impl Bans {
     /// # Errors
     /// The kernel's refusal.
     pub fn list(&mut self) -> Result<Vec<ActiveBan>, Error> {
-        let mut all = self.list_without_scans()?;
+        let all = self.list_without_scans()?;
+        self.with_scans(all)
+    }
+
+    fn with_scans(&mut self, mut all: Vec<ActiveBan>) -> Result<Vec<ActiveBan>, Error> {
         let scans = self.list_scans()?;
         if scans.is_empty() {
             return Ok(all);

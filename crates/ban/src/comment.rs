@@ -109,8 +109,13 @@ fn push_source(out: &mut String, text: &str) {
 
 /// Returns the FNV-1a digest of a text.
 pub(crate) fn digest(text: &str) -> u64 {
-    let add = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, add)
+    digest_of(text.as_bytes())
+}
+
+/// Returns the FNV-1a digest of bytes.
+pub(crate) fn digest_of(bytes: &[u8]) -> u64 {
+    let add = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, add)
 }
 
 #[cfg(test)]

@@ -148,6 +148,6 @@ pub use day::{Day, InvalidDay, Moment};
 pub use error::Error;
 pub use feed::{CleanFeed, Feed, InvalidRange, WidestEntry};
 pub use layout::{Outgoing, TABLE, table_identity};
-pub use mirror::{BanChange, BanMirror, RestoredBans};
+pub use mirror::{BanChange, BanMirror, RecordWrite, RestoredBans, SLOT_BYTES, recorded_targets};
 pub use never_ban::{Admitted, NeverBan, NeverBanEntry, NeverBanKind, Refused};
 pub use target::{InvalidPort, Port, Protocol, Target};

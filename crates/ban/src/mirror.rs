@@ -1,6 +1,8 @@
 //! A copy of the ban table in memory, kept in step with the kernel, so that it can be restored.
 
 mod bans;
+mod reading;
+mod record;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -16,13 +18,15 @@ use crate::element;
 use crate::layout::{BanSet, ENDED, Place, SetKey, TABLE, ended_set, is_intact};
 use crate::target::{Port, Target};
 use bans::MirroredBans;
+use reading::Reading;
+pub use record::{RecordWrite, SLOT_BYTES, recorded_targets};
 
 /// Most bans of one transaction: what a socket without privilege can send.
 const MAX_BANS_PER_TRANSACTION: usize = 4_000;
+/// Difference between two ends that are the same: the kernel counts in steps of some milliseconds.
+const END_TOLERANCE: Duration = Duration::from_secs(1);
 /// Most bans of one page.
 const PAGE_BANS: usize = 1_000;
-/// To read all bans is slow for very many: the mirror rests this many times as long as it read.
-const REST_PER_READ: u32 = 20;
 
 /// A copy of the ban table in memory.
 ///
@@ -47,10 +51,14 @@ pub struct BanMirror {
     is_stale: bool,
     /// The table was removed.
     is_removed: bool,
-    /// Events were lost, so all bans have to be read.
+    /// Events were lost, or the mirror is new, so all bans have to be read.
     is_behind: bool,
-    /// All bans are not read before this time.
-    next_read: Instant,
+    /// How far all bans are read; `None` if the mirror has them.
+    reading: Option<Reading>,
+    /// The next part is not read before this time.
+    rests_until: Instant,
+    /// Bans of the last part that the kernel did not have.
+    absent: Vec<Place>,
 }
 
 /// A ban as the mirror holds it.
@@ -58,6 +66,8 @@ struct MirroredBan {
     /// When the ban ends; `None`: it has no end.
     expires_at: Option<Instant>,
     comment: Option<Box<str>>,
+    /// Its place in the record.
+    slot: u32,
 }
 
 /// A change of bans that the kernel told.
@@ -82,12 +92,22 @@ pub struct RestoredBans {
 }
 
 impl BanMirror {
-    /// Reads the ban table. A host without one has an empty mirror.
+    /// Reads the ban table but for its bans, which [`BanMirror::read_part`] reads. A host without one
+    /// has an empty mirror.
     ///
     /// # Errors
     /// The kernel's refusal.
-    pub fn read(nft: Nft) -> Result<BanMirror, Error> {
-        let mut mirror = BanMirror {
+    pub fn open(nft: Nft) -> Result<BanMirror, Error> {
+        let mut mirror = BanMirror::new(nft);
+        if let Some(loaded) = mirror.nft.table_without_timed_elements(TABLE)?.loaded {
+            mirror.table_without_bans = Some(loaded.table);
+            mirror.is_behind = true;
+        }
+        Ok(mirror)
+    }
+
+    fn new(nft: Nft) -> BanMirror {
+        BanMirror {
             nft,
             table_without_bans: None,
             bans: MirroredBans::default(),
@@ -95,10 +115,10 @@ impl BanMirror {
             is_stale: false,
             is_removed: false,
             is_behind: false,
-            next_read: Instant::now(),
-        };
-        mirror.read_all()?;
-        Ok(mirror)
+            reading: None,
+            rests_until: Instant::now(),
+            absent: Vec::new(),
+        }
     }
 
     /// Applies an event, and returns the changes of bans that it tells.
@@ -171,48 +191,14 @@ impl BanMirror {
         if is_lost {
             return self.restore(now).map(Some);
         }
-        if self.is_behind && self.next_read <= now {
-            self.read_all()?;
-            self.is_behind = false;
-            self.next_read = Instant::now() + now.elapsed() * REST_PER_READ;
-        }
         Ok(None)
     }
 
     /// Forgets the table: it was removed on purpose, and is not to be restored.
     pub fn forget(&mut self) {
         (self.table_without_bans, self.is_removed, self.is_stale) = (None, false, true);
-        self.bans = MirroredBans::default();
+        self.bans.clear();
         self.notes.clear();
-    }
-
-    fn read_all(&mut self) -> Result<(), Error> {
-        let Some(loaded) = self.nft.table_without_timed_elements(TABLE)?.loaded else {
-            return Ok(());
-        };
-        let now = Instant::now();
-        let mut elements = Vec::new();
-        for set in loaded.table.sets.iter().filter(|set| set.timeout.is_some()) {
-            elements.push((set.name.clone(), self.nft.live_elements(TABLE, &set.name)?));
-        }
-        // If the table was removed meanwhile, what was read is what is left of it.
-        if self.nft.table_head(TABLE)?.is_none() {
-            return Ok(());
-        }
-        self.table_without_bans = Some(loaded.table);
-        self.bans = MirroredBans::default();
-        self.notes.clear();
-        for (set, elements) in elements {
-            for live in &elements {
-                if set == ENDED {
-                    self.insert_note(live, now);
-                }
-                if let Some((place, _)) = read_ban(&set, live) {
-                    self.insert(place, live, now);
-                }
-            }
-        }
-        Ok(())
     }
 
     fn insert(&mut self, place: Place, live: &LiveElement, now: Instant) {
@@ -346,7 +332,18 @@ impl MirroredBan {
         let left = live.expires_in.or(live.element.timeout.filter(|timeout| !timeout.is_zero()));
         // An end too far away to be counted is none.
         let expires_at = left.and_then(|left| now.checked_add(left));
-        MirroredBan { expires_at, comment: live.element.comment.as_deref().map(Box::from) }
+        let comment = live.element.comment.as_deref().map(Box::from);
+        MirroredBan { expires_at, comment, slot: 0 }
+    }
+
+    /// Whether another one differs in nothing that the record has to tell.
+    fn is_alike(&self, other: &MirroredBan) -> bool {
+        let is_same_end = match (self.expires_at, other.expires_at) {
+            (None, None) => true,
+            (Some(one), Some(other)) => one.max(other) - one.min(other) < END_TOLERANCE,
+            _ => false,
+        };
+        is_same_end && self.comment == other.comment
     }
 
     fn source(&self) -> &str {
@@ -415,16 +412,7 @@ mod tests {
 
     /// A mirror of a host without bans: the kernel refuses nothing and knows no table.
     fn mirror() -> BanMirror {
-        BanMirror {
-            nft: Nft::from_exchange(|_| Ok(Vec::new())),
-            table_without_bans: None,
-            bans: MirroredBans::default(),
-            notes: BTreeMap::new(),
-            is_stale: false,
-            is_removed: false,
-            is_behind: false,
-            next_read: Instant::now(),
-        }
+        BanMirror::new(Nft::from_exchange(|_| Ok(Vec::new())))
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! ```
 
 mod ban_input;
+pub(crate) mod ban_record;
 mod batch;
 mod client;
 mod denied_call;
@@ -25,12 +26,9 @@ mod requests;
 mod sandbox;
 mod scan_watch;
 
-use std::env;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::net;
-use std::os::linux::net::SocketAddrExt as _;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::PathBuf;
 
 use nfguard_api::local_socket::LocalAddress;
@@ -47,7 +45,8 @@ use crate::lease::Lease;
 use crate::open_connections::OpenConnections;
 use crate::policy_file::PolicyFile;
 use crate::table::{ours, removal};
-use crate::{digest, persistence};
+use crate::{digest, persistence, systemd};
+use ban_record::BanRecord;
 use event_loop::EventLoop;
 use firewall::Firewall;
 
@@ -134,18 +133,29 @@ pub fn run(options: &Options, file: Option<&PolicyFile>, context: &Context) -> R
     let rules = file.map_or(BanRules::Unchanged, |file| BanRules::of(&file.policy));
     // There is no lease to release.
     change.finish_removed(rules, Vec::new())?;
+    // Without a table for bans, all that is written down is restored.
+    let extended = systemd::ExtendedTimeout::start();
     let bans = persistence::open(context)?;
-    let mirror = BanMirror::read(Nft::open()?)?;
-    // In the sandbox it can be opened no more.
+    let mut mirror = BanMirror::open(Nft::open()?)?;
+    let warned = |error: io::Error| (context.warn)(&format!("the bans are not recorded: {error}"));
+    // In the sandbox they can be opened no more.
+    let record = context
+        .files
+        .folder()
+        .and_then(|folder| BanRecord::open(folder, &mut mirror).map_err(warned).ok());
     let log = context
         .files
         .ban_log()
         .and_then(|log| log.open().inspect_err(|error| (context.warn)(&error.to_string())).ok());
     // Without the privilege, repairs are later.
     let _ = rustix::process::setpriority_process(None, NICENESS);
-    notify_systemd();
+    let firewall = Firewall::new(policy, mirror, bans, log, record);
+    let mut event_loop = EventLoop::new(firewall, monitor, max_files);
+    event_loop.read_bans();
+    drop(extended);
+    systemd::notify("READY=1\n");
     sandbox::enter().map_err(failed)?;
-    EventLoop::new(Firewall::new(policy, mirror, bans, log), monitor, max_files).run(&listeners)
+    event_loop.run(&listeners)
 }
 
 /// Whether this kernel keeps an owned table when its owner ends: since Linux 6.9.
@@ -169,19 +179,4 @@ fn held() -> Result<Option<Table>, KernelError> {
 fn last(history: &History) -> Option<Table> {
     let entry = history.entries().into_iter().rfind(LoadRecord::holds)?;
     Some(PolicyFile::parse(&entry.file, entry.policy?).ok()?.seal().table)
-}
-
-/// Tells systemd that the guard is ready, if systemd waits for that.
-fn notify_systemd() {
-    let Some(name) = env::var_os("NOTIFY_SOCKET") else { return };
-    let name = name.to_string_lossy();
-    let address = match name.strip_prefix('@') {
-        Some(name) => SocketAddr::from_abstract_name(name),
-        None => SocketAddr::from_pathname(&*name),
-    };
-    let sent =
-        address.and_then(|address| UnixDatagram::unbound()?.send_to_addr(b"READY=1\n", &address));
-    if let Err(error) = sent {
-        log::warn!("systemd cannot be told that the guard is ready: {error}");
-    }
 }

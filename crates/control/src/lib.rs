@@ -50,6 +50,7 @@ pub mod saved_bans;
 mod scan_bans;
 pub mod scanners;
 mod state_folder;
+pub mod systemd;
 pub mod table;
 pub mod table_diff;
 pub mod timed_bans;

@@ -2,12 +2,15 @@
 
 use std::fs;
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
-use nfguard_ban::{Addresses, Ban, Bans, NeverBanEntry, NeverBanKind};
+use nfguard_ban::{ActiveBan, Addresses, Ban, Bans, NeverBanEntry, NeverBanKind, Port, Target};
 
 use crate::Error;
 use crate::clock::now;
 use crate::context::Context;
+use crate::guard::ban_record;
 use crate::lists::review::objections_to;
 use crate::saved_bans::{self, BanLog, Restored, RestoredBans};
 use crate::voided_bans::{spare, voided_text};
@@ -131,6 +134,53 @@ pub fn write_down<'a>(
     });
 }
 
+/// Bans up to this number are read from the kernel as they are: that takes some ten milliseconds.
+const MANY_BANS: u64 = 20_000;
+/// How often what is known of many bans is compared with what the kernel has.
+const MAX_COMPARISONS: usize = 3;
+/// Time in which the guard has recorded a ban.
+const RECORD_DELAY: Duration = Duration::from_millis(200);
+
+/// Returns all bans. Of very many, the kernel is asked for those that are written down or that a guard has
+/// recorded; only if it has more, all are read, which takes a minute for a million.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn list(bans: &mut Bans, context: &Context) -> Result<Vec<ActiveBan>, nfguard_ban::Error> {
+    for number in 0..MAX_COMPARISONS {
+        // First, so that what is banned from now on makes no difference.
+        let Some(reported) = bans.reported_count()?.filter(|count| *count > MANY_BANS) else {
+            break;
+        };
+        thread::sleep(RECORD_DELAY);
+        // The saved bans are slower to read, and with a guard they are not needed.
+        let known = known(context, number > 0);
+        if u64::try_from(known.len()).is_ok_and(|known| known < reported) {
+            continue;
+        }
+        if let Some(all) = bans.list_known(reported, known)? {
+            return Ok(all);
+        }
+    }
+    bans.list()
+}
+
+/// Returns what a guard has recorded as banned or the log has, and with `saved` what the saved file has, and
+/// in what time each ban ends. Some of it may be over.
+fn known(context: &Context, saved: bool) -> Vec<(Target, Option<Port>, Option<Duration>)> {
+    let mut all = context.files.folder().map(ban_record::recorded).unwrap_or_default();
+    let path = context.history.bans().filter(|path| saved && path.exists());
+    // A file that cannot be used knows nothing; `boot` says why.
+    let saved = path.and_then(|path| saved_bans::read_lines(&path)).unwrap_or_default();
+    let saved = context.files.ban_log().map_or_else(Vec::new, |log| log.applied_to(saved).0);
+    let now = now();
+    all.extend(saved.iter().filter_map(|line| {
+        let ((target, port), left) = (line.key(), line.duration(now)?);
+        Some((target, port, left))
+    }));
+    all
+}
+
 /// All bans as a file has them.
 #[derive(Debug)]
 pub struct Saved {
@@ -157,7 +207,7 @@ pub fn collect(context: &Context) -> Result<Saved, Error> {
         ));
     }
     let has_table = bans.is_some();
-    let bans = bans.map_or(Ok(Vec::new()), |mut bans| bans.list())?;
+    let bans = bans.map_or(Ok(Vec::new()), |mut bans| list(&mut bans, context))?;
     let count = bans.len();
     let text = saved_bans::text_of(bans).map_err(Error::file(Path::new("bans")))?;
     Ok(Saved { text, bans: count, has_table })

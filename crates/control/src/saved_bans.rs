@@ -104,6 +104,11 @@ pub(crate) fn read_file(path: &Path) -> Result<(f64, Vec<Line>), Error> {
     }
 }
 
+/// Reads the bans of a file; `None` if it cannot be used.
+pub(crate) fn read_lines(path: &Path) -> Option<Vec<Line>> {
+    Some(read(&input::read_bytes(path).ok()?).ok()?.1)
+}
+
 /// What came of the bans that are written down.
 #[derive(Debug, Default)]
 pub(crate) struct RestoredBans {
@@ -236,7 +241,7 @@ impl Line {
         self.target.0
     }
 
-    fn key(&self) -> (Target, Option<Port>) {
+    pub(crate) fn key(&self) -> (Target, Option<Port>) {
         (self.target.0, self.port.as_ref().map(|Text(port)| *port))
     }
 

@@ -1,11 +1,15 @@
 //! Elements of sets: count them, look some up, list them all.
 
 use crate::error::Error;
+#[cfg(feature = "socket")]
+use crate::model::Key;
 use crate::model::{Element, LiveElement, Set};
 use crate::nft::{Nft, fault};
 use crate::wire::channel::MAX_REQUESTS_PER_SEND;
 use crate::wire::element::{self, RawElements};
 use crate::wire::message::{Request, nft};
+#[cfg(feature = "socket")]
+use crate::wire::reply::Replies;
 use crate::wire::uapi::*;
 
 /// `NFTA_SET_COUNT`, which Linux 6.12 does not have yet and 6.18 has.
@@ -107,6 +111,15 @@ impl Nft {
         }
     }
 
+    /// Returns the number of elements of a set without intervals as the kernel reports it: `None` if it
+    /// reports none, or the set is absent.
+    ///
+    /// # Errors
+    /// As [`Nft::element`].
+    pub fn reported_count(&mut self, table: &str, set: &str) -> Result<Option<u64>, Error> {
+        Ok(self.kernel_count(table, set)?.1)
+    }
+
     /// Returns whether the set exists, and the number of its elements if the kernel reports it.
     fn kernel_count(&mut self, table: &str, set: &str) -> Result<(bool, Option<u64>), Error> {
         let (mut count, mut exists) = (None, false);
@@ -164,5 +177,65 @@ impl Nft {
             |attrs| Ok(raw.add(attrs)?),
         )?;
         Ok(raw.live())
+    }
+}
+
+/// A list of a set's keys that is read part by part, over a socket of its own. The kernel's time for a
+/// part grows with the place of the part in the set: a millisecond for each 30,000 elements before it
+/// (measured, Linux 6.18).
+///
+/// While the set changes, the list may leave keys out, or have some that are gone: look each up.
+#[cfg(feature = "socket")]
+pub struct KeyDump {
+    socket: crate::socket::Socket,
+    is_over: bool,
+}
+
+#[cfg(feature = "socket")]
+impl KeyDump {
+    /// Begins to list the keys of a set.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::Permission`].
+    pub fn open(table: &str, set: &str) -> Result<KeyDump, Error> {
+        let mut socket = crate::socket::Socket::open(libc::NETLINK_NETFILTER)?;
+        let request = Request::nft_dump(NFT_MSG_GETSETELEM, |out| {
+            out.string(NFTA_SET_ELEM_LIST_TABLE, table);
+            out.string(NFTA_SET_ELEM_LIST_SET, set);
+        });
+        let mut bytes = Vec::new();
+        request.write(1, &mut bytes)?;
+        socket.send(&bytes)?;
+        Ok(KeyDump { socket, is_over: false })
+    }
+
+    /// Returns the next keys, some hundred at once; `None` if there are no more.
+    ///
+    /// # Errors
+    /// As [`Nft::element`].
+    pub fn next_part(&mut self) -> Result<Option<Vec<Vec<u8>>>, Error> {
+        if self.is_over {
+            return Ok(None);
+        }
+        let part = match self.socket.receive_messages() {
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                return Err(Error::AnswerLost);
+            }
+            part => part?,
+        };
+        let mut raw = RawElements::default();
+        for reply in Replies(part) {
+            let reply = reply?;
+            fault(reply.outcome()?.map_or(0, |outcome| outcome.errno))?;
+            self.is_over |= reply.ends();
+            if let Some(attrs) = reply.attrs(nft(NFT_MSG_NEWSETELEM)) {
+                raw.add(attrs)?;
+            }
+        }
+        let keys = raw.live().into_iter().filter_map(|live| match live.element.key {
+            Key::Value(key) => Some(key),
+            Key::Range(..) => None,
+        });
+        Ok(Some(keys.collect()))
     }
 }

@@ -106,6 +106,8 @@ mod wire;
 
 pub use conntrack::{Connection, ConnectionPhase, ConnectionTuple, OpenConnection};
 pub use diff::diff;
+#[cfg(feature = "socket")]
+pub use elements::KeyDump;
 pub use error::{DecodeError, Error, Refusal};
 pub use foreign::{
     Family, ForeignChain, ForeignFilter, ForeignRule, ForeignSourceNat, ForeignTable,

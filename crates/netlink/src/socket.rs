@@ -54,17 +54,7 @@ impl Socket {
         request: &[u8],
         part: &mut dyn FnMut(&[u8]),
     ) -> Result<(), Error> {
-        self.grow_send_buffer(request.len())?;
-        // SAFETY: the pointer and length are of one slice.
-        let sent =
-            unsafe { libc::send(self.fd.as_raw_fd(), request.as_ptr().cast(), request.len(), 0) };
-        if sent < 0 {
-            let error = io::Error::last_os_error();
-            return Err(match error.raw_os_error() {
-                Some(libc::EPERM) => Error::Permission,
-                _ => Error::Io(error),
-            });
-        }
+        self.send(request)?;
         let mut is_first = true;
         loop {
             match self.receive() {
@@ -84,6 +74,23 @@ impl Socket {
                 },
             }
         }
+    }
+
+    /// Sends a request. The kernel queues its answer, or the first part of a dump, before this returns,
+    /// and each further part when one is received.
+    pub(crate) fn send(&mut self, request: &[u8]) -> Result<(), Error> {
+        self.grow_send_buffer(request.len())?;
+        // SAFETY: the pointer and length are of one slice.
+        let sent =
+            unsafe { libc::send(self.fd.as_raw_fd(), request.as_ptr().cast(), request.len(), 0) };
+        if sent < 0 {
+            let error = io::Error::last_os_error();
+            return Err(match error.raw_os_error() {
+                Some(libc::EPERM) => Error::Permission,
+                _ => Error::Io(error),
+            });
+        }
+        Ok(())
     }
 
     /// Sets the size of the receive buffer. Without privilege the system's own limit holds

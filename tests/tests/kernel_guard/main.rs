@@ -4,6 +4,7 @@ mod api;
 mod bulk;
 mod loads;
 mod owners;
+mod record;
 mod repair;
 mod scans;
 mod values;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use machine::{Disk, Machine};
 use nfguard_lab::{Probe, World};
 use nfguard_tests::policies::{BROKEN, GOOD, OTHER};
+use nfguard_tests::program::nfguard_fed;
 use serde_json::Value;
 
 const NFGUARD: &str = "/opt/nfguard";
@@ -35,11 +36,24 @@ fn a_machine_keeps_policy_and_bans_from_boot_to_boot() {
     machine.succeed(&["systemctl", "start", "nfguard-save.service"]);
     assert!(disk.path("var/lib/nfguard/bans").is_file(), "{}", machine.journal());
     fs::remove_file(disk.path("var/lib/nfguard/bans")).expect("it is there");
+    // Bans that take longer to save and to restore than the units have time.
+    let count = 60_000;
+    let list: String = (0..count).map(|at| format!("10.{}.{}.1\n", at / 250, at % 250)).collect();
+    let banned = nfguard_fed(&machine.world.host, &["ban", "-", "--for", "1h", "--force"], &list);
+    assert_eq!(banned.status, Some(0), "{banned:?}");
+    for unit in units.into_iter().take(2) {
+        let folder = disk.path(&format!("etc/systemd/system/{unit}.d"));
+        fs::create_dir_all(&folder).expect("ours");
+        fs::write(folder.join("time.conf"), "[Service]\nTimeoutSec=1\n").expect("ours");
+    }
+    machine.succeed(&["systemctl", "daemon-reload"]);
     machine.power_off();
     assert!(disk.path("var/lib/nfguard/bans").is_file(), "going down saves the bans");
 
     let machine = Machine::boot(&disk);
     assert!(is_loaded(&machine, "web"), "{}", machine.journal());
+    let held = machine.succeed(&[NFGUARD, "bans", "--count"]);
+    assert_eq!(held.trim(), (count + 1).to_string(), "{}", machine.journal());
     let bans = machine.succeed(&[NFGUARD, "bans"]);
     assert!(bans.contains("203.0.113.66") && bans.contains("for the boot"), "{bans}");
     let at = |unit: &str, what: &str| -> u64 {

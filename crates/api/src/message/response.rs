@@ -171,6 +171,15 @@ pub struct Status {
     pub bans_by_source: BTreeMap<String, u64>,
     /// Number of clients of the guard.
     pub clients: u64,
+    /// Whether the guard has read all bans. At its start, and after the kernel reported more than it read
+    /// in time, that takes a second for each million.
+    #[serde(default = "complete")]
+    pub complete: bool,
+}
+
+/// A guard that does not say so reads all bans before it answers.
+fn complete() -> bool {
+    true
 }
 
 /// State of the policy's table.

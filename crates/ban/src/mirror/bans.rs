@@ -1,16 +1,19 @@
 //! The bans of a mirror, by place, by source and by end.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
-use std::time::Instant;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
+use std::time::{Duration, Instant};
 
 use super::MirroredBan;
+use super::record::Record;
 use crate::comment::{BanComment, Sharing};
 use crate::layout::{Place, SetKey};
 use crate::plan::count;
 
 /// Most bans that are forgotten at once because their time is over.
 const MAX_EXPIRED_AT_ONCE: usize = 2_000;
+/// The kernel may count a ban for this time after its end.
+const COUNTED_AFTER_END: Duration = Duration::from_secs(5);
 /// Ends that no ban has any more are kept up to this number beside one for each ban.
 const MAX_OLD_ENDS: usize = 10_000;
 
@@ -24,10 +27,28 @@ pub(super) struct MirroredBans {
     ends: BinaryHeap<Reverse<(Instant, Place)>>,
     /// The bans in sets of owners that do not count.
     left_over: BTreeSet<Place>,
+    pub(super) record: Record,
+    /// When bans were forgotten because their time was over, and how many, as far as the kernel may
+    /// still count them.
+    just_over: VecDeque<(Instant, u64)>,
 }
 
 impl MirroredBans {
-    pub(super) fn insert(&mut self, place: Place, ban: MirroredBan) {
+    pub(super) fn insert(&mut self, place: Place, mut ban: MirroredBan) {
+        match self.all.get(&place) {
+            Some(old) => {
+                ban.slot = old.slot;
+                if !old.is_alike(&ban) {
+                    self.record.change(old.slot, Some(&place));
+                }
+            }
+            None => ban.slot = self.record.add(&place),
+        }
+        self.put(place, ban);
+    }
+
+    /// Inserts a ban that the record has in its slot.
+    pub(super) fn put(&mut self, place: Place, ban: MirroredBan) {
         self.remove_index(&place);
         let of_source = self.by_source.entry(ban.source().to_owned()).or_default();
         of_source.insert(place.clone());
@@ -49,9 +70,29 @@ impl MirroredBans {
     pub(super) fn remove(&mut self, place: &Place) {
         self.remove_index(place);
         self.left_over.remove(place);
-        if self.all.remove(place).is_some() {
+        if let Some(ban) = self.all.remove(place) {
+            self.record.remove(ban.slot);
             self.judge_owners(&place.key);
         }
+    }
+
+    pub(super) fn clear(&mut self) {
+        let places: Vec<Place> = self.all.keys().cloned().collect();
+        places.iter().for_each(|place| self.remove(place));
+    }
+
+    pub(super) fn get(&self, place: &Place) -> Option<&MirroredBan> {
+        self.all.get(place)
+    }
+
+    /// Returns the number of all bans, those that do not count too.
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Returns how many bans the kernel may still count although their time is over.
+    pub(super) fn just_over(&self) -> u64 {
+        self.just_over.iter().map(|(_, count)| count).sum()
     }
 
     fn remove_index(&mut self, place: &Place) {
@@ -124,17 +165,25 @@ impl MirroredBans {
 
     /// Forgets bans whose time is over. Returns whether there are more.
     pub(super) fn drop_expired(&mut self, now: Instant) -> bool {
+        while self.just_over.front().is_some_and(|(at, _)| now > *at + COUNTED_AFTER_END) {
+            self.just_over.pop_front();
+        }
+        let before = self.all.len();
+        let mut is_more = true;
         for _ in 0..MAX_EXPIRED_AT_ONCE {
-            match self.ends.peek() {
-                Some(Reverse((end, _))) if *end <= now => {}
-                _ => return false,
+            is_more = self.ends.peek().is_some_and(|Reverse((end, _))| *end <= now);
+            if !is_more {
+                break;
             }
-            let Some(Reverse((end, place))) = self.ends.pop() else { return false };
+            let Some(Reverse((end, place))) = self.ends.pop() else { break };
             if self.all.get(&place).is_some_and(|ban| ban.expires_at == Some(end)) {
                 self.remove(&place);
             }
         }
-        true
+        if self.all.len() < before {
+            self.just_over.push_back((now, count(before - self.all.len())));
+        }
+        is_more
     }
 
     /// Returns the number of bans that count.

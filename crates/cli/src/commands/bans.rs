@@ -31,13 +31,13 @@ pub(crate) fn bans(request: &BansRequest, context: &Context, as_json: bool) -> D
     if request.count {
         return count(bans, as_json);
     }
-    list(bans, request.source.as_deref(), as_json)
+    list(bans, request.source.as_deref(), context, as_json)
 }
 
-fn list(bans: Option<Bans>, source: Option<&str>, as_json: bool) -> Done {
+fn list(bans: Option<Bans>, source: Option<&str>, context: &Context, as_json: bool) -> Done {
     let all = match (bans, source) {
         (None, _) => Vec::new(),
-        (Some(mut bans), None) => bans.list()?,
+        (Some(mut bans), None) => persistence::list(&mut bans, context)?,
         (Some(mut bans), Some(source)) => bans.list_of(source)?,
     };
     if as_json {

@@ -6,6 +6,7 @@ use nfguard_control::Error;
 use nfguard_control::boot::{self, Booted, RESCUE_NAME, Source};
 use nfguard_control::context::Context;
 use nfguard_control::persistence::RestoredState;
+use nfguard_control::systemd::ExtendedTimeout;
 use serde_json::json;
 
 use crate::output::bans::{print_restored, restored_to_json};
@@ -14,6 +15,7 @@ use crate::output::progress::Progress;
 use crate::output::{self, Answer, Done};
 
 pub(crate) fn boot(path: &Path, bans: Option<PathBuf>, context: &Context, as_json: bool) -> Done {
+    let _extended = ExtendedTimeout::start();
     let report = |error: &Error| failure::print_error(error, false);
     let mut progress = Progress::default();
     let Booted { source, kept } =

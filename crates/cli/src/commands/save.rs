@@ -5,11 +5,13 @@ use std::path::Path;
 use nfguard_control::context::Context;
 use nfguard_control::input::STANDARD;
 use nfguard_control::persistence::{self, SavedFile};
+use nfguard_control::systemd::ExtendedTimeout;
 use serde_json::json;
 
 use crate::output::{self, Answer, Done};
 
 pub(crate) fn save(path: &Path, context: &Context, as_json: bool) -> Done {
+    let _extended = ExtendedTimeout::start();
     if path == Path::new(STANDARD) {
         output::file(persistence::collect(context)?.text.trim_end());
         return Ok(Answer::Yes);

@@ -145,7 +145,8 @@ impl Batch {
                 }
             }
         }
-        if !is_last {
+        // Which bans the source has is known once all are read.
+        if !is_last || !firewall.is_complete() {
             return Ok(false);
         }
         let is_bad =

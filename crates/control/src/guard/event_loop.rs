@@ -26,6 +26,8 @@ const POLL_TIMEOUT_MS: u16 = 1000;
 /// Longest time that clients are served between two looks at the kernel's events. The request that is
 /// under way is answered.
 const TURN: Duration = Duration::from_millis(5);
+/// Time for reading bans before clients are served.
+const START_TIME: Duration = Duration::from_millis(300);
 /// Most connections that are accepted before the turn of others.
 const ACCEPTS_PER_TURN: usize = 64;
 /// Most requests of one client that are answered before the turn of others.
@@ -98,6 +100,15 @@ impl EventLoop {
         }
     }
 
+    /// Reads the bans before clients are served, if that takes no longer than a moment.
+    pub(super) fn read_bans(&mut self) {
+        let start = Instant::now();
+        while !self.firewall.is_complete() && start.elapsed() < START_TIME {
+            self.handle_events();
+            self.firewall.read_part();
+        }
+    }
+
     fn wait(&self, listeners: &[Listener]) -> io::Result<Ready> {
         let is_paused = self.no_room_at.is_some_and(|at| at.elapsed() < ACCEPT_PAUSE);
         let accepts = if is_paused { PollFlags::empty() } else { PollFlags::POLLIN };
@@ -107,8 +118,15 @@ impl EventLoop {
         let may_queue = ConnectionKind::ALL.map(|kind| self.may_queue(kind));
         let can_work =
             |it: &Client| it.has_work() && may_queue.get(it.kind.index()).is_some_and(|may| *may);
-        let has_work = self.firewall.has_work() || self.clients.iter().any(can_work);
-        match poll(&mut all, if has_work { 0 } else { POLL_TIMEOUT_MS }) {
+        let has_work = self.clients.iter().any(can_work);
+        let longest = Duration::from_millis(POLL_TIMEOUT_MS.into());
+        let idle = match self.firewall.next_work() {
+            _ if has_work => Duration::ZERO,
+            Some(at) => at.saturating_duration_since(Instant::now()).min(longest),
+            None => longest,
+        };
+        let idle = u16::try_from(idle.as_micros().div_ceil(1000)).unwrap_or(POLL_TIMEOUT_MS);
+        match poll(&mut all, idle) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
         }

@@ -2,6 +2,7 @@
 
 mod never_ban;
 mod reads;
+mod work;
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt::Display;
@@ -15,6 +16,7 @@ use nfguard_netlink::{Error, RulesetEvent};
 use nfguard_policy::TABLE;
 
 use super::ban_input::{BanEnd, BansToEnd, CheckedBan};
+use super::ban_record::BanRecord;
 use super::login_watch::LoginWatch;
 use super::metrics::Metrics;
 use super::policy_table::{PolicyTable, TakenBack};
@@ -53,8 +55,13 @@ pub(super) struct Firewall {
     log_warning: RepeatedWarning,
     /// The metrics as they were answered last, and until when they are answered again.
     metrics_text: Option<(Instant, String)>,
-    /// Whether there is more to do without waiting.
-    has_work: bool,
+    /// When there is more to do.
+    next_work: Option<Instant>,
+    /// Bans are not read before this time.
+    reads_from: Instant,
+    record: Option<BanRecord>,
+    read_warning: RepeatedWarning,
+    record_warning: RepeatedWarning,
 }
 
 /// The lease of the policy's table.
@@ -82,6 +89,7 @@ impl Firewall {
         mirror: BanMirror,
         bans: Bans,
         log: Option<OpenBanLog>,
+        record: Option<BanRecord>,
     ) -> Firewall {
         let now = Instant::now();
         Firewall {
@@ -102,18 +110,12 @@ impl Firewall {
             metrics_warning: RepeatedWarning::default(),
             log_warning: RepeatedWarning::default(),
             metrics_text: None,
-            has_work: false,
+            next_work: None,
+            reads_from: now,
+            record,
+            read_warning: RepeatedWarning::default(),
+            record_warning: RepeatedWarning::default(),
         }
-    }
-
-    /// Whether [`Firewall::work`] has more to do.
-    pub(super) fn has_work(&self) -> bool {
-        self.has_work
-    }
-
-    /// Does a part of what takes long.
-    pub(super) fn work(&mut self, now: Instant) {
-        self.has_work = self.mirror.expire(now);
     }
 
     pub(super) fn log_start(&self) {

@@ -43,6 +43,7 @@ impl Firewall {
             loads: self.metrics.loads,
             bans: bans_by_source.values().sum(),
             bans_by_source,
+            complete: self.is_complete(),
             clients: u64::try_from(clients).unwrap_or(u64::MAX),
         }
     }
