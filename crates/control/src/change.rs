@@ -56,6 +56,7 @@ use crate::lockout::{Obstacle, Visitor};
 use crate::open_connections::OpenConnections;
 use crate::policy_file::{PolicyFile, Sealed};
 use crate::rollback::client::{Armed, Commit};
+use crate::rollback::snapshot::Snapshot;
 use crate::scan_bans::ScanBans;
 use crate::table::{ours, removal, replacement};
 use crate::{Error, digest, interface_names, lease};
@@ -231,7 +232,7 @@ impl<'c> PolicyChange<'c> {
     ///
     /// # Errors
     /// If the kernel does not talk to this process.
-    pub(crate) fn begin_rollback(context: &'c Context) -> Result<PolicyChange<'c>, Error> {
+    fn begin_rollback(context: &'c Context) -> Result<PolicyChange<'c>, Error> {
         let lease = lease::acquire_for_rollback(context.warn);
         let nft = Nft::open()?;
         // What the load let be banned is spared again from then on.
@@ -312,7 +313,7 @@ impl<'c> PolicyChange<'c> {
             Commit::Pending => return Ok(()),
             Commit::Expired => "the load took longer than the time to confirm it",
             Commit::WatchdogGone(before) => {
-                before.put_back(self.context)?;
+                restore(&before, self.context)?;
                 self.context.history.settle(&LoadOutcome::RolledBack);
                 "another program ended the watchdog"
             }
@@ -340,6 +341,24 @@ impl<'c> PolicyChange<'c> {
         let told = rules.tell(&mut self.bans, self.context);
         told.and(kept)
     }
+}
+
+/// Puts back what was there before a load in one transaction, whatever the kernel holds now.
+///
+/// # Errors
+/// If the kernel refuses the table. What else fails is a warning: the rules are back.
+pub(crate) fn restore(before: &Snapshot, context: &Context) -> Result<(), Error> {
+    let mut change = PolicyChange::begin_rollback(context)?;
+    change.put_back(before.table())?;
+    let finished = match before.table() {
+        // What stands there is nearer to these rules than those that no one confirmed.
+        Some(table) => change.finish(before.ban_rules(), table, Release::AsFound),
+        None => change.finish_removed(before.ban_rules(), vec![ours().name]),
+    };
+    if let Err(error) = finished {
+        (context.warn)(&error.to_string());
+    }
+    Ok(())
 }
 
 /// Loads a policy as carefully as is asked for. `of` is the load in the history whose policy it is.

@@ -13,7 +13,7 @@
 //! ```
 
 pub mod client;
-mod snapshot;
+pub(crate) mod snapshot;
 mod spawn;
 mod watchdog;
 

@@ -6,11 +6,7 @@ use ipnetwork::IpNetwork;
 use nfguard_ban::{Bans, NeverBan, NeverBanKind, Outgoing};
 use nfguard_netlink::{Error as KernelError, Expr, Nft, Table};
 
-use crate::Error;
 use crate::ban_table::BanRules;
-use crate::change::PolicyChange;
-use crate::context::Context;
-use crate::lease::Release;
 use crate::table::{ours, replacement};
 
 /// What a load changes, as it was.
@@ -65,28 +61,19 @@ impl Snapshot {
         Ok(Snapshot { table, never_ban, may_ban, outgoing })
     }
 
-    /// Puts it back in one transaction, whatever the kernel holds now.
-    ///
-    /// # Errors
-    /// If the kernel refuses the table. What else fails is a warning: the rules are back.
-    pub(crate) fn put_back(&self, context: &Context) -> Result<(), Error> {
-        let mut change = PolicyChange::begin_rollback(context)?;
-        change.put_back(self.table.as_ref())?;
-        let rules = BanRules::Set {
+    /// Returns the table that was there, if one was.
+    pub(crate) fn table(&self) -> Option<&Table> {
+        self.table.as_ref()
+    }
+
+    /// Returns what the ban table was told.
+    pub(crate) fn ban_rules(&self) -> BanRules<'_> {
+        BanRules::Set {
             never_ban: &self.never_ban,
             may_ban: &self.may_ban,
             outgoing: self.outgoing,
             bans_scans: false,
-        };
-        let finished = match &self.table {
-            // What stands there is nearer to these rules than those that no one confirmed.
-            Some(table) => change.finish(rules, table, Release::AsFound),
-            None => change.finish_removed(rules, vec![ours().name]),
-        };
-        if let Err(error) = finished {
-            (context.warn)(&error.to_string());
         }
-        Ok(())
     }
 }
 

@@ -21,6 +21,7 @@ use nix::time::clock_gettime;
 use super::client::RETRY_PAUSE;
 use super::snapshot::Snapshot;
 use crate::Error;
+use crate::change;
 use crate::context::Context;
 use crate::history::LoadOutcome;
 use nfguard_host::{TcpConnection, tcp_connections};
@@ -365,7 +366,7 @@ fn expired() -> WatchdogResponse {
 /// Tries until it has worked.
 fn put_back(snapshot: &Snapshot, context: &Context) {
     let start = Instant::now();
-    while let Err(error) = snapshot.put_back(context) {
+    while let Err(error) = change::restore(snapshot, context) {
         (context.warn)(&format!("the rules from before the load are not back yet: {error}"));
         if start.elapsed() > ROLLBACK_TIMEOUT {
             return;
