@@ -10,8 +10,9 @@ use nfguard_lab::Netns;
 use nfguard_tests::guard::GuardClient;
 use nfguard_tests::nft::{nft, try_nft};
 use nfguard_tests::place::netns;
-use nfguard_tests::program::{Answer, command, many};
+use nfguard_tests::program::{Answer, command, many, nfguard_fed};
 use nfguard_tests::wait::wait_until_with;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -195,6 +196,38 @@ fn a_guard_knows_all_bans_again_whatever_became_of_them_while_none_ran() {
         }
     }
     assert!(!guard.log().contains("cannot be"), "{}", guard.log());
+}
+
+/// More happens than fits the buffer of events: the guard reads again what it missed, and repairs.
+#[test]
+fn what_happens_while_the_guard_hears_nothing_is_known_and_repaired_after() {
+    let (netns, folder) = (netns(), tempfile::tempdir().expect("a folder"));
+    let guard = KeptGuard::start(&netns, &folder);
+    ban(&guard, "one", 0..100, "1h");
+    let process = Pid::from_raw(guard.child.id().cast_signed()).expect("it runs");
+    kill_process(process, Signal::STOP).expect("it is ours");
+    let list = |from: u32, to: u32| -> String {
+        (from..to).map(|at| format!("11.{}.{}.1\n", at / 250, at % 250)).collect()
+    };
+    for part in 0..10 {
+        let list = list(part * many(6_000), (part + 1) * many(6_000));
+        let arguments = ["ban", "-", "--for", "1h", "--source", "two", "--force"];
+        assert_eq!(nfguard_fed(&netns, &arguments, &list).status, Some(0));
+    }
+    run(&netns, &folder, &["unban", "10.0.7.1"]);
+    kill_process(process, Signal::CONT).expect("it is ours");
+    let is_known = || guard.try_status().is_some_and(|it| it["bans"] == 99 + 10 * many(6_000));
+    wait_until_with("all are known", || guard.log(), is_known);
+    guard.wait_until_complete();
+    nft(&netns, "delete table inet nfguard_bans\n");
+    wait_until_with(
+        "all are back",
+        || guard.log(),
+        || {
+            let count = run(&netns, &folder, &["bans", "--count"]).stdout;
+            count.trim() == (99 + 10 * many(6_000)).to_string()
+        },
+    );
 }
 
 #[test]
