@@ -119,10 +119,10 @@ fn compiler(report: &Report, choice: Choice) {
     report.step("clippy", || {
         runner::run(cargo().args(["clippy", "--workspace", "--all-targets"]).args(lints))
     });
-    for pure in tidy::PURE {
-        report.step(&format!("clippy of {pure} by itself"), || {
+    for package in tidy::PURE.into_iter().chain(["nfguard-ban"]) {
+        report.step(&format!("clippy of {package} by itself"), || {
             let mut clippy = cargo();
-            clippy.args(["clippy", "--no-default-features", "--package", pure]).args(lints);
+            clippy.args(["clippy", "--no-default-features", "--package", package]).args(lints);
             runner::run(&mut clippy)
         });
     }

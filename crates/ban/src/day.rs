@@ -24,6 +24,15 @@ pub struct Moment {
 }
 
 impl Moment {
+    /// Returns the moment of now, as the file system of processes tells it.
+    #[cfg(not(feature = "socket"))]
+    pub(crate) fn now() -> Moment {
+        let uptime = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
+        let seconds = uptime.split(['.', ' ']).next().and_then(|seconds| seconds.parse().ok());
+        let since_boot = Duration::from_secs(seconds.unwrap_or_default());
+        Moment { calendar: SystemTime::now(), since_boot }
+    }
+
     /// Returns how many whole days the kernel has run.
     pub(crate) fn days_since_boot(self) -> u64 {
         self.since_boot.as_secs() / SECONDS

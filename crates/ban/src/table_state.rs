@@ -87,6 +87,7 @@ impl TableState {
 ///
 /// # Errors
 /// As [`TableState::read`].
+#[cfg(feature = "socket")]
 pub(crate) fn read_never_sets(nft: &mut Nft) -> Result<Option<Vec<Set>>, Error> {
     if !exists(nft)? {
         return Ok(None);

@@ -43,7 +43,7 @@ fn a_ban_for_a_scan_is_listed_and_removed_under_a_guard() {
         wait_until("is banned", &guard, || banned(&world.host) == [line.clone()]);
         // The guard looks at these sets every few seconds.
         wait_until("is listed", &guard, || {
-            let answer = json(&client.request(r#"{"op":"bans","source":"scan"}"#));
+            let answer = json(&guard.connect().request(r#"{"op":"bans","source":"scan"}"#));
             answer["bans"][0]["target"] == source
         });
         if unban {

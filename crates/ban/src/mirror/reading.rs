@@ -3,7 +3,9 @@
 //! The kernel lists a large set in quadratic time, and finds a key in no time. So what the mirror knows
 //! is looked up, and nothing is listed if the kernel then has no more elements than were found.
 
-use std::time::{Duration, Instant};
+#[cfg(feature = "socket")]
+use std::time::Duration;
+use std::time::Instant;
 
 use nfguard_netlink::Error;
 
@@ -14,9 +16,12 @@ use crate::plan::count;
 /// Keys that are looked up in one part.
 const KEYS_PER_PART: usize = 1_000;
 /// After a part of a list that took longer than this the mirror rests this many times as long.
+#[cfg(feature = "socket")]
 const SHORT_PART: Duration = Duration::from_millis(3);
+#[cfg(feature = "socket")]
 const REST_PER_PART: u32 = 4;
 /// Most times that all sets are listed: while a set grows or shrinks, a list leaves elements out.
+#[cfg(feature = "socket")]
 const MAX_LISTS: u32 = 3;
 
 /// How far all bans are read.
