@@ -15,6 +15,8 @@ mod netlink_decode;
 mod policy_parse;
 #[path = "../fuzz/cases/socket_line.rs"]
 mod socket_line;
+#[path = "../fuzz/cases/state_files.rs"]
+mod state_files;
 #[path = "../fuzz/cases/ufw_import.rs"]
 mod ufw_import;
 
@@ -62,6 +64,15 @@ fn every_list_is_read_or_refused_whole_and_cut() {
 #[test]
 fn every_line_of_the_socket_is_read_or_refused_whole_and_cut() {
     replay(socket_line::run, "tests/fuzz/seeds/socket_line", "socket_line", 200);
+}
+
+#[test]
+fn every_file_of_the_state_folder_is_read_or_refused_whole_and_cut() {
+    let folder = "tests/fuzz/seeds/state_files";
+    for seed in inputs(&repository().join(folder)) {
+        assert_ne!(state_files::read(&seed), (0, 0), "{}", String::from_utf8_lossy(&seed));
+    }
+    replay(state_files::run, folder, "state_files", 50);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::runner;
 use std::fs;
 
 /// The fuzz targets, and the folder of well-formed inputs to begin with.
-const TARGETS: [(&str, &str); 8] = [
+const TARGETS: [(&str, &str); 9] = [
     ("policy_parse", "policies"),
     ("netlink_decode", "tests/fuzz/seeds/netlink_decode"),
     ("jail_read", "tests/fuzz/seeds/jail_read"),
@@ -14,6 +14,7 @@ const TARGETS: [(&str, &str); 8] = [
     ("jails_parse", "crates/jail/src/builtin"),
     ("list_read", "crates/control/src/lists/samples"),
     ("socket_line", "tests/fuzz/seeds/socket_line"),
+    ("state_files", "tests/fuzz/seeds/state_files"),
     ("ufw_import", "tests/fuzz/seeds/ufw_import"),
 ];
 

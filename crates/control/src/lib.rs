@@ -34,6 +34,8 @@ pub mod digest;
 pub mod drift;
 mod error;
 pub mod fail2ban;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod guard;
 pub mod history;
 pub mod input;

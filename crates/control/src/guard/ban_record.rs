@@ -1,14 +1,17 @@
 //! The file in which the guard records the bans that it knows, so that the next guard need not read them
 //! all from the kernel, and `save` neither.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nfguard_ban::{BanMirror, Port, SLOT_BYTES, Target, recorded_targets};
+use rustix::fs::OFlags;
 use rustix::time::{ClockId, clock_gettime};
+
+use crate::trusted_file;
 
 /// The record, open.
 pub(super) struct BanRecord(File);
@@ -17,9 +20,7 @@ impl BanRecord {
     /// Opens the record in this folder, and has the mirror recall what it says, if it is of this table: of
     /// this boot and this network namespace.
     pub(super) fn open(folder: &Path, mirror: &mut BanMirror) -> io::Result<BanRecord> {
-        let mut options = OpenOptions::new();
-        options.create(true).read(true).write(true).mode(0o600);
-        let mut file = options.custom_flags(libc::O_NOFOLLOW).open(path(folder))?;
+        let mut file = trusted_file::open_own(&path(folder), OFlags::CREATE | OFlags::RDWR)?;
         file.try_lock()?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
@@ -47,7 +48,9 @@ impl BanRecord {
 /// Returns what the record in this folder says is banned, and in how much time each ban ends; nothing if
 /// there is none of this table.
 pub(crate) fn recorded(folder: &Path) -> Vec<(Target, Option<Port>, Option<Duration>)> {
-    let (Ok(bytes), Ok(head)) = (fs::read(path(folder)), head()) else { return Vec::new() };
+    let (Ok(bytes), Ok(head)) = (trusted_file::read_own(&path(folder)), head()) else {
+        return Vec::new();
+    };
     if !bytes.starts_with(&head) {
         return Vec::new();
     }
