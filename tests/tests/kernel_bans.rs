@@ -4,10 +4,11 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use nfguard_ban::{Ban, BanOutcome, Bans, NeverBan, NeverBanKind, TABLE, Target};
+use nfguard_ban::{Ban, BanMirror, BanOutcome, Bans, NeverBan, NeverBanKind, TABLE, Target};
 use nfguard_lab::{Netns, Probe, World, packet};
+use nfguard_netlink::{Nft, RulesetEvent};
 use nfguard_tests::nft::nft;
-use nfguard_tests::place::world;
+use nfguard_tests::place::{netns, world};
 use nfguard_tests::program::{TempFile, nfguard, nfguard_fed};
 use nfguard_tests::wait::TIMEOUT;
 
@@ -326,4 +327,41 @@ fn two_programs_that_ban_at_once_lose_no_ban() {
         bans(&netns).list().expect("a list").into_iter().map(|ban| ban.target).collect();
     found.sort();
     assert_eq!(found, expected);
+}
+
+/// The event of a removal may come late. The table that was restored meanwhile is not restored again:
+/// that would bring back what was ended since.
+#[test]
+fn a_table_is_restored_once_for_each_removal() {
+    let netns = netns();
+    let mut bans = bans(&netns);
+    for address in ["203.0.113.7", "203.0.113.8"] {
+        ban(&mut bans, address, HOUR);
+    }
+    let nft_of = || netns.run(|| Nft::open().expect("netlink is there"));
+    let mut mirror = BanMirror::open(nft_of()).expect("the kernel tells");
+    netns.run(|| {
+        while !mirror.is_complete() {
+            mirror.read_part().expect("the kernel tells");
+        }
+    });
+    let mut restored = |removed: bool| {
+        let now = Instant::now();
+        if removed {
+            mirror.apply(&RulesetEvent::TableRemoved(TABLE.to_owned()), now);
+        }
+        mirror.reconcile(now).expect("the kernel takes it").map(|restored| restored.bans)
+    };
+    let delete = || nft(&netns, &format!("delete table inet {TABLE}\n"));
+    delete();
+    assert_eq!(restored(false), Some(2));
+    assert!(bans.unban(target("203.0.113.7"), None).expect("the kernel takes it"));
+    assert_eq!(restored(true), None, "of the first removal");
+    let left = bans.list().expect("the kernel tells");
+    assert_eq!(left.len(), 1, "{left:?}");
+    // The next removal, after which another program has made the table again.
+    delete();
+    nft(&netns, &format!("add table inet {TABLE}\n"));
+    assert!(restored(true).is_some());
+    assert_eq!(restored(true), None, "its own removal");
 }

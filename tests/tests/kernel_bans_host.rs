@@ -10,6 +10,7 @@ use nfguard_lab::{Netns, Probe, veth};
 use nfguard_tests::nft::listed;
 use nfguard_tests::place::netns;
 use nfguard_tests::program::{self, Answer};
+use nfguard_tests::wait::{TIMEOUT, wait_until};
 
 /// A host with two links to itself, and every notation of a gateway.
 const ROUTES: &str = "
@@ -377,7 +378,9 @@ fn what_the_policy_lets_be_banned_behind_this_host_is_banned_like_any_other() {
     let state = place.path().to_str().expect("plain letters").to_owned();
     let (host, guest) = host_with_guests();
     guest.address("host0", [192, 168, 77, 2].into(), 28).expect("an address");
-    let passes = || Probe::ping(&guest, [192, 168, 77, 1]).run().passed();
+    let ping = || Probe::ping(&guest, [192, 168, 77, 1]);
+    let passes = || ping().timeout(TIMEOUT).run().passed();
+    let is_answered_soon = || ping().run().passed();
     let run = |host: &Netns, arguments: &[&str]| {
         program::nfguard(host, &[&["--state-dir", &state], arguments].concat())
     };
@@ -401,7 +404,7 @@ fn what_the_policy_lets_be_banned_behind_this_host_is_banned_like_any_other() {
 
     succeed(&["load", bans]);
     succeed(&["ban", "192.168.77.2", "172.17.0.5", "2a00:7::5"]);
-    assert!(!passes(), "a dropped packet");
+    assert!(!is_answered_soon(), "a dropped packet");
     refused(&host, "192.168.77.1", "this host's address");
     for (target, link) in
         [("172.17.0.6", "docker0"), ("172.17.0.4/30", "docker0"), ("10.7.0.9", "br-web")]
@@ -425,7 +428,7 @@ fn what_the_policy_lets_be_banned_behind_this_host_is_banned_like_any_other() {
     refused(&host, "192.168.77.3", "the backup");
     assert!(passes());
     succeed(&["never", "remove", "192.168.77.0/28"]);
-    assert!(!passes());
+    assert!(!is_answered_soon());
 
     // With a guard, and over its socket.
     let guard = nfguard_tests::guard::Guard::start(&host, None, &["--state-dir", &state]);
@@ -436,7 +439,7 @@ fn what_the_policy_lets_be_banned_behind_this_host_is_banned_like_any_other() {
     assert!(answer.contains("behind this host"), "{answer}");
     // It puts back what others flush.
     nfguard_tests::nft::nft(&host, "flush ruleset\n");
-    nfguard_tests::wait::wait_until("the bans are back", || !passes());
+    wait_until("the bans are back", || !is_answered_soon());
     let answer = client.request(r#"{"op":"ban","target":"192.168.77.5"}"#);
     assert!(answer.contains("added"), "{answer}");
     drop(guard);
@@ -446,7 +449,7 @@ fn what_the_policy_lets_be_banned_behind_this_host_is_banned_like_any_other() {
     assert!(passes(), "the ban is there and does nothing");
     succeed(&["load", bans, "--confirm", "10m"]);
     succeed(&["rollback"]);
-    nfguard_tests::wait::wait_until("the rules are back", passes);
+    wait_until("the rules are back", is_answered_soon);
     refused(&host, "192.168.77.3", "ve-guest");
 
     // A boot of the policy restores the bans, and a restore of a file too.

@@ -47,6 +47,8 @@ pub struct BanMirror {
     bans: MirroredBans,
     /// The notes of [`ENDED`], by key.
     notes: BTreeMap<Vec<u8>, MirroredBan>,
+    /// The number of the table in the kernel. One that another program has made again has another.
+    handle: Option<u64>,
     /// Something other than bans was changed.
     is_stale: bool,
     /// The table was removed.
@@ -101,6 +103,7 @@ impl BanMirror {
         let mut mirror = BanMirror::new(nft);
         if let Some(loaded) = mirror.nft.table_without_timed_elements(TABLE)?.loaded {
             mirror.table_without_bans = Some(loaded.table);
+            mirror.handle = mirror.nft.table_handle(TABLE)?;
             mirror.is_behind = true;
         }
         Ok(mirror)
@@ -112,6 +115,7 @@ impl BanMirror {
             table_without_bans: None,
             bans: MirroredBans::default(),
             notes: BTreeMap::new(),
+            handle: None,
             is_stale: false,
             is_removed: false,
             is_behind: false,
@@ -173,8 +177,9 @@ impl BanMirror {
     /// # Errors
     /// The kernel's refusal.
     pub fn reconcile(&mut self, now: Instant) -> Result<Option<RestoredBans>, Error> {
-        let exists = self.nft.table_head(TABLE)?.is_some();
-        let mut is_lost = self.table_without_bans.is_some() && (self.is_removed || !exists);
+        // The event of a removal may come after the table was seen to be absent, and was restored.
+        let handle = self.nft.table_handle(TABLE)?;
+        let mut is_lost = self.table_without_bans.is_some() && handle != self.handle;
         if self.is_stale && !is_lost {
             let found =
                 self.nft.table_without_timed_elements(TABLE)?.loaded.map(|loaded| loaded.table);
@@ -182,7 +187,9 @@ impl BanMirror {
                 (Some(found), Some(known)) if is_intact(known) && !is_intact(&found) => {
                     is_lost = true;
                 }
-                (Some(found), _) => self.table_without_bans = Some(found),
+                (Some(found), _) => {
+                    (self.table_without_bans, self.handle) = (Some(found), handle);
+                }
                 // Removed a moment ago: an event will tell.
                 (None, _) => {}
             }
@@ -214,7 +221,7 @@ impl BanMirror {
     /// Restores the table and all bans, the first bans in the same transaction as the table.
     fn restore(&mut self, now: Instant) -> Result<RestoredBans, Error> {
         self.drop_expired(now);
-        let exists = self.nft.table_head(TABLE)?.is_some();
+        let exists = self.nft.table_handle(TABLE)?.is_some();
         let mut restored = RestoredBans::default();
         let Some(table) = &self.table_without_bans else { return Ok(restored) };
         let mut transaction = Transaction::new(TABLE);
@@ -261,6 +268,7 @@ impl BanMirror {
             transaction.ops.push(Op::AddElements { set: ENDED.to_owned(), elements });
         }
         self.nft.commit(&transaction, None)?;
+        self.handle = self.nft.table_handle(TABLE)?;
         Ok(restored)
     }
 

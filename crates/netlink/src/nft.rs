@@ -144,6 +144,25 @@ impl Nft {
         Ok(table)
     }
 
+    /// Returns the number that the kernel gave a table when it was made; `None` if there is no such
+    /// table. One that is made again has another number.
+    ///
+    /// # Errors
+    /// As [`Nft::table`].
+    pub fn table_handle(&mut self, name: &str) -> Result<Option<u64>, Error> {
+        let mut handle = None;
+        self.read_one(NFT_MSG_GETTABLE, NFT_MSG_NEWTABLE, &[(NFTA_TABLE_NAME, name)], |attrs| {
+            for attr in attrs {
+                let attr = attr?;
+                if attr.kind == NFTA_TABLE_HANDLE {
+                    handle = Some(attr.u64()?);
+                }
+            }
+            Ok(())
+        })?;
+        Ok(handle)
+    }
+
     /// Commits the transaction, whole or not at all. With a generation: only if the ruleset still
     /// has that generation. An empty transaction sends nothing.
     ///

@@ -48,6 +48,7 @@ pub(crate) const NFT_TABLE_F_OWNER: u32 = 2;
 
 pub(crate) const NFTA_TABLE_NAME: u16 = 1;
 pub(crate) const NFTA_TABLE_FLAGS: u16 = 2;
+pub(crate) const NFTA_TABLE_HANDLE: u16 = 4;
 pub(crate) const NFTA_TABLE_OWNER: u16 = 7;
 pub(crate) const NFTA_TABLE_USERDATA: u16 = 6;
 
