@@ -194,11 +194,10 @@ impl BanMirror {
                 (None, _) => {}
             }
         }
+        // What could not be restored is to be tried again.
+        let restored = if is_lost { Some(self.restore(now)?) } else { None };
         (self.is_removed, self.is_stale) = (false, false);
-        if is_lost {
-            return self.restore(now).map(Some);
-        }
-        Ok(None)
+        Ok(restored)
     }
 
     /// Forgets the table: it was removed on purpose, and is not to be restored.

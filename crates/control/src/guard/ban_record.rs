@@ -55,10 +55,12 @@ pub(crate) fn recorded(folder: &Path) -> Vec<(Target, Option<Port>, Option<Durat
         return Vec::new();
     }
     let now = monotonic();
-    let left = |(target, port, end): (_, _, Option<Duration>)| {
-        (target, port, end.map(|end| end.saturating_sub(now)))
+    // Without a guard the record grows old. What ended long ago must not count as what has just ended.
+    let left = |(target, port, end): (_, _, Option<Duration>)| match end {
+        None => Some((target, port, None)),
+        Some(end) => Some((target, port, Some(end.checked_sub(now)?))),
     };
-    recorded_targets(&bytes).map(left).collect()
+    recorded_targets(&bytes).filter_map(left).collect()
 }
 
 fn path(folder: &Path) -> PathBuf {
